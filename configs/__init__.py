@@ -1,0 +1,1 @@
+"""Ready-made comparisons, each a YAML file that says what it is for."""

@@ -1,0 +1,63 @@
+"""The command line: one module per command. Environment variables are read here and nowhere else."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from types import FrameType
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from harness.cli import board, compare, doctor, plan, plugins, sandbox
+from harness.errors import HarnessError
+from harness.version import __version__
+
+INTERRUPTED, TERMINATED = 130, 143
+
+app = typer.Typer(
+    name="harness",
+    help="Which alignment method is better, at the same budget, from the same starting model, by how much, how surely?",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Example: harness compare --methods sft,null,dpo --seeds 0,1",
+)
+compare.register(app)
+plan.register(app)
+board.register(app)
+app.add_typer(plugins.app, name="plugins")
+app.add_typer(sandbox.app, name="sandbox")
+doctor.register(app)
+
+
+def _version(value: bool) -> None:
+    if value:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version and leave."),
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Run the command line; a user's mistake prints without a traceback."""
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        app(standalone_mode=True)
+    except HarnessError as error:
+        Console(stderr=True, highlight=False, soft_wrap=True).print(Text("error: ", style="bold red") + Text(str(error)))
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted; what was finished is kept, and the same command goes on from there\n")
+        sys.exit(INTERRUPTED)
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    sys.stderr.write("terminated; what was finished is kept, and the same command goes on from there\n")
+    sys.exit(TERMINATED)

@@ -1,0 +1,38 @@
+"""`harness report`: a board's files and table again, from board.json alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from harness.cli.options import JsonOption
+
+
+def register(app: typer.Typer) -> None:
+    app.command(name="report", epilog="Example: harness report runs/quickstart")(report)
+
+
+def report(
+    board: Annotated[Path, typer.Argument(help="A board.json, or the folder that holds it.")] = Path("runs/quickstart"),
+    out: Annotated[Path | None, typer.Option(help="Where to write; beside the board if absent.", show_default=False)] = None,
+    json_: JsonOption = False,
+) -> None:
+    """Render a board again (Markdown, CSV, HTML) and print its table; board.json is not changed."""
+    from harness.leaderboard.board import Board
+    from harness.leaderboard.page import write_all
+
+    path = board / "board.json" if board.is_dir() or board.suffix != ".json" else board
+    read = Board.read(path)
+    write_all(read, read.example_rows, out or path.parent)
+    if json_:
+        typer.echo(read.model_dump_json())
+        return
+    from rich.console import Console
+
+    from harness.leaderboard.table import print_table
+
+    console = Console()
+    print_table(read, console)
+    console.print(f"Board: {(out or path.parent) / 'index.html'}", markup=False, highlight=False, soft_wrap=True)

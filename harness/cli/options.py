@@ -1,0 +1,81 @@
+"""What several commands take, and how a config is found and changed by it."""
+
+from __future__ import annotations
+
+import os
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from harness.config import load_raw, override
+from harness.errors import HarnessError, did_you_mean
+
+ConfigArgument = Annotated[
+    Path | None, typer.Argument(help="A YAML file; without one, the packaged quickstart.", show_default=False)
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change a field, e.g. --set budget.prompts=200; repeatable.", show_default=False),
+]
+MethodsOption = Annotated[
+    str | None, typer.Option(metavar="A,B,…", help="Only these rows, by label, or registered methods by name.", show_default=False)
+]
+SeedsOption = Annotated[str | None, typer.Option(metavar="0,1,…", help="The seeds to repeat with.", show_default=False)]
+OutOption = Annotated[Path | None, typer.Option(help="Folder of the board; runs/<name> if absent.", show_default=False)]
+StoreOption = Annotated[
+    Path | None, typer.Option(help="Folder of artifacts, shared by runs; $HARNESS_STORE or runs/store.", show_default=False)
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for scripts and nothing else.")]
+
+
+def packaged_config(name: str) -> Path:
+    """A config that ships with the package."""
+    return Path(str(resources.files("harness.configs") / f"{name}.yaml"))
+
+
+def find_config(path: Path | None) -> Path:
+    """The file a user means: a path, or the name of a packaged config."""
+    if path is None:
+        return packaged_config("quickstart")
+    if not path.exists() and path.suffix == "" and len(path.parts) == 1:
+        packaged = packaged_config(path.name)
+        if packaged.exists():
+            return packaged
+        known = [file.stem for file in packaged.parent.glob("*.yaml")]
+        raise HarnessError(f"no config at {path}, and no packaged config is called so: {did_you_mean(path.name, known)}")
+    return path
+
+
+def read_config(path: Path, sets: list[str] | None, methods: str | None, seeds: str | None) -> dict[str, Any]:
+    """The raw config with all overrides applied."""
+    raw = override(load_raw(path), sets or [])
+    if methods is not None:
+        raw["methods"] = _chosen(raw.get("methods"), [name.strip() for name in methods.split(",") if name.strip()])
+        labels = [_label(entry) for entry in raw["methods"]]
+        if raw.get("baseline") not in labels and labels:
+            raw["baseline"] = labels[0]
+    if seeds is not None:
+        try:
+            raw["seeds"] = [int(seed) for seed in seeds.split(",")]
+        except ValueError:
+            raise HarnessError(f"--seeds {seeds!r}: write whole numbers with commas, for example --seeds 0,1") from None
+    return raw
+
+
+def _chosen(entries: Any, names: list[str]) -> list[Any]:
+    """The config's rows with these labels; a name that is no label stands for the registered method."""
+    by_label = {_label(entry): entry for entry in entries} if isinstance(entries, list) else {}
+    return [by_label.get(name, name) for name in names]
+
+
+def _label(entry: Any) -> Any:
+    if isinstance(entry, dict):
+        return entry.get("label") or entry.get("method")
+    return entry
+
+
+def store_folder(given: Path | None) -> Path:
+    """Where artifacts are kept: the option, $HARNESS_STORE, or runs/store."""
+    return given or Path(os.environ.get("HARNESS_STORE") or Path("runs") / "store")

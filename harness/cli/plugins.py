@@ -1,0 +1,107 @@
+"""`harness plugins`: what can be named in a config."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any
+
+import typer
+
+from harness.cli.options import JsonOption
+
+app = typer.Typer(help="What can be named in a config: methods, builders, objectives, evaluators, backends, sources.", no_args_is_help=True)
+
+
+@app.command(name="list", epilog="Example: harness plugins list --kind objective")
+def list_(
+    kind: Annotated[str | None, typer.Option(help="Only this kind: data, objective, evaluator, backend, source or method.", show_default=False)] = None,
+    json_: JsonOption = False,
+) -> None:
+    """List every component with its origin."""
+    from harness.errors import HarnessError, did_you_mean
+    from harness.registry import KINDS, Registry
+
+    if kind is not None and kind not in KINDS:
+        raise HarnessError(f"--kind {kind!r}: {did_you_mean(kind, KINDS)}")
+    registry = Registry.load()
+    entries = [entry for name in KINDS if kind in (None, name) for _, entry in sorted(registry.entries[name].items())]
+    if json_:
+        rows = [{"kind": e.kind, "name": e.name, "summary": e.summary, "distribution": e.distribution, "module": e.module} for e in entries]
+        typer.echo(json.dumps(rows))
+        return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for column in ("kind", "name", "what it is", "from"):
+        table.add_column(column, no_wrap=column in ("kind", "name"))
+    for entry in entries:
+        table.add_row(entry.kind, Text(entry.name, style="bold"), Text(entry.summary), Text(entry.distribution, style="dim"))
+    Console().print(table)
+
+
+@app.command(epilog="Example: harness plugins show self_contrast")
+def show(name: Annotated[str, typer.Argument(help="A component's name.")], json_: JsonOption = False) -> None:
+    """Document a component: what it does, its paper, every field with bounds and default."""
+    from harness.errors import PluginError, did_you_mean
+    from harness.registry import KINDS, Registry
+
+    registry = Registry.load()
+    found = registry.find(name)
+    if not found:
+        known = [known for kind in KINDS for known in registry.names(kind)]
+        raise PluginError(f"nothing is called {name!r}: {did_you_mean(name, known)}")
+    documents = [_document(entry) for entry in found]
+    if json_:
+        typer.echo(json.dumps(documents, default=str))
+        return
+    from rich.console import Console
+
+    console = Console()
+    for document in documents:
+        _print(console, document)
+
+
+def _document(entry: Any) -> dict[str, Any]:
+    """Everything known about a registered component."""
+    component = entry.component
+    paper = component.paper
+    document: dict[str, Any] = {
+        "kind": entry.kind,
+        "name": entry.name,
+        "distribution": f"{entry.distribution} {entry.distribution_version}".strip(),
+        "module": entry.module,
+        "paper": None if paper is None else {"title": paper.title, "arxiv": paper.arxiv, "equations": paper.equations},
+    }
+    if entry.kind == "method":
+        return {**document, "text": component.description, "method": component.model_dump(mode="json", exclude={"paper", "description"})}
+    import inspect
+
+    return {**document, "text": inspect.getdoc(component) or "", "fields": component.model_json_schema().get("properties", {})}
+
+
+def _print(console: Any, document: dict[str, Any]) -> None:
+    from rich.text import Text
+
+    console.print(Text.assemble((document["name"], "bold"), f"  {document['kind']}  ", (f"{document['module']} ({document['distribution']})", "dim")))
+    if paper := document["paper"]:
+        where = f", arXiv {paper['arxiv']}" if paper["arxiv"] else ""
+        equations = f", {paper['equations']}" if paper["equations"] else ""
+        console.print(Text(f"{paper['title']}{where}{equations}", style="italic"))
+    console.print(Text(f"\n{document['text']}\n"))
+    for name, schema in document.get("fields", {}).items():
+        console.print(Text.assemble((f"  {name}", "bold"), f" = {json.dumps(schema.get('default', '(required)'))}  ", (_bounds(schema), "dim")))
+        console.print(Text(f"      {schema.get('description', '')}"))
+    for name, value in document.get("method", {}).items():
+        if value not in (None, {}, [], 0):
+            console.print(Text.assemble((f"  {name}", "bold"), f" = {json.dumps(value)}"))
+    console.print()
+
+
+def _bounds(schema: dict[str, Any]) -> str:
+    if "enum" in schema:
+        return "one of " + ", ".join(str(value) for value in schema["enum"])
+    signs = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
+    bounds = ", ".join(f"{sign} {schema[name]:g}" for name, sign in signs.items() if name in schema)
+    return " ".join(part for part in (str(schema.get("type", "")), bounds) if part)

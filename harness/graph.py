@@ -1,0 +1,96 @@
+"""Stages and what hangs on what. A stage's key is known before anything runs: it is a hash of all that decides its result."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from harness.store import key_of
+
+CHECKPOINT = "checkpoint:"  # a model input that is a folder given by the user, by its hash, and not an artifact
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One piece of work with one artifact.
+
+    Attributes:
+        kind: which runner makes it, a key of `harness.stages.RUNNERS`.
+        title: for people, e.g. `train dpo · seed 0`.
+        payload: everything beside its inputs that decides its result; JSON.
+        inputs: name -> key of another stage, or `checkpoint:<hash>`.
+        shares: stages with the same value would wait for each other's samples, so the executor runs one at a time.
+        weight: how long it takes, roughly, against other stages; for estimates only.
+    """
+
+    key: str
+    kind: str
+    title: str
+    payload: Mapping[str, Any]
+    inputs: Mapping[str, str]
+    shares: str | None = None
+    weight: float = 1.0
+
+    @property
+    def parents(self) -> frozenset[str]:
+        return frozenset(key for key in self.inputs.values() if not key.startswith(CHECKPOINT))
+
+
+@dataclass(frozen=True)
+class RowPlan:
+    """One row of the board at one seed, by the keys of its stages."""
+
+    label: str
+    seed: int
+    model: str
+    groups: tuple[str, ...]
+    training: tuple[str, ...]
+    evaluations: Mapping[str, str]
+
+
+@dataclass
+class Graph:
+    """All stages of a comparison, each once, parents before children; and the rows they serve."""
+
+    stages: dict[str, Stage] = field(default_factory=dict)
+    rows: list[RowPlan] = field(default_factory=list)
+    checkpoints: dict[str, str] = field(default_factory=dict)  # hash -> folder
+
+    def add(
+        self,
+        kind: str,
+        title: str,
+        payload: Mapping[str, Any],
+        inputs: Mapping[str, str],
+        *,
+        version: int = 1,
+        shares: str | None = None,
+        weight: float = 1.0,
+    ) -> str:
+        """Add a stage unless it is there already; its key."""
+        key = key_of(kind, version, payload, inputs)
+        if key not in self.stages:
+            self.stages[key] = Stage(key, kind, title, dict(payload), dict(inputs), shares, weight)
+        return key
+
+    def ancestors(self, *keys: str) -> set[str]:
+        """Every stage that `keys` need, themselves included."""
+        found: set[str] = set()
+        waiting = [key for key in keys if key in self.stages]
+        while waiting:
+            key = waiting.pop()
+            if key not in found:
+                found.add(key)
+                waiting.extend(self.stages[key].parents)
+        return found
+
+    def needed_by(self, row: RowPlan) -> set[str]:
+        """Every stage that a row needs, as if it ran alone."""
+        return self.ancestors(*row.evaluations.values(), *row.training)
+
+    def __iter__(self) -> Iterator[Stage]:
+        return iter(self.stages.values())
+
+    def __len__(self) -> int:
+        return len(self.stages)

@@ -1,0 +1,89 @@
+"""Text and numbers as people read them. Text comes from models and files, so nothing in it is trusted."""
+
+from __future__ import annotations
+
+import math
+import unicodedata
+from collections.abc import Mapping, Sequence, Set
+from typing import Any
+
+# Other, control · other, format (bidirectional marks, zero widths) · surrogates · line and paragraph separators
+HIDDEN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+JOINERS = "\u200c\u200d"  # Persian and Indic scripts and many emoji need them
+
+
+def visible(text: str, *, keep: str = "\n\t") -> str:
+    r"""`text` with every character that has no shape of its own written out, as in `\x1b` or `\u202e`.
+
+    Args:
+        keep: characters that stay as they are although they have no shape.
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(_shown(character, keep) for character in text)
+
+
+def one_line(text: str) -> str:
+    r"""`visible`, with line breaks written out as `\n`."""
+    return visible(text, keep="")
+
+
+def _shown(character: str, keep: str) -> str:
+    if character in keep or character in JOINERS or unicodedata.category(character) not in HIDDEN:
+        return character
+    return character.encode("unicode_escape").decode("ascii")
+
+
+def plain(value: Any) -> Any:
+    """`value` as JSON knows it: keys as text, sets sorted, anything else as its text; NaN and infinities as text too."""
+    if value is None or isinstance(value, bool | int):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)
+    if isinstance(value, str):
+        return value if value.isprintable() else "".join(c if unicodedata.category(c) != "Cs" else _shown(c, "") for c in value)
+    if isinstance(value, Mapping):
+        return {plain(str(key)): plain(item) for key, item in value.items()}
+    if isinstance(value, Set):
+        return sorted((plain(item) for item in value), key=str)
+    if isinstance(value, Sequence):
+        return [plain(item) for item in value]
+    return plain(str(value))
+
+
+def number(value: float) -> str:
+    """Three decimals below 10, fewer above: 0.612, 48.3, 1,204. A minus as wide as a plus; none before a rounded zero."""
+    size = abs(value)
+    text = f"{size:,.0f}" if size >= 999.95 else f"{size:.1f}" if size >= 9.9995 else f"{size:.3f}"
+    return f"−{text}" if value < 0 and text.strip("0.") else text
+
+
+def signed(value: float) -> str:
+    """`number`, with a plus before what is above zero."""
+    text = number(value)
+    return f"+{text}" if value > 0 and text.strip("0.") else text
+
+
+def duration(seconds: float) -> str:
+    """42 s, 3.5 min, 2.1 h."""
+    if seconds < 99.5:
+        return f"{seconds:.0f} s" if seconds >= 9.95 else f"{seconds:.1f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 5970 else f"{seconds / 3600:.1f} h"
+
+
+def count(value: float) -> str:
+    """950, 12.4k, 3.1M, 2.0B."""
+    for size, unit in ((1e9, "B"), (1e6, "M"), (1e4, "k")):
+        if abs(value) >= size:
+            return f"{value / (1e3 if unit == 'k' else size):.1f}{unit}"
+    return f"{value:,.0f}" if float(value).is_integer() else number(value)
+
+
+def p_value(p: float) -> str:
+    """p = 0.031, or p < 0.001."""
+    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
+
+
+def marks(p_adjusted: float | None) -> str:
+    """One mark below 0.05, two below 0.01, three below 0.001, after correction."""
+    return "" if p_adjusted is None else "*" * sum(p_adjusted < limit for limit in (0.05, 0.01, 0.001))

@@ -1,0 +1,1 @@
+"""Models: loading, prompts, log-probabilities, generation, similarity."""

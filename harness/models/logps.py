@@ -1,0 +1,88 @@
+"""Log-probabilities of responses: one function, with or without gradient.
+
+Rows are laid out so that every response begins in the same column: prompts padded on the left, responses on the right. The
+model then needs to compute logits for the response columns alone (`logits_to_keep`), for any architecture.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import PreTrainedModel
+
+IGNORED = -100
+
+
+@dataclass(frozen=True)
+class Row:
+    """One sequence to score: the response's tokens given the prompt's."""
+
+    prompt: tuple[int, ...]
+    response: tuple[int, ...]
+
+    @property
+    def tokens(self) -> int:
+        return len(self.prompt) + len(self.response)
+
+
+def response_logps(model: PreTrainedModel, rows: Sequence[Row]) -> Tensor:
+    """Summed log-probabilities of the rows' responses, [N], nats, float64; differentiable in the model's weights.
+
+    Token log-probabilities are computed in float32 and summed in float64.
+    """
+    import torch
+    from torch.nn.functional import cross_entropy
+
+    width = max(len(row.prompt) for row in rows)
+    length = max(len(row.response) for row in rows)
+    ids = torch.zeros((len(rows), width + length), dtype=torch.long)
+    mask = torch.zeros_like(ids)
+    labels = torch.full((len(rows), length), IGNORED)
+    for index, row in enumerate(rows):
+        ids[index, width - len(row.prompt) : width] = torch.tensor(row.prompt)
+        ids[index, width : width + len(row.response)] = torch.tensor(row.response, dtype=torch.long)
+        mask[index, width - len(row.prompt) : width + len(row.response)] = 1
+        labels[index, : len(row.response)] = torch.tensor(row.response, dtype=torch.long)
+    device = model.device
+    logits = model(
+        input_ids=ids.to(device),
+        attention_mask=mask.to(device),
+        position_ids=(mask.cumsum(1) - 1).clamp(min=0).to(device),
+        use_cache=False,
+        logits_to_keep=length + 1,
+    ).logits[:, :-1]  # the column before a token predicts it: [N, R, V]
+    token_logps = -cross_entropy(logits.float().transpose(1, 2), labels.to(device), ignore_index=IGNORED, reduction="none")
+    return token_logps.double().sum(1)
+
+
+def cut(rows: Sequence[Row], tokens: int) -> Iterator[list[int]]:
+    """Indices of rows in batches of at most `tokens` padded tokens (at least one row each), longest first."""
+    order = sorted(range(len(rows)), key=lambda index: (-rows[index].tokens, index))
+    batch: list[int] = []
+    prompt = response = 0
+    for index in order:
+        wider = max(prompt, len(rows[index].prompt)), max(response, len(rows[index].response))
+        if batch and (len(batch) + 1) * sum(wider) > tokens:
+            yield batch
+            batch, wider = [], (len(rows[index].prompt), len(rows[index].response))
+        batch.append(index)
+        prompt, response = wider
+    if batch:
+        yield batch
+
+
+def score(model: PreTrainedModel, rows: Sequence[Row], tokens_per_batch: int = 8192) -> list[float]:
+    """Log-probabilities without gradient, in the rows' order. Equal rows are computed once."""
+    import torch
+
+    unique = list(dict.fromkeys(rows))
+    values: dict[Row, float] = {}
+    with torch.inference_mode():
+        for batch in cut(unique, tokens_per_batch):
+            chosen = [unique[index] for index in batch]
+            values.update(zip(chosen, response_logps(model, chosen).tolist(), strict=True))
+    return [values[row] for row in rows]

@@ -1,0 +1,36 @@
+"""Calling observers: each on its own, so that a failing one never stops the run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from harness.execute.events import Events
+from harness.graph import Stage
+from harness.registry import Registry
+
+
+class Observers(Events):
+    """The observer hooks of every plugin, as an executor's events."""
+
+    def __init__(self, registry: Registry) -> None:
+        self._manager = registry.manager
+        self.failures: dict[str, str] = {}
+
+    def call(self, hook: str, **arguments: Any) -> None:
+        """Call every implementation of a hook; remember the first failure of each plugin and leave that plugin out."""
+        for implementation in getattr(self._manager.hook, hook).get_hookimpls():
+            if implementation.plugin_name in self.failures:
+                continue
+            try:
+                implementation.function(*(arguments[name] for name in implementation.argnames))
+            except Exception as error:  # foreign code: an observer's fault must not end a run
+                self.failures[implementation.plugin_name] = f"{hook}: {type(error).__name__}: {error}"
+
+    def started(self, stage: Stage) -> None:
+        self.call("harness_stage_started", key=stage.key, title=stage.title)
+
+    def progress(self, key: str, done: int, total: int, note: str) -> None:
+        self.call("harness_stage_progress", key=key, done=done, total=total, note=note)
+
+    def finished(self, stage: Stage, seconds: float, error: str | None) -> None:
+        self.call("harness_stage_finished", key=stage.key, title=stage.title, seconds=seconds, error=error)

@@ -1,0 +1,51 @@
+"""The shared beginning: the source's rows, a starting model, its supervised fine-tuning."""
+
+from __future__ import annotations
+
+from harness.errors import DataError
+from harness.graph import Stage
+from harness.stages.context import Context, example_row, read_dataset, save_checkpoint
+from harness.store import Draft
+from harness.types import Message
+
+
+def run_source(stage: Stage, context: Context, draft: Draft) -> None:
+    """Load the source; one JSON-lines file per split."""
+    description = dict(stage.payload["source"])
+    description.pop("fingerprint")
+    dataset = context.component("source", description).load()
+    draft.facts["splits"] = {name: len(examples) for name, examples in dataset.splits.items()}
+    draft.facts["dropped"] = dict(dataset.dropped)
+    draft.write_json("source.json", description)
+    for name, examples in dataset.splits.items():
+        draft.write_lines(f"{name}.jsonl", [example_row(example) for example in examples])
+
+
+def run_scratch(stage: Stage, context: Context, draft: Draft) -> None:
+    """A tokenizer and a small model from the training text: prompts and targets of the `sft` split."""
+    from harness.models.scratch import ScratchModel, train_from_scratch
+
+    dataset = read_dataset(context.store.open(stage.inputs["source"]))
+    dialogues = [
+        (*example.prompt.messages, Message("assistant", example.target)) for example in dataset["sft"] if example.target is not None
+    ]
+    if not dialogues:
+        raise DataError("model.scratch needs a source whose `sft` split has targets")
+    facts = train_from_scratch(ScratchModel(**stage.payload["recipe"]), dialogues, draft.folder / "model", context.report)
+    draft.facts.update(facts)
+
+
+def run_sft(stage: Stage, context: Context, draft: Draft) -> None:
+    """Supervised fine-tuning of the starting checkpoint."""
+    from harness.training.settings import SftSettings
+    from harness.training.sft import fine_tune
+
+    settings, seed = SftSettings(**stage.payload["settings"]), stage.payload["seed"]
+    examples = read_dataset(context.store.open(stage.inputs["source"]))["sft"]
+    model, tokenizer = context.load(stage.inputs["model"])
+    with context.scratch() as folder:
+        history, counts = fine_tune(model, tokenizer, examples, settings, seed=seed, scratch=folder, report=context.report)
+    save_checkpoint(model, tokenizer, draft.folder / "model")
+    draft.write_lines("history.jsonl", history)
+    draft.facts.update(counts)
+    draft.facts["tokens_trained"] = counts["tokens"] * settings.epochs

@@ -1,0 +1,53 @@
+"""One round of one method: groups and reference in, a model out."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from harness.graph import Stage
+from harness.interfaces import Objective
+from harness.models.prompts import ChatTemplate
+from harness.stages.context import Context, read_groups, save_checkpoint
+from harness.store import Draft
+from harness.training.batch import TokenGroup, tokenize
+from harness.training.settings import TrainingSettings
+from harness.training.trainer import train
+
+REFERENCE = "reference:"
+
+
+def run_train(stage: Stage, context: Context, draft: Draft) -> None:
+    """Train; the artifact is the model, its history, and what the training really used."""
+    objective: Objective = context.component("objective", stage.payload["objective"])
+    settings = TrainingSettings(**stage.payload["settings"])
+    groups = read_groups(context.store.open(stage.inputs["groups"]))
+    kept = [group for group in groups if group.rejected or not objective.needs_rejected]
+    model, tokenizer = context.load(stage.inputs["model"])
+    tokenized = _with_reference(tokenize(groups, ChatTemplate(tokenizer), objective), stage, context)
+    tokenized = [group for group in tokenized if group.pairs or not objective.needs_rejected]
+    with context.scratch() as folder:
+        history = train(
+            model, tokenized, objective, settings, seed=stage.payload["seed"], scratch=folder, report=context.report
+        )
+    save_checkpoint(model, tokenizer, draft.folder / "model")
+    draft.write_lines("history.jsonl", history)
+    draft.facts.update(
+        {
+            "prompts": len(kept),
+            "pairs": sum(len(group.rejected) for group in kept) * settings.epochs,
+            "updates": len(history),
+            "tokens_trained": sum(group.tokens for group in tokenized) * settings.epochs,
+        }
+    )
+
+
+def _with_reference(groups: list[TokenGroup], stage: Stage, context: Context) -> list[TokenGroup]:
+    """The groups with every stored reference view filled in."""
+    stored = {
+        name.removeprefix(REFERENCE): [tuple(row) for row in context.store.open(key).read_lines("logps.jsonl")]
+        for name, key in stage.inputs.items()
+        if name.startswith(REFERENCE)
+    }
+    return [
+        replace(group, reference={view: rows[index] for view, rows in stored.items()}) for index, group in enumerate(groups)
+    ]

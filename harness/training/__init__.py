@@ -1,0 +1,1 @@
+"""Training: groups to token rows, one trainer for every objective, and the shared SFT."""

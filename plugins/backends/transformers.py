@@ -1,0 +1,31 @@
+"""Generation in this process, with the model already in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, ClassVar
+
+from pydantic import Field
+
+from harness import Backend, Prompt, Response, Sampling, generate
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+class TransformersBackend(Backend):
+    """Transformers with a key-value cache: each prompt once for all its samples, finished rows dropped."""
+
+    name: ClassVar[str] = "transformers"
+
+    rows_per_batch: int = Field(256, ge=1, le=65_536, description="sequences decoded side by side")
+
+    def generate(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        prompts: Sequence[Prompt],
+        sampling: Sampling,
+        report: Callable[[int, int], None] | None = None,
+    ) -> list[list[Response]]:
+        return generate(model, tokenizer, prompts, sampling, rows_per_batch=self.rows_per_batch, report=report)

@@ -1,0 +1,29 @@
+"""The source's own preferences as groups."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from harness import BuildTask, DataBuilder, Group, Paper, Response
+
+
+class Preference(DataBuilder):
+    """The best-ranked response as chosen; as rejected, seeded draws from the rest (one for DPO's usual pairs)."""
+
+    name: ClassVar[str] = "preference"
+    paper: ClassVar[Paper | None] = Paper("Extensive Self-Contrast Enables Feedback-Free Language Model Alignment", "2404.00604", "DPO_std, §3.1")
+    needs: ClassVar[frozenset[Literal["target", "ranked", "gold"]]] = frozenset({"ranked"})
+
+    negatives: int = Field(1, ge=1, le=64, description="rejected responses per prompt, fewer where the ranking is shorter")
+
+    def build(self, task: BuildTask) -> Iterable[Group]:
+        for example in task.examples:
+            if len(example.ranked) < 2:
+                task.count("fewer than two ranked responses")
+                continue
+            best, *rest = example.ranked
+            rejected = task.rng.sample(rest, min(self.negatives, len(rest)))
+            yield Group(example.prompt, Response(best), tuple(Response(text) for text in rejected))

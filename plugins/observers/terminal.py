@@ -1,0 +1,80 @@
+"""Progress on a terminal: what runs now, how far it is, and when the whole will be done."""
+
+from __future__ import annotations
+
+import time
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
+from rich.text import Text
+
+from harness import hookimpl
+
+
+class TerminalObserver:
+    """One bar for the run and one line per running stage; nothing at all where nobody watches."""
+
+    def __init__(self) -> None:
+        self.console = Console(stderr=True)
+        self.progress: Progress | None = None
+        self.total: TaskID | None = None
+        self.lines: dict[str, TaskID] = {}
+        self.weights: dict[str, float] = {}
+        self.done: float = 0.0
+        self.finished: int = 0
+        self.began = 0.0
+
+    @hookimpl
+    def harness_run_started(self, name: str, weights: dict[str, float], cached: int, interactive: bool) -> None:
+        if not interactive or not weights:
+            return
+        self.weights, self.began = weights, time.monotonic()
+        found = f", {cached} found in the store" if cached else ""
+        self.console.print(Text.assemble((f"{name} ", "bold"), f"· {len(weights)} stages to run{found}"))
+        self.progress = Progress(
+            TextColumn("{task.fields[title]}"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.fields[note]}", style="dim"),
+            console=self.console,
+            transient=True,
+        )
+        self.total = self.progress.add_task("", total=sum(weights.values()), title=Text("all stages", style="bold"), note="")
+        self.progress.start()
+
+    @hookimpl
+    def harness_stage_started(self, key: str, title: str) -> None:
+        if self.progress is not None:
+            self.lines[key] = self.progress.add_task("", total=None, title=Text(f"  {title}"), note="")
+
+    @hookimpl
+    def harness_stage_progress(self, key: str, done: int, total: int, note: str) -> None:
+        if self.progress is not None and key in self.lines:
+            self.progress.update(self.lines[key], completed=done, total=total, note=note)
+
+    @hookimpl
+    def harness_stage_finished(self, key: str, title: str, seconds: float, error: str | None) -> None:
+        if self.progress is None or self.total is None:
+            return
+        self.progress.remove_task(self.lines.pop(key))
+        if error is not None:
+            self.progress.console.print(Text.assemble(("failed ", "bold red"), title, ": ", error))
+        self.done += self.weights.get(key, 0.0)
+        self.finished += 1
+        self.progress.update(self.total, completed=self.done, note=f"{self.finished} of {len(self.weights)} · {self._left()} left")
+
+    @hookimpl
+    def harness_run_finished(self) -> None:
+        if self.progress is not None:
+            self.progress.stop()
+            spent = time.monotonic() - self.began
+            self.console.print(Text(f"{self.finished} stages in {_clock(spent)}", style="dim"))
+
+    def _left(self) -> str:
+        """The estimate: what is left, at the pace so far."""
+        remaining = sum(self.weights.values()) - self.done
+        return "about " + _clock((time.monotonic() - self.began) * remaining / max(self.done, 1e-9))
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"

@@ -1,0 +1,34 @@
+"""Only-prompting self-rewarding: ask for a good and a worse answer, and prefer the good one."""
+
+from harness import DataBuilder, Method, Objective, Round, hookimpl
+from harness_plugins.only_prompting.builder import PAPER, OnlyPrompting
+from harness_plugins.only_prompting.simpo import SimPO
+
+
+@hookimpl
+def harness_data_builders() -> list[type[DataBuilder]]:
+    return [OnlyPrompting]
+
+
+@hookimpl
+def harness_objectives() -> list[type[Objective]]:
+    return [SimPO]
+
+
+@hookimpl
+def harness_methods() -> list[Method]:
+    return [
+        Method(
+            name="only_prompting",
+            description="Answers asked to merit 10 against answers asked to merit s, s rising by round, with SimPO",
+            data="only_prompting",
+            objective="simpo",
+            # Table 2's caption and Figure 4: s = 3, 5, 7 by round (§3.4's text says 3, 5, 9).
+            rounds=(
+                Round(data={"rejected_score": 3}),
+                Round(data={"rejected_score": 5}),
+                Round(data={"rejected_score": 7}),
+            ),
+            paper=PAPER,
+        )
+    ]

@@ -1,0 +1,64 @@
+"""Self-Contrast's data: filtered self-generated negatives (§2.2, §2.4)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import ClassVar, Literal
+
+from pydantic import Field, model_validator
+
+from harness import BuildTask, DataBuilder, Group, Paper, Response
+
+PAPER = Paper("Extensive Self-Contrast Enables Feedback-Free Language Model Alignment", "2404.00604", "§2.2, §2.4")
+
+
+class SelfContrast(DataBuilder):
+    """Sample R responses, drop the 1 − a most similar to the target, draw m distinct negatives from the rest at random.
+
+    The paper samples 32 responses (64 for m = 16) and keeps a = 25 % (75 % on HH-RLHF). A prompt with fewer than m distinct,
+    non-empty responses left is dropped and counted.
+    """
+
+    name: ClassVar[str] = "self_contrast"
+    paper: ClassVar[Paper | None] = PAPER
+    needs: ClassVar[frozenset[Literal["target", "ranked", "gold"]]] = frozenset({"target"})
+
+    samples: int = Field(32, ge=1, le=1024, description="R, responses sampled per prompt at temperature 1 and top-p 1")
+    keep: float = Field(0.25, gt=0, le=1, description="a, the least similar share of the samples, from which negatives are drawn")
+    negatives: int = Field(1, ge=1, le=64, description="m, negatives per prompt")
+    embedder: Literal["tfidf", "hidden"] = Field("tfidf", description="whose cosine tells how like the target a sample is")
+
+    @model_validator(mode="after")
+    def _enough(self) -> SelfContrast:
+        if math.floor(self.samples * self.keep) < self.negatives:
+            raise ValueError(
+                f"samples x keep = {self.samples * self.keep:g} leaves fewer than negatives = {self.negatives}: raise samples or keep"
+            )
+        return self
+
+    def build(self, task: BuildTask) -> Iterable[Group]:
+        samples = task.sample(self.samples, policy="start")
+        similarities = task.similarity(self.embedder, samples)
+        for example, responses, cosines in zip(task.examples, samples, similarities, strict=True):
+            if example.target is None:
+                task.count("no target")
+                continue
+            kept = self._least_similar(responses, cosines)
+            distinct = {responses[index].text: index for index in reversed(kept) if self._usable(responses[index], example.target)}
+            if len(distinct) < self.negatives:
+                task.count(f"fewer than {self.negatives} distinct negatives left")
+                continue
+            drawn = task.rng.sample(sorted(distinct.values()), self.negatives)
+            similarity = sum(float(cosines[index]) for index in drawn) / len(drawn)
+            rejected = tuple(responses[index] for index in drawn)
+            yield Group(example.prompt, Response(example.target), rejected, {"negative_similarity": similarity})
+
+    def _least_similar(self, responses: Sequence[Response], cosines: Sequence[float]) -> list[int]:
+        """Indices of the `keep` share least like the target, least similar first; ties by the order of sampling."""
+        order = sorted(range(len(responses)), key=lambda index: (float(cosines[index]), index))
+        return order[: math.floor(len(order) * self.keep)]
+
+    @staticmethod
+    def _usable(response: Response, target: str) -> bool:
+        return bool(response.text) and response.text != target

@@ -1,0 +1,22 @@
+"""Quality-aware self-refinement: DPO whose push follows the policy's own judgment of each pair."""
+
+from harness import Method, Objective, hookimpl
+from harness_plugins.self_refined.sr_dpo import SrDPO
+
+
+@hookimpl
+def harness_objectives() -> list[type[Objective]]:
+    return [SrDPO]
+
+
+@hookimpl
+def harness_methods() -> list[Method]:
+    return [
+        Method(
+            name="sr_dpo",
+            description="Self-refined DPO on the source's own preference pairs",
+            data="preference",
+            objective="sr_dpo",
+            paper=SrDPO.paper,
+        )
+    ]

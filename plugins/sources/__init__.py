@@ -1,0 +1,10 @@
+"""Where prompts, targets and preferences come from."""
+
+from harness import Source, hookimpl
+from harness_plugins.sources.hh_rlhf import HHRLHF
+from harness_plugins.sources.sandbox import Sandbox
+
+
+@hookimpl
+def harness_sources() -> list[type[Source]]:
+    return [HHRLHF, Sandbox]
