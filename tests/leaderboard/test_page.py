@@ -1,0 +1,156 @@
+"""The page: self-contained, inert towards its texts, complete, and sound as HTML."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from harness.leaderboard import Board, ExampleRow
+from harness.leaderboard.page import to_html, write_all
+from harness.leaderboard.svg import Scale
+
+VOID = {"meta", "link", "br", "img", "input", "hr"}
+
+
+class Reader(HTMLParser):
+    """Collects elements and text, and checks that every element is closed where it should be."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open and self.open.pop() == tag, tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+@pytest.fixture(scope="module")
+def page(board: Board, examples: list[ExampleRow]) -> str:
+    return to_html(board, examples)
+
+
+@pytest.fixture(scope="module")
+def read(page: str) -> Reader:
+    reader = Reader()
+    reader.feed(page)
+    reader.close()
+    assert reader.open == []
+    return reader
+
+
+def test_it_needs_nothing_from_anywhere(page: str, read: Reader) -> None:
+    assert not {"link", "img", "iframe", "object", "base", "form"} & {tag for tag, _ in read.elements}
+    assert not any(
+        name in ("src", "href", "style") and value != "#ranking" for _, attrs in read.elements for name, value in attrs.items()
+    )
+    assert "url(" not in page and "http://" not in page and "https://" not in page
+
+
+def test_only_its_own_script_and_style_may_run(page: str, read: Reader) -> None:
+    policy = next(attrs["content"] for tag, attrs in read.elements if tag == "meta" and "http-equiv" in attrs)
+    assert policy is not None and policy.startswith("default-src 'none';") and "unsafe" not in policy
+    for pattern in (r"<style>(.*?)</style>", r"<script>(.*?)</script>"):
+        content = re.search(pattern, page, re.DOTALL)
+        assert content is not None
+        assert base64.b64encode(hashlib.sha256(content[1].encode()).digest()).decode() in policy
+    assert [attrs for tag, attrs in read.elements if tag == "script"] == [
+        {"type": "application/json", "id": "examples-data"},
+        {},
+    ]
+    assert not any(name.startswith("on") for _, attrs in read.elements for name in attrs)
+
+
+def test_texts_are_shown_never_run(page: str, read: Reader) -> None:
+    assert "<img" not in page and "alert(1)</script>" not in page.replace("&lt;/script&gt;", "")
+    assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u200e\u200f]", page)
+    assert "\\x1b[31mred\\x1b[0m" in read.text and "\\u202egnp.exe" in read.text
+
+
+def test_the_examples_are_embedded_safely(page: str, nasty: str) -> None:
+    embedded = re.search(r'<script type="application/json" id="examples-data">(.*?)</script>', page, re.DOTALL)
+    assert embedded is not None and not set("<>&") & set(embedded[1])
+    data = json.loads(embedded[1])
+    assert data["examples"][1]["prompt"] == nasty.replace("\x1b", "\\x1b").replace("\u202e", "\\u202e").replace(
+        "\u202c", "\\u202c"
+    )
+    assert data["examples"][2]["target"] is None
+    assert [data["labels"][index] for index in data["first"]] == ["dpo", "self_contrast_16"]
+
+
+def test_tables_can_be_read_and_sorted_by_all(board: Board, read: Reader) -> None:
+    elements = [tag for tag, _ in read.elements]
+    assert elements.count("table") == elements.count("caption") == 3
+    heads = [attrs for tag, attrs in read.elements if tag == "th" and attrs.get("scope") == "col"]
+    assert all(attrs["aria-sort"] == "none" for attrs in heads)
+    assert sum(tag == "th" and attrs.get("scope") == "row" for tag, attrs in read.elements) == 3 * len(board.rows)
+    assert all(attrs.get("aria-label") for tag, attrs in read.elements if tag == "svg")
+
+
+def test_the_pictures_show_every_row_and_the_noise(board: Board, page: str) -> None:
+    figures = re.findall(r"<svg.*?</svg>", page, re.DOTALL)
+    assert len(figures) == 2 + 1 + 10  # two primary metrics, one scatter, ten trained rows
+    for figure in figures[:2]:
+        assert figure.count("<circle") == 10 and 'class="zero"' in figure
+    assert 'class="noise"' in figures[1]
+    assert all("nan" not in figure for figure in figures)
+
+
+def test_what_was_equal_and_what_was_done_is_said(read: Reader) -> None:
+    for expected in (
+        "sandbox/start",
+        "512 prompts, 128 updates",
+        "1, 2",
+        "71 of 118 stages ran, 38.0 min saved",
+        "learning_rate: 0.0001",
+    ):
+        assert expected in read.text
+
+
+def test_only_the_first_examples_are_embedded(board: Board) -> None:
+    many = [ExampleRow(f"e{i}", f"prompt number {i}", None, {"dpo": "a"}) for i in range(150)]
+    page = to_html(board, many)
+    assert "prompt number 99" in page and "prompt number 100" not in page
+    assert "The first 100 of 150 prompts; all are in examples.jsonl." in page
+
+
+def test_many_warnings_are_folded(build: Callable[..., Board]) -> None:
+    assert "<summary>6 warnings</summary>" in to_html(build(warnings=[f"warning {i}" for i in range(6)]), [])
+    assert "<h2>1 warning</h2>" in to_html(build(warnings=["one"]), [])
+
+
+def test_a_board_of_nothing_is_a_page(build: Callable[..., Board]) -> None:
+    page = to_html(build(None, metrics={}, sharing={}, warnings=(), config={}), [])
+    assert "No row has a score" in page and 'id="examples"' not in page
+
+
+def test_write_all_writes_five_files_and_the_same_twice(board: Board, examples: list[ExampleRow], tmp_path: Path) -> None:
+    assert write_all(board, examples, tmp_path) == tmp_path / "index.html"
+    names = ["board.csv", "board.json", "board.md", "examples.jsonl", "index.html"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == names
+    again = tmp_path / "again"
+    write_all(Board.read(tmp_path), Board.read(tmp_path).example_rows, again)
+    assert [(again / name).read_bytes() for name in names] == [(tmp_path / name).read_bytes() for name in names]
+
+
+def test_ticks_are_round_and_inside() -> None:
+    assert Scale(-0.13, 0.27, 0, 100).ticks(4) == pytest.approx([-0.1, 0.0, 0.1, 0.2])
+    assert Scale(0, 13, 0, 100).ticks(3) == [0, 5, 10]

@@ -1,0 +1,72 @@
+"""What may be said of a difference, and of the whole board in one sentence."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+import pytest
+
+from harness.leaderboard import Board
+from harness.leaderboard.schema import Delta, MetricEntry
+from harness.leaderboard.standing import noise_floor, ranked, references, short_name, summary, verdict
+
+
+def metric(higher_is_better: bool | None) -> MetricEntry:
+    return MetricEntry(key="gold/win", description="", higher_is_better=higher_is_better, primary=True)
+
+
+SURE = Delta(mean=0.1, low=0.05, high=0.15, p=0.001, p_adjusted=0.01)
+
+
+@pytest.mark.parametrize(
+    ("change", "higher_is_better", "expected"),
+    [
+        ({}, True, "better"),
+        ({}, False, "worse"),
+        ({}, None, "different"),
+        ({"mean": -0.1, "low": -0.15, "high": -0.05}, True, "worse"),
+        ({"p_adjusted": 0.05}, True, "unclear"),
+        ({"p_adjusted": None}, True, "unclear"),
+        ({"low": -0.01}, True, "unclear"),
+        ({"below_noise": True}, True, "unclear"),
+    ],
+)
+def test_a_difference_needs_the_test_the_interval_and_the_noise_floor(
+    change: dict[str, float | bool], higher_is_better: bool | None, expected: str
+) -> None:
+    assert verdict(SURE.model_copy(update=change), metric(higher_is_better)) == expected
+
+
+def test_references_are_not_ranked(board: Board) -> None:
+    assert [row.method for row in references(board)] == ["gold_dpo", "dpo_other_seeds", "start"]
+    assert ranked(board)[0].method == "self_contrast_16" and ranked(board)[-1].failed
+    assert len(ranked(board)) + len(references(board)) == len(board.rows)
+
+
+def test_the_noise_floor_is_the_null_rows_difference(board: Board) -> None:
+    null = board.row("dpo_other_seeds")
+    assert null is not None
+    delta = null.scores["format/followed"].delta
+    assert delta is not None and noise_floor(board, "format/followed") == abs(delta.mean)
+    assert noise_floor(board, "unknown") is None
+
+
+def test_the_summary_claims_no_more_than_the_numbers(build: Callable[..., Board], board: Board) -> None:
+    assert re.fullmatch(
+        r"self_contrast_16 has the best gold/win_rate: 0\.703, \+0\.059 against dpo \(−0\.\d+ to \+0\.\d+\)\. "
+        r"That is not a sure difference: p = 1\.000 after correction\.",
+        summary(board),
+    )
+    assert summary(build(baseline="kto")).endswith("after correction.")
+    assert (
+        summary(build(baseline="self_contrast_16")) == "self_contrast_16 has the best gold/win_rate: 0.703; it is the baseline."
+    )
+
+
+def test_names_are_shortened_where_that_is_clear(board: Board) -> None:
+    assert [short_name(board, entry) for entry in board.metrics[:2]] == ["win_rate", "reward"]
+    twice = board.model_copy(
+        update={"metrics": (*board.metrics, MetricEntry(**{**board.metrics[0].model_dump(), "key": "judge/win_rate"}))}
+    )
+    assert short_name(twice, twice.metrics[0]) == "gold/win_rate"
