@@ -68,7 +68,9 @@ def _mean_states(model: PreTrainedModel, rows: Sequence[Row]) -> np.ndarray:
                 mask[line, : row.tokens] = 1
                 wanted[line, len(row.prompt) : row.tokens] = 1.0 / len(row.response)
             device = model.device
-            output = model(input_ids=ids.to(device), attention_mask=mask.to(device), output_hidden_states=True, logits_to_keep=1)
+            output = model(
+                input_ids=ids.to(device), attention_mask=mask.to(device), output_hidden_states=True, logits_to_keep=1
+            )
             last = output.hidden_states[-1].float().cpu()  # [N, T, H]
             states[batch] = torch.einsum("nth,nt->nh", last, wanted).double().numpy()
     return states

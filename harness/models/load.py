@@ -33,7 +33,10 @@ def checkpoint_hash(folder: Path) -> str:
     """A hash of everything that decides what the checkpoint computes: weights, configuration, tokenizer, template."""
     digest = hashlib.sha256()
     for file in sorted(folder.iterdir()):
-        if file.suffix in {".safetensors", ".json", ".jinja", ".model", ".txt"} and file.name not in {"recipe.json", "artifact.json"}:
+        if file.suffix in {".safetensors", ".json", ".jinja", ".model", ".txt"} and file.name not in {
+            "recipe.json",
+            "artifact.json",
+        }:
             digest.update(f"{file.name} {file_hash(file)}\n".encode())
     return digest.hexdigest()[:32]
 

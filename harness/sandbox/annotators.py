@@ -49,9 +49,13 @@ ANNOTATORS: tuple[Annotator, ...] = (
     Annotator("careful", wrong=0.05, drop=0.08, extra=0.05, misformat=0.1, polite=0.7, rude=0.02, waffle=0.15, repeat=0.03),
     Annotator("hurried", wrong=0.1, drop=0.6, extra=0.02, misformat=0.3, polite=0.1, rude=0.1, waffle=0.02, repeat=0.02),
     Annotator("chatty", wrong=0.1, drop=0.1, extra=0.3, misformat=0.3, polite=0.8, rude=0.02, waffle=0.75, repeat=0.15),
-    Annotator("grumpy", wrong=0.08, drop=0.3, extra=0.05, misformat=0.3, polite=0.05, rude=0.8, waffle=0.1, repeat=0.05, refuse=0.05),
+    Annotator(
+        "grumpy", wrong=0.08, drop=0.3, extra=0.05, misformat=0.3, polite=0.05, rude=0.8, waffle=0.1, repeat=0.05, refuse=0.05
+    ),
     Annotator("sloppy", wrong=0.35, drop=0.3, extra=0.3, misformat=0.7, polite=0.3, rude=0.1, waffle=0.3, repeat=0.3),
-    Annotator("spammer", wrong=0.6, drop=0.3, extra=0.6, misformat=0.8, polite=0.2, rude=0.3, waffle=0.8, repeat=0.6, refuse=0.15),
+    Annotator(
+        "spammer", wrong=0.6, drop=0.3, extra=0.6, misformat=0.8, polite=0.2, rude=0.3, waffle=0.8, repeat=0.6, refuse=0.15
+    ),
 )
 
 TARGET_AUTHOR = Annotator(

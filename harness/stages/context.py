@@ -41,7 +41,9 @@ class Context:
         """A component from what `resolve.describe` wrote of it."""
         component: type[Component] = self.registry.get(kind, description["name"]).component
         if component.version != description["version"]:
-            raise StageError(f"{kind} {component.name!r} changed from version {description['version']} to {component.version}: plan again")
+            raise StageError(
+                f"{kind} {component.name!r} changed from version {description['version']} to {component.version}: plan again"
+            )
         return component(**description["fields"])
 
     def model_folder(self, reference: str) -> Path:
@@ -108,7 +110,9 @@ def read_groups(artifact: Artifact) -> list[Group]:
 
 def read_answers(artifact: Artifact) -> list[list[Response]]:
     """Responses per prompt, as written by `write_answers`."""
-    return [[Response(text, finished, tokens) for text, finished, tokens in row] for row in artifact.read_lines("answers.jsonl")]
+    return [
+        [Response(text, finished, tokens) for text, finished, tokens in row] for row in artifact.read_lines("answers.jsonl")
+    ]
 
 
 def answer_rows(answers: list[list[Response]]) -> list[list[list[Any]]]:

@@ -52,9 +52,13 @@ def _check(scores: Sequence[Score], evaluator: Evaluator) -> None:
     declared = {metric.name for metric in evaluator.metrics()}
     for score in scores:
         if score.metric not in declared:
-            raise StageError(f"evaluator {evaluator.name!r} gave a score of {score.metric!r}, which its metrics() does not name")
+            raise StageError(
+                f"evaluator {evaluator.name!r} gave a score of {score.metric!r}, which its metrics() does not name"
+            )
         if not math.isfinite(score.value):
-            raise StageError(f"evaluator {evaluator.name!r} gave {score.value} for {score.metric!r} of example {score.example!r}")
+            raise StageError(
+                f"evaluator {evaluator.name!r} gave {score.value} for {score.metric!r} of example {score.example!r}"
+            )
 
 
 @dataclass
@@ -90,5 +94,3 @@ class EvaluatorServices:
 
     def policy(self) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
         return self.model.loaded
-
-

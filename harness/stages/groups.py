@@ -22,7 +22,9 @@ def run_groups(stage: Stage, context: Context, draft: Draft) -> None:
     first, last = payload["examples"]
     examples = read_dataset(context.store.open(stage.inputs["source"]))["train"]
     if len(examples) < last:
-        raise StageError(f"budget.prompts asks for {last} training prompts and the source has {len(examples)}: lower it, or load more")
+        raise StageError(
+            f"budget.prompts asks for {last} training prompts and the source has {len(examples)}: lower it, or load more"
+        )
     services = Services(context)
     backend = context.component("backend", payload["backend"])
     task = BuilderServices(

@@ -8,7 +8,7 @@ import hashlib
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -93,7 +93,7 @@ class PolicyServices:
         for start, size in cuts:
             block = block_sampling(sampling, start, size)
             payload = {"model": self.reference, "prompts": asked, "sampling": asdict(block), "backend": describe(self.backend)}
-            artifact = self.services.through_store("samples", payload, lambda draft, block=block: self._draw(draft, prompts, block))
+            artifact = self.services.through_store("samples", payload, partial(self._draw, prompts=prompts, sampling=block))
             for answer, drawn in zip(answers, read_answers(artifact), strict=True):
                 answer += drawn
         return [(answer * sampling.n if not sampling.temperature else answer)[: sampling.n] for answer in answers]
@@ -143,7 +143,13 @@ class BuilderServices:
     dropped: dict[str, int] = field(default_factory=dict)
 
     def sample(
-        self, n: int, *, prefix: str = "", temperature: float = 1.0, top_p: float = 1.0, policy: Literal["start", "current"] = "current"
+        self,
+        n: int,
+        *,
+        prefix: str = "",
+        temperature: float = 1.0,
+        top_p: float = 1.0,
+        policy: Literal["start", "current"] = "current",
     ) -> list[list[Response]]:
         prompts = [example.prompt.prefixed(prefix) if prefix else example.prompt for example in self.examples]
         sampling = Sampling(n, temperature, top_p, self.max_tokens, seed=self.seed)

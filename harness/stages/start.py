@@ -22,16 +22,19 @@ def run_source(stage: Stage, context: Context, draft: Draft) -> None:
 
 
 def run_scratch(stage: Stage, context: Context, draft: Draft) -> None:
-    """A tokenizer and a small model from the training text: prompts and targets of the `sft` split."""
+    """A tokenizer and a small model from the training text: every dialogue of the `sft` and `train` splits, each once."""
     from harness.models.scratch import ScratchModel, train_from_scratch
 
     dataset = read_dataset(context.store.open(stage.inputs["source"]))
-    dialogues = [
-        (*example.prompt.messages, Message("assistant", example.target)) for example in dataset["sft"] if example.target is not None
-    ]
+    dialogues = dict.fromkeys(
+        (*example.prompt.messages, Message("assistant", text))
+        for example in (*dataset["sft"], *dataset["train"])
+        for text in (example.target, *example.ranked)
+        if text
+    )
     if not dialogues:
-        raise DataError("model.scratch needs a source whose `sft` split has targets")
-    facts = train_from_scratch(ScratchModel(**stage.payload["recipe"]), dialogues, draft.folder / "model", context.report)
+        raise DataError("model.scratch needs a source with targets or ranked responses in its training splits")
+    facts = train_from_scratch(ScratchModel(**stage.payload["recipe"]), list(dialogues), draft.folder / "model", context.report)
     draft.facts.update(facts)
 
 

@@ -11,13 +11,14 @@ from harness.stages.context import Context, read_groups, save_checkpoint
 from harness.store import Draft
 from harness.training.batch import TokenGroup, tokenize
 from harness.training.settings import TrainingSettings
-from harness.training.trainer import train
 
 REFERENCE = "reference:"
 
 
 def run_train(stage: Stage, context: Context, draft: Draft) -> None:
     """Train; the artifact is the model, its history, and what the training really used."""
+    from harness.training.trainer import train
+
     objective: Objective = context.component("objective", stage.payload["objective"])
     settings = TrainingSettings(**stage.payload["settings"])
     groups = read_groups(context.store.open(stage.inputs["groups"]))

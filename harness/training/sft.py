@@ -1,8 +1,9 @@
-"""Supervised fine-tuning of the shared starting point, by TRL's `SFTTrainer`."""
+"""Supervised fine-tuning of the shared starting point, by TRL's `SFTTrainer`. Imports transformers, as `trainer` does."""
 
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from harness.errors import DataError
 from harness.models.prompts import ChatTemplate
 from harness.training.settings import SftSettings
-from harness.training.trainer import Report, quiet_arguments, step_callback
+from harness.training.trainer import Report, StepCallback, shared_arguments
 from harness.types import Example, Response
 
 if TYPE_CHECKING:
@@ -81,24 +82,28 @@ def _build(
     from trl import SFTConfig, SFTTrainer
 
     steps = settings.epochs * math.ceil(len(rows) / settings.batch_size)
-    arguments = SFTConfig(
-        output_dir=str(scratch),
-        per_device_train_batch_size=settings.batch_size,
-        num_train_epochs=settings.epochs,
-        learning_rate=settings.learning_rate,
-        seed=seed,
-        data_seed=seed,
-        max_length=None,
-        packing=False,
-        completion_only_loss=True,
-        gradient_checkpointing=False,
-        bf16=False,
-        **quiet_arguments(settings.schedule, settings.warmup_share, steps),
-    )
+    with warnings.catch_warnings():
+        # TRL turns checkpointing on under a name that transformers calls deprecated, and only that name turns it off.
+        warnings.filterwarnings("ignore", message="`gradient_checkpointing` is deprecated", category=FutureWarning)
+        arguments = SFTConfig(
+            output_dir=str(scratch),
+            per_device_train_batch_size=settings.batch_size,
+            num_train_epochs=settings.epochs,
+            learning_rate=settings.learning_rate,
+            seed=seed,
+            data_seed=seed,
+            max_length=None,
+            packing=False,
+            completion_only_loss=True,
+            gradient_checkpointing=False,
+            bf16=False,
+            train_sampling_strategy="group_by_length",
+            **shared_arguments(settings.schedule, settings.warmup_share, steps),
+        )
     return SFTTrainer(
         model=model,
         args=arguments,
         train_dataset=Dataset.from_list(rows),
         processing_class=tokenizer,
-        callbacks=[step_callback(report, lambda row: None)],
+        callbacks=[StepCallback(report, lambda row: None)],
     )

@@ -14,7 +14,9 @@ class Preference(DataBuilder):
     """The best-ranked response as chosen; as rejected, seeded draws from the rest (one for DPO's usual pairs)."""
 
     name: ClassVar[str] = "preference"
-    paper: ClassVar[Paper | None] = Paper("Extensive Self-Contrast Enables Feedback-Free Language Model Alignment", "2404.00604", "DPO_std, §3.1")
+    paper: ClassVar[Paper | None] = Paper(
+        "Extensive Self-Contrast Enables Feedback-Free Language Model Alignment", "2404.00604", "DPO_std, §3.1"
+    )
     needs: ClassVar[frozenset[Literal["target", "ranked", "gold"]]] = frozenset({"ranked"})
 
     negatives: int = Field(1, ge=1, le=64, description="rejected responses per prompt, fewer where the ranking is shorter")

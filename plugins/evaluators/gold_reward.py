@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from harness_plugins.evaluators.sampled import SampledEvaluator
-
 from harness import EvaluationTask, Metric, Response, Sampling, Score
+from harness_plugins.evaluators.sampled import SampledEvaluator
 
 SAMPLED_MARKS = {"sampled": "total", "sampled_chosen": "chosen", "sampled_known": "known", "degenerate": "degenerate"}
 GREEDY_MARKS = {"greedy": "total"}

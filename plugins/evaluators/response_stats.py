@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from harness_plugins.evaluators.sampled import SampledEvaluator
-
 from harness import EvaluationTask, Metric, Response, Score
+from harness_plugins.evaluators.sampled import SampledEvaluator
 
 
 class ResponseStats(SampledEvaluator):

@@ -60,7 +60,9 @@ class TerminalObserver:
             self.progress.console.print(Text.assemble(("failed ", "bold red"), title, ": ", error))
         self.done += self.weights.get(key, 0.0)
         self.finished += 1
-        self.progress.update(self.total, completed=self.done, note=f"{self.finished} of {len(self.weights)} · {self._left()} left")
+        self.progress.update(
+            self.total, completed=self.done, note=f"{self.finished} of {len(self.weights)} · {self._left()} left"
+        )
 
     @hookimpl
     def harness_run_finished(self) -> None:

@@ -13,7 +13,9 @@ class SimPO(Objective):
     """−log σ(β(lp⁺/n⁺ − lp⁻/n⁻) − γ): mean log-probabilities per response token, no reference."""
 
     name: ClassVar[str] = "simpo"
-    paper: ClassVar[Paper | None] = Paper("SimPO: Simple Preference Optimization with a Reference-Free Reward", "2405.14734", "Eq. 6")
+    paper: ClassVar[Paper | None] = Paper(
+        "SimPO: Simple Preference Optimization with a Reference-Free Reward", "2405.14734", "Eq. 6"
+    )
     needs_reference: ClassVar[bool] = False
 
     beta: float = Field(2.0, gt=0, description="scale of the per-token rewards")

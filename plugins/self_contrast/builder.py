@@ -25,7 +25,9 @@ class SelfContrast(DataBuilder):
     needs: ClassVar[frozenset[Literal["target", "ranked", "gold"]]] = frozenset({"target"})
 
     samples: int = Field(32, ge=1, le=1024, description="R, responses sampled per prompt at temperature 1 and top-p 1")
-    keep: float = Field(0.25, gt=0, le=1, description="a, the least similar share of the samples, from which negatives are drawn")
+    keep: float = Field(
+        0.25, gt=0, le=1, description="a, the least similar share of the samples, from which negatives are drawn"
+    )
     negatives: int = Field(1, ge=1, le=64, description="m, negatives per prompt")
     embedder: Literal["tfidf", "hidden"] = Field("tfidf", description="whose cosine tells how like the target a sample is")
 
@@ -45,7 +47,9 @@ class SelfContrast(DataBuilder):
                 task.count("no target")
                 continue
             kept = self._least_similar(responses, cosines)
-            distinct = {responses[index].text: index for index in reversed(kept) if self._usable(responses[index], example.target)}
+            distinct = {
+                responses[index].text: index for index in reversed(kept) if self._usable(responses[index], example.target)
+            }
             if len(distinct) < self.negatives:
                 task.count(f"fewer than {self.negatives} distinct negatives left")
                 continue

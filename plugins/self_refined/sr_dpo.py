@@ -34,7 +34,9 @@ class SrDPO(Objective):
     )
 
     beta: float = Field(0.1, gt=0, description="strength of the pull towards the reference")
-    refinement_weight: float = Field(0.5, ge=0, description="λ; the paper chooses from {0.1, 0.3, 0.5, 1} on 50 held-out tuples")
+    refinement_weight: float = Field(
+        0.5, ge=0, description="λ; the paper chooses from {0.1, 0.3, 0.5, 1} on 50 held-out tuples"
+    )
     refinement: Literal["prompt", "naive"] = Field("prompt", description="whether Δ is taken under p ⊕ x or under x itself")
     rating_scale: Literal[10, 100] = Field(100, description="the best rating named in p")
     prompt: str = Field(USEFULNESS_PROMPT, min_length=1, description="p; {scale} becomes the rating scale")

@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from harness_plugins import evaluators as plugin
-from harness_plugins.evaluators import GoldReward, PreferenceAccuracy, ResponseStats, TargetWinRate
-from harness_plugins.evaluators.response_stats import repetition
 from pydantic import ValidationError
 
 from harness import Evaluator, Example, Prompt, Response, Sampling, Score
+from harness_plugins import evaluators as plugin
+from harness_plugins.evaluators import GoldReward, PreferenceAccuracy, ResponseStats, TargetWinRate
+from harness_plugins.evaluators.response_stats import repetition
 
 
 @dataclass

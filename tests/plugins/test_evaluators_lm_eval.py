@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness_plugins.evaluators import LmEval
 from pydantic import ValidationError
 
 from harness import DataError, HarnessError, Score
 from harness.sandbox.benchmarks import write_benchmarks
 from harness.sandbox.pretrain import Recipe, build_model
 from harness.sandbox.tokenizer import build_tokenizer
+from harness_plugins.evaluators import LmEval
 
 DOCUMENTS = 12
 

@@ -9,10 +9,10 @@ import os
 from pathlib import Path
 
 import pytest
-from harness_plugins.sources.hh_rlhf import HHRLHF
 from pydantic import ValidationError
 
 from harness import DataError, Message
+from harness_plugins.sources.hh_rlhf import HHRLHF
 
 OPEN = "\n\nHuman: Is tea {}?\n\nAssistant:"
 

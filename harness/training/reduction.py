@@ -1,0 +1,50 @@
+"""From a micro-batch's losses to its share of the whole batch's mean, so that the cut into micro-batches changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from harness.interfaces import Objective
+from harness.training.batch import TokenGroup
+from harness.types import GroupLogps, Loss
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Totals:
+    """What a whole batch holds: the denominators of its loss."""
+
+    pairs: int
+    groups: int
+    chosen_tokens: int
+
+    @classmethod
+    def of(cls, groups: Sequence[TokenGroup]) -> Totals:
+        return cls(sum(group.pairs for group in groups), len(groups), sum(len(group.responses[0]) for group in groups))
+
+
+def reduce_loss(loss: Loss, batch: GroupLogps, objective: Objective, totals: Totals) -> Tensor:
+    """A micro-batch's share of the batch's loss: a scalar; the shares of all micro-batches add up to the batch's mean."""
+    value = batch.policy.chosen.new_zeros(())
+    if loss.per_pair is not None and totals.pairs:
+        value = value + loss.per_pair.masked_fill(~batch.policy.mask, 0.0).sum() / totals.pairs
+    if loss.per_group is not None:
+        if objective.group_mean == "tokens":
+            value = value + (loss.per_group * batch.policy.chosen_tokens).sum() / totals.chosen_tokens
+        else:
+            value = value + loss.per_group.sum() / totals.groups
+    return value
+
+
+def batch_metrics(loss: Loss, batch: GroupLogps) -> dict[str, float]:
+    """Means of a micro-batch's metrics over its groups and valid pairs."""
+    means = {}
+    for name, values in loss.metrics.items():
+        kept = values[batch.policy.mask] if values.dim() == 2 else values
+        if kept.numel():
+            means[name] = float(kept.detach().double().mean())
+    return means

@@ -1,0 +1,45 @@
+"""Shared fixtures: a tiny model of the sandbox's language, made once a session."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Determinism and speed on shared cores, as in the worker processes."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint folder: the sandbox's tokenizer and an untrained Llama of 40,000 parameters."""
+    from harness.sandbox.pretrain import Recipe, build_model
+    from harness.sandbox.tokenizer import build_tokenizer
+
+    folder = tmp_path_factory.mktemp("tiny")
+    tokenizer = build_tokenizer()
+    recipe = Recipe(hidden_size=32, layers=2, heads=2, intermediate_size=64, initializer_range=0.2)
+    build_model(recipe, tokenizer).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def tiny(tiny_checkpoint: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """A fresh copy of the tiny model, and its tokenizer."""
+    from harness.models.load import load
+
+    return load(tiny_checkpoint)

@@ -1,0 +1,84 @@
+"""Generation against transformers' own, and what sampling promises."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from harness.models.generate import _choose, block_sampling, blocks, generate
+from harness.models.prompts import ChatTemplate
+from harness.types import Prompt, Sampling
+
+PROMPTS = [
+    Prompt.of("a", "name two fruits but not apple . answer separated by commas ."),
+    Prompt.of("b", "sort these numbers from low to high : 7 , 3 , 9 . answer as a numbered list ."),
+    Prompt.of("c", "describe a lemon in two points . answer with a dash before each item ."),
+]
+
+
+def test_greedy_equals_transformers_generate(tiny) -> None:
+    model, tokenizer = tiny
+    template = ChatTemplate(tokenizer)
+    ours = generate(model, tokenizer, PROMPTS, Sampling(temperature=0, max_tokens=12))
+    for prompt, (response,) in zip(PROMPTS, ours, strict=True):
+        ids = torch.tensor([template.prompt_ids(prompt)])
+        out = model.generate(ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=12)[
+            0, ids.shape[1] :
+        ].tolist()
+        finished = template.end_id in out
+        words = out[: out.index(template.end_id)] if finished else out
+        assert response.text == tokenizer.decode(words, skip_special_tokens=True).strip()
+        assert response.finished == finished
+        assert response.tokens == len(words) + finished
+
+
+def test_same_seed_same_words_and_other_seed_others(tiny) -> None:
+    model, tokenizer = tiny
+    sampling = Sampling(n=3, max_tokens=8, seed=5)
+    first, again = (generate(model, tokenizer, PROMPTS, sampling) for _ in range(2))
+    assert first == again
+    assert generate(model, tokenizer, PROMPTS, replace(sampling, seed=6)) != first
+    assert [len(row) for row in first] == [3, 3, 3]
+    assert len({response.text for response in first[0]}) > 1
+
+
+def test_small_batches_keep_the_prompts_order(tiny) -> None:
+    model, tokenizer = tiny
+    greedy = Sampling(temperature=0, max_tokens=6)
+    seen: list[tuple[int, int]] = []
+    small = generate(model, tokenizer, PROMPTS, greedy, rows_per_batch=1, report=lambda done, total: seen.append((done, total)))
+    assert small == generate(model, tokenizer, PROMPTS, greedy)
+    assert seen == [(1, 3), (2, 3), (3, 3)]
+
+
+def test_sampling_follows_the_models_distribution() -> None:
+    logits = torch.tensor([[0.0, 1.0, 2.0]]).repeat(20_000, 1)
+    drawn = _choose(logits, Sampling(), torch.Generator().manual_seed(0))
+    shares = torch.bincount(drawn, minlength=3).double() / len(drawn)
+    assert shares.tolist() == pytest.approx(torch.softmax(logits[0].double(), -1).tolist(), abs=0.015)
+
+
+def test_top_p_keeps_the_smallest_set_that_reaches_p() -> None:
+    logits = torch.log(torch.tensor([[0.5, 0.3, 0.15, 0.05]])).repeat(2000, 1)
+    drawn = _choose(logits, Sampling(top_p=0.75), torch.Generator().manual_seed(0))
+    assert set(drawn.tolist()) == {0, 1}
+    drawn = _choose(logits, Sampling(top_p=0.5), torch.Generator().manual_seed(0))
+    assert set(drawn.tolist()) == {0}
+
+
+def test_an_unfinished_response_is_said_to_be(tiny) -> None:
+    model, tokenizer = tiny
+    responses = [r for row in generate(model, tokenizer, PROMPTS, Sampling(n=8, max_tokens=3)) for r in row]
+    assert any(not response.finished for response in responses)
+    assert all(response.tokens <= 3 for response in responses)
+
+
+def test_blocks_double_and_share_their_beginning() -> None:
+    assert blocks(1) == [(0, 1)]
+    assert blocks(16) == [(0, 1), (1, 1), (2, 2), (4, 4), (8, 8)]
+    assert blocks(32)[:5] == blocks(16)
+    assert sum(size for _, size in blocks(64)) == 64
+    seeds = {block_sampling(Sampling(seed=7), start, size).seed for start, size in blocks(64)}
+    assert len(seeds) == len(blocks(64))

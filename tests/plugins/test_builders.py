@@ -1,0 +1,153 @@
+"""Data builders on a scripted task: which responses become negatives, what is dropped, and that it is counted."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from harness import Example, Prompt, Response
+from harness_plugins.baselines.preference import Preference
+from harness_plugins.baselines.spin import Spin
+from harness_plugins.baselines.targets import Targets
+from harness_plugins.controls.best_of_n import BestOfN
+from harness_plugins.only_prompting.builder import CHOSEN_PREFIX, OnlyPrompting, without_preamble
+from harness_plugins.self_contrast.builder import SelfContrast
+
+
+@dataclass
+class ScriptedTask:
+    """A `BuildTask` whose samples, similarities and golds are given."""
+
+    examples: Sequence[Example]
+    samples: Sequence[Sequence[Response]] = ()
+    similarities: Sequence[Sequence[float]] = ()
+    golds: Sequence[Sequence[float]] = ()
+    by_prefix: dict[str, Sequence[str]] = field(default_factory=dict)
+    round: int = 0
+    rng: random.Random = field(default_factory=lambda: random.Random(0))
+    counted: dict[str, int] = field(default_factory=dict)
+    asked: list[tuple[int, str, str]] = field(default_factory=list)
+
+    def sample(self, n, *, prefix="", temperature=1.0, top_p=1.0, policy="current"):
+        self.asked.append((n, prefix, policy))
+        if prefix:
+            return [[Response(text)] for text in self.by_prefix[prefix]]
+        return [list(row[:n]) for row in self.samples]
+
+    def similarity(self, embedder, responses):
+        return [np.asarray(row) for row in self.similarities]
+
+    def gold(self, responses):
+        return [list(row) for row in self.golds]
+
+    def count(self, reason, examples=1):
+        self.counted[reason] = self.counted.get(reason, 0) + examples
+
+
+def example(name: str = "x", target: str | None = "target", ranked: tuple[str, ...] = ()) -> Example:
+    return Example(Prompt.of(name, f"question {name}"), target, ranked)
+
+
+def responses(*texts: str) -> list[Response]:
+    return [Response(text) for text in texts]
+
+
+def test_preference_takes_the_best_and_draws_from_the_rest() -> None:
+    task = ScriptedTask([example(ranked=("best", "b", "c", "d")), example("y", ranked=("only",))])
+    (group,) = Preference(negatives=2).build(task)
+    assert group.chosen.text == "best"
+    assert len(group.rejected) == 2 and {r.text for r in group.rejected} < {"b", "c", "d"}
+    assert task.counted == {"fewer than two ranked responses": 1}
+
+
+def test_spin_pairs_the_target_with_one_own_sample() -> None:
+    task = ScriptedTask(
+        [example("a"), example("b"), example("c"), example("d", target=None)],
+        [responses("own"), responses("target"), responses(""), responses("z")],
+    )
+    (group,) = Spin().build(task)
+    assert (group.chosen.text, group.rejected[0].text) == ("target", "own")
+    assert task.counted == {"sample equal to the target": 1, "empty sample": 1, "no target": 1}
+
+
+def test_targets_have_nothing_rejected() -> None:
+    (group,) = Targets().build(ScriptedTask([example()]))
+    assert group.chosen.text == "target" and group.rejected == ()
+
+
+def test_self_contrast_draws_only_from_the_least_similar() -> None:
+    texts = [f"t{index}" for index in range(8)]
+    task = ScriptedTask([example()], [responses(*texts)], [[0.9, 0.1, 0.8, 0.2, 0.7, 0.3, 0.6, 0.4]])
+    builder = SelfContrast(samples=8, keep=0.5, negatives=2)
+    drawn = set()
+    for seed in range(40):
+        task.rng = random.Random(seed)
+        (group,) = builder.build(task)
+        drawn |= {response.text for response in group.rejected}
+        assert len({response.text for response in group.rejected}) == 2
+    assert drawn == {"t1", "t3", "t5", "t7"}  # the four least similar, each of them sometimes
+    assert task.asked[0] == (8, "", "start")
+
+
+def test_self_contrast_counts_prompts_without_enough_distinct_negatives() -> None:
+    task = ScriptedTask([example()], [responses("same", "same", "same", "", "target", "x")], [[0.1, 0.1, 0.1, 0.0, 0.2, 0.9]])
+    assert list(SelfContrast(samples=6, keep=0.84, negatives=2).build(task)) == []
+    assert task.counted == {"fewer than 2 distinct negatives left": 1}
+
+
+def test_self_contrast_refuses_fields_that_cannot_work() -> None:
+    with pytest.raises(ValidationError, match="raise samples or keep"):
+        SelfContrast(samples=8, keep=0.25, negatives=4)
+
+
+def test_only_prompting_asks_twice_and_trains_without_the_prefix() -> None:
+    rejected_prefix = "Please produce a good response that merits a perfect score of 5 out of 10."
+    task = ScriptedTask(
+        [example("a"), example("b"), example("c")],
+        by_prefix={
+            CHOSEN_PREFIX: ["Okay, here is a 10-score answer: well said", "same", "fine"],
+            rejected_prefix: ["so so", "same", "Here is a response that merits 5 out of 10:"],
+        },
+    )
+    (group,) = OnlyPrompting(rejected_score=5).build(task)
+    assert group.prompt.text == "question a"
+    assert (group.chosen.text, group.rejected[0].text) == ("well said", "so so")
+    assert task.counted == {"equal sides": 1, "nothing left on one side": 1}
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        ("Okay, here is a 10-score answer: Paris.", "Paris."),
+        ("Sure! Here's my 7 out of 10 response. Paris.", "Paris."),
+        ("Score: 9/10 - Paris.", "Paris."),
+        ("Paris. This response merits a perfect score of 10 out of 10.", "Paris."),
+        ("Here is the list : 1) cat 2) dog", "Here is the list : 1) cat 2) dog"),
+        ("There are 10 of them.", "There are 10 of them."),
+    ],
+)
+def test_preambles_go_and_answers_stay(text: str, left: str) -> None:
+    assert without_preamble(Response(text)).text == left
+
+
+def test_best_of_n_takes_best_and_worst() -> None:
+    task = ScriptedTask(
+        [example("a"), example("b"), example("c")],
+        [responses("m", "hi", "lo"), responses("p", "q", "r"), responses("", "", "")],
+        golds=[[5.0, 9.0, 1.0], [4.0, 4.0, 4.0], [0.0, 0.0, 0.0]],
+    )
+    (group,) = BestOfN(samples=3).build(task)
+    assert (group.chosen.text, [r.text for r in group.rejected]) == ("hi", ["lo"])
+    assert group.info == {"chosen_gold": 9.0, "rejected_gold": 1.0}
+    assert task.counted == {"all samples tie": 1, "all samples empty": 1}
+
+
+def test_best_of_n_without_negatives_keeps_ties() -> None:
+    task = ScriptedTask([example("a")], [responses("p", "q")], golds=[[4.0, 4.0]])
+    (group,) = BestOfN(samples=2, negatives=0).build(task)
+    assert group.chosen.text == "p" and group.rejected == ()
