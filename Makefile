@@ -1,0 +1,70 @@
+# Two commands matter: `make compare` and `make test`. Both install into .venv first, once.
+#
+#   make compare ARGS="--methods sft,null,dpo --seeds 0"   arguments for `harness compare`
+#   make test ARGS="tests/sandbox -x"                      arguments for pytest
+#   make test SELECT="slow"                                another choice of marked tests
+#   make compare PIP_ARGS="..."                            arguments for pip, such as another index
+
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+VENV ?= .venv
+BIN := $(VENV)/bin
+ARGS ?=
+SELECT ?= not slow and not gpu and not network
+PIP_ARGS ?=
+PIP := $(BIN)/python -m pip install --no-input --disable-pip-version-check --progress-bar off -qq -c constraints.txt $(PIP_ARGS)
+# One thread per process: the harness starts one process per core, and two torch threads on busy cores are slower than one.
+ONE_THREAD := OMP_NUM_THREADS=1
+
+.PHONY: help compare test lint docs docs-check clean
+
+help: ## this list
+	@grep -E '^[a-z-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
+
+compare: $(VENV)/.installed ## run the quickstart (or ARGS="my.yaml …") and write its board under runs/
+	@$(BIN)/harness compare $(ARGS)
+
+test: $(VENV)/.installed-dev ## run the tests that need no GPU, no network and no minutes, with coverage
+	@$(ONE_THREAD) $(BIN)/python -m pytest -m "$(SELECT)" --cov --cov-report=term $(ARGS)
+
+lint: $(VENV)/.installed-dev ## ruff, mypy and the import contracts
+	@echo "ruff check"; $(BIN)/ruff check .
+	@echo "ruff format --check"; $(BIN)/ruff format --check .
+	@echo "mypy"; $(BIN)/mypy
+	@echo "lint-imports"; $(BIN)/lint-imports
+
+docs: $(VENV)/.installed ## write the generated parts of README.md, docs/ and plugins/*/README.md
+	@$(BIN)/python docs/generate.py
+
+docs-check: $(VENV)/.installed ## fail if a generated part is stale
+	@$(BIN)/python docs/generate.py --check
+
+clean: ## remove .venv, caches and build outputs; runs/ stays
+	@rm -rf $(VENV) build dist *.egg-info .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Made again when python itself is gone; an environment that was cut off half-way is cleared.
+$(BIN)/python:
+	@for candidate in $(PYTHON) python3.11 python3 python3.12 python3.13; do \
+	  if command -v "$$candidate" >/dev/null && "$$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+	    echo "making $(VENV) with $$($$candidate --version)"; \
+	    "$$candidate" -m venv --clear $(VENV); exit 0; \
+	  fi; \
+	done; \
+	echo "Python 3.11 or newer is needed and was not found; name one with: make compare PYTHON=/path/to/python" >&2; exit 1
+
+# torch first: see constraints.txt.
+$(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "installing torch (with the next, about a minute the first time) …"
+	@$(PIP) torch
+	@echo "installing the harness …"
+	@$(PIP) -e .
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	@echo "installing what the tests and checks need …"
+	@$(PIP) -e '.[dev]'
+	@touch $@

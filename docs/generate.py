@@ -1,0 +1,354 @@
+"""Write what a machine can write of the documentation: the text between `<!-- generated: NAME -->` markers.
+
+    python docs/generate.py           writes every page
+    python docs/generate.py --check   writes nothing; names stale pages, exit code 1 if there are any
+
+Everything comes from the code: hooks, registered components, config models and the command line's own help.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+import sys
+import tomllib
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from harness import hookspecs
+from harness.config import Config, Named
+from harness.registry import KINDS, Kind, Registered, Registry
+
+ROOT = Path(__file__).resolve().parents[1]
+OWN_DISTRIBUTION = "alignment-harness"
+KIND_TITLES: dict[Kind, str] = {
+    "data": "Data builders",
+    "objective": "Objectives",
+    "evaluator": "Evaluators",
+    "backend": "Backends",
+    "source": "Sources",
+    "method": "Methods",
+}
+TYPES = {"str": "text", "int": "whole number", "float": "number", "bool": "true or false"}
+SIGNS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
+MARKED = re.compile(r"(<!-- generated: (?P<name>[\w ]+) -->\n).*?(<!-- end of generated -->)", re.DOTALL)
+NO_DESCRIPTION = "–"
+
+
+def pages() -> list[Path]:
+    """Every page that has generated parts."""
+    candidates = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "plugins").glob("*/README.md"))]
+    return [page for page in candidates if MARKED.search(page.read_text(encoding="utf-8"))]
+
+
+def render(page: Path, registry: Registry) -> str:
+    """The page as it should be.
+
+    Raises:
+        KeyError: a marker names no generator.
+    """
+    folder = page.parent.name
+
+    def fill(match: re.Match[str]) -> str:
+        return f"{match[1]}\n{GENERATORS[match['name']](registry, folder).strip()}\n\n{match[3]}"
+
+    return MARKED.sub(fill, page.read_text(encoding="utf-8"))
+
+
+def main(arguments: list[str]) -> int:
+    registry = Registry.load()
+    stale = {page: text for page in pages() if (text := render(page, registry)) != page.read_text(encoding="utf-8")}
+    check = "--check" in arguments
+    for page, text in stale.items():
+        if not check:
+            page.write_text(text, encoding="utf-8")
+        sys.stdout.write(f"{'stale' if check else 'written'}: {page.relative_to(ROOT)}\n")
+    if check and stale:
+        sys.stdout.write("run `make docs`\n")
+    return int(check and bool(stale))
+
+
+# Markdown
+
+
+def table(header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    """A Markdown table; cells lose line breaks, and bars are escaped."""
+    lines = [list(header)]
+    lines += [["---"] * len(lines[0])]
+    lines += [[re.sub(r"\s+", " ", cell).strip().replace("|", "\\|") for cell in row] for row in rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def code(value: str) -> str:
+    return f"`{value}`"
+
+
+# Components
+
+
+def own(registry: Registry, kind: Kind) -> list[Registered]:
+    """What ships with the package; what else happens to be installed stays out of its documentation."""
+    return [entry for _, entry in sorted(registry.entries[kind].items()) if entry.distribution == OWN_DISTRIBUTION]
+
+
+def plugin_folder(entry: Registered) -> str:
+    return entry.module.removeprefix("harness_plugins.").partition(".")[0]
+
+
+def said(entry: Registered) -> str:
+    """A component's summary as a cell."""
+    return entry.summary.rstrip(".")
+
+
+def cited(entry: Registered) -> str:
+    """The component's paper, as a link where it has an arXiv number."""
+    paper = entry.component.paper
+    if paper is None:
+        return ""
+    title = f"[{paper.title}](https://arxiv.org/abs/{paper.arxiv})" if paper.arxiv else paper.title
+    return f"{title}, {paper.equations}" if paper.equations else title
+
+
+def component_table(entries: Iterable[Registered], link: str) -> str:
+    """Name, summary, paper and plugin folder; `link` goes before the folder's name."""
+    rows = [[code(e.name), said(e), cited(e), f"[{plugin_folder(e)}]({link}{plugin_folder(e)}/README.md)"] for e in entries]
+    return table(["name", "what it is", "paper", "plugin"], rows)
+
+
+def all_components(registry: Registry, folder: str) -> str:
+    return "\n\n".join(f"### {KIND_TITLES[kind]}\n\n{component_table(own(registry, kind), '../plugins/')}" for kind in KINDS)
+
+
+def folder_components(registry: Registry, folder: str) -> str:
+    """What one plugin folder registers."""
+    entries = [(kind, entry) for kind in KINDS for entry in own(registry, kind) if plugin_folder(entry) == folder]
+    return table(["kind", "name", "what it is", "paper"], [[kind, code(e.name), said(e), cited(e)] for kind, e in entries])
+
+
+def rows_of_the_board(registry: Registry, folder: str) -> str:
+    """The methods, those that are compared before those that they are held against."""
+    entries = sorted(own(registry, "method"), key=lambda entry: (entry.component.kind != "measured", entry.name))
+    rows = [
+        [
+            code(e.name),
+            "method" if e.component.kind == "measured" else e.component.kind,
+            said(e),
+            _recipe(e),
+            cited(e),
+        ]
+        for e in entries
+    ]
+    return table(["name", "row", "what it is", "data × objective", "paper"], rows)
+
+
+def _recipe(entry: Registered) -> str:
+    method = entry.component
+    return f"`{method.data}` × `{method.objective}`" if method.data else "none"
+
+
+def evaluators(registry: Registry, folder: str) -> str:
+    return table(["name", "what it measures"], [[code(e.name), said(e)] for e in own(registry, "evaluator")])
+
+
+def component_fields(registry: Registry, folder: str) -> str:
+    """Every field of every component, by kind."""
+    parts = []
+    for kind in KINDS[:-1]:
+        parts.append(f"### {KIND_TITLES[kind]}")
+        for entry in own(registry, kind):
+            parts.append(f"#### `{entry.name}`\n\n{entry.summary}")
+            parts.append(field_table(entry.component) if entry.component.model_fields else "No fields.")
+    return "\n\n".join(parts)
+
+
+# Hooks
+
+
+def hooks(registry: Registry, folder: str) -> str:
+    found = {name: hook for name, hook in vars(hookspecs).items() if name.startswith("harness_")}
+    rows = []
+    for hook_name, hook in found.items():
+        signature = inspect.signature(hook)
+        arguments = ", ".join(code(f"{name}: {parameter.annotation}") for name, parameter in signature.parameters.items())
+        returned = "" if signature.return_annotation == "None" else code(str(signature.return_annotation))
+        rows.append([code(hook_name), arguments or "none", returned or "nothing", inspect.getdoc(hook) or ""])
+    return table(["hook", "arguments", "returns", "what it is for"], rows)
+
+
+# Config
+
+
+def config_reference(registry: Registry, folder: str) -> str:
+    """Every section of a config, outermost first."""
+    parts = []
+    for path, model in sections(Config):
+        title = f"### `{path}`" if path else "### The whole file"
+        parts.append(f"{title}\n\n{_first_paragraph(model)}\n\n{field_table(model)}")
+    return "\n\n".join(parts)
+
+
+def sections(model: type[BaseModel], path: str = "") -> list[tuple[str, type[BaseModel]]]:
+    """The model and those inside it, each with its dotted path; `N` stands for a position in a list."""
+    found = [(path, model)]
+    for name, info in model.model_fields.items():
+        for inner, listed in _models_in(info.annotation):
+            here = ".".join(part for part in (path, info.alias or name, "N" if listed else "") if part)
+            found += sections(inner, here)
+    return found
+
+
+def _models_in(annotation: Any, listed: bool = False) -> list[tuple[type[BaseModel], bool]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [] if annotation is Named else [(annotation, listed)]
+    inside = listed or get_origin(annotation) is tuple
+    return [found for argument in get_args(annotation) for found in _models_in(argument, inside)]
+
+
+def field_table(model: type[BaseModel]) -> str:
+    documented = _attributes(model)
+    rows = [
+        [
+            code(info.alias or name),
+            type_name(info.annotation),
+            bounds(info),
+            default(info),
+            info.description or documented.get(name, NO_DESCRIPTION),
+        ]
+        for name, info in model.model_fields.items()
+    ]
+    return table(["field", "type", "bounds", "default", "what it is"], rows)
+
+
+def type_name(annotation: Any) -> str:
+    """A type in the words of someone who writes YAML."""
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Literal:
+        return " or ".join(code(str(value)) for value in arguments)
+    if origin in (Union, UnionType):
+        return " or ".join("null" if argument is NoneType else type_name(argument) for argument in arguments)
+    if origin is tuple:
+        return "list of " + re.sub(r"(text|number|section|component)$", r"\1s", type_name(arguments[0]))
+    if origin in (dict, Mapping) or annotation is dict or getattr(origin, "__name__", "") == "Mapping":
+        return "mapping"
+    if annotation is Named:
+        return "component"
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return "section"
+    return TYPES.get(annotation.__name__, str(annotation.__name__))
+
+
+def bounds(info: FieldInfo) -> str:
+    said = []
+    for item in info.metadata:
+        said += [f"{sign} {getattr(item, name):g}" for name, sign in SIGNS.items() if getattr(item, name, None) is not None]
+        if getattr(item, "min_length", None):
+            said.append("not empty" if item.min_length == 1 else f"length ≥ {item.min_length}")
+        if getattr(item, "pattern", None):
+            said.append(code(item.pattern))
+    return ", ".join(said)
+
+
+def default(info: FieldInfo) -> str:
+    if info.is_required():
+        return "required"
+    value = info.get_default(call_default_factory=True)
+    if isinstance(value, Named):
+        return code(value.name)
+    if isinstance(value, BaseModel):
+        return "its defaults"
+    text = json.dumps(value, ensure_ascii=False, default=list)
+    return code(text)
+
+
+def _first_paragraph(model: type[BaseModel]) -> str:
+    return re.sub(r"\s+", " ", (inspect.getdoc(model) or "").split("\n\n")[0])
+
+
+def _attributes(model: type[BaseModel]) -> dict[str, str]:
+    """Descriptions from a docstring's `Attributes:`, for models that keep them there."""
+    _, _, text = (inspect.getdoc(model) or "").partition("Attributes:\n")
+    return {name: text.strip().rstrip(".") for name, text in re.findall(r"^    (\w+): (.*(?:\n      .*)*)", text, re.MULTILINE)}
+
+
+# Command line
+
+
+def command_line(registry: Registry, folder: str) -> str:
+    """The command line's own help, by typer's documentation writer, a heading deeper."""
+    import typer
+    from typer.cli import get_docs_for_click
+
+    from harness.cli import app
+
+    root = typer.main.get_command(app)
+    text = get_docs_for_click(obj=root, ctx=typer.Context(root, info_name="harness"), name="harness")
+    text = re.sub(r"^\* `--(install|show)-completion`.*\n", "", text, flags=re.MULTILINE)
+    text = re.sub(r"^\* `--help`.*\n", "", text, flags=re.MULTILINE)
+    text = re.sub(r"\*\*Options\*\*:\n\n(?=\n|\Z|Example)", "", text)
+    text = re.sub(r"^#", "##", _whole_lists(text, root), flags=re.MULTILINE)
+    text = re.sub(r"^(Examples?): (.*)$", _example, text, flags=re.MULTILINE)
+    return re.sub(r"\n{3,}", "\n\n", "\n".join(_without_tags(line) for line in text.splitlines()))
+
+
+def _whole_lists(text: str, root: Any) -> str:
+    """The lists of commands with the whole first line of each one's help, which typer cuts short."""
+    group, lines = root, []
+    for line in text.splitlines():
+        if heading := re.match(r"#+ `harness ?(\w*)", line):
+            group = root.commands.get(heading[1], root)
+        if (entry := re.match(r"\* `(\w+)`: ", line)) and entry[1] in getattr(group, "commands", {}):
+            line = entry[0] + str(group.commands[entry[1]].help).strip().splitlines()[0]
+        lines.append(line)
+    return "\n".join(lines)
+
+
+def _example(match: re.Match[str]) -> str:
+    return f"{match[1]}:\n\n```console\n" + "\n".join(f"$ {part.strip()}" for part in match[2].split("  ·  ")) + "\n```"
+
+
+def _without_tags(line: str) -> str:
+    """Angle brackets outside code are escaped, or a renderer would take `<name>` for a tag."""
+    parts = line.split("`")
+    return "`".join(part if index % 2 else part.replace("<", "\\<") for index, part in enumerate(parts))
+
+
+# Layers
+
+
+def layers(registry: Registry, folder: str) -> str:
+    """The import contract's layers, highest first."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    contract = next(item for item in project["tool"]["importlinter"]["contracts"] if item["id"] == "layers")
+    lines = ["".join(f"{name.strip():<13}" for name in layer.split("|")).rstrip() for layer in contract["layers"]]
+    return "```text\n" + "\n".join(lines) + "\n```"
+
+
+# Examples
+
+
+def example_plugin(registry: Registry, folder: str) -> str:
+    source = (ROOT / "docs" / "examples" / "swapped_targets.py").read_text(encoding="utf-8")
+    return f"```python\n{source.strip()}\n```"
+
+
+GENERATORS: dict[str, Callable[[Registry, str], str]] = {
+    "hooks": hooks,
+    "components": all_components,
+    "folder components": folder_components,
+    "rows": rows_of_the_board,
+    "evaluators": evaluators,
+    "component fields": component_fields,
+    "config": config_reference,
+    "command line": command_line,
+    "layers": layers,
+    "example plugin": example_plugin,
+}
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
