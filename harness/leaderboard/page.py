@@ -87,7 +87,7 @@ def _facts(board: Board) -> list[tuple[str, str]]:
         ("Starting model", _model(board.config)),
         ("Baseline", board.baseline),
         ("Seeds", ", ".join(str(seed) for seed in seeds) or "–"),
-        ("Prompts evaluated", f"{max((score.n for row in board.rows for score in row.scores.values()), default=0):,}"),
+        ("Prompts evaluated", _prompts(board)),
         ("Budget", _budget(board)),
     ]
     stages = board.sharing.get("stages_requested"), board.sharing.get("stages_run")
@@ -95,6 +95,12 @@ def _facts(board: Board) -> list[tuple[str, str]]:
         saved = board.sharing.get("seconds_saved")
         facts.append(("Work", f"{stages[1]} of {stages[0]} stages ran" + (f", {text.duration(saved)} saved" if saved else "")))
     return [(name, value) for name, value in facts if value]
+
+
+def _prompts(board: Board) -> str:
+    """How many prompts the first primary metric was taken on."""
+    key = board.primary[0].key if board.primary else ""
+    return f"{max((row.scores[key].n for row in board.rows if key in row.scores), default=0):,}"
 
 
 def _model(config: Mapping[str, Any]) -> str:

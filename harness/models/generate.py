@@ -6,7 +6,7 @@ Reproducible: the same model, prompts and `Sampling` give the same responses on 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from harness.models.prompts import ChatTemplate
@@ -14,9 +14,11 @@ from harness.types import Prompt, Response, Sampling
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import Cache, PreTrainedModel, PreTrainedTokenizerBase
 
 Report = Callable[[int, int], None]
+NOTHING = -1  # no token was said here
+DROP_SHARE = 0.15  # ended rows are dropped from the cache together, once they are this share of it: each drop copies it
 
 
 def generate(
@@ -62,51 +64,86 @@ def _decode_batch(
     """(ids without the end, whether it ended) for n samples of each prompt, a prompt's samples next to each other."""
     import torch
 
-    width = max(len(ids) for ids in prompts)
-    ids = torch.zeros((len(prompts), width), dtype=torch.long)
-    mask = torch.zeros_like(ids)
-    for row, prompt in enumerate(prompts):
-        ids[row, width - len(prompt) :] = torch.tensor(prompt)
-        mask[row, width - len(prompt) :] = 1
-    ids, mask = ids.to(model.device), mask.to(model.device)
-    output = model(
-        input_ids=ids,
-        attention_mask=mask,
-        position_ids=(mask.cumsum(1) - 1).clamp(min=0),
-        use_cache=True,
-        logits_to_keep=1,
-    )
-    cache = output.past_key_values
-    if sampling.n > 1:
-        cache.batch_repeat_interleave(sampling.n)
-    logits = output.logits[:, -1].repeat_interleave(sampling.n, dim=0)  # [rows, V]
-    mask = mask.repeat_interleave(sampling.n, dim=0)
-    positions = mask.sum(1)
-    alive = torch.arange(len(logits), device=model.device)
-    said = torch.full((len(logits), sampling.max_tokens), -1, dtype=torch.long, device=model.device)
-    finished = torch.zeros(len(logits), dtype=torch.bool, device=model.device)
+    rows = _Rows.of(model, prompts, sampling.n)
+    count = len(rows.origin)
+    said = torch.full((count, sampling.max_tokens), NOTHING, dtype=torch.long, device=model.device)
+    finished = torch.zeros(count, dtype=torch.bool, device=model.device)
     for step in range(sampling.max_tokens):
-        token = _choose(logits, sampling, random)
-        ended = token == end_id
-        finished[alive[ended]] = True
-        keep = ~ended
-        said[alive[keep], step] = token[keep]
-        if step + 1 == sampling.max_tokens or not bool(keep.any()):
+        token = _choose(rows.logits, sampling, random)
+        ended = rows.live & (token == end_id)
+        finished[rows.origin[ended]] = True
+        rows.live = rows.live & ~ended
+        said[rows.origin[rows.live], step] = token[rows.live]
+        if step + 1 == sampling.max_tokens or not bool(rows.live.any()):
             break
-        if bool(ended.any()):
-            cache.batch_select_indices(keep.nonzero(as_tuple=True)[0])
-            alive, token, mask, positions = alive[keep], token[keep], mask[keep], positions[keep]
-        mask = torch.cat([mask, mask.new_ones((len(mask), 1))], dim=1)
-        logits = model(
+        if float(rows.live.float().mean()) < 1 - DROP_SHARE:
+            token = rows.drop(token)
+        rows.advance(model, token)
+    ids = [[token for token in row if token != NOTHING] for row in said.tolist()]
+    return list(zip(ids, finished.tolist(), strict=True))
+
+
+@dataclass
+class _Rows:
+    """Sequences being decoded side by side.
+
+    Attributes:
+        logits: of the next token, [rows, V].
+        mask: [rows, tokens so far], 0 on left padding.
+        positions: of the next token, [rows].
+        origin: which sequence of the batch a row is, [rows].
+        live: False for rows that ended and wait to be dropped, [rows].
+    """
+
+    logits: Tensor
+    cache: Cache
+    mask: Tensor
+    positions: Tensor
+    origin: Tensor
+    live: Tensor
+
+    @classmethod
+    def of(cls, model: PreTrainedModel, prompts: list[list[int]], n: int) -> _Rows:
+        """Read the prompts, padded on the left, once; then n rows of each."""
+        import torch
+
+        width = max(len(ids) for ids in prompts)
+        ids = torch.zeros((len(prompts), width), dtype=torch.long)
+        mask = torch.zeros_like(ids)
+        for row, prompt in enumerate(prompts):
+            ids[row, width - len(prompt) :] = torch.tensor(prompt)
+            mask[row, width - len(prompt) :] = 1
+        ids, mask = ids.to(model.device), mask.to(model.device)
+        positions = (mask.cumsum(1) - 1).clamp(min=0)
+        output = model(input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=True, logits_to_keep=1)
+        if n > 1:
+            output.past_key_values.batch_repeat_interleave(n)
+        mask = mask.repeat_interleave(n, dim=0)
+        origin = torch.arange(len(mask), device=model.device)
+        logits = output.logits[:, -1].repeat_interleave(n, dim=0)
+        return cls(logits, output.past_key_values, mask, mask.sum(1), origin, torch.ones_like(origin, dtype=torch.bool))
+
+    def drop(self, token: Tensor) -> Tensor:
+        """Leave out the rows that ended; `token` less theirs."""
+        live = self.live
+        self.cache.batch_select_indices(live.nonzero(as_tuple=True)[0])
+        self.mask, self.positions, self.origin = self.mask[live], self.positions[live], self.origin[live]
+        self.live = live[live]
+        return token[live]
+
+    def advance(self, model: PreTrainedModel, token: Tensor) -> None:
+        """Read one more token of each row."""
+        import torch
+
+        self.mask = torch.cat([self.mask, self.mask.new_ones((len(self.mask), 1))], dim=1)
+        self.logits = model(
             input_ids=token[:, None],
-            attention_mask=mask,
-            position_ids=positions[:, None],
-            past_key_values=cache,
+            attention_mask=self.mask,
+            position_ids=self.positions[:, None],
+            past_key_values=self.cache,
             use_cache=True,
         ).logits[:, -1]
-        positions = positions + 1
-    rows = [[token for token in row if token >= 0] for row in said.tolist()]
-    return list(zip(rows, finished.tolist(), strict=True))
+        self.positions = self.positions + 1
 
 
 def _choose(logits: Tensor, sampling: Sampling, random: Generator) -> Tensor:
@@ -115,12 +152,15 @@ def _choose(logits: Tensor, sampling: Sampling, random: Generator) -> Tensor:
 
     if sampling.temperature == 0:
         return logits.argmax(-1)
-    probabilities = torch.softmax(logits.float() / sampling.temperature, dim=-1)
+    probabilities = torch.softmax(logits.double() / sampling.temperature, dim=-1)
     if sampling.top_p < 1.0:
         ordered, indices = probabilities.sort(dim=-1, descending=True)
         outside = ordered.cumsum(-1) - ordered >= sampling.top_p
         probabilities = probabilities.scatter(-1, indices, ordered.masked_fill(outside, 0.0))
-    return torch.multinomial(probabilities, 1, generator=random)[:, 0]
+    # By the inverse of the distribution function, in float64; `right` skips tokens of probability 0.
+    below = probabilities.cumsum(-1)
+    uniform = torch.rand((len(below), 1), dtype=below.dtype, device=below.device, generator=random)
+    return torch.searchsorted(below, uniform * below[:, -1:], right=True)[:, 0].clamp(max=logits.shape[-1] - 1)
 
 
 def block_sampling(sampling: Sampling, start: int, size: int) -> Sampling:

@@ -1,7 +1,8 @@
 """The pre-training web: unrated dialogues of mixed quality, and rated ones whose answers follow the rating noisily.
 
 Large models have read what a '9 out of 10' looks like; this corpus teaches the small one the same. A rating is
-`Marks.rating`, a rater's forgiving version of the gold reward, plus Gaussian noise: informative, and wrong often enough. Only questions of the training split occur.
+`Marks.rating`, a rater's forgiving version of the gold reward, plus Gaussian noise: informative, and wrong often enough. Only
+questions of the training split occur.
 """
 
 from __future__ import annotations

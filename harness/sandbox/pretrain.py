@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -142,4 +141,4 @@ def train_base(recipe: Recipe, folder: Path, report: Callable[[int, float, float
     facts["final_loss"] = round(sum(losses[-200:]) / len(losses[-200:]), 4)
     staged = folder / "recipe.json.part"
     staged.write_text(json.dumps(facts, indent=2, sort_keys=True) + "\n")
-    os.replace(staged, folder / "recipe.json")
+    staged.replace(folder / "recipe.json")

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from harness import EvaluationTask, Metric, Response, Sampling, Score
 from harness_plugins.evaluators.sampled import SampledEvaluator
 
-SAMPLED_MARKS = {"sampled": "total", "sampled_chosen": "chosen", "sampled_known": "known", "degenerate": "degenerate"}
-GREEDY_MARKS = {"greedy": "total"}
+SAMPLED_MARKS = {"gold": "total", "chosen": "chosen", "known": "known", "degenerate": "degenerate"}
+GREEDY_MARKS = {"greedy_gold": "total"}
 
 
 class GoldReward(SampledEvaluator):
@@ -24,10 +24,10 @@ class GoldReward(SampledEvaluator):
     def metrics(self) -> Sequence[Metric]:
         drawn = f"answers sampled at T = {self.temperature:g}"
         return (
-            Metric("sampled", f"gold reward of {drawn}", primary=True),
-            Metric("greedy", "gold reward of the greedy answer"),
-            Metric("sampled_chosen", f"what the author of an answer chooses (style, format, number), {drawn}"),
-            Metric("sampled_known", f"what the author of an answer must know, {drawn}"),
+            Metric("gold", f"gold reward of {drawn}", primary=True),
+            Metric("greedy_gold", "gold reward of the greedy answer"),
+            Metric("chosen", f"what the author of an answer chooses (style, format, number), {drawn}"),
+            Metric("known", f"what the author of an answer must know, {drawn}"),
             Metric("degenerate", f"share of degenerate answers, {drawn}", higher_is_better=False),
         )
 

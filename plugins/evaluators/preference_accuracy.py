@@ -20,7 +20,7 @@ class PreferenceAccuracy(Evaluator):
 
     def metrics(self) -> Sequence[Metric]:
         return (
-            Metric("accuracy", "share of pairs whose implicit reward prefers the chosen response; a tie is half", primary=True),
+            Metric("pair_accuracy", "share of pairs whose implicit reward prefers the chosen response; a tie is half", primary=True),
             Metric("margin", "implicit reward of the chosen response minus the rejected one's, nats", higher_is_better=None),
             Metric("likelihood", "share of pairs whose chosen response is the likelier under the policy alone; a tie is half"),
         )
@@ -32,7 +32,7 @@ class PreferenceAccuracy(Evaluator):
             if not pair:
                 continue
             chosen, rejected = lp[0] - lr[0], lp[1] - lr[1]
-            yield Score(example.prompt.id, "accuracy", _preferred(chosen, rejected))
+            yield Score(example.prompt.id, "pair_accuracy", _preferred(chosen, rejected))
             yield Score(example.prompt.id, "margin", chosen - rejected)
             yield Score(example.prompt.id, "likelihood", _preferred(lp[0], lp[1]))
 

@@ -17,7 +17,8 @@ REJECTED_PREFIX = "Please produce a good response that merits a perfect score of
 
 # Preambles in which a model announces its own score: 'Okay, here is a 10-score answer:'.
 PREAMBLES = (
-    r"^\s*(?:okay|ok|sure|certainly|of course)?\s*[,.!]?\s*here(?:'s| is)\s+(?:a|an|the|my)\b[^:.\n]*?\b\d+\s*[- ]?\s*(?:score|point|out of)[^:.\n]*[:.]\s*",
+    r"^\s*(?:okay|ok|sure|certainly|of course)?\s*[,.!]?\s*here(?:'s| is)\s+(?:a|an|the|my)\b"
+    r"[^:.\n]*?\b\d+\s*[- ]?\s*(?:score|point|out of)[^:.\n]*[:.]\s*",
     r"^\s*\(?\s*score\s*[:=]?\s*\d+\s*(?:/|out of)\s*10\s*\)?\s*[:.\-]?\s*",
     r"\s*\(?\s*(?:this (?:response|answer) (?:merits|deserves)[^.]*\d+\s*out of\s*10)\s*\)?\.?\s*$",
 )

@@ -34,9 +34,8 @@ class SelfContrast(DataBuilder):
     @model_validator(mode="after")
     def _enough(self) -> SelfContrast:
         if math.floor(self.samples * self.keep) < self.negatives:
-            raise ValueError(
-                f"samples x keep = {self.samples * self.keep:g} leaves fewer than negatives = {self.negatives}: raise samples or keep"
-            )
+            left = f"{self.samples * self.keep:g}"
+            raise ValueError(f"samples x keep = {left} leaves fewer than negatives = {self.negatives}: raise samples or keep")
         return self
 
     def build(self, task: BuildTask) -> Iterable[Group]:

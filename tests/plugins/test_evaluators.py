@@ -82,20 +82,20 @@ def test_sampled_evaluators_ask_for_the_same_answers() -> None:
 class TestGoldReward:
     def test_scores_every_answer(self) -> None:
         scores = list(GoldReward().evaluate(FakeTask(EXAMPLES, ANSWERS)))
-        assert values(scores, "sampled") == [("a", 0, 4.0), ("a", 1, 6.0), ("b", 0, 0.5), ("b", 1, 2.0)]
-        assert values(scores, "sampled_chosen") == [("a", 0, 4.25), ("a", 1, 6.25), ("b", 0, 0.75), ("b", 1, 2.25)]
-        assert values(scores, "sampled_known") == [("a", 0, 3.75), ("a", 1, 5.75), ("b", 0, 0.25), ("b", 1, 1.75)]
+        assert values(scores, "gold") == [("a", 0, 4.0), ("a", 1, 6.0), ("b", 0, 0.5), ("b", 1, 2.0)]
+        assert values(scores, "chosen") == [("a", 0, 4.25), ("a", 1, 6.25), ("b", 0, 0.75), ("b", 1, 2.25)]
+        assert values(scores, "known") == [("a", 0, 3.75), ("a", 1, 5.75), ("b", 0, 0.25), ("b", 1, 1.75)]
         assert values(scores, "degenerate") == [("a", 0, 0.0), ("a", 1, 0.0), ("b", 0, 1.0), ("b", 1, 0.0)]
-        assert values(scores, "greedy") == [("a", 0, 7.0), ("b", 0, 3.0)]
+        assert values(scores, "greedy_gold") == [("a", 0, 7.0), ("b", 0, 3.0)]
         assert {score.metric for score in scores} == {metric.name for metric in GoldReward().metrics()}
 
     def test_a_source_that_reports_the_total_alone_gets_no_other_scores(self) -> None:
         scores = list(GoldReward().evaluate(FakeTask(EXAMPLES, ANSWERS, marks=["total"])))
-        assert {score.metric for score in scores} == {"sampled", "greedy"}
+        assert {score.metric for score in scores} == {"gold", "greedy_gold"}
 
     def test_one_primary_metric_and_its_direction(self) -> None:
         metrics = {metric.name: metric for metric in GoldReward().metrics()}
-        assert [name for name, metric in metrics.items() if metric.primary] == ["sampled"]
+        assert [name for name, metric in metrics.items() if metric.primary] == ["gold"]
         assert metrics["degenerate"].higher_is_better is False
 
     def test_fields_decide_the_samplings(self) -> None:
@@ -129,14 +129,14 @@ class TestPreferenceAccuracy:
         # h: good 1, bad -0.5, rare 0.25
         task = FakeTask(self.EXAMPLES, policy_logps=self.POLICY, reference_logps=self.REFERENCE)
         scores = list(PreferenceAccuracy().evaluate(task))
-        assert values(scores, "accuracy") == [("right", 0, 1.0), ("wrong", 0, 0.0), ("unlikely", 0, 1.0)]
+        assert values(scores, "pair_accuracy") == [("right", 0, 1.0), ("wrong", 0, 0.0), ("unlikely", 0, 1.0)]
         assert values(scores, "margin") == [("right", 0, 1.5), ("wrong", 0, -1.5), ("unlikely", 0, 0.75)]
         assert values(scores, "likelihood") == [("right", 0, 1.0), ("wrong", 0, 0.0), ("unlikely", 0, 0.0)]
 
     def test_the_starting_model_reads_one_half(self) -> None:
         task = FakeTask(self.EXAMPLES, policy_logps=self.POLICY, reference_logps=self.POLICY)
         scores = list(PreferenceAccuracy().evaluate(task))
-        assert [value for *_, value in values(scores, "accuracy")] == [0.5, 0.5, 0.5]
+        assert [value for *_, value in values(scores, "pair_accuracy")] == [0.5, 0.5, 0.5]
         assert [value for *_, value in values(scores, "margin")] == [0.0, 0.0, 0.0]
 
 

@@ -124,7 +124,7 @@ def test_style_alone_is_worth_six_and_knowledge_alone_no_more(family: str) -> No
 
 @every_family
 def test_no_addition_to_a_perfect_answer_pays(family: str) -> None:
-    """Whatever makes an answer longer leaves a perfect one at most where it was; all but one lead and closer costs something."""
+    """Whatever makes a perfect answer longer gains nothing; all but one lead and closer costs something."""
     for task in tasks(family):
         perfect = f"{POLITE} {right(task)}"
         assert mark(task, f"{LEADS[0]} {perfect} {CLOSERS[0]}").total == pytest.approx(10)
