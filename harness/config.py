@@ -1,36 +1,37 @@
-"""A comparison as YAML -> frozen pydantic models. Schema version 1.
+"""A comparison as frozen pydantic models. Schema version 1.
 
-Loading does not fail at the first mistake: `load_raw` reads YAML, `validate` returns the models it could make and every
-problem it found, each with field, value and fix.
+Nothing here fails at the first mistake: `validate` returns the config, or every problem it found, each with field, value
+and fix.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from harness.errors import ConfigError, HarnessError, Problem, did_you_mean
+from harness.errors import ConfigError, Problem
 from harness.interfaces import Round
 from harness.models.scratch import ScratchModel
+from harness.problems import QUOTE_NULL, problems_of
 from harness.training.settings import SftSettings, TrainingSettings
 
-SCHEMA = 1
+LARGEST_SEED = 2**31 - 1
 
 
 class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
 
-class Named(BaseModel):
-    """A component by name, and its fields: `{name: sandbox, prompts: 800}` or just `sandbox`."""
+class Part(BaseModel):
+    """A method's builder or objective: another one (with `name`), or changed fields of its own (without)."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
 
-    name: str
+    name: str | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -40,6 +41,12 @@ class Named(BaseModel):
     @property
     def fields(self) -> dict[str, Any]:
         return dict(self.model_extra or {})
+
+
+class Named(Part):
+    """A component by name, and its fields: `{name: sandbox, train: 800}` or just `sandbox`."""
+
+    name: str
 
 
 class ModelSection(_Section):
@@ -80,22 +87,26 @@ class MethodEntry(_Section):
 
     method: str | None = Field(None, description="a registered method")
     label: str | None = Field(None, description="the row's name on the board; the method's name if absent")
-    data: Named | dict[str, Any] | None = Field(None, description="a builder (with `name`), or changed fields of the method's")
-    objective: Named | dict[str, Any] | None = Field(None, description="an objective (with `name`), or changed fields")
+    data: Part | None = Field(None, description="a builder (with `name`), or changed fields of the method's")
+    objective: Part | None = Field(None, description="an objective (with `name`), or changed fields")
     rounds: tuple[Round, ...] | None = Field(None, description="what each round changes")
     training: dict[str, Any] = Field(default_factory=dict, description="changed fields of the training section")
 
     @model_validator(mode="before")
     @classmethod
     def _from_string(cls, value: Any) -> Any:
+        if value is None:
+            raise ValueError(QUOTE_NULL)
+        if not isinstance(value, str | dict | MethodEntry):
+            raise ValueError("write a method's name, or a section with `method` and what to change")
         return {"method": value} if isinstance(value, str) else value
 
 
 class Config(_Section):
     """One comparison."""
 
-    schema_version: Literal[1] = Field(SCHEMA, alias="schema", description="version of this file's format")
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="names the run's folder and its board")
+    schema_version: Literal[1] = Field(1, alias="schema", description="version of this file's format")
+    name: str = Field(description="names the run's folder and its board")
     description: str = Field("", description="one paragraph for the board's head")
     source: Named = Field(description="where prompts, targets and preferences come from")
     model: ModelSection = Field(description="the model every method starts from")
@@ -109,138 +120,41 @@ class Config(_Section):
     seeds: tuple[int, ...] = Field((0, 1), min_length=1, description="the whole comparison is repeated with each")
     baseline: str = Field(description="the label of the row that all others are compared with")
 
+    @field_validator("name")
+    @classmethod
+    def _names_a_folder(cls, name: str) -> str:
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+            raise ValueError("it names a folder: write it with letters, digits and . _ - only, a letter or digit first")
+        return name
 
-def load_raw(path: Path) -> dict[str, Any]:
-    """A YAML file as a mapping.
-
-    Raises:
-        HarnessError: no such file, not YAML (names line and column), or not a mapping.
-    """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise HarnessError(f"no config at {path}: give the path of a YAML file, or nothing for the quickstart") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise HarnessError(f"the config {path} cannot be read: {error}") from error
-    try:
-        raw = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        raise HarnessError(f"{path}{where} is not YAML: {getattr(error, 'problem', error)}") from error
-    if not isinstance(raw, dict):
-        raise HarnessError(f"{path} must hold a mapping of sections (name, source, model, methods, …), not {type(raw).__name__}")
-    return raw
-
-
-def override(raw: Mapping[str, Any], assignments: Sequence[str]) -> dict[str, Any]:
-    """Apply `--set key.path=value` assignments; values are YAML.
-
-    Raises:
-        HarnessError: an assignment without `=`, or through something that is not a mapping.
-    """
-    changed: dict[str, Any] = yaml.safe_load(yaml.safe_dump(dict(raw)))
-    for assignment in assignments:
-        path, equals, text = assignment.partition("=")
-        if not equals or not path.strip():
-            raise HarnessError(f"--set {assignment!r}: write it as key=value, for example --set budget.prompts=200")
-        *parents, last = path.strip().split(".")
-        node: Any = changed
-        for part in parents:
-            node = _descend(node, part, assignment)
-        try:
-            value = yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            raise HarnessError(f"--set {assignment!r}: {text!r} is not a YAML value") from error
-        if isinstance(node, list):
-            node[_index(node, last, assignment)] = value
-        else:
-            node[last] = value
-    return changed
-
-
-def _descend(node: Any, part: str, assignment: str) -> Any:
-    if isinstance(node, list):
-        index = _index(node, part, assignment)
-        if isinstance(node[index], str):
-            node[index] = {("name" if assignment.startswith("evaluators") else "method"): node[index]}
-        return node[index]
-    if isinstance(node.get(part), str):
-        node[part] = {"name": node[part]}
-    child = node.setdefault(part, {})
-    if child is None:
-        child = node[part] = {}
-    if not isinstance(child, dict | list):
-        raise HarnessError(f"--set {assignment!r}: {part!r} is {child!r}, not a section")
-    return child
-
-
-def _index(node: list[Any], part: str, assignment: str) -> int:
-    if not part.isdigit() or int(part) >= len(node):
-        raise HarnessError(f"--set {assignment!r}: {part!r} must be a number from 0 to {len(node) - 1}")
-    return int(part)
+    @field_validator("seeds")
+    @classmethod
+    def _seeds_are_distinct(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
+        if min(seeds) < 0 or max(seeds) > LARGEST_SEED:
+            raise ValueError(f"seeds should be from 0 to {LARGEST_SEED:,}")
+        if len(set(seeds)) < len(seeds):
+            raise ValueError("a seed occurs twice, and would count the same run twice: leave one of them out")
+        return seeds
 
 
 def validate(raw: Mapping[str, Any]) -> tuple[Config | None, list[Problem]]:
     """The config, or None, and every problem of its shape."""
+    infinite = list(_infinite(raw, ()))
     try:
-        return Config.model_validate(dict(raw)), []
+        config = Config.model_validate(dict(raw))
     except ValidationError as error:
-        return None, problems_of(error, Config)
+        found = problems_of(error, Config)
+        return None, found + [problem for problem in infinite if problem.field not in {other.field for other in found}]
+    return (None if infinite else config), infinite
 
 
-def problems_of(error: ValidationError, model: type[BaseModel], prefix: str = "") -> list[Problem]:
-    """Pydantic's errors as problems with a fix each."""
-    problems = []
-    for item in error.errors(include_url=False):
-        parts = [str(part) for part in item["loc"] if part not in {"Named", "dict[str,any]", "function-before[_from_string(), Named]"}]
-        field = ".".join([*([prefix] if prefix else []), *parts]) or "(the whole)"
-        value = item["input"] if item["type"] != "missing" else "(absent)"
-        problems.append(Problem(field, value, _fix(item, model)))
-    return list(dict.fromkeys(problems)) if all(_hashable(p) for p in problems) else problems
-
-
-def _hashable(problem: Problem) -> bool:
-    try:
-        hash(problem)
-    except TypeError:
-        return False
-    return True
-
-
-def _fix(item: Any, model: type[BaseModel]) -> str:
-    if item["type"] == "extra_forbidden":
-        owner = _model_at(model, item["loc"][:-1])
-        names = [info.alias or name for name, info in owner.model_fields.items()] if owner else []
-        return f"no such field; {did_you_mean(str(item['loc'][-1]), names)}"
-    if item["type"] == "missing":
-        owner = _model_at(model, item["loc"][:-1])
-        info = owner.model_fields.get(str(item["loc"][-1])) if owner else None
-        return "this field is required" + (f": {info.description}" if info and info.description else "")
-    message = str(item["msg"]).removeprefix("Value error, ").removeprefix("Input ")
-    return f"it {message}" if message.startswith("should") else message
-
-
-def _model_at(model: type[BaseModel], location: Sequence[int | str]) -> type[BaseModel] | None:
-    """The model class that a location points into, as far as it can be followed."""
-    current: type[BaseModel] | None = model
-    for part in location:
-        if isinstance(part, int) or current is None:
-            continue
-        info = next((f for name, f in current.model_fields.items() if part in (name, f.alias)), None)
-        if info is None:
-            continue
-        current = _model_in(info.annotation)
-    return current
-
-
-def _model_in(annotation: Any) -> type[BaseModel] | None:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    for argument in getattr(annotation, "__args__", ()):
-        if (found := _model_in(argument)) is not None:
-            return found
-    return None
+def _infinite(value: Any, path: tuple[str, ...]) -> Iterator[Problem]:
+    """YAML's .inf and .nan, which no setting takes and no key can hold, wherever they are."""
+    if isinstance(value, float) and not math.isfinite(value):
+        yield Problem(".".join(path), value, "it should be a finite number")
+    children = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list) else ()
+    for key, child in children:
+        yield from _infinite(child, (*path, str(key)))
 
 
 def raise_all(problems: Sequence[Problem], where: str) -> None:

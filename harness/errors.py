@@ -1,11 +1,11 @@
 """What can go wrong, as a tree.
 
-    HarnessError                 prints as one message without a traceback
-    ├── ConfigError              a config cannot be run: every problem at once (exit code 2)
-    ├── PluginError              a plugin cannot be used: names the distribution and the fix (exit code 2)
-    ├── DataError                a data file or a source is not what it should be: names file and line (exit code 2)
-    ├── StoreError               an artifact is missing, damaged or cannot be written (exit code 4)
-    └── StageError               a stage failed while running: names the stage and the cause (exit code 3)
+HarnessError                 prints as one message without a traceback
+├── ConfigError              a config cannot be run: every problem at once (exit code 2)
+├── PluginError              a plugin cannot be used: names the distribution and the fix (exit code 2)
+├── DataError                a data file or a source is not what it should be: names file and line (exit code 2)
+├── StoreError               an artifact is missing, damaged or cannot be written (exit code 4)
+└── StageError               a stage failed while running: names the stage and the cause (exit code 3)
 """
 
 from __future__ import annotations

@@ -47,7 +47,13 @@ class BuildTask(Protocol):
     rng: random.Random
 
     def sample(
-        self, n: int, *, prefix: str = "", temperature: float = 1.0, top_p: float = 1.0, policy: Literal["start", "current"] = "current"
+        self,
+        n: int,
+        *,
+        prefix: str = "",
+        temperature: float = 1.0,
+        top_p: float = 1.0,
+        policy: Literal["start", "current"] = "current",
     ) -> list[list[Response]]:
         """n responses per example from the round's policy; `prefix` goes before the last user turn."""
         ...
@@ -83,11 +89,13 @@ class Objective(Component):
     """A loss over groups, pure tensors in and out.
 
     `needs_reference` asks for the reference policy's log-probabilities; `needs_rejected` says that a group without
-    negatives cannot be trained on; `group_mean` says over what `Loss.per_group` is averaged.
+    negatives cannot be trained on; `needs_mismatched` asks for responses scored under prompts that they do not answer
+    (`mismatched` is then no name for a view); `group_mean` says over what `Loss.per_group` is averaged.
     """
 
     needs_reference: ClassVar[bool] = True
     needs_rejected: ClassVar[bool] = True
+    needs_mismatched: ClassVar[bool] = False
     group_mean: ClassVar[Literal["groups", "tokens"]] = "groups"
 
     def loss(self, batch: GroupLogps) -> Loss:

@@ -10,6 +10,7 @@ from harness.graph import CHECKPOINT, Graph, RowPlan
 from harness.interfaces import Evaluator
 from harness.models.load import checkpoint_folder, checkpoint_hash
 from harness.resolve import Comparison, RoundPlan, Variant, describe
+from harness.training.batch import MISMATCHED
 from harness.types import Sampling
 
 PLAIN_VIEW = ""
@@ -44,7 +45,9 @@ class _Planner:
         """The starting checkpoint: a folder by its hash, or a stage that makes one from the source's text."""
         if self.config.model.scratch is not None:
             recipe = self.config.model.scratch.model_dump(mode="json")
-            return self.graph.add("scratch", "starting model from the source's text", {"recipe": recipe}, {"source": self.source}, weight=150)
+            return self.graph.add(
+                "scratch", "starting model from the source's text", {"recipe": recipe}, {"source": self.source}, weight=150
+            )
         folder = checkpoint_folder(self.config.model.path or "")
         digest = checkpoint_hash(folder)
         self.graph.checkpoints[digest] = str(folder)
@@ -93,10 +96,14 @@ class _Planner:
         inputs = {"groups": groups, "model": model}
         if objective.needs_reference:
             inputs[f"reference:{PLAIN_VIEW}"] = self._reference(groups, model, PLAIN_VIEW, None, seed)
+        if objective.needs_mismatched:
+            inputs[f"reference:{MISMATCHED}"] = self._reference(groups, model, MISMATCHED, None, seed)
         for view in objective.views():
             inputs[f"reference:{view}"] = self._reference(groups, model, view, describe(objective), seed)
         payload = {"objective": describe(objective), "settings": round_.training.model_dump(mode="json"), "seed": seed}
-        return self.graph.add("train", f"train {variant.label}{_round(variant, number)} · seed {seed}", payload, inputs, weight=12)
+        return self.graph.add(
+            "train", f"train {variant.label}{_round(variant, number)} · seed {seed}", payload, inputs, weight=12
+        )
 
     def _reference(self, groups: str, model: str, view: str, objective: dict[str, Any] | None, seed: int) -> str:
         builder = self.graph.stages[groups].payload["builder"]["name"]
@@ -108,9 +115,15 @@ class _Planner:
         asked = {"split": self.config.evaluation.split, "prompts": self.config.evaluation.prompts}
         inputs = {"source": self.source, "model": model, "start": start}
         for number, sampling in enumerate(evaluator.samplings()):
-            payload = {**asked, "sampling": asdict(run_sampling(sampling, own_seed)), "backend": describe(self.comparison.backend)}
+            payload = {
+                **asked,
+                "sampling": asdict(run_sampling(sampling, own_seed)),
+                "backend": describe(self.comparison.backend),
+            }
             title = f"answers of {variant.label} ({sampling.label}) · seed {seed}"
-            inputs[f"answers:{number}"] = self.graph.add("answers", title, payload, {"source": self.source, "model": model}, weight=5)
+            inputs[f"answers:{number}"] = self.graph.add(
+                "answers", title, payload, {"source": self.source, "model": model}, weight=5
+            )
         payload = {**asked, "evaluator": describe(evaluator), "backend": describe(self.comparison.backend), "seed": own_seed}
         return self.graph.add("evaluate", f"{evaluator.name} of {variant.label} · seed {seed}", payload, inputs, weight=3)
 

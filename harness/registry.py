@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib import metadata
@@ -11,7 +12,7 @@ import pluggy
 
 from harness import hookspecs
 from harness.errors import PluginError, did_you_mean
-from harness.interfaces import Backend, Component, DataBuilder, Evaluator, Method, Objective, Source
+from harness.interfaces import Backend, DataBuilder, Evaluator, Method, Objective, Source
 
 Kind = Literal["data", "objective", "evaluator", "backend", "source", "method"]
 
@@ -77,27 +78,27 @@ class Registry:
         manager.add_hookspecs(hookspecs)
         origins: dict[str, tuple[str, str]] = {}
         for distribution, entry in _entry_points():
-            origins[entry.name] = (distribution.name, distribution.version)
-            if manager.has_plugin(entry.name):
-                raise PluginError(
-                    f"two plugins use the entry-point name {entry.name!r}; one is from {distribution.name}: rename its entry point"
-                )
-            manager.register(_import(entry, distribution.name), name=entry.name)
+            name = f"{entry.name} of {distribution.name}"
+            origins[name] = (distribution.name, distribution.version)
+            _register(manager, _import(entry, distribution.name), name)
         for plugin in extra:
-            name = getattr(plugin, "__name__", type(plugin).__name__)
+            name = f"{getattr(plugin, '__name__', type(plugin).__name__)} (given in code)"
             origins[name] = ("(given in code)", "")
-            manager.register(plugin, name=name)
-        _check_hooks(manager, origins)
+            _register(manager, plugin, name)
         return cls(_collect(manager, origins), manager)
 
 
 def _entry_points() -> list[tuple[metadata.Distribution, metadata.EntryPoint]]:
-    """Entry points of the group, each once, in a stable order."""
-    found: dict[tuple[str, str, str], tuple[metadata.Distribution, metadata.EntryPoint]] = {}
+    """Entry points of the group in a stable order; of a distribution that is found twice, the one that Python imports."""
+    first: dict[str, metadata.Distribution] = {}
     for distribution in metadata.distributions():
-        for entry in distribution.entry_points:
-            if entry.group == hookspecs.PROJECT:
-                found.setdefault((distribution.name, entry.name, entry.value), (distribution, entry))
+        first.setdefault(re.sub(r"[-_.]+", "-", distribution.name or "").lower(), distribution)
+    found = {
+        (distribution.name, entry.name, entry.value): (distribution, entry)
+        for distribution in first.values()
+        for entry in distribution.entry_points
+        if entry.group == hookspecs.PROJECT
+    }
     return [found[key] for key in sorted(found)]
 
 
@@ -112,31 +113,34 @@ def _import(entry: metadata.EntryPoint, distribution: str) -> Any:
         ) from error
 
 
-def _check_hooks(manager: pluggy.PluginManager, origins: Mapping[str, tuple[str, str]]) -> None:
-    """Refuse hook implementations that no specification knows, wherever they are misspelt."""
-    specified = [name for name in dir(hookspecs) if name.startswith("harness_")]
-    for plugin_name, plugin in manager.list_name_plugin():
-        for attribute in dir(plugin):
-            if attribute.startswith("harness_") and attribute not in specified and callable(getattr(plugin, attribute)):
-                raise PluginError(
-                    f"plugin {plugin_name!r} of {origins[plugin_name][0]} implements {attribute!r}, which is no hook: "
-                    + did_you_mean(attribute, specified)
-                )
+def _register(manager: pluggy.PluginManager, plugin: Any, name: str) -> None:
+    """Register a plugin, unless something in it looks like a hook and would never be called."""
+    specified = [hook for hook in dir(hookspecs) if hook.startswith("harness_")]
+    for attribute in dir(plugin):
+        if not attribute.startswith("harness_") or not callable(getattr(plugin, attribute)):
+            continue
+        if attribute not in specified:
+            raise PluginError(f"plugin {name} implements {attribute!r}, which is no hook: {did_you_mean(attribute, specified)}")
+        if manager.parse_hookimpl_opts(plugin, attribute) is None:
+            raise PluginError(f"plugin {name} defines {attribute!r} without a mark: write @harness.hookimpl above it")
     try:
-        manager.check_pending()
+        manager.register(plugin, name=name)
     except pluggy.PluginValidationError as error:
-        raise PluginError(f"a plugin's hook does not fit its specification: {error}; see harness.hookspecs") from error
+        reason = str(error).split("\n")[-1]
+        raise PluginError(
+            f"a hook of plugin {name} does not fit its specification ({reason}): see harness.hookspecs"
+        ) from error
+    except ValueError as error:
+        other = manager.get_name(plugin)
+        raise PluginError(f"plugin {name} is the same object as plugin {other}: remove one of the two entry points") from error
 
 
-def _collect(
-    manager: pluggy.PluginManager, origins: Mapping[str, tuple[str, str]]
-) -> dict[Kind, dict[str, Registered]]:
+def _collect(manager: pluggy.PluginManager, origins: Mapping[str, tuple[str, str]]) -> dict[Kind, dict[str, Registered]]:
     entries: dict[Kind, dict[str, Registered]] = {kind: {} for kind in KINDS}
     for kind, (hook, base) in _HOOKS.items():
         for implementation in getattr(manager.hook, hook).get_hookimpls():
             distribution, version = origins[implementation.plugin_name]
-            for component in implementation.function():
-                _check_component(component, base, hook, distribution)
+            for component in _components(implementation, base, f"{hook} of {distribution}"):
                 entry = Registered(kind, component.name, component, distribution, version, implementation.function.__module__)
                 other = entries[kind].setdefault(component.name, entry)
                 if other is not entry:
@@ -147,18 +151,19 @@ def _collect(
     return entries
 
 
-def _check_component(component: Any, base: type, hook: str, distribution: str) -> None:
-    right = isinstance(component, base) if base is Method else isinstance(component, type) and issubclass(component, base)
-    if not right:
-        raise PluginError(f"{hook} of {distribution} returned {component!r}: return a list of harness.{base.__name__}")
-    if not isinstance(getattr(component, "name", None), str):
-        raise PluginError(f"{component!r} of {distribution} has no name: set `name: ClassVar[str] = \"...\"` on the class")
-
-
-def component_fields(component: type[Component]) -> list[tuple[str, str, Any, str]]:
-    """(name, type, default, description) of each hyper-parameter, for documentation."""
-    rows = []
-    for name, info in component.model_fields.items():
-        annotation = getattr(info.annotation, "__name__", str(info.annotation)).replace("typing.", "")
-        rows.append((name, annotation, info.get_default(call_default_factory=True), info.description or ""))
-    return rows
+def _components(implementation: pluggy.HookImpl, base: type, where: str) -> list[Any]:
+    """What a registration hook returns, checked."""
+    try:
+        returned = implementation.function()
+    except Exception as error:  # foreign code, as in `_import`
+        raise PluginError(f"{where} failed ({type(error).__name__}: {error}): mend it, or uninstall its plugin") from error
+    wanted = f"return a list of {'values' if base is Method else 'subclasses'} of harness.{base.__name__}"
+    if not isinstance(returned, list | tuple):
+        raise PluginError(f"{where} returned {returned!r}: {wanted}")
+    for component in returned:
+        right = isinstance(component, base) if base is Method else isinstance(component, type) and issubclass(component, base)
+        if not right:
+            raise PluginError(f"{where} returned {component!r} in its list: {wanted}")
+        if not isinstance(getattr(component, "name", None), str):
+            raise PluginError(f'{component!r} of {where} has no name: set `name: ClassVar[str] = "..."` on the class')
+    return list(returned)

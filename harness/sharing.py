@@ -50,7 +50,7 @@ def measure_sharing(graph: Graph, store: Store, ran: set[str]) -> Sharing:
     for row in graph.rows:
         for key in graph.needed_by(row):
             if store.place(key).exists():
-                used = set(store.open(key).facts.get("used", ()))
+                used = {used for used in store.open(key).facts.get("used", ()) if store.holds(used)}
                 made_by.setdefault(key, used)
                 requests.update({key, *used})
     artifacts = {key: store.open(key) for key in requests}

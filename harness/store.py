@@ -6,16 +6,18 @@ of the same key queue on a file lock, which the kernel frees when a process dies
 
     <root>/artifacts/<2 digits>/<key>/   files and artifact.json
     <root>/locks/<key>                   who is making it
-    <root>/parts/<unique>/               being written; swept when its process is gone
+    <root>/parts/<machine>-<process>-…/  being written; swept when its process is gone
     <root>/damaged/                      what failed verification, kept for a look
 """
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import json
 import os
+import platform
 import shutil
 import time
 import uuid
@@ -109,28 +111,46 @@ class Store:
         try:
             for name in ("artifacts", "locks", "parts"):
                 (self.root / name).mkdir(parents=True, exist_ok=True)
-            probe = self.root / "parts" / f"probe-{uuid.uuid4().hex}"
-            probe.touch()
-            probe.unlink()
+            probe = self._part()
+            probe.mkdir()
+            probe.rmdir()
         except OSError as error:
-            raise StoreError(f"the store {self.root} cannot be written ({error.strerror}): choose another with --store") from error
+            raise StoreError(
+                f"the store {self.root} cannot be written ({error.strerror}): choose another with --store"
+            ) from error
+
+    def _part(self) -> Path:
+        """A new name for something half-written, which tells whose it is: machine, process, anything unique."""
+        return self.root / "parts" / f"{platform.node()}-{os.getpid()}-{uuid.uuid4().hex}"
 
     def place(self, key: str) -> Path:
         """Where the artifact is, or would be."""
         return self.root / "artifacts" / key[:2] / key
 
     def holds(self, key: str) -> bool:
-        """Whether a whole, undamaged artifact is there. A damaged one is put aside, so that it is made again."""
-        if not (self.place(key) / MANIFEST).exists():
+        """Whether a whole, undamaged artifact is there. A damaged one is put aside, so that it is made again.
+
+        Raises:
+            StoreError: a damaged one cannot be put aside.
+        """
+        if not self.place(key).exists():
             return False
         try:
             self.open(key)
         except StoreError:
-            aside = self.root / "damaged" / f"{key}-{uuid.uuid4().hex[:8]}"
-            aside.parent.mkdir(exist_ok=True)
-            self.place(key).rename(aside)
+            self._put_aside(key)
             return False
         return True
+
+    def _put_aside(self, key: str) -> None:
+        aside = self.root / "damaged" / f"{key}-{uuid.uuid4().hex[:8]}"
+        try:
+            aside.parent.mkdir(exist_ok=True)
+            self.place(key).rename(aside)
+        except FileNotFoundError:
+            pass  # another process was faster
+        except OSError as error:
+            raise StoreError(f"the damaged artifact {self.place(key)} cannot be put aside ({error}): delete it") from error
 
     def open(self, key: str) -> Artifact:
         """The artifact, verified once per process.
@@ -153,15 +173,39 @@ class Store:
 
     @contextmanager
     def claim(self, key: str) -> Iterator[None]:
-        """Hold the right to make `key`; waits while another live process has it."""
-        with (self.root / "locks" / key).open("a") as lock:
+        """Hold the right to make `key`; waits while another live process has it.
+
+        Raises:
+            StoreError: the store cannot be written or locked.
+        """
+        try:
+            lock = (self.root / "locks" / key).open("a")
+        except OSError as error:
+            raise StoreError(
+                f"the store {self.root} cannot be written ({error.strerror}): choose another with --store"
+            ) from error
+        with lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 
     @contextmanager
+    def part(self) -> Iterator[Path]:
+        """A scratch folder in the store that goes when the block ends, or is swept once its process is gone."""
+        folder = self._part()
+        folder.mkdir()
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    @contextmanager
     def draft(self, kind: str, key: str) -> Iterator[Draft]:
-        """Write an artifact; published whole when the block ends, dropped when it raises."""
-        folder = self.root / "parts" / f"{os.getpid()}-{uuid.uuid4().hex}"
+        """Write an artifact; published whole when the block ends, dropped when it raises.
+
+        Raises:
+            StoreError: it cannot be written; whatever else the block raises goes through.
+        """
+        folder = self._part()
         started = time.monotonic()
         try:
             folder.mkdir()
@@ -169,6 +213,9 @@ class Store:
             yield draft
             self._publish(kind, key, draft, time.monotonic() - started)
         except OSError as error:
+            ours = str(self.root) in f"{error.filename} {error.filename2}"
+            if not ours and error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
             raise StoreError(f"an artifact of kind {kind} cannot be written to {self.root}: {error}") from error
         finally:
             shutil.rmtree(folder, ignore_errors=True)
@@ -188,14 +235,14 @@ class Store:
         place = self.place(key)
         place.parent.mkdir(exist_ok=True)
         if not (place / MANIFEST).exists():
-            os.rename(draft.folder, place)
+            draft.folder.rename(place)
 
     def sweep(self) -> int:
         """Remove what dead processes of this machine left half-written; returns how many folders."""
         removed = 0
         for part in (self.root / "parts").iterdir():
-            owner = part.name.partition("-")[0]
-            if owner.isdigit() and not psutil.pid_exists(int(owner)):
+            machine, _, owner = part.name.rpartition("-")[0].rpartition("-")
+            if machine == platform.node() and owner.isdigit() and not psutil.pid_exists(int(owner)):
                 shutil.rmtree(part, ignore_errors=True)
                 removed += 1
         return removed

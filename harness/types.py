@@ -153,12 +153,26 @@ class View:
 
 
 @dataclass(frozen=True)
+class Mismatched:
+    """Responses under prompts that they do not answer, of the whole batch however it is cut; no gradient.
+
+    Attributes:
+        policy: [K], nats.
+        reference: [K], nats.
+    """
+
+    policy: Tensor
+    reference: Tensor
+
+
+@dataclass(frozen=True)
 class GroupLogps:
-    """All an objective sees. `reference` is None unless the objective needs it."""
+    """All an objective sees. `reference` and `mismatched` are None unless the objective needs them."""
 
     policy: Logps
     reference: Logps | None = None
     views: Mapping[str, View] = field(default_factory=dict)
+    mismatched: Mismatched | None = None
 
     def pair_metrics(self, margin: Tensor) -> dict[str, Tensor]:
         """What is worth logging of any pairwise loss: `margin` [G, M], the share of pairs above 0, log-probabilities."""

@@ -14,8 +14,6 @@ from harness.cli import board, compare, doctor, plan, plugins, sandbox
 from harness.errors import HarnessError
 from harness.version import __version__
 
-INTERRUPTED, TERMINATED = 130, 143
-
 app = typer.Typer(
     name="harness",
     help="Which alignment method is better, at the same budget, from the same starting model, by how much, how surely?",
@@ -47,17 +45,17 @@ def _root(
 
 def main() -> None:
     """Run the command line; a user's mistake prints without a traceback."""
-    signal.signal(signal.SIGTERM, _terminate)
+    signal.signal(signal.SIGTERM, _leave)
+    signal.signal(signal.SIGINT, _leave)
     try:
         app(standalone_mode=True)
     except HarnessError as error:
         Console(stderr=True, highlight=False, soft_wrap=True).print(Text("error: ", style="bold red") + Text(str(error)))
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        sys.stderr.write("interrupted; what was finished is kept, and the same command goes on from there\n")
-        sys.exit(INTERRUPTED)
 
 
-def _terminate(number: int, frame: FrameType | None) -> None:
-    sys.stderr.write("terminated; what was finished is kept, and the same command goes on from there\n")
-    sys.exit(TERMINATED)
+def _leave(number: int, frame: FrameType | None) -> None:
+    """End on a signal with the shell's exit code for it (130, 143); workers are stopped on the way out."""
+    what = "interrupted" if number == signal.SIGINT else "terminated"
+    sys.stderr.write(f"{what}; what was finished is kept, and the same command goes on from there\n")
+    sys.exit(128 + number)

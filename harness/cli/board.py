@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from harness.cli.compare import show
 from harness.cli.options import JsonOption
 
 
@@ -20,19 +21,16 @@ def report(
     json_: JsonOption = False,
 ) -> None:
     """Render a board again (Markdown, CSV, HTML) and print its table; board.json is not changed."""
+    from harness.errors import HarnessError
     from harness.leaderboard.board import Board
     from harness.leaderboard.page import write_all
 
     path = board / "board.json" if board.is_dir() or board.suffix != ".json" else board
+    if not path.exists():
+        raise HarnessError(f"no board at {path}: run `harness compare` first, or give the folder of a run")
     read = Board.read(path)
     write_all(read, read.example_rows, out or path.parent)
     if json_:
-        typer.echo(read.model_dump_json())
+        typer.echo(read.model_dump_json(by_alias=True))
         return
-    from rich.console import Console
-
-    from harness.leaderboard.table import print_table
-
-    console = Console()
-    print_table(read, console)
-    console.print(f"Board: {(out or path.parent) / 'index.html'}", markup=False, highlight=False, soft_wrap=True)
+    show(read, out or path.parent)

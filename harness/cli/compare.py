@@ -7,7 +7,7 @@ import os
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -23,6 +23,9 @@ from harness.cli.options import (
     read_config,
     store_folder,
 )
+
+if TYPE_CHECKING:
+    from harness.leaderboard.board import Board
 
 SOME_FAILED = 3
 
@@ -69,18 +72,23 @@ def compare(
     if json_:
         typer.echo(json.dumps(_answer(result, folder)))
     else:
-        from rich.console import Console
-
-        from harness.leaderboard.table import print_table
-
-        console = Console()
-        print_table(result.board, console)
-        console.print(f"Board: {folder / 'index.html'}", markup=False, highlight=False, soft_wrap=True)
+        show(result.board, folder)
     if result.outcome.failed:
         raise typer.Exit(SOME_FAILED)
+
+
+def show(board: Board, folder: Path) -> None:
+    """A board's table, and where its page lies."""
+    from rich.console import Console
+
+    from harness.leaderboard.table import print_table
+
+    console = Console()
+    print_table(board, console)
+    console.print(f"Board: {folder / 'index.html'}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _answer(result: Any, folder: Path) -> dict[str, Any]:
     """What a script wants: the board, where it lies, what failed."""
     failed = {row.method: row.failed for row in result.board.rows if row.failed}
-    return {"folder": str(folder), "failed": failed, "board": result.board.model_dump(mode="json")}
+    return {"folder": str(folder), "failed": failed, "board": result.board.model_dump(mode="json", by_alias=True)}

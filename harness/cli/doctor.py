@@ -32,7 +32,15 @@ def register(app: typer.Typer) -> None:
 
 def doctor(store: StoreOption = None, json_: JsonOption = False) -> None:
     """Check Python, libraries, plugins, memory, disk and the embedded model; exit code 1 if something must be mended."""
-    checks: list[Callable[[], Finding]] = [_python, _libraries, _plugins, _sandbox, _memory, _devices, lambda: _disk(store_folder(store))]
+    checks: list[Callable[[], Finding]] = [
+        _python,
+        _libraries,
+        _plugins,
+        _sandbox,
+        _memory,
+        _devices,
+        lambda: _disk(store_folder(store)),
+    ]
     findings = [check() for check in checks]
     if json_:
         typer.echo(json.dumps([asdict(finding) for finding in findings]))

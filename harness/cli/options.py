@@ -9,7 +9,6 @@ from typing import Annotated, Any
 
 import typer
 
-from harness.config import load_raw, override
 from harness.errors import HarnessError, did_you_mean
 
 ConfigArgument = Annotated[
@@ -17,10 +16,13 @@ ConfigArgument = Annotated[
 ]
 SetOption = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Change a field, e.g. --set budget.prompts=200; repeatable.", show_default=False),
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="Change a field, e.g. --set budget.prompts=200; repeatable.", show_default=False
+    ),
 ]
 MethodsOption = Annotated[
-    str | None, typer.Option(metavar="A,B,…", help="Only these rows, by label, or registered methods by name.", show_default=False)
+    str | None,
+    typer.Option(metavar="A,B,…", help="Only these rows, by label, or registered methods by name.", show_default=False),
 ]
 SeedsOption = Annotated[str | None, typer.Option(metavar="0,1,…", help="The seeds to repeat with.", show_default=False)]
 OutOption = Annotated[Path | None, typer.Option(help="Folder of the board; runs/<name> if absent.", show_default=False)]
@@ -50,10 +52,12 @@ def find_config(path: Path | None) -> Path:
 
 def read_config(path: Path, sets: list[str] | None, methods: str | None, seeds: str | None) -> dict[str, Any]:
     """The raw config with all overrides applied."""
+    from harness.yaml_file import called, load_raw, override
+
     raw = override(load_raw(path), sets or [])
     if methods is not None:
         raw["methods"] = _chosen(raw.get("methods"), [name.strip() for name in methods.split(",") if name.strip()])
-        labels = [_label(entry) for entry in raw["methods"]]
+        labels = [called(entry) for entry in raw["methods"]]
         if raw.get("baseline") not in labels and labels:
             raw["baseline"] = labels[0]
     if seeds is not None:
@@ -66,14 +70,12 @@ def read_config(path: Path, sets: list[str] | None, methods: str | None, seeds: 
 
 def _chosen(entries: Any, names: list[str]) -> list[Any]:
     """The config's rows with these labels; a name that is no label stands for the registered method."""
-    by_label = {_label(entry): entry for entry in entries} if isinstance(entries, list) else {}
+    from harness.yaml_file import called
+
+    by_label = (
+        {label: entry for entry in entries if isinstance(label := called(entry), str)} if isinstance(entries, list) else {}
+    )
     return [by_label.get(name, name) for name in names]
-
-
-def _label(entry: Any) -> Any:
-    if isinstance(entry, dict):
-        return entry.get("label") or entry.get("method")
-    return entry
 
 
 def store_folder(given: Path | None) -> Path:

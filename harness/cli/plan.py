@@ -48,7 +48,14 @@ def plan(
     requests: Counter[str] = Counter(key for row in graph.rows for key in graph.needed_by(row))
     if json_:
         stages = [
-            {"key": s.key, "kind": s.kind, "title": s.title, "rows": requests[s.key], "in_store": s.key in present, "inputs": dict(s.inputs)}
+            {
+                "key": s.key,
+                "kind": s.kind,
+                "title": s.title,
+                "rows": requests[s.key],
+                "in_store": s.key in present,
+                "inputs": dict(s.inputs),
+            }
             for s in graph
         ]
         typer.echo(json.dumps({"name": comparison.config.name, "stages": stages}))
@@ -63,7 +70,10 @@ def _print(comparison: Any, graph: Any, present: set[str], requests: Counter[str
 
     console = Console()
     config = comparison.config
-    console.print(Text(config.name, style="bold"), Text(f"· {len(comparison.variants)} rows × {len(config.seeds)} seeds, baseline {config.baseline}"))
+    console.print(
+        Text(config.name, style="bold"),
+        Text(f"· {len(comparison.variants)} rows × {len(config.seeds)} seeds, baseline {config.baseline}"),
+    )
     table = Table(box=None, pad_edge=False, header_style="dim")
     for name in ("kind", "stages", "needed by rows", "in the store"):
         table.add_column(name, justify="left" if name == "kind" else "right")
@@ -72,4 +82,6 @@ def _print(comparison: Any, graph: Any, present: set[str], requests: Counter[str
         table.add_row(kind, str(len(keys)), f"{sum(requests[key] for key in keys)}×", str(sum(key in present for key in keys)))
     console.print(table)
     alone = sum(requests.values())
-    console.print(Text(f"{len(graph)} stages serve {alone} requests; {len(graph) - len(present)} are left to run.", style="dim"))
+    console.print(
+        Text(f"{len(graph)} stages serve {alone} requests; {len(graph) - len(present)} are left to run.", style="dim")
+    )

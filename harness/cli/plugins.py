@@ -9,12 +9,19 @@ import typer
 
 from harness.cli.options import JsonOption
 
-app = typer.Typer(help="What can be named in a config: methods, builders, objectives, evaluators, backends, sources.", no_args_is_help=True)
+app = typer.Typer(
+    help="What can be named in a config: methods, builders, objectives, evaluators, backends, sources.",
+    no_args_is_help=True,
+    epilog="Example: harness plugins show self_contrast",
+)
 
 
 @app.command(name="list", epilog="Example: harness plugins list --kind objective")
 def list_(
-    kind: Annotated[str | None, typer.Option(help="Only this kind: data, objective, evaluator, backend, source or method.", show_default=False)] = None,
+    kind: Annotated[
+        str | None,
+        typer.Option(help="Only this kind: data, objective, evaluator, backend, source or method.", show_default=False),
+    ] = None,
     json_: JsonOption = False,
 ) -> None:
     """List every component with its origin."""
@@ -26,7 +33,10 @@ def list_(
     registry = Registry.load()
     entries = [entry for name in KINDS if kind in (None, name) for _, entry in sorted(registry.entries[name].items())]
     if json_:
-        rows = [{"kind": e.kind, "name": e.name, "summary": e.summary, "distribution": e.distribution, "module": e.module} for e in entries]
+        rows = [
+            {"kind": e.kind, "name": e.name, "summary": e.summary, "distribution": e.distribution, "module": e.module}
+            for e in entries
+        ]
         typer.echo(json.dumps(rows))
         return
     from rich.console import Console
@@ -50,7 +60,7 @@ def show(name: Annotated[str, typer.Argument(help="A component's name.")], json_
     registry = Registry.load()
     found = registry.find(name)
     if not found:
-        known = [known for kind in KINDS for known in registry.names(kind)]
+        known = {known for kind in KINDS for known in registry.names(kind)}
         raise PluginError(f"nothing is called {name!r}: {did_you_mean(name, known)}")
     documents = [_document(entry) for entry in found]
     if json_:
@@ -75,7 +85,11 @@ def _document(entry: Any) -> dict[str, Any]:
         "paper": None if paper is None else {"title": paper.title, "arxiv": paper.arxiv, "equations": paper.equations},
     }
     if entry.kind == "method":
-        return {**document, "text": component.description, "method": component.model_dump(mode="json", exclude={"paper", "description"})}
+        return {
+            **document,
+            "text": component.description,
+            "method": component.model_dump(mode="json", exclude={"paper", "description"}),
+        }
     import inspect
 
     return {**document, "text": inspect.getdoc(component) or "", "fields": component.model_json_schema().get("properties", {})}
@@ -84,14 +98,22 @@ def _document(entry: Any) -> dict[str, Any]:
 def _print(console: Any, document: dict[str, Any]) -> None:
     from rich.text import Text
 
-    console.print(Text.assemble((document["name"], "bold"), f"  {document['kind']}  ", (f"{document['module']} ({document['distribution']})", "dim")))
+    console.print(
+        Text.assemble(
+            (document["name"], "bold"), f"  {document['kind']}  ", (f"{document['module']} ({document['distribution']})", "dim")
+        )
+    )
     if paper := document["paper"]:
         where = f", arXiv {paper['arxiv']}" if paper["arxiv"] else ""
         equations = f", {paper['equations']}" if paper["equations"] else ""
         console.print(Text(f"{paper['title']}{where}{equations}", style="italic"))
     console.print(Text(f"\n{document['text']}\n"))
     for name, schema in document.get("fields", {}).items():
-        console.print(Text.assemble((f"  {name}", "bold"), f" = {json.dumps(schema.get('default', '(required)'))}  ", (_bounds(schema), "dim")))
+        console.print(
+            Text.assemble(
+                (f"  {name}", "bold"), f" = {json.dumps(schema.get('default', '(required)'))}  ", (_bounds(schema), "dim")
+            )
+        )
         console.print(Text(f"      {schema.get('description', '')}"))
     for name, value in document.get("method", {}).items():
         if value not in (None, {}, [], 0):

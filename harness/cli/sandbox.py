@@ -4,18 +4,29 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from harness.cli.options import JsonOption
 
-app = typer.Typer(help="The embedded world: look at it, mark an answer, train its base model again.", no_args_is_help=True)
+if TYPE_CHECKING:
+    from harness.sandbox.tasks import Task
+
+LABEL_NOISE = 0.12
+MOST_SHOWN = 1000
+SPLITS = ("sft", "train", "tuning", "heldout")
+
+app = typer.Typer(
+    help="The embedded world: look at it, mark an answer, train its base model again.",
+    no_args_is_help=True,
+    epilog="Example: harness sandbox show --count 3",
+)
 
 
 @app.command(epilog="Example: harness sandbox show --count 3 --split heldout")
 def show(
-    count: Annotated[int, typer.Option(min=1, max=1000, help="How many examples.")] = 3,
+    count: Annotated[int, typer.Option(min=1, max=MOST_SHOWN, help="How many examples.")] = 3,
     split: Annotated[str, typer.Option(help="sft, train, tuning or heldout.")] = "train",
     seed: Annotated[int, typer.Option(help="Of the draw.")] = 0,
     json_: JsonOption = False,
@@ -25,10 +36,9 @@ def show(
     from harness.sandbox import build_dataset, marks
     from harness.types import Response
 
-    splits = ("sft", "train", "tuning", "heldout")
-    if split not in splits:
-        raise HarnessError(f"--split {split!r}: {did_you_mean(split, splits)}")
-    examples = build_dataset({split: count}, 0.12, seed)[split]  # type: ignore[dict-item, index]
+    if split not in SPLITS:
+        raise HarnessError(f"--split {split!r}: {did_you_mean(split, SPLITS)}")
+    examples = build_dataset({split: count}, LABEL_NOISE, seed)[split]  # type: ignore[dict-item, index]
     for example in examples:
         answers = {"target": example.target or "", "preferred": example.ranked[0], "other": example.ranked[1]}
         golds = {name: round(marks(example, Response(text))["total"], 2) for name, text in answers.items()}
@@ -41,15 +51,22 @@ def show(
         typer.echo("")
 
 
-@app.command(epilog='Example: harness sandbox mark "name two fruits but not apple . answer separated by commas ." "sure ! pear , plum"')
-def mark(question: Annotated[str, typer.Argument(help="A question of the sandbox, as `show` prints it.")], answer: str, json_: JsonOption = False) -> None:
+@app.command(
+    epilog='Example: harness sandbox mark "name two fruits but not apple . answer separated by commas ." "sure ! pear , plum"'
+)
+def mark(
+    question: Annotated[str, typer.Argument(help="A question of the sandbox, as `show` prints it.")],
+    answer: Annotated[str, typer.Argument(help="What to mark, in the sandbox's words.")],
+    seed: Annotated[int, typer.Option(help="Of the draw, as given to `show`.")] = 0,
+    json_: JsonOption = False,
+) -> None:
     """Mark an answer to one of the questions that `show` prints."""
     from dataclasses import asdict
 
     from harness.errors import HarnessError
-    from harness.sandbox import gold, tasks
+    from harness.sandbox import gold
 
-    task = tasks.find_task(question)
+    task = _find_task(question, seed)
     if task is None:
         raise HarnessError(f"no question of the sandbox reads {question!r}: take one from `harness sandbox show`")
     result = gold.mark(task, answer)
@@ -61,29 +78,95 @@ def mark(question: Annotated[str, typer.Argument(help="A question of the sandbox
         typer.echo(f"  {name:<15}{share:.2f}")
 
 
+def _find_task(question: str, seed: int) -> Task | None:
+    """The task behind a question that `show` prints with this seed, or behind any other question of the world."""
+    from harness.sandbox import build_dataset, tasks
+
+    wanted = " ".join(question.split())
+    for split in SPLITS:
+        for example in build_dataset({split: MOST_SHOWN}, LABEL_NOISE, seed)[split]:  # type: ignore[dict-item, index]
+            if example.prompt.text == wanted:
+                return tasks.Task.from_dict(example.metadata["task"])
+    return tasks.find_task(question)
+
+
 @app.command(epilog="Example: harness sandbox train --out /tmp/base --steps 2000")
 def train(
     out: Annotated[Path, typer.Option(help="Where to write the checkpoint.")] = Path("runs/sandbox-base"),
-    steps: Annotated[int | None, typer.Option(min=1, help="Optimiser steps; the shipped recipe's if absent.", show_default=False)] = None,
-    seed: Annotated[int | None, typer.Option(help="Of data and weights; the shipped recipe's if absent.", show_default=False)] = None,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="Optimiser steps; the shipped recipe's if absent.", show_default=False)
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Of data and weights; the shipped recipe's if absent.", show_default=False)
+    ] = None,
 ) -> None:
     """Train the sandbox's base model again, by the shipped recipe (about an hour on one core)."""
     import sys
     from dataclasses import replace
 
+    from harness.errors import StoreError
     from harness.sandbox.pretrain import Recipe, train_base
 
     recipe = Recipe()
     recipe = replace(recipe, steps=steps or recipe.steps, seed=recipe.seed if seed is None else seed)
     watching = sys.stderr.isatty()
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreError(f"{out} cannot be written ({error.strerror}): choose another folder with --out") from error
 
     def report(step: int, loss: float, seconds: float) -> None:
         left = seconds / step * (recipe.steps - step) / 60
         if watching:
-            typer.echo(f"\rstep {step:,} of {recipe.steps:,} · loss {loss:.3f} · about {left:.0f} min left ", nl=False, err=True)
+            typer.echo(
+                f"\rstep {step:,} of {recipe.steps:,} · loss {loss:.3f} · about {left:.0f} min left ", nl=False, err=True
+            )
 
     import torch
 
     torch.set_num_threads(1)
     train_base(recipe, out, report)
     typer.echo(f"\nwritten to {out}; use it with: harness compare --set model.path={out}")
+
+
+@app.command(epilog="Example: harness sandbox measure --model runs/sandbox-base --json")
+def measure(
+    model: Annotated[str, typer.Option(help="A checkpoint folder; 'sandbox' is the shipped base.")] = "sandbox",
+    prompts: Annotated[int, typer.Option(min=8, max=1000, help="Held-out prompts.")] = 300,
+    json_: JsonOption = False,
+) -> None:
+    """Measure the world and a model in it: gold by author, by family, by the score and the rating asked for."""
+    import torch
+
+    from harness.models.load import checkpoint_folder
+    from harness.sandbox.measure import measure_model, measure_world
+
+    folder = checkpoint_folder(model)
+    torch.set_num_threads(1)
+    found = {**measure_world(), **measure_model(folder, prompts)}
+    if json_:
+        typer.echo(json.dumps(found))
+        return
+    _print_measures(found)
+
+
+def _print_measures(found: dict[str, Any]) -> None:
+    """Tables in Markdown, as the sandbox's page holds them."""
+    typer.echo("| author | gold | sd | chosen | known | as rated |\n|---|---|---|---|---|---|")
+    for row in found["annotators"]:
+        typer.echo(
+            "| "
+            + row["author"]
+            + "".join(f" | {row[name]:.2f}" for name in ("total", "sd", "chosen", "known", "rating"))
+            + " |"
+        )
+    typer.echo(
+        f"\n{found['prompts']} held-out prompts\n\n| answers | gold | chosen | known | degenerate |\n|---|---|---|---|---|"
+    )
+    rows = [("T = 1", found["sampled"]), ("greedy", found["greedy"])]
+    rows += [(f"{family}, T = 1", row) for family, row in found["by_family"].items()]
+    rows += [(f"asked for {score} out of 10", row) for score, row in found["by_score"].items()]
+    rows += [(f"asked for {rating} out of 100", row) for rating, row in found["by_rating"].items()]
+    for name, row in rows:
+        values = "".join(f" | {row[mark]:.2f}" for mark in ("total", "chosen", "known"))
+        typer.echo(f"| {name}{values} | {row['degenerate']:.3f} |")

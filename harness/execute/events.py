@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -32,10 +31,3 @@ class Outcome:
     ran: set[str] = field(default_factory=set)
     failed: dict[str, str] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
-
-    def reason(self, keys: set[str], titles: Mapping[str, str]) -> str | None:
-        """Why a row that needs `keys` is incomplete; None if it is not."""
-        for key in sorted(keys):
-            if key in self.failed:
-                return f"{titles[key]}: {self.failed[key]}"
-        return None

@@ -6,9 +6,11 @@ stage takes its descendants with it and nothing else.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import queue
+import signal
 import subprocess
 import sys
 import threading
@@ -18,6 +20,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from harness.errors import StoreError
 from harness.execute.events import Events, Outcome
 from harness.graph import Graph, Stage
 
@@ -31,37 +34,48 @@ WORKER_ENVIRONMENT = {
     "MALLOC_TRIM_THRESHOLD_": str(2**30),
     "HF_HUB_DISABLE_TELEMETRY": "1",
 }
+PATIENCE_SECONDS = 5.0  # for an idle worker to end by itself
 
 
 class Worker:
     """One worker process and the thread that reads what it says."""
 
-    def __init__(self, number: int, settings: Mapping[str, Any], inbox: queue.Queue[tuple[int, dict[str, Any]]], log: Path) -> None:
+    def __init__(
+        self, number: int, settings: Mapping[str, Any], inbox: queue.Queue[tuple[int, dict[str, Any]]], log: Path
+    ) -> None:
         self.number = number
         self.stage: Stage | None = None
+        self.began = 0.0
         with log.open("ab") as stream:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "harness.execute.worker"],
+                [sys.executable, "-P", "-m", "harness.execute.worker"],  # -P: files in the current folder shadow no library
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=stream,
                 env={**os.environ, **WORKER_ENVIRONMENT},
             )
         self._say(dict(settings))
-        threading.Thread(target=self._listen, args=(inbox,), daemon=True).start()
+        self.listener = threading.Thread(target=self._listen, args=(inbox,), daemon=True)
+        self.listener.start()
 
     def give(self, stage: Stage) -> None:
         """Hand the worker its next stage."""
-        self.stage = stage
+        self.stage, self.began = stage, time.monotonic()
         self._say(asdict(stage))
 
     def stop(self) -> None:
-        """End the process, whatever it does; what it was making is dropped with its part folder."""
+        """End the process: by itself if it is idle, else at once; what it was making is dropped with its part folder."""
+        if self.stage is None:
+            self._say({})
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(PATIENCE_SECONDS)
         self.process.kill()
         self.process.wait()
+        self.listener.join(timeout=1)
         for pipe in (self.process.stdin, self.process.stdout):
             if pipe is not None:
-                pipe.close()
+                with contextlib.suppress(BrokenPipeError):  # what a dead worker was still to be told
+                    pipe.close()
 
     def _say(self, message: dict[str, Any]) -> None:
         assert self.process.stdin is not None
@@ -100,42 +114,54 @@ class LocalExecutor:
         """Make every stage of `graph` that is not in `present`, parents first."""
         schedule = Schedule(graph, present)
         outcome = schedule.outcome
-        count = min(self.count, len(schedule.waiting))
-        self.logs.mkdir(parents=True, exist_ok=True)
-        workers = {number: self._worker(number) for number in range(count)}
-        started: dict[str, float] = {}
+        workers: dict[int, Worker] = {}
         try:
+            for number in range(min(self.count, len(schedule.waiting))):
+                workers[number] = self._worker(number)
             while not schedule.done:
-                for worker in workers.values():
-                    if worker.stage is None and (stage := schedule.take()) is not None:
-                        started[stage.key] = time.monotonic()
-                        events.started(stage)
-                        worker.give(stage)
+                self._hand_out(schedule, workers, events)
                 number, message = self.inbox.get()
-                worker = workers[number]
-                stage = worker.stage
-                if message["event"] == "progress" and stage is not None:
-                    events.progress(stage.key, message["done"], message["total"], message["note"])
-                elif message["event"] in ("finished", "gone") and stage is not None:
-                    error = message.get("error") if message["event"] == "finished" else self._death(worker)
-                    worker.stage = None
-                    schedule.finish(stage, error)
-                    events.finished(stage, time.monotonic() - started[stage.key], error)
-                    if message["event"] == "gone":
-                        worker.stop()
-                        workers[number] = self._worker(number)
+                self._note(message, workers[number], schedule, events)
+                if message["event"] == "gone":
+                    workers[number].stop()
+                    workers[number] = self._worker(number)
         finally:
             for worker in workers.values():
                 worker.stop()
         return outcome
 
+    def _hand_out(self, schedule: Schedule, workers: Mapping[int, Worker], events: Events) -> None:
+        for worker in workers.values():
+            if worker.stage is None and (stage := schedule.take()) is not None:
+                events.started(stage)
+                worker.give(stage)
+
+    def _note(self, message: Mapping[str, Any], worker: Worker, schedule: Schedule, events: Events) -> None:
+        """What a worker said, or that it is gone, in the schedule and to whoever watches."""
+        stage = worker.stage
+        if stage is None:
+            return
+        if message["event"] == "progress":
+            events.progress(stage.key, message["done"], message["total"], message["note"])
+            return
+        error = message["error"] if message["event"] == "finished" else self._death(worker)
+        worker.stage = None
+        schedule.finish(stage, error)
+        events.finished(stage, time.monotonic() - worker.began, error)
+
     def _worker(self, number: int) -> Worker:
-        return Worker(number, self.settings, self.inbox, self.logs / f"worker-{number}.log")
+        log = self.logs / f"worker-{number}.log"
+        try:
+            self.logs.mkdir(parents=True, exist_ok=True)
+            return Worker(number, self.settings, self.inbox, log)
+        except OSError as error:
+            raise StoreError(f"{log} cannot be written ({error.strerror}): choose another folder with --out") from error
 
     def _death(self, worker: Worker) -> str:
         code = worker.process.wait()
-        how = f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
-        return f"its worker process {how}; the machine may be out of memory (see {self.logs / f'worker-{worker.number}.log'})"
+        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
+        why = "; the machine may be out of memory" if -code == signal.SIGKILL else ""
+        return f"its worker process {how}{why} (see {self.logs / f'worker-{worker.number}.log'})"
 
 
 class Schedule:
@@ -157,9 +183,7 @@ class Schedule:
         """The next stage to run, or None while none may."""
         busy = {stage.shares for stage in self.running.values() if stage.shares}
         ready = [
-            stage
-            for key in self.waiting
-            if (stage := self.graph.stages[key]).parents <= self.made and stage.shares not in busy
+            stage for key in self.waiting if (stage := self.graph.stages[key]).parents <= self.made and stage.shares not in busy
         ]
         if not ready:
             return None

@@ -25,17 +25,18 @@ from harness.store import Store
 
 
 def main() -> None:
-    """Run stages until the parent closes the pipe."""
+    """Run stages until the parent sends an empty message or closes the pipe."""
     out = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     inbox: queue.Queue[dict[str, Any]] = queue.Queue()
     threading.Thread(target=_listen, args=(inbox,), daemon=True).start()
     settings = inbox.get()
     quiet_libraries()
-    context = Context(Store(Path(settings["store"])), Registry.load(), settings["checkpoints"], lambda *progress: _progress(out, *progress))
-    while True:
-        stage = Stage(**inbox.get())
-        _send(out, {"event": "finished", "error": attempt(stage, context)})
+    context = Context(
+        Store(Path(settings["store"])), Registry.load(), settings["checkpoints"], lambda *progress: _progress(out, *progress)
+    )
+    while message := inbox.get():
+        _send(out, {"event": "finished", "error": attempt(Stage(**message), context)})
 
 
 def attempt(stage: Stage, context: Context) -> str | None:

@@ -33,7 +33,9 @@ def measure_world(draws: int = 4000) -> dict[str, Any]:
         rows.append(
             {
                 "author": author.name,
-                **{name: statistics.fmean(getattr(r, name) for r in results) for name in ("total", "chosen", "known", "rating")},
+                **{
+                    name: statistics.fmean(getattr(r, name) for r in results) for name in ("total", "chosen", "known", "rating")
+                },
                 "sd": statistics.pstdev(r.total for r in results),
             }
         )

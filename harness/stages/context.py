@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -58,9 +57,9 @@ class Context:
 
     @contextmanager
     def scratch(self) -> Iterator[Path]:
-        """A folder that goes when the block ends."""
-        with tempfile.TemporaryDirectory(prefix="harness-") as folder:
-            yield Path(folder)
+        """A folder that goes when the block ends; in the store, so that what a killed worker leaves is swept."""
+        with self.store.part() as folder:
+            yield folder
 
 
 def save_checkpoint(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:

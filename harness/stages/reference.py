@@ -8,24 +8,27 @@ from harness.models.logps import Row, score
 from harness.models.prompts import ChatTemplate
 from harness.stages.context import Context, read_groups
 from harness.store import Draft
+from harness.training.batch import MISMATCHED, partners
 
 
 def run_reference(stage: Stage, context: Context, draft: Draft) -> None:
-    """One row per group: the chosen response's log-probability, then each rejected one's. Nats."""
+    """One row per group: the chosen response's log-probability, then each rejected one's. Nats.
+
+    Of the mismatched view, the responses are those of the group's partner.
+    """
     groups = read_groups(context.store.open(stage.inputs["groups"]))
     view = stage.payload["view"]
-    if view:
+    answers = partners(groups) if view == MISMATCHED else groups
+    prompts = [group.prompt for group in groups]
+    if stage.payload["objective"]:
         objective: Objective = context.component("objective", stage.payload["objective"])
-        change = objective.views()[view]
-        prompts = [change(group.prompt) for group in groups]
-    else:
-        prompts = [group.prompt for group in groups]
+        prompts = [objective.views()[view](prompt) for prompt in prompts]
     model, tokenizer = context.load(stage.inputs["model"])
     template = ChatTemplate(tokenizer)
     rows: list[Row] = []
-    for prompt, group in zip(prompts, groups, strict=True):
+    for prompt, group in zip(prompts, answers, strict=True):
         opening = tuple(template.prompt_ids(prompt))
         rows += [Row(opening, tuple(template.response_ids(response))) for response in (group.chosen, *group.rejected)]
     values = iter(score(model, rows))
-    draft.write_lines("logps.jsonl", [[next(values) for _ in (group.chosen, *group.rejected)] for group in groups])
+    draft.write_lines("logps.jsonl", [[next(values) for _ in (group.chosen, *group.rejected)] for group in answers])
     draft.facts["tokens_scored"] = sum(row.tokens for row in rows)

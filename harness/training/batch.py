@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, TypeVar
 
+from harness.errors import StageError
 from harness.interfaces import Objective
-from harness.models.logps import Row, response_logps
+from harness.models.logps import Row, response_logps, score
 from harness.models.prompts import ChatTemplate
-from harness.types import Group, GroupLogps, Logps, View
+from harness.types import Group, GroupLogps, Logps, Mismatched, View
 
 if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel
 
 PLAIN = ""  # the view of a prompt as it is
+MISMATCHED = "mismatched"  # the prompt as it is, with another group's responses
+
+AnyGroup = TypeVar("AnyGroup")
 
 
 @dataclass(frozen=True)
@@ -26,11 +30,13 @@ class TokenGroup:
         prompts: ids of the prompt under each view; `PLAIN` is always there.
         responses: ids of the chosen response, then of each rejected one.
         reference: log-probabilities of the responses under the reference, by view; empty where not needed. Nats.
+        mismatched: ids of another group's responses, where the objective needs them.
     """
 
     prompts: Mapping[str, tuple[int, ...]]
     responses: tuple[tuple[int, ...], ...]
     reference: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    mismatched: tuple[tuple[int, ...], ...] = ()
 
     @property
     def pairs(self) -> int:
@@ -38,6 +44,8 @@ class TokenGroup:
 
     def rows(self, view: str = PLAIN) -> list[Row]:
         """The sequences to score under a view, chosen first."""
+        if view == MISMATCHED:
+            return [Row(self.prompts[PLAIN], response) for response in self.mismatched]
         return [Row(self.prompts[view], response) for response in self.responses]
 
     @property
@@ -55,7 +63,19 @@ def tokenize(groups: Iterable[Group], template: ChatTemplate, objective: Objecti
         prompts |= {name: tuple(template.prompt_ids(change(group.prompt))) for name, change in views.items()}
         responses = tuple(tuple(template.response_ids(response)) for response in (group.chosen, *group.rejected))
         tokenized.append(TokenGroup(prompts, responses))
+    if objective.needs_mismatched:
+        return [replace(own, mismatched=other.responses) for own, other in zip(tokenized, partners(tokenized), strict=True)]
     return tokenized
+
+
+def partners(groups: Sequence[AnyGroup]) -> list[AnyGroup]:
+    """Whose responses each group's prompt is mismatched with: the group before it, and for the first one the last.
+
+    Fixed for a data set, not for a batch, so that the reference's log-probabilities of the mismatched pairs can be stored.
+    """
+    if len(groups) < 2:
+        raise StageError("mismatched pairs need two groups or more: raise budget.prompts, or choose another objective")
+    return [groups[-1], *groups[:-1]]
 
 
 def cut_groups(groups: Sequence[TokenGroup], tokens: int) -> Iterator[list[TokenGroup]]:
@@ -78,8 +98,19 @@ def policy_logps(model: PreTrainedModel, groups: Sequence[TokenGroup], view: str
     return _shape(values, groups)
 
 
-def group_logps(model: PreTrainedModel, groups: Sequence[TokenGroup], objective: Objective) -> GroupLogps:
-    """All an objective sees: policy with gradient, views without, reference as stored."""
+def mismatched_logps(model: PreTrainedModel, groups: Sequence[TokenGroup], tokens: int) -> Mismatched:
+    """A whole batch's mismatched pairs: policy without gradient, `tokens` padded tokens at a time; reference as stored."""
+    import torch
+
+    policy = score(model, [row for group in groups for row in group.rows(MISMATCHED)], tokens)
+    reference = [value for group in groups for value in group.reference[MISMATCHED]]
+    return Mismatched(*(torch.tensor(values, dtype=torch.float64, device=model.device) for values in (policy, reference)))
+
+
+def group_logps(
+    model: PreTrainedModel, groups: Sequence[TokenGroup], objective: Objective, mismatched: Mismatched | None = None
+) -> GroupLogps:
+    """All an objective sees: policy with gradient, views without, reference as stored, the batch's mismatched pairs."""
     import torch
 
     views = {}
@@ -87,7 +118,7 @@ def group_logps(model: PreTrainedModel, groups: Sequence[TokenGroup], objective:
         with torch.no_grad():
             views[name] = View(policy_logps(model, groups, name), _stored(model, groups, name))
     reference = _stored(model, groups, PLAIN) if objective.needs_reference else None
-    return GroupLogps(policy_logps(model, groups), reference, views)
+    return GroupLogps(policy_logps(model, groups), reference, views, mismatched)
 
 
 def _stored(model: PreTrainedModel, groups: Sequence[TokenGroup], view: str) -> Logps:

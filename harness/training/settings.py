@@ -12,7 +12,7 @@ Schedule = Literal["constant", "linear", "cosine"]
 class TrainingSettings(BaseModel):
     """What all methods share; a method entry may override any of it."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     learning_rate: float = Field(2e-4, gt=0, le=1, description="peak learning rate of AdamW")
     prompts_per_batch: int = Field(16, ge=1, description="prompts per optimiser step; m negatives make m pairs of each")
@@ -29,7 +29,7 @@ class TrainingSettings(BaseModel):
 class SftSettings(BaseModel):
     """The shared starting point: supervised fine-tuning on the source's `sft` split by TRL's SFTTrainer."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     epochs: int = Field(3, ge=1, description="passes over the targets; how far SFT is taken decides rankings, so state it")
     learning_rate: float = Field(5e-4, gt=0, le=1, description="peak learning rate of AdamW")

@@ -17,7 +17,7 @@ from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainingArgu
 
 from harness.errors import StageError
 from harness.interfaces import Objective
-from harness.training.batch import TokenGroup, cut_groups, group_logps
+from harness.training.batch import TokenGroup, cut_groups, group_logps, mismatched_logps
 from harness.training.reduction import Totals, batch_metrics, reduce_loss
 from harness.training.settings import Schedule, TrainingSettings
 
@@ -44,8 +44,10 @@ class GroupTrainer(Trainer):  # type: ignore[misc]
         model.train()
         batch = inputs["groups"]
         totals, value, metrics = Totals.of(batch), 0.0, dict[str, float]()
-        for micro in cut_groups(batch, self.settings.tokens_per_micro_batch):
-            logps = group_logps(model, micro, self.objective)
+        tokens = self.settings.tokens_per_micro_batch
+        mismatched = mismatched_logps(model, batch, tokens) if self.objective.needs_mismatched else None
+        for micro in cut_groups(batch, tokens):
+            logps = group_logps(model, micro, self.objective, mismatched)
             loss = self.objective.loss(logps)
             share = reduce_loss(loss, logps, self.objective, totals)
             self.accelerator.backward(share)

@@ -1,0 +1,97 @@
+"""Pydantic's errors as problems that a user can mend: field, value and fix, without pydantic's own words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from harness.errors import Problem, did_you_mean
+
+QUOTE_NULL = 'without quotes YAML reads null as nothing: write "null" in quotes for the row of that name'
+
+
+class _Absent(str):
+    """What stands for the value of a field that is not there; printed without quotes."""
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
+ABSENT = _Absent("(absent)")
+
+
+def problems_of(error: ValidationError, model: type[BaseModel], prefix: str = "") -> list[Problem]:
+    """Every error with its field's path in the config, its value, and what to write instead.
+
+    Args:
+        model: what was validated.
+        prefix: where in the config it stands.
+    """
+    found: dict[tuple[str, str], Problem] = {}
+    for item in error.errors(include_url=False):
+        if item["type"] == "too_short" and item["input"]:
+            continue  # pydantic counts only valid items, and what is wrong with the others is said of them
+        field = ".".join(str(part) for part in (*((prefix,) if prefix else ()), *item["loc"])) or "(the whole)"
+        value = ABSENT if item["type"] == "missing" else item["input"]
+        found.setdefault((field, repr(value)), Problem(field, value, _fix(item, model)))
+    return list(found.values())
+
+
+def _fix(item: Any, model: type[BaseModel]) -> str:
+    owner = _model_at(model, item["loc"][:-1])
+    if item["type"] == "extra_forbidden":
+        names = [info.alias or name for name, info in owner.model_fields.items()] if owner else []
+        return f"no such field; {did_you_mean(str(item['loc'][-1]), names)}"
+    if item["type"] == "missing":
+        info = owner.model_fields.get(str(item["loc"][-1])) if owner else None
+        return "this field is required" + (f": {info.description}" if info and info.description else "")
+    return _wrong_type(item, model) or _plain(str(item["msg"]))
+
+
+def _wrong_type(item: Any, model: type[BaseModel]) -> str | None:
+    """The fix for a value of the wrong type, where pydantic's words would name its own classes; None for other errors."""
+    kind = item["type"]
+    if kind in ("model_type", "model_attributes_type"):
+        expected = _model_at(model, item["loc"])
+        fields = [info.alias or name for name, info in expected.model_fields.items()] if expected else []
+        if fields == ["name"]:
+            return "write a name, or a section with a `name` and fields, as in {name: …, field: value}"
+        return f"it should be a section; its fields are {', '.join(fields)}"
+    if kind == "string_type":
+        return QUOTE_NULL if item["input"] is None and item["loc"] == ("baseline",) else "it should be text: put it in quotes"
+    return {
+        "dict_type": "it should be a section of fields",
+        "mapping_type": "it should be a section of fields",
+        "tuple_type": "it should be a list",
+        "list_type": "it should be a list",
+        "too_short": "give at least one",
+        "invalid_key": "the name of a field should be text",
+    }.get(kind)
+
+
+def _plain(message: str) -> str:
+    text = message.removeprefix("Value error, ").removeprefix("Input ").removeprefix("String ")
+    return f"it {text}" if text.startswith("should") else text
+
+
+def _model_at(model: type[BaseModel], location: Sequence[int | str]) -> type[BaseModel] | None:
+    """The model class that a location points into, as far as it can be followed."""
+    current: type[BaseModel] | None = model
+    for part in location:
+        if isinstance(part, int) or current is None:
+            continue
+        info = next((f for name, f in current.model_fields.items() if part in (name, f.alias)), None)
+        if info is not None:
+            current = _model_in(info.annotation)
+    return current
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    for argument in getattr(annotation, "__args__", ()):
+        if (found := _model_in(argument)) is not None:
+            return found
+    return None

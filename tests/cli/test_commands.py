@@ -1,0 +1,246 @@
+"""The command line as a user meets it: help, output for people and for scripts, mistakes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from harness.cli import main
+
+COMMANDS = [
+    [],
+    ["compare"],
+    ["plan"],
+    ["report"],
+    ["doctor"],
+    ["plugins"],
+    ["plugins", "list"],
+    ["plugins", "show"],
+    ["sandbox"],
+    ["sandbox", "show"],
+    ["sandbox", "mark"],
+    ["sandbox", "train"],
+]
+QUESTION = "name two fruits but not apple . answer separated by commas ."
+
+
+@pytest.fixture
+def config(tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A config in the current folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("HARNESS_STORE", raising=False)
+    path = tmp_path / "tiny.yaml"
+    raw = {
+        "name": "tiny",
+        "source": "sandbox",
+        "model": {"path": str(tiny_checkpoint)},
+        "methods": ["sft", "null", "dpo", {"method": "self_contrast", "label": "contrast"}],
+        "evaluators": ["gold_reward"],
+        "baseline": "sft",
+    }
+    path.write_text(yaml.safe_dump(raw))
+    return path
+
+
+@pytest.fixture
+def harness(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
+    """Run a command in this process: (exit code, standard output, standard error)."""
+    monkeypatch.setenv("COLUMNS", "120")
+    monkeypatch.setattr("signal.signal", lambda *_: None)  # the test's own handlers stay
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["harness", *arguments])
+        with pytest.raises(SystemExit) as left:
+            main()
+        out, err = capsys.readouterr()
+        assert "Traceback" not in err
+        return int(left.value.code or 0), out, err
+
+    return run
+
+
+def refused(run: Any, *arguments: str, code: int = 2) -> str:
+    found, out, err = run(*arguments)
+    assert (found, out) == (code, "")
+    return str(err)
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_every_help_shows_an_example(command: Sequence[str], harness: Any) -> None:
+    code, out, _ = harness(*command, "--help")
+    assert code == 0
+    assert f"harness {' '.join(command)}".strip() in out.split("Example", 1)[1]
+
+
+def test_help_and_version_import_nothing_heavy() -> None:
+    check = "\nfinally:\n    print(sorted({'torch', 'transformers', 'numpy', 'pluggy', 'psutil'} & set(sys.modules)))"
+    for option in ("--help", "--version"):
+        code = f"import sys\nfrom harness.cli import main\nsys.argv = ['harness', '{option}']\ntry:\n    main(){check}"
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        assert done.stdout.splitlines()[-1] in ("[]", "['pluggy']")
+
+
+def test_plan_counts_and_leaves_no_store(config: Path, harness: Any) -> None:
+    code, out, err = harness("plan", str(config))
+    assert (code, err) == (0, "")
+    assert out.startswith("tiny · 4 rows × 2 seeds, baseline sft")
+    assert "are left to run." in out
+    assert [path.name for path in config.parent.iterdir()] == ["tiny.yaml"]
+
+
+def test_plan_for_scripts(config: Path, harness: Any) -> None:
+    code, out, _ = harness("plan", str(config), "--json", "--methods", "dpo,contrast,spin", "--seeds", "3")
+    answer = json.loads(out)
+    assert code == 0
+    assert answer["name"] == "tiny"
+    assert {"key", "kind", "title", "rows", "in_store", "inputs"} == set(answer["stages"][0])
+    titles = [stage["title"] for stage in answer["stages"]]
+    assert {"train dpo · seed 3", "train contrast · seed 3", "train spin · seed 3"} <= set(titles)
+    assert not any("null" in title for title in titles)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--seeds", "a,b"], "--seeds 'a,b': write whole numbers with commas, for example --seeds 0,1"),
+        (["--seeds", ""], "--seeds '': write whole numbers with commas"),
+        (["--methods", "dop"], "methods.0.method = 'dop': no method is called so; did you mean 'dpo'?"),
+        (["--methods", ","], "methods = []: give at least one"),
+        (["--set", "nonsense"], "--set 'nonsense': write it as key=value"),
+        (["--set", "buget.prompts=3"], "buget = {'prompts': 3}: no such field; did you mean 'budget'?"),
+        (["--set", "training.max_gradient_norm=.inf"], "training.max_gradient_norm = inf: it should be a finite number"),
+    ],
+)
+@pytest.mark.parametrize("command", ["plan", "compare"])
+def test_options_that_make_no_sense(command: str, options: list[str], said: str, config: Path, harness: Any) -> None:
+    err = refused(harness, command, str(config), *options)
+    assert err.startswith("error: ")
+    assert said in err
+    assert [path.name for path in config.parent.iterdir()] == ["tiny.yaml"]
+
+
+def test_methods_of_odd_shape_are_a_problem_and_no_crash(config: Path, harness: Any) -> None:
+    err = refused(harness, "plan", str(config), "--set", "methods=[[1], sft, {label: [x]}]", "--methods", "dop")
+    assert "did you mean 'dpo'?" in err
+
+
+def test_a_config_that_is_not_there(config: Path, harness: Any) -> None:
+    assert "did you mean 'quickstart'?" in refused(harness, "plan", "quikstart")
+    assert "no config at no/such.yaml" in refused(harness, "compare", "no/such.yaml")
+    assert "is a folder: give the path of a YAML file in it" in refused(harness, "compare", str(config.parent))
+
+
+@pytest.mark.parametrize("command", ["plan", "compare"])
+def test_a_store_that_cannot_be_written(command: str, config: Path, harness: Any) -> None:
+    err = refused(harness, command, str(config), "--store", str(config), code=4)
+    assert "choose another with --store" in err
+
+
+def test_the_store_of_the_environment(config: Path, harness: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HARNESS_STORE", str(config))
+    assert str(config) in refused(harness, "compare", str(config), code=4)
+
+
+def test_plugins_list(harness: Any) -> None:
+    code, out, _ = harness("plugins", "list")
+    assert code == 0
+    assert "self_contrast" in out
+    _, out, _ = harness("plugins", "list", "--kind", "objective", "--json")
+    rows = json.loads(out)
+    assert {row["kind"] for row in rows} == {"objective"}
+    assert {"dpo", "sft", "simpo", "sr_dpo"} <= {row["name"] for row in rows}
+    assert all(row["distribution"] == "alignment-harness" and row["summary"] for row in rows)
+    assert "--kind 'objectiv': did you mean 'objective'" in refused(harness, "plugins", "list", "--kind", "objectiv")
+
+
+def test_plugins_show(harness: Any) -> None:
+    code, out, _ = harness("plugins", "show", "self_contrast")
+    assert code == 0
+    assert "negatives = 1  integer ≥ 1, ≤ 64" in out
+    assert "m, negatives per prompt" in out
+    assert "2404.00604" in out
+    _, out, _ = harness("plugins", "show", "self_contrast", "--json")
+    assert [document["kind"] for document in json.loads(out)] == ["data", "method"]
+    err = refused(harness, "plugins", "show", "self_contrst")
+    assert err == "error: nothing is called 'self_contrst': did you mean 'self_contrast'?\n"
+
+
+def test_every_component_can_be_shown(harness: Any) -> None:
+    _, out, _ = harness("plugins", "list", "--json")
+    for row in json.loads(out):
+        code, shown, _ = harness("plugins", "show", row["name"])
+        assert code == 0
+        assert row["name"] in shown
+
+
+def test_sandbox_show_and_mark(harness: Any) -> None:
+    code, out, _ = harness("sandbox", "show", "--count", "2", "--json", "--split", "heldout")
+    assert code == 0
+    first, _ = [json.loads(line) for line in out.splitlines()]
+    assert set(first["answers"]) == {"target", "preferred", "other"}
+    code, out, _ = harness("sandbox", "mark", first["prompt"], first["answers"]["target"], "--json")
+    assert code == 0
+    assert json.loads(out)["total"] == pytest.approx(first["gold"]["target"], abs=0.006)
+    _, out, _ = harness("sandbox", "mark", first["prompt"], first["answers"]["target"])
+    assert out.startswith(f"gold {first['gold']['target']:.2f} of 10")
+
+
+@pytest.mark.parametrize("split", ["sft", "train", "tuning", "heldout"])
+def test_every_question_that_is_shown_can_be_marked(split: str, harness: Any) -> None:
+    _, out, _ = harness("sandbox", "show", "--count", "4", "--json", "--split", split, "--seed", "3")
+    for shown in map(json.loads, out.splitlines()):
+        code, out, _ = harness("sandbox", "mark", shown["prompt"], shown["answers"]["other"], "--seed", "3", "--json")
+        assert code == 0
+        assert json.loads(out)["total"] == pytest.approx(shown["gold"]["other"], abs=0.006)
+
+
+def test_sandbox_mistakes(harness: Any, tmp_path: Path) -> None:
+    assert "--split 'held': did you mean 'heldout'?" in refused(harness, "sandbox", "show", "--split", "held")
+    assert "no question of the sandbox reads 'a'" in refused(harness, "sandbox", "mark", "a", "b")
+    assert "Missing argument" in refused(harness, "sandbox", "mark", QUESTION)
+    (tmp_path / "file").touch()
+    err = refused(harness, "sandbox", "train", "--out", str(tmp_path / "file" / "x"), code=4)
+    assert "choose another folder with --out" in err
+
+
+def test_report_mistakes(harness: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert "no board at runs/quickstart/board.json: run `harness compare` first" in refused(harness, "report")
+    board = tmp_path / "board.json"
+    for text, said in (
+        ("{", "cannot be read as a board"),
+        ("[]", "has schema None"),
+        ('{"schema": 1}', "is not a whole board"),
+    ):
+        board.write_text(text)
+        assert said in refused(harness, "report", str(tmp_path))
+        assert said in refused(harness, "report", str(board))
+
+
+def test_doctor(harness: Any, tmp_path: Path) -> None:
+    code, out, _ = harness("doctor", "--json", "--store", str(tmp_path / "not" / "yet"))
+    findings = json.loads(out)
+    assert [finding["check"] for finding in findings] == [
+        "python",
+        "libraries",
+        "plugins",
+        "sandbox",
+        "memory",
+        "devices",
+        "disk",
+    ]
+    assert code == (1 if any(finding["fix"] for finding in findings) else 0)
+    _, out, _ = harness("doctor")
+    assert len([line for line in out.splitlines() if line.startswith(("ok ", "FIX "))]) == len(findings)
+
+
+def test_an_unknown_command_is_a_usage_error(harness: Any) -> None:
+    assert "No such command 'comprae'" in refused(harness, "comprae")
+    assert "No such option: --sead" in refused(harness, "compare", "--sead", "1")

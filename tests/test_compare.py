@@ -1,0 +1,250 @@
+"""One tiny comparison, end to end: what is finished is kept, wherever a run is killed, and the board is the same."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import yaml
+from distributions import write_distribution
+
+from harness.leaderboard.board import Board
+
+MAIN = "from harness.cli import main; main()"
+KILLED_AFTER = (1, 8, 24, 48, 72)  # artifacts in the store
+EMPTY_BUILDER = """
+    from harness import DataBuilder, hookimpl
+
+
+    class Nothing(DataBuilder):
+        name = "nothing"
+
+        def build(self, task):
+            task.count("the test wants none", len(task.examples))
+            return []
+
+
+    @hookimpl
+    def harness_data_builders():
+        return [Nothing]
+"""
+
+
+@dataclass(frozen=True)
+class Lab:
+    """Where the runs of this module happen."""
+
+    folder: Path
+    config: Path
+
+    def command(self, out: str, *more: str, store: str = "store") -> list[str]:
+        options = ["--workers", "1", "--out", str(self.folder / out), "--store", str(self.folder / store)]
+        return [sys.executable, "-c", MAIN, "compare", str(self.config), *options, *more]
+
+    def run(self, out: str, *more: str, store: str = "store", code: int = 0) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(self.command(out, *more, store=store), capture_output=True, text=True)
+        assert done.returncode == code, done.stderr
+        return done
+
+    def start(self, out: str, *, store: str) -> subprocess.Popen[str]:
+        pipe = subprocess.PIPE
+        command = self.command(out, store=store)
+        return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, start_new_session=True)
+
+    def board(self, out: str) -> Board:
+        return Board.read(self.folder / out / "board.json")
+
+    def published(self, store: str) -> int:
+        return len(list((self.folder / store / "artifacts").glob("*/*/artifact.json")))
+
+
+@pytest.fixture(scope="session")
+def lab(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Lab:
+    """A config, and the board of its first run in `first`."""
+    folder = tmp_path_factory.mktemp("lab")
+    config = {
+        "name": "tiny",
+        "source": {"name": "sandbox", "sft": 40, "train": 32, "tuning": 8, "heldout": 24},
+        "model": {"path": str(tiny_checkpoint)},
+        "sft": {"epochs": 1, "batch_size": 16},
+        "training": {"prompts_per_batch": 8},
+        "generation": {"max_tokens": 12},
+        "budget": {"prompts": 16},
+        "methods": [
+            "sft",
+            "null",
+            "dpo",
+            {"method": "self_contrast", "data": {"samples": 4, "keep": 0.5}},
+            "only_prompting",
+            "sr_dpo",
+            {"method": "oracle", "data": {"samples": 4}},
+        ],
+        "evaluators": [
+            {"name": "gold_reward", "max_tokens": 12},
+            "preference_accuracy",
+            {"name": "response_stats", "max_tokens": 12},
+        ],
+        "seeds": [0],
+        "baseline": "sft",
+    }
+    path = folder / "tiny.yaml"
+    path.write_text(yaml.safe_dump(config))
+    made = Lab(folder, path)
+    done = made.run("first")
+    (folder / "first.stdout").write_text(done.stdout)
+    (folder / "first.stderr").write_text(done.stderr)
+    return made
+
+
+def wait_until(true: Callable[[], bool], seconds: float = 120) -> None:
+    end = time.monotonic() + seconds
+    while not true():
+        if time.monotonic() > end:
+            pytest.fail("waited too long")
+        time.sleep(0.01)
+
+
+def alive(processes: list[psutil.Process]) -> list[psutil.Process]:
+    psutil.wait_procs(processes, timeout=20)
+    return [process for process in processes if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
+
+
+def test_every_row_is_on_the_board(lab: Lab) -> None:
+    board = lab.board("first")
+    labels = {"sft", "null", "dpo", "self_contrast", "only_prompting", "sr_dpo", "oracle"}
+    assert {row.method for row in board.rows} == labels
+    assert all(row.failed is None for row in board.rows)
+    assert {row.method: row.kind for row in board.rows if row.kind != "measured"} == {"null": "null", "oracle": "control"}
+    for row in board.rows:
+        assert {metric.key: row.scores[metric.key].n for metric in board.primary} == dict.fromkeys(
+            (metric.key for metric in board.primary), 24
+        )
+    dpo = board.row("dpo")
+    assert dpo is not None
+    assert dpo.provenance["data"]["0"][0]["pairs"] == 16
+    files = {path.name for path in (lab.folder / "first").iterdir() if path.is_file()}
+    assert {"board.json", "board.csv", "index.html", board.examples} <= files
+
+
+def test_a_run_that_nobody_watches_prints_the_table_and_nothing_else(lab: Lab) -> None:
+    stdout = (lab.folder / "first.stdout").read_text()
+    assert (lab.folder / "first.stderr").read_text() == ""
+    assert not {"\x1b", "\r"} & set(stdout)
+    assert stdout.rstrip().endswith(f"Board: {lab.folder / 'first' / 'index.html'}")
+    assert "self_contrast" in stdout
+
+
+def test_a_second_run_computes_nothing_and_gives_the_same_board(lab: Lab) -> None:
+    before, done = lab.published("store"), lab.run("second", "--json")
+    answer = json.loads(done.stdout)
+    assert done.stderr == ""
+    assert lab.published("store") == before
+    assert lab.board("second").without_times() == lab.board("first").without_times()
+    assert answer["folder"] == str(lab.folder / "second")
+    assert answer["failed"] == {}
+    assert answer["board"] == json.loads((lab.folder / "second" / "board.json").read_text())
+    assert answer["board"]["schema"] == 1
+    assert answer["board"]["sharing"]["stages_run"] == 0
+    assert not (lab.folder / "second" / "logs").exists()  # no worker was started
+
+
+def test_a_board_is_rendered_again_from_its_file_alone(lab: Lab) -> None:
+    folder, again = lab.folder / "first", lab.folder / "again"
+    before = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+    command = [sys.executable, "-c", MAIN, "report", str(folder), "--out", str(again)]
+    done = subprocess.run([*command, "--json"], capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == json.loads(before["board.json"])
+    assert {path.name: path.read_bytes() for path in again.iterdir()} == before
+    shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert shown.replace(str(again), str(folder)) == (lab.folder / "first.stdout").read_text()
+
+
+def test_a_run_killed_anywhere_goes_on_to_the_same_board(lab: Lab) -> None:
+    killed_at = []
+    for count in KILLED_AFTER:
+        process = lab.start("killed", store="killed-store")
+        wait_until(lambda: lab.published("killed-store") >= count or process.poll() is not None)  # noqa: B023
+        workers = psutil.Process(process.pid).children(recursive=True)
+        os.killpg(process.pid, signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL
+        process.communicate()
+        assert alive(workers) == []
+        killed_at.append(lab.published("killed-store"))
+        assert not (lab.folder / "killed" / "board.json").exists()
+    assert len(set(killed_at)) == len(KILLED_AFTER)
+    lab.run("killed", store="killed-store")
+    assert lab.published("killed-store") == lab.published("store") > killed_at[-1]
+    assert lab.board("killed").without_times() == lab.board("first").without_times()
+    assert list((lab.folder / "killed-store" / "parts").iterdir()) == []
+
+
+def test_a_damaged_artifact_is_made_again(lab: Lab) -> None:
+    store = lab.folder / "store"
+    manifest = next(p for p in sorted(store.glob("artifacts/*/*/artifact.json")) if '"kind":"evaluate"' in p.read_text())
+    (manifest.parent / "scores.jsonl").write_text("[]\n")
+    lab.run("mended")
+    assert len(list((store / "damaged").iterdir())) == 1
+    assert lab.board("mended").without_times() == lab.board("first").without_times()
+
+
+def test_samples_that_are_gone_from_the_store_are_not_missed(lab: Lab) -> None:
+    store = lab.folder / "thinned-store"
+    shutil.copytree(lab.folder / "store", store)
+    made = [path for path in store.glob("artifacts/*/*/artifact.json") if '"kind":"samples"' in path.read_text()]
+    assert len(made) >= 2
+    shutil.rmtree(made[0].parent)
+    (made[1].parent / "answers.jsonl").write_text("damaged\n")
+    lab.run("thinned", store="thinned-store")
+    assert lab.board("thinned").without_times() == lab.board("first").without_times()
+
+
+def test_a_terminated_run_says_so_and_leaves_no_worker(lab: Lab) -> None:
+    process = lab.start("terminated", store="terminated-store")
+    wait_until(lambda: lab.published("terminated-store") >= 1 or process.poll() is not None)
+    workers = psutil.Process(process.pid).children(recursive=True)
+    assert workers
+    process.send_signal(signal.SIGTERM)
+    stdout, stderr = process.communicate(timeout=60)
+    assert process.returncode == 143
+    assert (stdout, stderr) == ("", "terminated; what was finished is kept, and the same command goes on from there\n")
+    assert alive(workers) == []
+
+
+def failing(lab: Lab, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *more: str) -> subprocess.CompletedProcess[str]:
+    monkeypatch.setenv("PYTHONPATH", str(write_distribution(tmp_path, "empty-builder", EMPTY_BUILDER)))
+    rows: list[Any] = ["sft", {"label": "broken", "data": "nothing", "objective": "dpo"}, "dpo"]
+    return lab.run("failing", "--set", f"methods={json.dumps(rows)}", *more, code=3)
+
+
+def test_a_row_that_fails_is_marked_and_the_others_finish(lab: Lab, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    answer = json.loads(failing(lab, monkeypatch, tmp_path, "--json").stdout)
+    reason = "data builder 'nothing' made no group from 16 prompts (the test wants none: 16)"
+    assert answer["failed"] == {"broken": f"data nothing · seed 0: {reason}"}
+    board = lab.board("failing")
+    broken, dpo = board.row("broken"), board.row("dpo")
+    assert broken is not None
+    assert dpo is not None
+    assert broken.failed == answer["failed"]["broken"]
+    assert broken.scores == {}
+    first = lab.board("first").row("dpo")
+    assert first is not None
+    assert {key: s.mean for key, s in dpo.scores.items()} == {key: s.mean for key, s in first.scores.items()}
+
+
+def test_a_baseline_that_fails_is_an_error_without_a_traceback(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    done = failing(lab, monkeypatch, tmp_path, "--set", "baseline=broken")
+    assert done.stderr.startswith("error: the baseline 'broken' failed, so there is nothing to compare with: data nothing")
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,217 @@
+"""The graph: what is shared, and what a key depends on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+
+from harness import Dataset, HarnessError, Source, hookimpl
+from harness.graph import Graph, Stage
+from harness.plan import plan
+from harness.registry import Registry
+from harness.resolve import resolve
+from harness.yaml_file import override
+
+
+class Fingerprinted(Source):
+    """A source whose data lie elsewhere."""
+
+    name = "fingerprinted"
+    provides = frozenset({"target", "ranked", "gold"})
+    content: ClassVar[str] = "a"
+
+    def load(self) -> Dataset:
+        return Dataset({})
+
+    def fingerprint(self) -> str:
+        return type(self).content
+
+
+class Plugin:
+    @hookimpl
+    def harness_sources(self) -> list[type[Source]]:
+        return [Fingerprinted]
+
+
+@pytest.fixture(scope="module")
+def registry() -> Registry:
+    return Registry.load(extra=[Plugin()])
+
+
+@pytest.fixture
+def raw(tiny_checkpoint: Path) -> dict[str, Any]:
+    return {
+        "name": "a",
+        "source": "fingerprinted",
+        "model": {"path": str(tiny_checkpoint)},
+        "methods": ["sft", "null", "dpo", "sr_dpo", "self_contrast"],
+        "budget": {"prompts": 10},
+        "evaluators": ["gold_reward", "response_stats"],
+        "seeds": [0, 1],
+        "baseline": "sft",
+    }
+
+
+def graph_of(raw: dict[str, Any], registry: Registry, *changes: str) -> Graph:
+    return plan(resolve(override(raw, changes), registry))
+
+
+def kinds(graph: Graph, kind: str) -> list[Stage]:
+    return [stage for stage in graph if stage.kind == kind]
+
+
+def models(graph: Graph) -> dict[tuple[str, int], str]:
+    return {(row.label, row.seed): row.model for row in graph.rows}
+
+
+def test_shared_stages_are_there_once(raw: dict[str, Any], registry: Registry) -> None:
+    graph = graph_of(raw, registry)
+    assert len(kinds(graph, "source")) == 1
+    assert len(kinds(graph, "sft")) == 4  # two seeds, and the null row's two
+    assert len(kinds(graph, "groups")) == 4  # dpo and sr_dpo train on the same pairs
+    assert len(kinds(graph, "train")) == 6
+    assert len(kinds(graph, "reference")) == 2 * 3  # of both builders, and Sr-DPO's own view
+    assert len(graph.rows) == 10
+    dpo, sr_dpo = (next(row for row in graph.rows if (row.label, row.seed) == (label, 0)) for label in ("dpo", "sr_dpo"))
+    shared = graph.needed_by(dpo) & graph.needed_by(sr_dpo)
+    assert sorted(graph.stages[key].kind for key in shared) == ["groups", "reference", "sft", "source"]
+
+
+def test_parents_come_before_children(raw: dict[str, Any], registry: Registry) -> None:
+    seen: set[str] = set()
+    for stage in graph_of(raw, registry, "methods.dpo=only_prompting"):
+        assert stage.parents <= seen
+        seen.add(stage.key)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "methods.dpo={method: dpo, training: {learning_rate: 0.001}}",
+        "methods.dpo={method: dpo, data: {negatives: 2}}",
+        "methods.dpo={method: dpo, objective: {beta: 0.2}}",
+        "training.epochs=2",
+        "budget.prompts=8",
+        "sft.epochs=1",
+        "sft=null",
+        "generation.max_tokens=5",
+        "generation.backend={name: transformers, rows_per_batch: 2}",
+        "source=sandbox",
+    ],
+)
+def test_what_decides_a_model_changes_its_key(change: str, raw: dict[str, Any], registry: Registry) -> None:
+    before, after = models(graph_of(raw, registry)), models(graph_of(raw, registry, change))
+    assert before["dpo", 0] != after["dpo", 0]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "description=another",
+        "name=another",
+        "evaluators=[response_stats, gold_reward]",
+        "evaluators=[response_stats]",
+        "evaluation.prompts=3",
+        "methods=[dpo, sft]",
+        "methods=[sft, {method: dpo, data: {negatives: 1}}]",
+        "methods=[sft, {label: dpo, data: preference, objective: dpo}]",
+        "seeds=[1, 0]",
+        "seeds=[0]",
+    ],
+)
+def test_what_decides_nothing_changes_no_key(change: str, raw: dict[str, Any], registry: Registry) -> None:
+    before, after = models(graph_of(raw, registry)), models(graph_of(raw, registry, change))
+    assert before["dpo", 0] == after["dpo", 0]
+    assert before["sft", 0] == after["sft", 0]
+
+
+def test_a_label_is_only_a_name(raw: dict[str, Any], registry: Registry) -> None:
+    before = graph_of(raw, registry)
+    after = graph_of(raw, registry, "methods.dpo={method: dpo, label: renamed}")
+    assert set(before.stages) == set(after.stages)
+    assert models(before)["dpo", 1] == models(after)["renamed", 1]
+
+
+def test_a_change_touches_its_own_row_only(raw: dict[str, Any], registry: Registry) -> None:
+    before = models(graph_of(raw, registry))
+    after = models(graph_of(raw, registry, "methods.dpo={method: dpo, training: {learning_rate: 0.001}}"))
+    assert {label for label, seed in before if before[label, seed] != after[label, seed]} == {"dpo"}
+
+
+def test_seeds_have_models_of_their_own(raw: dict[str, Any], registry: Registry) -> None:
+    found = models(graph_of(raw, registry))
+    assert len(set(found.values())) == len(found)
+
+
+def test_files_behind_a_source_count_by_their_content(
+    raw: dict[str, Any], registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = graph_of(raw, registry)
+    monkeypatch.setattr(Fingerprinted, "content", "b")
+    assert not set(before.stages) & set(graph_of(raw, registry).stages)
+
+
+def test_a_checkpoint_counts_by_its_content_and_not_its_place(raw: dict[str, Any], registry: Registry, tmp_path: Path) -> None:
+    before = graph_of(raw, registry)
+    for file in Path(raw["model"]["path"]).iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    assert set(graph_of(raw, registry, f"model.path={tmp_path}").stages) == set(before.stages)
+    with (tmp_path / "config.json").open("a") as stream:
+        stream.write(" ")
+    assert models(graph_of(raw, registry, f"model.path={tmp_path}"))["sft", 0] != models(before)["sft", 0]
+
+
+def test_the_null_row_is_the_baseline_with_other_seeds(raw: dict[str, Any], registry: Registry) -> None:
+    graph = graph_of(raw, registry, "seeds=[0, 1, 1000]")
+    found = models(graph)
+    assert found["null", 0] == found["sft", 1000]
+    assert found["null", 1] != found["sft", 1]
+    null, base = (next(row for row in graph.rows if (row.label, row.seed) == (label, 0)) for label in ("null", "sft"))
+    assert set(null.evaluations.values()).isdisjoint(base.evaluations.values())
+
+
+def test_rounds_split_the_budget_and_refer_to_the_round_before(raw: dict[str, Any], registry: Registry) -> None:
+    graph = graph_of(raw, registry, "methods=[sft, {method: dpo, rounds: [{}, {learning_rate_factor: 0.5}, {}]}]", "seeds=[0]")
+    start = next(row.model for row in graph.rows if row.label == "sft")
+    row = next(row for row in graph.rows if row.label == "dpo")
+    assert [graph.stages[key].payload["examples"] for key in row.groups] == [[0, 3], [3, 6], [6, 10]]
+    policies = [start, *row.training[:-1]]
+    for groups, training, policy in zip(row.groups, row.training, policies, strict=True):
+        assert graph.stages[groups].inputs["policy"] == policy
+        assert graph.stages[groups].inputs["start"] == start
+        assert graph.stages[training].inputs["model"] == policy
+        (reference,) = (key for name, key in graph.stages[training].inputs.items() if name.startswith("reference:"))
+        assert graph.stages[reference].inputs == {"groups": groups, "model": policy}
+    rates = [graph.stages[key].payload["settings"]["learning_rate"] for key in row.training]
+    assert rates == [2e-4, 1e-4, 2e-4]
+    assert row.model == row.training[-1]
+
+
+def test_mismatched_pairs_have_a_reference_of_their_own_which_objectives_share(raw: dict[str, Any], registry: Registry) -> None:
+    rows = "{label: a, data: preference, objective: kto}, {label: b, data: preference, objective: {name: kto, beta: 0.5}}"
+    graph = graph_of(raw, registry, f"methods=[sft, {rows}]", "seeds=[0]")
+    views = [stage.payload for stage in graph.stages.values() if stage.kind == "reference"]
+    assert views == [{"view": "", "objective": None}, {"view": "mismatched", "objective": None}]
+    for row in graph.rows[1:]:
+        assert {"reference:", "reference:mismatched"} <= graph.stages[row.training[0]].inputs.keys()
+
+
+def test_an_objective_without_reference_gets_none(raw: dict[str, Any], registry: Registry) -> None:
+    graph = graph_of(raw, registry, "methods=[sft, {label: simpo, data: preference, objective: simpo}]")
+    assert kinds(graph, "reference") == []
+
+
+def test_answers_are_drawn_once_for_all_evaluators(raw: dict[str, Any], registry: Registry) -> None:
+    graph = graph_of(raw, registry, "methods=[sft]", "seeds=[0]", "evaluators=[gold_reward, target_win_rate]")
+    asked = [stage.payload["sampling"] for stage in kinds(graph, "answers")]
+    assert len(asked) == len({str(sampling) for sampling in asked})
+    used = {key for stage in kinds(graph, "evaluate") for name, key in stage.inputs.items() if name.startswith("answers:")}
+    assert used == {stage.key for stage in kinds(graph, "answers")}
+
+
+def test_a_source_that_is_not_there_stops_the_plan(raw: dict[str, Any], registry: Registry) -> None:
+    changes = ["source={name: hh_rlhf, path: /no/such/file}", "evaluators=[response_stats]"]
+    with pytest.raises(HarnessError, match=r"source\.path = '/no/such/file': no such file"):
+        graph_of(raw, registry, *changes)

@@ -1,0 +1,104 @@
+"""What plugins may rely on: names, hooks and their arguments. A change here is a change of `API_VERSION`."""
+
+from __future__ import annotations
+
+import inspect
+import subprocess
+import sys
+
+import pytest
+
+import harness
+from harness import hookspecs
+
+NAMES = [
+    "API_VERSION",
+    "Backend",
+    "BuildTask",
+    "Component",
+    "ConfigError",
+    "Cost",
+    "DataBuilder",
+    "DataError",
+    "Dataset",
+    "EvaluationTask",
+    "Evaluator",
+    "Example",
+    "Group",
+    "GroupLogps",
+    "HarnessError",
+    "Logps",
+    "Loss",
+    "Message",
+    "Method",
+    "Metric",
+    "Mismatched",
+    "Objective",
+    "Paper",
+    "PluginError",
+    "Problem",
+    "Prompt",
+    "Response",
+    "Round",
+    "Sampling",
+    "Score",
+    "Source",
+    "StageError",
+    "StoreError",
+    "View",
+    "__version__",
+    "generate",
+    "hookimpl",
+]
+
+HOOKS = {
+    "harness_data_builders": [],
+    "harness_objectives": [],
+    "harness_evaluators": [],
+    "harness_backends": [],
+    "harness_sources": [],
+    "harness_methods": [],
+    "harness_run_started": ["name", "weights", "cached", "interactive"],
+    "harness_stage_started": ["key", "title"],
+    "harness_stage_progress": ["key", "done", "total", "note"],
+    "harness_stage_finished": ["key", "title", "seconds", "error"],
+    "harness_run_finished": [],
+    "harness_board_ready": ["board", "folder"],
+}
+
+
+def hooks() -> dict[str, object]:
+    return {name: value for name, value in vars(hookspecs).items() if name.startswith("harness_")}
+
+
+def test_the_facade_is_pinned() -> None:
+    assert sorted(harness.__all__) == sorted(NAMES)
+    assert all(hasattr(harness, name) for name in NAMES)
+    assert harness.API_VERSION == 1
+
+
+def test_hooks_and_their_arguments_are_pinned() -> None:
+    assert {name: list(inspect.signature(hook).parameters) for name, hook in hooks().items()} == HOOKS
+
+
+def test_every_hook_is_documented() -> None:
+    assert [name for name, hook in hooks().items() if not inspect.getdoc(hook)] == []
+
+
+def test_every_public_class_and_function_is_documented() -> None:
+    public = [getattr(harness, name) for name in harness.__all__]
+    assert [value.__name__ for value in public if callable(value) and not inspect.getdoc(value)] == []
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import harness",
+        "from harness.registry import Registry; Registry.load()",
+        "import harness.cli, harness.compare, harness.plan, harness.stages",
+    ],
+)
+def test_heavy_libraries_wait_until_they_are_used(code: str) -> None:
+    check = f"{code}; import sys; print([m for m in ('torch', 'transformers', 'lm_eval', 'trl') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

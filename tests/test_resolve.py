@@ -1,0 +1,229 @@
+"""A config against what is installed: every problem at once, before any compute."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness import ConfigError, DataBuilder, hookimpl
+from harness.cli.options import packaged_config
+from harness.registry import Registry
+from harness.resolve import Comparison, resolve
+from harness.yaml_file import load_raw, override
+
+CONFIGS = Path(__file__).parent.parent / "configs"
+THREE_MISTAKES = """
+name: wrong
+source: sandbox
+model: {path: sandbox}
+buget: {prompts: 100}
+methods:
+  - sft
+  - {method: self_contrast, data: {negativs: 4}, training: {learning_rate: -1}}
+  - dop
+evaluators: [gold_reward]
+baseline: sft
+"""
+
+
+@pytest.fixture(scope="module")
+def registry() -> Registry:
+    return Registry.load()
+
+
+@pytest.fixture
+def raw(tiny_checkpoint: Path) -> dict[str, Any]:
+    return {
+        "name": "a",
+        "source": {"name": "sandbox", "sft": 40, "train": 32},
+        "model": {"path": str(tiny_checkpoint)},
+        "methods": ["sft", "dpo"],
+        "evaluators": ["gold_reward"],
+        "baseline": "sft",
+    }
+
+
+def refused(raw: dict[str, Any], registry: Registry) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        resolve(raw, registry)
+    return [str(problem) for problem in caught.value.problems]
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.rglob("*.yaml")), ids=lambda path: path.stem)
+def test_every_packaged_config_resolves(path: Path, registry: Registry, tiny_checkpoint: Path, tmp_path: Path) -> None:
+    raw = load_raw(path)
+    if "path" in raw["model"]:
+        raw = override(raw, [f"model.path={tiny_checkpoint}"])
+    if isinstance(raw["source"], dict) and "path" in raw["source"]:
+        rows = tmp_path / "rows.jsonl"
+        row = {"chosen": "\n\nHuman: hi\n\nAssistant: good day", "rejected": "\n\nHuman: hi\n\nAssistant: no"}
+        rows.write_text(json.dumps(row) + "\n")
+        raw = override(raw, [f"source.path={rows}"])
+    comparison = resolve(raw, registry, str(path))
+    assert isinstance(comparison, Comparison)
+    assert comparison.config.baseline in [variant.label for variant in comparison.variants]
+    assert packaged_config(path.stem).exists() == (path.parent == CONFIGS)
+
+
+def test_three_mistakes_get_one_message_and_no_torch(tmp_path: Path) -> None:
+    path = tmp_path / "wrong.yaml"
+    path.write_text(THREE_MISTAKES)
+    code = """
+import sys
+from harness.cli import main
+try:
+    main()
+finally:
+    print("torch" in sys.modules, "transformers" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", code, "compare", str(path)], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stdout == "False False\n"
+    assert "Traceback" not in done.stderr
+    said = [line for line in done.stderr.splitlines() if not line.startswith("  - model.path")]
+    assert said[0].endswith(f"problems in {path}:")
+    assert said[1:] == [
+        "  - buget = {'prompts': 100}: no such field; did you mean 'budget'?",
+        "  - methods.1.training.learning_rate = -1: it should be greater than 0",
+        "  - methods.1.data.negativs = 4: no such field; did you mean 'negatives'?",
+        "  - methods.2.method = 'dop': no method is called so; did you mean 'dpo'?",
+    ]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["wrong.yaml"]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("methods=[sft, dpo, dpo]", ["methods = 'dpo': two rows have this label: give one of them another `label`"]),
+        ("baseline=spft", ["baseline = 'spft': no row has this label; did you mean 'sft'?"]),
+        (
+            "evaluators=[gold_rewards]",
+            ["evaluators.0 = 'gold_rewards': no evaluator is called so; did you mean 'gold_reward'?"],
+        ),
+        (
+            "evaluators=[gold_reward, {name: gold_reward, temperature: 0.5}]",
+            ["evaluators = 'gold_reward': it is listed twice, and a board holds each evaluator once: leave one out"],
+        ),
+        ("source=sandbx", ["source = 'sandbx': no source is called so; did you mean 'sandbox'?"]),
+        ("source.trian=3", ["source.trian = 3: no such field; did you mean 'train'?"]),
+        ("generation.backend=vlm", None),
+        (
+            "model.path=/no/such/folder",
+            ["model.path = '/no/such/folder': no such folder; give 'sandbox' or a local checkpoint folder"],
+        ),
+        (
+            "methods.dpo={label: x, data: preference}",
+            [
+                "methods.1.method = (absent): name a `method`, or both a builder and an objective: `data: {name: …}` and "
+                "`objective: {name: …}`"
+            ],
+        ),
+        (
+            "methods.dpo={method: null}",
+            [
+                'methods.1.method = None: without quotes YAML reads null as nothing: write "null" in quotes for the row of '
+                "that name"
+            ],
+        ),
+        (
+            "methods.0={method: sft, training: {epochs: 2}}",
+            [
+                "methods.0.training = {'epochs': 2}: the row 'sft' trains nothing: leave `training` out, or name both a "
+                "builder and an objective"
+            ],
+        ),
+        (
+            "methods.dpo={method: only_prompting, data: {rejected_score: 2}}",
+            [
+                "methods.1.data.rejected_score = 2: every round of 'only_prompting' sets this, so it would have no effect: "
+                "write `rounds` of your own"
+            ],
+        ),
+        (
+            "methods.dpo={method: dpo, rounds: [{data: {negativs: 1}}]}",
+            ["methods.1.rounds.0.data.negativs = 1: no such field; did you mean 'negatives'?"],
+        ),
+        (
+            "methods.dpo={method: dpo, rounds: [{learning_rate_factor: -1}]}",
+            [
+                "methods.1.rounds.0.learning_rate_factor = -1.0: it makes the learning rate -0.0002: it should be greater than "
+                "0, and the rate at most 1"
+            ],
+        ),
+        (
+            "budget={prompts: 2}",
+            None,
+        ),
+    ],
+)
+def test_a_mistake_is_named_once_with_value_and_fix(
+    change: str, said: list[str] | None, raw: dict[str, Any], registry: Registry
+) -> None:
+    if said is None:
+        raw = override(raw, ["methods.dpo=only_prompting"])
+    found = refused(override(raw, [change]), registry)
+    if said is None:
+        assert len(found) == 1
+        assert found[0].split(" = ")[0] == {"g": "generation.backend", "b": "budget.prompts"}[change[0]]
+    else:
+        assert found == said
+
+
+def test_needs_that_the_source_does_not_meet(raw: dict[str, Any], registry: Registry) -> None:
+    changes = [
+        "source={name: hh_rlhf, path: x.jsonl}",
+        "methods=[sft, dpo, oracle]",
+        "evaluators=[response_stats, gold_reward]",
+    ]
+    found = refused(override(raw, changes), registry)
+    provides = ", ".join(sorted(registry.get("source", "hh_rlhf").component.provides))
+    assert found == [
+        f"methods.2 = 'oracle': it needs gold, and 'hh_rlhf' provides {provides}: leave it out, or change the source",
+        f"evaluators.1 = 'gold_reward': it needs gold, and 'hh_rlhf' provides {provides}: leave it out, or change the source",
+    ]
+
+
+def test_problems_come_in_the_order_of_the_config(raw: dict[str, Any], registry: Registry) -> None:
+    changes = ["baseline=x", "methods=[sft, {method: dpo, data: {a: 1}}, dop]", "source.b=1", "zzz=1", "seeds=[]"]
+    fields = [line.split(" = ")[0] for line in refused(override(raw, changes), registry)]
+    assert fields == ["zzz", "source.b", "methods.1.data.a", "methods.2.method", "seeds"]
+
+
+def test_any_builder_goes_with_any_objective(raw: dict[str, Any], registry: Registry) -> None:
+    entry = {"label": "mine", "data": {"name": "preference", "negatives": 2}, "objective": "simpo"}
+    changed = {"method": "dpo", "label": "spun", "data": "spin"}
+    tuned = {"method": "dpo", "label": "more", "data": {"negatives": 3}, "objective": {"beta": 0.5}}
+    _, mine, spun, more = resolve({**raw, "methods": ["sft", entry, changed, tuned]}, registry).variants
+    assert (mine.data, mine.objective, mine.label) == ("preference", "simpo", "mine")
+    assert mine.rounds[0].builder.model_dump() == {"negatives": 2}
+    assert (spun.data, spun.objective) == ("spin", "dpo")
+    assert more.rounds[0].builder.model_dump() == {"negatives": 3}
+    assert more.rounds[0].objective.model_dump()["beta"] == 0.5
+
+
+def test_settings_of_a_row_go_over_the_sections(raw: dict[str, Any], registry: Registry) -> None:
+    raw["training"] = {"learning_rate": 0.01, "epochs": 2}
+    entry = {"method": "dpo", "training": {"epochs": 3}, "rounds": [{}, {"learning_rate_factor": 0.5}]}
+    _, variant = resolve({**raw, "methods": ["sft", entry]}, registry).variants
+    assert [round_.training.learning_rate for round_ in variant.rounds] == [0.01, 0.005]
+    assert [round_.training.epochs for round_ in variant.rounds] == [3, 3]
+
+
+def test_a_third_party_builder_is_checked_like_a_built_in(raw: dict[str, Any]) -> None:
+    class Mine(DataBuilder):
+        name = "mine"
+        strength: int = 1
+
+    class Plugin:
+        @hookimpl
+        def harness_data_builders(self) -> list[type[DataBuilder]]:
+            return [Mine]
+
+    registry = Registry.load(extra=[Plugin()])
+    raw["methods"] = ["sft", {"label": "x", "data": {"name": "mine", "strenght": 2}, "objective": "dpo"}]
+    assert refused(raw, registry) == ["methods.1.data.strenght = 2: no such field; did you mean 'strength'?"]

@@ -1,0 +1,212 @@
+"""Artifacts: whole or absent, verified, made once."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from harness import StoreError
+from harness.store import MANIFEST, Store, canonical, key_of
+
+KEY = "0123456789abcdef0123456789abcdef"
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "store")
+
+
+def make(store: Store, text: str = "hello", key: str = KEY) -> None:
+    with store.draft("test", key) as draft:
+        (draft.folder / "deep").mkdir()
+        (draft.folder / "deep" / "text").write_text(text)
+        draft.write_json("value.json", {"b": 1, "a": [1.5]})
+        draft.write_lines("rows.jsonl", [[1], {"x": "é"}])
+        draft.facts["tokens"] = 3
+
+
+def parts(store: Store) -> list[Path]:
+    return list((store.root / "parts").iterdir())
+
+
+def test_keys_and_canonical_text_never_change() -> None:
+    assert canonical({"b": 1, "a": [True, None, "é", 0.1]}) == '{"a":[true,null,"é",0.1],"b":1}'
+    assert key_of("train", 1, {"b": 1.0, "a": "x"}, {"model": "m"}) == "c9d7ab0786fe4e3772f4afccc8d9f308"
+    assert key_of("train", 1, {"a": "x", "b": 1.0}, {"model": "m"}) == key_of("train", 1, {"b": 1.0, "a": "x"}, {"model": "m"})
+
+
+def test_a_key_changes_with_all_that_decides_the_result() -> None:
+    base = ("train", 1, {"a": 1}, {"model": "m"})
+    others = [
+        ("build", 1, {"a": 1}, {"model": "m"}),
+        ("train", 2, {"a": 1}, {"model": "m"}),
+        ("train", 1, {"a": 2}, {"model": "m"}),
+        ("train", 1, {"a": "1"}, {"model": "m"}),
+        ("train", 1, {"a": 1}, {"model": "n"}),
+        ("train", 1, {"a": 1}, {"start": "m"}),
+    ]
+    assert len({key_of(*base), *(key_of(*other) for other in others)}) == 1 + len(others)  # type: ignore[arg-type]
+
+
+def test_what_is_no_number_has_no_key() -> None:
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        canonical({"x": float("nan")})
+
+
+def test_an_artifact_is_read_as_it_was_written(store: Store) -> None:
+    assert not store.holds(KEY)
+    make(store)
+    assert store.holds(KEY)
+    artifact = Store(store.root).open(KEY)
+    assert (artifact.kind, artifact.facts, artifact.key) == ("test", {"tokens": 3}, KEY)
+    assert artifact.seconds >= 0
+    assert (artifact / "deep" / "text").read_text() == "hello"
+    assert artifact.read_json("value.json") == {"a": [1.5], "b": 1}
+    assert list(artifact.read_lines("rows.jsonl")) == [[1], {"x": "é"}]
+    assert parts(store) == []
+
+
+def test_nothing_is_seen_before_the_block_ends(store: Store) -> None:
+    with store.draft("test", KEY) as draft:
+        draft.write_json("value.json", 1)
+        assert not store.holds(KEY)
+        assert not store.place(KEY).exists()
+    assert store.holds(KEY)
+
+
+@pytest.mark.parametrize("error", [RuntimeError("a bug"), KeyboardInterrupt(), FileNotFoundError(2, "no", "/their/file")])
+def test_a_failure_leaves_nothing_and_goes_through(store: Store, error: BaseException) -> None:
+    with pytest.raises(type(error)) as caught, store.draft("test", KEY) as draft:
+        draft.write_json("value.json", 1)
+        raise error
+    assert caught.value is error
+    assert parts(store) == []
+    assert not store.place(KEY).exists()
+
+
+def test_a_full_disk_is_the_store_s_error(store: Store) -> None:
+    with (
+        pytest.raises(StoreError, match=r"an artifact of kind test cannot be written to .*No space left"),
+        store.draft("test", KEY),
+    ):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert parts(store) == []
+
+
+def test_the_first_of_two_artifacts_stays(store: Store) -> None:
+    make(store, "first")
+    make(store, "second")
+    assert (Store(store.root).open(KEY) / "deep" / "text").read_text() == "first"
+
+
+@pytest.mark.parametrize("damage", ["changed", "missing file", "missing manifest", "broken manifest", "manifest of nothing"])
+def test_a_damaged_artifact_is_put_aside_and_made_again(store: Store, damage: str) -> None:
+    make(store)
+    place = store.place(KEY)
+    if damage == "changed":
+        (place / "deep" / "text").write_text("hellO")
+    elif damage == "missing file":
+        (place / "deep" / "text").unlink()
+    elif damage == "missing manifest":
+        (place / MANIFEST).unlink()
+    else:
+        (place / MANIFEST).write_text("{" if damage == "broken manifest" else "[]")
+    fresh = Store(store.root)
+    with pytest.raises(StoreError, match="run again"):
+        fresh.open(KEY)
+    assert not fresh.holds(KEY)
+    assert len(list((store.root / "damaged").iterdir())) == 1
+    make(fresh)
+    assert (fresh.open(KEY) / "deep" / "text").read_text() == "hello"
+
+
+def test_an_absent_artifact_is_an_error(store: Store) -> None:
+    with pytest.raises(StoreError, match=r"cannot be read .* delete it and run again"):
+        store.open(KEY)
+
+
+def test_sweep_removes_what_the_dead_left_and_nothing_else(store: Store) -> None:
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    mine = store._part()
+    theirs = mine.with_name(mine.name.replace(f"-{os.getpid()}-", f"-{dead.pid}-"))
+    elsewhere = mine.with_name(f"another-machine-{dead.pid}-abc")
+    other = mine.with_name("notes")
+    for part in (mine, theirs, elsewhere, other):
+        part.mkdir()
+        (part / "file").touch()
+    assert theirs != mine
+    assert store.sweep() == 1
+    assert sorted(parts(store)) == sorted([mine, elsewhere, other])
+
+
+def test_a_killed_writer_leaves_a_part_that_is_swept(store: Store) -> None:
+    code = f"""
+import os, signal, sys
+from pathlib import Path
+from harness.store import Store
+with Store(Path({str(store.root)!r})).draft("test", {KEY!r}) as draft:
+    draft.write_json("value.json", 1)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    assert subprocess.run([sys.executable, "-c", code]).returncode == -9
+    assert len(parts(store)) == 1
+    assert not store.holds(KEY)
+    assert store.sweep() == 1
+    make(store)
+    assert store.holds(KEY)
+
+
+def test_two_processes_that_want_one_artifact_make_it_once(store: Store, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    code = f"""
+import sys
+from pathlib import Path
+from harness.store import Store
+store = Store(Path({str(store.root)!r}))
+print("ready", flush=True)
+sys.stdin.readline()
+with store.claim({KEY!r}):
+    if not store.holds({KEY!r}):
+        with store.draft("test", {KEY!r}) as draft, Path({str(log)!r}).open("a") as stream:
+            stream.write("made\\n")
+            draft.write_json("value.json", 1)
+print("done", flush=True)
+"""
+    pipe = subprocess.PIPE
+    with store.claim(KEY):  # nobody makes it before both wait
+        both = [subprocess.Popen([sys.executable, "-c", code], stdin=pipe, stdout=pipe, text=True) for _ in range(2)]
+        for process in both:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ready\n"
+            assert process.stdin is not None
+            process.stdin.write("go\n")
+            process.stdin.flush()
+    outputs = [process.communicate()[0] for process in both]
+    assert outputs == ["done\n", "done\n"]
+    assert log.read_text() == "made\n"
+
+
+def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(StoreError, match=r"the store .* cannot be written .*: choose another with --store"):
+        Store(tmp_path / "file")
+
+
+def test_a_lock_that_cannot_be_taken(store: Store) -> None:
+    (store.root / "locks" / KEY).mkdir()
+    with pytest.raises(StoreError, match="choose another with --store"), store.claim(KEY):
+        pytest.fail("the claim was given")
+
+
+def test_the_manifest_names_every_file(store: Store) -> None:
+    make(store)
+    manifest = json.loads((store.place(KEY) / MANIFEST).read_text())
+    assert sorted(manifest["files"]) == ["deep/text", "rows.jsonl", "value.json"]
+    assert sorted(manifest) == ["facts", "files", "kind", "seconds"]
