@@ -11,9 +11,13 @@ from harness import BuildTask, DataBuilder, Group, Paper, Response
 
 
 class Preference(DataBuilder):
-    """The best-ranked response as chosen; as rejected, seeded draws from the rest (one for DPO's usual pairs)."""
+    """The best-ranked response as chosen; as rejected, seeded draws from the rest (one for DPO's usual pairs).
+
+    The rejected ones are in the source's order, best first: objectives that compare them with each other (RRHF) rely on it.
+    """
 
     name: ClassVar[str] = "preference"
+    version: ClassVar[int] = 2
     paper: ClassVar[Paper | None] = Paper(
         "Extensive Self-Contrast Enables Feedback-Free Language Model Alignment", "2404.00604", "DPO_std, §3.1"
     )
@@ -27,5 +31,5 @@ class Preference(DataBuilder):
                 task.count("fewer than two ranked responses")
                 continue
             best, *rest = example.ranked
-            rejected = task.rng.sample(rest, min(self.negatives, len(rest)))
-            yield Group(example.prompt, Response(best), tuple(Response(text) for text in rejected))
+            ranks = sorted(task.rng.sample(range(len(rest)), min(self.negatives, len(rest))))
+            yield Group(example.prompt, Response(best), tuple(Response(rest[rank]) for rank in ranks))

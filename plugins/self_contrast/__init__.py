@@ -2,11 +2,12 @@
 
 from harness import DataBuilder, Method, hookimpl
 from harness_plugins.self_contrast.builder import PAPER, SelfContrast
+from harness_plugins.self_contrast.reward_filtered import RewardFiltered
 
 
 @hookimpl
 def harness_data_builders() -> list[type[DataBuilder]]:
-    return [SelfContrast]
+    return [RewardFiltered, SelfContrast]
 
 
 @hookimpl
@@ -18,5 +19,13 @@ def harness_methods() -> list[Method]:
             data="self_contrast",
             objective="dpo",
             paper=PAPER,
-        )
+        ),
+        Method(
+            name="reward_filtered",
+            description="The target against m own samples of lower gold reward, with DPO: what a perfect filter would reach",
+            data="reward_filtered",
+            objective="dpo",
+            kind="control",
+            paper=RewardFiltered.paper,
+        ),
     ]

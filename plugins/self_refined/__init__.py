@@ -1,12 +1,13 @@
-"""Quality-aware self-refinement: DPO whose push follows the policy's own judgment of each pair."""
+"""Quality-aware self-refinement: DPO and IPO whose push follows the policy's own judgment of each pair."""
 
 from harness import Method, Objective, hookimpl
 from harness_plugins.self_refined.sr_dpo import SrDPO
+from harness_plugins.self_refined.sr_ipo import SrIPO
 
 
 @hookimpl
 def harness_objectives() -> list[type[Objective]]:
-    return [SrDPO]
+    return [SrDPO, SrIPO]
 
 
 @hookimpl
@@ -18,5 +19,12 @@ def harness_methods() -> list[Method]:
             data="preference",
             objective="sr_dpo",
             paper=SrDPO.paper,
-        )
+        ),
+        Method(
+            name="sr_ipo",
+            description="Self-refined IPO on the source's own preference pairs",
+            data="preference",
+            objective="sr_ipo",
+            paper=SrIPO.paper,
+        ),
     ]

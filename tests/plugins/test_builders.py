@@ -65,6 +65,19 @@ def test_preference_takes_the_best_and_draws_from_the_rest() -> None:
     assert task.counted == {"fewer than two ranked responses": 1}
 
 
+def test_preference_keeps_the_sources_order_among_the_rejected() -> None:
+    ranked = ("best", "b", "c", "d", "e", "f")
+    for seed in range(20):
+        (group,) = Preference(negatives=3).build(ScriptedTask([example(ranked=ranked)], rng=random.Random(seed)))
+        texts = [response.text for response in group.rejected]
+        assert len(set(texts)) == 3 and texts == sorted(texts)
+
+
+def test_preference_gives_what_there_is_of_a_short_ranking() -> None:
+    (group,) = Preference(negatives=5).build(ScriptedTask([example(ranked=("best", "b", "c"))]))
+    assert [response.text for response in group.rejected] == ["b", "c"]
+
+
 def test_spin_pairs_the_target_with_one_own_sample() -> None:
     task = ScriptedTask(
         [example("a"), example("b"), example("c"), example("d", target=None)],

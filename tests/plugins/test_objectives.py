@@ -6,44 +6,38 @@ import math
 
 import pytest
 import torch
+from two_groups import (
+    BATCH,
+    GAPS,
+    MASK,
+    MISMATCHED,
+    REFERENCE,
+    REJECTED_TOKENS,
+    TOKEN_GAPS,
+    VIEW,
+    VIEW_GAPS,
+    VIEW_TOKEN_GAPS,
+    log_sigmoid,
+    logps,
+    push,
+    valid,
+)
 
 from harness import GroupLogps, Logps, Objective, View
+from harness_plugins.baselines.cpo import CPO
 from harness_plugins.baselines.dpo import DPO
+from harness_plugins.baselines.hinge import Hinge
+from harness_plugins.baselines.ipo import IPO
+from harness_plugins.baselines.kto import KTO
 from harness_plugins.baselines.nll import SFT
+from harness_plugins.baselines.orpo import ORPO
+from harness_plugins.baselines.rdpo import RDPO
+from harness_plugins.baselines.rrhf import RRHF
+from harness_plugins.baselines.slic_hf import SLiCHF
 from harness_plugins.only_prompting.simpo import SimPO
-from harness_plugins.self_refined.sr_dpo import AUGMENTED, SrDPO
-
-CHOSEN, REJECTED = [-4.0, -6.0], [[-5.0, -9.0], [-6.5, 0.0]]  # the second group has one negative
-MASK = torch.tensor([[True, True], [True, False]])
-
-
-def logps(chosen=CHOSEN, rejected=REJECTED, shift: float = 0.0) -> Logps:
-    return Logps(
-        torch.tensor(chosen, dtype=torch.float64) + shift,
-        torch.tensor(rejected, dtype=torch.float64) + shift,
-        torch.tensor([4, 3]),
-        torch.tensor([[5, 6], [2, 1]]),
-        MASK,
-    )
-
-
-REFERENCE = logps([-5.0, -5.0], [[-5.5, -8.0], [-6.0, 0.0]])
-VIEW = View(logps([-3.0, -5.5], [[-5.0, -7.0], [-6.0, 0.0]]), logps([-3.5, -5.0], [[-4.0, -7.5], [-6.5, 0.0]]))
-BATCH = GroupLogps(logps(), REFERENCE, {AUGMENTED: VIEW})
-
-
-def log_sigmoid(x: float) -> float:
-    return -math.log1p(math.exp(-x))
-
-
-def valid(per_pair: torch.Tensor) -> list[float]:
-    return per_pair[MASK].tolist()
-
-
-# h⁺ − h⁻ by hand: (−4+5) − (−5+5.5) = 0.5; (−4+5) − (−9+8) = 2; (−6+5) − (−6.5+6) = −0.5
-GAPS = [0.5, 2.0, -0.5]
-# under the view: (−3+3.5) − (−5+4) = 1.5; (−3+3.5) − (−7+7.5) = 0; (−5.5+5) − (−6+6.5) = −1
-VIEW_GAPS = [1.5, 0.0, -1.0]
+from harness_plugins.self_refined.refinement import AUGMENTED
+from harness_plugins.self_refined.sr_dpo import SrDPO
+from harness_plugins.self_refined.sr_ipo import SrIPO
 
 
 def test_dpo() -> None:
@@ -94,14 +88,50 @@ def test_sr_dpo_without_weight_is_dpo_and_asks_for_no_view() -> None:
     assert torch.equal(plain.loss(BATCH).per_pair, DPO().loss(BATCH).per_pair)
 
 
-def test_sr_dpo_passes_no_gradient_through_the_view() -> None:
+@pytest.mark.parametrize("objective", [SrDPO(), SrIPO()], ids=lambda o: o.name)
+def test_no_gradient_passes_through_the_view(objective: Objective) -> None:
     view = logps([-3.0, -5.5], [[-5.0, -7.0], [-6.0, 0.0]])
     view.chosen.requires_grad_()
     policy = logps()
     policy.chosen.requires_grad_()
-    SrDPO().loss(GroupLogps(policy, REFERENCE, {AUGMENTED: View(view, VIEW.reference)})).per_pair.sum().backward()
+    objective.loss(GroupLogps(policy, REFERENCE, {AUGMENTED: View(view, VIEW.reference)})).per_pair.sum().backward()
     assert view.chosen.grad is None
     assert policy.chosen.grad is not None
+
+
+@pytest.mark.parametrize(("normalize", "gaps", "views"), [("sum", GAPS, VIEW_GAPS), ("token", TOKEN_GAPS, VIEW_TOKEN_GAPS)])
+def test_sr_ipo(normalize, gaps: list[float], views: list[float]) -> None:
+    expected = [(gap - 0.5 * 0.2 * view - 2.5) ** 2 for gap, view in zip(gaps, views, strict=True)]
+    loss = SrIPO(beta=0.2, refinement_weight=0.5, normalize=normalize).loss(BATCH)
+    assert valid(loss.per_pair) == pytest.approx(expected, abs=1e-12)
+
+
+def test_sr_ipo_sums_by_default_as_its_paper_does() -> None:
+    assert torch.equal(SrIPO().loss(BATCH).per_pair, SrIPO(normalize="sum").loss(BATCH).per_pair)
+
+
+@pytest.mark.parametrize("normalize", ["sum", "token"])
+def test_sr_ipo_without_weight_is_ipo_and_asks_for_no_view(normalize) -> None:
+    plain = SrIPO(refinement_weight=0, normalize=normalize)
+    assert plain.views() == {}
+    assert torch.equal(plain.loss(BATCH).per_pair, IPO(normalize=normalize).loss(BATCH).per_pair)
+
+
+def test_sr_ipo_naive_shifts_the_error_but_not_its_gradient() -> None:
+    policy = logps()
+    policy.chosen.requires_grad_()
+    loss = SrIPO(beta=0.2, refinement_weight=0.5, refinement="naive").loss(GroupLogps(policy, REFERENCE))
+    assert valid(loss.per_pair) == pytest.approx([(0.9 * gap - 2.5) ** 2 for gap in GAPS], abs=1e-12)
+    loss.per_pair[0, 0].backward()
+    # d/dh⁺ of (h − λ·sg[βh] − 1/(2β))² is 2(0.9h − 2.5), without the factor 0.9 of the margin
+    assert policy.chosen.grad[0].item() == pytest.approx(2 * (0.9 * GAPS[0] - 2.5), abs=1e-12)
+
+
+@pytest.mark.parametrize("objective", [SrDPO(), SrIPO()], ids=lambda o: o.name)
+def test_a_larger_refinement_pushes_harder(objective: Objective) -> None:
+    better = View(logps([-1.0, -3.5], [[-5.0, -7.0], [-6.0, 0.0]]), VIEW.reference)
+    for group in (0, 1):
+        assert push(objective, GroupLogps(logps(), REFERENCE, {AUGMENTED: better}), group) > push(objective, BATCH, group)
 
 
 def test_sr_dpo_augments_with_the_papers_prompt() -> None:
@@ -115,29 +145,38 @@ def test_sr_dpo_augments_with_the_papers_prompt() -> None:
     )
 
 
-OBJECTIVES = [DPO(), DPO(label_smoothing=0.1), SimPO(), SFT(), SrDPO(), SrDPO(refinement="naive", refinement_weight=0)]
+OBJECTIVES = [
+    DPO(), DPO(label_smoothing=0.1), IPO(), IPO(normalize="sum"), Hinge(), RDPO(), CPO(), ORPO(), KTO(), RRHF(), SLiCHF(),
+    SimPO(), SFT(), SrDPO(), SrDPO(refinement_weight=0), SrIPO(), SrIPO(normalize="token"),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES, ids=lambda o: f"{o.name}")
 def test_gradients(objective: Objective) -> None:
     def total(chosen: torch.Tensor, rejected: torch.Tensor) -> torch.Tensor:
-        policy = Logps(chosen, rejected, torch.tensor([4, 3]), torch.tensor([[5, 6], [2, 1]]), MASK)
-        loss = objective.loss(GroupLogps(policy, REFERENCE, {AUGMENTED: VIEW}))
+        policy = Logps(chosen, rejected, torch.tensor([4, 3]), torch.tensor(REJECTED_TOKENS), MASK)
+        loss = objective.loss(GroupLogps(policy, REFERENCE, {AUGMENTED: VIEW}, MISMATCHED))
         pairs = loss.per_pair.masked_fill(~MASK, 0).sum() if loss.per_pair is not None else chosen.new_zeros(())
         return pairs + (loss.per_group.sum() if loss.per_group is not None else 0)
 
-    start = logps()
+    start = logps([-4.1, -6.2])  # off every kink of the hinges
     assert torch.autograd.gradcheck(total, (start.chosen.requires_grad_(), start.rejected.requires_grad_()))
 
 
-@pytest.mark.parametrize("objective", [DPO(), SrDPO()], ids=lambda o: o.name)
+@pytest.mark.parametrize(
+    "objective", [DPO(), IPO(normalize="sum"), Hinge(), RDPO(), SLiCHF(), SrDPO(), SrIPO()], ids=lambda o: o.name
+)
 def test_a_shift_of_a_prompts_log_probabilities_changes_nothing(objective: Objective) -> None:
     shifted = GroupLogps(logps(shift=-3.0), REFERENCE, {AUGMENTED: VIEW})
     assert valid(objective.loss(shifted).per_pair) == pytest.approx(valid(objective.loss(BATCH).per_pair), abs=1e-12)
 
 
-@pytest.mark.parametrize("objective", [DPO(), SrDPO(), SimPO()], ids=lambda o: o.name)
+@pytest.mark.parametrize(
+    "objective",
+    [DPO(), IPO(), Hinge(), RDPO(), CPO(), ORPO(), KTO(), SLiCHF(delta=6.0), SimPO(), SrDPO(), SrIPO()],
+    ids=lambda o: o.name,
+)
 def test_a_likelier_chosen_response_lowers_the_loss(objective: Objective) -> None:
-    better = GroupLogps(logps(chosen=[-3.0, -5.0]), REFERENCE, {AUGMENTED: VIEW})
+    better = GroupLogps(logps(chosen=[-3.0, -5.0]), REFERENCE, {AUGMENTED: VIEW}, MISMATCHED)
     pairs = zip(valid(objective.loss(better).per_pair), valid(objective.loss(BATCH).per_pair), strict=True)
     assert all(after < before for after, before in pairs)

@@ -3,67 +3,29 @@
 from __future__ import annotations
 
 import copy
-import warnings
 from pathlib import Path
 
 import pytest
-import torch
+from trl_twin import arguments, collated, ours, preference_groups, theirs
 
-from harness.models.logps import score
+from harness.interfaces import Objective
 from harness.models.prompts import ChatTemplate
-from harness.sandbox import build_dataset
-from harness.training.batch import PLAIN, TokenGroup, group_logps, tokenize
-from harness.training.reduction import Totals, reduce_loss
-from harness.types import Group, Response
+from harness.training.batch import PLAIN, tokenize
+from harness.types import Group
 from harness_plugins.baselines.dpo import DPO
+from harness_plugins.baselines.hinge import Hinge
+from harness_plugins.baselines.ipo import IPO
+from harness_plugins.baselines.kto import KTO
 from harness_plugins.baselines.nll import SFT
 
-BETA = 0.3
+own_deprecation = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")  # TRL's own call
+
+PAIRWISE = [("sigmoid", DPO(beta=0.3)), ("ipo", IPO(beta=0.3)), ("hinge", Hinge(beta=0.3))]
 
 
-def preference_groups(count: int) -> list[Group]:
-    examples = build_dataset({"train": count}, 0.0, 0)["train"]
-    return [Group(e.prompt, Response(e.ranked[0]), (Response(e.ranked[1]),)) for e in examples]
-
-
-def ours(model, reference, groups: list[TokenGroup], objective) -> tuple[float, dict[str, torch.Tensor]]:
-    filled = [TokenGroup(g.prompts, g.responses, {PLAIN: tuple(score(reference, g.rows()))}) for g in groups]
-    model.zero_grad()
-    logps = group_logps(model, filled, objective)
-    loss = reduce_loss(objective.loss(logps), logps, objective, Totals.of(filled))
-    loss.backward()
-    return float(loss.detach()), {name: parameter.grad.clone() for name, parameter in model.named_parameters()}
-
-
-def relative(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) -> float:
-    """Norm of the gradients' difference over the norm of theirs."""
-    difference = sum(float((ours[name] - theirs[name]).double().norm() ** 2) for name in theirs) ** 0.5
-    return difference / sum(float(value.double().norm() ** 2) for value in theirs.values()) ** 0.5
-
-
-@pytest.fixture
-def models(tiny):
-    """A policy and the reference that it has moved away from."""
-    model, tokenizer = tiny
-    policy = copy.deepcopy(model)
-    with torch.no_grad():
-        generator = torch.Generator().manual_seed(0)
-        for parameter in policy.parameters():
-            parameter.add_(0.02 * torch.randn(parameter.shape, generator=generator))
-    return policy, model, tokenizer
-
-
-def trl_arguments(config, folder: Path, **changes):
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="`gradient_checkpointing` is deprecated", category=FutureWarning)
-        return config(
-            output_dir=str(folder), per_device_train_batch_size=6, use_cpu=True, bf16=False, report_to=[], max_length=None,
-            gradient_checkpointing=False, disable_tqdm=True, **changes,
-        )  # fmt: skip
-
-
-@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")  # TRL's own call
-def test_dpo_equals_trl(models, tmp_path: Path) -> None:
+@own_deprecation
+@pytest.mark.parametrize(("loss_type", "objective"), PAIRWISE, ids=[objective.name for _, objective in PAIRWISE])
+def test_dpo_and_its_kin_equal_trl(models, tmp_path: Path, loss_type: str, objective: Objective) -> None:
     from datasets import Dataset
     from trl import DPOConfig, DPOTrainer
 
@@ -80,18 +42,46 @@ def test_dpo_equals_trl(models, tmp_path: Path) -> None:
     trainer = DPOTrainer(
         model=copy.deepcopy(policy),
         ref_model=copy.deepcopy(reference),
-        args=trl_arguments(DPOConfig, tmp_path, beta=BETA),
+        args=arguments(DPOConfig, tmp_path, beta=0.3, loss_type=[loss_type]),
         train_dataset=Dataset.from_list(rows),
         processing_class=tokenizer,
     )
-    batch = next(iter(torch.utils.data.DataLoader(trainer.train_dataset, batch_size=6, collate_fn=trainer.data_collator)))
-    loss = trainer.compute_loss(trainer.model, batch)
-    loss.backward()
-    theirs = {name: parameter.grad for name, parameter in trainer.model.named_parameters()}
+    step = ours(policy, reference, tokenize(groups, ChatTemplate(tokenizer), objective), objective)
+    assert step.equals(theirs(trainer, collated(trainer)))
 
-    value, gradient = ours(policy, reference, tokenize(groups, ChatTemplate(tokenizer), DPO()), DPO(beta=BETA))
-    assert value == pytest.approx(float(loss.detach()), rel=1e-5)
-    assert relative(gradient, theirs) < 1e-5
+
+@own_deprecation
+@pytest.mark.parametrize("swap", [False, True], ids=["clamped", "above zero"])
+def test_kto_equals_trl(models, tmp_path: Path, swap: bool) -> None:
+    """TRL pairs each prompt with the completion before it. All chosen first, then all rejected, gives our pairs."""
+    from datasets import Dataset
+    from trl import KTOConfig, KTOTrainer
+
+    *pair, tokenizer = models
+    policy, reference = pair[::-1] if swap else pair
+    groups = preference_groups(6)
+    sides = [(g, g.chosen, True) for g in groups] + [(g, g.rejected[0], False) for g in groups]
+    rows = [
+        {
+            "prompt": [{"role": "user", "content": g.prompt.text}],
+            "completion": [{"role": "assistant", "content": response.text}],
+            "label": label,
+        }
+        for g, response, label in sides
+    ]
+    weights = {"desirable_weight": 1.5, "undesirable_weight": 0.5}
+    trainer = KTOTrainer(
+        model=copy.deepcopy(policy),
+        ref_model=copy.deepcopy(reference),
+        args=arguments(KTOConfig, tmp_path, beta=0.3, per_device_train_batch_size=12, **weights),
+        train_dataset=Dataset.from_list(rows),
+        processing_class=tokenizer,
+    )
+    objective = KTO(beta=0.3, **weights)
+    step = ours(policy, reference, tokenize(groups, ChatTemplate(tokenizer), objective), objective)
+    assert step.equals(theirs(trainer, collated(trainer)))
+    (estimate,) = trainer._metrics["eval"]["kl"]  # of the mode that the loaded model is in
+    assert (estimate > 0) is swap
 
 
 def test_sft_equals_trl(models, tmp_path: Path) -> None:
@@ -110,15 +100,8 @@ def test_sft_equals_trl(models, tmp_path: Path) -> None:
     ]
     trainer = SFTTrainer(
         model=copy.deepcopy(policy),
-        args=trl_arguments(SFTConfig, tmp_path, completion_only_loss=True),
+        args=arguments(SFTConfig, tmp_path, completion_only_loss=True),
         train_dataset=Dataset.from_list(rows),
         processing_class=tokenizer,
     )
-    batch = next(iter(torch.utils.data.DataLoader(trainer.train_dataset, batch_size=6, collate_fn=trainer.data_collator)))
-    loss = trainer.compute_loss(trainer.model, batch)
-    loss.backward()
-    theirs = {name: parameter.grad for name, parameter in trainer.model.named_parameters()}
-
-    value, gradient = ours(policy, policy, tokenized, SFT())
-    assert value == pytest.approx(float(loss.detach()), rel=1e-5)
-    assert relative(gradient, theirs) < 1e-5
+    assert ours(policy, policy, tokenized, SFT()).equals(theirs(trainer, collated(trainer)))

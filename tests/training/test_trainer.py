@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,16 +12,25 @@ import torch
 
 from harness.errors import StageError
 from harness.models.logps import score
-from harness.training.batch import PLAIN, TokenGroup, cut_groups, group_logps
+from harness.registry import Registry
+from harness.training.batch import MISMATCHED, PLAIN, TokenGroup, cut_groups, group_logps, mismatched_logps, partners
 from harness.training.reduction import Totals, reduce_loss
 from harness.training.settings import TrainingSettings
 from harness.training.trainer import train
+from harness.types import GroupLogps
+from harness_plugins.baselines.cpo import CPO
 from harness_plugins.baselines.dpo import DPO
+from harness_plugins.baselines.ipo import IPO
+from harness_plugins.baselines.kto import KTO
 from harness_plugins.baselines.nll import SFT
+from harness_plugins.baselines.orpo import ORPO
+from harness_plugins.baselines.rrhf import RRHF
+from harness_plugins.baselines.slic_hf import SLiCHF
 from harness_plugins.only_prompting.simpo import SimPO
-from harness_plugins.self_refined.sr_dpo import AUGMENTED, SrDPO
+from harness_plugins.self_refined.refinement import AUGMENTED
+from harness_plugins.self_refined.sr_dpo import SrDPO
 
-VIEWS = (PLAIN, AUGMENTED)
+VIEWS = (PLAIN, AUGMENTED, MISMATCHED)
 
 
 def ids(rng: random.Random, longest: int) -> tuple[int, ...]:
@@ -30,14 +40,16 @@ def ids(rng: random.Random, longest: int) -> tuple[int, ...]:
 def groups(model, count: int = 8, most: int = 4, seed: int = 0) -> list[TokenGroup]:
     """Groups of unequal length and number of negatives, the reference being the model itself plus noise."""
     rng = random.Random(seed)
-    made = []
+    plain = []
     for _ in range(count):
         prompt = ids(rng, 8)
-        group = TokenGroup(
-            {PLAIN: prompt, AUGMENTED: (7, 8, 9, *prompt)}, tuple(ids(rng, 6) for _ in range(rng.randint(2, most + 1)))
-        )
+        responses = tuple(ids(rng, 6) for _ in range(rng.randint(2, most + 1)))
+        plain.append(TokenGroup({PLAIN: prompt, AUGMENTED: (7, 8, 9, *prompt)}, responses))
+    made = []
+    for group, other in zip(plain, partners(plain) if count > 1 else plain, strict=True):
+        group = replace(group, mismatched=other.responses)
         reference = {view: tuple(value + rng.gauss(0, 1) for value in score(model, group.rows(view))) for view in VIEWS}
-        made.append(TokenGroup(group.prompts, group.responses, reference))
+        made.append(replace(group, reference=reference))
     return made
 
 
@@ -45,13 +57,17 @@ def whole_gradient(model, batch: list[TokenGroup], objective, tokens: int) -> di
     """The batch's gradient with micro-batches of so many tokens."""
     model.zero_grad()
     totals = Totals.of(batch)
+    mismatched = mismatched_logps(model, batch, tokens) if objective.needs_mismatched else None
     for micro in cut_groups(batch, tokens):
-        logps = group_logps(model, micro, objective)
+        logps = group_logps(model, micro, objective, mismatched)
         reduce_loss(objective.loss(logps), logps, objective, totals).backward()
     return {name: parameter.grad.clone() for name, parameter in model.named_parameters()}
 
 
-@pytest.mark.parametrize("objective", [DPO(), SimPO(), SrDPO(), SFT()], ids=lambda o: o.name)
+OBJECTIVES = [CPO(), DPO(), IPO(), KTO(), ORPO(), RRHF(), SFT(), SimPO(), SLiCHF(), SrDPO()]
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES, ids=lambda o: o.name)
 def test_micro_batches_do_not_change_the_gradient(tiny, objective) -> None:
     model = tiny[0].double()
     batch = groups(model)
@@ -60,6 +76,17 @@ def test_micro_batches_do_not_change_the_gradient(tiny, objective) -> None:
     parts = whole_gradient(model, batch, objective, 60)
     for name in whole:
         assert torch.allclose(whole[name], parts[name], rtol=1e-5, atol=1e-8), name
+
+
+def test_token_counts_leave_the_prompt_out(tiny) -> None:
+    """SimPO, ORPO and the others that divide by a length divide by the response's, whatever the prompt's."""
+    responses = ((20, 21, 22), (30, 31))
+    batch = [TokenGroup({PLAIN: prompt}, responses) for prompt in ((7,), (7, 8, 9, 10, 11))]
+    policy = group_logps(tiny[0], batch, SimPO()).policy
+    assert policy.chosen_tokens.tolist() == [3, 3]
+    assert policy.rejected_tokens.tolist() == [[2], [2]]
+    expected = 2.0 * (policy.chosen / 3 - policy.rejected[:, 0] / 2) - 1.0
+    assert torch.allclose(SimPO().loss(GroupLogps(policy)).metrics["margin"][:, 0], expected)
 
 
 def test_m_equal_negatives_are_one(tiny) -> None:
@@ -72,7 +99,8 @@ def test_m_equal_negatives_are_one(tiny) -> None:
         assert torch.allclose(one[name], three[name], rtol=1e-4, atol=1e-7), name
 
 
-def test_m_negatives_equal_the_expanded_pairs(tiny) -> None:
+@pytest.mark.parametrize("objective", [SrDPO(), IPO(), SimPO()], ids=lambda o: o.name)
+def test_m_negatives_equal_the_expanded_pairs(tiny, objective) -> None:
     """One group of m negatives gives loss and gradient of m groups of one."""
     model = tiny[0]
     batch = groups(model, 3, most=4, seed=2)
@@ -80,12 +108,12 @@ def test_m_negatives_equal_the_expanded_pairs(tiny) -> None:
         TokenGroup(
             group.prompts,
             (group.responses[0], group.responses[k]),
-            {view: (values[0], values[k]) for view, values in group.reference.items()},
+            {view: (group.reference[view][0], group.reference[view][k]) for view in (PLAIN, AUGMENTED)},
         )
         for group in batch
         for k in range(1, len(group.responses))
     ]
-    together, apart = (whole_gradient(model, groups_, SrDPO(), 10**9) for groups_ in (batch, expanded))
+    together, apart = (whole_gradient(model, groups_, objective, 10**9) for groups_ in (batch, expanded))
     for name in together:
         assert torch.allclose(together[name], apart[name], rtol=1e-3, atol=1e-6), name
 
@@ -104,6 +132,14 @@ def test_training_lowers_the_loss_and_reports_each_step(tiny, tmp_path: Path) ->
     assert all(row["learning_rate"] == pytest.approx(5e-3) and row["gradient_norm"] > 0 for row in history)
     assert {"margin", "accuracy", "chosen_logp", "rejected_logp"} <= history[0].keys()
     assert seen[0][:2] == (0, 6) and seen[-1][:2] == (6, 6)
+
+
+@pytest.mark.parametrize("name", Registry.load().names("objective"))
+def test_every_installed_objective_trains(tiny, tmp_path: Path, name: str) -> None:
+    objective = Registry.load().get("objective", name).component()
+    history = train(tiny[0], groups(tiny[0]), objective, SETTINGS, seed=0, scratch=tmp_path)
+    assert len(history) == 6
+    assert history[-1]["loss"] < history[0]["loss"]
 
 
 def test_the_first_loss_is_log_two_at_the_reference(tiny, tmp_path: Path) -> None:

@@ -1,0 +1,30 @@
+"""Sequence likelihood calibration with human feedback."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from pydantic import Field
+
+from harness import GroupLogps, Loss, Objective, Paper
+
+
+class SLiCHF(Objective):
+    """max(0, δ − lp⁺ + lp⁻) + λ·NLL(y⁺): sums of log-probabilities, no reference model.
+
+    The paper regularises towards the SFT target y_ref, which a group does not hold; the chosen response takes its place (with
+    builders whose chosen response is the target, it is the same). NLL is −lp⁺/n⁺ of each response, averaged over groups.
+    """
+
+    name: ClassVar[str] = "slic_hf"
+    paper: ClassVar[Paper | None] = Paper("SLiC-HF: Sequence Likelihood Calibration with Human Feedback", "2305.10425")
+    needs_reference: ClassVar[bool] = False
+
+    delta: float = Field(1.0, gt=0, description="δ, the margin at which a pair is left alone, nats")
+    regularization: float = Field(0.1, ge=0, description="λ, weight of the chosen response's negative log-likelihood")
+
+    def loss(self, batch: GroupLogps) -> Loss:
+        margin = batch.policy.chosen[:, None] - batch.policy.rejected  # [G, M], nats
+        nll = -batch.policy.chosen / batch.policy.chosen_tokens  # [G], nats per token
+        metrics = {**batch.pair_metrics(margin), "nll": nll}
+        return Loss(per_pair=(self.delta - margin).relu(), per_group=self.regularization * nll, metrics=metrics)

@@ -1,0 +1,54 @@
+"""Self-Contrast's upper bound: negatives filtered by reward, not by similarity (§4.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import ClassVar, Literal
+
+from pydantic import Field, model_validator
+
+from harness import BuildTask, DataBuilder, Group, Paper, Response
+
+
+class RewardFiltered(DataBuilder):
+    """The target as chosen, m distinct negatives drawn at random among own samples whose gold reward is below the target's.
+
+    What a perfect filter would reach: data accuracy is 1. It uses the gold reward, so it is a bound and not a method. A prompt
+    with fewer than m distinct, non-empty responses below its target is dropped and counted.
+    """
+
+    name: ClassVar[str] = "reward_filtered"
+    paper: ClassVar[Paper | None] = Paper(
+        "Extensive Self-Contrast Enables Feedback-Free Language Model Alignment", "2404.00604", "§4.1"
+    )
+    needs: ClassVar[frozenset[Literal["target", "ranked", "gold"]]] = frozenset({"target", "gold"})
+
+    samples: int = Field(32, ge=1, le=1024, description="responses sampled per prompt at temperature 1 and top-p 1")
+    negatives: int = Field(1, ge=1, le=64, description="m, negatives per prompt")
+
+    @model_validator(mode="after")
+    def _enough(self) -> RewardFiltered:
+        if self.samples < self.negatives:
+            raise ValueError(f"samples = {self.samples} is fewer than negatives = {self.negatives}: raise samples")
+        return self
+
+    def build(self, task: BuildTask) -> Iterable[Group]:
+        samples = task.sample(self.samples, policy="start")
+        targets = [[] if example.target is None else [Response(example.target)] for example in task.examples]
+        golds = task.gold([[*target, *responses] for target, responses in zip(targets, samples, strict=True)])
+        for example, target, responses, marks in zip(task.examples, targets, samples, golds, strict=True):
+            if not target:
+                task.count("no target")
+                continue
+            bar, *rest = marks
+            below = {  # of equal texts, the first
+                response.text: (response, mark)
+                for response, mark in reversed(list(zip(responses, rest, strict=True)))
+                if response.text and response.text != example.target and mark < bar
+            }
+            if len(below) < self.negatives:
+                task.count(f"fewer than {self.negatives} distinct negatives below the target")
+                continue
+            drawn = task.rng.sample([below[text] for text in sorted(below)], self.negatives)
+            info = {"target_gold": bar, "negative_gold": sum(mark for _, mark in drawn) / len(drawn)}
+            yield Group(example.prompt, target[0], tuple(response for response, _ in drawn), info)
