@@ -263,4 +263,4 @@ def test_the_example_runs_to_a_board(installed: Path, tmp_path: Path) -> None:
     rows = {row["method"]: row for row in json.loads(run.stdout)["board"]["rows"]}
     assert set(rows) == {"sft", "swapped"}
     assert (rows["swapped"]["data"], rows["swapped"]["objective"]) == ("swapped_targets", "example_hinge")
-    assert math.isfinite(rows["swapped"]["scores"]["gold_reward/sampled"]["delta"]["mean"])
+    assert math.isfinite(rows["swapped"]["scores"]["gold_reward/gold"]["delta"]["mean"])
