@@ -23,7 +23,7 @@ LARGEST_SEED = 2**31 - 1
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, str_strip_whitespace=True)
 
 
 class Part(BaseModel):
