@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from harness.environment import versions
 from harness.errors import StageError
 from harness.execute.events import Outcome
 from harness.execute.local import LocalExecutor
@@ -19,11 +18,9 @@ from harness.observers import Observers
 from harness.plan import plan
 from harness.registry import Registry
 from harness.resolve import resolve
-from harness.rows import Run, collect_examples, data_warnings, row_result
+from harness.rows import Run, collect_examples, data_warnings, evaluation_failures, row_result
 from harness.sharing import measure_sharing
 from harness.store import Store
-
-REPORTED_VERSIONS = ("torch", "transformers", "trl", "lm-eval", "numpy", "scikit-learn", "tokenizers", "safetensors")
 
 
 @dataclass(frozen=True)
@@ -107,16 +104,5 @@ def _assemble(run: Run, command: str, observers: Observers) -> Board:
             "versions": versions(),
         },
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        warnings=[*warnings, *(text for row in rows for text in data_warnings(row))],
+        warnings=[*warnings, *evaluation_failures(run), *(text for row in rows for text in data_warnings(row))],
     )
-
-
-def versions() -> dict[str, str]:
-    """Versions of what decides results."""
-    found = {"python": platform.python_version()}
-    for name in REPORTED_VERSIONS:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return found

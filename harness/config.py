@@ -89,7 +89,7 @@ class MethodEntry(_Section):
     label: str | None = Field(None, description="the row's name on the board; the method's name if absent")
     data: Part | None = Field(None, description="a builder (with `name`), or changed fields of the method's")
     objective: Part | None = Field(None, description="an objective (with `name`), or changed fields")
-    rounds: tuple[Round, ...] | None = Field(None, description="what each round changes")
+    rounds: tuple[Round, ...] | None = Field(None, min_length=1, description="what each round changes")
     training: dict[str, Any] = Field(default_factory=dict, description="changed fields of the training section")
 
     @model_validator(mode="before")

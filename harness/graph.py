@@ -8,6 +8,8 @@ from typing import Any
 
 from harness.store import key_of
 
+# Raise a kind's version when its runner gives other results for the same inputs: old artifacts are then not found.
+VERSIONS = {"source": 1, "scratch": 1, "sft": 1, "groups": 1, "reference": 1, "train": 1, "answers": 1, "evaluate": 1}
 CHECKPOINT = "checkpoint:"  # a model input that is a folder given by the user, by its hash, and not an artifact
 
 
@@ -51,11 +53,17 @@ class RowPlan:
 
 @dataclass
 class Graph:
-    """All stages of a comparison, each once, parents before children; and the rows they serve."""
+    """All stages of a comparison, each once, parents before children; and the rows they serve.
 
+    Attributes:
+        environment: libraries and device, part of every key but the source's.
+        checkpoints: hash -> folder of starting models that are not artifacts.
+    """
+
+    environment: Mapping[str, str] = field(default_factory=dict)
     stages: dict[str, Stage] = field(default_factory=dict)
     rows: list[RowPlan] = field(default_factory=list)
-    checkpoints: dict[str, str] = field(default_factory=dict)  # hash -> folder
+    checkpoints: dict[str, str] = field(default_factory=dict)
 
     def add(
         self,
@@ -64,12 +72,11 @@ class Graph:
         payload: Mapping[str, Any],
         inputs: Mapping[str, str],
         *,
-        version: int = 1,
         shares: str | None = None,
         weight: float = 1.0,
     ) -> str:
         """Add a stage unless it is there already; its key."""
-        key = key_of(kind, version, payload, inputs)
+        key = key_of(kind, VERSIONS[kind], payload, inputs, None if kind == "source" else self.environment)
         if key not in self.stages:
             self.stages[key] = Stage(key, kind, title, dict(payload), dict(inputs), shares, weight)
         return key

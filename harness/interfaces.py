@@ -11,7 +11,20 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict
 
-from harness.types import Dataset, Example, Group, GroupLogps, Loss, Metric, Paper, Prompt, Response, Sampling, Score
+from harness.types import (
+    Dataset,
+    Example,
+    Group,
+    GroupLogps,
+    Loss,
+    Metric,
+    Paper,
+    Prompt,
+    Response,
+    Sampling,
+    Score,
+    SplitName,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -167,6 +180,14 @@ class Source(Component):
     def load(self) -> Dataset:
         """All splits. Deterministic in the fields; raises `DataError` naming file and line."""
         raise NotImplementedError
+
+    def problems(self) -> Sequence[tuple[str, str]]:
+        """What is wrong with fields that only a look at the disk can tell: (field, fix). Cheap; called while planning."""
+        return ()
+
+    def sizes(self) -> Mapping[SplitName, int]:
+        """How many examples each split has at most, as far as the fields tell. Called while planning."""
+        return {}
 
     def fingerprint(self) -> str:
         """What else decides the data beside the fields: a hash of the files read. Cheap; called while planning."""

@@ -6,6 +6,7 @@ import hashlib
 from dataclasses import asdict, replace
 from typing import Any
 
+from harness.environment import environment
 from harness.graph import CHECKPOINT, Graph, RowPlan
 from harness.interfaces import Evaluator
 from harness.models.load import checkpoint_folder, checkpoint_hash
@@ -31,9 +32,10 @@ class _Planner:
     def __init__(self, comparison: Comparison) -> None:
         self.comparison = comparison
         self.config = comparison.config
-        self.graph = Graph()
+        self.graph = Graph(environment())
         source = {**describe(comparison.source), "fingerprint": comparison.source.fingerprint()}
         self.source = self.graph.add("source", f"data from {comparison.source.name}", {"source": source}, {}, weight=2)
+        self.base = self._base()
 
     def build(self) -> Graph:
         for seed in self.config.seeds:
@@ -55,11 +57,10 @@ class _Planner:
 
     def _start(self, seed: int) -> str:
         """The model every method of this seed starts from."""
-        base = self._base()
         if self.config.sft is None:
-            return base
+            return self.base
         payload = {"settings": self.config.sft.model_dump(mode="json"), "seed": seed}
-        return self.graph.add("sft", f"SFT · seed {seed}", payload, {"source": self.source, "model": base}, weight=30)
+        return self.graph.add("sft", f"SFT · seed {seed}", payload, {"source": self.source, "model": self.base}, weight=30)
 
     def _row(self, variant: Variant, seed: int) -> None:
         own_seed = seed + variant.seed_offset

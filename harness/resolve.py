@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from harness.config import Config, raise_all, validate
@@ -49,11 +49,14 @@ def resolve(raw: Mapping[str, Any], registry: Registry, where: str = "the config
         "backend", (generation.get("backend") if isinstance(generation, dict) else None) or "transformers", "generation.backend"
     )
     _check_labels(problems, variants, raw.get("baseline"))
+    variants = _with_baseline(problems, variants, raw.get("baseline"))
     _check_evaluators(problems, evaluators)
     _check_needs(problems, source, variants, evaluators)
     _check_model(problems, raw.get("model"))
+    _check_source(problems, source)
     if config is not None:
-        _check_budget(problems, variants, config.budget.prompts)
+        _check_budget(problems, variants, config.budget.prompts, source)
+        _check_seeds(problems, variants, config.seeds)
     raise_all(_in_order(problems), where)
     assert config is not None and source is not None and backend is not None
     return Comparison(config, source, backend, tuple(v for v in variants if v), tuple(e for e in evaluators if e))
@@ -80,6 +83,35 @@ def _check_labels(problems: list[Problem], variants: Sequence[Variant | None], b
         problems.append(Problem("baseline", baseline, f"no row has this label; {did_you_mean(baseline, labels)}"))
 
 
+def _with_baseline(problems: list[Problem], variants: Sequence[Variant | None], baseline: Any) -> list[Variant | None]:
+    """Null rows made what they are: the baseline, whatever it is, with other seeds."""
+    base = next((variant for variant in variants if variant and variant.label == baseline), None)
+    if base is None:
+        return list(variants)
+    if base.kind == "null":
+        problems.append(Problem("baseline", baseline, "a null row is the baseline again: choose another row as the baseline"))
+    return [
+        replace(variant, data=base.data, objective=base.objective, rounds=base.rounds)
+        if variant and variant.kind == "null"
+        else variant
+        for variant in variants
+    ]
+
+
+def _check_seeds(problems: list[Problem], variants: Sequence[Variant | None], seeds: Sequence[int]) -> None:
+    """A row with other seeds must not meet the seeds of the rest: it would be the same training."""
+    for offset in sorted({variant.seed_offset for variant in variants if variant and variant.seed_offset}):
+        met = [seed for seed in seeds if seed + offset in seeds]
+        if met:
+            fix = f"the null row trains with each seed + {offset}, and {met[0] + offset} is a seed itself: choose others"
+            problems.append(Problem("seeds", list(seeds), fix))
+
+
+def _check_source(problems: list[Problem], source: Source | None) -> None:
+    for field, fix in source.problems() if source else ():
+        problems.append(Problem(f"source.{field}", getattr(source, field), fix))
+
+
 def _check_evaluators(problems: list[Problem], evaluators: Sequence[Evaluator | None]) -> None:
     names = [evaluator.name for evaluator in evaluators if evaluator]
     for name in sorted({name for name in names if names.count(name) > 1}):
@@ -96,7 +128,11 @@ def _check_model(problems: list[Problem], section: Any) -> None:
             problems.append(Problem("model.path", path, str(error).removeprefix(f"model.path = {path!r}: ")))
 
 
-def _check_budget(problems: list[Problem], variants: Sequence[Variant | None], prompts: int) -> None:
+def _check_budget(problems: list[Problem], variants: Sequence[Variant | None], prompts: int, source: Source | None) -> None:
+    available = source.sizes().get("train") if source else None
+    if available is not None and prompts > available:
+        fix = f"the source has {available} training prompts: lower it, or set source.train to {prompts}"
+        problems.append(Problem("budget.prompts", prompts, fix))
     most = max((len(variant.rounds) for variant in variants if variant), default=0)
     if prompts < most:
         fix = f"a method has {most} rounds, and each needs a prompt: it should be at least {most}"

@@ -29,21 +29,25 @@ class Run:
     store: Store
     outcome: Outcome
 
-    def failure(self, row: RowPlan) -> str | None:
-        """Why a row is incomplete, by the title of the stage that failed; None if it is not."""
-        reasons = {key: self.outcome.failed[key] for key in self.graph.needed_by(row) if key in self.outcome.failed}
-        return next((f"{self.graph.stages[key].title}: {reason}" for key, reason in sorted(reasons.items())), None)
+    def failure(self, *keys: str) -> str | None:
+        """Why one of `keys` was not made, by the title of the stage that failed; None if all were."""
+        failed = sorted(self.graph.ancestors(*keys) & self.outcome.failed.keys())
+        return f"{self.graph.stages[failed[0]].title}: {self.outcome.failed[failed[0]]}" if failed else None
 
 
 def row_result(variant: Variant, run: Run) -> RowResult:
-    """A row over all its seeds; one that failed at any seed has its reason and no scores."""
+    """A row over all its seeds. One whose training failed at any seed has its reason and no scores; an evaluator that failed
+    at any seed leaves its metrics out; `evaluation_failures` says why."""
     plans = [row for row in run.graph.rows if row.label == variant.label]
-    reasons = [reason for row in plans if (reason := run.failure(row))]
-    done, graph, store = [] if reasons else plans, run.graph, run.store
-    scores: dict[str, dict[int, list[Score]]] = {evaluator.name: {} for evaluator in run.comparison.evaluators}
-    for row in done:
-        for name, key in row.evaluations.items():
-            scores[name][row.seed] = [Score(*fields) for fields in store.open(key).read_lines("scores.jsonl")]
+    reason = run.failure(*(row.model for row in plans))
+    done, graph, store = [] if reason else plans, run.graph, run.store
+    scores: dict[str, dict[int, list[Score]]] = {}
+    for evaluator in run.comparison.evaluators:
+        keys = {row.seed: row.evaluations[evaluator.name] for row in done}
+        kept = {} if run.failure(*keys.values()) else keys
+        scores[evaluator.name] = {
+            seed: [Score(*fields) for fields in store.open(key).read_lines("scores.jsonl")] for seed, key in kept.items()
+        }
     budgets = [row_budget(graph, store, row) for row in done]
     return RowResult(
         label=variant.label,
@@ -55,7 +59,7 @@ def row_result(variant: Variant, run: Run) -> RowResult:
         costs={row.seed: row_cost(graph, store, row) for row in done},
         budget={name: statistics.fmean(budget[name] for budget in budgets) for name in budgets[0]} if budgets else {},
         provenance=_provenance(variant, done, graph, store),
-        failed=reasons[0] if reasons else None,
+        failed=reason,
         curves={row.seed: _curve(row, store) for row in done if row.training},
     )
 
@@ -87,6 +91,16 @@ def _provenance(variant: Variant, rows: Sequence[RowPlan], graph: Graph, store: 
         "models": {str(row.seed): row.model for row in rows},
         "data": {str(row.seed): [{name: store.open(key).facts[name] for name in facts} for key in row.groups] for row in rows},
     }
+
+
+def evaluation_failures(run: Run) -> list[str]:
+    """Why metrics are missing from rows whose training went well."""
+    said = []
+    for row in run.graph.rows:
+        for name, key in row.evaluations.items():
+            if run.failure(row.model) is None and (reason := run.failure(key)):
+                said.append(f"{row.label}, seed {row.seed}: no scores of {name}, since it failed ({reason})")
+    return said
 
 
 def data_warnings(row: RowResult) -> list[str]:

@@ -12,6 +12,7 @@ of the same key queue on a file lock, which the kernel frees when a process dies
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import hashlib
@@ -39,10 +40,14 @@ def canonical(value: Any) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
-def key_of(kind: str, version: int, payload: Mapping[str, Any], inputs: Mapping[str, str]) -> str:
-    """The address of what `kind` makes from `payload` and `inputs`: 32 hexadecimal digits."""
-    text = canonical({"kind": kind, "version": version, "payload": payload, "inputs": inputs})
-    return hashlib.sha256(text.encode()).hexdigest()[:32]
+def key_of(
+    kind: str, version: int, payload: Mapping[str, Any], inputs: Mapping[str, str], environment: Mapping[str, str] | None = None
+) -> str:
+    """The address of what `kind` makes from `payload` and `inputs` in an environment: 32 hexadecimal digits."""
+    parts = {"kind": kind, "version": version, "payload": payload, "inputs": inputs}
+    if environment is not None:
+        parts["environment"] = environment
+    return hashlib.sha256(canonical(parts).encode()).hexdigest()[:32]
 
 
 def file_hash(path: Path) -> str:
@@ -148,9 +153,12 @@ class Store:
             aside.parent.mkdir(exist_ok=True)
             self.place(key).rename(aside)
         except FileNotFoundError:
-            pass  # another process was faster
+            return  # another process was faster
         except OSError as error:
             raise StoreError(f"the damaged artifact {self.place(key)} cannot be put aside ({error}): delete it") from error
+        with contextlib.suppress(StoreError, OSError):  # what another process had just made again goes back
+            self._read(aside, key, verify=True)
+            aside.rename(self.place(key))
 
     def open(self, key: str) -> Artifact:
         """The artifact, verified once per process.
@@ -158,17 +166,19 @@ class Store:
         Raises:
             StoreError: it is absent or damaged.
         """
-        folder = self.place(key)
+        artifact = self._read(self.place(key), key, verify=key not in self._verified)
+        self._verified.add(key)
+        return artifact
+
+    def _read(self, folder: Path, key: str, *, verify: bool) -> Artifact:
         try:
             manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
             artifact = Artifact(key, manifest["kind"], folder, manifest["facts"], manifest["seconds"])
-            if key not in self._verified:
-                for name, checksum in manifest["files"].items():
-                    if file_hash(folder / name) != checksum:
-                        raise StoreError(f"{folder / name} does not match its checksum: delete {folder} and run again")
+            for name, checksum in manifest["files"].items() if verify else ():
+                if file_hash(folder / name) != checksum:
+                    raise StoreError(f"{folder / name} does not match its checksum: delete {folder} and run again")
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise StoreError(f"artifact {folder} cannot be read ({error}): delete it and run again") from error
-        self._verified.add(key)
         return artifact
 
     @contextmanager

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import pytest
 
 from harness import Dataset, HarnessError, Source, hookimpl
+from harness.errors import ConfigError
 from harness.graph import Graph, Stage
 from harness.plan import plan
 from harness.registry import Registry
@@ -164,12 +165,35 @@ def test_a_checkpoint_counts_by_its_content_and_not_its_place(raw: dict[str, Any
 
 
 def test_the_null_row_is_the_baseline_with_other_seeds(raw: dict[str, Any], registry: Registry) -> None:
-    graph = graph_of(raw, registry, "seeds=[0, 1, 1000]")
-    found = models(graph)
-    assert found["null", 0] == found["sft", 1000]
+    found = models(graph_of(raw, registry, "seeds=[0, 1]"))
+    later = models(graph_of(raw, registry, "seeds=[1000]"))
+    assert found["null", 0] == later["sft", 1000]
     assert found["null", 1] != found["sft", 1]
-    null, base = (next(row for row in graph.rows if (row.label, row.seed) == (label, 0)) for label in ("null", "sft"))
+
+
+def test_the_null_row_of_a_trained_baseline_is_trained(raw: dict[str, Any], registry: Registry) -> None:
+    graph = graph_of(raw, registry, "baseline=dpo", "seeds=[0]")
+    null, base = (next(row for row in graph.rows if row.label == label) for label in ("null", "dpo"))
+    assert len(null.training) == len(base.training) == 1
+    assert models(graph)["null", 0] == models(graph_of(raw, registry, "baseline=dpo", "seeds=[1000]"))["dpo", 1000]
     assert set(null.evaluations.values()).isdisjoint(base.evaluations.values())
+
+
+def test_a_null_row_must_not_meet_the_other_seeds(raw: dict[str, Any], registry: Registry) -> None:
+    with pytest.raises(ConfigError, match=r"seeds = \[0, 1000\]: the null row trains with each seed \+ 1000"):
+        graph_of(raw, registry, "seeds=[0, 1000]")
+    with pytest.raises(ConfigError, match="choose another row as the baseline"):
+        graph_of(raw, registry, 'baseline="null"')
+
+
+def test_an_upgraded_library_makes_artifacts_of_its_own(
+    raw: dict[str, Any], registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = graph_of(raw, registry)
+    monkeypatch.setattr("harness.plan.environment", lambda: {"torch": "99", "device": "cpu"})
+    after = graph_of(raw, registry)
+    shared = set(before.stages) & set(after.stages)
+    assert {before.stages[key].kind for key in shared} == {"source"}
 
 
 def test_rounds_split_the_budget_and_refer_to_the_round_before(raw: dict[str, Any], registry: Registry) -> None:

@@ -41,6 +41,7 @@ def raw(tiny_checkpoint: Path) -> dict[str, Any]:
     return {
         "name": "a",
         "source": {"name": "sandbox", "sft": 40, "train": 32},
+        "budget": {"prompts": 16},
         "model": {"path": str(tiny_checkpoint)},
         "methods": ["sft", "dpo"],
         "evaluators": ["gold_reward"],
@@ -176,7 +177,7 @@ def test_a_mistake_is_named_once_with_value_and_fix(
 
 def test_needs_that_the_source_does_not_meet(raw: dict[str, Any], registry: Registry) -> None:
     changes = [
-        "source={name: hh_rlhf, path: x.jsonl}",
+        "source={name: hh_rlhf, path: pyproject.toml}",
         "methods=[sft, dpo, oracle]",
         "evaluators=[response_stats, gold_reward]",
     ]

@@ -50,7 +50,10 @@ def main() -> None:
     try:
         app(standalone_mode=True)
     except HarnessError as error:
-        Console(stderr=True, highlight=False, soft_wrap=True).print(Text("error: ", style="bold red") + Text(str(error)))
+        from harness.leaderboard.text import visible
+
+        said = Text.assemble(("error: ", "bold red"), visible(str(error)))  # it may quote what files hold
+        Console(stderr=True, highlight=False, soft_wrap=True).print(said)
         sys.exit(error.exit_code)
 
 

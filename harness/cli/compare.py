@@ -64,7 +64,7 @@ def compare(
         raw,
         folder=folder,
         store=store_folder(store),
-        workers=workers or os.cpu_count() or 1,
+        workers=workers or len(os.sched_getaffinity(0)),
         interactive=sys.stderr.isatty() and not json_,
         command=shlex.join(["harness", *sys.argv[1:]]),
         where=str(path),

@@ -59,10 +59,10 @@ def _python() -> Finding:
 
 
 def _libraries() -> Finding:
-    from harness.compare import REPORTED_VERSIONS, versions
+    from harness.environment import DECIDING, versions
 
     found = versions()
-    missing = [name for name in REPORTED_VERSIONS if name not in found]
+    missing = [name for name in DECIDING if name not in found]
     text = ", ".join(f"{name} {version}" for name, version in found.items() if name != "python")
     return Finding("libraries", text, f"pip install {' '.join(missing)}" if missing else None)
 

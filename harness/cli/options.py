@@ -22,7 +22,9 @@ SetOption = Annotated[
 ]
 MethodsOption = Annotated[
     str | None,
-    typer.Option(metavar="A,B,…", help="Only these rows, by label, or registered methods by name.", show_default=False),
+    typer.Option(
+        metavar="A,B,…", help="Only these rows and the baseline, by label; or registered methods by name.", show_default=False
+    ),
 ]
 SeedsOption = Annotated[str | None, typer.Option(metavar="0,1,…", help="The seeds to repeat with.", show_default=False)]
 OutOption = Annotated[Path | None, typer.Option(help="Folder of the board; runs/<name> if absent.", show_default=False)]
@@ -52,14 +54,12 @@ def find_config(path: Path | None) -> Path:
 
 def read_config(path: Path, sets: list[str] | None, methods: str | None, seeds: str | None) -> dict[str, Any]:
     """The raw config with all overrides applied."""
-    from harness.yaml_file import called, load_raw, override
+    from harness.yaml_file import load_raw, override
 
     raw = override(load_raw(path), sets or [])
     if methods is not None:
-        raw["methods"] = _chosen(raw.get("methods"), [name.strip() for name in methods.split(",") if name.strip()])
-        labels = [called(entry) for entry in raw["methods"]]
-        if raw.get("baseline") not in labels and labels:
-            raw["baseline"] = labels[0]
+        names = [name.strip() for name in methods.split(",") if name.strip()]
+        raw["methods"] = _chosen(raw.get("methods"), names, raw.get("baseline"))
     if seeds is not None:
         try:
             raw["seeds"] = [int(seed) for seed in seeds.split(",")]
@@ -68,13 +68,15 @@ def read_config(path: Path, sets: list[str] | None, methods: str | None, seeds: 
     return raw
 
 
-def _chosen(entries: Any, names: list[str]) -> list[Any]:
-    """The config's rows with these labels; a name that is no label stands for the registered method."""
+def _chosen(entries: Any, names: list[str], baseline: Any) -> list[Any]:
+    """The config's rows with these labels; a name that is no label stands for the registered method. The baseline stays."""
     from harness.yaml_file import called
 
     by_label = (
         {label: entry for entry in entries if isinstance(label := called(entry), str)} if isinstance(entries, list) else {}
     )
+    if baseline in by_label and baseline not in names:
+        names = [baseline, *names]
     return [by_label.get(name, name) for name in names]
 
 

@@ -108,7 +108,9 @@ def _methods() -> StatisticsEntry:
         interval="percentile interval of a hierarchical bootstrap: seeds, then prompts, which the seeds share; "
         "differences are paired by prompt, and by seed where both rows have as many",
         test="two-sided sign-flip permutation test over prompts of the difference averaged over seeds; "
-        "it takes the trained models as given, and the null row shows what a change of seeds does",
+        "it takes the trained models as given, so a difference counts only where its interval excludes 0 too "
+        "and its size is not below the noise floor: what a change of seeds alone could show, "
+        f"at the bound of its {LEVEL:.0%} interval (the larger bound, in size, of the null row's)",
         correction="Holm over all rows and primary metrics; the other metrics are a second family",
         draws=DRAWS,
         flips=FLIPS,

@@ -6,8 +6,8 @@ from markupsafe import Markup
 
 from harness.leaderboard import svg
 from harness.leaderboard.schema import Board, MetricEntry, RowEntry
-from harness.leaderboard.standing import delta_of, is_reference, noise_floor, short_name, verdict
-from harness.leaderboard.text import marks, number, signed
+from harness.leaderboard.standing import delta_of, is_reference, mark, noise_floor, short_name, verdict
+from harness.leaderboard.text import number, signed
 
 WIDTH, LABELS, NUMBERS = 760, 190, 212
 STEP, TOP = 28, 34
@@ -15,7 +15,7 @@ FLOOR = 300  # where the horizontal axis of the scatter lies
 
 
 def forest(board: Board, metric: MetricEntry) -> Markup | None:
-    """Every row's difference from the baseline; the band is what a change of seeds alone shows. None without differences."""
+    """Every row's difference from the baseline; the band is the noise floor. None without differences."""
     rows = [row for row in board.rows if delta_of(row, metric.key)]
     if not rows:
         return None
@@ -48,20 +48,19 @@ def _difference(row: RowEntry, metric: MetricEntry, scale: svg.Scale, y: float) 
     assert delta is not None
     kind = verdict(delta, metric)
     side = " aside" if is_reference(row) else ""
-    mark = "≈" if delta.below_noise else marks(delta.p_adjusted)
     interval = f"{signed(delta.low)} to {signed(delta.high)}"
     return [
         svg.text(LABELS - 6, y + 4, svg.shortened(row.method), f"name{side}", "end"),
         svg.line(scale(delta.low), y, scale(delta.high), y, f"whisker {kind}"),
         svg.circle(scale(delta.mean), y, f"point {kind}{side}", f"{row.method}: {signed(delta.mean)} ({interval})"),
         svg.text(WIDTH - NUMBERS + 58, y + 4, f"{signed(delta.mean)}", f"value {kind}", "end"),
-        svg.text(WIDTH - NUMBERS + 61, y + 4, mark, f"value {kind}"),
+        svg.text(WIDTH - NUMBERS + 61, y + 4, mark(delta), f"value {kind}"),
         svg.text(WIDTH - 4, y + 4, f"{signed(delta.low)} … {signed(delta.high)}", "tick", "end"),
     ]
 
 
 def scatter(board: Board, metric: MetricEntry) -> Markup | None:
-    """The metric against the time one training and evaluation took; None with fewer than two such rows."""
+    """The metric against the time one seed is charged for, of the rows that have one; None with fewer than two."""
     found = [(row, row.cost.seconds, row.scores[metric.key].mean) for row in board.rows if metric.key in row.scores]
     points = [(row, seconds, mean) for row, seconds, mean in found if seconds is not None]
     if len(points) < 2:

@@ -126,12 +126,15 @@ class Comparison:
         return adjusted
 
     def _floor(self, rows: Sequence[RowResult]) -> dict[str, float]:
-        """Per metric the largest difference, in size, that a null row shows."""
+        """Per metric what a change of seeds alone could show: the larger bound, in size, of the null rows' intervals.
+
+        The difference itself is near 0 by luck. A metric that no change of seeds can move has no floor.
+        """
         nulls = {row.label for row in rows if row.kind == "null"}
         floor: dict[str, float] = {}
         for (label, key), gap in self._differences.items():
             if label in nulls:
-                floor[key] = max(floor.get(key, 0.0), abs(gap.mean))
+                floor[key] = max(floor.get(key, 0.0), abs(gap.low), abs(gap.high))
         return floor
 
     def _scores(self, row: RowResult, seeds: tuple[int, ...]) -> Iterator[tuple[str, ScoreEntry]]:
@@ -181,10 +184,10 @@ def _per_seed(runs: Sequence[int], values: Values) -> dict[int, float]:
 
 
 def _mean_cost(costs: Mapping[int, Cost]) -> CostEntry:
-    """Of one seed, on average; absent rather than 0 where a row has no cost of its own."""
-    if not costs:
-        return CostEntry()
+    """Of one seed, on average; absent rather than 0 where a row has no data and no training of its own."""
     runs = list(costs.values())
+    if all(cost == Cost() for cost in runs):
+        return CostEntry()
     return CostEntry(
         seconds=sum(cost.seconds for cost in runs) / len(runs),
         tokens_trained=sum(cost.tokens_trained for cost in runs) / len(runs),

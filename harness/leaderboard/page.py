@@ -29,7 +29,7 @@ def to_html(board: Board, examples: Sequence[ExampleRow]) -> str:
     )
     environment.filters |= {
         **{"number": text.number, "signed": text.signed, "duration": text.duration, "count": text.count},
-        **{"marks": text.marks, "p_value": text.p_value, "tree": _tree},
+        **{"p_value": text.p_value, "tree": _tree},
     }
     return environment.from_string(_web("template.html")).render(
         board=board,
@@ -49,12 +49,14 @@ def to_html(board: Board, examples: Sequence[ExampleRow]) -> str:
 
 
 def write_all(board: Board, examples: Sequence[ExampleRow], folder: Path) -> Path:
-    """Write `board.json`, `examples.jsonl`, `board.md`, `board.csv` and `index.html`, each whole or not at all.
-
-    Returns the path of the page.
-    """
-    folder = Path(folder)
+    """Write `board.json` and `examples.jsonl`, and what is rendered from them. Returns the path of the page."""
     board.with_examples(examples).write(folder)
+    return render_all(board, examples, folder)
+
+
+def render_all(board: Board, examples: Sequence[ExampleRow], folder: Path) -> Path:
+    """Write `board.md`, `board.csv` and `index.html`, each whole or not at all. Returns the path of the page."""
+    folder = Path(folder)
     write_text(folder / "board.md", to_markdown(board))
     write_text(folder / "board.csv", to_csv(board))
     return write_text(folder / "index.html", to_html(board, examples))

@@ -8,8 +8,8 @@ import re
 from collections.abc import Sequence
 
 from harness.leaderboard.schema import Board, MetricEntry, RowEntry
-from harness.leaderboard.standing import delta_of, noise_floor, ranked, references, short_name, summary
-from harness.leaderboard.text import count, duration, marks, number, one_line, signed
+from harness.leaderboard.standing import delta_of, mark, noise_floor, ranked, references, short_name, summary
+from harness.leaderboard.text import count, duration, number, one_line, signed
 
 COLUMNS = (
     *("method", "kind", "data", "objective", "rounds", "metric", "primary", "higher_is_better", "mean", "low", "high", "n"),
@@ -118,11 +118,13 @@ def _costs(board: Board) -> str:
 def _reading(board: Board) -> str:
     floors = [(metric, noise_floor(board, metric.key)) for metric in board.primary]
     noise = ", ".join(f"{markdown_text(short_name(board, m))} {number(floor)}" for m, floor in floors if floor is not None)
+    floor = f"; ≈: smaller than what a change of seeds alone could show, at the bound of its interval ({noise})"
     return (
         f"Means over seeds and prompts with {board.statistics.level:.0%} intervals; Δ is the difference from "
         f"{markdown_text(board.baseline)}. \\*, \\*\\*, \\*\\*\\*: p < 0.05, 0.01, 0.001 after correction "
-        f"({markdown_text(board.statistics.correction)}); ≈: smaller than the noise floor"
-        + (f", which a change of seeds alone shows ({noise})." if noise else ".")
+        f"({markdown_text(board.statistics.correction)}), where the interval excludes 0 too"
+        + (floor if noise else "")
+        + ". Time: a seed's data, reference and training beyond the shared starting model, in full even where shared."
     )
 
 
@@ -144,8 +146,7 @@ def _delta(row: RowEntry, metric: MetricEntry) -> str:
     delta = delta_of(row, metric.key)
     if delta is None:
         return "–"
-    mark = "≈" if delta.below_noise else marks(delta.p_adjusted).replace("*", "\\*")
-    return f"{signed(delta.mean)}{mark}"
+    return signed(delta.mean) + mark(delta).replace("*", "\\*")
 
 
 def _arrow(metric: MetricEntry) -> str:

@@ -7,12 +7,21 @@ import os
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SerializerFunctionWrapHandler, ValidationError, model_serializer
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    field_validator,
+    model_serializer,
+)
 
-from harness.errors import DataError, StoreError
+from harness.errors import DataError, Problem, StoreError
 from harness.leaderboard.text import plain
 
 SCHEMA = 1
@@ -43,7 +52,7 @@ class Entry(BaseModel):
 
 
 class Delta(Entry):
-    """Row minus baseline on common examples. `below_noise`: smaller in size than what the null row shows."""
+    """Row minus baseline on common examples. `below_noise`: smaller than a change of seeds alone could show."""
 
     optional = frozenset({"p_adjusted", "below_noise"})
 
@@ -71,7 +80,11 @@ class ScoreEntry(Entry):
 
 
 class CostEntry(Entry):
-    """What one training and evaluation of a row took: the mean over its seeds."""
+    """What a row's data, reference and training took beyond the shared starting model: the mean over its seeds.
+
+    Charged in full even where rows share it; seconds are wall time of whoever made the artifacts. Evaluation is not in it.
+    Empty where a row has nothing of the kind.
+    """
 
     optional = frozenset({"seconds", "device_seconds", "tokens_trained", "tokens_generated", "judge_tokens", "usd"})
 
@@ -123,7 +136,7 @@ class RowEntry(Entry):
 
 
 class Board(Entry):
-    """A leaderboard. `examples` names the file beside it that holds prompts and answers."""
+    """A leaderboard. `examples` is the bare name of the file beside it that holds prompts and answers."""
 
     format: int = Field(default=SCHEMA, alias="schema")
     name: str
@@ -140,6 +153,15 @@ class Board(Entry):
     warnings: tuple[str, ...] = ()
 
     _example_rows: tuple[ExampleRow, ...] = PrivateAttr(default=())
+
+    @field_validator("examples")
+    @classmethod
+    def _bare(cls, name: str) -> str:
+        """A board from elsewhere must not choose where this machine reads or writes."""
+        parts = {PurePosixPath(name).name, PureWindowsPath(name).name}
+        if parts != {name} or name in ("", "..") or not name.isprintable():
+            raise DataError(str(Problem("examples", name, f"give a file name without a folder, such as {EXAMPLES!r}")))
+        return name
 
     @property
     def example_rows(self) -> tuple[ExampleRow, ...]:
@@ -171,7 +193,7 @@ class Board(Entry):
 
     def write(self, folder: Path) -> Path:
         """Write `board.json` and the examples beside it, each whole or not at all. Returns the path of the board."""
-        write_text(Path(folder) / self.examples, "".join(_line(example) for example in self.example_rows))
+        write_text(Path(folder) / Path(self.examples).name, "".join(_line(example) for example in self.example_rows))
         return write_text(Path(folder) / "board.json", self.to_json())
 
     @classmethod
@@ -196,6 +218,8 @@ class Board(Entry):
             first = error.errors()[0]
             where = ".".join(str(part) for part in first["loc"])
             raise DataError(f"{path} is not a whole board: {where}: {first['msg']}") from error
+        except DataError as error:
+            raise DataError(f"{path} is not a whole board: {error}") from error
         beside = path.parent / Path(board.examples).name
         return board.with_examples(_read_examples(beside)) if beside.is_file() else board
 

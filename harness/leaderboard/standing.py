@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from harness.leaderboard.schema import Board, Delta, MetricEntry, RowEntry
-from harness.leaderboard.text import number, p_value, signed
+from harness.leaderboard.text import marks, number, p_value, signed
 
 Verdict = Literal["better", "worse", "different", "unclear"]
 SURE = 0.05  # an adjusted p-value below this is marked
@@ -26,9 +26,12 @@ def references(board: Board) -> list[RowEntry]:
 
 
 def noise_floor(board: Board, key: str) -> float | None:
-    """The largest difference, in size, between the baseline and itself under other seeds; None without a null row."""
-    gaps = [abs(delta.mean) for row in board.rows if row.kind == "null" and (delta := delta_of(row, key))]
-    return max(gaps, default=None)
+    """What a change of seeds alone could show: the larger bound, in size, of the null rows' intervals.
+
+    None without a null row, and where the null rows equal the baseline whatever the seeds (an interval of 0 to 0).
+    """
+    nulls = [delta for row in board.rows if row.kind == "null" and (delta := delta_of(row, key))]
+    return max((abs(bound) for delta in nulls for bound in (delta.low, delta.high)), default=0.0) or None
 
 
 def delta_of(row: RowEntry, key: str) -> Delta | None:
@@ -43,6 +46,13 @@ def is_sure(delta: Delta) -> bool:
     """
     corrected = delta.p_adjusted is not None and delta.p_adjusted < SURE
     return corrected and not delta.low <= 0 <= delta.high and not delta.below_noise
+
+
+def mark(delta: Delta) -> str:
+    """Asterisks for a difference that stands, ≈ for one below the noise floor, nothing for any other."""
+    if delta.below_noise:
+        return "≈"
+    return marks(delta.p_adjusted) if is_sure(delta) else ""
 
 
 def verdict(delta: Delta, metric: MetricEntry) -> Verdict:
@@ -76,7 +86,7 @@ def summary(board: Board) -> str:
         return f"{said}."
     said += f", {signed(delta.mean)} against {board.baseline} ({signed(delta.low)} to {signed(delta.high)})"
     if delta.below_noise:
-        return f"{said}. That is less than what a change of seeds alone shows."
+        return f"{said}. That is less than what a change of seeds alone could show."
     if delta.p_adjusted is None:
         return f"{said}."
     sure = "The difference holds" if is_sure(delta) else "That is not a sure difference"

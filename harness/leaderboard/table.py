@@ -10,8 +10,8 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.leaderboard.schema import Board, MetricEntry, RowEntry
-from harness.leaderboard.standing import delta_of, noise_floor, ranked, references, short_name, summary, verdict
-from harness.leaderboard.text import duration, marks, number, one_line, signed
+from harness.leaderboard.standing import delta_of, mark, noise_floor, ranked, references, short_name, summary, verdict
+from harness.leaderboard.text import duration, number, one_line, signed
 
 STYLES = {"better": "green", "worse": "red", "different": "yellow", "unclear": "dim"}
 NAME_WIDTH, SHORT_NAME_WIDTH, MEAN_WIDTH, DELTA_WIDTH, TIME_WIDTH, MADE_WIDTH = 28, 20, 12, 10, 9, 26
@@ -124,20 +124,19 @@ def _delta(board: Board, row: RowEntry, metric: MetricEntry) -> Text:
     delta = delta_of(row, metric.key)
     if delta is None:
         return Text("baseline" if row.method == board.baseline else "", style="cyan")
-    mark = "≈" if delta.below_noise else marks(delta.p_adjusted)
-    return Text(f"{signed(delta.mean)} {mark}".rstrip(), style=STYLES[verdict(delta, metric)])
+    return Text(f"{signed(delta.mean)} {mark(delta)}".rstrip(), style=STYLES[verdict(delta, metric)])
 
 
 def _reading(board: Board, layout: _Layout) -> Text:
     said = (
         f"Means ± half a {board.statistics.level:.0%} interval; Δ against the baseline ●. "
-        "*, **, ***: p < 0.05, 0.01, 0.001 after correction; in colour where the interval excludes 0 too."
+        "*, **, ***: p < 0.05, 0.01, 0.001 after correction, where the interval excludes 0 too."
     )
     kinds = {row.kind for row in board.rows}
-    if "null" in kinds:
-        floors = [(short_name(board, m), noise_floor(board, m.key)) for m in layout.metrics]
-        noise = ", ".join(f"{name} {number(floor)}" for name, floor in floors if floor is not None)
-        said += f" ≈: within what other seeds alone change{f' ({noise})' if noise else ''}, as the null row ○ shows."
+    floors = [(short_name(board, m), noise_floor(board, m.key)) for m in layout.metrics]
+    noise = ", ".join(f"{name} {number(floor)}" for name, floor in floors if floor is not None)
+    if noise:
+        said += f" ≈: less than a change of seeds alone could show ({noise}), at the bound of the null row's ○ interval."
     if "control" in kinds:
         said += " ◇: a control, which may use what the others may not."
     if "published" in kinds:

@@ -39,8 +39,8 @@ class ChatTemplate:
         return ids
 
     def response_ids(self, response: Response) -> list[int]:
-        """The response's words, and the end-of-turn token if the turn was ended."""
-        ids: list[int] = self.tokenizer(response.text, add_special_tokens=False)["input_ids"]
+        """The response's words, and the end-of-turn token if the turn was ended. A special token spelt out is words."""
+        ids: list[int] = self.tokenizer(response.text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
         return [*ids, self.end_id] if response.finished else ids
 
     @cached_property

@@ -23,13 +23,15 @@ MARKS = ("total", "chosen", "known", "degenerate")
 
 def measure_world(draws: int = 4000) -> dict[str, Any]:
     """Mean gold by annotator, and of the rule by which raters rate; no model is needed."""
-    rows = []
+    rows: list[dict[str, Any]] = []
+    pairs: list[tuple[float, float]] = []
     for author in (*ANNOTATORS, TARGET_AUTHOR):
         rng = random.Random(f"measure {author.name}")
         results = []
         for _ in range(draws):
             task = draw_task(rng)
             results.append(mark(task, answer(task, author, rng)))
+        pairs += [(result.total, result.rating) for result in results]
         rows.append(
             {
                 "author": author.name,
@@ -39,7 +41,7 @@ def measure_world(draws: int = 4000) -> dict[str, Any]:
                 "sd": statistics.pstdev(r.total for r in results),
             }
         )
-    return {"annotators": rows}
+    return {"annotators": rows, "rating_correlation": statistics.correlation(*zip(*pairs, strict=True))}
 
 
 def measure_model(folder: Path, prompts: int = 300, samples: int = 4) -> dict[str, Any]:

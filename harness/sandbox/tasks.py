@@ -51,10 +51,26 @@ class Task:
     @property
     def split(self) -> str:
         """`heldout`, `tuning` or `train`: decided by the identity alone."""
-        draw = int.from_bytes(hashlib.sha256(self.identity.encode()).digest()[:4], "big") / 2**32
-        if draw < HELDOUT_SHARE:
-            return "heldout"
-        return "tuning" if draw < HELDOUT_SHARE + TUNING_SHARE else "train"
+        return split_of(self.identity)
+
+    @property
+    def nowhere_else(self) -> bool:
+        """Whether the same question with its exclusions in another order is in the same split, so that no twin is trained on."""
+        family, *parameters = self.identity.split("|")
+        twins = [self.identity]
+        if family == "name":
+            category, count, without, style = parameters
+            swapped = " or ".join(reversed(without.split(" or ")))
+            twins.append("|".join((family, category, count, swapped, style)))
+        return all(split_of(identity) == self.split for identity in twins)
+
+
+def split_of(identity: str) -> str:
+    """`heldout`, `tuning` or `train`, by hash."""
+    draw = int.from_bytes(hashlib.sha256(identity.encode()).digest()[:4], "big") / 2**32
+    if draw < HELDOUT_SHARE:
+        return "heldout"
+    return "tuning" if draw < HELDOUT_SHARE + TUNING_SHARE else "train"
 
 
 @dataclass(frozen=True)

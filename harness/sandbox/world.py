@@ -32,7 +32,7 @@ def draw_questions(split: str, count: int, rng: random.Random, taken: set[str]) 
 def _new_question(family: str, split: str, rng: random.Random, taken: set[str]) -> Task | None:
     for _ in range(_EXHAUSTED):
         task = draw_task(rng, family)
-        if task.split == split and task.question not in taken:
+        if task.split == split and task.question not in taken and (split != "heldout" or task.nowhere_else):
             return task
     return None
 

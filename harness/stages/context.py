@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.environment import environment
 from harness.errors import StageError
 from harness.graph import CHECKPOINT
 from harness.interfaces import Component
@@ -27,6 +28,7 @@ class Context:
     """A worker's means.
 
     Attributes:
+        environment: of `harness.environment`, part of the keys of what services make.
         checkpoints: hash -> folder of starting models that are not artifacts.
         report: called as a stage goes, with (done, total, a short note).
     """
@@ -35,6 +37,7 @@ class Context:
     registry: Registry
     checkpoints: Mapping[str, str]
     report: Report
+    environment: Mapping[str, str] = field(default_factory=environment)
 
     def component(self, kind: Kind, description: Mapping[str, Any]) -> Any:
         """A component from what `resolve.describe` wrote of it."""

@@ -27,9 +27,17 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
+VERSIONS = {"samples": 1, "logps": 1, "similarity": 1}  # as `harness.graph.VERSIONS`, of what services make
+
+
 def text_hash(value: Any) -> str:
     """A hash of any JSON value."""
     return hashlib.sha256(canonical(value).encode()).hexdigest()[:32]
+
+
+def request_seed(seed: int, request: str) -> int:
+    """A seed that differs with the request."""
+    return int(text_hash([seed, request])[:12], 16)
 
 
 @dataclass
@@ -59,7 +67,8 @@ class Services:
 
     def through_store(self, kind: str, payload: dict[str, Any], make: Callable[[Draft], None]) -> Artifact:
         """The artifact that `payload` decides, made now unless it is there."""
-        key, store = key_of(kind, 1, payload, {}), self.context.store
+        store = self.context.store
+        key = key_of(kind, VERSIONS[kind], payload, {}, self.context.environment)
         with store.claim(key):
             fresh = not store.holds(key)
             if fresh:
@@ -152,7 +161,9 @@ class BuilderServices:
         policy: Literal["start", "current"] = "current",
     ) -> list[list[Response]]:
         prompts = [example.prompt.prefixed(prefix) if prefix else example.prompt for example in self.examples]
-        sampling = Sampling(n, temperature, top_p, self.max_tokens, seed=self.seed)
+        # A request of its own has random numbers of its own: samples under two prefixes must not share theirs.
+        seed = request_seed(self.seed, prefix) if prefix else self.seed
+        sampling = Sampling(n, temperature, top_p, self.max_tokens, seed)
         return (self.start if policy == "start" else self.current).respond(prompts, sampling)
 
     def similarity(self, embedder: str, responses: Sequence[Sequence[Response]]) -> list[np.ndarray]:

@@ -13,7 +13,8 @@ class ResponseStats(SampledEvaluator):
 
     `kl` is lp_policy(y) - lp_reference(y) of the policy's own answers, whose mean is the Monte-Carlo estimate of the
     sequence KL(policy || starting model); single values may be negative. It needs samples of the policy itself and is
-    reported at temperature 1 alone. A truncated answer contributes the tokens it has.
+    reported at temperature 1 alone. A truncated answer contributes the tokens it has. Answers are scored as text: where a
+    tokenizer can spell one text in several ways, the tokens scored may not be those sampled.
     """
 
     name = "response_stats"

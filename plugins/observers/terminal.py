@@ -30,26 +30,26 @@ class TerminalObserver:
             return
         self.weights, self.began = weights, time.monotonic()
         found = f", {cached} found in the store" if cached else ""
-        self.console.print(Text.assemble((f"{name} ", "bold"), f"· {len(weights)} stages to run{found}"))
+        self.console.print(Text.assemble((f"{_shown(name)} ", "bold"), f"· {len(weights)} stages to run{found}"))
         self.progress = Progress(
-            TextColumn("{task.fields[title]}"),
+            TextColumn("{task.fields[title]}", markup=False),
             BarColumn(bar_width=24),
-            TextColumn("{task.fields[note]}", style="dim"),
+            TextColumn("{task.fields[note]}", style="dim", markup=False),
             console=self.console,
             transient=True,
         )
-        self.total = self.progress.add_task("", total=sum(weights.values()), title=Text("all stages", style="bold"), note="")
+        self.total = self.progress.add_task("", total=sum(weights.values()), title="all stages", note="")
         self.progress.start()
 
     @hookimpl
     def harness_stage_started(self, key: str, title: str) -> None:
         if self.progress is not None:
-            self.lines[key] = self.progress.add_task("", total=None, title=Text(f"  {title}"), note="")
+            self.lines[key] = self.progress.add_task("", total=None, title=f"  {_shown(title)}", note="")
 
     @hookimpl
     def harness_stage_progress(self, key: str, done: int, total: int, note: str) -> None:
         if self.progress is not None and key in self.lines:
-            self.progress.update(self.lines[key], completed=done, total=total, note=note)
+            self.progress.update(self.lines[key], completed=done, total=total, note=_shown(note))
 
     @hookimpl
     def harness_stage_finished(self, key: str, title: str, seconds: float, error: str | None) -> None:
@@ -57,7 +57,7 @@ class TerminalObserver:
             return
         self.progress.remove_task(self.lines.pop(key))
         if error is not None:
-            self.progress.console.print(Text.assemble(("failed ", "bold red"), title, ": ", error))
+            self.progress.console.print(Text.assemble(("failed ", "bold red"), _shown(title), ": ", _shown(error, "\n")))
         self.done += self.weights.get(key, 0.0)
         self.finished += 1
         self.progress.update(
@@ -75,6 +75,11 @@ class TerminalObserver:
         """The estimate: what is left, at the pace so far."""
         remaining = sum(self.weights.values()) - self.done
         return "about " + _clock((time.monotonic() - self.began) * remaining / max(self.done, 1e-9))
+
+
+def _shown(text: str, keep: str = "") -> str:
+    """`text` with control characters written out: titles and errors may quote what files hold."""
+    return "".join(c if c.isprintable() or c in keep else c.encode("unicode_escape").decode() for c in text)
 
 
 def _clock(seconds: float) -> str:

@@ -19,7 +19,7 @@ import re
 import unicodedata
 import zlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -106,13 +106,18 @@ class HHRLHF(Source):
         with self._file().open("rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
 
-    def _file(self) -> Path:
-        if not self.path:
-            raise DataError(f"source.path is not set: {_FIX}")
+    def problems(self) -> Sequence[tuple[str, str]]:
         file = Path(self.path).expanduser()
+        if not self.path:
+            return [("path", f"it is not set: {_FIX}")]
         if not file.is_file():
-            raise DataError(f"source.path = {self.path!r}: {'a folder' if file.is_dir() else 'no such file'}; {_FIX}")
-        return file
+            return [("path", f"{'a folder' if file.is_dir() else 'no such file'}; {_FIX}")]
+        return ()
+
+    def _file(self) -> Path:
+        for field, fix in self.problems():
+            raise DataError(f"source.{field} = {self.path!r}: {fix}")
+        return Path(self.path).expanduser()
 
     def _split_of(self, pair: _Dialogue) -> Literal["sft", "train", "tuning", "heldout"]:
         """By the dialogue's opening, so that no dialogue, however long, is in two splits."""

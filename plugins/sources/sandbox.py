@@ -26,9 +26,11 @@ class Sandbox(Source):
     label_noise: float = Field(0.12, ge=0, lt=0.5, description="share of preference pairs labelled the wrong way round")
     seed: int = Field(0, description="of the draw of all examples; the run's seeds do not change the data")
 
+    def sizes(self) -> Mapping[Literal["sft", "train", "tuning", "heldout"], int]:
+        return {"sft": self.sft, "train": self.train, "tuning": self.tuning, "heldout": self.heldout}
+
     def load(self) -> Dataset:
-        counts = {"sft": self.sft, "train": self.train, "tuning": self.tuning, "heldout": self.heldout}
-        return sandbox.build_dataset(counts, self.label_noise, self.seed)
+        return sandbox.build_dataset(self.sizes(), self.label_noise, self.seed)
 
     def gold(self, example: Example, response: Response) -> Mapping[str, float]:
         return sandbox.marks(example, response)

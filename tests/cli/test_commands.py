@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
@@ -11,8 +12,10 @@ from typing import Any
 
 import pytest
 import yaml
+from rich.console import Console
 
 from harness.cli import main
+from harness_plugins.observers.terminal import TerminalObserver
 
 COMMANDS = [
     [],
@@ -111,8 +114,7 @@ def test_plan_for_scripts(config: Path, harness: Any) -> None:
     [
         (["--seeds", "a,b"], "--seeds 'a,b': write whole numbers with commas, for example --seeds 0,1"),
         (["--seeds", ""], "--seeds '': write whole numbers with commas"),
-        (["--methods", "dop"], "methods.0.method = 'dop': no method is called so; did you mean 'dpo'?"),
-        (["--methods", ","], "methods = []: give at least one"),
+        (["--methods", "dop"], "methods.1.method = 'dop': no method is called so; did you mean 'dpo'?"),
         (["--set", "nonsense"], "--set 'nonsense': write it as key=value"),
         (["--set", "buget.prompts=3"], "buget = {'prompts': 3}: no such field; did you mean 'budget'?"),
         (["--set", "training.max_gradient_norm=.inf"], "training.max_gradient_norm = inf: it should be a finite number"),
@@ -222,6 +224,46 @@ def test_report_mistakes(harness: Any, tmp_path: Path, monkeypatch: pytest.Monke
         board.write_text(text)
         assert said in refused(harness, "report", str(tmp_path))
         assert said in refused(harness, "report", str(board))
+
+
+def test_report_writes_what_it_renders_and_nothing_else(harness: Any, tmp_path: Path) -> None:
+    content = {
+        **{"schema": 1, "name": "tiny \u202e", "description": "", "created": "now", "harness": {}, "config": {}},
+        **{"baseline": "sft", "metrics": [], "rows": [], "sharing": {}, "examples": "examples.jsonl"},
+        "statistics": {"interval": "", "test": "", "correction": "", "draws": 1, "flips": 1, "level": 0.95},
+    }
+    board = tmp_path / "board.json"
+    board.write_text(json.dumps(content))
+    code, out, _ = harness("report", str(tmp_path), "--json")
+    assert code == 0 and out.isascii() and json.loads(out)["name"] == content["name"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["board.csv", "board.json", "board.md", "index.html"]
+    assert json.loads(board.read_text()) == content
+    for name in ("/tmp/harness-stolen", "../x"):
+        board.write_text(json.dumps(content | {"examples": name}))
+        assert f"examples = {name!r}: give a file name without a folder" in refused(harness, "report", str(tmp_path))
+    assert not Path("/tmp/harness-stolen").exists() and not (tmp_path.parent / "x").exists()
+
+
+def test_an_error_shows_escape_sequences_from_files_as_text(harness: Any, tmp_path: Path) -> None:
+    (tmp_path / "board.json").write_text('{"schema": "1"}')
+    folder = tmp_path / "a\x1b[2Jb"
+    said = refused(harness, "report", str(folder))
+    assert "\x1b" not in said and "\\x1b[2Jb" in said
+
+
+def test_progress_shows_escape_sequences_and_markup_as_text() -> None:
+    observer: Any = TerminalObserver()
+    observer.console = Console(file=io.StringIO(), width=120, force_terminal=True, color_system=None)
+    observer.harness_run_started(name="run\x1b[2J", weights={"k": 1.0}, cached=0, interactive=True)
+    observer.harness_stage_started(key="k", title="train [/bold]\x1b]0;x\x07")
+    observer.harness_stage_progress(key="k", done=1, total=2, note="[/x]\x1b[2J")
+    observer.progress.refresh()
+    observer.harness_stage_finished(key="k", title="train\x1b[2J", seconds=1.0, error="first\nsecond\x1b[2J")
+    observer.harness_run_finished()
+    said = observer.console.file.getvalue()
+    assert "\x1b[2J" not in said and "\x1b]0" not in said and "\x07" not in said
+    assert "run\\x1b[2J" in said and "train [/bold]\\x1b]0;x\\x07" in said and "[/x]\\x1b[2J" in said
+    assert "failed train\\x1b[2J: first" in said and "second\\x1b[2J" in said
 
 
 def test_doctor(harness: Any, tmp_path: Path) -> None:

@@ -92,7 +92,8 @@ def make_rows(examples: int = 80) -> list[RowResult]:
                 kind=kind,
                 scores={} if failed else scores_of(strength, rng, examples),
                 costs={
-                    seed: Cost(140.0 * (1 + 4 * strength) * max(rounds, 0.1), 1_200_000 * trained, 250_000) for seed in (1, 2)
+                    seed: Cost(140.0 * (1 + 4 * strength) * rounds, 1_200_000, 250_000) if trained else Cost()
+                    for seed in (1, 2)
                 },
                 budget={"prompts": 512, "pairs": 512 * max(rounds, 1), "updates": 128, "tokens": 1.2e6} if trained else {},
                 provenance={

@@ -11,6 +11,11 @@ import pytest
 
 from harness.errors import DataError, StoreError
 from harness.leaderboard import Board, RowResult
+from harness.leaderboard.charts import scatter
+from harness.leaderboard.page import to_html
+from harness.leaderboard.render import to_markdown
+from harness.leaderboard.schema import CostEntry
+from harness.leaderboard.standing import noise_floor
 from harness.statistics import holm
 from harness.types import Cost, Metric, Score
 
@@ -96,6 +101,58 @@ def test_what_is_smaller_than_the_null_rows_difference_is_marked(build: Build) -
     assert marked == {"large": None, "small": True, "null": None}
     assert len(board.warnings) == 1
     assert board.warnings[0].startswith("The null row null differs from the baseline on gold/win by −0.100")
+
+
+def test_the_noise_floor_is_a_bound_of_the_null_rows_interval_not_its_difference(build: Build) -> None:
+    lucky = row("null", 0.0, kind="null")
+    swings = {s: [replace(x, value=x.value + (0.3 if s else -0.3)) for x in run] for s, run in lucky.scores["gold"].items()}
+    rows = [row("base", 0.0), replace(lucky, scores={"gold": swings}), row("small", 0.1), row("large", 0.4)]
+    board = build(rows, metrics=METRICS, baseline="base", warnings=())
+    null = board.row("null")
+    delta = null.scores["gold/win"].delta if null else None
+    assert delta is not None and abs(delta.mean) < 1e-9 and delta.high > 0.2
+    assert noise_floor(board, "gold/win") == max(-delta.low, delta.high)
+    marked = {entry.method: score.delta.below_noise for entry in board.rows if (score := entry.scores["gold/win"]).delta}
+    assert marked == {"large": None, "small": True, "null": None}
+
+
+def test_a_metric_that_no_seed_can_move_has_no_noise_floor(build: Build) -> None:
+    rows = [row("base", 0.0), row("null", 0.0, kind="null"), row("same", 0.0), row("large", 0.2)]
+    board = build(rows, metrics=METRICS, baseline="base", warnings=())
+    assert noise_floor(board, "gold/win") is None and noise_floor(board, "gold/length") is None
+    assert not any(s.delta.below_noise for entry in board.rows for s in entry.scores.values() if s.delta)
+    assert "≈" not in to_markdown(board)
+    page = to_html(board, [])
+    assert 'class="noise"' not in page and "The shaded band" not in page
+
+
+def test_a_row_that_trained_nothing_has_no_cost(build: Build) -> None:
+    free = replace(row("free", 0.0), costs={0: Cost(), 1: Cost()})
+    board = build([row("base", 0.0), row("other", 0.1), free], metrics=METRICS, baseline="base")
+    entry = board.row("free")
+    assert entry is not None and entry.cost == CostEntry() and entry.seeds == (0, 1)
+    drawn = scatter(board, board.primary[0])
+    assert drawn is not None and "for 2 rows" in drawn and "free" not in drawn
+    assert "| free | – | – | – | 8 |" in to_markdown(board)
+
+
+@pytest.mark.parametrize("name", ["/tmp/harness-stolen", "../x", "a/b", "a\\b", "C:x", "..", ".", "", "a\x1bb"])
+def test_a_board_cannot_name_a_file_elsewhere(board: Board, tmp_path: Path, name: str) -> None:
+    folder = tmp_path / "board"
+    board.write(folder)
+    content = json.loads((folder / "board.json").read_text()) | {"examples": name}
+    (folder / "board.json").write_text(json.dumps(content))
+    with pytest.raises(
+        DataError, match=r"examples = .*: give a file name without a folder, such as 'examples\.jsonl'"
+    ) as error:
+        Board.read(folder)
+    assert "board.json is not a whole board" in str(error.value) and repr(name) in str(error.value)
+
+
+def test_writing_uses_the_name_alone(board: Board, tmp_path: Path) -> None:
+    board.model_copy(update={"examples": str(tmp_path / "elsewhere")}).with_examples([]).write(tmp_path / "in" / "here")
+    assert [path.name for path in tmp_path.iterdir()] == ["in"]
+    assert sorted(path.name for path in (tmp_path / "in" / "here").iterdir()) == ["board.json", "elsewhere"]
 
 
 def test_what_is_missing_is_absent_and_a_warning_says_why(build: Build) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import io
 import json
 import re
 from collections.abc import Callable
@@ -11,10 +12,15 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from harness.leaderboard import Board, ExampleRow
-from harness.leaderboard.page import to_html, write_all
+from harness.leaderboard.charts import forest
+from harness.leaderboard.page import render_all, to_html, write_all
+from harness.leaderboard.render import to_markdown
+from harness.leaderboard.schema import Delta
 from harness.leaderboard.svg import Scale
+from harness.leaderboard.table import print_table
 
 VOID = {"meta", "link", "br", "img", "input", "hr"}
 
@@ -149,6 +155,28 @@ def test_write_all_writes_five_files_and_the_same_twice(board: Board, examples: 
     again = tmp_path / "again"
     write_all(Board.read(tmp_path), Board.read(tmp_path).example_rows, again)
     assert [(again / name).read_bytes() for name in names] == [(tmp_path / name).read_bytes() for name in names]
+
+
+def test_rendering_again_writes_neither_board_nor_examples(board: Board, examples: list[ExampleRow], tmp_path: Path) -> None:
+    assert render_all(board, examples, tmp_path) == tmp_path / "index.html"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["board.csv", "board.md", "index.html"]
+
+
+def test_no_asterisk_where_the_interval_holds_0(board: Board) -> None:
+    unsure = Delta(mean=0.1, low=-0.1, high=0.3, p=0.0001, p_adjusted=0.0001)
+    rows = tuple(
+        row.model_copy(
+            update={"scores": {k: s.model_copy(update={"delta": s.delta and unsure}) for k, s in row.scores.items()}}
+        )
+        for row in board.rows
+    )
+    doubtful = board.model_copy(update={"rows": rows})
+    assert "<b></b>" in to_html(doubtful, []) and "+0.100<b>*" not in to_html(doubtful, [])
+    assert '">*' not in (forest(doubtful, board.primary[0]) or "")
+    assert "+0.100\\*" not in to_markdown(doubtful) and "+0.100 |" in to_markdown(doubtful)
+    out = io.StringIO()
+    print_table(doubtful, Console(file=out, width=140))
+    assert "+0.100 " in out.getvalue() and "+0.100 *" not in out.getvalue()
 
 
 def test_ticks_are_round_and_inside() -> None:

@@ -7,9 +7,9 @@ from collections.abc import Callable
 
 import pytest
 
-from harness.leaderboard import Board
+from harness.leaderboard import Board, RowResult
 from harness.leaderboard.schema import Delta, MetricEntry
-from harness.leaderboard.standing import noise_floor, ranked, references, short_name, summary, verdict
+from harness.leaderboard.standing import mark, noise_floor, ranked, references, short_name, summary, verdict
 
 
 def metric(higher_is_better: bool | None) -> MetricEntry:
@@ -20,22 +20,24 @@ SURE = Delta(mean=0.1, low=0.05, high=0.15, p=0.001, p_adjusted=0.01)
 
 
 @pytest.mark.parametrize(
-    ("change", "higher_is_better", "expected"),
+    ("change", "higher_is_better", "expected", "marked"),
     [
-        ({}, True, "better"),
-        ({}, False, "worse"),
-        ({}, None, "different"),
-        ({"mean": -0.1, "low": -0.15, "high": -0.05}, True, "worse"),
-        ({"p_adjusted": 0.05}, True, "unclear"),
-        ({"p_adjusted": None}, True, "unclear"),
-        ({"low": -0.01}, True, "unclear"),
-        ({"below_noise": True}, True, "unclear"),
+        ({}, True, "better", "*"),
+        ({}, False, "worse", "*"),
+        ({}, None, "different", "*"),
+        ({"mean": -0.1, "low": -0.15, "high": -0.05, "p_adjusted": 0.001}, True, "worse", "**"),
+        ({"p_adjusted": 0.05}, True, "unclear", ""),
+        ({"p_adjusted": None}, True, "unclear", ""),
+        ({"low": -0.01}, True, "unclear", ""),
+        ({"below_noise": True}, True, "unclear", "≈"),
     ],
 )
 def test_a_difference_needs_the_test_the_interval_and_the_noise_floor(
-    change: dict[str, float | bool], higher_is_better: bool | None, expected: str
+    change: dict[str, float | bool], higher_is_better: bool | None, expected: str, marked: str
 ) -> None:
-    assert verdict(SURE.model_copy(update=change), metric(higher_is_better)) == expected
+    delta = SURE.model_copy(update=change)
+    assert verdict(delta, metric(higher_is_better)) == expected
+    assert mark(delta) == marked
 
 
 def test_references_are_not_ranked(board: Board) -> None:
@@ -44,21 +46,23 @@ def test_references_are_not_ranked(board: Board) -> None:
     assert len(ranked(board)) + len(references(board)) == len(board.rows)
 
 
-def test_the_noise_floor_is_the_null_rows_difference(board: Board) -> None:
+def test_the_noise_floor_is_the_larger_bound_of_the_null_rows_interval(board: Board) -> None:
     null = board.row("dpo_other_seeds")
     assert null is not None
     delta = null.scores["format/followed"].delta
-    assert delta is not None and noise_floor(board, "format/followed") == abs(delta.mean)
+    assert delta is not None and delta.low < 0 < delta.high < -delta.low
+    assert noise_floor(board, "format/followed") == -delta.low
     assert noise_floor(board, "unknown") is None
 
 
-def test_the_summary_claims_no_more_than_the_numbers(build: Callable[..., Board], board: Board) -> None:
+def test_the_summary_claims_no_more_than_the_numbers(build: Callable[..., Board], board: Board, rows: list[RowResult]) -> None:
     assert re.fullmatch(
         r"self_contrast_16 has the best gold/win_rate: 0\.703, \+0\.059 against dpo \(−0\.\d+ to \+0\.\d+\)\. "
-        r"That is not a sure difference: p = 1\.000 after correction\.",
+        r"That is less than what a change of seeds alone could show\.",
         summary(board),
     )
-    assert summary(build(baseline="kto")).endswith("after correction.")
+    without_null = [row for row in rows if row.kind != "null"]
+    assert summary(build(without_null, baseline="kto")).endswith("after correction.")
     assert (
         summary(build(baseline="self_contrast_16")) == "self_contrast_16 has the best gold/win_rate: 0.703; it is the baseline."
     )

@@ -46,7 +46,8 @@ def test_references_stand_below_the_ranking(board: Board) -> None:
 def test_it_says_how_to_read_it_what_was_shared_and_what_failed(board: Board) -> None:
     text = " ".join(shown(board, 100).split())
     assert "p < 0.05, 0.01, 0.001 after correction" in text
-    assert "as the null row ○ shows" in text
+    assert "after correction, where the interval excludes 0 too." in text
+    assert re.search(r"≈: less than a change of seeds alone could show \(win_rate 0\.\d+, followed 0\.138\)", text)
     assert "71 of 118 stages ran, 47 were shared between rows or taken from the store, which saved 38.0 min." in text
     assert "failed: loss became nan at step 12" in text
     assert "! The judge was not asked: no judge is configured." in text

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from itertools import islice
+from itertools import islice, permutations
 from pathlib import Path
 
 import pytest
@@ -12,7 +12,7 @@ import harness.sandbox
 from harness.sandbox import build_dataset, marks
 from harness.sandbox.corpus import dialogues
 from harness.sandbox.pretrain import Recipe, train_base
-from harness.sandbox.tasks import Task, find_task
+from harness.sandbox.tasks import Task, find_task, split_of
 from harness.sandbox.tokenizer import UNKNOWN, build_tokenizer
 from harness.types import Response
 
@@ -29,6 +29,15 @@ def identity(example) -> str:
     return Task.from_dict(example.metadata["task"]).identity
 
 
+def orders(example) -> list[str]:
+    """The identities of a question under every order of what it excludes."""
+    family, *parts = identity(example).split("|")
+    if family != "name":
+        return [identity(example)]
+    category, count, without, style = parts
+    return ["|".join((family, category, count, " or ".join(p), style)) for p in permutations(without.split(" or "))]
+
+
 def test_splits_are_full_and_distinct(dataset) -> None:
     assert {name: len(examples) for name, examples in dataset.splits.items()} == COUNTS
     questions = [example.prompt.text for examples in dataset.splits.values() for example in examples]
@@ -39,6 +48,10 @@ def test_no_held_out_question_is_in_any_training_text(dataset) -> None:
     """By identity, so under no wording either: not in SFT, not in the methods' prompts, not in the pre-training corpus."""
     held_out = {identity(e) for name in ("tuning", "heldout") for e in dataset[name]}
     assert not held_out & {identity(e) for name in ("sft", "train") for e in dataset[name]}
+    assert not {twin for e in dataset["heldout"] for twin in orders(e)} & {
+        identity(e) for e in (*dataset["sft"], *dataset["train"])
+    }
+    assert all(split_of(twin) == "heldout" for e in dataset["heldout"] for twin in orders(e))
     questions = {e.prompt.text for name in ("tuning", "heldout") for e in dataset[name]}
     for dialogue in islice(dialogues(0), 30_000):
         words = dialogue.user.split()

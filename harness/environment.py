@@ -1,0 +1,32 @@
+"""What beside the config decides a number: the libraries that compute it and the kind of device; none is imported here."""
+
+from __future__ import annotations
+
+import platform
+from importlib import metadata
+from pathlib import Path
+
+DECIDING = ("torch", "transformers", "tokenizers", "trl", "lm-eval", "numpy", "scikit-learn", "safetensors")
+
+
+def versions() -> dict[str, str]:
+    """Python and the libraries that decide results, by version; absent ones are left out."""
+    found = {"python": platform.python_version()}
+    for name in DECIDING:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def device_kind() -> str:
+    """`cuda` where a GPU and a build of torch for it are here, else `cpu`."""
+    built_for_cpu = "+cpu" in versions().get("torch", "")
+    return "cuda" if Path("/dev/nvidia0").exists() and not built_for_cpu else "cpu"
+
+
+def environment() -> dict[str, str]:
+    """For artifact keys: an upgrade of a library or another kind of device makes artifacts of its own."""
+    found = versions()
+    return {"device": device_kind(), **{name: found[name] for name in DECIDING if name in found}}
