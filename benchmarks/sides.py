@@ -121,7 +121,9 @@ class Theirs(Side):
         self.model = self.trainer.model.train()
 
     def loss_and_backward(self) -> float:
-        loss = self.trainer.compute_loss(self.model, self.trainer.data_collator(self.pairs))
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="`is_gradient_checkpointing`", category=FutureWarning)  # TRL's own call
+            loss = self.trainer.compute_loss(self.model, self.trainer.data_collator(self.pairs))
         loss.backward()
         return float(loss.detach())
 

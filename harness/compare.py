@@ -19,7 +19,7 @@ from harness.observers import Observers
 from harness.plan import plan
 from harness.registry import Registry
 from harness.resolve import resolve
-from harness.rows import Run, collect_examples, data_warnings, row_result
+from harness.rows import Run, collect_examples, data_warnings, layout_warnings, row_result
 from harness.sharing import measure_sharing
 from harness.store import Store
 
@@ -107,7 +107,7 @@ def _assemble(run: Run, command: str, observers: Observers) -> Board:
             "versions": versions(),
         },
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        warnings=[*warnings, *(text for row in rows for text in data_warnings(row))],
+        warnings=[*warnings, *layout_warnings(run), *(text for row in rows for text in data_warnings(row))],
     )
 
 

@@ -89,6 +89,13 @@ def _provenance(variant: Variant, rows: Sequence[RowPlan], graph: Graph, store: 
     }
 
 
+def layout_warnings(run: Run) -> list[str]:
+    """Models that were trained more slowly than others would be, and why: once each."""
+    keys = [key for row in run.graph.rows for key in row.training if run.store.holds(key)]
+    said = [run.store.open(key).facts.get("layout_warning", "") for key in keys]
+    return [text for text in dict.fromkeys(said) if text]
+
+
 def data_warnings(row: RowResult) -> list[str]:
     """What a reader should know of a row's data: rounds in which many prompts gave no group."""
     said = []

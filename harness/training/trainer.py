@@ -76,6 +76,7 @@ def train(
     seed: int,
     scratch: Path,
     report: Report | None = None,
+    layout: Layout | None = None,
 ) -> list[dict[str, float]]:
     """Train `model` in place.
 
@@ -84,6 +85,7 @@ def train(
         seed: of the order of the batches.
         scratch: an existing folder for the trainer's own files.
         report: called after each step with (step, steps, a short note).
+        layout: what `choose_layout` gave for this model and `settings.layout`, where the caller wants to know it.
 
     Returns:
         `GroupTrainer.history`.
@@ -103,7 +105,11 @@ def train(
         data_seed=seed,
         **shared_arguments(settings.schedule, settings.warmup_share, steps),
     )
-    own: dict[str, Any] = {"objective": objective, "settings": settings, "layout": choose_layout(model, settings.layout)}
+    own: dict[str, Any] = {
+        "objective": objective,
+        "settings": settings,
+        "layout": layout or choose_layout(model, settings.layout),
+    }
     trainer = GroupTrainer(model=model, args=arguments, train_dataset=list(groups), **own)
     trainer.add_callback(StepCallback(report, lambda row: trainer.history[-1].update(row)))
     trainer.train()

@@ -42,6 +42,6 @@ def choose_layout(model: PreTrainedModel, name: LayoutName = "auto") -> Layout:
             raise StageError(f"training.layout = 'shared_prefix': {kind} does not honour it: {error}; use 'auto'") from error
         message = f"{kind} does not honour the shared-prefix layout ({error}); training with padded rows, which is slower"
         warnings.warn(message, LayoutWarning, stacklevel=2)
-        return UniqueRows()
+        return UniqueRows(message)
     install(model)
     return layout

@@ -35,9 +35,11 @@ class Layout(Protocol):
 
     Attributes:
         name: as in `training.layout`.
+        warning: why it stands in for another layout; empty where it does not.
     """
 
     name: str
+    warning: str
 
     def logps(self, model: PreTrainedModel, bundles: Sequence[Bundle]) -> Tensor:
         """Summed log-probabilities of all responses, bundle after bundle: [N], nats, float64, differentiable."""

@@ -18,6 +18,9 @@ class UniqueRows:
 
     name = "unique"
 
+    def __init__(self, warning: str = "") -> None:
+        self.warning = warning
+
     def logps(self, model: PreTrainedModel, bundles: Sequence[Bundle]) -> Tensor:
         return response_logps(model, [row for bundle in bundles for row in bundle.rows()])
 
@@ -32,6 +35,7 @@ class ExpandedPairs:
     """
 
     name = "expanded"
+    warning = ""
 
     def logps(self, model: PreTrainedModel, bundles: Sequence[Bundle]) -> Tensor:
         """The mean over a response's copies, which are equal: value and gradient are those of one copy."""

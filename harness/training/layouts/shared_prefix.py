@@ -32,6 +32,7 @@ class SharedPrefix:
     """
 
     name = "shared_prefix"
+    warning = ""
 
     def __init__(self, chunked_head: bool = False, logits: int = LOGITS) -> None:
         self.chunked_head = chunked_head
