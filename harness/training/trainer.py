@@ -94,7 +94,21 @@ def train(
         StageError: the loss stopped being a number, which names the step; or the model does not honour `settings.layout`.
     """
     steps = settings.epochs * math.ceil(len(groups) / settings.prompts_per_batch)
-    arguments = TrainingArguments(
+    arguments = _arguments(settings, seed, scratch, steps)
+    own: dict[str, Any] = {
+        "objective": objective,
+        "settings": settings,
+        "layout": layout or choose_layout(model, settings.layout),
+    }
+    trainer = GroupTrainer(model=model, args=arguments, train_dataset=list(groups), **own)
+    trainer.add_callback(StepCallback(report, lambda row: trainer.history[-1].update(row)))
+    trainer.train()
+    return trainer.history
+
+
+def _arguments(settings: TrainingSettings, seed: int, scratch: Path, steps: int) -> TrainingArguments:
+    """The settings as transformers' own."""
+    return TrainingArguments(
         output_dir=str(scratch),
         per_device_train_batch_size=settings.prompts_per_batch,
         num_train_epochs=settings.epochs,
@@ -105,15 +119,6 @@ def train(
         data_seed=seed,
         **shared_arguments(settings.schedule, settings.warmup_share, steps),
     )
-    own: dict[str, Any] = {
-        "objective": objective,
-        "settings": settings,
-        "layout": layout or choose_layout(model, settings.layout),
-    }
-    trainer = GroupTrainer(model=model, args=arguments, train_dataset=list(groups), **own)
-    trainer.add_callback(StepCallback(report, lambda row: trainer.history[-1].update(row)))
-    trainer.train()
-    return trainer.history
 
 
 def shared_arguments(schedule: Schedule, warmup_share: float, steps: int) -> dict[str, Any]:
