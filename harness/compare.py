@@ -18,7 +18,7 @@ from harness.observers import Observers
 from harness.plan import plan
 from harness.registry import Registry
 from harness.resolve import resolve
-from harness.rows import Run, collect_examples, data_warnings, evaluation_failures, row_result
+from harness.rows import Run, collect_examples, row_result, run_warnings
 from harness.sharing import measure_sharing
 from harness.store import Store
 
@@ -104,5 +104,5 @@ def _assemble(run: Run, command: str, observers: Observers) -> Board:
             "versions": versions(),
         },
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        warnings=[*warnings, *evaluation_failures(run), *(text for row in rows for text in data_warnings(row))],
+        warnings=[*warnings, *run_warnings(run, rows)],
     )

@@ -93,7 +93,12 @@ def _provenance(variant: Variant, rows: Sequence[RowPlan], graph: Graph, store: 
     }
 
 
-def evaluation_failures(run: Run) -> list[str]:
+def run_warnings(run: Run, rows: Sequence[RowResult]) -> list[str]:
+    """What a reader of the board should know: evaluators that failed, slow layouts, prompts that gave no data."""
+    return [*_evaluation_failures(run), *_layout_warnings(run), *(text for row in rows for text in _data_warnings(row))]
+
+
+def _evaluation_failures(run: Run) -> list[str]:
     """Why metrics are missing from rows whose training went well."""
     said = []
     for row in run.graph.rows:
@@ -103,7 +108,14 @@ def evaluation_failures(run: Run) -> list[str]:
     return said
 
 
-def data_warnings(row: RowResult) -> list[str]:
+def _layout_warnings(run: Run) -> list[str]:
+    """Models that were trained more slowly than others would be, and why: once each."""
+    keys = [key for row in run.graph.rows for key in row.training if run.store.holds(key)]
+    said = [run.store.open(key).facts.get("layout_warning", "") for key in keys]
+    return [text for text in dict.fromkeys(said) if text]
+
+
+def _data_warnings(row: RowResult) -> list[str]:
     """What a reader should know of a row's data: rounds in which many prompts gave no group."""
     said = []
     for seed, rounds in row.provenance["data"].items():

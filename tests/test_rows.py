@@ -6,7 +6,7 @@ from pathlib import Path
 
 from harness.execute.events import Outcome
 from harness.graph import Graph, RowPlan
-from harness.rows import Run, evaluation_failures
+from harness.rows import Run, run_warnings
 from harness.store import Store
 
 
@@ -28,4 +28,4 @@ def test_an_evaluator_that_failed_leaves_the_rest_of_the_row(tmp_path: Path) -> 
     graph.rows.append(RowPlan("dpo", 0, trained, (), (trained,), {"gold_reward": gold, "lm_eval": bench}))
     run = Run(None, graph, Store(tmp_path), Outcome(failed={bench: "no disk"}))  # type: ignore[arg-type]
     assert run.failure(trained) is None
-    assert evaluation_failures(run) == ["dpo, seed 0: no scores of lm_eval, since it failed (bench: no disk)"]
+    assert run_warnings(run, []) == ["dpo, seed 0: no scores of lm_eval, since it failed (bench: no disk)"]

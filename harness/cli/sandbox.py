@@ -161,7 +161,7 @@ def _print_measures(found: dict[str, Any]) -> None:
             + " |"
         )
     typer.echo(
-        f"\n{found['prompts']} held-out prompts\n\n| answers | gold | chosen | known | degenerate |\n|---|---|---|---|---|"
+        f"\nratings agree with gold at r = {found['rating_correlation']:.2f}\n\n{found['prompts']} held-out prompts\n\n| answers | gold | chosen | known | degenerate |\n|---|---|---|---|---|"
     )
     rows = [("T = 1", found["sampled"]), ("greedy", found["greedy"])]
     rows += [(f"{family}, T = 1", row) for family, row in found["by_family"].items()]

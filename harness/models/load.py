@@ -59,6 +59,8 @@ def load_model(folder: Path) -> PreTrainedModel:
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
+        for name in [name for name, value in vars(module).items() if "drop" in name and isinstance(value, float)]:
+            setattr(module, name, 0.0)  # OPT's and others' own probabilities, given to a function
     return model.eval()
 
 

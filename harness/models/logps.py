@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel
 
-IGNORED = -100
-
 
 @dataclass(frozen=True)
 class Row:
@@ -32,31 +30,30 @@ class Row:
 def response_logps(model: PreTrainedModel, rows: Sequence[Row]) -> Tensor:
     """Summed log-probabilities of the rows' responses, [N], nats, float64; differentiable in the model's weights.
 
-    Token log-probabilities are computed in float32 and summed in float64.
+    Token log-probabilities are computed in float32 (float64 for a float64 model) and summed in float64.
     """
     import torch
-    from torch.nn.functional import cross_entropy
+
+    from harness.models.vocabulary import Targets, token_logps
 
     width = max(len(row.prompt) for row in rows)
     length = max(len(row.response) for row in rows)
     ids = torch.zeros((len(rows), width + length), dtype=torch.long)
     mask = torch.zeros_like(ids)
-    labels = torch.full((len(rows), length), IGNORED)
     for index, row in enumerate(rows):
         ids[index, width - len(row.prompt) : width] = torch.tensor(row.prompt)
         ids[index, width : width + len(row.response)] = torch.tensor(row.response, dtype=torch.long)
         mask[index, width - len(row.prompt) : width + len(row.response)] = 1
-        labels[index, : len(row.response)] = torch.tensor(row.response, dtype=torch.long)
-    device = model.device
     logits = model(
-        input_ids=ids.to(device),
-        attention_mask=mask.to(device),
-        position_ids=(mask.cumsum(1) - 1).clamp(min=0).to(device),
+        input_ids=ids.to(model.device),
+        attention_mask=mask.to(model.device),
+        position_ids=(mask.cumsum(1) - 1).clamp(min=0).to(model.device),
         use_cache=False,
         logits_to_keep=length + 1,
-    ).logits[:, :-1]  # the column before a token predicts it: [N, R, V]
-    token_logps = -cross_entropy(logits.float().transpose(1, 2), labels.to(device), ignore_index=IGNORED, reduction="none")
-    return token_logps.double().sum(1)
+    ).logits.flatten(0, 1)  # [N * (R + 1), V]: the column before a token predicts it
+    owners, columns = (mask[:, width:]).nonzero(as_tuple=True)  # both [L]
+    targets = Targets(owners * (length + 1) + columns, ids[owners, width + columns], owners, len(rows)).to(model.device)
+    return targets.sums(token_logps(logits, targets.rows, targets.labels))
 
 
 def cut(rows: Sequence[Row], tokens: int) -> Iterator[list[int]]:

@@ -55,7 +55,7 @@ class Task:
 
     @property
     def nowhere_else(self) -> bool:
-        """Whether the same question with its exclusions in another order is in the same split, so that no twin is trained on."""
+        """Whether the same question, its exclusions in another order, is in the same split: no twin is trained on."""
         family, *parameters = self.identity.split("|")
         twins = [self.identity]
         if family == "name":

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from harness.graph import Stage
 from harness.interfaces import Objective
-from harness.models.logps import Row, score
 from harness.models.prompts import ChatTemplate
 from harness.stages.context import Context, read_groups
 from harness.store import Draft
 from harness.training.batch import MISMATCHED, partners
+from harness.training.layouts.choose import choose_layout
+from harness.training.layouts.layout import Bundle, score_bundles
 
 
 def run_reference(stage: Stage, context: Context, draft: Draft) -> None:
@@ -25,10 +26,12 @@ def run_reference(stage: Stage, context: Context, draft: Draft) -> None:
         prompts = [objective.views()[view](prompt) for prompt in prompts]
     model, tokenizer = context.load(stage.inputs["model"])
     template = ChatTemplate(tokenizer)
-    rows: list[Row] = []
-    for prompt, group in zip(prompts, answers, strict=True):
-        opening = tuple(template.prompt_ids(prompt))
-        rows += [Row(opening, tuple(template.response_ids(response))) for response in (group.chosen, *group.rejected)]
-    values = iter(score(model, rows))
-    draft.write_lines("logps.jsonl", [[next(values) for _ in (group.chosen, *group.rejected)] for group in answers])
-    draft.facts["tokens_scored"] = sum(row.tokens for row in rows)
+    bundles = [
+        Bundle(
+            tuple(template.prompt_ids(prompt)),
+            tuple(tuple(template.response_ids(response)) for response in (group.chosen, *group.rejected)),
+        )
+        for prompt, group in zip(prompts, answers, strict=True)
+    ]
+    draft.write_lines("logps.jsonl", score_bundles(model, bundles, choose_layout(model)))
+    draft.facts["tokens_scored"] = sum(row.tokens for bundle in bundles for row in bundle.rows())

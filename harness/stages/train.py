@@ -10,6 +10,7 @@ from harness.models.prompts import ChatTemplate
 from harness.stages.context import Context, read_groups, save_checkpoint
 from harness.store import Draft
 from harness.training.batch import TokenGroup, tokenize
+from harness.training.layouts.choose import choose_layout
 from harness.training.settings import TrainingSettings
 
 REFERENCE = "reference:"
@@ -26,9 +27,17 @@ def run_train(stage: Stage, context: Context, draft: Draft) -> None:
     model, tokenizer = context.load(stage.inputs["model"])
     tokenized = _with_reference(tokenize(groups, ChatTemplate(tokenizer), objective), stage, context)
     tokenized = [group for group in tokenized if group.pairs or not objective.needs_rejected]
+    layout = choose_layout(model, settings.layout)
     with context.scratch() as folder:
         history = train(
-            model, tokenized, objective, settings, seed=stage.payload["seed"], scratch=folder, report=context.report
+            model,
+            tokenized,
+            objective,
+            settings,
+            seed=stage.payload["seed"],
+            scratch=folder,
+            report=context.report,
+            layout=layout,
         )
     save_checkpoint(model, tokenizer, draft.folder / "model")
     draft.write_lines("history.jsonl", history)
@@ -38,6 +47,8 @@ def run_train(stage: Stage, context: Context, draft: Draft) -> None:
             "pairs": sum(len(group.rejected) for group in kept) * settings.epochs,
             "updates": len(history),
             "tokens_trained": sum(group.tokens for group in tokenized) * settings.epochs,
+            "layout": layout.name,
+            "layout_warning": layout.warning,
         }
     )
 

@@ -1,4 +1,4 @@
-"""Groups -> token rows -> `GroupLogps`: the *unique* layout, m + 1 sequences for one chosen and m rejected responses."""
+"""Groups -> bundles of ids -> `GroupLogps`, by any layout."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, TypeVar
 
 from harness.errors import StageError
 from harness.interfaces import Objective
-from harness.models.logps import Row, response_logps, score
+from harness.models.logps import Row
 from harness.models.prompts import ChatTemplate
+from harness.training.layouts.layout import Bundle, Layout, cut, score_bundles
+from harness.training.layouts.padded import UniqueRows
 from harness.types import Group, GroupLogps, Logps, Mismatched, View
 
 if TYPE_CHECKING:
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
 
 PLAIN = ""  # the view of a prompt as it is
 MISMATCHED = "mismatched"  # the prompt as it is, with another group's responses
+
+UNIQUE = UniqueRows()
 
 AnyGroup = TypeVar("AnyGroup")
 
@@ -42,15 +46,19 @@ class TokenGroup:
     def pairs(self) -> int:
         return len(self.responses) - 1
 
-    def rows(self, view: str = PLAIN) -> list[Row]:
-        """The sequences to score under a view, chosen first."""
+    def bundle(self, view: str = PLAIN) -> Bundle:
+        """The prompt and responses to score under a view, chosen first."""
         if view == MISMATCHED:
-            return [Row(self.prompts[PLAIN], response) for response in self.mismatched]
-        return [Row(self.prompts[view], response) for response in self.responses]
+            return Bundle(self.prompts[PLAIN], self.mismatched)
+        return Bundle(self.prompts[view], self.responses)
+
+    def rows(self, view: str = PLAIN) -> list[Row]:
+        """The same as sequences."""
+        return self.bundle(view).rows()
 
     @property
     def tokens(self) -> int:
-        """Tokens of one policy pass with gradient."""
+        """Tokens of one policy pass with gradient, each response with its own copy of the prompt, whatever the layout."""
         return sum(row.tokens for row in self.rows())
 
 
@@ -78,37 +86,33 @@ def partners(groups: Sequence[AnyGroup]) -> list[AnyGroup]:
     return [groups[-1], *groups[:-1]]
 
 
-def cut_groups(groups: Sequence[TokenGroup], tokens: int) -> Iterator[list[TokenGroup]]:
-    """Groups in micro-batches of at most `tokens` padded tokens, at least one group each, longest first."""
-    batch: list[TokenGroup] = []
-    for group in sorted(groups, key=lambda group: -max(row.tokens for row in group.rows())):
-        rows = [row for other in (*batch, group) for row in other.rows()]
-        width = max(len(row.prompt) for row in rows) + max(len(row.response) for row in rows)
-        if batch and len(rows) * width > tokens:
-            yield batch
-            batch = []
-        batch.append(group)
-    if batch:
-        yield batch
+def cut_groups(groups: Sequence[TokenGroup], tokens: int, layout: Layout = UNIQUE) -> Iterator[list[TokenGroup]]:
+    """Groups in micro-batches of at most `tokens` of the layout's tokens, at least one group each, longest first."""
+    for batch in cut(layout, [group.bundle() for group in groups], tokens):
+        yield [groups[index] for index in batch]
 
 
-def policy_logps(model: PreTrainedModel, groups: Sequence[TokenGroup], view: str = PLAIN) -> Logps:
+def policy_logps(model: PreTrainedModel, groups: Sequence[TokenGroup], view: str = PLAIN, layout: Layout = UNIQUE) -> Logps:
     """The groups' log-probabilities under `model`; with gradient unless the caller forbids it."""
-    values = response_logps(model, [row for group in groups for row in group.rows(view)])
-    return _shape(values, groups)
+    return _shape(layout.logps(model, [group.bundle(view) for group in groups]), groups)
 
 
-def mismatched_logps(model: PreTrainedModel, groups: Sequence[TokenGroup], tokens: int) -> Mismatched:
-    """A whole batch's mismatched pairs: policy without gradient, `tokens` padded tokens at a time; reference as stored."""
+def mismatched_logps(model: PreTrainedModel, groups: Sequence[TokenGroup], tokens: int, layout: Layout = UNIQUE) -> Mismatched:
+    """A whole batch's mismatched pairs: policy without gradient, `tokens` at a time; reference as stored."""
     import torch
 
-    policy = score(model, [row for group in groups for row in group.rows(MISMATCHED)], tokens)
+    scores = score_bundles(model, [group.bundle(MISMATCHED) for group in groups], layout, tokens)
+    policy = [value for values in scores for value in values]
     reference = [value for group in groups for value in group.reference[MISMATCHED]]
     return Mismatched(*(torch.tensor(values, dtype=torch.float64, device=model.device) for values in (policy, reference)))
 
 
 def group_logps(
-    model: PreTrainedModel, groups: Sequence[TokenGroup], objective: Objective, mismatched: Mismatched | None = None
+    model: PreTrainedModel,
+    groups: Sequence[TokenGroup],
+    objective: Objective,
+    mismatched: Mismatched | None = None,
+    layout: Layout = UNIQUE,
 ) -> GroupLogps:
     """All an objective sees: policy with gradient, views without, reference as stored, the batch's mismatched pairs."""
     import torch
@@ -116,9 +120,9 @@ def group_logps(
     views = {}
     for name in objective.views():
         with torch.no_grad():
-            views[name] = View(policy_logps(model, groups, name), _stored(model, groups, name))
+            views[name] = View(policy_logps(model, groups, name, layout), _stored(model, groups, name))
     reference = _stored(model, groups, PLAIN) if objective.needs_reference else None
-    return GroupLogps(policy_logps(model, groups), reference, views, mismatched)
+    return GroupLogps(policy_logps(model, groups, layout=layout), reference, views, mismatched)
 
 
 def _stored(model: PreTrainedModel, groups: Sequence[TokenGroup], view: str) -> Logps:

@@ -6,6 +6,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from harness.training.layouts.choose import LayoutName
+
 Schedule = Literal["constant", "linear", "cosine"]
 
 
@@ -22,7 +24,12 @@ class TrainingSettings(BaseModel):
     weight_decay: float = Field(0.0, ge=0, description="AdamW's decoupled weight decay")
     max_gradient_norm: float = Field(1.0, gt=0, description="gradients are clipped to this global norm")
     tokens_per_micro_batch: int = Field(
-        8192, ge=1, description="padded tokens of one forward pass; changes memory and speed, never the loss"
+        8192, ge=1, description="tokens of one forward pass, padding included; changes memory and speed, never the loss"
+    )
+    layout: LayoutName = Field(
+        "auto",
+        description="how a prompt's responses lie in a pass: `shared_prefix` (prompt once), `unique` (m + 1 padded rows), "
+        "`expanded` (2m), `auto` (shared_prefix where the model honours it); changes memory and speed, never the loss",
     )
 
 

@@ -18,6 +18,8 @@ from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainingArgu
 from harness.errors import StageError
 from harness.interfaces import Objective
 from harness.training.batch import TokenGroup, cut_groups, group_logps, mismatched_logps
+from harness.training.layouts.choose import choose_layout
+from harness.training.layouts.layout import Layout
 from harness.training.reduction import Totals, batch_metrics, reduce_loss
 from harness.training.settings import Schedule, TrainingSettings
 
@@ -28,13 +30,15 @@ class GroupTrainer(Trainer):  # type: ignore[misc]
     """`transformers.Trainer` whose step is a batch of groups.
 
     Attributes:
+        layout: how responses lie in a forward pass.
         history: one row per optimiser step: step, loss, learning_rate, gradient_norm and the objective's metrics.
     """
 
-    def __init__(self, *, objective: Objective, settings: TrainingSettings, **arguments: Any) -> None:
+    def __init__(self, *, objective: Objective, settings: TrainingSettings, layout: Layout, **arguments: Any) -> None:
         super().__init__(data_collator=lambda groups: {"groups": groups}, **arguments)
         self.objective = objective
         self.settings = settings
+        self.layout = layout
         self.history: list[dict[str, float]] = []
 
     def training_step(
@@ -44,10 +48,10 @@ class GroupTrainer(Trainer):  # type: ignore[misc]
         model.train()
         batch = inputs["groups"]
         totals, value, metrics = Totals.of(batch), 0.0, dict[str, float]()
-        tokens = self.settings.tokens_per_micro_batch
-        mismatched = mismatched_logps(model, batch, tokens) if self.objective.needs_mismatched else None
-        for micro in cut_groups(batch, tokens):
-            logps = group_logps(model, micro, self.objective, mismatched)
+        tokens, layout = self.settings.tokens_per_micro_batch, self.layout
+        mismatched = mismatched_logps(model, batch, tokens, layout) if self.objective.needs_mismatched else None
+        for micro in cut_groups(batch, tokens, layout):
+            logps = group_logps(model, micro, self.objective, mismatched, layout)
             loss = self.objective.loss(logps)
             share = reduce_loss(loss, logps, self.objective, totals)
             self.accelerator.backward(share)
@@ -72,6 +76,7 @@ def train(
     seed: int,
     scratch: Path,
     report: Report | None = None,
+    layout: Layout | None = None,
 ) -> list[dict[str, float]]:
     """Train `model` in place.
 
@@ -80,15 +85,30 @@ def train(
         seed: of the order of the batches.
         scratch: an existing folder for the trainer's own files.
         report: called after each step with (step, steps, a short note).
+        layout: what `choose_layout` gave for this model and `settings.layout`, where the caller wants to know it.
 
     Returns:
         `GroupTrainer.history`.
 
     Raises:
-        StageError: the loss stopped being a number; names the step.
+        StageError: the loss stopped being a number, which names the step; or the model does not honour `settings.layout`.
     """
     steps = settings.epochs * math.ceil(len(groups) / settings.prompts_per_batch)
-    arguments = TrainingArguments(
+    arguments = _arguments(settings, seed, scratch, steps)
+    own: dict[str, Any] = {
+        "objective": objective,
+        "settings": settings,
+        "layout": layout or choose_layout(model, settings.layout),
+    }
+    trainer = GroupTrainer(model=model, args=arguments, train_dataset=list(groups), **own)
+    trainer.add_callback(StepCallback(report, lambda row: trainer.history[-1].update(row)))
+    trainer.train()
+    return trainer.history
+
+
+def _arguments(settings: TrainingSettings, seed: int, scratch: Path, steps: int) -> TrainingArguments:
+    """The settings as transformers' own."""
+    return TrainingArguments(
         output_dir=str(scratch),
         per_device_train_batch_size=settings.prompts_per_batch,
         num_train_epochs=settings.epochs,
@@ -99,10 +119,6 @@ def train(
         data_seed=seed,
         **shared_arguments(settings.schedule, settings.warmup_share, steps),
     )
-    trainer = GroupTrainer(model=model, args=arguments, train_dataset=list(groups), objective=objective, settings=settings)
-    trainer.add_callback(StepCallback(report, lambda row: trainer.history[-1].update(row)))
-    trainer.train()
-    return trainer.history
 
 
 def shared_arguments(schedule: Schedule, warmup_share: float, steps: int) -> dict[str, Any]:

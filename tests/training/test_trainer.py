@@ -142,6 +142,20 @@ def test_every_installed_objective_trains(tiny, tmp_path: Path, name: str) -> No
     assert history[-1]["loss"] < history[0]["loss"]
 
 
+@pytest.mark.parametrize("objective", [SrDPO(), KTO()], ids=lambda o: o.name)
+def test_training_is_the_same_by_every_layout(tiny, tmp_path: Path, objective) -> None:
+    """Views and mismatched pairs included, and micro-batches cut by each layout's own tokens."""
+    batch, histories = groups(tiny[0]), {}
+    for layout in ("expanded", "unique", "shared_prefix", "auto"):
+        settings = SETTINGS.model_copy(update={"layout": layout, "tokens_per_micro_batch": 60})
+        histories[layout] = train(copy.deepcopy(tiny[0]), batch, objective, settings, seed=0, scratch=tmp_path)
+    assert histories["auto"] == histories["shared_prefix"]
+    for name in ("loss", "gradient_norm"):
+        expected = [row[name] for row in histories["expanded"]]
+        for layout in ("unique", "shared_prefix"):
+            assert [row[name] for row in histories[layout]] == pytest.approx(expected, rel=1e-3)
+
+
 def test_the_first_loss_is_log_two_at_the_reference(tiny, tmp_path: Path) -> None:
     model = tiny[0]
     exact = [

@@ -1,0 +1,79 @@
+"""The interface of the layouts: bundles of responses in, one log-probability per response out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from harness.models.logps import Row
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import PreTrainedModel
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """One prompt and the responses to score under it, as ids; in training the chosen response is the first."""
+
+    prompt: tuple[int, ...]
+    responses: tuple[tuple[int, ...], ...]
+
+    def rows(self) -> list[Row]:
+        """Each response with its own copy of the prompt."""
+        return [Row(self.prompt, response) for response in self.responses]
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest row."""
+        return max(row.tokens for row in self.rows())
+
+
+class Layout(Protocol):
+    """A way to lay bundles out in one forward pass.
+
+    Attributes:
+        name: as in `training.layout`.
+        warning: why it stands in for another layout; empty where it does not.
+    """
+
+    name: str
+    warning: str
+
+    def logps(self, model: PreTrainedModel, bundles: Sequence[Bundle]) -> Tensor:
+        """Summed log-probabilities of all responses, bundle after bundle: [N], nats, float64, differentiable."""
+        ...
+
+    def tokens(self, bundles: Sequence[Bundle]) -> int:
+        """Tokens that the forward pass really computes, padding and repetition included."""
+        ...
+
+
+def cut(layout: Layout, bundles: Sequence[Bundle], tokens: int) -> Iterator[list[int]]:
+    """Indices of bundles in batches of at most `tokens` of the layout's tokens, at least one bundle each, longest first."""
+    batch: list[int] = []
+    for index in sorted(range(len(bundles)), key=lambda index: (-bundles[index].longest, index)):
+        if batch and layout.tokens([bundles[other] for other in (*batch, index)]) > tokens:
+            yield batch
+            batch = []
+        batch.append(index)
+    if batch:
+        yield batch
+
+
+def score_bundles(
+    model: PreTrainedModel, bundles: Sequence[Bundle], layout: Layout, tokens_per_batch: int = 8192
+) -> list[list[float]]:
+    """Log-probabilities without gradient, [bundles][responses]. Equal responses of a bundle are computed once."""
+    import torch
+
+    unique = [Bundle(bundle.prompt, tuple(dict.fromkeys(bundle.responses))) for bundle in bundles]
+    scores: list[list[float]] = [[] for _ in bundles]
+    with torch.inference_mode():
+        for batch in cut(layout, unique, tokens_per_batch):
+            values = iter(layout.logps(model, [unique[index] for index in batch]).tolist())
+            for index in batch:
+                known = {response: next(values) for response in unique[index].responses}
+                scores[index] = [known[response] for response in bundles[index].responses]
+    return scores
