@@ -154,15 +154,11 @@ def _print_measures(found: dict[str, Any]) -> None:
     """Tables in Markdown, as the sandbox's page holds them."""
     typer.echo("| author | gold | sd | chosen | known | as rated |\n|---|---|---|---|---|---|")
     for row in found["annotators"]:
-        typer.echo(
-            "| "
-            + row["author"]
-            + "".join(f" | {row[name]:.2f}" for name in ("total", "sd", "chosen", "known", "rating"))
-            + " |"
-        )
-    typer.echo(
-        f"\nratings agree with gold at r = {found['rating_correlation']:.2f}\n\n{found['prompts']} held-out prompts\n\n| answers | gold | chosen | known | degenerate |\n|---|---|---|---|---|"
-    )
+        values = "".join(f" | {row[name]:.2f}" for name in ("total", "sd", "chosen", "known", "rating"))
+        typer.echo(f"| {row['author']}{values} |")
+    typer.echo(f"\nratings agree with gold at r = {found['rating_correlation']:.2f}")
+    typer.echo(f"\n{found['prompts']} held-out prompts\n")
+    typer.echo("| answers | gold | chosen | known | degenerate |\n|---|---|---|---|---|")
     rows = [("T = 1", found["sampled"]), ("greedy", found["greedy"])]
     rows += [(f"{family}, T = 1", row) for family, row in found["by_family"].items()]
     rows += [(f"asked for {score} out of 10", row) for score, row in found["by_score"].items()]

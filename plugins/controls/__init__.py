@@ -14,7 +14,7 @@ def harness_methods() -> list[Method]:
     return [
         Method(
             name="null",
-            description="The baseline again with other seeds: what chance alone does; the bound of its interval is the noise floor",
+            description="The baseline again with other seeds: the bound of its difference's interval is the noise floor",
             seed_offset=1000,
             kind="null",
         ),
