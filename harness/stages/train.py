@@ -23,7 +23,6 @@ def run_train(stage: Stage, context: Context, draft: Draft) -> None:
     objective: Objective = context.component("objective", stage.payload["objective"])
     settings = TrainingSettings(**stage.payload["settings"])
     groups = read_groups(context.store.open(stage.inputs["groups"]))
-    kept = [group for group in groups if group.rejected or not objective.needs_rejected]
     model, tokenizer = context.load(stage.inputs["model"])
     tokenized = _with_reference(tokenize(groups, ChatTemplate(tokenizer), objective), stage, context)
     tokenized = [group for group in tokenized if group.pairs or not objective.needs_rejected]
@@ -43,8 +42,8 @@ def run_train(stage: Stage, context: Context, draft: Draft) -> None:
     draft.write_lines("history.jsonl", history)
     draft.facts.update(
         {
-            "prompts": len(kept),
-            "pairs": sum(len(group.rejected) for group in kept) * settings.epochs,
+            "prompts": len(tokenized),
+            "pairs": sum(group.pairs for group in tokenized) * settings.epochs,
             "updates": len(history),
             "tokens_trained": sum(group.tokens for group in tokenized) * settings.epochs,
             "layout": layout.name,
