@@ -7,7 +7,7 @@ from markupsafe import Markup
 from harness.leaderboard import svg
 from harness.leaderboard.schema import Board, MetricEntry, RowEntry
 from harness.leaderboard.standing import delta_of, is_reference, mark, noise_floor, short_name, verdict
-from harness.leaderboard.text import number, signed
+from harness.leaderboard.text import number, shortened, signed
 
 WIDTH, LABELS, NUMBERS = 760, 190, 212
 STEP, TOP = 28, 34
@@ -40,7 +40,7 @@ def _directions(metric: MetricEntry, scale: svg.Scale, baseline: str) -> list[Ma
         metric.higher_is_better
     ]
     shapes = [svg.text(scale(0) - 8, 14, left, "tick", "end"), svg.text(scale(0) + 8, 14, right, "tick")]
-    return [*shapes, svg.text(LABELS - 6, 14, f"against {svg.shortened(baseline, 18)}", "tick", "end")]
+    return [*shapes, svg.text(LABELS - 6, 14, f"against {shortened(baseline, 18)}", "tick", "end")]
 
 
 def _difference(row: RowEntry, metric: MetricEntry, scale: svg.Scale, y: float) -> list[Markup]:
@@ -50,7 +50,7 @@ def _difference(row: RowEntry, metric: MetricEntry, scale: svg.Scale, y: float) 
     side = " aside" if is_reference(row) else ""
     interval = f"{signed(delta.low)} to {signed(delta.high)}"
     return [
-        svg.text(LABELS - 6, y + 4, svg.shortened(row.method), f"name{side}", "end"),
+        svg.text(LABELS - 6, y + 4, shortened(row.method), f"name{side}", "end"),
         svg.line(scale(delta.low), y, scale(delta.high), y, f"whisker {kind}"),
         svg.circle(scale(delta.mean), y, f"point {kind}{side}", f"{row.method}: {signed(delta.mean)} ({interval})"),
         svg.text(WIDTH - NUMBERS + 58, y + 4, f"{signed(delta.mean)}", f"value {kind}", "end"),
@@ -89,7 +89,7 @@ def _point(board: Board, row: RowEntry, at: tuple[float, float], taken: list[tup
 
     `taken` lists left end, right end and base line of what is there already; the label is added to it.
     """
-    (x, y), label = at, svg.shortened(row.method, 22)
+    (x, y), label = at, shortened(row.method, 22)
     width = 7.3 * len(label)
     kind, side = "base" if row.method == board.baseline else "plain", " aside" if is_reference(row) else ""
     shapes = [svg.circle(x, y, f"point {kind}{side}", row.method)]

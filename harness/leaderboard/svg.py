@@ -65,9 +65,3 @@ def drawing(width: float, height: float, label: str, shapes: list[Markup]) -> Ma
     """The whole picture; `label` is read out to those who don't see it."""
     head = Markup('<svg viewBox="0 0 {} {}" role="img" aria-label="{}">').format(width, height, one_line(label))
     return head + Markup("").join(shapes) + Markup("</svg>")
-
-
-def shortened(content: str, limit: int = 26) -> str:
-    """At most `limit` characters as shown, an ellipsis for the rest."""
-    shown = one_line(content)
-    return shown if len(shown) <= limit else shown[: limit - 1] + "…"

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from harness.leaderboard.schema import Board, MetricEntry, RowEntry
 from harness.leaderboard.standing import delta_of, mark, noise_floor, ranked, references, short_name, summary, verdict
-from harness.leaderboard.text import duration, number, one_line, signed
+from harness.leaderboard.text import duration, number, one_line, shortened, signed
 
 STYLES = {"better": "green", "worse": "red", "different": "yellow", "unclear": "dim"}
 NAME_WIDTH, SHORT_NAME_WIDTH, MEAN_WIDTH, DELTA_WIDTH, TIME_WIDTH, MADE_WIDTH = 28, 20, 12, 10, 9, 26
@@ -91,7 +91,7 @@ def _grid(board: Board, layout: _Layout) -> Table:
 
 
 def _cells(board: Board, row: RowEntry, layout: _Layout) -> list[Text]:
-    cells = [_method(board, row)]
+    cells = [_method(board, row, layout.name)]
     if layout.made:
         cells.append(Text(one_line(" → ".join(part for part in (row.data, row.objective) if part) or "–")))
     for metric in layout.metrics:
@@ -101,8 +101,8 @@ def _cells(board: Board, row: RowEntry, layout: _Layout) -> list[Text]:
     return cells
 
 
-def _method(board: Board, row: RowEntry) -> Text:
-    name = one_line(row.method)
+def _method(board: Board, row: RowEntry, width: int) -> Text:
+    name = shortened(row.method, width - 2)
     if row.method == board.baseline:
         return Text(f"● {name}", style="bold cyan")
     if row.failed:

@@ -28,6 +28,15 @@ def one_line(text: str) -> str:
     return visible(text, keep="")
 
 
+def shortened(text: str, limit: int = 26) -> str:
+    """At most `limit` characters as shown; an ellipsis in the middle, since the ends of names tell rows apart."""
+    shown = one_line(text)
+    if len(shown) <= limit:
+        return shown
+    head = (limit - 1) // 2
+    return f"{shown[:head]}…{shown[len(shown) - (limit - 1 - head) :]}"
+
+
 def _shown(character: str, keep: str) -> str:
     if character in keep or character in JOINERS or unicodedata.category(character) not in HIDDEN:
         return character
