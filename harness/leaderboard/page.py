@@ -109,6 +109,8 @@ def _model(config: Mapping[str, Any]) -> str:
     """The starting model as the config names it, wherever in the `model` section it does."""
     model = config.get("model")
     if isinstance(model, Mapping):
+        if model.get("scratch"):
+            return "made from the training text"
         model = next((model[key] for key in ("name", "path", "start", "id") if model.get(key)), None)
     return str(model) if model else ""
 

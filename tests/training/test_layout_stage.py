@@ -13,7 +13,7 @@ import harness.training.layouts.probe as probe
 from harness.graph import CHECKPOINT, Graph
 from harness.registry import Registry
 from harness.resolve import describe
-from harness.rows import layout_warnings
+from harness.rows import run_warnings
 from harness.stages import RUNNERS
 from harness.stages.context import Context
 from harness.store import Store
@@ -42,8 +42,8 @@ def trained(checkpoint: Path, folder: Path) -> tuple[Store, str]:
 def test_the_layout_is_a_fact_of_the_training(tiny_checkpoint: Path, tmp_path: Path) -> None:
     store, key = trained(tiny_checkpoint, tmp_path)
     assert (store.open(key).facts["layout"], store.open(key).facts["layout_warning"]) == ("shared_prefix", "")
-    run = SimpleNamespace(store=store, graph=SimpleNamespace(rows=[SimpleNamespace(training=(key,))]))
-    assert layout_warnings(run) == []
+    run = SimpleNamespace(store=store, graph=SimpleNamespace(rows=[SimpleNamespace(training=(key,), evaluations={})]))
+    assert run_warnings(run, []) == []
 
 
 def test_a_fallback_is_said_once(tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -51,8 +51,8 @@ def test_a_fallback_is_said_once(tiny_checkpoint: Path, tmp_path: Path, monkeypa
     with pytest.warns(LayoutWarning, match=REASON):
         store, key = trained(tiny_checkpoint, tmp_path)
     assert store.open(key).facts["layout"] == "unique"
-    row = SimpleNamespace(training=(key, "b" * 64))  # of two rounds, one not made
+    row = SimpleNamespace(training=(key, "b" * 64), evaluations={})  # of two rounds, one not made
     run = SimpleNamespace(store=store, graph=SimpleNamespace(rows=[row, row]))
-    assert layout_warnings(run) == [
+    assert run_warnings(run, []) == [
         f"LlamaForCausalLM does not honour the shared-prefix layout ({REASON}); training with padded rows, which is slower"
     ]
