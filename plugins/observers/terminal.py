@@ -10,6 +10,8 @@ from rich.text import Text
 
 from harness import hookimpl
 
+TELLING_SHARE = 0.08  # of the work, before an estimate is worth showing: workers start slowly
+
 
 class TerminalObserver:
     """One bar for the run and one line per running stage; nothing at all where nobody watches."""
@@ -60,9 +62,7 @@ class TerminalObserver:
             self.progress.console.print(Text.assemble(("failed ", "bold red"), _shown(title), ": ", _shown(error, "\n")))
         self.done += self.weights.get(key, 0.0)
         self.finished += 1
-        self.progress.update(
-            self.total, completed=self.done, note=f"{self.finished} of {len(self.weights)} · {self._left()} left"
-        )
+        self.progress.update(self.total, completed=self.done, note=f"{self.finished} of {len(self.weights)}{self._left()}")
 
     @hookimpl
     def harness_run_finished(self) -> None:
@@ -72,9 +72,11 @@ class TerminalObserver:
             self.console.print(Text(f"{self.finished} stages in {_clock(spent)}", style="dim"))
 
     def _left(self) -> str:
-        """The estimate: what is left, at the pace so far."""
-        remaining = sum(self.weights.values()) - self.done
-        return "about " + _clock((time.monotonic() - self.began) * remaining / max(self.done, 1e-9))
+        """The estimate: what is left, at the pace so far; nothing while too little is done to tell."""
+        total = sum(self.weights.values())
+        if self.done < TELLING_SHARE * total:
+            return ""
+        return f" · about {_clock((time.monotonic() - self.began) * (total - self.done) / self.done)} left"
 
 
 def _shown(text: str, keep: str = "") -> str:
