@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -146,6 +147,27 @@ def test_sweep_removes_what_the_dead_left_and_nothing_else(store: Store) -> None
     assert sorted(parts(store)) == sorted([mine, elsewhere, other])
 
 
+def test_partial_work_goes_when_its_artifact_is_there_or_when_it_is_old(store: Store) -> None:
+    kept, old, done = (store.partial(letter * 32) for letter in "abc")
+    for folder in (kept, old, done, store.partial(KEY)):
+        folder.mkdir(parents=True)
+        (folder / "file").touch()
+    os.utime(old, (0, 0))
+    make(store)
+    assert not store.partial(KEY).exists()
+    done.rename(store.root / "aside")
+    make(store, key="c" * 32)
+    (store.root / "aside").rename(done)  # as a process leaves it that is killed between publishing and removing
+    assert store.sweep() == 2
+    assert [path.name for path in (store.root / "partial").iterdir()] == ["a" * 32]
+
+
+def test_what_earlier_runs_spent_counts(store: Store) -> None:
+    with store.draft("test", KEY) as draft:
+        draft.earlier_seconds = 1000.0
+    assert 1000 < store.open(KEY).seconds < 1100
+
+
 def test_a_killed_writer_leaves_a_part_that_is_swept(store: Store) -> None:
     code = f"""
 import os, signal, sys
@@ -167,6 +189,7 @@ def test_two_processes_that_want_one_artifact_make_it_once(store: Store, tmp_pat
     log = tmp_path / "log"
     code = f"""
 import sys
+import threading
 from pathlib import Path
 from harness.store import Store
 store = Store(Path({str(store.root)!r}))
@@ -210,3 +233,19 @@ def test_the_manifest_names_every_file(store: Store) -> None:
     manifest = json.loads((store.place(KEY) / MANIFEST).read_text())
     assert sorted(manifest["files"]) == ["deep/text", "rows.jsonl", "value.json"]
     assert sorted(manifest) == ["facts", "files", "kind", "seconds"]
+
+
+def test_who_must_wait_for_a_claim_is_told_first(store: Store) -> None:
+    waiting, order = threading.Event(), []
+
+    def second() -> None:
+        with store.claim(KEY, waiting.set):
+            order.append("second")
+
+    thread = threading.Thread(target=second)
+    with store.claim(KEY, lambda: pytest.fail("nobody had it")):
+        thread.start()
+        assert waiting.wait(timeout=60)
+        order.append("first")
+    thread.join()
+    assert order == ["first", "second"]

@@ -1,0 +1,93 @@
+"""Artifacts as a tar file: to carry them to another machine, and as the objects of a mirror.
+
+What is unpacked was written elsewhere. Every member must be a plain file under `<key>/`; links, devices, absolute paths and
+`..` are refused before anything is written, and an artifact is taken only if its files are exactly those of its manifest, with
+their checksums. That shows that it arrived as it was sent, and not that the sender computed it honestly.
+"""
+
+from __future__ import annotations
+
+import json
+import lzma
+import shutil
+import tarfile
+import zlib
+from collections.abc import Iterable
+from pathlib import Path, PurePosixPath
+
+from harness.errors import DataError, StoreError
+from harness.store.artifact import MANIFEST, contents, read_artifact
+from harness.store.keys import KEY
+
+COMPRESSIONS = {".gz": "w:gz", ".tgz": "w:gz", ".xz": "w:xz", ".bz2": "w:bz2"}  # by the file's ending; else none
+LONGEST_NAME = 1024
+
+
+def pack(folders: Iterable[Path], place: Path) -> None:
+    """Write artifact folders, each named by its key, into one archive; equal artifacts give equal bytes if not compressed.
+
+    Raises:
+        OSError: something cannot be read, or `place` written.
+    """
+    with tarfile.open(place, COMPRESSIONS.get(place.suffix, "w"), format=tarfile.PAX_FORMAT) as archive:  # type: ignore[call-overload]
+        for folder in folders:
+            for name, path in sorted({**contents(folder), MANIFEST: folder / MANIFEST}.items()):
+                info = tarfile.TarInfo(f"{folder.name}/{name}")
+                info.size, info.mode = path.stat().st_size, 0o644
+                with path.open("rb") as stream:
+                    archive.addfile(info, stream)
+
+
+def unpack(place: Path, folder: Path) -> list[str]:
+    """Unpack an archive into `folder`, one folder per artifact, each verified. Returns their keys.
+
+    Raises:
+        DataError: it is no archive, is cut off, or holds what does not belong there.
+        OSError: `folder` cannot be written.
+    """
+    keys: dict[str, None] = {}
+    free = shutil.disk_usage(folder).free
+    try:
+        with tarfile.open(place) as archive:
+            for member in archive:
+                if member.isdir():
+                    continue
+                key, target = _target(place, member, folder)
+                free -= member.size
+                if free < 0:
+                    raise DataError(f"{place}: what it holds does not fit on the disk of {folder}: free space and try again")
+                keys[key] = None
+                stream = archive.extractfile(member)
+                assert stream is not None  # a regular file
+                target.parent.mkdir(parents=True, exist_ok=True)
+                with stream, target.open("xb") as written:
+                    shutil.copyfileobj(stream, written, 1 << 20)
+    except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError) as error:
+        raise DataError(f"{place} is no archive of artifacts, or is cut off ({error}): export it again") from error
+    except FileNotFoundError as error:
+        raise DataError(f"no archive at {place}: give the path of a file that `harness cache export` wrote") from error
+    except FileExistsError as error:
+        raise DataError(f"{place}: holds {Path(error.filename).name} twice: export it again") from error
+    for key in keys:
+        _check(place, folder / key)
+    return list(keys)
+
+
+def _target(place: Path, member: tarfile.TarInfo, folder: Path) -> tuple[str, Path]:
+    """The artifact a member belongs to, and where it goes."""
+    path = PurePosixPath(member.name)
+    plain = not path.is_absolute() and not {"..", "\0"} & set(path.parts) and len(path.parts) >= 2
+    if not member.isreg() or not plain or not KEY.fullmatch(path.parts[0]) or len(member.name) > LONGEST_NAME:
+        raise DataError(f"{place}: the member {member.name!r} is no file of an artifact; nothing of it was taken")
+    return path.parts[0], folder.joinpath(*path.parts)
+
+
+def _check(place: Path, folder: Path) -> None:
+    """Whether a folder is exactly what its manifest says."""
+    try:
+        read_artifact(folder, folder.name, verify=True)
+        listed = set(json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"])
+    except StoreError as error:
+        raise DataError(f"{place}: the artifact {folder.name} is damaged; nothing of it was taken ({error})") from error
+    if extra := sorted(set(contents(folder)) - listed):
+        raise DataError(f"{place}: the artifact {folder.name} holds {extra[0]!r}, which its manifest does not name")

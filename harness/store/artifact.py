@@ -1,0 +1,87 @@
+"""One artifact: finished and read, or being written."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from harness.errors import StoreError
+from harness.store.keys import canonical, file_hash
+
+MANIFEST = "artifact.json"
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A finished artifact.
+
+    Attributes:
+        facts: what its maker noted: tokens, counts, losses.
+        seconds: wall time it took to make.
+    """
+
+    key: str
+    kind: str
+    folder: Path
+    facts: Mapping[str, Any]
+    seconds: float
+
+    def __truediv__(self, name: str) -> Path:
+        return self.folder / name
+
+    def read_json(self, name: str) -> Any:
+        return json.loads((self.folder / name).read_text(encoding="utf-8"))
+
+    def read_lines(self, name: str) -> Iterator[Any]:
+        """The rows of a JSON-lines file."""
+        with (self.folder / name).open(encoding="utf-8") as stream:
+            for line in stream:
+                yield json.loads(line)
+
+
+@dataclass
+class Draft:
+    """An artifact being written: put files into `folder`, numbers into `facts`.
+
+    Attributes:
+        earlier_seconds: what runs before this one spent on what this one goes on with.
+    """
+
+    folder: Path
+    facts: dict[str, Any] = field(default_factory=dict)
+    earlier_seconds: float = 0.0
+
+    def write_json(self, name: str, value: Any) -> None:
+        (self.folder / name).write_text(canonical(value) + "\n", encoding="utf-8")
+
+    def write_lines(self, name: str, rows: Iterator[Any] | list[Any]) -> None:
+        with (self.folder / name).open("w", encoding="utf-8") as stream:
+            for row in rows:
+                stream.write(canonical(row) + "\n")
+
+
+def read_artifact(folder: Path, key: str, *, verify: bool) -> Artifact:
+    """What a folder holds, every file against its checksum if `verify`.
+
+    Raises:
+        StoreError: it is absent or damaged.
+    """
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        artifact = Artifact(key, manifest["kind"], folder, manifest["facts"], manifest["seconds"])
+        for name, checksum in manifest["files"].items() if verify else ():
+            if file_hash(folder / name) != checksum:
+                raise StoreError(f"{folder / name} does not match its checksum: delete {folder} and run again")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise StoreError(f"artifact {folder} cannot be read ({error}): delete it and run again") from error
+    return artifact
+
+
+def contents(folder: Path) -> dict[str, Path]:
+    """Every file of an artifact's folder but its manifest, by its name in it."""
+    found = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
+    found.pop(MANIFEST, None)
+    return found

@@ -1,0 +1,98 @@
+"""What a store holds, by file names alone: a million artifacts are listed without opening one.
+
+    <root>/index/<2 digits>/<key>.<kind>.<bytes>    an empty file for each artifact
+
+The index follows the artifacts: an entry whose artifact is gone is dropped, and an artifact without one (from before there was
+an index, or of a writer that was killed between the two) is read once and gets its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.errors import StoreError
+from harness.store.artifact import read_artifact
+from harness.store.keys import KEY
+
+DAMAGED = "damaged"  # stands for the kind of an artifact that cannot be read
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An artifact as its index names it.
+
+    Attributes:
+        size: of its files, in bytes.
+    """
+
+    key: str
+    kind: str
+    size: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.key}.{self.kind}.{self.size}"
+
+    @classmethod
+    def read(cls, name: str) -> Entry | None:
+        """The entry of a file name; None if it is none."""
+        key, _, rest = name.partition(".")
+        kind, _, size = rest.rpartition(".")
+        return cls(key, kind, int(size)) if KEY.fullmatch(key) and kind and size.isdigit() else None
+
+
+def entries(root: Path) -> Iterator[Entry]:
+    """Every artifact of the store in `root`, by key; the index is mended on the way."""
+    for first in sorted(_names(root / "artifacts")):
+        indexed: dict[str, Entry] = {}
+        for entry in filter(None, map(Entry.read, _names(root / "index" / first))):
+            if entry.key in indexed:  # a damaged one was made again in another size
+                forget(root, entry)
+                forget(root, indexed.pop(entry.key))
+            else:
+                indexed[entry.key] = entry
+        present = {name for name in _names(root / "artifacts" / first) if KEY.fullmatch(name)}
+        for key in sorted(present):
+            yield indexed.get(key) or _mended(root, key)
+        for key in indexed.keys() - present:
+            forget(root, indexed[key])
+
+
+def note(root: Path, entry: Entry) -> None:
+    """Put an entry into the index; a store that cannot be written does without."""
+    place = root / "index" / entry.key[:2] / entry.name
+    with contextlib.suppress(OSError):
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.touch()
+
+
+def forget(root: Path, entry: Entry) -> None:
+    with contextlib.suppress(OSError):
+        (root / "index" / entry.key[:2] / entry.name).unlink()
+
+
+def folder_size(folder: Path) -> int:
+    """Bytes of all files in a folder."""
+    return sum(path.lstat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def _mended(root: Path, key: str) -> Entry:
+    folder = root / "artifacts" / key[:2] / key
+    try:
+        entry = Entry(key, read_artifact(folder, key, verify=False).kind, folder_size(folder))
+    except (StoreError, OSError):
+        return Entry(key, DAMAGED, 0)
+    note(root, entry)
+    return entry
+
+
+def _names(folder: Path) -> list[str]:
+    try:
+        with os.scandir(folder) as found:  # a Path for each name would take twice as long
+            return [entry.name for entry in found]
+    except (FileNotFoundError, NotADirectoryError):
+        return []

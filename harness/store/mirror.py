@@ -1,0 +1,82 @@
+"""A store elsewhere, behind the one on disk: asked for what is not here, sent what was made here.
+
+    <url>/<2 digits>/<key>.tar    one object for each artifact, through fsspec: s3://, gs://, memory://, a folder
+
+It saves time and decides nothing: what cannot be fetched is made, and a mirror that fails is left out for the rest of the
+process. Credentials are found by the file system's own library, as for every other tool.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from harness.errors import DataError, HarnessError
+from harness.store.archive import pack, unpack
+
+
+class Mirror:
+    """Artifacts at a URL.
+
+    Args:
+        url: as fsspec takes it, e.g. `s3://bucket/harness`.
+
+    Raises:
+        HarnessError: no such file system is installed.
+    """
+
+    def __init__(self, url: str) -> None:
+        from fsspec.core import url_to_fs
+
+        self.url = url
+        self.failed: str | None = None
+        try:
+            fs, base = url_to_fs(url)
+        except (ImportError, ValueError) as error:
+            raise HarnessError(f"--mirror {url!r}: {error}; for s3:// install alignment-harness[remote]") from error
+        self.fs: Any = fs
+        self.base: str = base.rstrip("/")
+
+    def place(self, key: str) -> str:
+        """The object of an artifact."""
+        return f"{self.base}/{key[:2]}/{key}.tar"
+
+    def fetch(self, key: str, folder: Path) -> Path | None:
+        """Bring an artifact, verified, into a folder of its key in `folder`; None if it is not there or is damaged.
+
+        Raises:
+            OSError: `folder` cannot be written.
+        """
+        archive = folder / f"{key}.tar"
+        if self.failed:
+            return None
+        try:
+            self.fs.get_file(self.place(key), str(archive))
+        except FileNotFoundError:
+            return None
+        except Exception as error:  # whatever the network and foreign code raise
+            self._leave_out(error)
+            return None
+        try:
+            unpack(archive, folder)
+        except DataError:
+            return None  # made again, and sent again
+        return folder / key if (folder / key).is_dir() else None
+
+    def push(self, folder: Path, scratch: Path) -> None:
+        """Send an artifact's folder, over what is there."""
+        if self.failed:
+            return
+        archive, place = scratch / f"{folder.name}.tar", self.place(folder.name)
+        try:
+            pack([folder], archive)
+            try:
+                self.fs.put_file(str(archive), place)
+            except FileNotFoundError:  # file systems with folders
+                self.fs.makedirs(place.rpartition("/")[0], exist_ok=True)
+                self.fs.put_file(str(archive), place)
+        except Exception as error:  # whatever the network and foreign code raise
+            self._leave_out(error)
+
+    def _leave_out(self, error: Exception) -> None:
+        self.failed = f"the mirror {self.url} failed and was left out: {type(error).__name__}: {error}"

@@ -1,0 +1,72 @@
+"""Who needs what: each run notes in the store where its board lies and which artifacts it is made of.
+
+    <root>/roots/<hash of machine and folder>.json    one for each run folder
+
+A run folder that is deleted needs nothing any more.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import platform
+import uuid
+from collections.abc import Iterator, Set
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from harness.errors import StoreWriteError
+
+
+@dataclass(frozen=True)
+class Root:
+    """A run folder's needs.
+
+    Attributes:
+        machine: where `folder` is a path.
+        keys: of all artifacts that the board, or the run that will make it, needs.
+    """
+
+    name: str
+    machine: str
+    folder: str
+    keys: tuple[str, ...]
+
+    @classmethod
+    def of(cls, name: str, folder: Path, keys: Set[str]) -> Root:
+        return cls(name, platform.node(), str(folder.absolute()), tuple(sorted(keys)))
+
+    @property
+    def gone(self) -> bool:
+        """Whether its folder was on this machine and is no more."""
+        return self.machine == platform.node() and not Path(self.folder).is_dir()
+
+
+def register(store: Path, root: Root) -> None:
+    """Note a run's needs, in place of what it noted before.
+
+    Raises:
+        StoreWriteError: the store cannot be written.
+    """
+    digest = hashlib.sha256(f"{root.machine}\0{root.folder}".encode()).hexdigest()[:32]
+    place = store / "roots" / f"{digest}.json"
+    beside = place.with_suffix(f".{uuid.uuid4().hex}.part")
+    try:
+        place.parent.mkdir(exist_ok=True)
+        beside.write_text(json.dumps({"version": 1, **asdict(root)}), encoding="utf-8")
+        beside.replace(place)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            beside.unlink()
+        raise StoreWriteError(f"{place} cannot be written ({error.strerror}): choose another store with --store") from error
+
+
+def roots(store: Path) -> Iterator[tuple[Path, Root | None]]:
+    """Each noted root with its file; None for one that cannot be read."""
+    for place in sorted((store / "roots").glob("*.json")):
+        try:
+            said = json.loads(place.read_text(encoding="utf-8"))
+            yield place, Root(said["name"], said["machine"], said["folder"], tuple(said["keys"]))
+        except (OSError, ValueError, KeyError, TypeError):
+            yield place, None

@@ -1,0 +1,275 @@
+"""The folder of artifacts: made once, verified when read, shared by methods, seeds, runs and machines.
+
+An artifact is a folder under the hash of everything that decides it. It is written beside its place, every file's checksum
+is noted, and the folder is renamed into place: a reader sees a whole artifact or none, wherever a writer was killed. Writers
+of the same key queue (`claims`).
+
+    <root>/artifacts/<2 digits>/<key>/   files and artifact.json
+    <root>/index/<2 digits>/             one empty file per artifact, named by key, kind and size (`catalogue`)
+    <root>/locks/, leases/               who is making what (`claims`)
+    <root>/roots/                        which run needs what (`roots`)
+    <root>/parts/<machine>-<process>-…/  being written; swept when its process is gone
+    <root>/partial/<key>/                how far the making of a long one has come, for whoever goes on with it
+    <root>/damaged/                      what failed verification, kept for a look
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import platform
+import shutil
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+
+import psutil
+
+from harness.errors import StoreError, StoreWriteError
+from harness.store import catalogue
+from harness.store.artifact import MANIFEST, Artifact, Draft, contents, read_artifact
+from harness.store.catalogue import Entry, folder_size
+from harness.store.claims import Claims
+from harness.store.keys import file_hash
+from harness.store.mirror import Mirror
+
+FOLDERS = ("artifacts", "index", "locks", "leases", "parts", "roots")
+FULL = (errno.ENOSPC, errno.EDQUOT)
+PARTIAL_DAYS = 30  # what nobody went on with for so long is swept
+READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)
+
+
+class Store:
+    """Artifacts under one folder.
+
+    Args:
+        root: created if absent.
+        mirror: asked for what is not here, sent what is made.
+
+    Raises:
+        StoreWriteError: the folder cannot be written.
+    """
+
+    def __init__(self, root: Path, mirror: Mirror | None = None) -> None:
+        self.root = root.absolute()
+        self.mirror = mirror
+        self._claims = Claims(self.root)
+        self._verified: set[str] = set()
+        try:
+            for name in FOLDERS:
+                (self.root / name).mkdir(parents=True, exist_ok=True)
+            probe = self._part()
+            probe.mkdir()
+            probe.rmdir()
+        except OSError as error:
+            raise StoreWriteError(
+                f"the store {self.root} cannot be written ({error.strerror}): choose another with --store"
+            ) from error
+
+    def _part(self) -> Path:
+        """A new name for something half-written, which tells whose it is: machine, process, anything unique."""
+        return self.root / "parts" / f"{platform.node()}-{os.getpid()}-{uuid.uuid4().hex}"
+
+    def place(self, key: str) -> Path:
+        """Where the artifact is, or would be."""
+        return self.root / "artifacts" / key[:2] / key
+
+    def holds(self, key: str) -> bool:
+        """Whether a whole, undamaged artifact is here, or in the mirror: then it is fetched. A damaged one is put aside, so
+        that it is made again.
+
+        Raises:
+            StoreError: a damaged one cannot be put aside.
+        """
+        if not self.place(key).exists():
+            return self._fetch(key)
+        try:
+            self.open(key)
+        except StoreError:
+            self._put_aside(key)
+            return self._fetch(key)
+        return True
+
+    def _fetch(self, key: str) -> bool:
+        """Bring an artifact from the mirror; whether it is here now."""
+        if self.mirror is None:
+            return False
+        with self.writing(f"what the mirror holds of {key}"), self.part() as scratch:
+            folder = self.mirror.fetch(key, scratch)
+            if folder is None:
+                return False
+            self.put(folder, key, read_artifact(folder, key, verify=False).kind)
+        return True
+
+    def _put_aside(self, key: str) -> None:
+        aside = self.root / "damaged" / f"{key}-{uuid.uuid4().hex[:8]}"
+        try:
+            aside.parent.mkdir(exist_ok=True)
+            self.place(key).rename(aside)
+        except FileNotFoundError:
+            return  # another process was faster
+        except OSError as error:
+            raise StoreError(f"the damaged artifact {self.place(key)} cannot be put aside ({error}): delete it") from error
+        with contextlib.suppress(StoreError, OSError):  # what another process had just made again goes back
+            read_artifact(aside, key, verify=True)
+            aside.rename(self.place(key))
+
+    def open(self, key: str) -> Artifact:
+        """The artifact, verified once per process.
+
+        Raises:
+            StoreError: it is absent or damaged.
+        """
+        new = key not in self._verified
+        artifact = read_artifact(self.place(key), key, verify=new)
+        if new:
+            with contextlib.suppress(OSError):
+                os.utime(artifact.folder)  # when it was last of use, for `collect`
+        self._verified.add(key)
+        return artifact
+
+    def claim(self, key: str, before_waiting: Callable[[], None] | None = None) -> AbstractContextManager[None]:
+        """Hold the right to make `key`; waits, after `before_waiting`, while another living process, on this machine or
+        another, has it.
+
+        Raises:
+            StoreWriteError: the store cannot be written or locked.
+        """
+        return self._claims.hold(key, before_waiting)
+
+    @contextmanager
+    def part(self) -> Iterator[Path]:
+        """A scratch folder in the store that goes when the block ends, or is swept once its process is gone."""
+        folder = self._part()
+        folder.mkdir()
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    @contextmanager
+    def draft(self, kind: str, key: str) -> Iterator[Draft]:
+        """Write an artifact; published whole when the block ends, dropped when it raises.
+
+        Raises:
+            StoreError: it cannot be written; whatever else the block raises goes through.
+        """
+        folder = self._part()
+        started = time.monotonic()
+        try:
+            with self.writing(f"an artifact of kind {kind}"):
+                folder.mkdir()
+                draft = Draft(folder)
+                yield draft
+                self._publish(kind, key, draft, draft.earlier_seconds + time.monotonic() - started)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+        if self.mirror is not None:
+            with contextlib.suppress(OSError), self.part() as scratch:
+                self.mirror.push(self.place(key), scratch)
+
+    @contextmanager
+    def writing(self, what: str) -> Iterator[None]:
+        """A full disk anywhere, and failures on files here, as the store's own error; everything else goes through."""
+        try:
+            yield
+        except StoreError:
+            raise
+        except Exception as error:
+            code = _code(error)
+            if code in FULL or (code in READ_ONLY and self._names(error)):
+                raise StoreWriteError(f"{what} cannot be written to {self.root}: {error}") from error
+            if self._names(error):
+                raise StoreError(f"{what} cannot be made: {error}; run again") from error
+            raise
+
+    def _names(self, error: Exception) -> bool:
+        """Whether an error is about a file of this store."""
+        return isinstance(error, OSError) and str(self.root) in f"{error.filename} {error.filename2}"
+
+    def _publish(self, kind: str, key: str, draft: Draft, seconds: float) -> None:
+        files = contents(draft.folder)
+        manifest = {
+            "kind": kind,
+            "facts": draft.facts,
+            "seconds": seconds,
+            "files": {name: file_hash(path) for name, path in files.items()},
+        }
+        draft.write_json(MANIFEST, manifest)
+        for path in (*files.values(), draft.folder / MANIFEST):
+            with path.open("rb") as stream:
+                os.fsync(stream.fileno())
+        self.put(draft.folder, key, kind)
+        shutil.rmtree(self.partial(key), ignore_errors=True)
+
+    def partial(self, key: str) -> Path:
+        """Where whoever has claimed `key` may keep how far it has come, whole at every moment. It may be absent.
+
+        It goes when the artifact is there, or when nothing was written to it for `PARTIAL_DAYS`.
+        """
+        return self.root / "partial" / key
+
+    def sweep(self) -> int:
+        """Remove what dead processes of this machine left half-written, and partial work that is done or old; how many."""
+        removed = 0
+        for partial in (self.root / "partial").glob("*"):
+            old = time.time() - partial.stat().st_mtime > PARTIAL_DAYS * 24 * 3600
+            if old or (self.place(partial.name) / MANIFEST).exists():
+                shutil.rmtree(partial, ignore_errors=True)
+                removed += 1
+        for part in (self.root / "parts").iterdir():
+            machine, _, owner = part.name.rpartition("-")[0].rpartition("-")
+            if machine == platform.node() and owner.isdigit() and not psutil.pid_exists(int(owner)):
+                shutil.rmtree(part, ignore_errors=True)
+                removed += 1
+        return removed
+
+    def put(self, folder: Path, key: str, kind: str) -> bool:
+        """Rename a whole, verified artifact into its place; False if one is there already.
+
+        Raises:
+            OSError: the store cannot be written.
+        """
+        place, entry = self.place(key), Entry(key, kind, folder_size(folder))
+        place.parent.mkdir(exist_ok=True)
+        if (place / MANIFEST).exists():
+            return False
+        try:
+            folder.rename(place)
+        except OSError as error:
+            if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+                return False  # another process was faster
+            raise
+        catalogue.note(self.root, entry)
+        return True
+
+    def entries(self) -> Iterator[Entry]:
+        """Every artifact, by key, without opening one."""
+        return catalogue.entries(self.root)
+
+    def remove(self, entry: Entry) -> None:
+        """Take an artifact out: at once for readers, its bytes after.
+
+        Raises:
+            StoreWriteError: it cannot be removed.
+        """
+        aside = self._part()
+        try:
+            self.place(entry.key).rename(aside)
+        except FileNotFoundError:
+            pass  # another process was faster
+        except OSError as error:
+            raise StoreWriteError(f"the artifact {self.place(entry.key)} cannot be removed ({error.strerror})") from error
+        catalogue.forget(self.root, entry)
+        self._verified.discard(entry.key)
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _code(error: Exception) -> int | None:
+    """The system's number of an error; safetensors puts only its text into an error of its own."""
+    if isinstance(error, OSError):
+        return error.errno
+    return next((code for code in FULL if os.strerror(code) in str(error)), None)
