@@ -6,8 +6,28 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from harness import statistics
-from harness.statistics import Values, benjamini_hochberg, holm, interval, paired, sign_flip
+from harness.statistics import (
+    Bootstrap,
+    Error,
+    Values,
+    agree,
+    benjamini_hochberg,
+    components,
+    detectable,
+    holm,
+    interval,
+    paired,
+    permutation,
+    power,
+    questions_needed,
+    rank_stability,
+    seeds_needed,
+    seeds_t_test,
+    sign_flip,
+    standardised,
+    win_shares,
+    wins,
+)
 from harness.types import Score
 
 
@@ -59,10 +79,10 @@ def test_sign_flip_agrees_with_scipy_when_flips_are_drawn() -> None:
 
 
 def test_sign_flip_is_never_zero_and_chunks_do_not_change_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert sign_flip(np.full(100, 1.0), flips=999) == 1 / 1000
+    assert sign_flip(np.full(100, 1.0), flips=999) == 2.0**-99
     differences = np.random.default_rng(5).normal(0.2, 1.0, size=50)
     whole = sign_flip(differences)
-    monkeypatch.setattr(statistics, "CELLS_PER_CHUNK", 500)
+    monkeypatch.setattr(permutation, "CELLS_PER_CHUNK", 500)
     assert sign_flip(differences) == whole
 
 
@@ -108,18 +128,32 @@ def test_pairing_removes_what_prompts_share() -> None:
     base, row = prompts + rng.normal(0, 0.1, size=(2, 100)), prompts + 0.1 + rng.normal(0, 0.1, size=(2, 100))
     found = paired(table(row), table(base))
     assert found.mean == pytest.approx((row - base).mean())
-    assert 0 < found.low < found.mean < found.high < 0.2
-    assert found.p < 0.001
+    assert 0 < found.low < found.mean < found.high < 0.25  # unpaired, it would be 2 wide
+    assert found.p_flips < 1e-10 and found.p == found.p_seeds_and_questions < 0.05
     assert found.n == 100
 
 
-def test_unequal_numbers_of_seeds_are_compared_without_pairing_them() -> None:
+def test_seeds_are_paired_by_their_value_and_only_common_ones_count() -> None:
     rng = np.random.default_rng(11)
-    prompts = rng.normal(size=(1, 80))
-    row, base = prompts + np.array([[0.5], [0.7], [0.6]]), prompts + np.array([[0.1], [-0.1]])
-    found = paired(table(row), table(base))
-    assert found.mean == pytest.approx(0.6)
-    assert 0.4 <= found.low < 0.5 and 0.7 < found.high <= 0.8 + 1e-9
+    prompts, effect = rng.normal(size=(1, 80)), {3: -2.0, 5: 0.0, 7: 2.0, 9: 50.0}
+    names = tuple(f"e{i}" for i in range(80))
+    row = Values(names, np.concatenate([prompts + effect[seed] + 0.5 for seed in (7, 3, 5, 9)]), (7, 3, 5, 9))
+    base = Values(names, np.concatenate([prompts + effect[seed] for seed in (3, 5, 7)]), (3, 5, 7))
+    found = paired(row, base)
+    assert (found.mean, found.low, found.high) == pytest.approx((0.5, 0.5, 0.5))
+    assert (found.seeds, found.n) == (3, 80)
+
+
+def test_rows_without_a_common_seed_are_compared_without_pairing_them() -> None:
+    rng = np.random.default_rng(11)
+    prompts, names = rng.normal(size=(1, 80)), tuple(f"e{i}" for i in range(80))
+    row = Values(names, prompts + np.array([[0.5], [0.7], [0.6]]), (0, 1, 2))
+    base = Values(names, prompts + np.array([[0.1], [-0.1], [0.0]]), (10, 11, 12))
+    found = paired(row, base)
+    welch = stats.ttest_ind([0.5, 0.7, 0.6], [0.1, -0.1, 0.0])  # nothing but seeds differs here
+    assert (found.mean, found.seeds, found.components) == (pytest.approx(0.6), 0, None)
+    assert found.p_seeds_and_questions == pytest.approx(welch.pvalue)
+    assert found.low < 0.45 and found.high > 0.75
 
 
 def test_only_common_examples_are_compared() -> None:
@@ -162,4 +196,185 @@ def test_nothing_to_average_is_an_error() -> None:
 def test_the_same_seed_gives_the_same_numbers() -> None:
     cells = table(np.random.default_rng(12).normal(size=(2, 30)))
     assert interval(cells, seed=3) == interval(cells, seed=3)
-    assert interval(cells, seed=3) != interval(cells, seed=4)
+    one, other = (Bootstrap(seed=seed).means([cells]) for seed in (3, 4))
+    assert (one != other).any()
+
+
+# Tails
+
+
+@pytest.mark.parametrize("heavy", [False, True])
+def test_small_p_values_are_those_of_all_flips(heavy: bool) -> None:
+    rng = np.random.default_rng(20)
+    bits = (np.arange(2**18)[:, None] >> np.arange(18)) & 1
+    compared = 0
+    for _ in range(12):
+        differences = rng.standard_t(2, 18) + 1.5 if heavy else rng.normal(1.2, 1.0, 18)
+        exact = np.mean(np.abs((1.0 - 2.0 * bits) @ differences) >= abs(differences.sum()) * (1 - 1e-9))
+        if exact < 0.005:
+            compared += 1
+            assert 0.4 < sign_flip(differences) / exact < 2.5
+    assert compared >= 4
+
+
+def test_on_wins_and_losses_it_is_the_binomial_sign_test_far_into_the_tail() -> None:
+    for won, lost in ((140, 60), (700, 300), (95, 5)):
+        exact = 2 * stats.binom.sf(won - 1, won + lost, 0.5)
+        assert sign_flip(np.repeat([1.0, -1.0], [won, lost])) == pytest.approx(exact, rel=0.1)
+
+
+# Errors of crossed seeds and questions
+
+
+def test_with_one_seed_the_test_is_scipys_paired_t_test() -> None:
+    rng = np.random.default_rng(21)
+    row, base = rng.normal(0.2, 1, (1, 60)), rng.normal(0, 1, (1, 60))
+    assert paired(table(row), table(base)).p_seeds_and_questions == pytest.approx(stats.ttest_rel(row[0], base[0]).pvalue)
+
+
+def test_where_only_seeds_vary_it_is_the_t_test_over_seeds() -> None:
+    row = np.array([0.5, 0.9, 0.6])[:, None] + np.zeros((3, 40))
+    found = paired(table(row), table(np.zeros((3, 40))))
+    assert found.p_seeds_and_questions == pytest.approx(stats.ttest_1samp([0.5, 0.9, 0.6], 0.0).pvalue)
+
+
+def test_components_are_found_again() -> None:
+    rng = np.random.default_rng(22)
+    cells = rng.normal(0, 0.5, (60, 1)) + rng.normal(0, 1.0, (1, 400)) + rng.normal(0, 0.8, (60, 400))
+    found, error = components(cells)
+    assert (found.seed, found.question, found.rest) == pytest.approx((0.25, 1.0, 0.64), rel=0.5)
+    assert error.size == pytest.approx(np.sqrt(0.25 / 60 + 1 / 400 + 0.64 / 24000), rel=0.3)
+
+
+def test_turns_of_one_question_are_one_observation() -> None:
+    rng = np.random.default_rng(23)
+    once = rng.normal(size=(1, 40))
+    names = tuple(f"e{i}" for i in range(40))
+    twice = Values(
+        tuple(f"{name}/{turn}" for name in names for turn in (1, 2)),
+        np.repeat(once, 2, axis=1),
+        questions=tuple(name for name in names for _ in (1, 2)),
+    )
+    single, double, apart = interval(Values(names, once)), interval(twice), interval(Values(twice.examples, twice.values))
+    assert (double.low, double.high) == pytest.approx((single.low, single.high))
+    assert apart.high - apart.low < 0.8 * (single.high - single.low)
+    zero = Values(twice.examples, np.zeros((1, 80)), questions=twice.questions)
+    assert paired(twice, zero).p_flips == pytest.approx(paired(Values(names, once), Values(names, np.zeros((1, 40)))).p_flips)
+
+
+# Effects, power, ranks, agreement
+
+
+def test_the_t_test_over_seeds_gives_the_stars_of_the_papers_table() -> None:
+    # Sr-DPO (arXiv:2405.21040), Table 3: mean ± deviation over two seeds, and whether it has a star
+    printed = [
+        ((64.40, 0.08), (63.19, 0.15), True),
+        ((64.55, 0.72), (62.54, 0.51), False),
+        ((85.39, 0.13), (84.54, 0.35), False),
+        ((80.74, 0.08), (79.28, 0.75), False),
+        ((62.50, 0.04), (61.95, 0.09), True),
+        ((83.24, 0.09), (82.76, 0.05), True),
+        ((61.90, 0.10), (61.20, 0.35), False),
+        ((48.38, 0.51), (46.07, 0.04), True),
+        ((39.58, 0.22), (36.63, 0.72), True),
+        ((62.51, 0.11), (61.35, 0.11), True),
+    ]
+    for row, base, star in printed:
+        seeds = [[mean - sd / np.sqrt(2), mean + sd / np.sqrt(2)] for mean, sd in (row, base)]
+        p = seeds_t_test(*seeds)
+        assert p == pytest.approx(stats.ttest_ind(*seeds).pvalue)
+        assert p is not None and (p < 0.05) == star
+    assert seeds_t_test([1.0], [2.0, 3.0]) is None and seeds_t_test([1.0, 1.0], [2.0, 2.0]) is None
+
+
+def test_effects_by_hand() -> None:
+    found = wins(np.array([1.0, 2.0, 0.0, -1.0]))
+    assert (found.won, found.tied, found.lost, found.share) == (0.5, 0.25, 0.25, 0.625)
+    assert standardised(np.array([1.0, 3.0])) == pytest.approx(2 / np.sqrt(2))
+    assert standardised(np.array([2.0, 2.0])) is None
+
+
+@pytest.mark.parametrize("freedom", [2.0, 20.0, 1000.0])
+def test_power_is_the_noncentral_t(freedom: float) -> None:
+    limit = stats.t.isf(0.025, freedom)
+    expected = stats.nct.sf(limit, freedom, 2.5) + stats.nct.cdf(-limit, freedom, 2.5)
+    assert power(5.0, Error(2.0, freedom)) == pytest.approx(expected, abs=1e-5)
+    assert power(detectable(Error(2.0, freedom)), Error(2.0, freedom)) == pytest.approx(0.8)
+
+
+def test_what_is_needed_is_just_enough() -> None:
+    rng = np.random.default_rng(24)
+    parts, _ = components(rng.normal(0, 0.2, (3, 1)) + rng.normal(0, 1, (3, 100)))
+    questions = questions_needed(0.8, parts)
+    assert questions is None or power(0.8, parts.error(3, questions)) >= 0.8 > power(0.8, parts.error(3, questions - 1))
+    seeds = seeds_needed(0.1, parts)
+    assert seeds is not None and power(0.1, parts.error(seeds)) >= 0.8 > power(0.1, parts.error(seeds - 1))
+    assert questions_needed(1e-3, parts) is None  # more questions cannot make up for three seeds that differ
+
+
+def test_power_holds_in_a_simulation() -> None:
+    rng, found = np.random.default_rng(25), 0
+    parts = components(rng.normal(0, 1, (1, 5000)))[0]
+    difference = detectable(parts.error(1, 100))
+    for trial in range(150):
+        found += paired(table(rng.normal(difference, 1, (1, 100))), table(np.zeros((1, 100))), draws=50, seed=trial).p < 0.05
+    assert 0.7 < found / 150 < 0.9
+
+
+def test_ranks_over_draws() -> None:
+    means = np.array([[3.0, 2.0, 1.0], [3.0, 3.0, 1.0], [1.0, 2.0, 3.0], [np.nan, 1.0, 2.0]])
+    first, second, third = rank_stability(means)
+    assert (first.first, second.first, third.first) == pytest.approx((1.5 / 3, 0.5 / 3, 1 / 3))
+    assert (third.low, third.high, first.mean) == (1.0, 3.0, pytest.approx((1 + 1.5 + 3) / 3))
+
+
+def test_win_shares_count_ties_half_and_common_examples_alone() -> None:
+    shares = win_shares(np.array([[1.0, 2.0, 3.0, np.nan], [1.0, 1.0, 4.0, 9.0]]))
+    assert shares[0, 1] == pytest.approx(0.5) and shares[1, 0] == pytest.approx(0.5)
+
+
+def test_agreement_is_scipys() -> None:
+    left, right = np.array([1.0, 2.0, 2.0, 4.0]), np.array([1.0, 3.0, 2.0, 2.0])
+    assert agree(left, right) == pytest.approx(
+        (stats.kendalltau(left, right).statistic, stats.spearmanr(left, right).statistic)
+    )
+    assert agree(left[:2], right[:2]) is None and agree(left, np.ones(4)) is None
+
+
+# Simulated boards: how often intervals hold the truth, and tests reject a true null
+
+
+def boards(trials: int, *, rows: int = 8, seeds: int = 3, own: float = 0.1) -> tuple[float, float, float]:
+    """Coverage of means and of differences, and family-wise error after Holm, on 200 prompts."""
+    rng = np.random.default_rng(26)
+    means, differences, errors = [], [], []
+    for trial in range(trials):
+        common, prompts = rng.normal(0, 0.1, (seeds, 1)), rng.normal(0, 1, (1, 200))
+        drawn = [
+            table(
+                common
+                + rng.normal(0, own, (seeds, 1))
+                + prompts
+                + rng.normal(0, 0.2, (1, 200))
+                + rng.normal(0, 0.7, (seeds, 200))
+            )
+            for _ in range(rows + 1)
+        ]
+        bootstrap = Bootstrap(400, 199, seed=trial)
+        means += [found.low <= 0 <= found.high for found in bootstrap.intervals(drawn)]
+        gaps = [gap for gap in bootstrap.differences(drawn[1:], drawn[0]) if not isinstance(gap, ValueError)]
+        differences += [gap.low <= 0 <= gap.high for gap in gaps]
+        errors.append(min(holm([gap.p for gap in gaps])) < 0.05)
+    return float(np.mean(means)), float(np.mean(differences)), float(np.mean(errors))
+
+
+def test_simulated_boards_in_short() -> None:
+    means, differences, errors = boards(40)
+    assert 0.91 <= means <= 0.99 and 0.91 <= differences <= 0.99 and errors <= 0.11
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("seeds", "own"), [(2, 0.1), (3, 0.03), (3, 0.1), (3, 0.3), (5, 0.1)])
+def test_simulated_boards(seeds: int, own: float) -> None:
+    means, differences, errors = boards(1000, seeds=seeds, own=own)
+    assert 0.93 <= means <= 0.97 and 0.93 <= differences <= 0.98 and errors <= 0.06
