@@ -1,0 +1,217 @@
+"""Asking a judge: openai's asynchronous client against any base URL, one connection pool, bounded concurrency, a hard budget.
+
+Retries are ours and not openai's, whose own ignore a `Retry-After` of more than a minute and cannot be counted. A server that
+says when to come back holds every question back until then, not only the one it refused.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, Any
+
+from harness.errors import StageError
+from harness.judging.answers import Spending
+from harness.judging.budget import Budget, BudgetSpent
+from harness.judging.settings import JudgeSettings
+from harness.types import JudgeAnswer, Message
+
+if TYPE_CHECKING:
+    from openai import APIStatusError, AsyncOpenAI
+
+FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 0.5, 60.0
+DECLINED = ("content_filter", "content_policy_violation", "context_length_exceeded", "string_above_max_length")
+PASSING = (408, 409, 425, 429)  # and all from 500
+
+
+@dataclass(frozen=True)
+class Clock:
+    """Time, so that tests need none.
+
+    Attributes:
+        now: seconds of a clock that never goes back.
+        today: seconds since 1970, for a `Retry-After` that is a date.
+    """
+
+    now: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+    today: Callable[[], float] = time.time
+
+
+class Passing(Exception):  # noqa: N818
+    """The server failed in a way that another try may mend. `wait_seconds`: what it asked for, None where nothing."""
+
+    def __init__(self, reason: str, wait_seconds: float | None = None) -> None:
+        self.reason, self.wait_seconds = reason, wait_seconds
+        super().__init__(reason)
+
+
+@dataclass
+class JudgeClient:
+    """One judge on one event loop.
+
+    Args:
+        key: the API key, or None; it appears in no message.
+        extra: parameters beyond the settings', such as `top_logprobs`.
+    """
+
+    settings: JudgeSettings
+    key: str | None
+    budget: Budget
+    extra: dict[str, Any] = field(default_factory=dict)
+    clock: Clock = field(default_factory=Clock)
+    _not_before: float = 0.0
+    _stopped: Exception | None = None
+
+    async def __aenter__(self) -> JudgeClient:
+        from openai import AsyncOpenAI
+
+        self._openai: AsyncOpenAI = AsyncOpenAI(  # one connection pool, of up to 1,000 connections
+            base_url=self.settings.base_url,
+            api_key=self.key or "none",  # a server without keys ignores it
+            max_retries=0,
+            timeout=self.settings.timeout_seconds,
+        )
+        self._slots = asyncio.Semaphore(self.settings.concurrency)
+        return self
+
+    async def __aexit__(self, *reason: object) -> None:
+        await self._openai.close()
+
+    async def ask(self, messages: Sequence[Message]) -> JudgeAnswer:
+        """The judge's answer. After an error nothing new is sent, but what is under way is finished: it is paid for.
+
+        Raises:
+            BudgetSpent: it would not fit into the budget.
+            StageError: the server refuses for good, or failed `attempts` times.
+        """
+        async with self._slots:
+            try:
+                return await self._ask(messages)
+            except (BudgetSpent, StageError) as error:
+                self._stopped = error
+                raise
+
+    async def _ask(self, messages: Sequence[Message]) -> JudgeAnswer:
+        reason = ""
+        for attempt in range(self.settings.attempts):
+            await self._hold()
+            if self._stopped is not None:
+                raise self._stopped
+            reserved, paid = await self.budget.reserve(messages), Spending()
+            try:
+                answer = await self._try(messages)
+                paid = self.paid(answer)
+                return answer
+            except Passing as failure:
+                self._defer(failure, attempt)
+                reason = failure.reason
+            finally:
+                await self.budget.settle(reserved, paid)
+        raise StageError(
+            f"the judge {self.settings.model!r} at {self.settings.base_url} failed {self.settings.attempts} times "
+            f"({self._clean(reason)}); what it answered is kept: run again, or raise judge.attempts"
+        )
+
+    def paid(self, answer: JudgeAnswer) -> Spending:
+        """What an answer cost."""
+        price = self.settings.usd
+        usd = price.of(answer.input_tokens, answer.output_tokens) if price else 0.0
+        return Spending(1, answer.input_tokens + answer.output_tokens, usd)
+
+    async def _hold(self) -> None:
+        while (wait := self._not_before - self.clock.now()) > 0:
+            await self.clock.sleep(wait)
+
+    def _defer(self, failure: Passing, attempt: int) -> None:
+        """Hold back all questions for as long as the server asked, or for a time that doubles, less a random part."""
+        wait = failure.wait_seconds
+        if wait is None:
+            wait = min(LONGEST_WAIT_SECONDS, FIRST_WAIT_SECONDS * 2**attempt) * random.uniform(0.5, 1.0)
+        self._not_before = max(self._not_before, self.clock.now() + wait)
+
+    async def _try(self, messages: Sequence[Message]) -> JudgeAnswer:
+        """One request. Raises `Passing` where another may go better."""
+        import openai
+
+        said = [{"role": message.role, "content": message.content} for message in messages]
+        sent = {"model": self.settings.model, "messages": said, **self.settings.parameters, **self.extra}
+        try:
+            async with asyncio.timeout(self.settings.timeout_seconds):
+                # Without the client's typed method, whose checks of types take processor time and are not needed here.
+                body = await self._openai.post("/chat/completions", body=sent, cast_to=object)
+            return read_completion(body)
+        except openai.APIStatusError as error:
+            return self._refused(error)
+        except (openai.OpenAIError, TimeoutError, ValueError) as error:
+            raise Passing(f"{type(error).__name__}: {error}") from error
+
+    def _refused(self, error: APIStatusError) -> JudgeAnswer:
+        """An answer that says no, `Passing` where the server may change its mind, `StageError` where it will not."""
+        status, code = error.status_code, str(error.code)
+        if status == 400 and code in DECLINED:
+            return JudgeAnswer("", self.settings.model, "declined")
+        if (status in PASSING or status >= 500) and code != "insufficient_quota":
+            raise Passing(f"HTTP {status}", self._asked_to_wait(error.response.headers)) from error
+        fixes = {
+            401: "check the key in the variable that judge.api_key_env names",
+            403: "the key may not use this model",
+            404: "check judge.model and judge.base_url, which ends in /v1 as a rule",
+            429: "the account has no quota left",
+        }
+        fix = fixes.get(status, "check the fields of the judge section")
+        raise StageError(
+            f"the judge {self.settings.model!r} at {self.settings.base_url} refused (HTTP {status}: "
+            f"{self._clean(error.message)}): {fix}"
+        ) from None
+
+    def _asked_to_wait(self, headers: Any) -> float | None:
+        """`retry-after-ms`, or `Retry-After` in seconds or as a date; None where absent or unreadable."""
+        with suppress(KeyError, ValueError):
+            return max(0.0, float(headers["retry-after-ms"]) / 1000)
+        with suppress(KeyError, ValueError):
+            return max(0.0, float(headers["retry-after"]))
+        with suppress(KeyError, ValueError, TypeError):
+            return max(0.0, parsedate_to_datetime(headers["retry-after"]).timestamp() - self.clock.today())
+        return None
+
+    def _clean(self, text: str) -> str:
+        """A server's words without the key, in one short line."""
+        hidden = text.replace(self.key, "(the key)") if self.key else text
+        return " ".join(hidden.split())[:300]
+
+
+def read_completion(body: Any) -> JudgeAnswer:
+    """A chat completion's body.
+
+    Raises:
+        ValueError: it is none.
+    """
+    try:
+        choice, usage = body["choices"][0], body.get("usage") or {}
+        text = choice["message"].get("content") or ""
+        if not isinstance(text, str):
+            raise TypeError("the content is no text")
+        finish = "declined" if choice["message"].get("refusal") else str(choice.get("finish_reason") or "stop")
+        return JudgeAnswer(
+            text=text,
+            model=str(body.get("model") or ""),
+            finish=finish,
+            input_tokens=int(usage.get("prompt_tokens") or 0),
+            output_tokens=int(usage.get("completion_tokens") or 0),
+            top_logprobs=_top_logprobs(choice),
+        )
+    except (KeyError, IndexError, TypeError, AttributeError) as error:
+        raise ValueError(f"the body is no chat completion ({type(error).__name__}: {error})") from error
+
+
+def _top_logprobs(choice: dict[str, Any]) -> tuple[tuple[str, float], ...] | None:
+    content = (choice.get("logprobs") or {}).get("content")
+    if not content:
+        return None
+    return tuple((str(item["token"]), float(item["logprob"])) for item in content[0].get("top_logprobs") or ())

@@ -1,0 +1,189 @@
+"""A judge as evaluators use it: questions in, judgments out; what was asked before costs nothing.
+
+An answer that cannot be read is asked for once more, in a slot of its own; if that cannot be read either, the judgment stays
+unparsed. It is counted, and never scored. Answers are written to the store as they arrive, in one transaction for those that
+arrive together, and count as given only when they are written.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from harness.errors import StageError
+from harness.judging.answers import JudgeAnswers, Kept, Spending, question_key
+from harness.judging.budget import Budget, BudgetSpent
+from harness.judging.client import Clock, JudgeClient
+from harness.judging.settings import JudgeSettings
+from harness.store import Store
+from harness.types import JudgeAnswer, Judgment, Message
+
+Conversation = Sequence[Message]
+Parse = Callable[[JudgeAnswer], Any]
+Report = Callable[[int, int, str], None]
+SLOTS = (0, 1)
+ANSWERING = ("temperature", "max_tokens", "seed")  # settings that an evaluator's parameters may stand over
+
+
+@dataclass
+class Tally:
+    """What one stage asked of its judge: all it used, and what of it had to be paid now."""
+
+    calls: int = 0
+    tokens: int = 0
+    usd: float | None = 0.0
+    unparsed: int = 0
+    judgments: int = 0
+    versions: set[str] = field(default_factory=set)
+    paid: Spending = field(default_factory=Spending)
+
+    def facts(self) -> dict[str, Any]:
+        """For the artifact; what was paid now is a matter of the run and left out."""
+        return {
+            "judge_calls": self.calls,
+            "judge_tokens": self.tokens,
+            "judge_usd": self.usd,
+            "judgments": self.judgments,
+            "unparsed": self.unparsed,
+            "versions": sorted(self.versions),
+        }
+
+
+@dataclass
+class Judge:
+    """One judge on behalf of one stage.
+
+    Args:
+        run: names the run whose budget it is; its processes judge one after another, so that concurrency and budget hold for
+            all of them together.
+        key: the API key, or None.
+    """
+
+    settings: JudgeSettings
+    store: Store
+    run: str
+    key: str | None
+    report: Report
+    clock: Clock = field(default_factory=Clock)
+    tally: Tally = field(default_factory=Tally)
+
+    def judge(self, conversations: Sequence[Conversation], parse: Parse, parameters: Mapping[str, Any]) -> list[Judgment]:
+        """One judgment per conversation, in their order.
+
+        Raises:
+            StageError: the budget is spent, or the judge cannot be reached; what was answered is kept.
+        """
+        settings, extra = _asked(self.settings, parameters)
+        with (
+            self.store.claim(f"judging-{self.run}"),
+            closing(JudgeAnswers(self.store.root, self.run)) as answers,
+        ):
+            asking = _Asking(self, settings, extra, answers, parse)
+            judgments = asking.run(conversations)
+        self.tally.judgments += len(judgments)
+        self.tally.unparsed += sum(not judgment.parsed for judgment in judgments)
+        return judgments
+
+
+def _asked(settings: JudgeSettings, parameters: Mapping[str, Any]) -> tuple[JudgeSettings, dict[str, Any]]:
+    """The settings with an evaluator's parameters, and those that no setting is for; who is asked is the config's to say."""
+    own = {name: value for name, value in parameters.items() if name in ANSWERING}
+    return settings.changed(own), {name: value for name, value in parameters.items() if name not in own}
+
+
+@dataclass
+class _Asking:
+    """One call of `Judge.judge`."""
+
+    judge: Judge
+    settings: JudgeSettings
+    extra: dict[str, Any]
+    answers: JudgeAnswers
+    parse: Parse
+
+    def run(self, conversations: Sequence[Conversation]) -> list[Judgment]:
+        distinct = list(dict.fromkeys(tuple(conversation) for conversation in conversations))
+        found: dict[Conversation, Judgment] = {}
+        left = distinct
+        for slot in SLOTS:
+            answered = self._answered(left, slot)
+            self._count(answered.values())
+            found |= {asked: Judgment(answer, self.parse(answer)) for asked, answer in answered.items()}
+            left = [asked for asked in left if not found[asked].parsed and found[asked].answer.finish != "declined"]
+        return [found[tuple(conversation)] for conversation in conversations]
+
+    def _answered(self, conversations: Sequence[Conversation], slot: int) -> dict[Conversation, JudgeAnswer]:
+        """Each conversation's answer in a slot: from the store, or asked now."""
+        keys = {tuple(conversation): question_key(self._question(conversation, slot)) for conversation in conversations}
+        kept = self.answers.find(keys.values())
+        missing = [conversation for conversation, key in keys.items() if key not in kept]
+        if missing:
+            asyncio.run(self._ask_all(missing, slot))
+            kept = self.answers.find(keys.values())
+        return {conversation: kept[key] for conversation, key in keys.items()}
+
+    def _question(self, conversation: Conversation, slot: int) -> dict[str, Any]:
+        judge = {**self.settings.identity, "extra": self.extra}
+        return {"judge": judge, "messages": [asdict(message) for message in conversation], "slot": slot}
+
+    async def _ask_all(self, conversations: Sequence[Conversation], slot: int) -> None:
+        budget = Budget(self.settings, self.answers.spent())
+        arrived: asyncio.Queue[Kept | None] = asyncio.Queue()
+        before = budget.spent
+        async with JudgeClient(self.settings, self.judge.key, budget, self.extra, self.judge.clock) as client:
+            writer = asyncio.create_task(self._write(arrived, len(conversations), budget))
+            tasks = [asyncio.create_task(self._ask(client, item, slot, arrived)) for item in conversations]
+            try:
+                await _all_or_first_error(tasks)
+            finally:  # whatever happened, what was answered is written
+                arrived.put_nowait(None)
+                await writer
+        self.judge.tally.paid += budget.spent - before
+
+    async def _ask(
+        self, client: JudgeClient, conversation: Conversation, slot: int, arrived: asyncio.Queue[Kept | None]
+    ) -> None:
+        answer = await client.ask(conversation)
+        question = self._question(conversation, slot)
+        arrived.put_nowait(Kept(question_key(question), question, answer, client.paid(answer)))
+
+    async def _write(self, arrived: asyncio.Queue[Kept | None], total: int, budget: Budget) -> None:
+        """Write answers while others are under way: all that have arrived by now at a time."""
+        done, ended = 0, False
+        while not ended:
+            batch = [await arrived.get()]
+            while not arrived.empty():
+                batch.append(arrived.get_nowait())
+            ended = None in batch
+            answers = [item for item in batch if item is not None]
+            if answers:
+                await asyncio.to_thread(self.answers.keep, answers)
+                done += len(answers)
+                self.judge.report(done, total, f"judged {done:,} of {total:,}, ${budget.spent.usd:.2f} spent")
+
+    def _count(self, answers: Any) -> None:
+        price, tally = self.settings.usd, self.judge.tally
+        for answer in answers:
+            tally.calls += 1
+            tally.tokens += answer.input_tokens + answer.output_tokens
+            cost = price.of(answer.input_tokens, answer.output_tokens) if price else None
+            tally.usd = None if tally.usd is None or cost is None else tally.usd + cost
+            tally.versions.add(answer.model)
+
+
+async def _all_or_first_error(tasks: Sequence[asyncio.Task[None]]) -> None:
+    """Wait for all.
+
+    Raises:
+        StageError: of the first error.
+    """
+    for error in await asyncio.gather(*tasks, return_exceptions=True):
+        if isinstance(error, BudgetSpent):
+            raise StageError(
+                f"the judge's budget is spent ({error}); what it answered is kept: raise the limit and run again"
+            ) from None
+        if error is not None:
+            raise error
