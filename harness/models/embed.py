@@ -1,4 +1,7 @@
-"""How alike two texts are: cosine similarity of responses to their target, by embedders that need no download."""
+"""How alike two texts are: cosine similarity of responses to their target.
+
+`tfidf` and `hidden` need no download; a `SentenceEmbedder` is any sentence-transformers model.
+"""
 
 from __future__ import annotations
 
@@ -7,14 +10,22 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from harness.errors import DataError
 from harness.models.logps import Row, cut
 from harness.models.prompts import ChatTemplate
+from harness.models.sentence import SentenceEmbedder
 from harness.types import Prompt, Response
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 EMBEDDERS = ("tfidf", "hidden")
+
+
+def known_embedder(embedder: str | SentenceEmbedder) -> None:
+    """Raises `DataError` for a name that is none of `EMBEDDERS`."""
+    if isinstance(embedder, str) and embedder not in EMBEDDERS:
+        raise DataError(f"embedder {embedder!r}: known are {', '.join(EMBEDDERS)}, or a section of sentence_transformers")
 
 
 def tfidf_similarity(targets: Sequence[str], responses: Sequence[Sequence[str]]) -> list[np.ndarray]:

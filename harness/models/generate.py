@@ -38,18 +38,32 @@ def generate(
         rows_per_batch: how many sequences are decoded side by side.
         report: called with (responses done, responses in all).
     """
-    import torch
-
     template = ChatTemplate(tokenizer)
     encoded = [template.prompt_ids(prompt) for prompt in prompts]
-    order = sorted(range(len(prompts)), key=lambda index: (len(encoded[index]), index))
+    return generate_ids(model, tokenizer, encoded, sampling, template.end_id, rows_per_batch=rows_per_batch, report=report)
+
+
+def generate_ids(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    encoded: Sequence[list[int]],
+    sampling: Sampling,
+    end_id: int,
+    *,
+    rows_per_batch: int = 256,
+    report: Report | None = None,
+) -> list[list[Response]]:
+    """As `generate`, for prompts that are tokens already; `end_id` ends a turn."""
+    import torch
+
+    order = sorted(range(len(encoded)), key=lambda index: (len(encoded[index]), index))
     per_batch = max(1, rows_per_batch // sampling.n)
-    answers: list[list[Response]] = [[] for _ in prompts]
+    answers: list[list[Response]] = [[] for _ in encoded]
     random = torch.Generator(device=model.device).manual_seed(sampling.seed)
     with torch.inference_mode():
         for start in range(0, len(order), per_batch):
             chosen = order[start : start + per_batch]
-            sequences = _decode_batch(model, [encoded[index] for index in chosen], sampling, template.end_id, random)
+            sequences = _decode_batch(model, [encoded[index] for index in chosen], sampling, end_id, random)
             texts = tokenizer.batch_decode([ids for ids, _ in sequences], skip_special_tokens=True)
             for row, (text, (ids, finished)) in enumerate(zip(texts, sequences, strict=True)):
                 answers[chosen[row // sampling.n]].append(Response(text.strip(), finished, len(ids) + finished))

@@ -1,69 +1,145 @@
-"""Checkpoints into memory: safetensors only, no remote code, evaluation mode."""
+"""Checkpoints into memory: safetensors only, no remote code unless said, evaluation mode."""
 
 from __future__ import annotations
 
-import hashlib
+import json
+import warnings
+from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from harness.errors import DataError
-from harness.store import file_hash
+from harness.models.options import KEPT, LoadOptions
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-SANDBOX = "sandbox"
 
-
-def checkpoint_folder(path: str) -> Path:
-    """The folder of a starting model: `sandbox` is the one in the package.
-
-    Raises:
-        DataError: no such folder, or no safetensors in it.
-    """
-    folder = Path(__file__).parent.parent / "sandbox" / "base" if path == SANDBOX else Path(path).expanduser()
-    if not folder.is_dir():
-        raise DataError(f"model.path = {path!r}: no such folder; give 'sandbox' or a local checkpoint folder")
-    if not any(folder.glob("*.safetensors")):
-        raise DataError(f"model.path = {path!r}: no *.safetensors in {folder}; other weight formats are not read")
-    return folder
-
-
-def checkpoint_hash(folder: Path) -> str:
-    """A hash of everything that decides what the checkpoint computes: weights, configuration, tokenizer, template."""
-    digest = hashlib.sha256()
-    for file in sorted(folder.iterdir()):
-        if file.suffix in {".safetensors", ".json", ".jinja", ".model", ".txt"} and file.name not in {
-            "recipe.json",
-            "artifact.json",
-        }:
-            digest.update(f"{file.name} {file_hash(file)}\n".encode())
-    return digest.hexdigest()[:32]
-
-
-def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
-    """The checkpoint's tokenizer."""
+def load_tokenizer(folder: Path, options: LoadOptions | None = None) -> PreTrainedTokenizerBase:
+    """The checkpoint's tokenizer, with the template that the options name in place of its own."""
     from transformers import AutoTokenizer
 
-    return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    options = options or LoadOptions()
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=options.trust_remote_code)
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        raise DataError(f"the tokenizer in {folder} cannot be loaded: {_first_line(error)}") from error
+    if options.chat_template is not None:
+        tokenizer.chat_template = options.chat_template
+    return tokenizer
 
 
-def load_model(folder: Path) -> PreTrainedModel:
-    """The checkpoint's model: float32 on a CPU, bfloat16 on a GPU; evaluation mode, dropout off."""
+def load_model(folder: Path, options: LoadOptions | None = None, *, float32: bool = False) -> PreTrainedModel:
+    """The checkpoint's model in evaluation mode, dropout off, an adapter merged.
+
+    Args:
+        options: those of the checkpoint's own configuration if None, where a run saved it; else the defaults.
+        float32: load `dtype: auto` as float32 whatever the device, as training wants its weights.
+
+    Raises:
+        DataError: the files or the options cannot be loaded: attention that is not installed, no quantisation here.
+    """
     import torch
     from transformers import AutoModelForCausalLM
 
+    options = options or LoadOptions.of_config(read_config(folder))
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    dtype = torch.bfloat16 if device == "cuda" else torch.float32
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, trust_remote_code=False, use_safetensors=True).to(device)
+    keywords: dict[str, Any] = {"dtype": _dtype(options, device, float32), "trust_remote_code": options.trust_remote_code}
+    if options.attn_implementation is not None:
+        keywords["attn_implementation"] = options.attn_implementation
+    if options.quantization is not None:
+        keywords |= {"quantization_config": _quantization(), "device_map": {"": device}}
+    try:
+        model = AutoModelForCausalLM.from_pretrained(folder, use_safetensors=True, **keywords)
+    except (OSError, ValueError, ImportError) as error:
+        raise DataError(f"the model in {folder} cannot be loaded: {_first_line(error)}") from error
+    if options.quantization is None:
+        model = model.to(device)
+    if options.adapter is not None:
+        model = _merged(model, Path(options.adapter))
+    if options.kept():
+        setattr(model.config, KEPT, options.kept())
+    return _without_dropout(model).eval()
+
+
+def load(
+    folder: Path, options: LoadOptions | None = None, *, float32: bool = False
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Model and tokenizer of one checkpoint folder."""
+    return load_model(folder, options, float32=float32), load_tokenizer(folder, options)
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The checkpoint's config.json.
+
+    Raises:
+        DataError: there is none, or it holds no object.
+    """
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{folder / 'config.json'} cannot be read ({error}): a checkpoint needs it") from error
+    if not isinstance(config, dict):
+        raise DataError(f"{folder / 'config.json'} holds no object: it is no checkpoint's")
+    return config
+
+
+def quantization_problem() -> str | None:
+    """Why nothing can be quantised on this machine, or None."""
+    import torch
+
+    if find_spec("bitsandbytes") is None:
+        return "bitsandbytes is not installed: pip install 'alignment-harness[quantization]'"
+    return None if torch.cuda.is_available() else "4-bit weights need a CUDA device, and this machine has none: leave it out"
+
+
+def _quantization() -> Any:
+    import torch
+    from transformers import BitsAndBytesConfig
+
+    if (problem := quantization_problem()) is not None:
+        raise DataError(f"model.quantization: {problem}")
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch.bfloat16,
+    )
+
+
+def _dtype(options: LoadOptions, device: str, float32: bool) -> Any:
+    import torch
+
+    if options.dtype == "auto":
+        return torch.bfloat16 if device == "cuda" and not float32 else torch.float32
+    return getattr(torch, options.dtype)
+
+
+def _merged(model: PreTrainedModel, adapter: Path) -> PreTrainedModel:
+    """The model with a PEFT adapter's update added to its weights."""
+    from peft import PeftModel
+
+    try:
+        with warnings.catch_warnings():
+            # PEFT asks the model under a name that transformers calls deprecated.
+            warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)
+            wrapped = PeftModel.from_pretrained(model, adapter)
+        merged: PreTrainedModel = wrapped.merge_and_unload(safe_merge=True)
+    except (OSError, ValueError, RuntimeError, KeyError, AttributeError) as error:
+        raise DataError(f"model.adapter = {str(adapter)!r}: it does not fit the model: {_first_line(error)}") from error
+    return merged
+
+
+def _without_dropout(model: PreTrainedModel) -> PreTrainedModel:
+    import torch
+
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
         for name in [name for name, value in vars(module).items() if "drop" in name and isinstance(value, float)]:
             setattr(module, name, 0.0)  # OPT's and others' own probabilities, given to a function
-    return model.eval()
+    return model
 
 
-def load(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """Model and tokenizer of one checkpoint folder."""
-    return load_model(folder), load_tokenizer(folder)
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

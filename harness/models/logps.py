@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel
+
+
+LOGITS = 2**26  # elements of [tokens, vocabulary] that are made at once: 256 MiB of float32
 
 
 @dataclass(frozen=True)
@@ -27,14 +30,44 @@ class Row:
         return len(self.prompt) + len(self.response)
 
 
-def response_logps(model: PreTrainedModel, rows: Sequence[Row]) -> Tensor:
+def unwrapped(model: Any) -> PreTrainedModel:
+    """The model inside PEFT's wrapper. Low-rank adapters are layers of that model itself, so a pass through it is one through
+    them."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
+@dataclass(frozen=True)
+class Head:
+    """How a model's last hidden states become log-probabilities.
+
+    Attributes:
+        chunked: whether the output embedding alone gives the model's logits (it does not where a model scales or caps them
+            afterwards); the vocabulary can then be worked on in chunks of rows, made again in backward.
+        logits: elements of [tokens, vocabulary] above which that is done.
+    """
+
+    chunked: bool = False
+    logits: int = LOGITS
+
+    def chunks(self, model: PreTrainedModel, tokens: int) -> bool:
+        """Whether the logits of so many tokens are made in chunks."""
+        return self.chunked and tokens * vocabulary_size(model) > self.logits
+
+
+def vocabulary_size(model: PreTrainedModel) -> int:
+    return int(model.config.get_text_config().vocab_size)
+
+
+def response_logps(model: PreTrainedModel, rows: Sequence[Row], head: Head | None = None) -> Tensor:
     """Summed log-probabilities of the rows' responses, [N], nats, float64; differentiable in the model's weights.
 
     Token log-probabilities are computed in float32 (float64 for a float64 model) and summed in float64.
     """
     import torch
 
-    from harness.models.vocabulary import Targets, token_logps
+    from harness.models.vocabulary import Targets, head_logps, token_logps
+
+    model = unwrapped(model)
 
     width = max(len(row.prompt) for row in rows)
     length = max(len(row.response) for row in rows)
@@ -44,15 +77,19 @@ def response_logps(model: PreTrainedModel, rows: Sequence[Row]) -> Tensor:
         ids[index, width - len(row.prompt) : width] = torch.tensor(row.prompt)
         ids[index, width : width + len(row.response)] = torch.tensor(row.response, dtype=torch.long)
         mask[index, width - len(row.prompt) : width + len(row.response)] = 1
-    logits = model(
-        input_ids=ids.to(model.device),
-        attention_mask=mask.to(model.device),
-        position_ids=(mask.cumsum(1) - 1).clamp(min=0).to(model.device),
-        use_cache=False,
-        logits_to_keep=length + 1,
-    ).logits.flatten(0, 1)  # [N * (R + 1), V]: the column before a token predicts it
+    inputs = {
+        "input_ids": ids.to(model.device),
+        "attention_mask": mask.to(model.device),
+        "position_ids": (mask.cumsum(1) - 1).clamp(min=0).to(model.device),
+        "use_cache": False,
+    }
+    # Rows of logits: N * (R + 1), since the column before a token predicts it.
     owners, columns = (mask[:, width:]).nonzero(as_tuple=True)  # both [L]
     targets = Targets(owners * (length + 1) + columns, ids[owners, width + columns], owners, len(rows)).to(model.device)
+    if head is not None and head.chunks(model, len(rows) * (length + 1)):
+        hidden = model.base_model(**inputs).last_hidden_state[:, -length - 1 :].flatten(0, 1)
+        return targets.sums(head_logps(model.get_output_embeddings(), hidden, targets))
+    logits = model(**inputs, logits_to_keep=length + 1).logits.flatten(0, 1)
     return targets.sums(token_logps(logits, targets.rows, targets.labels))
 
 
@@ -78,8 +115,9 @@ def score(model: PreTrainedModel, rows: Sequence[Row], tokens_per_batch: int = 8
 
     unique = list(dict.fromkeys(rows))
     values: dict[Row, float] = {}
+    tokens = min(tokens_per_batch, max(1, LOGITS // vocabulary_size(model)))
     with torch.inference_mode():
-        for batch in cut(unique, tokens_per_batch):
+        for batch in cut(unique, tokens):
             chosen = [unique[index] for index in batch]
             values.update(zip(chosen, response_logps(model, chosen).tolist(), strict=True))
     return [values[row] for row in rows]

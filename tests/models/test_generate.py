@@ -9,7 +9,7 @@ import torch
 
 from harness.models.generate import _choose, block_sampling, blocks, generate
 from harness.models.prompts import ChatTemplate
-from harness.types import Prompt, Sampling
+from harness.types import Message, Prompt, Sampling
 
 PROMPTS = [
     Prompt.of("a", "name two fruits but not apple . answer separated by commas ."),
@@ -82,3 +82,58 @@ def test_blocks_double_and_share_their_beginning() -> None:
     assert sum(size for _, size in blocks(64)) == 64
     seeds = {block_sampling(Sampling(seed=7), start, size).seed for start, size in blocks(64)}
     assert len(seeds) == len(blocks(64))
+
+
+DIALOGUE = Prompt(
+    "d", (Message("user", "name two fruits ."), Message("assistant", "pear , plum"), Message("user", "name one more ."))
+)
+
+
+def test_a_dialogue_is_answered_as_its_template_renders_it(tiny) -> None:
+    model, tokenizer = tiny
+    greedy = Sampling(temperature=0, max_tokens=6)
+    (alone,), (beside, *_) = (
+        generate(model, tokenizer, [DIALOGUE], greedy),
+        generate(model, tokenizer, [DIALOGUE, *PROMPTS], greedy),
+    )
+    assert alone == beside
+    ids = torch.tensor([ChatTemplate(tokenizer).prompt_ids(DIALOGUE)])
+    out = model.generate(ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=6)[
+        0, ids.shape[1] :
+    ].tolist()
+    end = ChatTemplate(tokenizer).end_id
+    words = out[: out.index(end)] if end in out else out
+    assert alone[0].text == tokenizer.decode(words, skip_special_tokens=True).strip()
+
+
+def test_a_prompt_is_computed_once_for_all_its_samples(tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, tokenizer = tiny
+    seen: list[tuple[int, int]] = []
+    forward = type(model).forward
+
+    def counting(self, input_ids, **more):
+        seen.append(tuple(input_ids.shape))
+        return forward(self, input_ids=input_ids, **more)
+
+    monkeypatch.setattr(type(model), "forward", counting)
+    generate(model, tokenizer, PROMPTS, Sampling(n=5, max_tokens=4))
+    prompts, *steps = seen
+    assert prompts[0] == len(PROMPTS)
+    assert all(shape[1] == 1 and shape[0] <= 5 * len(PROMPTS) for shape in steps) and len(steps) == 3
+
+
+@pytest.mark.gpu
+def test_on_a_gpu_in_bfloat16(tiny) -> None:
+    model, tokenizer = tiny
+    assert (model.device.type, model.dtype) == ("cuda", torch.bfloat16)
+    drawn = Sampling(n=4, max_tokens=8, seed=5)
+    first, again = (generate(model, tokenizer, [*PROMPTS, DIALOGUE], drawn) for _ in range(2))
+    assert first == again and [len(row) for row in first] == [4] * 4
+
+
+@pytest.mark.gpu
+def test_on_a_gpu_greedy_answers_are_the_cpus_in_float32(tiny) -> None:
+    model, tokenizer = tiny
+    greedy = Sampling(temperature=0, max_tokens=8)
+    on_gpu = generate(model.float(), tokenizer, [*PROMPTS, DIALOGUE], greedy)
+    assert on_gpu == generate(model.cpu(), tokenizer, [*PROMPTS, DIALOGUE], greedy)

@@ -1,0 +1,55 @@
+"""How a checkpoint is loaded: what the `model` section says beside where it is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal
+
+Dtype = Literal["auto", "float32", "bfloat16", "float16"]
+Quantization = Literal["4bit"]
+SystemTurns = Literal["error", "merge"]
+KEPT = "harness_loading"  # in a trained checkpoint's config.json: the options that its later loads need
+_LASTING = ("dtype", "attn_implementation")
+
+
+@dataclass(frozen=True)
+class LoadOptions:
+    """Everything beside the files that decides what a loaded checkpoint computes. All defaults: the files alone do.
+
+    Attributes:
+        dtype: of the weights in memory; `auto` is float32 on a CPU and bfloat16 on a GPU.
+        attn_implementation: as transformers calls it (`eager`, `sdpa`, `flash_attention_2`); its own choice if None.
+        quantization: `4bit` is NF4 with double quantisation, computing in bfloat16 (QLoRA, arXiv 2305.14314).
+        trust_remote_code: whether code that comes with the checkpoint may run.
+        adapter: a local folder with a PEFT adapter, merged into the weights at load.
+        adapter_hash: of the adapter's files.
+        chat_template: a Jinja template in place of the checkpoint's own.
+    """
+
+    dtype: Dtype = "auto"
+    attn_implementation: str | None = None
+    quantization: Quantization | None = None
+    trust_remote_code: bool = False
+    adapter: str | None = None
+    adapter_hash: str | None = None
+    chat_template: str | None = None
+
+    def changed(self) -> dict[str, Any]:
+        """What is not as by default, for a key: an adapter counts by its content, not by its place."""
+        given = asdict(self)
+        return {
+            field.name: given[field.name]
+            for field in fields(self)
+            if field.name != "adapter" and given[field.name] != field.default
+        }
+
+    def kept(self) -> dict[str, Any]:
+        """What still holds once the checkpoint was trained and saved: adapter and template are then part of its files."""
+        return {name: value for name, value in self.changed().items() if name in _LASTING}
+
+    @classmethod
+    def of_config(cls, config: Mapping[str, Any]) -> LoadOptions:
+        """Of a checkpoint that a run saved, by its config.json; the defaults for any other. Never leave to run foreign code."""
+        kept = config.get(KEPT)
+        return cls(**{name: kept[name] for name in _LASTING if name in kept}) if isinstance(kept, Mapping) else cls()

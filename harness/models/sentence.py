@@ -1,0 +1,64 @@
+"""Sentence embedders: any sentence-transformers model, or any encoder with a pooling."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field
+
+from harness.models.weights import Weights
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+class SentenceEmbedder(Weights):
+    """A sentence-transformers model, or any encoder with a pooling. Self-Contrast's paper: WhereIsAI/UAE-Large-V1, `cls`."""
+
+    name: Literal["sentence_transformers"] = Field("sentence_transformers", description="the only one that takes fields")
+    pooling: Literal["cls", "mean", "max", "lasttoken"] | None = Field(
+        None, description="how token states become one vector; as the model's own files say if absent"
+    )
+    max_tokens: int = Field(512, ge=8, le=131_072, description="longest text; the rest of a longer one is not read")
+
+    def key(self) -> dict[str, Any]:
+        """What decides its numbers, for keys of artifacts: the place of a folder does not, the library's version does."""
+        from importlib import metadata
+
+        fields = self.model_dump(mode="json", exclude={"model", "revision"})
+        return {**fields, "weights": self.weights, "sentence-transformers": metadata.version("sentence-transformers")}
+
+    def problems(self, field: str) -> Sequence[tuple[str, str]]:
+        """As `Weights.problems`, and whether the library is there."""
+        from importlib.util import find_spec
+
+        if find_spec("sentence_transformers") is None:
+            return [(field, "sentence-transformers is not installed: pip install 'alignment-harness[embed]'")]
+        return super().problems(field)
+
+
+def sentence_similarity(
+    embedder: SentenceEmbedder, targets: Sequence[str], responses: Sequence[Sequence[str]]
+) -> list[np.ndarray]:
+    """Cosine of sentence embeddings, one array per target. Equal texts are embedded once."""
+    import torch
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
+
+    folder = str(embedder.folder())
+    options: dict[str, Any] = {"model_kwargs": {"use_safetensors": True}}
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    if embedder.pooling is None:
+        model = SentenceTransformer(folder, device=device, trust_remote_code=False, **options)
+    else:
+        words = Transformer(folder, config_kwargs={"trust_remote_code": False}, **options)
+        pooling = Pooling(words.get_embedding_dimension(), pooling_mode=embedder.pooling)
+        model = SentenceTransformer(modules=[words, pooling], device=device)
+    model.max_seq_length = min(embedder.max_tokens, model.max_seq_length or embedder.max_tokens)
+    texts = list(dict.fromkeys([*targets, *(text for row in responses for text in row)]))
+    vectors = model.encode(texts, normalize_embeddings=True, show_progress_bar=False, convert_to_numpy=True)
+    place = {text: index for index, text in enumerate(texts)}
+    return [
+        vectors[[place[text] for text in row]] @ vectors[place[target]] for target, row in zip(targets, responses, strict=True)
+    ]

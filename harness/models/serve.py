@@ -1,0 +1,227 @@
+"""A checkpoint behind OpenAI's completion and chat endpoints, by this package's own generation.
+
+`transformers serve` ignores `n`, and samples only where the checkpoint's generation config does, so data cannot be built with
+it. This server does what `harness.models.generate` does, one request after another: the reference for other engines, and enough
+for small models. What it does not do it refuses; it never ignores a field that would change an answer.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from harness.errors import HarnessError
+from harness.models.generate import generate_ids
+from harness.models.load import load
+from harness.models.prompts import ChatTemplate
+from harness.types import Message, Prompt, Response, Sampling
+from harness.version import __version__
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+LARGEST_BODY = 16 * 2**20  # bytes
+# Fields that would change an answer, each with the values that don't; anything else is refused.
+NEUTRAL: Mapping[str, tuple[Any, ...]] = {
+    "stream": (False, None),
+    "logprobs": (False, None),
+    "top_logprobs": (None,),
+    "echo": (False, None),
+    "suffix": (None, ""),
+    "best_of": (None, 1),
+    "logit_bias": (None, {}),
+    "frequency_penalty": (None, 0),
+    "presence_penalty": (None, 0),
+    "repetition_penalty": (None, 1),
+    "top_k": (None, -1, 0),
+    "min_p": (None, 0),
+    "tools": (None, []),
+    "response_format": (None, {"type": "text"}),
+}
+
+
+class Request(BaseModel):
+    """What both endpoints take."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    model: str
+    n: int = Field(1, ge=1, le=1024)
+    temperature: float = Field(1.0, ge=0, le=10)
+    top_p: float = Field(1.0, gt=0, le=1)
+    max_tokens: int = Field(16, ge=1, le=65_536)
+    seed: int = Field(0, ge=0, lt=2**63)
+    stop: str | list[str] | None = None
+    stop_token_ids: list[int] = []
+    add_special_tokens: bool = True
+    return_token_ids: bool = False
+
+    @property
+    def sampling(self) -> Sampling:
+        return Sampling(1 if self.temperature == 0 else self.n, self.temperature, self.top_p, self.max_tokens, self.seed)
+
+
+class Completion(Request):
+    """`/v1/completions`: text, or tokens."""
+
+    prompt: str | list[int]
+
+
+class Turn(BaseModel):
+    """A turn of a dialogue; text only."""
+
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+class Chat(Request):
+    """`/v1/chat/completions`."""
+
+    messages: list[Turn] = Field(min_length=1)
+
+
+class RequestError(HarnessError):
+    """A request that this server will not answer."""
+
+
+@dataclass
+class PolicyServer:
+    """One checkpoint and its answers; a lock keeps requests apart."""
+
+    name: str
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @classmethod
+    def of(cls, folder: Path, name: str) -> PolicyServer:
+        return cls(name, *load(folder))
+
+    def listen(self, host: str, port: int) -> ThreadingHTTPServer:
+        """A server bound to an address, not yet serving; port 0 is any free one."""
+        answering = type("Handler", (_Handler,), {"policy": self})
+        server = ThreadingHTTPServer((host, port), answering)
+        server.daemon_threads = True
+        return server
+
+    def get(self, path: str) -> dict[str, Any] | None:
+        """What a path without a body tells, or None."""
+        model = {"id": self.name, "object": "model", "created": 0, "owned_by": "harness"}
+        told: dict[str, dict[str, Any]] = {
+            "/v1/models": {"object": "list", "data": [model]},
+            "/version": {"engine": "harness", "version": __version__},
+            "/health": {"status": "ok"},
+        }
+        return told.get(path)
+
+    def post(self, path: str, body: Any) -> dict[str, Any] | None:
+        """The answer to a request, or None where there is no such endpoint.
+
+        Raises:
+            RequestError: the request is malformed, or asks for what this server cannot do.
+        """
+        kinds: dict[str, type[Request]] = {"/v1/completions": Completion, "/v1/chat/completions": Chat}
+        if path not in kinds:
+            return None
+        try:
+            request = kinds[path].model_validate({k: v for k, v in body.items() if v is not None})
+        except (ValidationError, AttributeError) as error:
+            raise RequestError(str(error)) from error
+        for name, neutral in NEUTRAL.items():
+            if body.get(name) not in neutral:
+                raise RequestError(f"{name} = {body[name]!r} is not supported here")
+        if request.model != self.name:
+            raise RequestError(f"this server serves {self.name}, not {request.model}")
+        return self._answer(request)
+
+    def _answer(self, request: Request) -> dict[str, Any]:
+        template = ChatTemplate(self.tokenizer)
+        ids = self._ids(request, template)
+        self._check_stops(request, template)
+        longest = getattr(self.model.config, "max_position_embeddings", None)
+        if not ids or (longest and len(ids) + request.max_tokens > longest):
+            raise RequestError(
+                f"a prompt of {len(ids)} tokens and max_tokens = {request.max_tokens}: the model reads {longest}"
+            )
+        with self.lock:
+            (responses,) = generate_ids(self.model, self.tokenizer, [ids], request.sampling, template.end_id)
+        responses = responses * request.n if request.temperature == 0 else responses
+        chat = isinstance(request, Chat)
+        completion = sum(response.tokens or 0 for response in responses)
+        return {
+            "id": "harness",
+            "object": "chat.completion" if chat else "text_completion",
+            "created": 0,
+            "model": self.name,
+            "choices": [_choice(index, response, chat) for index, response in enumerate(responses)],
+            "usage": {"prompt_tokens": len(ids), "completion_tokens": completion, "total_tokens": len(ids) + completion},
+        }
+
+    def _ids(self, request: Request, template: ChatTemplate) -> list[int]:
+        if isinstance(request, Chat):
+            return template.prompt_ids(Prompt("request", tuple(Message(turn.role, turn.content) for turn in request.messages)))
+        assert isinstance(request, Completion)
+        if isinstance(request.prompt, str):
+            read: list[int] = self.tokenizer(request.prompt, add_special_tokens=request.add_special_tokens)["input_ids"]
+            return read
+        if request.prompt and not 0 <= min(request.prompt) <= max(request.prompt) < self.model.config.vocab_size:
+            raise RequestError("the prompt holds a token that the model does not have")
+        return request.prompt
+
+    def _check_stops(self, request: Request, template: ChatTemplate) -> None:
+        """The end of a turn is the only stop there is; asking for it is fine."""
+        stops = [request.stop] if isinstance(request.stop, str) else request.stop or []
+        end = self.tokenizer.decode([template.end_id])
+        others = [stop for stop in stops if stop != end] + [stop for stop in request.stop_token_ids if stop != template.end_id]
+        if others:
+            raise RequestError(f"stop = {others[0]!r} is not supported here: the only stop is the end of a turn, {end!r}")
+
+
+def _choice(index: int, response: Response, chat: bool) -> dict[str, Any]:
+    said = {"message": {"role": "assistant", "content": response.text}} if chat else {"text": response.text}
+    return {"index": index, **said, "logprobs": None, "finish_reason": "stop" if response.finished else "length"}
+
+
+class _Handler(BaseHTTPRequestHandler):
+    """HTTP around a `PolicyServer`."""
+
+    policy: PolicyServer
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        self._send(self.policy.get(self.path))
+
+    def do_POST(self) -> None:
+        length = int(self.headers.get("Content-Length") or 0)
+        if length > LARGEST_BODY:
+            self.close_connection = True
+            self._error(413, f"the request has {length} bytes, at most {LARGEST_BODY} are read")
+            return
+        try:
+            self._send(self.policy.post(self.path, json.loads(self.rfile.read(length))))
+        except (HarnessError, ValueError) as error:
+            self._error(400, str(error))
+
+    def _error(self, code: int, message: str) -> None:
+        self._send({"error": {"message": message, "type": "invalid_request_error", "code": code}}, code)
+
+    def _send(self, answer: dict[str, Any] | None, code: int = 200) -> None:
+        if answer is None:
+            self._error(404, f"no such endpoint: {self.path}")
+            return
+        body = json.dumps(answer).encode()
+        self.send_response(code)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *arguments: Any) -> None:
+        """Quiet: prompts and answers belong in no log."""

@@ -1,0 +1,92 @@
+"""The `model` section -> the checkpoint it names, found, pinned and checked while planning; mistakes noted, none raised."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from harness.config import ModelSection
+from harness.errors import DataError, Problem
+from harness.models.checkpoint import SANDBOX, Checkpoint, adapter_folder, checkpoint_hash, locate
+from harness.models.load import load_tokenizer, quantization_problem, read_config
+from harness.models.options import LoadOptions
+from harness.models.templates import check_template, choose_template, template_hash
+
+
+def starting_model(problems: list[Problem], raw: Any) -> Checkpoint | None:
+    """The checkpoint with all that decides what it computes, or None with problems noted (or with `scratch`)."""
+    try:
+        section = ModelSection.model_validate(raw)
+    except ValidationError:
+        return None  # the shape's problems are noted by `config.validate`
+    if section.path is None:
+        return None
+    try:
+        checkpoint = replace(locate(section.path, section.revision), options=_options(section))
+        return _with_template(checkpoint, section)
+    except DataError as error:
+        problems.append(_problem(section, str(error)))
+        return None
+
+
+def _options(section: ModelSection) -> LoadOptions:
+    """How it is loaded; the template is decided with the tokenizer at hand."""
+    adapter = adapter_folder(section.adapter) if section.adapter else None
+    if section.quantization and (problem := quantization_problem()) is not None:
+        raise DataError(f"model.quantization = {section.quantization!r}: {problem}")
+    return LoadOptions(
+        dtype=section.dtype,
+        attn_implementation=section.attn_implementation,
+        quantization=section.quantization,
+        trust_remote_code=section.trust_remote_code,
+        adapter=str(adapter) if adapter else None,
+        adapter_hash=checkpoint_hash(adapter) if adapter else None,
+    )
+
+
+def _with_template(checkpoint: Checkpoint, section: ModelSection) -> Checkpoint:
+    """With the chat template chosen and checked; the sandbox's own is known to be good."""
+    folder = checkpoint.files(weights=False)
+    if section.path == SANDBOX and section.chat_template is None:
+        return replace(checkpoint, template_hash=_file_template_hash(folder))
+    _check_code(read_config(folder), section)
+    tokenizer = load_tokenizer(folder, checkpoint.options)
+    chosen = choose_template(tokenizer, section.chat_template, section.system_turns)
+    if chosen is not None:
+        tokenizer.chat_template = chosen
+    check_template(tokenizer)
+    options = replace(checkpoint.options, chat_template=chosen)
+    return replace(checkpoint, options=options, template_hash=template_hash(tokenizer))
+
+
+def _file_template_hash(folder: Path) -> str:
+    return hashlib.sha256((folder / "chat_template.jinja").read_bytes()).hexdigest()
+
+
+def _check_code(config: dict[str, Any], section: ModelSection) -> None:
+    """Refuse a checkpoint that brings its own code for a type that transformers has not."""
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
+
+    kind = config.get("model_type")
+    if kind in CONFIG_MAPPING_NAMES or section.trust_remote_code:
+        return
+    if "auto_map" in config:
+        raise DataError(
+            f"model.trust_remote_code = False: {section.path!r} is of type {kind!r}, which comes with code of its own: read "
+            "that code, then set it to true"
+        )
+    raise DataError(f"model.path = {section.path!r}: transformers knows no model type {kind!r} (config.json)")
+
+
+def _problem(section: ModelSection, message: str) -> Problem:
+    """A message that begins with `model.FIELD = value: ` as a problem of that field; any other of `model.path`."""
+    head, separator, fix = message.partition(": ")
+    field = head.partition(" = ")[0]
+    name = field.removeprefix("model.")
+    if separator and field.startswith("model.") and name in ModelSection.model_fields:
+        return Problem(field, getattr(section, name), fix)
+    return Problem("model.path", section.path, message)
