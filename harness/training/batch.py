@@ -35,12 +35,14 @@ class TokenGroup:
         responses: ids of the chosen response, then of each rejected one.
         reference: log-probabilities of the responses under the reference, by view; empty where not needed. Nats.
         mismatched: ids of another group's responses, where the objective needs them.
+        id: of the prompt, for people.
     """
 
     prompts: Mapping[str, tuple[int, ...]]
     responses: tuple[tuple[int, ...], ...]
     reference: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     mismatched: tuple[tuple[int, ...], ...] = ()
+    id: str = ""
 
     @property
     def pairs(self) -> int:
@@ -70,7 +72,7 @@ def tokenize(groups: Iterable[Group], template: ChatTemplate, objective: Objecti
         prompts = {PLAIN: tuple(template.prompt_ids(group.prompt))}
         prompts |= {name: tuple(template.prompt_ids(change(group.prompt))) for name, change in views.items()}
         responses = tuple(tuple(template.response_ids(response)) for response in (group.chosen, *group.rejected))
-        tokenized.append(TokenGroup(prompts, responses))
+        tokenized.append(TokenGroup(prompts, responses, id=group.prompt.id))
     if objective.needs_mismatched:
         return [replace(own, mismatched=other.responses) for own, other in zip(tokenized, partners(tokenized), strict=True)]
     return tokenized
@@ -97,14 +99,31 @@ def policy_logps(model: PreTrainedModel, groups: Sequence[TokenGroup], view: str
     return _shape(layout.logps(model, [group.bundle(view) for group in groups]), groups)
 
 
-def mismatched_logps(model: PreTrainedModel, groups: Sequence[TokenGroup], tokens: int, layout: Layout = UNIQUE) -> Mismatched:
-    """A whole batch's mismatched pairs: policy without gradient, `tokens` at a time; reference as stored."""
+def mismatched_logps(
+    model: PreTrainedModel,
+    groups: Sequence[TokenGroup],
+    tokens: int,
+    layout: Layout = UNIQUE,
+    scores: Sequence[Sequence[float]] | None = None,
+) -> Mismatched:
+    """A whole batch's mismatched pairs: policy without gradient, `tokens` at a time; reference as stored.
+
+    Args:
+        scores: what `mismatched_scores` gave for the groups, where several processes have made them.
+    """
     import torch
 
-    scores = score_bundles(model, [group.bundle(MISMATCHED) for group in groups], layout, tokens)
+    scores = mismatched_scores(model, groups, tokens, layout) if scores is None else scores
     policy = [value for values in scores for value in values]
     reference = [value for group in groups for value in group.reference[MISMATCHED]]
     return Mismatched(*(torch.tensor(values, dtype=torch.float64, device=model.device) for values in (policy, reference)))
+
+
+def mismatched_scores(
+    model: PreTrainedModel, groups: Sequence[TokenGroup], tokens: int, layout: Layout = UNIQUE
+) -> list[list[float]]:
+    """The policy's log-probabilities of each group's mismatched pairs, without gradient. Nats."""
+    return score_bundles(model, [group.bundle(MISMATCHED) for group in groups], layout, tokens)
 
 
 def group_logps(

@@ -40,11 +40,25 @@ def reduce_loss(loss: Loss, batch: GroupLogps, objective: Objective, totals: Tot
     return value
 
 
-def batch_metrics(loss: Loss, batch: GroupLogps) -> dict[str, float]:
-    """Means of a micro-batch's metrics over its groups and valid pairs."""
-    means = {}
-    for name, values in loss.metrics.items():
-        kept = values[batch.policy.mask] if values.dim() == 2 else values
-        if kept.numel():
-            means[name] = float(kept.detach().double().mean())
-    return means
+class Means:
+    """Means of the objective's metrics over a whole batch's groups and valid pairs, however it is cut."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, float] = {}
+        self._counts: dict[str, int] = {}
+
+    def add(self, loss: Loss, batch: GroupLogps) -> None:
+        """Take in a micro-batch."""
+        for name, values in loss.metrics.items():
+            kept = values[batch.policy.mask] if values.dim() == 2 else values
+            self._sums[name] = self._sums.get(name, 0.0) + float(kept.detach().double().sum())
+            self._counts[name] = self._counts.get(name, 0) + kept.numel()
+
+    def merge(self, other: Means) -> None:
+        """Take in what another process has seen."""
+        for name, total in other._sums.items():
+            self._sums[name] = self._sums.get(name, 0.0) + total
+            self._counts[name] = self._counts.get(name, 0) + other._counts[name]
+
+    def values(self) -> dict[str, float]:
+        return {name: total / self._counts[name] for name, total in self._sums.items() if self._counts[name]}

@@ -2,19 +2,111 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from importlib.util import find_spec
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
 from harness.training.layouts.choose import LayoutName
 
 Schedule = Literal["constant", "linear", "cosine"]
+Precision = Literal["float32", "bfloat16"]
 
 
-class TrainingSettings(BaseModel):
-    """What all methods share; a method entry may override any of it."""
+class LoraSettings(BaseModel):
+    """Low-rank adapters (arXiv 2106.09685) by PEFT: trained alone, then merged into the weights."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    rank: int = Field(16, ge=1, description="rank of each adapter")
+    alpha: float = Field(32.0, gt=0, description="an adapter's output is scaled by alpha / rank")
+    dropout: float = Field(
+        0.0, ge=0, lt=1, description="on an adapter's input; above 0 training falls back to padded rows, which is slower"
+    )
+    target_modules: Literal["all-linear"] | tuple[str, ...] = Field(
+        "all-linear", description="names of the layers that get one, or `all-linear`: every linear layer but the output's"
+    )
+    use_rslora: bool = Field(False, description="scale by alpha / √rank instead (arXiv 2312.03732)")
+
+
+Lora = Annotated[LoraSettings | None, Field(description="train low-rank adapters instead of all weights")]
+Strategy = Literal["replicated", "fsdp", "fsdp_offload", "deepspeed_zero2", "deepspeed_zero3"]
+
+
+class DeviceSettings(BaseModel):
+    """One training on several devices of one machine, a process each, through accelerate."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    count: int = Field(ge=2, le=64, description="processes, each with a GPU of its own; on a machine without GPUs a CPU thread")
+    strategy: Strategy = Field(
+        "replicated",
+        description="what each process holds: all of the model (`replicated`), or a part of weights, gradients and optimiser; "
+        "names a file of `configs/accelerate`",
+    )
+
+    @field_validator("strategy")
+    @classmethod
+    def _installed(cls, strategy: Strategy) -> Strategy:
+        if strategy.startswith("deepspeed") and find_spec("deepspeed") is None:
+            raise ValueError("deepspeed is not installed: pip install deepspeed, or choose 'fsdp', which needs nothing more")
+        return strategy
+
+    @property
+    def libraries(self) -> tuple[str, ...]:
+        """By their distributions' names, what decides its numbers beside torch."""
+        return ("accelerate", "deepspeed") if self.strategy.startswith("deepspeed") else ("accelerate",)
+
+
+def _devices(value: Any) -> Any:
+    """A number alone is the number of processes, and one process is what there is without it."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        return value
+    return None if value == 1 else {"count": value}
+
+
+Devices = Annotated[
+    DeviceSettings | None,
+    BeforeValidator(_devices),
+    Field(description="train on several devices: their number, or a section; part of the key, for sums differ in last digits"),
+]
+PrecisionSetting = Annotated[
+    Literal["auto", "float32", "bfloat16"],
+    Field(
+        description="of matrix products; weights and optimiser stay in float32. `auto` is float32 on a CPU, bfloat16 on a GPU"
+    ),
+]
+GradientCheckpointing = Annotated[
+    bool, Field(description="keep layers' inputs alone and compute the rest again in backward: less memory, a third more work")
+]
+
+
+class _Settings(BaseModel):
+    """Fields that came after artifacts had been stored are named in `later`, so that older keys stay valid."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    later: ClassVar[frozenset[str]] = frozenset({"lora", "precision", "gradient_checkpointing", "devices"})
+    precision: PrecisionSetting = "auto"
+
+    def payload(self, device: str) -> dict[str, Any]:
+        """The settings as part of a stage's key: later fields only where they change what was there before them.
+
+        Args:
+            device: of `harness.environment.device_kind`, which decides what `precision: auto` means.
+        """
+        fields = type(self).model_fields
+        unchanged = {name for name in self.later if getattr(self, name) == fields[name].default} | {"precision"}
+        return self.model_dump(mode="json", exclude=unchanged) | self.precision_payload(device)
+
+    def precision_payload(self, device: str) -> dict[str, Precision]:
+        """What `precision` comes to, where it is not float32 on a CPU."""
+        chosen = resolve_precision(self.precision, device)
+        return {} if (chosen, device) == ("float32", "cpu") else {"precision": chosen}
+
+
+class TrainingSettings(_Settings):
+    """What all methods share; a method entry may override any of it."""
 
     learning_rate: float = Field(2e-4, gt=0, le=1, description="peak learning rate of AdamW")
     prompts_per_batch: int = Field(16, ge=1, description="prompts per optimiser step; m negatives make m pairs of each")
@@ -31,12 +123,14 @@ class TrainingSettings(BaseModel):
         description="how a prompt's responses lie in a pass: `shared_prefix` (prompt once), `unique` (m + 1 padded rows), "
         "`expanded` (2m), `auto` (shared_prefix where the model honours it); changes memory and speed, never the loss",
     )
+    precision: PrecisionSetting = "auto"
+    gradient_checkpointing: GradientCheckpointing = False
+    lora: Lora = None
+    devices: Devices = None
 
 
-class SftSettings(BaseModel):
+class SftSettings(_Settings):
     """The shared starting point: supervised fine-tuning on the source's `sft` split by TRL's SFTTrainer."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     epochs: int = Field(3, ge=1, description="passes over the targets; how far SFT is taken decides rankings, so state it")
     learning_rate: float = Field(5e-4, gt=0, le=1, description="peak learning rate of AdamW")
@@ -44,3 +138,14 @@ class SftSettings(BaseModel):
     schedule: Schedule = Field("cosine", description="learning rate after the warm-up")
     warmup_share: float = Field(0.05, ge=0, lt=1, description="share of the steps with a rising learning rate")
     max_length: int = Field(1024, ge=8, description="longest example in tokens; longer ones are dropped and counted")
+    precision: PrecisionSetting = "auto"
+    gradient_checkpointing: GradientCheckpointing = False
+    lora: Lora = None
+    devices: Devices = None
+
+
+def resolve_precision(asked: str, device: str) -> Precision:
+    """`auto` as one of the two."""
+    if asked == "auto":
+        return "bfloat16" if device == "cuda" else "float32"
+    return "bfloat16" if asked == "bfloat16" else "float32"

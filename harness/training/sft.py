@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from harness.errors import DataError
 from harness.models.prompts import ChatTemplate
-from harness.training.settings import SftSettings
-from harness.training.trainer import Report, StepCallback, shared_arguments
+from harness.training.checkpoints import Checkpoints, train_resumably
+from harness.training.settings import SftSettings, resolve_precision
+from harness.training.trainer import Report, StepCallback, recompute_layers, shared_arguments
 from harness.types import Example, Response
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ def fine_tune(
     seed: int,
     scratch: Path,
     report: Report | None = None,
+    checkpoints: Checkpoints | None = None,
 ) -> tuple[list[dict[str, float]], dict[str, int]]:
     """Train `model` in place on the examples' targets.
 
@@ -39,8 +41,10 @@ def fine_tune(
         DataError: no example has a target that fits.
     """
     rows, counts = _tokenize(ChatTemplate(tokenizer), examples, settings.max_length)
+    if settings.gradient_checkpointing:
+        recompute_layers(model)
     trainer = _build(model, tokenizer, rows, settings, seed, scratch, report)
-    trainer.train()
+    train_resumably(trainer, checkpoints)
     history = [row for row in trainer.state.log_history if "loss" in row]
     kept = [
         {"step": row["step"], "loss": row["loss"], "learning_rate": row["learning_rate"], "gradient_norm": row["grad_norm"]}
@@ -79,7 +83,9 @@ def _build(
     report: Report | None,
 ) -> Any:
     from datasets import Dataset
-    from trl import SFTConfig, SFTTrainer
+    from trl import SFTConfig
+
+    from harness.training.sft_trainer import SharedSFTTrainer
 
     steps = settings.epochs * math.ceil(len(rows) / settings.batch_size)
     with warnings.catch_warnings():
@@ -96,11 +102,12 @@ def _build(
             packing=False,
             completion_only_loss=True,
             gradient_checkpointing=False,
-            bf16=False,
+            average_tokens_across_devices=False,  # every process counts the whole batch's
+            bf16=resolve_precision(settings.precision, model.device.type) == "bfloat16",
             train_sampling_strategy="group_by_length",
             **shared_arguments(settings.schedule, settings.warmup_share, steps),
         )
-    return SFTTrainer(
+    return SharedSFTTrainer(
         model=model,
         args=arguments,
         train_dataset=Dataset.from_list(rows),

@@ -11,7 +11,7 @@ import pytest
 import torch
 from architectures import HONOURING, exact, make
 
-from harness.models.logps import Row
+from harness.models.logps import Head, Row
 from harness.training.batch import PLAIN, TokenGroup, cut_groups, group_logps
 from harness.training.layouts.attention import IMPLEMENTATION, Segments, pad, unpad
 from harness.training.layouts.choose import choose_layout
@@ -24,6 +24,7 @@ from harness_plugins.self_refined.refinement import AUGMENTED
 from harness_plugins.self_refined.sr_dpo import SrDPO
 
 OTHERS = (ExpandedPairs(), UniqueRows())
+CHUNKED = Head(chunked=True, logits=0)
 CHECKPOINTING = {"reentrant": True, "not reentrant": False, "off": None}
 
 
@@ -75,7 +76,7 @@ def test_layouts_agree_in_float64(name: str, mode: str) -> None:
     shared = choose_layout(model, "shared_prefix")
     checkpointing(model, CHECKPOINTING[mode])
     expected = step(model, groups(), OTHERS[0])
-    for layout in (OTHERS[1], shared, SharedPrefix(chunked_head=True, logits=0)):
+    for layout in (OTHERS[1], shared, SharedPrefix(CHUNKED), UniqueRows(head=CHUNKED)):
         assert_equal(step(model, groups(), layout), expected, 1e-9)
 
 

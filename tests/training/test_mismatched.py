@@ -10,6 +10,7 @@ from trl_twin import preference_groups
 
 from harness.errors import StageError
 from harness.graph import CHECKPOINT, Graph
+from harness.models.checkpoint import Checkpoint
 from harness.models.logps import Row, score
 from harness.models.prompts import ChatTemplate
 from harness.registry import Registry
@@ -59,7 +60,9 @@ def test_one_mean_serves_every_micro_batch(tiny) -> None:
 def test_the_reference_stage_scores_the_partners_responses(tiny_checkpoint: Path, tmp_path: Path) -> None:
     """The stored rows are those that training asks for, in its order."""
     store = Store(tmp_path / "store")
-    context = Context(store, Registry.load(), {"tiny": str(tiny_checkpoint)}, lambda done, total, note: None)
+    context = Context(
+        store, Registry.load(), {"tiny": Checkpoint(str(tiny_checkpoint)).as_dict()}, lambda done, total, note: None
+    )
     groups = preference_groups(3)
     with store.draft("groups", "a" * 64) as draft:
         draft.write_lines("groups.jsonl", [asdict(group) for group in groups])

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import copy
-import random
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from token_groups import VIEWS, groups
 
 from harness.errors import StageError
 from harness.models.logps import score
 from harness.registry import Registry
-from harness.training.batch import MISMATCHED, PLAIN, TokenGroup, cut_groups, group_logps, mismatched_logps, partners
+from harness.training.batch import PLAIN, TokenGroup, cut_groups, group_logps, mismatched_logps
 from harness.training.reduction import Totals, reduce_loss
 from harness.training.settings import TrainingSettings
 from harness.training.trainer import train
@@ -29,28 +28,6 @@ from harness_plugins.baselines.slic_hf import SLiCHF
 from harness_plugins.only_prompting.simpo import SimPO
 from harness_plugins.self_refined.refinement import AUGMENTED
 from harness_plugins.self_refined.sr_dpo import SrDPO
-
-VIEWS = (PLAIN, AUGMENTED, MISMATCHED)
-
-
-def ids(rng: random.Random, longest: int) -> tuple[int, ...]:
-    return tuple(rng.choices(range(6, 400), k=rng.randint(2, longest)))
-
-
-def groups(model, count: int = 8, most: int = 4, seed: int = 0) -> list[TokenGroup]:
-    """Groups of unequal length and number of negatives, the reference being the model itself plus noise."""
-    rng = random.Random(seed)
-    plain = []
-    for _ in range(count):
-        prompt = ids(rng, 8)
-        responses = tuple(ids(rng, 6) for _ in range(rng.randint(2, most + 1)))
-        plain.append(TokenGroup({PLAIN: prompt, AUGMENTED: (7, 8, 9, *prompt)}, responses))
-    made = []
-    for group, other in zip(plain, partners(plain) if count > 1 else plain, strict=True):
-        group = replace(group, mismatched=other.responses)
-        reference = {view: tuple(value + rng.gauss(0, 1) for value in score(model, group.rows(view))) for view in VIEWS}
-        made.append(replace(group, reference=reference))
-    return made
 
 
 def whole_gradient(model, batch: list[TokenGroup], objective, tokens: int) -> dict[str, torch.Tensor]:
@@ -125,7 +102,9 @@ def test_training_lowers_the_loss_and_reports_each_step(tiny, tmp_path: Path) ->
     model = tiny[0]
     batch = groups(model)
     seen: list[tuple[int, int, str]] = []
-    history = train(model, batch, DPO(), SETTINGS, seed=0, scratch=tmp_path, report=lambda *progress: seen.append(progress))
+    history = train(
+        model, batch, DPO(), SETTINGS, seed=0, scratch=tmp_path, report=lambda *progress: seen.append(progress)
+    ).history
     assert len(history) == 6
     assert history[-1]["loss"] < history[0]["loss"]
     assert [row["step"] for row in history] == [1, 2, 3, 4, 5, 6]
@@ -137,7 +116,7 @@ def test_training_lowers_the_loss_and_reports_each_step(tiny, tmp_path: Path) ->
 @pytest.mark.parametrize("name", Registry.load().names("objective"))
 def test_every_installed_objective_trains(tiny, tmp_path: Path, name: str) -> None:
     objective = Registry.load().get("objective", name).component()
-    history = train(tiny[0], groups(tiny[0]), objective, SETTINGS, seed=0, scratch=tmp_path)
+    history = train(tiny[0], groups(tiny[0]), objective, SETTINGS, seed=0, scratch=tmp_path).history
     assert len(history) == 6
     assert history[-1]["loss"] < history[0]["loss"]
 
@@ -148,7 +127,7 @@ def test_training_is_the_same_by_every_layout(tiny, tmp_path: Path, objective) -
     batch, histories = groups(tiny[0]), {}
     for layout in ("expanded", "unique", "shared_prefix", "auto"):
         settings = SETTINGS.model_copy(update={"layout": layout, "tokens_per_micro_batch": 60})
-        histories[layout] = train(copy.deepcopy(tiny[0]), batch, objective, settings, seed=0, scratch=tmp_path)
+        histories[layout] = train(copy.deepcopy(tiny[0]), batch, objective, settings, seed=0, scratch=tmp_path).history
     assert histories["auto"] == histories["shared_prefix"]
     for name in ("loss", "gradient_norm"):
         expected = [row[name] for row in histories["expanded"]]
@@ -161,7 +140,7 @@ def test_the_first_loss_is_log_two_at_the_reference(tiny, tmp_path: Path) -> Non
     exact = [
         TokenGroup(g.prompts, g.responses, {view: tuple(score(model, g.rows(view))) for view in VIEWS}) for g in groups(model)
     ]
-    history = train(model, exact, SrDPO(), SETTINGS, seed=0, scratch=tmp_path)
+    history = train(model, exact, SrDPO(), SETTINGS, seed=0, scratch=tmp_path).history
     assert history[0]["loss"] == pytest.approx(0.693147, abs=1e-5)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from harness.models.logps import Row, response_logps
+from harness.models.logps import Head, Row, response_logps
 from harness.training.layouts.layout import Bundle
 
 if TYPE_CHECKING:
@@ -18,11 +18,12 @@ class UniqueRows:
 
     name = "unique"
 
-    def __init__(self, warning: str = "") -> None:
+    def __init__(self, warning: str = "", head: Head = Head()) -> None:  # noqa: B008
         self.warning = warning
+        self.head = head
 
     def logps(self, model: PreTrainedModel, bundles: Sequence[Bundle]) -> Tensor:
-        return response_logps(model, [row for bundle in bundles for row in bundle.rows()])
+        return response_logps(model, [row for bundle in bundles for row in bundle.rows()], self.head)
 
     def tokens(self, bundles: Sequence[Bundle]) -> int:
         return _area([row for bundle in bundles for row in bundle.rows()])
@@ -37,11 +38,14 @@ class ExpandedPairs:
     name = "expanded"
     warning = ""
 
+    def __init__(self, head: Head = Head()) -> None:  # noqa: B008
+        self.head = head
+
     def logps(self, model: PreTrainedModel, bundles: Sequence[Bundle]) -> Tensor:
         """The mean over a response's copies, which are equal: value and gradient are those of one copy."""
         import torch
 
-        values = response_logps(model, [row for bundle in bundles for row in _pairs(bundle)])
+        values = response_logps(model, [row for bundle in bundles for row in _pairs(bundle)], self.head)
         means, start = [], 0
         for bundle in bundles:
             copies = max(1, len(bundle.responses) - 1)

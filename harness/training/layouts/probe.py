@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from harness.models.logps import Head, vocabulary_size
 from harness.training.layouts.attention import IMPLEMENTATION, install, register
 from harness.training.layouts.layout import Bundle, Layout
 from harness.training.layouts.padded import UniqueRows
@@ -22,7 +23,8 @@ from harness.training.layouts.small import build, shrink
 
 TOLERANCE = 1e-3  # relative, of log-probabilities and gradient in float32
 LAYER_TYPES = {"full_attention", "sliding_attention"}
-OWN, CHUNKED = SharedPrefix(), SharedPrefix(chunked_head=True, logits=0)
+CHUNKED = Head(chunked=True, logits=0)
+LARGE = 2**13  # tokens of a vocabulary below which its logits are small beside the rest
 
 
 def choose_shared_prefix(model: PreTrainedModel) -> SharedPrefix:
@@ -38,17 +40,34 @@ def choose_shared_prefix(model: PreTrainedModel) -> SharedPrefix:
         twin = build(model, shrink(model.config))
         rows = _logps_and_gradient(twin, UniqueRows())
         install(twin)
-        _check_numbers(rows, _logps_and_gradient(twin, OWN))
-        check_leaks(twin, OWN)
+        _check_numbers(rows, _logps_and_gradient(twin, SharedPrefix()))
+        check_leaks(twin, SharedPrefix())
     except NotImplementedError:
         raise
     except Exception as error:  # an architecture may fail in any way
         raise NotImplementedError(f"a small copy of it fails with {type(error).__name__}: {error}") from error
+    return SharedPrefix(_head(twin, rows, SharedPrefix(CHUNKED)))
+
+
+def choose_head(model: PreTrainedModel) -> Head:
+    """The head for padded rows; tried only where a vocabulary is large enough to matter."""
+    if vocabulary_size(model) < LARGE:
+        return Head()
     try:
-        _check_numbers(rows, _logps_and_gradient(twin, CHUNKED))
-    except Exception:  # the head is not the whole way from hidden states to logits
-        return SharedPrefix()
-    return SharedPrefix(chunked_head=True)
+        twin = build(model, shrink(model.config))
+        rows = _logps_and_gradient(twin, UniqueRows())
+    except Exception:  # an architecture may fail in any way
+        return Head()
+    return _head(twin, rows, UniqueRows(head=CHUNKED))
+
+
+def _head(twin: PreTrainedModel, rows: tuple[Tensor, Tensor], chunked: Layout) -> Head:
+    """Chunked, unless that gives other numbers: the output embedding is then not the whole way to the logits."""
+    try:
+        _check_numbers(rows, _logps_and_gradient(twin, chunked))
+    except Exception:
+        return Head()
+    return Head(chunked=True)
 
 
 def refusals(model: PreTrainedModel) -> list[str]:

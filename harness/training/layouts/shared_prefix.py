@@ -15,28 +15,24 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from harness.models.logps import Head, unwrapped
 from harness.models.vocabulary import Targets, head_logps, token_logps
 from harness.training.layouts.attention import SEGMENTS, Segments
 from harness.training.layouts.layout import Bundle
-
-LOGITS = 2**26  # elements of [tokens, vocabulary] above which they are made in chunks and made again in backward: 256 MiB
 
 
 class SharedPrefix:
     """Structured attention over one row. Needs `attention.install`, and a model that passes `probe`.
 
     Args:
-        chunked_head: whether the output embedding applied to the last hidden states gives the model's logits (it does
-            not where a model scales them afterwards); the vocabulary can then be worked on in chunks.
-        logits: elements of [tokens, vocabulary] above which that is done.
+        head: how hidden states become log-probabilities.
     """
 
     name = "shared_prefix"
     warning = ""
 
-    def __init__(self, chunked_head: bool = False, logits: int = LOGITS) -> None:
-        self.chunked_head = chunked_head
-        self.logits = logits
+    def __init__(self, head: Head = Head()) -> None:  # noqa: B008
+        self.head = head
 
     def tokens(self, bundles: Sequence[Bundle]) -> int:
         return sum(len(bundle.prompt) + sum(map(len, bundle.responses)) for bundle in bundles)
@@ -47,11 +43,10 @@ class SharedPrefix:
         Raises:
             NotImplementedError: the model's attention never received the row's structure.
         """
-        segments = Segments.of(bundles)
+        model, segments = unwrapped(model), Segments.of(bundles)
         keep, targets = _targets(bundles)
         keep, targets = keep.to(model.device), targets.to(model.device)
-        large = len(keep) * model.config.get_text_config().vocab_size > self.logits
-        if large and self.chunked_head:
+        if self.head.chunks(model, len(keep)):
             hidden = model.base_model(**_inputs(model, bundles, segments)).last_hidden_state[0, keep]
             values = head_logps(model.get_output_embeddings(), hidden, targets)
         else:

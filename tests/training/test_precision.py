@@ -1,0 +1,70 @@
+"""bfloat16: matrix products alone; weights, sums and what the parts add up to are as in float32."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from token_groups import groups
+
+from harness.training.adapters import add_adapters
+from harness.training.batch import PLAIN, group_logps
+from harness.training.layouts.choose import choose_layout
+from harness.training.layouts.layout import score_bundles
+from harness.training.precision import autocast
+from harness.training.settings import LoraSettings, TrainingSettings
+from harness.training.trainer import train
+from harness_plugins.baselines.dpo import DPO
+
+SETTINGS = TrainingSettings(learning_rate=2e-3, prompts_per_batch=4, epochs=2, precision="bfloat16")
+
+
+def trained(start, batch, folder: Path, **changes):
+    """The policy as it is after training, and its history."""
+    settings, model = SETTINGS.model_copy(update=changes), copy.deepcopy(start)
+    policy = add_adapters(model, settings.lora, 0) if settings.lora else model
+    return policy, train(policy, batch, DPO(), settings, seed=0, scratch=folder).history
+
+
+@pytest.mark.parametrize("lora", [None, LoraSettings(rank=4)], ids=["all weights", "adapters"])
+@pytest.mark.parametrize("layout", ["unique", "shared_prefix"])
+def test_micro_batches_change_nothing_but_rounding(tiny, tmp_path: Path, layout: str, lora: LoraSettings | None) -> None:
+    batch = groups(tiny[0])
+    policy, whole = trained(tiny[0], batch, tmp_path, layout=layout, lora=lora)
+    _, cut = trained(tiny[0], batch, tmp_path, layout=layout, lora=lora, tokens_per_micro_batch=40)
+    _, exact = trained(tiny[0], batch, tmp_path, layout=layout, lora=lora, precision="float32")
+    assert {parameter.dtype for parameter in policy.parameters()} == {torch.float32}
+    assert whole != exact  # it does compute in bfloat16
+    for row, other, right in zip(whole, cut, exact, strict=True):
+        assert [row["loss"], other["loss"]] == pytest.approx([right["loss"]] * 2, rel=0.05)
+        assert [row["gradient_norm"], other["gradient_norm"]] == pytest.approx([right["gradient_norm"]] * 2, rel=0.1)
+
+
+def test_gradient_checkpointing_changes_nothing(tiny, tmp_path: Path) -> None:
+    batch = groups(tiny[0], 4)
+    for layout, lora in (("expanded", None), ("unique", LoraSettings(rank=4)), ("shared_prefix", None)):
+        options = {"layout": layout, "lora": lora, "precision": "float32"}
+        kept, history = trained(tiny[0], batch, tmp_path, **options)
+        made_again, other = trained(tiny[0], batch, tmp_path, **options, gradient_checkpointing=True)
+        bare = made_again.get_base_model() if lora else made_again
+        assert bare.model.gradient_checkpointing and history == other
+        assert all(torch.equal(a, b) for a, b in zip(kept.parameters(), made_again.parameters(), strict=True))
+
+
+def test_policy_and_reference_are_rounded_alike(tiny) -> None:
+    """At the first step the margin is zero exactly; with a reference in float32 it would not be."""
+    model, margins = tiny[0], {}
+    layout = choose_layout(model)
+    for precision in ("bfloat16", "float32"):
+        found = []
+        for group in groups(model):
+            with autocast(model, precision):
+                row = score_bundles(model, [group.bundle()], layout)[0]
+            with autocast(model, "bfloat16"):
+                logps = group_logps(model, [replace(group, reference={PLAIN: tuple(row)})], DPO(), layout=layout)
+            found.append(float(DPO().loss(logps).metrics["margin"].detach().abs().max()))
+        margins[precision] = max(found)
+    assert margins["bfloat16"] == 0 < margins["float32"]

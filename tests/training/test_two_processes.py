@@ -1,0 +1,59 @@
+"""Two processes train as one does: the same loss curve, metrics and weights, up to the order in which floats are added."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import together
+from safetensors.torch import load_file
+
+from harness.training.ranks import Ranks
+
+COUNT = 2
+
+
+@pytest.fixture(scope="module")
+def folder(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What two processes that did all cases left there."""
+    folder = tmp_path_factory.mktemp("together")
+    script = [sys.executable, str(Path(together.__file__)), str(tiny_checkpoint), str(folder)]
+    processes = []
+    for rank in range(COUNT):
+        place = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(COUNT), "LOCAL_WORLD_SIZE": str(COUNT)}
+        environment = {**os.environ, **place, "OMP_NUM_THREADS": "1"}
+        processes.append(subprocess.Popen([*script, str(rank), str(COUNT)], env=environment, stderr=subprocess.PIPE))
+    said = [process.communicate()[1].decode() for process in processes]
+    assert [process.returncode for process in processes] == [0] * COUNT, "\n".join(said)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("strategy", "name"),
+    [*(("replicated", name) for name in together.CASES), *(("fsdp", name) for name in together.SHARDED)],
+)
+def test_two_processes_train_as_one_does(folder: Path, tiny_checkpoint: Path, tmp_path: Path, strategy: str, name: str) -> None:
+    alone, weights = together.run(together.CASES[name], tiny_checkpoint, tmp_path)
+    found = [json.loads((folder / f"{strategy}-{name}-{rank}.json").read_text()) for rank in range(COUNT)]
+    assert found[0] == found[1]
+    assert len(found[0]["history"]) == len(alone["history"]) == 6
+    for row, right in zip(found[0]["history"], alone["history"], strict=True):
+        assert row.keys() == right.keys()
+        assert row == pytest.approx(right, rel=1e-4, abs=1e-5)
+    if name == "memory":
+        assert found[0]["tokens"] < together.CASES[name].settings.tokens_per_micro_batch
+    trained = load_file(folder / f"{strategy}-{name}.safetensors")
+    assert trained.keys() == weights.keys()
+    for key, value in trained.items():
+        assert (value - weights[key]).abs().max() < 1e-4, key
+
+
+def test_shares_are_whole_and_balanced() -> None:
+    costs = [5, 1, 9, 2, 7]
+    parts = [Ranks(rank, 2).share(costs) for rank in range(2)]
+    assert parts == [[2, 0, 1], [4, 3]]
+    assert Ranks(2, 3).share([4, 4]) == [] and Ranks().share(costs) == [0, 1, 2, 3, 4]

@@ -1,0 +1,106 @@
+"""Trainings that one process and several must do alike; as a script, one of the several.
+
+python together.py CHECKPOINT FOLDER RANK COUNT
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from token_groups import groups
+
+from harness.interfaces import Objective
+from harness.models.load import load
+from harness.sandbox import build_dataset
+from harness.training.adapters import add_adapters
+from harness.training.layouts.choose import choose_layout
+from harness.training.ranks import Ranks
+from harness.training.settings import LoraSettings, SftSettings, TrainingSettings
+from harness.training.sft import fine_tune
+from harness.training.shared_trainer import whole_weights
+from harness.training.trainer import train
+from harness_plugins.baselines.dpo import DPO
+from harness_plugins.baselines.kto import KTO
+from harness_plugins.self_refined import SrDPO
+
+# 7 groups in batches of 3, 3 and 1: uneven shares, and a batch with fewer groups than processes; several micro-batches each.
+SETTINGS = TrainingSettings(learning_rate=5e-3, prompts_per_batch=3, epochs=2, tokens_per_micro_batch=60)
+SFT = SftSettings(epochs=2, batch_size=4, learning_rate=1e-2)  # 9 examples in batches of 4, 4 and 1
+
+
+@dataclass(frozen=True)
+class Case:
+    """A training. `forgets`: the first process's first forward pass finds no memory."""
+
+    objective: Objective | None
+    settings: TrainingSettings = SETTINGS
+    forgets: bool = False
+
+
+CASES = {
+    "dpo": Case(DPO()),
+    "kto": Case(KTO()),
+    "views": Case(SrDPO()),
+    "adapters": Case(DPO(), SETTINGS.model_copy(update={"lora": LoraSettings(rank=2)})),
+    "memory": Case(DPO(), SETTINGS.model_copy(update={"tokens_per_micro_batch": 4096}), forgets=True),
+    "sft": Case(None),
+}
+SHARDED = ("dpo", "kto", "adapters", "sft")
+
+
+def run(case: Case, checkpoint: Path, scratch: Path) -> tuple[dict[str, Any], Mapping[str, torch.Tensor]]:
+    """History and micro-batches' tokens at the end; all weights."""
+    model, tokenizer = load(checkpoint, float32=True)
+    if case.objective is None:
+        examples = build_dataset({"sft": 9}, 0.0, 0)["sft"]
+        history, _ = fine_tune(model, tokenizer, examples, SFT, seed=0, scratch=scratch)
+        return {"history": history}, whole_weights(model) or model.state_dict()
+    batch = groups(model, 7)
+    policy = add_adapters(model, case.settings.lora, 0) if case.settings.lora else model
+    layout = choose_layout(policy)
+    if case.forgets and Ranks.here().first:
+        _forget_once(policy)
+    trained = train(policy, batch, case.objective, case.settings, seed=0, scratch=scratch, layout=layout)
+    return {"history": trained.history, "tokens": trained.tokens}, whole_weights(policy) or policy.state_dict()
+
+
+def _forget_once(model: torch.nn.Module) -> None:
+    def hook(*_: Any) -> None:
+        handle.remove()
+        raise MemoryError
+
+    handle = model.register_forward_pre_hook(hook)
+
+
+def _main(checkpoint: Path, folder: Path, rank: int, count: int) -> None:
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=count)
+    _save({name: run(case, checkpoint, folder) for name, case in CASES.items()}, folder, rank, "replicated")
+    from accelerate.state import AcceleratorState
+
+    AcceleratorState._reset_state(reset_partial_state=True)
+    from harness.stages.devices import launch_environment
+    from harness.training.settings import DeviceSettings
+
+    os.environ.update(launch_environment(DeviceSettings(count=count, strategy="fsdp")))
+    _save({name: run(CASES[name], checkpoint, folder) for name in SHARDED}, folder, rank, "fsdp")
+
+
+def _save(results: Mapping[str, Any], folder: Path, rank: int, strategy: str) -> None:
+    for name, (found, weights) in results.items():
+        (folder / f"{strategy}-{name}-{rank}.json").write_text(json.dumps(found))
+        if rank == 0:
+            save_file({key: value.clone() for key, value in weights.items()}, folder / f"{strategy}-{name}.safetensors")
+
+
+if __name__ == "__main__":
+    _main(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]))
+    torch.distributed.destroy_process_group()
