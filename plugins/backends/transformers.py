@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from pydantic import Field
 
-from harness import Backend, Prompt, Response, Sampling, generate
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from harness import Backend, Policy, Prompt, Response, Sampling, generate
 
 
 class TransformersBackend(Backend):
@@ -22,10 +19,9 @@ class TransformersBackend(Backend):
 
     def generate(
         self,
-        model: PreTrainedModel,
-        tokenizer: PreTrainedTokenizerBase,
+        policy: Policy,
         prompts: Sequence[Prompt],
         sampling: Sampling,
         report: Callable[[int, int], None] | None = None,
     ) -> list[list[Response]]:
-        return generate(model, tokenizer, prompts, sampling, rows_per_batch=self.rows_per_batch, report=report)
+        return generate(policy.model, policy.tokenizer, prompts, sampling, rows_per_batch=self.rows_per_batch, report=report)

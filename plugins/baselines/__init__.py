@@ -1,6 +1,6 @@
-"""The shared baselines: the starting model itself, the usual objectives on the source's own pairs, SPIN."""
+"""The shared baselines: the starting model itself, the usual objectives on the source's own pairs, SPIN, self-rewarding."""
 
-from harness import DataBuilder, Method, Objective, Paper, hookimpl
+from harness import DataBuilder, Method, Objective, Paper, Round, hookimpl
 from harness_plugins.baselines.cpo import CPO
 from harness_plugins.baselines.dpo import DPO
 from harness_plugins.baselines.hinge import Hinge
@@ -11,6 +11,8 @@ from harness_plugins.baselines.orpo import ORPO
 from harness_plugins.baselines.preference import Preference
 from harness_plugins.baselines.rdpo import RDPO
 from harness_plugins.baselines.rrhf import RRHF
+from harness_plugins.baselines.self_rewarding import PAPER as SELF_REWARDING_PAPER
+from harness_plugins.baselines.self_rewarding import SelfRewarding
 from harness_plugins.baselines.slic_hf import SLiCHF
 from harness_plugins.baselines.spin import Spin
 from harness_plugins.baselines.targets import Targets
@@ -18,7 +20,7 @@ from harness_plugins.baselines.targets import Targets
 
 @hookimpl
 def harness_data_builders() -> list[type[DataBuilder]]:
-    return [Preference, Spin, Targets]
+    return [Preference, SelfRewarding, Spin, Targets]
 
 
 @hookimpl
@@ -51,7 +53,24 @@ def harness_methods() -> list[Method]:
             description="Self-play fine-tuning: the target against one unfiltered own sample",
             data="spin",
             objective="dpo",
-            paper=Paper("Self-Play Fine-Tuning Converts Weak Language Models to Strong Language Models", "2401.01335"),
+            paper=Spin.paper,
+        ),
+        Method(
+            name="spin_iterated",
+            description="SPIN over three rounds: each plays against the round before",
+            data="spin",
+            objective="dpo",
+            # The paper's experiment details: the learning rate falls from 5e-7 to 1e-7 after the first two iterations.
+            rounds=(Round(), Round(), Round(learning_rate_factor=0.2)),
+            paper=Spin.paper,
+        ),
+        Method(
+            name="self_rewarding",
+            description="Three rounds of DPO on own samples, the best against the worst by the policy's own judgment",
+            data="self_rewarding",
+            objective="dpo",
+            rounds=(Round(), Round(), Round()),
+            paper=SELF_REWARDING_PAPER,
         ),
     ]
 

@@ -24,6 +24,7 @@ class RRHF(Objective):
         "RRHF: Rank Responses to Align Language Models with Human Feedback without tears", "2304.05302"
     )
     needs_reference: ClassVar[bool] = False
+    ranks_rejected: ClassVar[bool] = True
 
     ranking_weight: float = Field(
         1.0, ge=0, description="weight of the ranking term; 1 is the paper's, 100 the authors' code's"

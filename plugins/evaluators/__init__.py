@@ -2,14 +2,35 @@
 
 from __future__ import annotations
 
-from harness import Evaluator, hookimpl
+from harness import Evaluator, Importer, hookimpl
+from harness_plugins.evaluators.alpaca_eval import AlpacaEval
 from harness_plugins.evaluators.gold_reward import GoldReward
+from harness_plugins.evaluators.imports import AlpacaImporter, FastChatImporter, LmEvalImporter
 from harness_plugins.evaluators.lm_eval import LmEval
+from harness_plugins.evaluators.mt_bench import MtBench, VicunaBench
+from harness_plugins.evaluators.pairwise_judge import PairwiseJudge
 from harness_plugins.evaluators.preference_accuracy import PreferenceAccuracy
 from harness_plugins.evaluators.response_stats import ResponseStats
+from harness_plugins.evaluators.reward_model import RewardModelScores
 from harness_plugins.evaluators.win_rate import TargetWinRate
 
 
 @hookimpl
 def harness_evaluators() -> list[type[Evaluator]]:
-    return [GoldReward, TargetWinRate, PreferenceAccuracy, ResponseStats, LmEval]
+    return [
+        GoldReward,
+        TargetWinRate,
+        PreferenceAccuracy,
+        ResponseStats,
+        RewardModelScores,
+        LmEval,
+        PairwiseJudge,
+        MtBench,
+        VicunaBench,
+        AlpacaEval,
+    ]
+
+
+@hookimpl
+def harness_importers() -> list[type[Importer]]:
+    return [AlpacaImporter, FastChatImporter, LmEvalImporter]

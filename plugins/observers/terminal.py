@@ -45,7 +45,7 @@ class TerminalObserver:
 
     @hookimpl
     def harness_stage_started(self, key: str, title: str) -> None:
-        if self.progress is not None:
+        if self.progress is not None and key not in self.lines:  # it is there where a stage starts once more
             self.lines[key] = self.progress.add_task("", total=None, title=f"  {_shown(title)}", note="")
 
     @hookimpl

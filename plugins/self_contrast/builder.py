@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterable, Sequence
 from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from harness import BuildTask, DataBuilder, Group, Paper, Response
+from harness import BuildTask, DataBuilder, Group, Paper, Response, SentenceEmbedder
 
 PAPER = Paper("Extensive Self-Contrast Enables Feedback-Free Language Model Alignment", "2404.00604", "§2.2, §2.4")
 
@@ -29,7 +30,15 @@ class SelfContrast(DataBuilder):
         0.25, gt=0, le=1, description="a, the least similar share of the samples, from which negatives are drawn"
     )
     negatives: int = Field(1, ge=1, le=64, description="m, negatives per prompt")
-    embedder: Literal["tfidf", "hidden"] = Field("tfidf", description="whose cosine tells how like the target a sample is")
+    embedder: Literal["tfidf", "hidden"] | SentenceEmbedder = Field(
+        "tfidf", description="whose cosine tells how like the target a sample is; a section for a sentence-transformers model"
+    )
+
+    def problems(self) -> Sequence[tuple[str, str]]:
+        return () if isinstance(self.embedder, str) else self.embedder.problems("embedder")
+
+    def fingerprint(self) -> str:
+        return "" if isinstance(self.embedder, str) else json.dumps(self.embedder.key(), sort_keys=True)
 
     @model_validator(mode="after")
     def _enough(self) -> SelfContrast:

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from harness import BuildTask, DataBuilder, Group, Paper, Response
+from harness import BuildTask, DataBuilder, Group, Paper, Response, RewardModel
 
 
 class RewardFiltered(DataBuilder):
-    """The target as chosen, m distinct negatives drawn at random among own samples whose gold reward is below the target's.
+    """The target as chosen, m distinct negatives drawn at random among own samples whose reward is below the target's.
 
-    What a perfect filter would reach: data accuracy is 1. It uses the gold reward, so it is a bound and not a method. A prompt
-    with fewer than m distinct, non-empty responses below its target is dropped and counted.
+    The reward is the source's gold, or a reward model's (the paper's: Starling-RM-7B-alpha). What a perfect filter would reach:
+    data accuracy by that reward is 1, so it is a bound and not a method. A prompt with fewer than m distinct, non-empty
+    responses below its target is dropped and counted.
     """
 
     name: ClassVar[str] = "reward_filtered"
@@ -26,6 +27,19 @@ class RewardFiltered(DataBuilder):
     samples: int = Field(32, ge=1, le=1024, description="responses sampled per prompt at temperature 1 and top-p 1")
     negatives: int = Field(1, ge=1, le=64, description="m, negatives per prompt")
 
+    reward: RewardModel | None = Field(
+        None, exclude_if=lambda reward: reward is None, description="a reward model in place of the source's gold reward"
+    )
+
+    def required(self) -> frozenset[str]:
+        return self.needs - {"gold"} if self.reward else self.needs
+
+    def problems(self) -> Sequence[tuple[str, str]]:
+        return self.reward.problems("reward") if self.reward else ()
+
+    def fingerprint(self) -> str:
+        return self.reward.weights if self.reward else ""
+
     @model_validator(mode="after")
     def _enough(self) -> RewardFiltered:
         if self.samples < self.negatives:
@@ -35,7 +49,8 @@ class RewardFiltered(DataBuilder):
     def build(self, task: BuildTask) -> Iterable[Group]:
         samples = task.sample(self.samples, policy="start")
         targets = [[] if example.target is None else [Response(example.target)] for example in task.examples]
-        golds = task.gold([[*target, *responses] for target, responses in zip(targets, samples, strict=True)])
+        marked = [[*target, *responses] for target, responses in zip(targets, samples, strict=True)]
+        golds = task.reward(self.reward, marked) if self.reward else task.gold(marked)
         for example, target, responses, marks in zip(task.examples, targets, samples, golds, strict=True):
             if not target:
                 task.count("no target")
@@ -50,5 +65,6 @@ class RewardFiltered(DataBuilder):
                 task.count(f"fewer than {self.negatives} distinct negatives below the target")
                 continue
             drawn = task.rng.sample([below[text] for text in sorted(below)], self.negatives)
-            info = {"target_gold": bar, "negative_gold": sum(mark for _, mark in drawn) / len(drawn)}
+            by = "reward" if self.reward else "gold"
+            info = {f"target_{by}": bar, f"negative_{by}": sum(mark for _, mark in drawn) / len(drawn)}
             yield Group(example.prompt, target[0], tuple(response for response, _ in drawn), info)

@@ -35,7 +35,7 @@ _FIX = "pass Anthropic's file, plain or gzipped, with `--set source.path=FILE`"
 
 
 @dataclass(frozen=True)
-class _Dialogue:
+class Dialogue:
     """One line's pair: the turns that both share, and the two last words."""
 
     messages: tuple[Message, ...]
@@ -46,8 +46,8 @@ class _Dialogue:
     def identity(self) -> tuple[str, ...]:
         """Equal for two rows that ask the same and rank the same two responses, in either order."""
         return (
-            *(_normalised(message.content) for message in self.messages),
-            *sorted(map(_normalised, (self.chosen, self.rejected))),
+            *(normalised(message.content) for message in self.messages),
+            *sorted(map(normalised, (self.chosen, self.rejected))),
         )
 
 
@@ -84,7 +84,7 @@ class HHRLHF(Source):
         dropped: Counter[str] = Counter()
         seen: set[tuple[str, ...]] = set()
         for line, chosen, rejected in _rows(self._file()):
-            pair = _split(chosen, rejected)
+            pair = split_pair(chosen, rejected)
             if isinstance(pair, str):
                 dropped[pair] += 1
             elif max(len(chosen), len(rejected)) > self.max_characters:
@@ -119,9 +119,9 @@ class HHRLHF(Source):
             raise DataError(f"source.{field} = {self.path!r}: {fix}")
         return Path(self.path).expanduser()
 
-    def _split_of(self, pair: _Dialogue) -> Literal["sft", "train", "tuning", "heldout"]:
+    def _split_of(self, pair: Dialogue) -> Literal["sft", "train", "tuning", "heldout"]:
         """By the dialogue's opening, so that no dialogue, however long, is in two splits."""
-        opening = f"{self.seed}\n{_normalised(pair.messages[0].content)}"
+        opening = f"{self.seed}\n{normalised(pair.messages[0].content)}"
         place = int.from_bytes(hashlib.sha256(opening.encode()).digest()[:8]) / 2**64
         if place < self.heldout_share:
             return "heldout"
@@ -132,7 +132,7 @@ class HHRLHF(Source):
 
 def _rows(file: Path) -> Iterator[tuple[int, str, str]]:
     """(line number from 1, chosen dialogue, rejected dialogue); blank lines are skipped."""
-    for number, line in _lines(file):
+    for number, line in lines(file):
         try:
             row = json.loads(line)
         except ValueError as error:
@@ -148,7 +148,7 @@ def _rows(file: Path) -> Iterator[tuple[int, str, str]]:
         yield number, row["chosen"], row["rejected"]
 
 
-def _lines(file: Path) -> Iterator[tuple[int, bytes]]:
+def lines(file: Path) -> Iterator[tuple[int, bytes]]:
     """Lines that are not blank, with their numbers; compression is told by the first bytes, not by the name."""
     with file.open("rb") as stream:
         compressed = stream.read(2) == _GZIP
@@ -162,9 +162,9 @@ def _lines(file: Path) -> Iterator[tuple[int, bytes]]:
         raise DataError(f"{file}, after line {number}: cannot be read ({error}); is the download complete?") from error
 
 
-def _split(chosen: str, rejected: str) -> _Dialogue | str:
+def split_pair(chosen: str, rejected: str) -> Dialogue | str:
     """The pair split before the assistant's last turn, or the reason why it cannot be used."""
-    first, second = _turns(chosen), _turns(rejected)
+    first, second = turns(chosen), turns(rejected)
     if first is None or second is None:
         return "malformed turn order"
     if first[:-1] != second[:-1]:
@@ -175,10 +175,10 @@ def _split(chosen: str, rejected: str) -> _Dialogue | str:
         return "empty turn"
     if first[-1] == second[-1]:
         return "identical pair"
-    return _Dialogue(tuple(first[:-1]), first[-1].content, second[-1].content)
+    return Dialogue(tuple(first[:-1]), first[-1].content, second[-1].content)
 
 
-def _turns(dialogue: str) -> list[Message] | None:
+def turns(dialogue: str) -> list[Message] | None:
     """The turns, stripped; None unless human and assistant take turns, the human first and the assistant last."""
     before, *parts = _MARKER.split(dialogue if dialogue.startswith("\n\n") else "\n\n" + dialogue)
     speakers, texts = parts[0::2], parts[1::2]
@@ -190,12 +190,12 @@ def _turns(dialogue: str) -> list[Message] | None:
     ]
 
 
-def _normalised(text: str) -> str:
+def normalised(text: str) -> str:
     """Compatibility forms, case and white space do not tell two texts apart."""
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 
-def _example(line: int, pair: _Dialogue) -> Example:
+def _example(line: int, pair: Dialogue) -> Example:
     return Example(
         prompt=Prompt(f"hh-{line}", pair.messages),
         target=pair.chosen,

@@ -28,6 +28,10 @@ class PolicyTask:
 
     def __init__(self, folder: Path, model: Any, tokenizer: Any) -> None:
         self.folder, self.model, self.tokenizer = folder, model, tokenizer
+        self.notes: dict[str, Any] = {}
+
+    def note(self, name: str, value: Any) -> None:
+        self.notes[name] = value
 
     def benchmarks(self) -> Path:
         folder = self.folder.parent / "benchmarks"
@@ -140,7 +144,7 @@ def test_official_tasks(task: PolicyTask, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", task.folder)
     with pytest.raises(HarnessError, match="lm-eval knows no task 'no_such_task'"):
         list(LmEval(tasks=("no_such_task",), report=("no_such_task/acc",)).evaluate(task))
-    with pytest.raises(DataError, match="the data of lm-eval's arc_challenge are not on this machine"):
+    with pytest.raises(DataError, match=r"data set 'allenai/ai2_arc' .ARC-Challenge. is not on this machine: set `data`"):
         list(LmEval(tasks=("arc_challenge",), report=("arc_challenge/acc_norm",)).evaluate(task))
 
 
@@ -160,6 +164,8 @@ def test_declared_metrics_and_needs() -> None:
         ({"report": ("a/acc", "a/acc")}, "an entry occurs twice"),
         ({"tasks": ()}, "tasks"),
         ({"batch_size": 0}, "batch_size"),
+        ({"batch_size": "some"}, "batch_size"),
+        ({"tasks": ("open_llm_leaderboard", "source"), "report": ("mmlu/acc",)}, "set apply_chat_template"),
     ],
 )
 def test_fields_are_validated(fields: dict[str, Any], message: str) -> None:

@@ -1,0 +1,149 @@
+"""Requests to an OpenAI-compatible server: sent until they are answered, or until it is clear that they won't be.
+
+The only module here that speaks HTTP. The `openai` library does the speaking; when to try again is decided here, since a
+broken body must be asked for again too. Sampling carries a seed, so a request asked twice has one answer.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+from harness import StageError
+
+if TYPE_CHECKING:
+    from openai import APIStatusError, OpenAI
+
+T = TypeVar("T")
+AGAIN = frozenset({408, 409, 425, 429})  # and every 5xx
+FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 0.5, 60.0
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One answer. `finish` is the server's reason; `ids` its tokens, where the server tells them."""
+
+    text: str
+    finish: str
+    ids: tuple[int, ...] | None
+
+
+@dataclass(frozen=True)
+class Reply:
+    """A server's choices, and how many tokens it counted for all of them."""
+
+    choices: tuple[Choice, ...]
+    tokens: int | None
+
+
+class RefusedError(StageError):
+    """The server said that the request itself is wrong (4xx)."""
+
+
+class _BrokenError(Exception):
+    """An answer that is none: not JSON, or without choices."""
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long to wait for one answer, and how often to ask again."""
+
+    timeout_seconds: float
+    retries: int
+
+
+class Client:
+    """One server.
+
+    Args:
+        sleep: waits between attempts.
+    """
+
+    def __init__(
+        self, base_url: str, api_key: str | None, patience: Patience, sleep: Callable[[float], None] = time.sleep
+    ) -> None:
+        from openai import OpenAI
+
+        self.base_url = base_url
+        self._retries, self._sleep, self._key = patience.retries, sleep, api_key
+        self._openai: OpenAI = OpenAI(
+            base_url=base_url, api_key=api_key or "none", timeout=patience.timeout_seconds, max_retries=0
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._openai.close()
+
+    def models(self) -> list[str]:
+        """What the server says that it serves."""
+        return self._patiently(lambda: [str(model.id) for model in self._openai.models.list().data])
+
+    def chat(self, messages: Sequence[Mapping[str, str]], **fields: Any) -> Reply:
+        """An answer to a dialogue, rendered by the server's own chat template."""
+        create: Any = self._openai.chat.completions.create
+        return self._patiently(lambda: _reply(create(messages=list(messages), **fields), lambda choice: choice.message.content))
+
+    def complete(self, prompt: str | Sequence[int], **fields: Any) -> Reply:
+        """A continuation of text or tokens."""
+        create: Any = self._openai.completions.create
+        return self._patiently(lambda: _reply(create(prompt=prompt, **fields), lambda choice: choice.text))
+
+    def _patiently(self, ask: Callable[[], T]) -> T:
+        """What `ask` returns, asked again while there is hope.
+
+        Raises:
+            RefusedError: the server will not answer this request.
+            StageError: it did not answer in any attempt.
+        """
+        from openai import APIConnectionError, APIResponseValidationError, APIStatusError
+
+        wait, problem = FIRST_WAIT_SECONDS, ""
+        for attempt in range(self._retries + 1):
+            try:
+                return ask()
+            except APIStatusError as error:
+                problem = self._said(error)
+                if error.status_code not in AGAIN and error.status_code < 500:
+                    raise RefusedError(f"the server at {self.base_url} refused: {problem}") from None
+                pause = _retry_after(error)
+            except (APIConnectionError, APIResponseValidationError, _BrokenError, ValueError) as error:
+                problem, pause = f"{type(error).__name__}: {error}", None
+            if attempt < self._retries:
+                self._sleep(min(LONGEST_WAIT_SECONDS, wait if pause is None else pause))
+                wait *= 2
+        raise StageError(f"the server at {self.base_url} gave no answer in {self._retries + 1} attempts; last: {problem}")
+
+    def _said(self, error: APIStatusError) -> str:
+        """A server's own words, cut short, without the key if it repeats it."""
+        words = f"{error.status_code} {error.message}"[:500]
+        return words.replace(self._key, "…") if self._key else words
+
+
+def _reply(answer: Any, text_of: Callable[[Any], str | None]) -> Reply:
+    choices = getattr(answer, "choices", None)
+    if not choices:
+        raise _BrokenError(f"an answer without choices: {str(answer)[:200]!r}")
+    usage = getattr(answer, "usage", None)
+    read = tuple(
+        Choice(text_of(choice) or "", str(choice.finish_reason or ""), _ids(choice))
+        for choice in sorted(choices, key=lambda choice: choice.index or 0)
+    )
+    return Reply(read, getattr(usage, "completion_tokens", None))
+
+
+def _ids(choice: Any) -> tuple[int, ...] | None:
+    """The answer's tokens where the server adds them (vLLM's `return_token_ids`)."""
+    ids = (getattr(choice, "model_extra", None) or {}).get("token_ids")
+    return tuple(ids) if ids else None
+
+
+def _retry_after(error: APIStatusError) -> float | None:
+    """Seconds that the server asks to wait; None where it does not say (or says a date)."""
+    try:
+        return max(0.0, float(error.response.headers.get("retry-after", "")))
+    except ValueError:
+        return None

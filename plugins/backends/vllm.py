@@ -1,0 +1,103 @@
+"""Generation by vLLM in this process. Its own environment and a server (`vllm_server`) are the safer choice."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import metadata
+from importlib.util import find_spec
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field
+
+from harness import Backend, ChatTemplate, Generate, Policy, Prompt, Response, Sampling, StageError
+from harness_plugins.backends.asking import request_seed
+
+MISSING = "vllm is not installed here: pip install 'alignment-harness[vllm]', or use the backend vllm_server"
+
+
+class VllmBackend(Backend):
+    """vLLM in the worker's process, with prompts as tokens of the policy's own chat template."""
+
+    name: ClassVar[str] = "vllm"
+
+    dtype: Literal["auto", "bfloat16", "float16", "float32"] = Field("auto", description="of weights and activations")
+    memory_share: float = Field(0.85, gt=0, le=1, description="share of the device's memory that the engine takes")
+    max_model_len: int | None = Field(
+        None, ge=16, description="longest prompt and response together; the model's own if absent"
+    )
+    tensor_parallel: int = Field(1, ge=1, le=64, description="devices that one engine spans")
+    eager: bool = Field(False, description="without CUDA graphs: slower, and starts faster")
+
+    def problems(self) -> Sequence[tuple[str, str]]:
+        return [] if find_spec("vllm") else [("dtype", MISSING)]
+
+    def fingerprint(self) -> str:
+        try:
+            return f"vllm {metadata.version('vllm')}"
+        except metadata.PackageNotFoundError:
+            return ""
+
+    @contextmanager
+    def session(self, policy: Policy) -> Iterator[Generate]:
+        try:
+            import vllm
+        except ImportError as error:
+            raise StageError(MISSING) from error
+        engine = vllm.LLM(
+            model=str(policy.folder),
+            tokenizer=str(policy.folder),
+            dtype=self.dtype,
+            gpu_memory_utilization=self.memory_share,
+            max_model_len=self.max_model_len,
+            tensor_parallel_size=self.tensor_parallel,
+            enforce_eager=self.eager,
+            enable_prefix_caching=True,
+            generation_config="vllm",  # none of the checkpoint's own sampling defaults
+            trust_remote_code=False,
+            seed=0,
+        )
+        try:
+            yield _Session(engine, vllm.SamplingParams, ChatTemplate(policy.tokenizer)).generate
+        finally:
+            core = getattr(engine.llm_engine, "engine_core", None)
+            if hasattr(core, "shutdown"):
+                core.shutdown()
+            del engine
+            gc.collect()
+
+
+@dataclass(frozen=True)
+class _Session:
+    engine: Any
+    parameters: Any
+    template: ChatTemplate
+
+    def generate(
+        self, prompts: Sequence[Prompt], sampling: Sampling, report: Callable[[int, int], None] | None = None
+    ) -> list[list[Response]]:
+        asked = [{"prompt_token_ids": self.template.prompt_ids(prompt)} for prompt in prompts]
+        outputs = self.engine.generate(
+            asked, [self._parameters(sampling, place) for place in range(len(asked))], use_tqdm=False
+        )
+        if report is not None:
+            report(len(prompts) * sampling.n, len(prompts) * sampling.n)
+        return [[self._response(choice) for choice in output.outputs] for output in outputs]
+
+    def _parameters(self, sampling: Sampling, place: int) -> Any:
+        return self.parameters(
+            n=sampling.n,
+            temperature=sampling.temperature,
+            top_p=sampling.top_p,
+            max_tokens=sampling.max_tokens,
+            seed=request_seed(sampling.seed, place, 0),
+            stop_token_ids=[self.template.end_id],
+        )
+
+    def _response(self, choice: Any) -> Response:
+        """`token_ids` hold the token that ended the turn."""
+        ids = [token for token in choice.token_ids if token != self.template.end_id]
+        text = self.template.tokenizer.decode(ids, skip_special_tokens=True)
+        return Response(text.strip(), choice.finish_reason == "stop", len(choice.token_ids))

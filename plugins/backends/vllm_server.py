@@ -1,0 +1,53 @@
+"""Generation by vLLM in an environment of its own, started for each checkpoint and spoken to over HTTP."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from typing import ClassVar
+
+from pydantic import Field
+
+from harness import Policy, vllm_command
+from harness_plugins.backends.asking import Dialect
+from harness_plugins.backends.launch import launched
+from harness_plugins.backends.openai import ServedBackend
+
+# The distribution is not always called as the module: there are builds for CPUs.
+_VERSION = "from importlib import metadata as m; n = m.packages_distributions()['vllm'][0]; print(n, m.version(n))"
+
+
+class VllmServerBackend(ServedBackend):
+    """vLLM in its own Python environment: one server per checkpoint, started when a stage first generates."""
+
+    name: ClassVar[str] = "vllm_server"
+
+    dialect: Dialect = Field("vllm", description="as of `openai`")
+    python: str = Field("python", min_length=1, description="the interpreter of the environment that vLLM is installed in")
+    arguments: tuple[str, ...] = Field((), description="more options of vLLM's server, as in ['--max-model-len', '4096']")
+
+    def problems(self) -> Sequence[tuple[str, str]]:
+        lacking = (
+            [] if self._engine else [("python", "it cannot be run, or has no vLLM installed: name the environment's python")]
+        )
+        return [*super().problems(), *lacking]
+
+    def fingerprint(self) -> str:
+        return self._engine
+
+    @cached_property
+    def _engine(self) -> str:
+        """Distribution and version, as its interpreter says; '' where it can't."""
+        try:
+            asked = subprocess.run([self.python, "-c", _VERSION], capture_output=True, text=True, check=True)
+        except (OSError, subprocess.CalledProcessError):
+            return ""
+        return asked.stdout.strip()
+
+    @contextmanager
+    def serving(self, policy: Policy) -> Iterator[tuple[str, str]]:
+        command = vllm_command(self.python, "{folder}", "{name}", "{port}", self.arguments)
+        with launched(command, policy, self.start_seconds) as url:
+            yield url, policy.name

@@ -1,0 +1,181 @@
+"""The `alpaca_eval` package at work: annotations asked through our judge, and its figures from them."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import logging
+import math
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from harness import DataError, EvaluationTask, JudgeAnswer, Message
+
+SENT = frozenset({"temperature", "max_tokens", "top_p", "logprobs", "top_logprobs", "stop", "seed"})
+PASSING = ("date", "time_per_example")  # of annotations: not the same in two equal runs
+
+Row = dict[str, Any]
+
+
+class Figures:
+    """What the package makes of annotations.
+
+    Attributes:
+        summary: its own figures, in per cent where it gives per cent.
+        preferences: position of an instruction -> metric -> value from 0 to 1; only where the judgment could be read.
+    """
+
+    def __init__(self, summary: Mapping[str, float], preferences: Mapping[int, Mapping[str, float]]) -> None:
+        self.summary, self.preferences = dict(summary), preferences
+
+
+def figures(annotations: Sequence[Row], instructions: Sequence[str], hub: Path | None) -> Figures:
+    """Win rates by the package; the length-controlled one where the hub's files are there.
+
+    The package takes a row's position for its instruction's number: rows are put at the place of their instruction first,
+    so that an unread judgment or another order moves no difficulty to another instruction.
+    """
+    import pandas as pd
+
+    place = {instruction: number for number, instruction in enumerate(instructions)}
+    table = pd.DataFrame(list(annotations))
+    table.index = pd.Index([place[instruction] for instruction in table["instruction"]])
+    table = table.sort_index()
+    table["preference"] = table["preference"].astype(float)
+    table = table[table["preference"].notna()]
+    if table.empty:
+        raise DataError("no judgment of AlpacaEval could be read: does the judge give what its annotator asks for?")
+    with package() as alpaca_eval:
+        if hub is None:
+            summary = alpaca_eval.metrics.get_winrate(table)
+        else:
+            with _files_of(alpaca_eval, hub):
+                summary = alpaca_eval.metrics.get_length_controlled_winrate(table, save_weights_dir=None)
+    values: dict[int, dict[str, float]] = {}
+    for number, row in table.iterrows():
+        preference = float(row["preference"] or 1.5) - 1
+        discrete = 0.5 if preference == 0.5 else float(preference > 0.5)
+        values[int(number)] = {"win_rate": preference, "discrete_win_rate": discrete}
+        if hub is not None:
+            values[int(number)]["length_controlled_win_rate"] = float(row["glm_preference"])
+    return Figures({name: float(value) for name, value in summary.items()}, values)
+
+
+def annotate(task: EvaluationTask, annotator: str, reference: Sequence[Row], outputs: Sequence[Row]) -> list[Row]:
+    """The package's annotations of all pairs, asked through the task's judge."""
+    import pandas as pd
+
+    with package() as alpaca_eval:
+        try:
+            made = alpaca_eval.annotators.PairwiseAnnotator(annotators_config=annotator, caching_path=None, seed=0)
+        except (OSError, AssertionError, TypeError, ValueError) as error:
+            raise DataError(f"annotator = {annotator!r}: the package has no such annotator ({error})") from error
+        if len(made.annotators) != 1:
+            raise DataError(f"annotator = {annotator!r}: it has {len(made.annotators)} annotators, and one is asked at a time")
+        single = next(iter(made.annotators.values()))
+        if single.batch_size != 1:
+            raise DataError(f"annotator = {annotator!r}: it puts {single.batch_size} pairs into a question; take one with one")
+        single.fn_completions = _Completions(task, single, alpaca_eval)
+        found = made.annotate_head2head(pd.DataFrame(list(reference)), pd.DataFrame(list(outputs)), chunksize=None)
+    kept = [{name: value for name, value in row.items() if not name.endswith(PASSING)} for row in found]
+    return [{name: _plain(value) for name, value in row.items()} for row in kept]
+
+
+def annotator_size(annotator: str) -> tuple[int, int | None] | None:
+    """Bytes of an annotator's prompt and the longest answer it asks for, from its files alone; None without them."""
+    import yaml
+
+    found = importlib.util.find_spec("alpaca_eval")
+    root = Path(found.origin).parent / "evaluators_configs" if found and found.origin else Path()
+    folder = Path(annotator) if Path(annotator).is_dir() else root / annotator
+    try:
+        (config,) = yaml.safe_load((folder / "configs.yaml").read_text(encoding="utf-8")).values()
+        prompt = next(path for path in (root / config["prompt_template"], folder / config["prompt_template"]) if path.is_file())
+        limit = (config.get("completions_kwargs") or {}).get("max_tokens")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, StopIteration, yaml.YAMLError):
+        return None
+    return prompt.stat().st_size, limit
+
+
+class _Completions:
+    """Stands for the package's client: prompts in, completions in its form out."""
+
+    def __init__(self, task: EvaluationTask, single: Any, alpaca_eval: Any) -> None:
+        self.task, self.single, self.alpaca_eval = task, single, alpaca_eval
+
+    def __call__(self, prompts: Sequence[str], model_name: str, **parameters: Any) -> dict[str, list[Any]]:
+        if refused := sorted(set(parameters) - SENT):
+            raise DataError(f"annotator: it asks with {', '.join(refused)}, which this judge's client does not send")
+        conversations = [
+            [Message(turn["role"], turn["content"]) for turn in self.alpaca_eval.utils.prompt_to_chatml(prompt.strip())]
+            for prompt in prompts
+        ]
+        judgments = self.task.judge(conversations, self._read, **parameters)
+        answers = [judgment.answer for judgment in judgments]
+        return {
+            "completions": [answer.text or " " for answer in answers],
+            "completions_all": [_choice(answer) for answer in answers],
+            "price_per_example": [math.nan] * len(answers),
+            "time_per_example": [math.nan] * len(answers),
+        }
+
+    def _read(self, answer: JudgeAnswer) -> float | None:
+        """A preference by the annotator's own parser; None where it finds none."""
+        completion = _choice(answer) if self.single.completion_key == "completions_all" else answer.text
+        try:
+            found = list(self.single.fn_completion_parser(completion))
+        except Exception:  # whatever the package's parsers raise at nonsense
+            return None
+        read = found[0] if len(found) == 1 else None
+        return None if read is None or math.isnan(float(read)) else float(read)
+
+
+def _choice(answer: JudgeAnswer) -> Row:
+    """An answer as the package keeps it."""
+    top = [{"token": token, "logprob": logprob} for token, logprob in answer.top_logprobs or ()]
+    return {
+        "text": answer.text,
+        "logprobs": {"content": [{"top_logprobs": top}]},
+        "total_tokens": answer.input_tokens + answer.output_tokens,
+    }
+
+
+@contextlib.contextmanager
+def package() -> Iterator[Any]:
+    """`alpaca_eval`, kept from changing what is not its own: the root logger, scikit-learn's settings, warnings."""
+    import sklearn
+
+    root = logging.getLogger()
+    level = root.level
+    try:
+        with warnings.catch_warnings(), sklearn.config_context():
+            warnings.simplefilter("ignore")
+            try:
+                import alpaca_eval.annotators
+                import alpaca_eval.metrics
+                import alpaca_eval.utils
+            except ImportError as error:
+                raise DataError(f"AlpacaEval cannot be imported ({error}): pip install 'alignment-harness[judge]'") from error
+            root.setLevel(logging.CRITICAL)
+            yield alpaca_eval
+    finally:
+        root.setLevel(level)
+
+
+@contextlib.contextmanager
+def _files_of(alpaca_eval: Any, folder: Path) -> Iterator[None]:
+    """The package's download of the hub's files replaced by a folder."""
+    module = alpaca_eval.metrics.glm_winrate
+    before = module.hf_hub_download
+    module.hf_hub_download = lambda filename, **rest: str(folder / filename)
+    try:
+        yield
+    finally:
+        module.hf_hub_download = before
+
+
+def _plain(value: Any) -> Any:
+    """A value as JSON: NaN is nothing."""
+    return None if isinstance(value, float) and math.isnan(value) else value

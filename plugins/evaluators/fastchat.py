@@ -1,0 +1,187 @@
+"""FastChat's files, and what its tools make of them: questions, answers, judgments, the figures of `show_result`."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness import DataError
+
+RELEASE = "v0.2.36"
+ADDRESS = f"https://raw.githubusercontent.com/lm-sys/FastChat/{RELEASE}/fastchat/llm_judge/data"
+UNREAD = -1  # FastChat's score of an answer that it cannot read
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Published:
+    """A file of FastChat's repository; the hash is of the copy that the tests read."""
+
+    path: str
+    sha256: str
+
+
+MT_QUESTIONS = Published("mt_bench/question.jsonl", "119565adbab82227089cefdb44c8d7e2cf04dc0a0ec233634c82e7d4e2a944f7")
+MT_REFERENCES = Published(
+    "mt_bench/reference_answer/gpt-4.jsonl", "f957a5bc977badb66885ec970e6cd08527845780313f0995764260e5777b9b3f"
+)
+PROMPTS = Published("judge_prompts.jsonl", "fd283293406d024f44c174b094ef48031d0687a4682fd3a56b29b138f80281b6")
+VICUNA_QUESTIONS = Published("vicuna_bench/question.jsonl", "c248c5c98ba45bb0c2aadae2f270e643bd32679c6c306a3b2a503ac4254cdaa5")
+
+
+def fetch(path: Path, published: Published) -> None:
+    """Download one of FastChat's files, once; checked before it is put in place.
+
+    Raises:
+        DataError: the network or the file is not as it should be.
+    """
+    from urllib.error import URLError
+    from urllib.request import urlopen
+
+    url = f"{ADDRESS}/{published.path}"
+    try:
+        with urlopen(url, timeout=60) as answer:
+            content = answer.read()
+    except (URLError, OSError) as error:
+        raise DataError(f"{path} is not there and {url} cannot be fetched ({error}): put a copy there") from error
+    found = hashlib.sha256(content).hexdigest()
+    if found != published.sha256:
+        raise DataError(f"{url} has SHA-256 {found}, expected {published.sha256}: put a copy you trust at {path}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(".part")
+    part.write_bytes(content)
+    part.replace(path)
+
+
+def read_lines(path: Path, needed: Sequence[str]) -> list[Row]:
+    """The rows of a JSON-lines file, each with the fields `needed`.
+
+    Raises:
+        DataError: names file and line.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} cannot be read ({error})") from error
+    rows = []
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            raise DataError(f"{path}:{number} is not JSON ({error})") from error
+        missing = [name for name in needed if not isinstance(row, dict) or name not in row]
+        if missing:
+            raise DataError(f"{path}:{number} has no {missing[0]!r}: it should be a row as FastChat writes it")
+        rows.append(row)
+    return rows
+
+
+def write_lines(path: Path, rows: Sequence[Row]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+
+
+def read_answers(path: Path) -> dict[int, Row]:
+    """A model's answers by question; of a question that was answered twice the last, as FastChat reads it."""
+    return {row["question_id"]: row for row in read_lines(path, ("question_id", "choices"))}
+
+
+def answer_row(question_id: int, model: str, turns: Sequence[str]) -> Row:
+    """One question's answers as FastChat writes them; its id and time are constant, so that equal answers give equal files."""
+    choices = [{"index": 0, "turns": list(turns)}]
+    return {
+        "question_id": question_id,
+        "answer_id": f"{model}-{question_id}",
+        "model_id": model,
+        "choices": choices,
+        "tstamp": 0.0,
+    }
+
+
+def read_judgments(path: Path) -> list[Row]:
+    """Judgments, single or of pairs. What was appended again, as a second run of FastChat does, replaces what was there."""
+    found: dict[tuple[Any, ...], Row] = {}
+    for row in read_lines(path, ("question_id", "judge", "turn")):
+        models = (row["model"],) if "model" in row else (row.get("model_1"), row.get("model_2"))
+        found[(row["question_id"], *models, tuple(row["judge"]), row["turn"])] = row
+    return list(found.values())
+
+
+@dataclass(frozen=True)
+class SingleResult:
+    """One model's mean scores as FastChat's `show_result --mode single` gives them; None where a turn has no score."""
+
+    first: float | None
+    second: float | None
+    average: float | None
+    unparsed: int
+
+
+def single_results(rows: Sequence[Row]) -> dict[str, SingleResult]:
+    """Per model; judgments that could not be read are counted and not averaged."""
+    found = {}
+    for model in sorted({row["model"] for row in rows}):
+        own = [row for row in rows if row["model"] == model]
+        read = [row for row in own if row["score"] != UNREAD]
+        turns = [[row["score"] for row in read if row["turn"] == turn] for turn in (1, 2)]
+        means = [sum(turn) / len(turn) if turn else None for turn in (*turns, turns[0] + turns[1])]
+        found[model] = SingleResult(means[0], means[1], means[2], len(own) - len(read))
+    return found
+
+
+@dataclass(frozen=True)
+class PairResult:
+    """One model against a baseline as FastChat's `show_result --mode pairwise-baseline` gives it."""
+
+    win: int
+    loss: int
+    tie: int
+    unparsed: int
+
+    @property
+    def judged(self) -> int:
+        """Pairs whose verdicts could be read."""
+        return self.win + self.loss + self.tie
+
+    @property
+    def adjusted_win_rate(self) -> float:
+        """A tie is half a win."""
+        return (self.win + 0.5 * self.tie) / self.judged
+
+
+def pair_outcome(row: Row) -> str:
+    """`model_1`, `model_2`, `tie`, or `error` where an order could not be read. A win is one in both orders."""
+    winners = (row["g1_winner"], row["g2_winner"])
+    if "error" in winners:
+        return "error"
+    return str(winners[0]) if winners[0] == winners[1] else "tie"
+
+
+def turned(row: Row, model: str) -> Row:
+    """A judgment of a pair with `model` as its first."""
+    if row["model_1"] == model:
+        return row
+    other = {"model_1": "model_2", "model_2": "model_1"}
+    winners = {name: other.get(row[name], row[name]) for name in ("g1_winner", "g2_winner")}
+    return {**row, "model_1": row["model_2"], "model_2": row["model_1"], **winners}
+
+
+def pair_results(rows: Sequence[Row], baseline: str) -> dict[str, PairResult]:
+    """Per model that met the baseline."""
+    found: dict[str, dict[str, int]] = {}
+    for row in rows:
+        models = {row["model_1"]: "model_1", row["model_2"]: "model_2"}
+        if baseline not in models or len(models) < 2:
+            continue
+        model = next(name for name in models if name != baseline)
+        outcome = pair_outcome(row)
+        kind = {models[model]: "win", models[baseline]: "loss", "tie": "tie", "error": "unparsed"}[outcome]
+        found.setdefault(model, dict.fromkeys(("win", "loss", "tie", "unparsed"), 0))[kind] += 1
+    return {model: PairResult(**counts) for model, counts in sorted(found.items())}

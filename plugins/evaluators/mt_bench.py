@@ -1,0 +1,278 @@
+"""MT-Bench and Vicuna-Bench: FastChat's questions, prompts and rules, the policy's answers, the config's judge."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field
+
+from harness import DataError, EvaluationTask, Evaluator, Example, Message, Metric, Paper, Prompt, Questions, Sampling, Score
+from harness_plugins.evaluators import fastchat, fastchat_matches
+from harness_plugins.evaluators.fastchat import Published, Row
+from harness_plugins.evaluators.fastchat_matches import Bench
+
+TIE = (("win_rate", 0.5), ("win", 0.0), ("tie", 1.0), ("loss", 0.0))
+PAPER = Paper("Judging LLM-as-a-Judge with MT-Bench and Chatbot Arena", "2306.05685")
+
+
+class _FastChatBench(Evaluator):
+    """What both sets share."""
+
+    version: ClassVar[int] = 2
+    judged: ClassVar[bool] = True
+    paper: ClassVar[Paper | None] = PAPER
+    turns: ClassVar[int]
+    categories: ClassVar[tuple[str, ...]]
+    published: ClassVar[Mapping[str, Published]]  # field -> the file that `fetch` puts there
+
+    questions: str = Field("", description="FastChat's question.jsonl of this set")
+    prompts: str = Field("data/judge_prompts.jsonl", description="FastChat's judge_prompts.jsonl")
+    references: str | None = Field(None, description="reference answers for math, reasoning and coding; null judges without")
+    fetch: bool = Field(False, description="download what is not there from FastChat's repository, checked by hash")
+    mode: tuple[Literal["single", "pair"], ...] = Field(("single",), min_length=1, description="`single`, `pair`, or both")
+    opponent: str = Field("baseline", description="for `pair`: `baseline`, a row's label, or a FastChat answer file (*.jsonl)")
+    max_tokens: int = Field(1024, ge=1, description="the longest answer to one turn, in tokens")
+    judge: dict[str, Any] = Field(default_factory=dict, description="changed fields of the config's `judge` section")
+
+    def metrics(self) -> Sequence[Metric]:
+        found = []
+        if "single" in self.mode:
+            found.append(Metric("score", "rating from 1 to 10, mean over questions and turns", primary=True))
+            found += [Metric(f"turn_{turn + 1}", f"rating of turn {turn + 1}") for turn in range(self.turns) if self.turns > 1]
+            found += [Metric(category, f"rating in {category}, mean over turns") for category in self.categories]
+        if "pair" in self.mode:
+            first = "single" not in self.mode
+            found += [
+                Metric("win_rate", f"wins against {self.opponent} and half of the ties", primary=first),
+                Metric("win", f"won against {self.opponent} in both orders"),
+                Metric("tie", "won by neither in both orders", higher_is_better=None),
+                Metric("loss", f"lost against {self.opponent} in both orders", higher_is_better=False),
+                Metric("agreement", "share of pairs on which both orders agree"),
+            ]
+        return (*found, Metric("unparsed", "share of judgments that could not be read, asked twice", higher_is_better=False))
+
+    def opponents(self) -> Sequence[str]:
+        return () if "pair" not in self.mode or self.opponent.endswith(".jsonl") else (self.opponent,)
+
+    def problems(self) -> Sequence[tuple[str, str]]:
+        found = []
+        for name, path in self._files():
+            if not Path(path).is_file() and not (self.fetch and name in self.published):
+                fetched = "; or set `fetch: true`" if name in self.published else ""
+                found.append((name, f"there is no such file: give the path of FastChat's{fetched}"))
+        return found
+
+    def fingerprint(self) -> str:
+        """Of the files' contents; a file that is still to be fetched counts as what it must be."""
+        digest = hashlib.sha256()
+        for name, path in self._files():
+            here = Path(path).is_file()
+            content = hashlib.sha256(Path(path).read_bytes()).hexdigest() if here else self.published[name].sha256
+            digest.update(f"{name} {content}\n".encode())
+        return digest.hexdigest()[:32]
+
+    def asks(self, examples: Sequence[Example], opponents: int) -> Questions | None:
+        """None before the files are there. Of the prompts the longest counts, and every turn with what was said before it."""
+        if not all(Path(path).is_file() for _, path in self._files()):
+            return None
+        bench = self._load()
+        longest = max(len((row["system_prompt"] + row["prompt_template"]).encode()) for row in bench.prompts.values())
+        given = {number: sum(len(turn.encode()) for turn in _turns(row)) for number, row in bench.references.items()}
+        met = opponents + self.opponent.endswith(".jsonl")
+        sides = (1 if "single" in self.mode else 0) + (2 * 2 * met if "pair" in self.mode else 0)
+        calls = ((1 if "single" in self.mode else 0) + (2 * met if "pair" in self.mode else 0)) * self.turns
+        tokens = 0
+        for question in bench.questions:
+            known = longest + sum(len(turn.encode()) for turn in question["turns"]) + given.get(question["question_id"], 0)
+            tokens += calls * known + sides * self.turns * self.turns * self.max_tokens
+        return Questions(calls * len(bench.questions), tokens)
+
+    def evaluate(self, task: EvaluationTask) -> Iterable[Score]:
+        bench = self._load()
+        answers = self._answer(task, bench, None)
+        fastchat.write_lines(task.files / "model_answer" / f"{_bare(task.label)}.jsonl", list(answers.values()))
+        if "single" in self.mode:
+            yield from self._single(task, bench, answers)
+        if "pair" in self.mode:
+            yield from self._pair(task, bench, answers)
+
+    def _files(self) -> list[tuple[str, str]]:
+        files = [("questions", self.questions), ("prompts", self.prompts)]
+        files += [("references", self.references)] if self.references is not None else []
+        return files + ([("opponent", self.opponent)] if "pair" in self.mode and self.opponent.endswith(".jsonl") else [])
+
+    def _load(self) -> Bench:
+        for name, path in self._files():
+            if not Path(path).is_file() and self.fetch:
+                fastchat.fetch(Path(path), self.published[name])
+        questions = fastchat.read_lines(Path(self.questions), ("question_id", "category", "turns"))
+        if unknown := sorted({row["category"] for row in questions} - set(self.categories)):
+            raise DataError(f"{self.questions}: {self.name} has no category {unknown[0]!r}: is it another set's file?")
+        prompts = fastchat.read_lines(Path(self.prompts), ("name", "type", "system_prompt", "prompt_template", "output_format"))
+        references = fastchat.read_answers(Path(self.references)) if self.references is not None else {}
+        missing = [row["question_id"] for row in questions if references and fastchat_matches.needs_reference(row)]
+        if absent := [question for question in missing if question not in references]:
+            raise DataError(f"{self.references} has no reference answer to question {absent[0]}, which is judged with one")
+        return Bench(tuple(questions), {row["name"]: row for row in prompts}, references)
+
+    def _answer(self, task: EvaluationTask, bench: Bench, row: str | None) -> dict[int, Row]:
+        """Answers to all turns at FastChat's temperature of each category, by the policy or by an opponent's row."""
+        said: dict[int, list[str]] = {question["question_id"]: [] for question in bench.questions}
+        levels = sorted({fastchat_matches.temperature(question["category"]) for question in bench.questions})
+        for turn in range(self.turns):
+            for level in levels:
+                asked = [item for item in bench.questions if fastchat_matches.temperature(item["category"]) == level]
+                prompts = [_dialogue(item, said[item["question_id"]]) for item in asked if turn < len(item["turns"])]
+                sampling = Sampling(1, level, max_tokens=self.max_tokens)
+                for item, (response,) in zip(asked, task.respond_to(prompts, sampling, row), strict=True):
+                    said[item["question_id"]].append(response.text)
+        name = task.label if row is None else row
+        return {number: fastchat.answer_row(number, name, turns) for number, turns in said.items()}
+
+    def _single(self, task: EvaluationTask, bench: Bench, answers: Mapping[int, Row]) -> Iterator[Score]:
+        rounds = [(question, turn) for turn in self._rounds() for question in bench.questions]
+        matches = [
+            fastchat_matches.single_match(bench, question, answers[question["question_id"]], turn, task.label)
+            for question, turn in rounds
+        ]
+        rows = fastchat_matches.play(task, matches, fastchat_matches.read_rating)
+        fastchat.write_lines(task.files / "model_judgment" / "single.jsonl", rows)
+        for (question, _), row in zip(rounds, rows, strict=True):
+            yield from question_scores(self, row, question["category"])
+
+    def _pair(self, task: EvaluationTask, bench: Bench, answers: Mapping[int, Row]) -> Iterator[Score]:
+        everyone: list[Row] = []
+        for number, (name, others) in enumerate(self._others(task, bench)):
+            rounds = [(question, turn) for turn in self._rounds() for question in bench.questions]
+            if name == task.label:  # the baseline against itself: ties, and nothing to ask
+                yield from (
+                    _score(self, item["question_id"], turn, metric, value, number)
+                    for item, turn in rounds
+                    for metric, value in TIE
+                )
+                continue
+            matches = [
+                fastchat_matches.pair_match(
+                    bench, item, (answers[item["question_id"]], others[item["question_id"]]), turn, names
+                )
+                for item, turn in rounds
+                for names in [(task.label, name)]
+            ]
+            rows = fastchat_matches.play(task, matches, fastchat_matches.read_winner)
+            everyone += rows
+            for (question, turn), row in zip(rounds, rows, strict=True):
+                yield from pair_scores(self, question["question_id"], turn, row, number)
+        fastchat.write_lines(task.files / "model_judgment" / "pair.jsonl", everyone)
+
+    def _others(self, task: EvaluationTask, bench: Bench) -> Iterator[tuple[str, Mapping[int, Row]]]:
+        """The opponents' names and answers: rows by label, or a file."""
+        for label in sorted(task.opponents()):
+            yield label, self._answer(task, bench, label) if label != task.label else {}
+        if self.opponent.endswith(".jsonl"):
+            answers = fastchat.read_answers(Path(self.opponent))
+            if absent := [item["question_id"] for item in bench.questions if item["question_id"] not in answers]:
+                raise DataError(f"{self.opponent} has no answer to question {absent[0]}")
+            yield Path(self.opponent).stem, answers
+
+    def _rounds(self) -> range:
+        return range(1, self.turns + 1)
+
+
+class MtBench(_FastChatBench):
+    """MT-Bench: 80 questions of two turns, rated from 1 to 10 or compared in both orders, by FastChat's rules."""
+
+    name = "mt_bench"
+    turns = 2
+    questions: str = Field("data/mt_bench/question.jsonl", description="MT-Bench's question.jsonl")
+    references: str | None = Field(
+        "data/mt_bench/reference_answer/gpt-4.jsonl",
+        description="reference answers for math, reasoning and coding; null judges without",
+    )
+    categories = ("writing", "roleplay", "reasoning", "math", "coding", "extraction", "stem", "humanities")
+    published: ClassVar[Mapping[str, Published]] = {
+        "questions": fastchat.MT_QUESTIONS,
+        "prompts": fastchat.PROMPTS,
+        "references": fastchat.MT_REFERENCES,
+    }
+
+
+class VicunaBench(_FastChatBench):
+    """Vicuna-Bench: 80 questions of one turn, rated from 1 to 10 or compared in both orders, by FastChat's rules."""
+
+    name = "vicuna_bench"
+    turns = 1
+    questions: str = Field("data/vicuna_bench/question.jsonl", description="Vicuna-Bench's question.jsonl")
+    categories = (
+        "generic",
+        "knowledge",
+        "roleplay",
+        "common-sense",
+        "fermi",
+        "counterfactual",
+        "coding",
+        "math",
+        "writing",
+    )
+    published: ClassVar[Mapping[str, Published]] = {
+        "questions": fastchat.VICUNA_QUESTIONS,
+        "prompts": fastchat.PROMPTS,
+    }
+
+
+def _turns(row: Row) -> list[str]:
+    """What a FastChat answer says, turn by turn."""
+    return list(row["choices"][0]["turns"])
+
+
+def question_scores(bench: _FastChatBench, row: Row, category: str | None) -> Iterator[Score]:
+    """Of one single-answer judgment as FastChat writes it. Both turns of a question are drawn together by the bootstrap."""
+    question, turn = f"{bench.name}:{row['question_id']}", row["turn"]
+    read = row["score"] != fastchat.UNREAD
+    yield Score(f"{question}:{turn}", "unparsed", float(not read), question=question)
+    metrics = ["score", *([f"turn_{turn}"] if bench.turns > 1 else []), *([category] if category else [])]
+    for metric in metrics if read else ():
+        yield Score(f"{question}:{turn}", metric, float(row["score"]), question=question)
+
+
+def pair_scores(bench: _FastChatBench, question: int, turn: int, row: Row, opponent: int = 0) -> Iterator[Score]:
+    """Of one judgment of a pair as FastChat writes it, for its first model."""
+    for metric, value in _outcome(row).items():
+        yield _score(bench, question, turn, metric, value, opponent)
+
+
+def _score(bench: _FastChatBench, question: int, turn: int, metric: str, value: float, opponent: int) -> Score:
+    name = f"{bench.name}:{question}"
+    return Score(f"{name}:{turn}:pair", metric, value, opponent, name)
+
+
+def _outcome(row: Row) -> dict[str, float]:
+    winners = (row["g1_winner"], row["g2_winner"])
+    outcome = fastchat.pair_outcome(row)
+    if outcome == "error":
+        return {"unparsed": winners.count("error") / 2}
+    win, loss = float(outcome == "model_1"), float(outcome == "model_2")
+    tie = 1 - win - loss
+    return {
+        "win_rate": win + 0.5 * tie,
+        "win": win,
+        "tie": tie,
+        "loss": loss,
+        "agreement": float(winners[0] == winners[1]),
+        "unparsed": 0.0,
+    }
+
+
+def _dialogue(question: Row, said: Sequence[str]) -> Prompt:
+    """The prompt of the next turn: the turns so far, each with the answer to it."""
+    messages = [Message("user", question["turns"][0])]
+    for answer, turn in zip(said, question["turns"][1:], strict=False):
+        messages += [Message("assistant", answer), Message("user", turn)]
+    return Prompt(f"{question['question_id']}:{len(said) + 1}", tuple(messages))
+
+
+def _bare(label: str) -> str:
+    """A row's label as a file name."""
+    return "".join(character if character.isalnum() or character in "._-" else "_" for character in label).lstrip(".") or "row"

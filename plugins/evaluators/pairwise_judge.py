@@ -1,0 +1,189 @@
+"""Which of two answers a judge prefers, asked in both orders: against the target, another row's answers, or all rows'."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+from pydantic import Field
+
+from harness import DataError, EvaluationTask, Example, JudgeAnswer, Judgment, Message, Metric, Questions, Response, Score
+from harness_plugins.evaluators.sampled import SampledEvaluator
+
+TARGET = "target"
+JUDGMENTS = "judgments.jsonl"  # what a board shows beside the answers
+VALUES = {"A": 1.0, "B": 0.0, "C": 0.5}  # of the answer shown first
+SYSTEM = (
+    "You compare two answers to the same question. Judge them by whether they do what was asked, are correct, clear and "
+    "complete, without padding. The order in which you see them, their length as such and the names A and B mean nothing."
+)
+TEMPLATE = """[User Question]
+{question}
+
+[The Start of Assistant A's Answer]
+{answer_a}
+[The End of Assistant A's Answer]
+
+[The Start of Assistant B's Answer]
+{answer_b}
+[The End of Assistant B's Answer]
+
+Say in two sentences at most what decides between them. Then write your verdict on a line of its own: [[A]] if the answer of \
+Assistant A is better, [[B]] if that of Assistant B is, [[C]] if neither is."""
+
+
+class PairwiseJudge(SampledEvaluator):
+    """Wins, ties and losses by a judge that sees each pair of answers in both orders.
+
+    A win is one in both orders, a loss likewise, and everything else a tie; `win_rate` is the mean over both orders, a verdict
+    of neither counting half. Two answers with the same words are a tie and not asked about. A pair of which a verdict could
+    not be read, asked twice, has no score. Sample s of the row meets sample s of its opponent.
+    """
+
+    name = "pairwise_judge"
+    judged: ClassVar[bool] = True
+
+    n: int = Field(1, ge=1, le=64, description="answers sampled per example; each meets one of the opponent's")
+    opponent: str = Field("baseline", description="`target`, `baseline`, the label of a row, or `all` for every other row")
+    prompts: str | None = Field(None, description="a FastChat `judge_prompts.jsonl` to judge by; our own prompt if absent")
+    prompt_name: str = Field("pair-v2", description="which of those prompts; it must ask for [[A]], [[B]] or [[C]]")
+    judge: dict[str, Any] = Field(default_factory=dict, description="changed fields of the config's `judge` section")
+
+    def metrics(self) -> Sequence[Metric]:
+        against = f"against {self.opponent}" if self.opponent != "all" else "against every other row"
+        return (
+            Metric("win_rate", f"share of verdicts won {against}, over both orders; a tie is half", primary=True),
+            Metric("win", f"share of pairs won in both orders {against}"),
+            Metric("tie", "share of pairs that neither side won in both orders", higher_is_better=None),
+            Metric("loss", f"share of pairs lost in both orders {against}", higher_is_better=False),
+            Metric("agreement", "share of pairs on which both orders agree: what is missing to 1 is position bias or noise"),
+            Metric("first", "share of verdicts for the answer shown first; 0.5 is without bias", higher_is_better=None),
+            Metric("unparsed", "share of verdicts that could not be read, asked twice", higher_is_better=False),
+        )
+
+    def opponents(self) -> Sequence[str]:
+        return () if self.opponent == TARGET else (self.opponent,)
+
+    def asks(self, examples: Sequence[Example], opponents: int) -> Questions:
+        prompt, pairs = _Prompt.read(self.prompts, self.prompt_name), self.n * (1 if self.opponent == TARGET else opponents)
+        tokens = 0
+        for example in examples:
+            asked = prompt.conversation(_Pair(example, "", "", 0), False)
+            theirs = len((example.target or "").encode()) if self.opponent == TARGET else self.max_tokens
+            tokens += sum(len(message.content.encode()) for message in asked) + self.max_tokens + theirs
+        return Questions(2 * pairs * len(examples), 2 * pairs * tokens)
+
+    def evaluate(self, task: EvaluationTask) -> Iterable[Score]:
+        prompt = _Prompt.read(self.prompts, self.prompt_name)
+        pairs = list(self._pairs(task))
+        asked = [pair for pair in pairs if pair.ours != pair.theirs]
+        orders = [prompt.conversation(pair, swapped) for pair in asked for swapped in (False, True)]
+        verdicts = iter(task.judge(orders, read_verdict) if orders else [])
+        said: list[dict[str, Any]] = []
+        for pair in pairs:
+            judged = [next(verdicts), next(verdicts)] if pair.ours != pair.theirs else None
+            yield from pair.scores(judged)
+            said += pair.words(judged or ())
+        lines = "".join(f"{json.dumps(line)}\n" for line in said)
+        (task.files / JUDGMENTS).write_text(lines, encoding="utf-8")
+
+    def _pairs(self, task: EvaluationTask) -> Iterator[_Pair]:
+        """Every pair of answers. `sample` counts through the opponents, sorted by label, and the samples of each."""
+        others: Mapping[str, Sequence[Sequence[Response]]] = task.opponents()
+        answers = task.respond(self.sampled)
+        for index, (example, responses) in enumerate(zip(task.examples, answers, strict=True)):
+            if self.opponent == TARGET:
+                theirs = [] if example.target is None else [[Response(example.target)] * self.n]
+            else:
+                theirs = [others[label][index] for label in sorted(others)]
+            for number, opposing in enumerate(theirs):
+                for sample, (ours, other) in enumerate(zip(responses, opposing, strict=True)):
+                    yield _Pair(example, ours.text, other.text, number * self.n + sample)
+
+
+class _Pair:
+    """Two answers to one example."""
+
+    def __init__(self, example: Example, ours: str, theirs: str, sample: int) -> None:
+        self.example, self.ours, self.theirs, self.sample = example, ours, theirs, sample
+
+    def words(self, judged: Sequence[Judgment]) -> Iterator[dict[str, Any]]:
+        """What the judge said in both orders, the verdict as it is for our answer."""
+        for judgment, won in zip(judged, (("A", "B"), ("B", "A")), strict=False):
+            verdict = {won[0]: "won", won[1]: "lost", "C": "tied"}.get(judgment.value, "not read")
+            order = "shown first" if won[0] == "A" else "shown second"
+            found = {"example": self.example.prompt.id, "sample": self.sample, "verdict": f"{verdict}, {order}"}
+            yield found | {"words": judgment.answer.text}
+
+    def scores(self, judged: Sequence[Judgment] | None) -> Iterator[Score]:
+        """Scores from both orders' judgments; None stands for two answers with the same words."""
+        found = {"win_rate": 0.5, "win": 0.0, "tie": 1.0, "loss": 0.0, "unparsed": 0.0}
+        if judged is not None:
+            found = {"unparsed": sum(not judgment.parsed for judgment in judged) / 2}
+            if all(judgment.parsed for judgment in judged):
+                found |= _outcome(*(VALUES[judgment.value] for judgment in judged))
+        for metric, value in found.items():
+            yield Score(self.example.prompt.id, metric, value, self.sample)
+
+
+def _outcome(shown_first: float, other_first: float) -> dict[str, float]:
+    """From the verdicts of both orders, each as the value of the answer shown first."""
+    ours = (shown_first, 1 - other_first)
+    win, loss = float(min(ours) == 1), float(max(ours) == 0)
+    return {
+        "win_rate": sum(ours) / 2,
+        "win": win,
+        "tie": 1 - win - loss,
+        "loss": loss,
+        "agreement": float(ours[0] == ours[1]),
+        "first": (shown_first + other_first) / 2,
+    }
+
+
+def read_verdict(answer: JudgeAnswer) -> str | None:
+    """The last [[A]], [[B]] or [[C]] of an answer; None where there is none."""
+    found = re.findall(r"\[\[([ABC])\]\]", answer.text)
+    return found[-1] if found else None
+
+
+class _Prompt:
+    """A judge's instructions."""
+
+    def __init__(self, system: str, template: str) -> None:
+        self.system, self.template = system, template
+
+    @classmethod
+    def read(cls, path: str | None, name: str) -> _Prompt:
+        """Our own, or one of FastChat's file.
+
+        Raises:
+            DataError: the file, the prompt or its form is not there.
+        """
+        if path is None:
+            return cls(SYSTEM, TEMPLATE)
+        try:
+            rows = [json.loads(line) for line in Path(path).read_text(encoding="utf-8").splitlines() if line.strip()]
+            found = {row["name"]: row for row in rows}
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise DataError(f"prompts = {path!r}: it cannot be read as FastChat's judge_prompts.jsonl ({error})") from error
+        if name not in found or found[name].get("output_format") != "[[A]]" or "multi-turn" in name or "math" in name:
+            usable = [key for key, row in found.items() if row.get("output_format") == "[[A]]" and "multi-turn" not in key]
+            raise DataError(
+                f"prompt_name = {name!r}: {path} has no such single-turn pairwise prompt; it has {', '.join(usable)}"
+            )
+        return cls(found[name]["system_prompt"], found[name]["prompt_template"])
+
+    def conversation(self, pair: _Pair, swapped: bool) -> tuple[Message, ...]:
+        first, second = (pair.theirs, pair.ours) if swapped else (pair.ours, pair.theirs)
+        filled = self.template.format(question=_dialogue(pair.example), answer_a=first, answer_b=second)
+        return (Message("system", self.system), Message("user", filled))
+
+
+def _dialogue(example: Example) -> str:
+    messages = example.prompt.messages
+    if len(messages) == 1:
+        return messages[0].content
+    return "\n\n".join(f"{message.role}: {message.content}" for message in messages)

@@ -1,0 +1,85 @@
+"""A comparison in an experiment tracker: stages as they end, then every row's training curves and scores.
+
+A tracker takes part where `--track` names it. One that is not installed or fails is left out of the rest of the run, as every
+observer is, and the board says so.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+from harness import hookimpl
+
+NOT_METRICS = {"step", "round"}
+
+
+class Tracker(ABC):
+    """What trackers have in common: `tracker` is the name that `--track` takes."""
+
+    tracker: ClassVar[str]
+
+    def __init__(self) -> None:
+        self.active = False
+        self.ended = 0
+        self.failed = 0
+        self.seconds = 0.0
+
+    @abstractmethod
+    def open(self, name: str, folder: Path) -> None:
+        """Begin a run."""
+
+    @abstractmethod
+    def log(self, values: Mapping[str, float], step: int) -> None:
+        """Values at a step of their own series."""
+
+    @abstractmethod
+    def close(self, board: Mapping[str, Any]) -> None:
+        """Keep the config of a board, and end the run."""
+
+    @hookimpl
+    def harness_run_started(self, name: str, folder: Path, tracking: tuple[str, ...]) -> None:
+        self.active = self.tracker in tracking
+        if self.active:
+            self.open(name, folder)
+
+    @hookimpl
+    def harness_stage_finished(self, seconds: float, error: str | None) -> None:
+        if self.active:
+            self.ended += 1
+            self.failed += error is not None
+            self.seconds += seconds
+            values = {"stages/ended": self.ended, "stages/failed": self.failed, "stages/seconds": self.seconds}
+            self.log(values, self.ended)
+
+    @hookimpl
+    def harness_board_ready(self, board: dict[str, Any]) -> None:
+        if not self.active:
+            return
+        for series, step, values in curves(board):
+            self.log({f"{series}/{name}": value for name, value in values.items()}, step)
+        for row in board["rows"]:
+            self.log(scores(row), 0)
+        self.close(board)
+        self.active = False
+
+
+def curves(board: Mapping[str, Any]) -> Iterator[tuple[str, int, dict[str, float]]]:
+    """Every point of every training: its series, its step, its values."""
+    for row in board["rows"]:
+        for seed, points in row.get("curves", {}).items():
+            for point in points:
+                values = {name: value for name, value in point.items() if name not in NOT_METRICS}
+                yield f"train/{row['method']}/seed {seed}", int(point["step"]), values
+
+
+def scores(row: Mapping[str, Any]) -> dict[str, float]:
+    """A row's means, and its differences to the baseline with their bounds."""
+    found: dict[str, float] = {}
+    for key, score in row["scores"].items():
+        found[f"score/{key}/{row['method']}"] = score["mean"]
+        if delta := score.get("delta"):
+            found |= {f"delta/{key}/{row['method']}/{name}": delta[name] for name in ("mean", "low", "high")}
+    return found

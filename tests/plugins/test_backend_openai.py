@@ -1,0 +1,195 @@
+"""The `openai` backend against a scripted server: no answer lost, none doubled, whatever the server does."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+
+import pytest
+from fake_server import FakeServer
+
+from harness import ChatTemplate, Sampling, StageError
+from harness_plugins.backends.asking import Asking, request_seed, share_out
+from harness_plugins.backends.client import Client, Patience
+from harness_plugins.backends.openai import OpenAIBackend, server_version
+
+FOUR = Sampling(n=4, max_tokens=9, seed=3)
+
+
+def generate(fake: FakeServer, policy, prompts, sampling=FOUR, **fields):
+    backend = OpenAIBackend(base_url=fake.url, **{"retries": 0, "engine": "1.2.3", **fields})
+    with backend.session(policy) as ask:
+        return ask(prompts, sampling)
+
+
+def test_n_choices_are_asked_for_at_once(policy, prompts) -> None:
+    with FakeServer().running() as fake:
+        seen: list[tuple[int, int]] = []
+        with OpenAIBackend(base_url=fake.url, engine="1.2.3").session(policy) as ask:
+            answers = ask(prompts, FOUR, lambda done, total: seen.append((done, total)))
+    assert [len(row) for row in answers] == [4, 4, 4]
+    assert len({response.text for row in answers for response in row}) == 12
+    assert len(fake.asked) == 3 and all(body["n"] == 4 for _, body in fake.asked)
+    assert seen[-1] == (12, 12) and [done for done, _ in seen] == sorted(done for done, _ in seen)
+    assert not policy.loaded
+
+
+def test_a_server_that_ignores_n_is_asked_again_and_it_is_remembered(policy, prompts) -> None:
+    with FakeServer(knows_n=False).running() as fake:
+        backend = OpenAIBackend(base_url=fake.url, engine="1.2.3")
+        with backend.session(policy) as ask:
+            first, again = ask(prompts, FOUR), ask(prompts, FOUR)
+        assert [body.get("n", 1) for _, body in fake.asked].count(4) == 1
+    assert first == again
+    assert [len(row) for row in first] == [4, 4, 4]
+    assert len({response.text for row in first for response in row}) == 12
+    assert fake.answered == 24
+
+
+def test_a_server_that_refuses_n_is_asked_one_by_one(policy, prompts) -> None:
+    with FakeServer(refuses_n=True).running() as fake:
+        refusing = generate(fake, policy, prompts)
+    with FakeServer(knows_n=False).running() as fake:
+        ignoring = generate(fake, policy, prompts)
+    assert refusing == ignoring
+
+
+def test_answers_depend_on_the_seed_and_not_on_the_order_of_replies(policy, prompts) -> None:
+    with FakeServer().running() as fake:
+        many = [generate(fake, policy, prompts * 5, concurrency=count) for count in (1, 16)]
+        other = generate(fake, policy, prompts * 5, replace(FOUR, seed=4))
+    assert many[0] == many[1] != other
+    assert many[0][0] != many[0][3], "the same prompt twice has other random numbers"
+    assert len({request_seed(0, place, start) for place in range(50) for start in range(50)}) == 2500
+
+
+FAULTS = ["429", "500", "broken", "stall", "dropped", "empty"]
+
+
+@pytest.mark.parametrize("knows_n", [True, False])
+def test_no_answer_is_lost_or_doubled_by_faults(policy, prompts, knows_n: bool) -> None:
+    with FakeServer(knows_n=knows_n).running() as fake:
+        undisturbed = generate(fake, policy, prompts)
+        answered, waits = fake.answered, []
+        fake.faults, fake.asked = [*FAULTS, "", *FAULTS], []
+        with Client(fake.url, None, Patience(timeout_seconds=0.2, retries=20), sleep=waits.append) as client:
+            asking = Asking(client, "policy-test", ChatTemplate(policy.tokenizer), "ids", "openai", concurrency=2)
+            assert asking.generate(prompts, FOUR) == undisturbed
+        assert fake.answered == 2 * answered
+        assert len(waits) == 2 * len(FAULTS)
+        assert waits.count(3.0) == 2, "Retry-After is obeyed"
+
+
+def test_waits_grow_and_the_last_problem_is_told(policy) -> None:
+    waits: list[float] = []
+    with FakeServer(faults=["500"] * 4).running() as fake:
+        client = Client(fake.url, "secret", Patience(5, retries=3), sleep=waits.append)
+        with client, pytest.raises(StageError, match=r"gave no answer in 4 attempts; last: 500") as raised:
+            client.complete("hi", model="m")
+    assert waits == [0.5, 1.0, 2.0]
+    assert "secret" not in str(raised.value), "a server that repeats the key must not bring it into a log"
+
+
+def test_a_refused_request_is_not_asked_again(policy, prompts) -> None:
+    with FakeServer(faults=["400"]).running() as fake:
+        with pytest.raises(StageError, match="refused: 400"):
+            generate(fake, policy, prompts[:1], Sampling(n=1), retries=9)
+        assert len(fake.asked) == 1
+
+
+@pytest.mark.parametrize(
+    ("finish", "finished"), [("stop", True), ("eos_token", True), ("length", False), ("content_filter", False)]
+)
+def test_finished_is_the_servers_reason(policy, prompts, finish: str, finished: bool) -> None:
+    with FakeServer(finish=finish).running() as fake:
+        rows = generate(fake, policy, prompts)
+    assert {response.finished for row in rows for response in row} == {finished}
+
+
+def test_text_is_kept_and_tokens_are_the_servers(policy, prompts) -> None:
+    with FakeServer().running() as fake:
+        (response,) = generate(fake, policy, prompts[:1], Sampling(n=1, temperature=0))[0]
+        several = generate(fake, policy, prompts[:1])[0]
+    assert response.text.startswith("ß 日本 🙂 ") and response.text == response.text.strip()
+    assert response.tokens == 7
+    assert sum(other.tokens for other in several) == 4 * 7
+
+
+def test_tokens_that_the_server_tells_are_decoded_here(policy, prompts) -> None:
+    template = ChatTemplate(policy.tokenizer)
+    words = policy.tokenizer("pear , plum", add_special_tokens=False)["input_ids"]
+    with FakeServer(tells_ids=(*words, template.end_id)).running() as fake:
+        (response,) = generate(fake, policy, prompts[:1], Sampling(n=1), dialect="vllm")[0]
+    assert (response.text, response.tokens) == ("pear , plum", len(words) + 1)
+    assert fake.asked[0][1]["stop_token_ids"] == [template.end_id]
+
+
+def test_prompts_are_sent_as_our_tokens_our_text_or_messages(policy, prompts) -> None:
+    template = ChatTemplate(policy.tokenizer)
+    ids = template.prompt_ids(prompts[1])
+    with FakeServer().running() as fake:
+        for send in ("ids", "text", "chat"):
+            generate(fake, policy, [prompts[1]], send=send)
+    (path, by_ids), (_, by_text), (chat_path, by_chat) = fake.asked
+    assert (path, chat_path) == ("/v1/completions", "/v1/chat/completions")
+    assert by_ids["prompt"] == ids
+    assert policy.tokenizer(by_text["prompt"])["input_ids"] == ids
+    assert [turn["role"] for turn in by_chat["messages"]] == ["user", "assistant", "user"]
+    assert by_ids["stop"] == [policy.tokenizer.decode([template.end_id])] and "stop" not in by_chat
+    assert (by_ids["max_tokens"], by_ids["temperature"], by_ids["top_p"]) == (9, 1.0, 1.0)
+
+
+def test_the_key_comes_from_the_environment_and_stays_out_of_the_fields(policy, prompts) -> None:
+    policy.secrets = {"MY_KEY": "sk-hidden"}
+    with FakeServer().running() as fake:
+        generate(fake, policy, prompts[:1], api_key_variable="MY_KEY")
+        assert fake.keys == {"Bearer sk-hidden"}
+        policy.secrets = {}
+        with pytest.raises(StageError, match="MY_KEY is not set"):
+            generate(fake, policy, prompts[:1], api_key_variable="MY_KEY")
+    assert "sk-hidden" not in OpenAIBackend(base_url=fake.url, api_key_variable="MY_KEY").model_dump_json()
+
+
+def test_a_server_of_another_checkpoint_or_version_is_refused(policy, prompts) -> None:
+    with FakeServer(models=("policy-other",)).running() as fake:
+        with pytest.raises(StageError, match=r"serves policy-other, and this stage needs policy-test"):
+            generate(fake, policy, prompts)
+        assert len(generate(fake, policy, prompts, model="policy-other")) == 3
+        with pytest.raises(StageError, match=r"is 1\.2\.3, and the plan was made for 'vllm 9'"):
+            generate(fake, policy, prompts, model="policy-other", engine="vllm 9")
+
+
+def test_the_engine_is_asked_for_while_planning() -> None:
+    with FakeServer().running() as fake:
+        backend = OpenAIBackend(base_url=fake.url)
+        assert (backend.fingerprint(), list(backend.problems())) == ("1.2.3", [])
+    assert server_version(fake.url) == ""
+
+
+@pytest.mark.parametrize(
+    ("fields", "field", "words"),
+    [
+        ({}, "base_url", "exactly one"),
+        ({"base_url": "http://x/v1", "command": "serve"}, "base_url", "exactly one"),
+        ({"base_url": "localhost:8000"}, "base_url", "http://"),
+        ({"base_url": "http://127.0.0.1:9/v1"}, "engine", "tells its version"),
+        ({"command": "serve {folder}"}, "command", "lacks {name} and {port}"),
+        ({"command": "serve {folder} {name} {port}"}, "engine", "part of every key"),
+    ],
+)
+def test_what_cannot_work_is_said_while_planning(fields, field: str, words: str) -> None:
+    ((where, fix),) = OpenAIBackend(**fields).problems()
+    assert where == field and words in fix
+
+
+def test_tokens_are_shared_out_whole() -> None:
+    assert share_out(10, [1, 1, 2]) == [2, 3, 5]
+    assert share_out(3, [0, 0]) == [2, 1]
+    assert all(sum(share_out(total, [3, 1, 4, 1, 5])) == total for total in range(30))
+
+
+def test_requests_run_side_by_side(policy, prompts) -> None:
+    """No request is answered before four are there."""
+    with FakeServer(meeting=threading.Barrier(4, timeout=20)).running() as fake:
+        rows = generate(fake, policy, [*prompts, prompts[0]], Sampling(n=1), concurrency=4)
+    assert len(rows) == fake.answered == 4

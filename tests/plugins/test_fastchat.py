@@ -1,0 +1,233 @@
+"""MT-Bench on real judgments: our aggregates are FastChat's, and replaying its judge gives its scores again."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import json
+import os
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness import DataError, JudgeAnswer, Judgment, Message, Prompt, Response, Sampling, Score
+from harness_plugins.evaluators import fastchat
+from harness_plugins.evaluators.mt_bench import MtBench, VicunaBench
+
+DATA = os.environ.get("HARNESS_REFERENCE_DATA")
+REFERENCE = Path(DATA or ".") / "mt_bench"
+needs_reference = pytest.mark.skipif(DATA is None, reason="HARNESS_REFERENCE_DATA is not set")
+
+
+@dataclass
+class BenchTask:
+    """A task whose policy answers from `answers[prompt's last turn]`, and whose judge is `verdict(question)`."""
+
+    files: Path
+    answers: Callable[[Prompt, str | None], str]
+    verdict: Callable[[str], str]
+    label: str = "mistral-orpo-mix"
+    others: Sequence[str] = ()
+    temperatures: list[tuple[str, float]] = field(default_factory=list)
+
+    def respond_to(self, prompts: Sequence[Prompt], sampling: Sampling, row: str | None = None) -> list[list[Response]]:
+        self.temperatures += [(prompt.id, sampling.temperature) for prompt in prompts]
+        return [[Response(self.answers(prompt, row))] for prompt in prompts]
+
+    def opponents(self) -> Mapping[str, list[list[Response]]]:
+        return {label: [] for label in self.others}
+
+    def judge(
+        self, conversations: Sequence[Sequence[Message]], parse: Callable[[JudgeAnswer], Any], **parameters: Any
+    ) -> list[Judgment]:
+        found = [JudgeAnswer(self.verdict(conversation[-1].content), "judge-1") for conversation in conversations]
+        return [Judgment(answer, parse(answer)) for answer in found]
+
+
+def show_result(function: str, **arguments: Any) -> str:
+    """What FastChat's own script prints."""
+    from fastchat.llm_judge import show_result as script
+
+    defaults = {"bench_name": "mt_bench", "judge_model": "gpt-4", "model_list": None, "baseline_model": None}
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        getattr(script, function)(argparse.Namespace(**{**defaults, **arguments}))
+    return printed.getvalue()
+
+
+def mean(scores: Sequence[Score], metric: str) -> float:
+    values = [score.value for score in scores if score.metric == metric]
+    return sum(values) / len(values)
+
+
+@needs_reference
+def test_single_results_are_what_fastchat_shows(tmp_path: Path) -> None:
+    rows = fastchat.read_judgments(REFERENCE / "gpt-4_single.jsonl")
+    assert len(rows) == 640  # of 800: one model was appended twice
+    fastchat.write_lines(tmp_path / "single.jsonl", rows)
+    printed = show_result("display_result_single", input_file=str(tmp_path / "single.jsonl"))
+    first, second, average = re.split(r"#+ (?:First turn|Second turn|Average) #+", printed)[1:]
+    results = fastchat.single_results(rows)
+    assert len(results) == 4
+    assert [result.unparsed for result in results.values()] == [0, 0, 0, 0]  # the one that was, was judged again
+    every = fastchat.single_results(fastchat.read_lines(REFERENCE / "gpt-4_single.jsonl", ("score",)))
+    assert every["mistral-orpo"].unparsed == 1
+    for model, result in results.items():
+        for text, value, turn in (
+            (first, result.first, r"\s+1"),
+            (second, result.second, r"\s+2"),
+            (average, result.average, ""),
+        ):
+            shown = re.search(rf"^{re.escape(model)}{turn}\s+([\d.]+)$", text, re.MULTILINE)
+            assert shown is not None
+            assert value == pytest.approx(float(shown[1]), abs=1e-6)
+
+
+@needs_reference
+def test_replaying_the_judge_asks_the_same_and_gives_the_same_scores(tmp_path: Path) -> None:
+    rows = [row for row in fastchat.read_judgments(REFERENCE / "gpt-4_single.jsonl") if row["model"] == "mistral-orpo-mix"]
+    said = {row["user_prompt"]: row["judgment"] for row in rows}
+    answers = fastchat.read_answers(REFERENCE / "model_answer_mistral-orpo-mix.jsonl")
+
+    def answer(prompt: Prompt, row: str | None) -> str:
+        question, turn = prompt.id.split(":")
+        return str(answers[int(question)]["choices"][0]["turns"][int(turn) - 1])
+
+    task = BenchTask(tmp_path, answer, said.__getitem__)  # a question that FastChat did not ask is a KeyError
+    scores = list(evaluator().evaluate(task))
+    expected = fastchat.single_results(rows)["mistral-orpo-mix"]
+    assert mean(scores, "score") == pytest.approx(expected.average, abs=1e-12)
+    assert mean(scores, "turn_1") == pytest.approx(expected.first, abs=1e-12)
+    assert mean(scores, "turn_2") == pytest.approx(expected.second, abs=1e-12)
+    assert mean(scores, "unparsed") * 160 == pytest.approx(expected.unparsed)
+    categories = [mean(scores, category) for category in MtBench.categories]
+    assert sum(categories) / 8 == pytest.approx(expected.average, abs=0.05)  # ten questions each, one may be unread
+    written = fastchat.read_judgments(tmp_path / "model_judgment" / "single.jsonl")
+    assert fastchat.single_results(written) == {"mistral-orpo-mix": expected}
+    again = fastchat.read_answers(tmp_path / "model_answer" / "mistral-orpo-mix.jsonl")
+    assert {number: row["choices"] for number, row in again.items()} == {n: row["choices"] for n, row in answers.items()}
+    levels = dict(task.temperatures)
+    assert (levels["81:1"], levels["101:2"], levels["111:1"], levels["141:1"]) == (0.7, 0.0, 0.0, 0.1)
+
+
+def evaluator(**fields: Any) -> MtBench:
+    paths = {"questions": "question.jsonl", "prompts": "judge_prompts.jsonl", "references": "reference_answer_gpt-4.jsonl"}
+    return MtBench(**{name: str(REFERENCE / path) for name, path in paths.items()}, **fields)
+
+
+@needs_reference
+def test_pairs_are_won_in_both_orders_only_and_counted_as_fastchat_does(tmp_path: Path) -> None:
+    """A judge that prefers the longer answer, always the first one in coding, and says nothing in stem."""
+    categories = {}
+    for line in (REFERENCE / "question.jsonl").read_text().splitlines():
+        question = json.loads(line)
+        categories |= {turn[:60]: question["category"] for turn in question["turns"]}
+
+    def answer(prompt: Prompt, row: str | None) -> str:
+        odd = int(prompt.id.split(":")[0]) % 2
+        return f"said by {row}: " + "word " * (5 + 3 * odd if row is None else 6)
+
+    def verdict(asked: str) -> str:
+        category = next(value for text, value in categories.items() if text in asked)
+        if category == "stem":
+            return "I cannot say."
+        longer = asked.split("Assistant B")[0].count("word ") >= asked.split("Assistant B", 1)[1].count("word ")
+        return "[[A]]" if category == "coding" or longer else "[[B]]"
+
+    task = BenchTask(tmp_path, answer, verdict, others=["base"])
+    scores = list(evaluator(mode=("pair",), opponent="base").evaluate(task))
+    rows = fastchat.read_judgments(tmp_path / "model_judgment" / "pair.jsonl")
+    result = fastchat.pair_results(rows, "base")["mistral-orpo-mix"]
+    printed = show_result(
+        "display_result_pairwise", input_file=str(tmp_path / "model_judgment" / "pair.jsonl"), baseline_model="base"
+    )
+    shown = printed.splitlines()[-1].split()
+    assert shown[0] == "mistral-orpo-mix"
+    assert [int(value) for value in shown[1:4]] == [result.win, result.loss, result.tie]
+    assert float(shown[-1]) == pytest.approx(result.adjusted_win_rate, abs=1e-6)
+    assert result.unparsed == 20
+    assert mean(scores, "win_rate") == pytest.approx(result.adjusted_win_rate)
+    assert mean(scores, "win") == pytest.approx(result.win / 140)
+    assert mean(scores, "unparsed") == 20 / 160
+    assert result.tie >= 20  # coding went to whoever stood first
+    assert {score.metric for score in scores} <= {metric.name for metric in evaluator(mode=("pair",)).metrics()}
+
+
+@needs_reference
+def test_the_baseline_against_itself_is_a_tie_and_asks_nobody(tmp_path: Path) -> None:
+    def nobody(asked: str) -> str:
+        raise AssertionError("the judge was asked")
+
+    task = BenchTask(tmp_path, lambda prompt, row: "x", nobody, label="base", others=["base"])
+    scores = list(evaluator(mode=("pair",)).evaluate(task))
+    assert mean(scores, "win_rate") == 0.5
+    assert len([score for score in scores if score.metric == "win_rate"]) == 160
+
+
+@needs_reference
+def test_vicuna_bench_has_one_turn_and_its_own_categories(tmp_path: Path) -> None:
+    questions = Path(DATA or ".") / "vicuna_bench" / "question.jsonl"
+    bench = VicunaBench(questions=str(questions), prompts=str(REFERENCE / "judge_prompts.jsonl"))
+    assert bench.problems() == []
+    task = BenchTask(tmp_path, lambda prompt, row: "x", lambda asked: "hm" if "Python" in asked else "Rating: [[6.5]]")
+    scores = list(bench.evaluate(task))
+    assert mean(scores, "score") == 6.5
+    unread = sum(score.value for score in scores if score.metric == "unparsed")
+    assert unread > 0
+    assert len([score for score in scores if score.metric == "score"]) == 80 - unread
+    assert {score.metric for score in scores} == {metric.name for metric in bench.metrics()}
+    with pytest.raises(DataError, match="mt_bench has no category"):
+        list(MtBench(questions=str(questions), prompts=bench.prompts, references=None).evaluate(task))
+
+
+def test_the_pinned_hashes_are_those_of_the_copies_at_hand() -> None:
+    if DATA is None:
+        pytest.skip("HARNESS_REFERENCE_DATA is not set")
+    import hashlib
+
+    for published, path in (
+        (fastchat.MT_QUESTIONS, REFERENCE / "question.jsonl"),
+        (fastchat.MT_REFERENCES, REFERENCE / "reference_answer_gpt-4.jsonl"),
+        (fastchat.PROMPTS, REFERENCE / "judge_prompts.jsonl"),
+        (fastchat.VICUNA_QUESTIONS, REFERENCE.parent / "vicuna_bench" / "question.jsonl"),
+    ):
+        assert hashlib.sha256(path.read_bytes()).hexdigest() == published.sha256
+
+
+def test_absent_files_are_named_with_the_fix(tmp_path: Path) -> None:
+    bench = MtBench(
+        questions=str(tmp_path / "none.jsonl"), prompts=str(tmp_path / "none"), mode=("single", "pair"), opponent="x.jsonl"
+    )
+    said = dict(bench.problems())
+    assert set(said) == {"questions", "prompts", "references", "opponent"}
+    assert said["questions"].endswith("give the path of FastChat's; or set `fetch: true`")
+    assert "fetch" not in said["opponent"]
+    fetching = MtBench(questions=str(tmp_path / "q"), prompts=str(tmp_path / "p"), references=str(tmp_path / "r"), fetch=True)
+    assert fetching.problems() == []
+    assert fetching.fingerprint() == MtBench(questions="a", prompts="b", references="c", fetch=True).fingerprint()
+
+
+def test_what_cannot_be_fetched_is_an_error_that_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "data" / "question.jsonl"
+    monkeypatch.setattr(fastchat, "ADDRESS", (tmp_path / "nowhere").as_uri())
+    with pytest.raises(DataError, match=r"is not there and file:.* cannot be fetched .*put a copy there"):
+        fastchat.fetch(path, fastchat.MT_QUESTIONS)
+    (tmp_path / "nowhere" / "mt_bench").mkdir(parents=True)
+    (tmp_path / "nowhere" / "mt_bench" / "question.jsonl").write_text("tampered")
+    with pytest.raises(DataError, match="expected 119565adba"):
+        fastchat.fetch(path, fastchat.MT_QUESTIONS)
+    assert not path.exists()
+
+
+def test_a_row_without_its_fields_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "answers.jsonl"
+    path.write_text('{"question_id": 1, "choices": []}\n{"question_id": 2}\n')
+    with pytest.raises(DataError, match=r"answers.jsonl:2 has no 'choices'"):
+        fastchat.read_answers(path)
+    path.write_text("{")
+    with pytest.raises(DataError, match=r"answers.jsonl:1 is not JSON"):
+        fastchat.read_answers(path)

@@ -1,0 +1,95 @@
+"""`tests/third_party`, a distribution of its own with one component of each kind, installed by pip and used."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from harness.registry import Kind, Registry
+from harness.testing.conformance import check_registered
+
+THIRD_PARTY = Path(__file__).resolve().parents[1] / "third_party"
+COMPONENTS: list[tuple[Kind, str]] = [
+    ("data", "tp_truncated"),
+    ("objective", "tp_squared"),
+    ("evaluator", "tp_first_word"),
+    ("backend", "tp_parrot"),
+    ("source", "tp_sums"),
+    ("method", "tp_method"),
+]
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The distribution, built from a copy and installed into a folder."""
+    folder = tmp_path_factory.mktemp("third_party")
+    source = shutil.copytree(THIRD_PARTY, folder / "source")
+    options = ["--no-deps", "--no-build-isolation", "--quiet", "--no-input", "--disable-pip-version-check"]
+    command = [sys.executable, "-m", "pip", "install", *options, "--target", str(folder / "site"), str(source)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder / "site"
+
+
+@pytest.fixture
+def registry(site: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Registry]:
+    monkeypatch.syspath_prepend(site)
+    yield Registry.load()
+    for name in [name for name in sys.modules if name.partition(".")[0] == "third_party_methods"]:
+        del sys.modules[name]
+
+
+def test_one_of_each_kind_is_found_with_its_origin(registry: Registry) -> None:
+    found = [
+        (kind, entry.name)
+        for kind, entries in registry.entries.items()
+        for entry in entries.values()
+        if entry.distribution == "third-party-methods"
+    ]
+    assert sorted(found) == sorted(COMPONENTS)
+    assert registry.get("objective", "tp_squared").distribution_version == "2.3"
+    assert "StageLog" in {type(plugin).__name__ for plugin in registry.manager.get_plugins()}
+
+
+@pytest.mark.parametrize(("kind", "name"), COMPONENTS)
+def test_each_conforms(kind: Kind, name: str, registry: Registry) -> None:
+    verdict = check_registered(registry.get(kind, name), registry, {})
+    assert verdict.ok, str(verdict)
+    assert not [finding for finding in verdict.findings if finding.status == "not run"]
+
+
+def test_a_comparison_of_their_parts_and_ours(site: Path, tiny_checkpoint: Path, tmp_path: Path) -> None:
+    config = {
+        "name": "third",
+        "source": {"name": "tp_sums", "each": 8},
+        "model": {"path": str(tiny_checkpoint)},
+        "sft": None,
+        "budget": {"prompts": 8},
+        "generation": {"backend": "tp_parrot"},
+        "methods": [
+            "sft",
+            "tp_method",
+            {"label": "ours_on_theirs", "data": "tp_truncated", "objective": "dpo"},
+            {"label": "theirs_on_ours", "data": "preference", "objective": "tp_squared"},
+        ],
+        "evaluators": ["tp_first_word"],
+        "seeds": [0],
+        "baseline": "sft",
+    }
+    (tmp_path / "third.yaml").write_text(json.dumps(config))  # JSON is YAML
+    command = [sys.executable, "-c", "from harness.cli import main; main()", "compare", "third.yaml", "--json"]
+    environment = {"PYTHONPATH": str(site), "OMP_NUM_THREADS": "1", "HOME": str(tmp_path), "PATH": ""}
+    command += ["--out", "board", "--store", "store", "--workers", "1"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment)
+    assert done.returncode == 0, done.stderr
+    answer = json.loads(done.stdout)
+    rows = {row["method"]: row for row in answer["board"]["rows"]}
+    assert set(rows) == {"sft", "tp_method", "ours_on_theirs", "theirs_on_ours"} and not answer["failed"]
+    assert all("tp_first_word/first_word" in row["scores"] for row in rows.values())
+    assert "done train tp_method · seed 0" in (tmp_path / "board" / "stages.txt").read_text().splitlines()

@@ -1,0 +1,152 @@
+"""Trackers: what they are told, and that they stay out of the way."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+
+from harness.observers import Observers
+from harness.registry import Registry
+from harness_plugins.observers.tracking import Tracker
+
+BOARD: dict[str, Any] = {
+    "config": {"name": "tiny"},
+    "rows": [
+        {"method": "sft", "scores": {"gold/mean": {"mean": 7.0}}},
+        {
+            "method": "dpo(β)",
+            "scores": {"gold/mean": {"mean": 8.0, "delta": {"mean": 1.0, "low": 0.5, "high": 1.5, "p": 0.01}}},
+            "curves": {"0": [{"step": 1, "round": 0, "loss": 0.7}, {"step": 2, "round": 0, "loss": 0.6}]},
+        },
+    ],
+}
+
+
+class Kept(Tracker):
+    tracker = "kept"
+
+    def open(self, name: str, folder: Path) -> None:
+        self.said: list[Any] = [(name, folder)]
+
+    def log(self, values: Mapping[str, float], step: int) -> None:
+        self.said.append((step, dict(values)))
+
+    def close(self, board: Mapping[str, Any]) -> None:
+        self.said.append(board["config"])
+
+
+def tell(observers: Observers, *tracking: str, folder: Path = Path("run")) -> None:
+    """A whole run of two stages."""
+    observers.call(
+        "harness_run_started", name="tiny", weights={}, cached=0, interactive=False, folder=folder, tracking=tracking
+    )
+    observers.call("harness_stage_finished", key="a", title="a", seconds=1.5, error=None)
+    observers.call("harness_stage_finished", key="b", title="b", seconds=0.5, error="no")
+    observers.call("harness_run_finished")
+    observers.call("harness_board_ready", board=BOARD, folder=folder)
+
+
+def test_a_tracker_is_told_stages_curves_and_scores() -> None:
+    kept = Kept()
+    tell(Observers(Registry.load(extra=[kept])), "kept")
+    assert kept.said == [
+        ("tiny", Path("run")),
+        (1, {"stages/ended": 1, "stages/failed": 0, "stages/seconds": 1.5}),
+        (2, {"stages/ended": 2, "stages/failed": 1, "stages/seconds": 2.0}),
+        (1, {"train/dpo(β)/seed 0/loss": 0.7}),
+        (2, {"train/dpo(β)/seed 0/loss": 0.6}),
+        (0, {"score/gold/mean/sft": 7.0}),
+        (
+            0,
+            {
+                "score/gold/mean/dpo(β)": 8.0,
+                "delta/gold/mean/dpo(β)/mean": 1.0,
+                "delta/gold/mean/dpo(β)/low": 0.5,
+                "delta/gold/mean/dpo(β)/high": 1.5,
+            },
+        ),
+        {"name": "tiny"},
+    ]
+
+
+def test_a_tracker_that_nobody_asked_for_does_nothing() -> None:
+    kept = Kept()
+    tell(Observers(Registry.load(extra=[kept])))
+    assert not hasattr(kept, "said")
+
+
+@pytest.mark.parametrize("name", ["tensorboard", "wandb", "mlflow"])
+def test_a_tracker_that_is_not_installed_is_left_out(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("torch.utils.tensorboard", "wandb", "mlflow"):
+        monkeypatch.setitem(sys.modules, module, None)
+    observers = Observers(Registry.load())
+    tell(observers, name)
+    (reason,) = observers.failures.values()
+    assert reason.startswith("harness_run_started: ModuleNotFoundError")
+
+
+def test_tensorboard_files_hold_the_curves(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    observers = Observers(Registry.load())
+    tell(observers, "tensorboard", folder=tmp_path)
+    assert observers.failures == {}
+    events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    assert [(event.step, round(event.value, 6)) for event in events.Scalars("train/dpo(β)/seed 0/loss")] == [(1, 0.7), (2, 0.6)]
+    assert events.Scalars("score/gold/mean/dpo(β)")[0].value == 8.0
+
+
+def test_wandb_is_given_series_with_steps_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[Any] = []
+    run = SimpleNamespace(
+        define_metric=lambda name, step_metric: said.append((name, step_metric)),
+        log=said.append,
+        config=SimpleNamespace(update=said.append),
+        finish=lambda: said.append("finished"),
+    )
+    module = ModuleType("wandb")
+    module.init = lambda **options: said.append(options) or run  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "wandb", module)
+    tell(Observers(Registry.load()), "wandb")
+    assert said[0] == {"project": "harness", "name": "tiny", "dir": "run"}
+    assert ("train/dpo(β)/seed 0/loss", "train/dpo(β)/seed 0/step") in said
+    assert {"train/dpo(β)/seed 0/loss": 0.6, "train/dpo(β)/seed 0/step": 2} in said
+    assert said[-2:] == [{"name": "tiny"}, "finished"]
+
+
+def test_mlflow_is_given_names_that_it_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[Any] = []
+
+    class Client:
+        def get_experiment_by_name(self, name: str) -> None:
+            return None
+
+        def create_experiment(self, name: str) -> str:
+            return f"experiment {name}"
+
+        def create_run(self, experiment: str, run_name: str) -> Any:
+            said.append((experiment, run_name))
+            return SimpleNamespace(info=SimpleNamespace(run_id="r"))
+
+        def log_metric(self, run: str, name: str, value: float, step: int) -> None:
+            said.append((run, name, value, step))
+
+        def log_dict(self, run: str, config: dict[str, Any], name: str) -> None:
+            said.append((run, config, name))
+
+        def set_terminated(self, run: str) -> None:
+            said.append((run, "ended"))
+
+    module = ModuleType("mlflow")
+    module.MlflowClient = Client  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "mlflow", module)
+    tell(Observers(Registry.load()), "mlflow")
+    assert said[0] == ("experiment harness", "tiny")
+    assert ("r", "train/dpo_β_/seed 0/loss", 0.6, 2) in said
+    assert said[-2:] == [("r", {"name": "tiny"}, "config.json"), ("r", "ended")]

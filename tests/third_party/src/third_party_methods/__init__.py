@@ -1,0 +1,38 @@
+"""One component of each kind, from outside the project."""
+
+from harness import Backend, DataBuilder, Evaluator, Method, Objective, Source, hookimpl
+from third_party_methods.backend import Parrot
+from third_party_methods.builder import Truncated
+from third_party_methods.evaluator import FirstWord
+from third_party_methods.objective import Squared
+from third_party_methods.source import Sums
+
+
+@hookimpl
+def harness_data_builders() -> list[type[DataBuilder]]:
+    return [Truncated]
+
+
+@hookimpl
+def harness_objectives() -> list[type[Objective]]:
+    return [Squared]
+
+
+@hookimpl
+def harness_evaluators() -> list[type[Evaluator]]:
+    return [FirstWord]
+
+
+@hookimpl
+def harness_backends() -> list[type[Backend]]:
+    return [Parrot]
+
+
+@hookimpl
+def harness_sources() -> list[type[Source]]:
+    return [Sums]
+
+
+@hookimpl
+def harness_methods() -> list[Method]:
+    return [Method(name="tp_method", description="Half targets as negatives", data="tp_truncated", objective="tp_squared")]
