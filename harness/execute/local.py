@@ -1,7 +1,8 @@
 """A graph on this machine: worker processes of one thread each, a stage at a time, the store between them.
 
 Workers are plain processes that speak JSON lines; nothing is pickled. A worker whose parent is gone ends at once. A failed
-stage takes its descendants with it and nothing else.
+stage takes its descendants with it and nothing else; one whose worker is killed is tried once more. Where there are GPUs, a
+worker has one to itself or none, and stages with a model run on the former.
 """
 
 from __future__ import annotations
@@ -15,13 +16,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from harness.errors import StoreError
-from harness.execute.events import Events, Outcome
+from harness.errors import StoreError, StoreWriteError
+from harness.execute.events import Events, Outcome, Stop
+from harness.execute.schedule import Schedule
 from harness.graph import Graph, Stage
 
 # Single-threaded workers that keep freed memory: measured half again as fast for small models (docs/decisions.md).
@@ -35,24 +37,28 @@ WORKER_ENVIRONMENT = {
     "HF_HUB_DISABLE_TELEMETRY": "1",
 }
 PATIENCE_SECONDS = 5.0  # for an idle worker to end by itself
+WAKE = -1  # in place of a worker's number: the executor was asked to stop
+
+Inbox = queue.SimpleQueue[tuple[int, dict[str, Any]]]  # signal handlers may put into it
 
 
 class Worker:
     """One worker process and the thread that reads what it says."""
 
-    def __init__(
-        self, number: int, settings: Mapping[str, Any], inbox: queue.Queue[tuple[int, dict[str, Any]]], log: Path
-    ) -> None:
+    def __init__(self, number: int, settings: Mapping[str, Any], inbox: Inbox, log: Path, gpu: str | None = None) -> None:
         self.number = number
+        self.gpu = gpu
         self.stage: Stage | None = None
         self.began = 0.0
+        device = {} if gpu is None else {"CUDA_VISIBLE_DEVICES": gpu}
         with log.open("ab") as stream:
             self.process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "harness.execute.worker"],  # -P: files in the current folder shadow no library
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=stream,
-                env={**os.environ, **WORKER_ENVIRONMENT},
+                env={**os.environ, **WORKER_ENVIRONMENT, **device},
+                process_group=0,  # Ctrl-C is for the parent, which lets a stage end first
             )
         self._say(dict(settings))
         self.listener = threading.Thread(target=self._listen, args=(inbox,), daemon=True)
@@ -85,7 +91,7 @@ class Worker:
         except BrokenPipeError:
             pass  # the listening thread reports the death
 
-    def _listen(self, inbox: queue.Queue[tuple[int, dict[str, Any]]]) -> None:
+    def _listen(self, inbox: Inbox) -> None:
         assert self.process.stdout is not None
         try:
             for line in self.process.stdout:
@@ -99,28 +105,47 @@ class LocalExecutor:
     """Runs a graph with a number of worker processes.
 
     Args:
-        workers: processes; each computes on one thread.
-        settings: what a worker needs to make its context: `store` and `checkpoints`.
+        workers: processes; each computes on one thread, or on a GPU.
+        settings: what a worker needs to make its context: `store`, `mirror` and `checkpoints`.
         logs: a folder for what workers write to their standard error.
+        gpus: names of the GPUs as `CUDA_VISIBLE_DEVICES` takes them: one for each of the first workers.
+        stop: a wish to end.
     """
 
-    def __init__(self, workers: int, settings: Mapping[str, Any], logs: Path) -> None:
+    def __init__(
+        self,
+        workers: int,
+        settings: Mapping[str, Any],
+        logs: Path,
+        *,
+        gpus: Sequence[str] = (),
+        stop: Stop | None = None,
+    ) -> None:
         self.count = max(1, workers)
         self.settings = settings
         self.logs = logs
-        self.inbox: queue.Queue[tuple[int, dict[str, Any]]] = queue.Queue()
+        self.gpus = tuple(gpus)
+        self.inbox: Inbox = queue.SimpleQueue()
+        self.stop = stop or Stop()
+        self.stop.wake = lambda: self.inbox.put((WAKE, {}))
 
     def run(self, graph: Graph, present: set[str], events: Events) -> Outcome:
-        """Make every stage of `graph` that is not in `present`, parents first."""
+        """Make every stage of `graph` that is not in `present`, parents first.
+
+        Raises:
+            StoreWriteError: nothing can be written any more.
+        """
         schedule = Schedule(graph, present)
-        outcome = schedule.outcome
         workers: dict[int, Worker] = {}
         try:
             for number in range(min(self.count, len(schedule.waiting))):
                 workers[number] = self._worker(number)
-            while not schedule.done:
-                self._hand_out(schedule, workers, events)
+            while not schedule.done and not (self.stop.asked and not schedule.running):
+                if not self.stop.asked:
+                    self._hand_out(schedule, workers, events)
                 number, message = self.inbox.get()
+                if number == WAKE:
+                    continue
                 self._note(message, workers[number], schedule, events)
                 if message["event"] == "gone":
                     workers[number].stop()
@@ -128,11 +153,12 @@ class LocalExecutor:
         finally:
             for worker in workers.values():
                 worker.stop()
-        return outcome
+        schedule.outcome.stopped = not schedule.done
+        return schedule.outcome
 
     def _hand_out(self, schedule: Schedule, workers: Mapping[int, Worker], events: Events) -> None:
         for worker in workers.values():
-            if worker.stage is None and (stage := schedule.take()) is not None:
+            if worker.stage is None and (stage := schedule.take(False if worker.gpu == "" else None)) is not None:
                 events.started(stage)
                 worker.give(stage)
 
@@ -144,72 +170,28 @@ class LocalExecutor:
         if message["event"] == "progress":
             events.progress(stage.key, message["done"], message["total"], message["note"])
             return
-        error = message["error"] if message["event"] == "finished" else self._death(worker)
+        if message["event"] == "unwritable":
+            raise StoreWriteError(message["error"])
         worker.stage = None
+        gone = message["event"] == "gone"
+        if gone and worker.process.wait() < 0 and schedule.again(stage):
+            events.again(stage, "its worker process was killed")
+            return
+        error = self._death(worker) if gone else message["error"]
         schedule.finish(stage, error)
         events.finished(stage, time.monotonic() - worker.began, error)
 
     def _worker(self, number: int) -> Worker:
         log = self.logs / f"worker-{number}.log"
+        gpu = (self.gpus[number] if number < len(self.gpus) else "") if self.gpus else None
         try:
             self.logs.mkdir(parents=True, exist_ok=True)
-            return Worker(number, self.settings, self.inbox, log)
+            return Worker(number, {**self.settings, "gpus": self.gpus}, self.inbox, log, gpu)
         except OSError as error:
             raise StoreError(f"{log} cannot be written ({error.strerror}): choose another folder with --out") from error
 
     def _death(self, worker: Worker) -> str:
         code = worker.process.wait()
-        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
-        why = "; the machine may be out of memory" if -code == signal.SIGKILL else ""
+        how = f"was killed by {signal.Signals(-code).name} twice" if code < 0 else f"ended with code {code}"
+        why = "; the machine may be out of memory: try fewer --workers" if -code == signal.SIGKILL else ""
         return f"its worker process {how}{why} (see {self.logs / f'worker-{worker.number}.log'})"
-
-
-class Schedule:
-    """Which stage may run next: the longest way to go first, and of stages that share samples one at a time."""
-
-    def __init__(self, graph: Graph, present: set[str]) -> None:
-        self.graph = graph
-        self.outcome = Outcome()
-        self.waiting = {stage.key for stage in graph if stage.key not in present}
-        self.running: dict[str, Stage] = {}
-        self.made = set(present)
-        self._urgency = _ways_to_go(graph)
-
-    @property
-    def done(self) -> bool:
-        return not self.waiting and not self.running
-
-    def take(self) -> Stage | None:
-        """The next stage to run, or None while none may."""
-        busy = {stage.shares for stage in self.running.values() if stage.shares}
-        ready = [
-            stage for key in self.waiting if (stage := self.graph.stages[key]).parents <= self.made and stage.shares not in busy
-        ]
-        if not ready:
-            return None
-        stage = max(ready, key=lambda stage: (self._urgency[stage.key], stage.key))
-        self.waiting.discard(stage.key)
-        self.running[stage.key] = stage
-        return stage
-
-    def finish(self, stage: Stage, error: str | None) -> None:
-        """Note how a stage ended; a failure skips all that need it."""
-        del self.running[stage.key]
-        if error is None:
-            self.made.add(stage.key)
-            self.outcome.ran.add(stage.key)
-            return
-        self.outcome.failed[stage.key] = error
-        for key in tuple(self.waiting):
-            if stage.key in self.graph.ancestors(key):
-                self.waiting.discard(key)
-                self.outcome.skipped[key] = stage.key
-
-
-def _ways_to_go(graph: Graph) -> dict[str, float]:
-    """Weight of the heaviest way from each stage to the end of the graph."""
-    ways: dict[str, float] = {stage.key: stage.weight for stage in graph}
-    for stage in reversed(list(graph)):
-        for parent in stage.parents:
-            ways[parent] = max(ways[parent], graph.stages[parent].weight + ways[stage.key])
-    return ways

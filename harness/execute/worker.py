@@ -6,22 +6,25 @@ gone, and so is the worker: at once, also in the middle of a stage.
 
 from __future__ import annotations
 
+import contextlib
 import json
-import logging
 import os
 import queue
 import sys
 import threading
 import traceback
+from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
 
-from harness.errors import HarnessError
+from harness.errors import HarnessError, StoreWriteError
 from harness.graph import Stage
 from harness.registry import Registry
 from harness.stages import run_stage
-from harness.stages.context import Context
+from harness.stages.context import CHECKPOINT_MINUTES, Context, Report
+from harness.stages.quiet import quiet_libraries
 from harness.store import Store
+from harness.store.mirror import Mirror
 
 
 def main() -> None:
@@ -32,38 +35,41 @@ def main() -> None:
     threading.Thread(target=_listen, args=(inbox,), daemon=True).start()
     settings = inbox.get()
     quiet_libraries()
-    context = Context(
-        Store(Path(settings["store"])), Registry.load(), settings["checkpoints"], lambda *progress: _progress(out, *progress)
-    )
+    context = make_context(settings, lambda *progress: _progress(out, *progress))
     while message := inbox.get():
-        _send(out, {"event": "finished", "error": attempt(Stage(**message), context)})
+        _send(out, attempt(Stage(**message), context))
 
 
-def attempt(stage: Stage, context: Context) -> str | None:
-    """Run a stage; the reason in one line if it failed. The traceback goes to standard error."""
+def make_context(settings: Mapping[str, Any], report: Report) -> Context:
+    """A worker's means, from what the executor says."""
+    mirror = Mirror(settings["mirror"]) if settings.get("mirror") else None
+    return Context(
+        Store(Path(settings["store"]), mirror),
+        Registry.load(),
+        settings["checkpoints"],
+        report,
+        checkpoint_minutes=settings.get("checkpoint_minutes", CHECKPOINT_MINUTES),
+        secret=os.environ.get,
+        judges=settings.get("judges", {}),
+        run=settings.get("run", "alone"),
+        gpus=tuple(settings.get("gpus", ())),
+    )
+
+
+def attempt(stage: Stage, context: Context) -> dict[str, Any]:
+    """Run a stage; how it ended, with the reason in one line if it failed. The traceback goes to standard error."""
     try:
         run_stage(stage, context)
+    except StoreWriteError as error:  # no other stage would fare better
+        return {"event": "unwritable", "error": str(error)}
     except HarnessError as error:
-        return str(error)
+        return {"event": "finished", "error": str(error)}
     except Exception as error:  # a plugin or a library failed: the stage fails, the run goes on
-        print(f"--- {stage.title}", file=sys.stderr)
-        traceback.print_exc()
-        return f"{type(error).__name__}: {error}"
-    return None
-
-
-def quiet_libraries() -> None:
-    """One thread, deterministic algorithms, no bars and no chatter from the libraries."""
-    import datasets
-    import torch
-    import transformers
-
-    torch.set_num_threads(1)
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    transformers.utils.logging.disable_progress_bar()
-    transformers.utils.logging.set_verbosity_error()
-    datasets.disable_progress_bars()
-    logging.getLogger("lm_eval").setLevel(logging.ERROR)
+        with contextlib.suppress(OSError):  # where the log is may be full as well
+            print(f"--- {stage.title}", file=sys.stderr)
+            traceback.print_exc()
+        return {"event": "finished", "error": f"{type(error).__name__}: {error}"}
+    return {"event": "finished", "error": None}
 
 
 def _listen(inbox: queue.Queue[dict[str, Any]]) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from harness.graph import Stage
 from harness.stages.answers import run_answers
 from harness.stages.context import Context
+from harness.stages.devices import devices_of, run_on_devices
 from harness.stages.evaluate import run_evaluate
 from harness.stages.groups import run_groups
 from harness.stages.reference import run_reference
@@ -32,4 +33,7 @@ def run_stage(stage: Stage, context: Context) -> None:
         if context.store.holds(stage.key):
             return
         with context.store.draft(stage.kind, stage.key) as draft:
-            RUNNERS[stage.kind](stage, context, draft)
+            try:
+                (run_on_devices if devices_of(stage) else RUNNERS[stage.kind])(stage, context, draft)
+            finally:
+                context.engine.stop()

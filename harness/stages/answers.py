@@ -15,8 +15,7 @@ def run_answers(stage: Stage, context: Context, draft: Draft) -> None:
     examples = evaluated_examples(stage, context)
     backend = context.component("backend", stage.payload["backend"])
     policy = PolicyServices(Services(context), stage.inputs["model"], backend)
-    responses = backend.generate(
-        *policy.loaded,
+    responses = policy.generate(
         [example.prompt for example in examples],
         sampling,
         report=lambda done, total: context.report(done, total, f"answer {done:,} of {total:,}"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 from harness.environment import environment
 from harness.errors import StageError
 from harness.graph import CHECKPOINT
-from harness.interfaces import Component
-from harness.models.load import load
+from harness.interfaces import Component, Generate
+from harness.models.checkpoint import Checkpoint
+from harness.models.load import load_model, load_tokenizer
 from harness.registry import Kind, Registry
 from harness.store import Artifact, Store
 from harness.types import Dataset, Example, Group, Message, Prompt, Response, SplitName
@@ -21,6 +22,33 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 Report = Callable[[int, int, str], None]
+CHECKPOINT_MINUTES = 10.0
+
+
+class Engine:
+    """The one engine that a stage may have running: another policy's ends it first, and so does the end of the stage."""
+
+    def __init__(self) -> None:
+        self._name = ""
+        self._running = ExitStack()
+        self._generate: Generate | None = None
+
+    def use(self, name: str, session: Callable[[], AbstractContextManager[Generate]]) -> Generate:
+        """The engine called `name`, started unless it is the one that runs."""
+        if self._generate is None or name != self._name:
+            self.stop()
+            self._generate = self._running.enter_context(session())
+            self._name = name
+        return self._generate
+
+    def stop(self) -> None:
+        self._generate = None
+        self._running.close()
+
+
+def no_secret(variable: str) -> str | None:
+    """For contexts that were given no secrets."""
+    return None
 
 
 @dataclass(frozen=True)
@@ -29,15 +57,31 @@ class Context:
 
     Attributes:
         environment: of `harness.environment`, part of the keys of what services make.
-        checkpoints: hash -> folder of starting models that are not artifacts.
+        judges: evaluator -> settings of its judge.
+        run: names the run, whose judges have one budget.
+        checkpoints: hash -> starting models that are not artifacts, as `Checkpoint.as_dict` gives them.
         report: called as a stage goes, with (done, total, a short note).
+        checkpoint_minutes: between two checkpoints of a training; 0 after every step.
+        secret: the value of an environment variable that a config names, such as an API key.
+        engine: what generates for the stage that runs.
+        common_scratch: what `scratch` gives to one of several processes that run a stage together; whoever started them
+            removes it.
+        gpus: names of this machine's GPUs as `CUDA_VISIBLE_DEVICES` takes them, for a training on several; empty where they
+            are those that this process sees.
     """
 
     store: Store
     registry: Registry
-    checkpoints: Mapping[str, str]
+    checkpoints: Mapping[str, Mapping[str, Any]]
     report: Report
     environment: Mapping[str, str] = field(default_factory=environment)
+    checkpoint_minutes: float = CHECKPOINT_MINUTES
+    secret: Callable[[str], str | None] = no_secret
+    engine: Engine = field(default_factory=Engine)
+    judges: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    run: str = "alone"
+    common_scratch: Path | None = None
+    gpus: tuple[str, ...] = ()
 
     def component(self, kind: Kind, description: Mapping[str, Any]) -> Any:
         """A component from what `resolve.describe` wrote of it."""
@@ -46,21 +90,46 @@ class Context:
             raise StageError(
                 f"{kind} {component.name!r} changed from version {description['version']} to {component.version}: plan again"
             )
-        return component(**description["fields"])
+        made = component(**description["fields"])
+        if "fingerprint" in description and made.fingerprint() != description["fingerprint"]:
+            raise StageError(
+                f"{kind} {component.name!r} is no longer what the plan was made for "
+                f"({description['fingerprint']!r} then, {made.fingerprint()!r} now): run again"
+            )
+        return made
 
     def model_folder(self, reference: str) -> Path:
-        """The checkpoint folder of a model input."""
-        if reference.startswith(CHECKPOINT):
-            return Path(self.checkpoints[reference.removeprefix(CHECKPOINT)])
-        return self.store.open(reference) / "model"
+        """The checkpoint folder of a model input; a hub model is downloaded unless it is cached."""
+        checkpoint = self._checkpoint(reference)
+        return checkpoint.files() if checkpoint else self.store.open(reference) / "model"
 
-    def load(self, reference: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-        """Model and tokenizer of a model input."""
-        return load(self.model_folder(reference))
+    def load(self, reference: str, *, float32: bool = False) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+        """Model and tokenizer of a model input; `float32` whatever the device, as training wants its weights."""
+        return self.load_model(reference, float32=float32), self.load_tokenizer(reference)
+
+    def load_model(self, reference: str, *, float32: bool = False) -> PreTrainedModel:
+        """A model input in memory, as its comparison's `model` section says."""
+        checkpoint = self._checkpoint(reference)
+        return load_model(self.model_folder(reference), checkpoint.options if checkpoint else None, float32=float32)
+
+    def load_tokenizer(self, reference: str) -> PreTrainedTokenizerBase:
+        """The tokenizer of a model input; of a hub model no weights are downloaded."""
+        checkpoint = self._checkpoint(reference)
+        if checkpoint:
+            return load_tokenizer(checkpoint.files(weights=False), checkpoint.options)
+        return load_tokenizer(self.model_folder(reference))
+
+    def _checkpoint(self, reference: str) -> Checkpoint | None:
+        if not reference.startswith(CHECKPOINT):
+            return None
+        return Checkpoint.of(self.checkpoints[reference.removeprefix(CHECKPOINT)])
 
     @contextmanager
     def scratch(self) -> Iterator[Path]:
         """A folder that goes when the block ends; in the store, so that what a killed worker leaves is swept."""
+        if self.common_scratch is not None:
+            yield self.common_scratch
+            return
         with self.store.part() as folder:
             yield folder
 

@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from harness.errors import StageError
 from harness.graph import Stage
 from harness.interfaces import Evaluator, Source
-from harness.plan import run_sampling
+from harness.judging.judge import Judge
+from harness.models.reward import RewardModel
+from harness.plan import OPPONENT, run_sampling
 from harness.stages.answers import evaluated_examples
 from harness.stages.context import Context, read_answers
 from harness.stages.groups import source_of
-from harness.stages.services import PolicyServices, Services
+from harness.stages.judging import judge_facts, stage_judge
+from harness.stages.services import PolicyServices, Services, reward_service
 from harness.store import Draft
-from harness.types import Example, Response, Sampling, Score
+from harness.types import Example, JudgeAnswer, Judgment, Message, Prompt, Response, Sampling, Score
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+FILES = "files"  # what an evaluator leaves beside its scores
 
 
 def run_evaluate(stage: Stage, context: Context, draft: Draft) -> None:
@@ -32,20 +38,44 @@ def run_evaluate(stage: Stage, context: Context, draft: Draft) -> None:
         run_sampling(sampling, seed): read_answers(context.store.open(stage.inputs[f"answers:{number}"]))
         for number, sampling in enumerate(evaluator.samplings())
     }
+    judge = stage_judge(stage, context)
+    opponents = {name.removeprefix(OPPONENT): key for name, key in stage.inputs.items() if name.startswith(OPPONENT)}
     with context.scratch() as folder:
         task = EvaluatorServices(
             examples=evaluated_examples(stage, context),
             seed=seed,
             folder=folder,
+            files=draft.folder / FILES,
+            label=stage.payload.get("label", ""),
             source=source_of(stage, context),
             model=PolicyServices(services, stage.inputs["model"], backend),
             start=PolicyServices(services, stage.inputs["start"], backend),
             prepared=prepared,
+            others={
+                label: read_answers(context.store.open(key)) if evaluator.samplings() else []
+                for label, key in opponents.items()
+            },
+            models={
+                label: PolicyServices(services, key, backend) for label, key in opponents.items() if not evaluator.samplings()
+            },
+            asked=judge,
         )
+        task.files.mkdir()
         scores = list(evaluator.evaluate(task))
     _check(scores, evaluator)
-    draft.write_lines("scores.jsonl", [[score.example, score.metric, score.value, score.sample] for score in scores])
+    draft.write_lines("scores.jsonl", [_fields(score) for score in scores])
+    if not any(task.files.iterdir()):
+        task.files.rmdir()
     draft.facts.update(services.ledger.facts())
+    draft.facts.update(judge_facts(stage, judge))
+    if task.notes:
+        draft.facts["notes"] = task.notes
+
+
+def _fields(score: Score) -> list[str | float]:
+    """What `Score(*fields)` reads again; the question only where there is one."""
+    fields: list[str | float] = [score.example, score.metric, score.value, score.sample]
+    return [*fields, score.question] if score.question else fields
 
 
 def _check(scores: Sequence[Score], evaluator: Evaluator) -> None:
@@ -72,6 +102,12 @@ class EvaluatorServices:
     model: PolicyServices
     start: PolicyServices
     prepared: Mapping[Sampling, list[list[Response]]]
+    files: Path
+    label: str = ""
+    others: Mapping[str, list[list[Response]]] = field(default_factory=dict)
+    models: Mapping[str, PolicyServices] = field(default_factory=dict)
+    asked: Judge | None = None
+    notes: dict[str, Any] = field(default_factory=dict)
 
     def respond(self, sampling: Sampling) -> list[list[Response]]:
         asked = run_sampling(sampling, self.seed)
@@ -79,12 +115,32 @@ class EvaluatorServices:
             return self.prepared[asked]
         return self.model.respond([example.prompt for example in self.examples], asked)
 
+    def respond_to(self, prompts: Sequence[Prompt], sampling: Sampling, row: str | None = None) -> list[list[Response]]:
+        policy = self.model if row is None else self.models[row]
+        return policy.respond(prompts, run_sampling(sampling, self.seed))
+
+    def opponents(self) -> Mapping[str, list[list[Response]]]:
+        return self.others
+
+    def judge(
+        self, conversations: Sequence[Sequence[Message]], parse: Callable[[JudgeAnswer], Any], **parameters: Any
+    ) -> list[Judgment]:
+        if self.asked is None:
+            raise StageError("this evaluator asks a judge and does not say so: set `judged = True` in its class")
+        return self.asked.judge(conversations, parse, parameters)
+
+    def note(self, name: str, value: Any) -> None:
+        self.notes[name] = value
+
     def logps(self, responses: Sequence[Sequence[Response]], *, reference: bool = False) -> list[list[float]]:
         prompts = [example.prompt for example in self.examples]
         return (self.start if reference else self.model).logps(prompts, responses)
 
     def gold(self, example: Example, response: Response) -> Mapping[str, float]:
         return self.source.gold(example, response)
+
+    def reward(self, model: RewardModel, responses: Sequence[Sequence[Response]]) -> list[list[float]]:
+        return reward_service(self.model.services, model, [example.prompt for example in self.examples], responses)
 
     def benchmarks(self) -> Path:
         folder = self.folder / "benchmarks"

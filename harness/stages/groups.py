@@ -10,6 +10,7 @@ from harness.errors import StageError
 from harness.graph import Stage
 from harness.interfaces import Source
 from harness.stages.context import Context, group_row, read_dataset
+from harness.stages.judging import judge_facts, stage_judge
 from harness.stages.services import BuilderServices, PolicyServices, Services
 from harness.store import Draft
 from harness.types import Group
@@ -25,7 +26,7 @@ def run_groups(stage: Stage, context: Context, draft: Draft) -> None:
         raise StageError(
             f"budget.prompts asks for {last} training prompts and the source has {len(examples)}: lower it, or load more"
         )
-    services = Services(context)
+    services, judge = Services(context), stage_judge(stage, context)
     backend = context.component("backend", payload["backend"])
     task = BuilderServices(
         services=services,
@@ -37,13 +38,14 @@ def run_groups(stage: Stage, context: Context, draft: Draft) -> None:
         current=PolicyServices(services, stage.inputs["policy"], backend),
         seed=payload["seed"],
         max_tokens=payload["max_tokens"],
+        asked=judge,
     )
     groups = list(builder.build(task))
     if not groups:
         reasons = ", ".join(f"{reason}: {count}" for reason, count in task.dropped.items()) or "no reason counted"
         raise StageError(f"data builder {builder.name!r} made no group from {len(task.examples)} prompts ({reasons})")
     draft.write_lines("groups.jsonl", [group_row(group) for group in groups])
-    draft.facts.update(services.ledger.facts())
+    draft.facts.update({**services.ledger.facts(), **judge_facts(stage, judge)})
     draft.facts.update(_summary(groups))
     draft.facts.update({"prompts": len(task.examples), "dropped": task.dropped})
 

@@ -15,8 +15,11 @@ from harness.training.layouts.layout import Bundle, score_bundles
 def run_reference(stage: Stage, context: Context, draft: Draft) -> None:
     """One row per group: the chosen response's log-probability, then each rejected one's. Nats.
 
-    Of the mismatched view, the responses are those of the group's partner.
+    The model is the one that the round starts from, in the precision that the round trains in, without any adapter. Of the
+    mismatched view, the responses are those of the group's partner.
     """
+    from harness.training.precision import autocast
+
     groups = read_groups(context.store.open(stage.inputs["groups"]))
     view = stage.payload["view"]
     answers = partners(groups) if view == MISMATCHED else groups
@@ -24,7 +27,8 @@ def run_reference(stage: Stage, context: Context, draft: Draft) -> None:
     if stage.payload["objective"]:
         objective: Objective = context.component("objective", stage.payload["objective"])
         prompts = [objective.views()[view](prompt) for prompt in prompts]
-    model, tokenizer = context.load(stage.inputs["model"])
+    precision = stage.payload.get("precision", "float32")
+    model, tokenizer = context.load(stage.inputs["model"], float32=True)
     template = ChatTemplate(tokenizer)
     bundles = [
         Bundle(
@@ -33,5 +37,7 @@ def run_reference(stage: Stage, context: Context, draft: Draft) -> None:
         )
         for prompt, group in zip(prompts, answers, strict=True)
     ]
-    draft.write_lines("logps.jsonl", score_bundles(model, bundles, choose_layout(model)))
+    layout = choose_layout(model)
+    with autocast(model, precision):
+        draft.write_lines("logps.jsonl", score_bundles(model, bundles, layout))
     draft.facts["tokens_scored"] = sum(row.tokens for bundle in bundles for row in bundle.rows())

@@ -9,25 +9,31 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property, partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from harness.errors import StageError
+from harness.graph import CHECKPOINT
 from harness.interfaces import Backend, Source
-from harness.models.embed import EMBEDDERS, hidden_similarity, tfidf_similarity
+from harness.judging.judge import Judge
+from harness.models.embed import hidden_similarity, known_embedder, tfidf_similarity
 from harness.models.generate import block_sampling, blocks
 from harness.models.logps import Row, score
 from harness.models.prompts import ChatTemplate
+from harness.models.reward import RewardModel, rewards
+from harness.models.sentence import SentenceEmbedder, sentence_similarity
 from harness.resolve import describe
 from harness.stages.context import Context, answer_rows, read_answers
 from harness.store import Artifact, Draft, canonical, key_of
-from harness.types import Example, Prompt, Response, Sampling
+from harness.types import Example, JudgeAnswer, Judgment, Message, Prompt, Response, Sampling
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
-VERSIONS = {"samples": 1, "logps": 1, "similarity": 1}  # as `harness.graph.VERSIONS`, of what services make
+VERSIONS = {"samples": 1, "logps": 1, "similarity": 1, "rewards": 1}  # as `harness.graph.VERSIONS`, of what services make
 
 
 def text_hash(value: Any) -> str:
@@ -69,7 +75,8 @@ class Services:
         """The artifact that `payload` decides, made now unless it is there."""
         store = self.context.store
         key = key_of(kind, VERSIONS[kind], payload, {}, self.context.environment)
-        with store.claim(key):
+        # Whoever makes it may need the engine's turn, so an engine must not wait with us (`plugins/backends/launch.py`).
+        with store.claim(key, self.context.engine.stop):
             fresh = not store.holds(key)
             if fresh:
                 with store.draft(kind, key) as draft:
@@ -82,17 +89,75 @@ class Services:
         return artifact
 
 
+def policy_name(reference: str) -> str:
+    """What a checkpoint is called at a server: `policy-` and the first digits of its key or hash."""
+    return f"policy-{reference.removeprefix(CHECKPOINT)[:16]}"
+
+
+def reward_service(
+    services: Services, model: RewardModel, prompts: Sequence[Prompt], responses: Sequence[Sequence[Response]]
+) -> list[list[float]]:
+    """A reward model's values, through the store."""
+    payload = {
+        "reward": {**model.model_dump(mode="json", exclude={"model", "revision"}), "weights": model.weights},
+        "prompts": text_hash([[asdict(message) for message in prompt.messages] for prompt in prompts]),
+        "responses": text_hash([[[item.text, item.finished] for item in row] for row in responses]),
+    }
+
+    def make(draft: Draft) -> None:
+        values, cut = rewards(model, prompts, responses)
+        draft.write_lines("rewards.jsonl", values)
+        draft.facts["truncated"] = cut
+
+    return list(services.through_store("rewards", payload, make).read_lines("rewards.jsonl"))
+
+
 @dataclass
 class PolicyServices:
-    """Generation and scoring with one model, loaded when first needed."""
+    """Generation and scoring with one model, loaded when first needed. A `Policy` for backends."""
 
     services: Services
     reference: str
     backend: Backend
 
     @cached_property
+    def model(self) -> PreTrainedModel:
+        return self.services.context.load_model(self.reference)
+
+    @cached_property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        return self.services.context.load_tokenizer(self.reference)
+
+    @property
     def loaded(self) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-        return self.services.context.load(self.reference)
+        return self.model, self.tokenizer
+
+    @property
+    def folder(self) -> Path:
+        return self.services.context.model_folder(self.reference)
+
+    @property
+    def name(self) -> str:
+        return policy_name(self.reference)
+
+    @property
+    def logs(self) -> Path:
+        folder = self.services.context.store.root / "engines"
+        folder.mkdir(exist_ok=True)
+        return folder
+
+    def secret(self, variable: str) -> str:
+        value = self.services.context.secret(variable)
+        if not value:
+            raise StageError(f"the environment variable {variable} is not set: generation.backend asks for it; export it first")
+        return value
+
+    def generate(
+        self, prompts: Sequence[Prompt], sampling: Sampling, report: Callable[[int, int], None] | None = None
+    ) -> list[list[Response]]:
+        """Fresh responses from the backend; `respond` goes through the store."""
+        engine = self.services.context.engine.use(self.name, lambda: self.backend.session(self))
+        return engine(prompts, sampling, report)
 
     def respond(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[list[Response]]:
         """`sampling.n` responses per prompt, drawn in blocks that double, so that 64 samples reuse the 32 already there."""
@@ -109,8 +174,8 @@ class PolicyServices:
 
     def _draw(self, draft: Draft, prompts: Sequence[Prompt], sampling: Sampling) -> None:
         report = self.services.context.report
-        responses = self.backend.generate(
-            *self.loaded, prompts, sampling, report=lambda done, total: report(done, total, f"sampling {done:,} of {total:,}")
+        responses = self.generate(
+            prompts, sampling, report=lambda done, total: report(done, total, f"sampling {done:,} of {total:,}")
         )
         draft.write_lines("answers.jsonl", answer_rows(responses))
         draft.facts["tokens"] = sum(response.tokens or 0 for row in responses for response in row)
@@ -149,6 +214,7 @@ class BuilderServices:
     current: PolicyServices
     seed: int
     max_tokens: int
+    asked: Judge | None = None
     dropped: dict[str, int] = field(default_factory=dict)
 
     def sample(
@@ -160,26 +226,44 @@ class BuilderServices:
         top_p: float = 1.0,
         policy: Literal["start", "current"] = "current",
     ) -> list[list[Response]]:
-        prompts = [example.prompt.prefixed(prefix) if prefix else example.prompt for example in self.examples]
         # A request of its own has random numbers of its own: samples under two prefixes must not share theirs.
         seed = request_seed(self.seed, prefix) if prefix else self.seed
         sampling = Sampling(n, temperature, top_p, self.max_tokens, seed)
-        return (self.start if policy == "start" else self.current).respond(prompts, sampling)
+        return self._policy(policy).respond(self._prompts(prefix), sampling)
 
-    def similarity(self, embedder: str, responses: Sequence[Sequence[Response]]) -> list[np.ndarray]:
-        if embedder not in EMBEDDERS:
-            raise ValueError(f"embedder {embedder!r}: known are {', '.join(EMBEDDERS)}")
+    def respond(
+        self,
+        prompts: Sequence[Prompt],
+        n: int = 1,
+        *,
+        temperature: float = 1.0,
+        top_p: float = 1.0,
+        max_tokens: int | None = None,
+        policy: Literal["start", "current"] = "current",
+    ) -> list[list[Response]]:
+        sampling = Sampling(n, temperature, top_p, max_tokens or self.max_tokens, request_seed(self.seed, "respond"))
+        return self._policy(policy).respond(prompts, sampling)
+
+    def logps(
+        self, responses: Sequence[Sequence[Response]], *, prefix: str = "", policy: Literal["start", "current"] = "current"
+    ) -> list[list[float]]:
+        return self._policy(policy).logps(self._prompts(prefix), responses)
+
+    def similarity(self, embedder: str | SentenceEmbedder, responses: Sequence[Sequence[Response]]) -> list[np.ndarray]:
+        known_embedder(embedder)
         targets = [example.target or "" for example in self.examples]
         texts = [[response.text for response in row] for row in responses]
         payload = {
-            "embedder": embedder,
+            "embedder": embedder if isinstance(embedder, str) else embedder.key(),
             "model": self.start.reference if embedder == "hidden" else None,
             "prompts": text_hash([example.prompt.id for example in self.examples]) if embedder == "hidden" else None,
             "texts": text_hash([targets, texts]),
         }
 
         def make(draft: Draft) -> None:
-            if embedder == "tfidf":
+            if not isinstance(embedder, str):
+                values = sentence_similarity(embedder, targets, texts)
+            elif embedder == "tfidf":
                 values = tfidf_similarity(targets, texts)
             else:
                 prompts = [example.prompt for example in self.examples]
@@ -189,11 +273,27 @@ class BuilderServices:
         artifact = self.services.through_store("similarity", payload, make)
         return [np.asarray(row) for row in artifact.read_lines("similarity.jsonl")]
 
+    def reward(self, model: RewardModel, responses: Sequence[Sequence[Response]]) -> list[list[float]]:
+        return reward_service(self.services, model, [example.prompt for example in self.examples], responses)
+
     def gold(self, responses: Sequence[Sequence[Response]]) -> list[list[float]]:
         return [
             [self.source.gold(example, response)["total"] for response in row]
             for example, row in zip(self.examples, responses, strict=True)
         ]
+
+    def judge(
+        self, conversations: Sequence[Sequence[Message]], parse: Callable[[JudgeAnswer], Any], **parameters: Any
+    ) -> list[Judgment]:
+        if self.asked is None:
+            raise StageError("this data builder asks a judge and does not say so: set `judged = True` in its class")
+        return self.asked.judge(conversations, parse, parameters)
+
+    def _policy(self, policy: Literal["start", "current"]) -> PolicyServices:
+        return self.start if policy == "start" else self.current
+
+    def _prompts(self, prefix: str) -> list[Prompt]:
+        return [example.prompt.prefixed(prefix) if prefix else example.prompt for example in self.examples]
 
     def count(self, reason: str, examples: int = 1) -> None:
         self.dropped[reason] = self.dropped.get(reason, 0) + examples

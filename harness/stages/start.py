@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+from harness.config import Limits
 from harness.errors import DataError
 from harness.graph import Stage
-from harness.stages.context import Context, example_row, read_dataset, save_checkpoint
+from harness.models.prompts import ChatTemplate
+from harness.stages.context import Context, example_row, read_dataset
+from harness.stages.screening import screen
+from harness.stages.train import Start, checkpoints_of
 from harness.store import Draft
+from harness.training.ranks import Ranks
 from harness.types import Message
 
 
 def run_source(stage: Stage, context: Context, draft: Draft) -> None:
-    """Load the source; one JSON-lines file per split."""
+    """Load the source and leave out what must not be used; one JSON-lines file per split."""
     description = dict(stage.payload["source"])
     description.pop("fingerprint")
-    dataset = context.component("source", description).load()
+    limits = Limits(**stage.payload["limits"]) if stage.payload.get("limits") else None
+    template = ChatTemplate(context.load_tokenizer(stage.inputs["model"])) if limits else None
+    dataset, report = screen(context.component("source", description).load(), limits, template)
     draft.facts["splits"] = {name: len(examples) for name, examples in dataset.splits.items()}
     draft.facts["dropped"] = dict(dataset.dropped)
+    draft.facts["screening"] = report.as_dict()
     draft.write_json("source.json", description)
     for name, examples in dataset.splits.items():
         draft.write_lines(f"{name}.jsonl", [example_row(example) for example in examples])
@@ -45,10 +53,17 @@ def run_sft(stage: Stage, context: Context, draft: Draft) -> None:
 
     settings, seed = SftSettings(**stage.payload["settings"]), stage.payload["seed"]
     examples = read_dataset(context.store.open(stage.inputs["source"]))["sft"]
-    model, tokenizer = context.load(stage.inputs["model"])
+    start = Start(stage, context, settings)
+    policy, tokenizer = start.policy()
+    checkpoints = checkpoints_of(stage, context)
     with context.scratch() as folder:
-        history, counts = fine_tune(model, tokenizer, examples, settings, seed=seed, scratch=folder, report=context.report)
-    save_checkpoint(model, tokenizer, draft.folder / "model")
+        history, counts = fine_tune(
+            policy, tokenizer, examples, settings, seed=seed, scratch=folder, report=context.report, checkpoints=checkpoints
+        )
+    start.save(policy, tokenizer, draft)
+    if not Ranks.here().first:
+        return
+    draft.earlier_seconds = checkpoints.earlier_seconds
     draft.write_lines("history.jsonl", history)
     draft.facts.update(counts)
     draft.facts["tokens_trained"] = counts["tokens"] * settings.epochs

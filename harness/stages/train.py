@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from harness.graph import Stage
 from harness.interfaces import Objective
@@ -10,8 +11,16 @@ from harness.models.prompts import ChatTemplate
 from harness.stages.context import Context, read_groups, save_checkpoint
 from harness.store import Draft
 from harness.training.batch import TokenGroup, tokenize
+from harness.training.budget import Spending, spend
 from harness.training.layouts.choose import choose_layout
-from harness.training.settings import TrainingSettings
+from harness.training.ranks import Ranks
+from harness.training.settings import SftSettings, TrainingSettings
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from harness.training.checkpoints import Checkpoints
 
 REFERENCE = "reference:"
 
@@ -23,32 +32,98 @@ def run_train(stage: Stage, context: Context, draft: Draft) -> None:
     objective: Objective = context.component("objective", stage.payload["objective"])
     settings = TrainingSettings(**stage.payload["settings"])
     groups = read_groups(context.store.open(stage.inputs["groups"]))
-    model, tokenizer = context.load(stage.inputs["model"])
+    start = Start(stage, context, settings)
+    policy, tokenizer = start.policy()
     tokenized = _with_reference(tokenize(groups, ChatTemplate(tokenizer), objective), stage, context)
     tokenized = [group for group in tokenized if group.pairs or not objective.needs_rejected]
-    layout = choose_layout(model, settings.layout)
+    seed, spending = stage.payload["seed"], stage.payload.get("spending")
+    ordered = spend(tokenized, Spending(**spending), settings.prompts_per_batch, seed) if spending else None
+    checkpoints = checkpoints_of(stage, context)
+    layout = choose_layout(policy, settings.layout)
     with context.scratch() as folder:
-        history = train(
-            model,
-            tokenized,
+        trained = train(
+            policy,
+            ordered or tokenized,
             objective,
             settings,
-            seed=stage.payload["seed"],
+            seed=seed,
             scratch=folder,
             report=context.report,
             layout=layout,
+            shuffle=ordered is None,
+            checkpoints=checkpoints,
         )
-    save_checkpoint(model, tokenizer, draft.folder / "model")
-    draft.write_lines("history.jsonl", history)
+    seen = ordered or tokenized * settings.epochs
+    start.save(policy, tokenizer, draft)
+    if not Ranks.here().first:
+        return
+    draft.write_lines("history.jsonl", trained.history)
+    draft.earlier_seconds = checkpoints.earlier_seconds
     draft.facts.update(
         {
-            "prompts": len(tokenized),
-            "pairs": sum(group.pairs for group in tokenized) * settings.epochs,
-            "updates": len(history),
-            "tokens_trained": sum(group.tokens for group in tokenized) * settings.epochs,
+            "prompts": len({id(group) for group in seen}),
+            "pairs": sum(group.pairs for group in seen),
+            "updates": len(trained.history),
+            "tokens_trained": sum(group.tokens for group in seen),
             "layout": layout.name,
             "layout_warning": layout.warning,
+            "memory_warning": memory_warning(settings.tokens_per_micro_batch, trained.tokens),
         }
+    )
+
+
+def checkpoints_of(stage: Stage, context: Context) -> Checkpoints:
+    """Where a stage keeps how far its training has come."""
+    from harness.training.checkpoints import Checkpoints
+
+    return Checkpoints(context.store.partial(stage.key), context.checkpoint_minutes * 60)
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a training begins from."""
+
+    stage: Stage
+    context: Context
+    settings: TrainingSettings | SftSettings
+
+    def policy(self) -> tuple[PreTrainedModel | PeftModel, PreTrainedTokenizerBase]:
+        """The model to train, with adapters where the settings ask for them, and its tokenizer."""
+        from harness.training.adapters import add_adapters
+
+        model, tokenizer = self.context.load(self.stage.inputs["model"], float32=True)
+        lora = self.settings.lora
+        return add_adapters(model, lora, self.stage.payload["seed"]) if lora else model, tokenizer
+
+    def save(self, policy: PreTrainedModel | PeftModel, tokenizer: PreTrainedTokenizerBase, draft: Draft) -> None:
+        """The whole model as `model`, adapters merged into it; and those alone as `adapter`, where there are any.
+
+        Of several processes, all must call it, and the first writes.
+        """
+        from harness.training.shared_trainer import whole_weights
+
+        weights = whole_weights(policy)
+        if not Ranks.here().first:
+            return
+        if weights is not None:
+            policy, _ = self.policy()
+            policy.load_state_dict(weights)
+        if not hasattr(policy, "merge_and_unload"):
+            save_checkpoint(policy, tokenizer, draft.folder / "model")
+            return
+        from harness.training.adapters import merge, save_adapters
+
+        save_adapters(policy, draft.folder / "adapter", self.stage.inputs["model"])
+        save_checkpoint(merge(policy), tokenizer, draft.folder / "model")
+
+
+def memory_warning(asked: int, used: int) -> str:
+    """What the board says where memory ran out; empty where it did not."""
+    if used == asked:
+        return ""
+    return (
+        f"memory ran out, so micro-batches were cut to {used} tokens instead of training.tokens_per_micro_batch = {asked}; "
+        "loss and gradient are the same"
     )
 
 

@@ -13,14 +13,16 @@ import pytest
 from distributions import write_distribution
 
 from harness import StoreError
-from harness.execute.events import Outcome
-from harness.execute.local import LocalExecutor, Schedule
+from harness.errors import StoreWriteError
+from harness.execute.events import Outcome, Stop
+from harness.execute.local import LocalExecutor
 from harness.graph import Graph, Stage
 from harness.store import Store
 
 # A source that does what its fields say, so that a graph of `source` stages can fail in every way.
 ACTING = """
     import os
+    import pathlib
     import signal
     import time
 
@@ -33,6 +35,7 @@ ACTING = """
         name = "acting"
         act: str = "nothing"
         number: int = 0
+        place: str = ""
 
         def load(self):
             if self.act == "mistake":
@@ -41,6 +44,13 @@ ACTING = """
                 raise RuntimeError("a bug")
             if self.act == "die":
                 os.kill(os.getpid(), signal.SIGKILL)
+            if self.act == "die once" and not pathlib.Path(self.place).exists():
+                pathlib.Path(self.place).touch()
+                os.kill(os.getpid(), signal.SIGKILL)
+            if self.act == "full":
+                raise OSError(28, os.strerror(28))
+            if self.act == "device":
+                pathlib.Path(self.place).write_text(os.environ["CUDA_VISIBLE_DEVICES"])
             if self.act == "leave":
                 os._exit(7)
             if self.act == "kill the others":
@@ -71,6 +81,9 @@ class Watcher:
     def progress(self, key: str, done: int, total: int, note: str) -> None:
         self.said.append(("progress", note))
 
+    def again(self, stage: Stage, reason: str) -> None:
+        self.said.append((reason, stage.title))
+
     def finished(self, stage: Stage, seconds: float, error: str | None) -> None:
         assert seconds >= 0
         self.said.append(("finished", stage.title))
@@ -84,8 +97,10 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def add(graph: Graph, title: str, act: str = "nothing", after: str | None = None, weight: float = 1) -> str:
-    fields = {"act": act, "number": len(graph)}
+def add(
+    graph: Graph, title: str, act: str = "nothing", after: str | None = None, weight: float = 1, place: Path | None = None
+) -> str:
+    fields = {"act": act, "number": len(graph), "place": str(place or "")}
     source = {"name": "acting", "version": 1, "fields": fields, "fingerprint": ""}
     return graph.add("source", title, {"source": source}, {"source": after} if after else {}, weight=weight)
 
@@ -125,7 +140,8 @@ def test_a_failure_takes_its_descendants_and_nothing_else(site: Path, tmp_path: 
         "first": "ran",
         "mistake": "rows.jsonl:3 is not JSON",
         "bug": "RuntimeError: a bug",
-        "dead": f"its worker process was killed by SIGKILL; the machine may be out of memory (see {log})",
+        "dead": "its worker process was killed by SIGKILL twice; the machine may be out of memory: "
+        f"try fewer --workers (see {log})",
         "gone": f"its worker process ended with code 7 (see {log})",
         "next to the mistake": "skipped",
         "after the mistake": "skipped",
@@ -135,7 +151,12 @@ def test_a_failure_takes_its_descendants_and_nothing_else(site: Path, tmp_path: 
     }
     assert "RuntimeError: a bug" in log.read_text()
     order = ["first", "mistake", "bug", "dead", "gone", "last"]  # the longest way to go first
-    assert watcher.said == [(what, title) for title in order for what in ("started", "finished")]
+    killed = "its worker process was killed"
+    assert watcher.said == [
+        (what, title)
+        for title in order
+        for what in (("started", killed, "started", "finished") if title == "dead" else ("started", "finished"))
+    ]
 
 
 def test_a_worker_that_dies_while_idle_is_replaced(site: Path, tmp_path: Path) -> None:
@@ -197,15 +218,54 @@ def test_nothing_to_do_starts_no_worker(tmp_path: Path, monkeypatch: pytest.Monk
     assert outcome == Outcome()
 
 
-def test_stages_that_share_samples_run_one_at_a_time() -> None:
+def test_a_stage_whose_worker_was_killed_once_is_tried_once_more(site: Path, tmp_path: Path) -> None:
     graph = Graph()
-    keys = [graph.add("groups", str(number), {"n": number}, {}, shares="samples m") for number in range(2)]
-    other = graph.add("groups", "other", {"n": 2}, {}, shares="samples n")
-    schedule = Schedule(graph, set())
-    taken = [schedule.take() for _ in range(3)]
-    assert taken[2] is None
-    first = next(stage for stage in taken if stage is not None and stage.key in keys)
-    assert {stage.key for stage in taken if stage is not None} == {first.key, other}
-    schedule.finish(first, None)
-    (second,) = set(keys) - {first.key}
-    assert schedule.take() == graph.stages[second]
+    first = add(graph, "first", "die once", place=tmp_path / "mark")
+    add(graph, "second", after=first)
+    ended, watcher = run(graph, tmp_path)
+    assert ended == {"first": "ran", "second": "ran"}
+    assert [what for what, title in watcher.said if title == "first"] == [
+        "started",
+        "its worker process was killed",
+        "started",
+        "finished",
+    ]
+    assert Store(tmp_path / "store").sweep() == 1  # what the dead worker left
+
+
+def test_a_full_disk_ends_the_run_with_one_error(site: Path, tmp_path: Path) -> None:
+    graph = Graph()
+    add(graph, "full", "full", weight=9)
+    add(graph, "other")
+    with pytest.raises(StoreWriteError, match=r"an artifact of kind source cannot be written to .*No space left"):
+        run(graph, tmp_path)
+    assert list((tmp_path / "store" / "parts").iterdir()) == []
+
+
+def test_who_is_asked_to_stop_finishes_what_runs(site: Path, tmp_path: Path) -> None:
+    graph, stop, watcher = Graph(), Stop(), Watcher()
+    first = add(graph, "first", weight=9)
+    add(graph, "second", after=first)
+    executor = LocalExecutor(1, {"store": str(tmp_path / "store"), "checkpoints": {}}, tmp_path / "logs", stop=stop)
+    watcher.started = lambda stage: stop.ask()  # type: ignore[method-assign]
+    outcome = executor.run(graph, set(), watcher)
+    assert (outcome.ran, outcome.failed, outcome.stopped) == ({first}, {}, True)
+    assert not LocalExecutor(1, {}, tmp_path / "logs").run(graph, set(graph.stages), watcher).stopped
+
+
+def test_each_worker_has_a_gpu_of_its_own_or_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[str | None] = []
+    monkeypatch.setattr("harness.execute.local.Worker", lambda *arguments: started.append(arguments[-1]))
+    for gpus in ((), ("0", "GPU-5f"), ("3",)):
+        executor = LocalExecutor(2, {}, tmp_path / "logs", gpus=gpus)
+        for number in range(2):
+            executor._worker(number)
+    assert started == [None, None, "0", "GPU-5f", "3", ""]
+
+
+def test_a_worker_sees_its_gpu_alone(site: Path, tmp_path: Path) -> None:
+    graph = Graph()
+    add(graph, "only", "device", place=tmp_path / "seen")
+    settings = {"store": str(tmp_path / "store"), "checkpoints": {}}
+    LocalExecutor(1, settings, tmp_path / "logs", gpus=("7",)).run(graph, set(), Watcher())
+    assert (tmp_path / "seen").read_text() == "7"

@@ -1,0 +1,171 @@
+"""What a comparison of ten thousand stages costs before it computes anything, and how well it would be spread.
+
+    python benchmarks/scale.py plan --rows 1250 --seeds 2
+    python benchmarks/scale.py schedule --workers 500 --failures 0.02
+    python benchmarks/scale.py store --artifacts 100000
+
+`plan` resolves and plans a config of that many rows. `schedule` runs its graph in simulated time through the very `Schedule`
+that executors ask: durations are the stages' weights times a random factor, an attempt is killed at random somewhere on its
+way, and the makespan is held against the lower bound: the larger of all work (with what was lost) over the workers, and the
+longest way through the graph. `store` makes a store of small artifacts and lists it, chooses what would go, and removes a
+tenth. One JSON object a run on standard output.
+"""
+
+from __future__ import annotations
+
+import argparse
+import heapq
+import json
+import random
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from harness.execute.schedule import ATTEMPTS, Schedule
+from harness.graph import Graph, Stage
+from harness.plan import plan
+from harness.registry import Registry
+from harness.resolve import resolve
+from harness.store import MANIFEST, Store
+from harness.store.catalogue import Entry, note
+from harness.store.collect import Rules, choose, collect
+
+SPREAD = 0.5  # of the logarithm of a duration
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=["plan", "schedule", "store"])
+    parser.add_argument("--rows", type=int, default=1250, help="rows of the board, each with its own learning rate")
+    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--workers", type=int, default=500)
+    parser.add_argument("--failures", type=float, default=0.02, help="share of attempts that are killed")
+    parser.add_argument("--artifacts", type=int, default=100_000)
+    parser.add_argument("--folder", type=Path, help="for the store; a temporary one if absent")
+    options = parser.parse_args()
+    if options.what == "store":
+        with tempfile.TemporaryDirectory(dir=options.folder) as folder:
+            answer = measure_store(Path(folder), options.artifacts)
+    else:
+        graph, answer = measure_plan(options.rows, options.seeds)
+        if options.what == "schedule":
+            answer |= simulate(graph, options.workers, options.failures, random.Random(0))
+    print(json.dumps(answer))
+
+
+def config(rows: int, seeds: int) -> dict[str, Any]:
+    """Rows of four builders and one objective, each with a learning rate of its own."""
+    builders: list[Any] = ["preference", *({"name": "self_contrast", "samples": count} for count in (8, 16, 32))]
+    methods = [
+        {
+            "label": f"row-{number}",
+            "data": builders[number % len(builders)],
+            "objective": "dpo",
+            "training": {"learning_rate": 1e-6 * (1 + number)},
+        }
+        for number in range(rows - 1)
+    ]
+    return {
+        "name": "scale",
+        "source": "sandbox",
+        "model": {"path": "sandbox"},
+        "methods": ["sft", *methods],
+        "evaluators": ["gold_reward", "preference_accuracy"],
+        "seeds": list(range(seeds)),
+        "baseline": "sft",
+    }
+
+
+def measure_plan(rows: int, seeds: int) -> tuple[Graph, dict[str, Any]]:
+    """The graph, and the seconds to check the config and to plan it."""
+    registry, raw = Registry.load(), config(rows, seeds)
+    start = time.perf_counter()
+    comparison = resolve(raw, registry, "benchmark")
+    resolved = time.perf_counter()
+    graph = plan(comparison)
+    planned = time.perf_counter()
+    Schedule(graph, set())
+    scheduled = time.perf_counter()
+    seconds = {
+        "resolve_seconds": round(resolved - start, 2),
+        "plan_seconds": round(planned - resolved, 2),
+        "schedule_seconds": round(scheduled - planned, 2),
+    }
+    return graph, {"rows": rows, "seeds": seeds, "stages": len(graph), **seconds}
+
+
+def simulate(graph: Graph, workers: int, failures: float, rng: random.Random) -> dict[str, Any]:
+    """A run in simulated time, in units of a stage's weight."""
+    schedule = Schedule(graph, set())
+    durations = {stage.key: stage.weight * rng.lognormvariate(0, SPREAD) for stage in graph}
+    ends: list[tuple[float, int, Stage, bool]] = []
+    clock, busy, count, killed = 0.0, 0.0, 0, 0
+    start = time.perf_counter()
+    while not schedule.done:
+        while len(ends) < workers and (stage := schedule.take()) is not None:
+            dies = rng.random() < failures
+            lasts = durations[stage.key] * (rng.random() if dies else 1.0)
+            busy, count = busy + lasts, count + 1
+            heapq.heappush(ends, (clock + lasts, count, stage, dies))
+        clock, _, stage, died = heapq.heappop(ends)
+        killed += died
+        if not died:
+            schedule.finish(stage, None)
+        elif not schedule.again(stage):
+            schedule.finish(stage, f"killed {ATTEMPTS} times")
+    longest = critical_path(graph, durations)
+    bound = max(busy / workers, longest)
+    return {
+        "workers": workers,
+        "attempts": count,
+        "killed": killed,
+        "failed": len(schedule.outcome.failed),
+        "skipped": len(schedule.outcome.skipped),
+        "makespan": round(clock, 2),
+        "work_over_workers": round(busy / workers, 2),
+        "longest_way": round(longest, 2),
+        "makespan_over_bound": round(clock / bound, 3),
+        "simulation_seconds": round(time.perf_counter() - start, 2),
+    }
+
+
+def critical_path(graph: Graph, durations: dict[str, float]) -> float:
+    """The longest way through the graph, each stage once."""
+    ends: dict[str, float] = {}
+    for stage in graph:  # parents first
+        ends[stage.key] = durations[stage.key] + max((ends[parent] for parent in stage.parents), default=0.0)
+    return max(ends.values())
+
+
+def measure_store(folder: Path, count: int) -> dict[str, Any]:
+    """Seconds to list a store, to choose what would go, and to remove a tenth of it."""
+    store, rng = Store(folder / "store"), random.Random(0)
+    start = time.perf_counter()
+    manifest = json.dumps({"kind": "samples", "facts": {}, "seconds": 0.0, "files": {}})
+    for _ in range(count):
+        key = f"{rng.getrandbits(128):032x}"
+        place = store.place(key)
+        place.mkdir(parents=True)
+        (place / MANIFEST).write_text(manifest)
+        note(store.root, Entry(key, "samples", len(manifest)))
+    made = time.perf_counter()
+    listed = list(store.entries())
+    names = time.perf_counter()
+    needed = {entry.key for entry in listed[count // 10 :]}
+    chosen = choose(store, needed, Rules(unused_seconds=0.0))
+    decided = time.perf_counter()
+    collect(store, chosen, Rules(unused_seconds=0.0))
+    removed = time.perf_counter()
+    return {
+        "artifacts": len(listed),
+        "make_seconds": round(made - start, 2),
+        "list_seconds": round(names - made, 2),
+        "choose_seconds": round(decided - names, 2),
+        "removed": len(chosen.remove),
+        "remove_seconds": round(removed - decided, 2),
+    }
+
+
+if __name__ == "__main__":
+    main()

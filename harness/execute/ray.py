@@ -1,0 +1,182 @@
+"""A graph on a Ray cluster: each stage a task with CPUs, a GPU and memory, the store on a file system that all nodes see.
+
+Ray starts a task again when its worker or its node is lost; what the lost one was making is not in the store, and its lease
+is taken over. The order is that of every executor (`schedule`). Nothing but JSON goes to a task and comes back.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from harness.errors import HarnessError, StoreWriteError
+from harness.execute.events import Events, Outcome, Stop
+from harness.execute.local import WORKER_ENVIRONMENT
+from harness.execute.schedule import Schedule, wants_gpu
+from harness.graph import Graph, Stage
+from harness.stages.devices import devices_of
+
+LOOK_SECONDS = 0.5  # between two looks at progress
+RETRIES = 3  # by Ray, of a task whose worker or node is lost
+
+
+@dataclass(frozen=True)
+class Running:
+    """A stage that Ray has: waiting for resources, or computing."""
+
+    stage: Stage
+    began: float = field(default_factory=time.monotonic)
+
+
+class RayExecutor:
+    """Runs a graph as tasks of Ray.
+
+    Args:
+        workers: stages at a time; 0 for as many as the cluster has CPUs.
+        settings: what a task needs to make its context: `store`, `mirror` and `checkpoints`, the same on every node.
+        logs: not used: Ray keeps the tasks' own in its session folder.
+        address: of a running cluster; a local one is started, and ended, without it.
+        gpus: 0 to keep stages off GPUs; one for each stage with a model, where the cluster has any, otherwise.
+        memory_bytes: that Ray keeps for each stage; 0: not counted.
+        stop: a wish to end.
+
+    Raises:
+        HarnessError: Ray is not installed.
+    """
+
+    def __init__(
+        self,
+        workers: int,
+        settings: Mapping[str, Any],
+        logs: Path,
+        *,
+        address: str | None = None,
+        gpus: int | None = None,
+        memory_bytes: int = 0,
+        stop: Stop | None = None,
+    ) -> None:
+        try:
+            import ray
+        except ImportError:
+            raise HarnessError("--executor ray needs Ray: pip install 'alignment-harness[ray]'") from None
+        self.ray: Any = ray
+        self.workers = workers
+        self.settings = dict(settings)
+        self.address = address
+        self.gpus = gpus
+        self.memory_bytes = memory_bytes
+        self.stop = stop or Stop()
+
+    def run(self, graph: Graph, present: set[str], events: Events) -> Outcome:
+        """Make every stage of `graph` that is not in `present`, parents first.
+
+        Raises:
+            HarnessError: the cluster cannot be reached.
+            StoreWriteError: nothing can be written any more.
+        """
+        schedule = Schedule(graph, present)
+        if schedule.done:
+            return schedule.outcome
+        self._connect()
+        try:
+            self._run(schedule, events)
+        finally:
+            self.ray.shutdown()
+        schedule.outcome.stopped = not schedule.done
+        return schedule.outcome
+
+    def _connect(self) -> None:
+        before = signal.getsignal(signal.SIGTERM)
+        quiet = {"log_to_driver": False, "logging_level": "ERROR"}
+        try:
+            if self.address is not None:
+                self.ray.init(address=self.address, **quiet)
+            else:
+                local = {"num_cpus": self.workers} if self.workers else {}
+                self.ray.init(address="local", include_dashboard=False, **local, **quiet)
+        except Exception as error:  # whatever the network and Ray raise
+            place = self.address or "on this machine"
+            raise HarnessError(
+                f"no Ray cluster {place} ({type(error).__name__}: {error}): start one with `ray start --head`; "
+                "with token authentication every process needs RAY_AUTH_MODE=token and the same token"
+            ) from error
+        if threading.current_thread() is threading.main_thread() and callable(before):
+            signal.signal(signal.SIGTERM, before)  # Ray puts its own there, which would hide how the run ended
+
+    def _run(self, schedule: Schedule, events: Events) -> None:
+        from ray.util.queue import Queue
+
+        said = Queue(actor_options={"num_cpus": 0})
+        running: dict[Any, Running] = {}
+        while not schedule.done and not (self.stop.asked and not running):
+            while not self.stop.asked and len(running) < self._slots() and (stage := schedule.take()) is not None:
+                events.started(stage)
+                running[self._submit(stage, said)] = Running(stage)
+            ended, _ = self.ray.wait(list(running), num_returns=1, timeout=LOOK_SECONDS)
+            for key, done, total, note in said.get_nowait_batch(min(said.qsize(), 1000)):
+                if key in schedule.running:
+                    events.progress(key, done, total, note)
+            for reference in ended:
+                entry = running.pop(reference)
+                error = self._result(reference)
+                schedule.finish(entry.stage, error)
+                events.finished(entry.stage, time.monotonic() - entry.began, error)
+
+    def _slots(self) -> int:
+        """Stages at a time: what was asked, or the CPUs that the cluster has now."""
+        return self.workers or max(1, int(self.ray.cluster_resources().get("CPU", 1)))
+
+    def resources(self, stage: Stage, cluster: Mapping[str, float]) -> dict[str, Any]:
+        """What Ray keeps for a stage."""
+        gpu = wants_gpu(stage) and self.gpus != 0 and cluster.get("GPU", 0) >= 1
+        devices = devices_of(stage)
+        count = devices.count if devices else 1
+        cpus, gpus = (int(min(count, cluster.get(kind, 1))) for kind in ("CPU", "GPU"))
+        return {"num_cpus": cpus, "num_gpus": gpus if gpu else 0} | ({"memory": self.memory_bytes} if self.memory_bytes else {})
+
+    def _submit(self, stage: Stage, said: Any) -> Any:
+        task = self.ray.remote(run_task).options(
+            **self.resources(stage, self.ray.cluster_resources()),
+            max_retries=RETRIES,
+            name=stage.title,
+            runtime_env={"env_vars": WORKER_ENVIRONMENT},
+        )
+        return task.remote(asdict(stage), self.settings, said)
+
+    def _result(self, reference: Any) -> str | None:
+        """Why a task failed; None if it did not.
+
+        Raises:
+            StoreWriteError: nothing can be written any more.
+        """
+        try:
+            message: dict[str, Any] = self.ray.get(reference)
+        except self.ray.exceptions.RayError as error:
+            first = next(iter(str(error).splitlines()), "")
+            return f"Ray gave it up after {RETRIES} retries: {type(error).__name__}: {first}"
+        if message["event"] == "unwritable":
+            raise StoreWriteError(message["error"])
+        reason: str | None = message["error"]
+        return reason
+
+
+def run_task(stage: dict[str, Any], settings: dict[str, Any], said: Any) -> dict[str, Any]:
+    """In a Ray worker: make one stage; how it ended."""
+    from harness.execute.worker import attempt, make_context
+    from harness.stages.quiet import quiet_libraries
+
+    quiet_libraries()
+    last = 0.0
+
+    def report(done: int, total: int, note: str) -> None:
+        nonlocal last
+        if time.monotonic() - last > LOOK_SECONDS:
+            last = time.monotonic()
+            said.put_nowait((stage["key"], done, total, note))
+
+    return attempt(Stage(**stage), make_context(settings, report))

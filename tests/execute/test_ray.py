@@ -1,0 +1,260 @@
+"""Stages as Ray tasks. Quick tests stand a scripted Ray in; slow ones start a real one, and take a node away."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+from distributions import write_distribution
+
+from harness import HarnessError
+from harness.errors import StoreWriteError
+from harness.execute.events import Stop
+from harness.execute.ray import RayExecutor, run_task
+from harness.graph import Graph, Stage
+from harness.store import Store
+
+HANGING = """
+    import pathlib
+    import time
+
+    from harness import Dataset, Source, hookimpl
+
+
+    class Hanging(Source):
+        name = "hanging"
+        place: str = ""
+
+        def load(self):
+            import ray
+
+            mark = pathlib.Path(self.place)
+            if self.place and not mark.exists():
+                mark.with_suffix(".part").write_text(ray.get_runtime_context().get_node_id())
+                mark.with_suffix(".part").rename(mark)
+                time.sleep(600)
+            return Dataset({})
+
+
+    @hookimpl
+    def harness_sources():
+        return [Hanging]
+"""
+
+
+class Watcher:
+    """Events, kept."""
+
+    def __init__(self) -> None:
+        self.said: list[tuple[Any, ...]] = []
+
+    def started(self, stage: Stage) -> None:
+        self.said.append(("started", stage.title))
+
+    def progress(self, key: str, done: int, total: int, note: str) -> None:
+        self.said.append(("progress", done, total, note))
+
+    def again(self, stage: Stage, reason: str) -> None:
+        pytest.fail("Ray tries again by itself")
+
+    def finished(self, stage: Stage, seconds: float, error: str | None) -> None:
+        self.said.append(("finished", stage.title, error))
+
+
+class RayError(Exception):
+    """As Ray's own."""
+
+
+class Scripted(ModuleType):
+    """A Ray whose tasks end as a script says: by title, a message or an exception."""
+
+    def __init__(self, script: Mapping[str, Any], cluster: Mapping[str, float]) -> None:
+        super().__init__("ray")
+        self.script, self.cluster = script, cluster
+        self.asked: list[dict[str, Any]] = []
+        self.most = 0
+        self.up = False
+        self.exceptions = SimpleNamespace(RayError=RayError)
+
+    def init(self, **options: Any) -> None:
+        if options["address"] == "nowhere:1":
+            raise ConnectionError("refused")
+        self.up = True
+        signal.signal(signal.SIGTERM, lambda *_: None)
+
+    def shutdown(self) -> None:
+        self.up = False
+
+    def cluster_resources(self) -> Mapping[str, float]:
+        return self.cluster
+
+    def remote(self, function: Any) -> Scripted:
+        assert function is run_task
+        return self
+
+    def options(self, **options: Any) -> SimpleNamespace:
+        self.asked.append(options)
+
+        def start(stage: dict[str, Any], settings: dict[str, Any], said: list[Any]) -> str:
+            assert settings == {"store": "there"}
+            said.append((stage["key"], 1, 2, f"half of {stage['title']}"))
+            return str(stage["title"])
+
+        return SimpleNamespace(remote=start)
+
+    def wait(self, references: list[str], **_: Any) -> tuple[list[str], list[str]]:
+        self.most = max(self.most, len(references))
+        return references[:1], references[1:]
+
+    def get(self, reference: str) -> Any:
+        end = self.script.get(reference, {"event": "finished", "error": None})
+        if isinstance(end, Exception):
+            raise end
+        return end
+
+
+class Said(list[Any]):
+    def __init__(self, **_: Any) -> None:
+        super().__init__()
+
+    def qsize(self) -> int:
+        return len(self)
+
+    def get_nowait_batch(self, count: int) -> list[Any]:
+        found, self[:count] = self[:count], []
+        return found
+
+
+def scripted(monkeypatch: pytest.MonkeyPatch, script: Mapping[str, Any], **cluster: float) -> Scripted:
+    module = Scripted(script, {"CPU": 4.0, **cluster})
+    queue = ModuleType("ray.util.queue")
+    queue.Queue = Said  # type: ignore[attr-defined]
+    for name, value in {"ray": module, "ray.util": ModuleType("ray.util"), "ray.util.queue": queue}.items():
+        monkeypatch.setitem(sys.modules, name, value)
+    return module
+
+
+def executor(workers: int = 0, **options: Any) -> RayExecutor:
+    return RayExecutor(workers, {"store": "there"}, Path("unused"), **options)
+
+
+def small_graph() -> Graph:
+    graph = Graph()
+    source = graph.add("source", "data", {}, {})
+    for number in range(6):
+        train = graph.add("train", f"train {number}", {"n": number}, {"source": source})
+        graph.add("evaluate", f"evaluate {number}", {}, {"model": train})
+    return graph
+
+
+def test_a_graph_is_run_as_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
+    dead = RayError("the node died\nand so on")
+    ray = scripted(monkeypatch, {"train 1": {"event": "finished", "error": "a bug"}, "train 2": dead})
+    graph, watcher = small_graph(), Watcher()
+    outcome = executor().run(graph, set(), watcher)
+    titles = {stage.title: stage.key for stage in graph}
+    assert outcome.failed == {
+        titles["train 1"]: "a bug",
+        titles["train 2"]: "Ray gave it up after 3 retries: RayError: the node died",
+    }
+    assert outcome.skipped == {titles[f"evaluate {n}"]: titles[f"train {n}"] for n in (1, 2)}
+    assert len(outcome.ran) == len(graph) - 4
+    assert not outcome.stopped
+    assert watcher.said[:3] == [("started", "data"), ("progress", 1, 2, "half of data"), ("finished", "data", None)]
+    assert not ray.up
+    assert ray.most == 4  # the CPUs of the cluster
+
+
+def test_as_many_at_a_time_as_asked_and_what_is_present_is_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    ray, graph = scripted(monkeypatch, {}), small_graph()
+    assert len(executor(2).run(graph, {next(iter(graph)).key}, Watcher()).ran) == 12
+    assert ray.most == 2
+    assert executor(2).run(graph, set(graph.stages), Watcher()).ran == set()
+    assert len(ray.asked) == 12
+
+
+def test_signals_stay_the_command_line_s(monkeypatch: pytest.MonkeyPatch) -> None:
+    scripted(monkeypatch, {})
+    before = signal.signal(signal.SIGTERM, mine := lambda *_: None)
+    try:
+        executor().run(small_graph(), set(), Watcher())
+        assert signal.getsignal(signal.SIGTERM) is mine
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def test_stages_with_a_model_have_a_gpu_where_there_are_any(monkeypatch: pytest.MonkeyPatch) -> None:
+    scripted(monkeypatch, {})
+    source, train, *_ = small_graph()
+    assert executor(memory_bytes=5).resources(train, {"GPU": 2}) == {"num_cpus": 1, "num_gpus": 1, "memory": 5}
+    assert executor().resources(source, {"GPU": 2}) == {"num_cpus": 1, "num_gpus": 0}
+    assert executor().resources(train, {"CPU": 2}) == {"num_cpus": 1, "num_gpus": 0}
+    assert executor(gpus=0).resources(train, {"GPU": 2}) == {"num_cpus": 1, "num_gpus": 0}
+
+
+def test_a_full_disk_ends_the_run_and_the_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+    ray = scripted(monkeypatch, {"data": {"event": "unwritable", "error": "disk full"}})
+    with pytest.raises(StoreWriteError, match="disk full"):
+        executor().run(small_graph(), set(), Watcher())
+    assert not ray.up
+
+
+def test_who_is_asked_to_stop_begins_nothing_new(monkeypatch: pytest.MonkeyPatch) -> None:
+    scripted(monkeypatch, {})
+    stop, watcher = Stop(), Watcher()
+    watcher.started = lambda stage: stop.ask()  # type: ignore[method-assign]
+    outcome = executor(stop=stop).run(small_graph(), set(), watcher)
+    assert (len(outcome.ran), outcome.stopped) == (1, True)
+
+
+def test_no_cluster_and_no_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+    scripted(monkeypatch, {})
+    with pytest.raises(HarnessError, match=r"no Ray cluster nowhere:1 .*every process needs RAY_AUTH_MODE=token"):
+        executor(address="nowhere:1").run(small_graph(), set(), Watcher())
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(HarnessError, match=r"pip install 'alignment-harness\[ray\]'"):
+        executor()
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_a_lost_node_s_stage_runs_on_the_one_that_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")  # read when ray is first imported
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "0123456789abcdef" * 4)
+    pytest.importorskip("ray")
+    monkeypatch.setenv("PYTHONPATH", str(write_distribution(tmp_path / "site", "hanging", HANGING)))
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
+    mark, graph = tmp_path / "mark", Graph()
+    for number in range(2):
+        fields = {"place": str(mark) if number else ""}
+        source = {"name": "hanging", "version": 1, "fields": fields, "fingerprint": ""}
+        graph.add("source", str(number), {"source": source}, {})
+    hanging = list(graph)[1]
+
+    def take_away() -> None:
+        done = threading.Event()
+        while not mark.exists():
+            done.wait(0.1)
+        (lost,) = [node for node in nodes if node.node_id == mark.read_text()]
+        cluster.remove_node(lost, allow_graceful=False)
+
+    taker = threading.Thread(target=take_away, daemon=True)
+    taker.start()
+    try:
+        settings = {"store": str(Store(tmp_path / "store").root), "checkpoints": {}}
+        outcome = RayExecutor(0, settings, tmp_path, address=cluster.address).run(graph, set(), Watcher())
+    finally:
+        taker.join(60)
+        cluster.shutdown()
+    assert outcome.failed == {}
+    assert outcome.ran == set(graph.stages)
+    assert Store(tmp_path / "store").holds(hanging.key)

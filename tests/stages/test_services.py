@@ -1,0 +1,94 @@
+"""Services through the store: what was asked for once is found again; one engine at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from harness.errors import StageError
+from harness.models.checkpoint import Checkpoint
+from harness.models.reward import RewardModel
+from harness.models.sentence import SentenceEmbedder
+from harness.registry import Registry
+from harness.stages import services as module
+from harness.stages.context import Context, Engine
+from harness.stages.services import PolicyServices, Services, policy_name, reward_service
+from harness.store import Store
+from harness.types import Prompt, Response, Sampling
+from harness_plugins.backends import TransformersBackend
+
+PROMPTS = [Prompt.of("a", "name two fruits ."), Prompt.of("b", "name a fruit .")]
+RESPONSES = [[Response("pear"), Response("plum")], [Response("fig")]]
+
+
+@pytest.fixture
+def context(tmp_path: Path, tiny_checkpoint: Path) -> Context:
+    return Context(
+        Store(tmp_path / "store"),
+        Registry.load(),
+        {"0123456789abcdef0123": Checkpoint(str(tiny_checkpoint)).as_dict()},
+        lambda done, total, note: None,
+        secret={"KEY": "value"}.get,
+    )
+
+
+def test_a_reward_is_computed_once(context: Context, tiny_classifier: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, services = RewardModel(model=str(tiny_classifier)), Services(context)
+    first = reward_service(services, model, PROMPTS, RESPONSES)
+    assert [len(row) for row in first] == [2, 1]
+    monkeypatch.setattr(module, "rewards", lambda *asked: pytest.fail("computed again"))
+    assert reward_service(services, model, PROMPTS, RESPONSES) == first
+    assert len(set(services.ledger.used)) == 1
+    with pytest.raises(pytest.fail.Exception, match="computed again"):
+        reward_service(services, model, PROMPTS, [[Response("pear"), Response("lemon")], [Response("fig")]])
+
+
+def test_a_policy_loads_what_is_asked_for_and_tells_its_name(context: Context) -> None:
+    policy = PolicyServices(Services(context), "checkpoint:0123456789abcdef0123", TransformersBackend())
+    assert policy.name == policy_name("0123456789abcdef0123") == "policy-0123456789abcdef"
+    assert policy.logs.is_dir() and (policy.folder / "config.json").exists()
+    assert policy.tokenizer is policy.tokenizer and "model" not in vars(policy)
+    assert policy.secret("KEY") == "value"
+    with pytest.raises(StageError, match="OTHER is not set"):
+        policy.secret("OTHER")
+    answers = policy.respond(PROMPTS, Sampling(n=3, max_tokens=4))
+    assert [len(row) for row in answers] == [3, 3]
+    assert answers == policy.respond(PROMPTS, Sampling(n=3, max_tokens=4))
+
+
+def test_one_engine_runs_at_a_time_and_is_ended() -> None:
+    said: list[str] = []
+
+    @contextmanager
+    def session(name: str) -> Iterator[str]:
+        said.append(f"start {name}")
+        try:
+            yield name
+        finally:
+            said.append(f"end {name}")
+
+    engine = Engine()
+    for name in ("a", "a", "b"):
+        assert engine.use(name, lambda name=name: session(name)) == name
+    engine.stop()
+    engine.stop()
+    assert said == ["start a", "end a", "start b", "end b"]
+    assert engine.use("b", lambda: session("b")) == "b"
+    assert said[-1] == "start b"
+
+
+def test_a_component_whose_files_changed_since_planning_is_refused(context: Context, tiny_classifier: Path) -> None:
+    reward = {"model": str(tiny_classifier)}
+    described = {"name": "best_of_n", "version": 1, "fields": {"reward": reward}, "fingerprint": "another"}
+    with pytest.raises(StageError, match=r"no longer what the plan was made for \('another' then"):
+        context.component("data", described)
+    fingerprint = RewardModel(**reward).weights
+    assert context.component("data", {**described, "fingerprint": fingerprint}).reward.model == str(tiny_classifier)
+
+
+def test_an_embedder_asks_for_the_hub_only_with_a_revision() -> None:
+    ((field, fix),) = SentenceEmbedder(model="WhereIsAI/UAE-Large-V1", pooling="cls").problems("embedder")
+    assert field == "embedder.revision" and "commit" in fix
