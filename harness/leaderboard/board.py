@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from harness.errors import DataError, did_you_mean
-from harness.leaderboard.comparison import DRAWS, FLIPS, LEVEL, Comparison, RowResult
-from harness.leaderboard.schema import Board, ExampleRow, MetricEntry, RowEntry, StatisticsEntry
+from harness.leaderboard.analysis import analyse
+from harness.leaderboard.comparison import DRAWS, FLIPS, LEVEL, SURE, Comparison, RowResult
+from harness.leaderboard.schema import Board, ExampleRow, MetricEntry, RowEntry, ScoreEntry, StatisticsEntry
 from harness.leaderboard.text import plain, signed
 from harness.types import Metric
 from harness.version import __version__
 
-__all__ = ["Board", "ExampleRow", "RowResult", "build_board"]
+__all__ = ["Board", "Derived", "ExampleRow", "RowResult", "build_board"]
+
+
+@dataclass(frozen=True)
+class Derived:
+    """A metric that is computed over all rows together; `scores` by label. It has no values per example and no test."""
+
+    metric: MetricEntry
+    scores: Mapping[str, ScoreEntry]
 
 
 def build_board(
@@ -28,12 +38,16 @@ def build_board(
     created: str,
     warnings: Sequence[str],
     commit: str | None = None,
+    mixed_judges: bool = False,
+    derived: Sequence[Derived] = (),
 ) -> Board:
     """Compare every row with the baseline and put the best first.
 
     Args:
         metrics: per evaluator name; the first primary one decides the order.
         commit: of the harness that ran, where known.
+        derived: metrics over all rows together, added to the rows they name.
+        mixed_judges: compare rows although different judges, or versions of one, marked them.
 
     Raises:
         DataError: two rows share a label, or no row is called `baseline`.
@@ -49,7 +63,7 @@ def build_board(
         for evaluator, listed in metrics.items()
         for metric in listed
     )
-    comparison = Comparison(rows, entries, baseline)
+    comparison = Comparison(rows, entries, baseline, mixed_judges=mixed_judges)
     board = Board(
         name=plain(name),
         description=plain(description),
@@ -57,14 +71,23 @@ def build_board(
         harness={"version": __version__} | ({"commit": commit} if commit else {}),
         config=plain(config),
         baseline=plain(baseline),
-        metrics=entries,
+        metrics=(*entries, *(item.metric for item in derived)),
         rows=(),
-        statistics=_methods(),
+        statistics=_methods().model_copy(update={"families": comparison.families or None}),
         sharing=plain(sharing),
     )
-    ordered = _ordered([comparison.entry(row) for row in rows], board.primary[:1])
-    said = (*warnings, *comparison.warnings, *_noise_warnings(ordered, board.primary))
-    return board.model_copy(update={"rows": ordered, "warnings": tuple(plain(text) for text in said)}).with_examples(examples)
+    ordered = _ordered([_with_derived(comparison.entry(row), derived) for row in rows], board.primary[:1])
+    analysis, notes = analyse(comparison)
+    said = (*warnings, *comparison.warnings, *_noise_warnings(ordered, board.primary), *notes)
+    board = board.model_copy(
+        update={"rows": ordered, "warnings": tuple(plain(text) for text in said), "analysis": analysis}
+    ).with_examples(examples)
+    return board.with_scores({row.label: row.scores for row in rows if not row.failed})
+
+
+def _with_derived(row: RowEntry, derived: Sequence[Derived]) -> RowEntry:
+    found = {item.metric.key: item.scores[row.method] for item in derived if row.method in item.scores}
+    return row.model_copy(update={"scores": {**row.scores, **found}})
 
 
 def _check_labels(rows: Sequence[RowResult], baseline: str) -> None:
@@ -100,15 +123,35 @@ def _noise_warnings(rows: Sequence[RowEntry], primary: Sequence[MetricEntry]) ->
                     f"({signed(delta.low)} to {signed(delta.high)}) although only its seeds differ: "
                     "take no difference of that size seriously, and add seeds."
                 )
+    return [*said, *_quiet_warnings(rows)]
+
+
+def _quiet_warnings(rows: Sequence[RowEntry]) -> list[str]:
+    """Differences that the tests call significant and a change of seeds alone could have made: one line per row."""
+    said = []
+    for row in rows:
+        quiet = [
+            key
+            for key, score in row.scores.items()
+            if score.delta is not None and score.delta.below_noise and (score.delta.p_adjusted or 0.0) < SURE
+        ]
+        if quiet:
+            said.append(
+                f"{row.method}: 'significant' after correction, yet smaller than what a change of seeds alone could show, "
+                f"so not counted: {', '.join(quiet)}."
+            )
     return said
 
 
 def _methods() -> StatisticsEntry:
     return StatisticsEntry(
-        interval="percentile interval of a hierarchical bootstrap: seeds, then prompts, which the seeds share; "
-        "differences are paired by prompt, and by seed where both rows have as many",
-        test="two-sided sign-flip permutation test over prompts of the difference averaged over seeds; "
-        "it takes the trained models as given, so a difference counts only where its interval excludes 0 too "
+        interval="hierarchical bootstrap: seeds, then questions, which the seeds share; the draws are stretched to the "
+        "unbiased standard error and Student's t; differences are paired by example, and by the value of the seed where both "
+        "rows have it",
+        test="the larger of two two-sided p-values: the sign-flip permutation test over questions, which takes the trained "
+        "models as given, and Student's t with the standard error over seeds and questions (what seeds do is "
+        "taken from all rows); "
+        "a difference counts only where its interval excludes 0 too "
         "and its size is not below the noise floor: what a change of seeds alone could show, "
         f"at the bound of its {LEVEL:.0%} interval (the larger bound, in size, of the null row's)",
         correction="Holm over all rows and primary metrics; the other metrics are a second family",

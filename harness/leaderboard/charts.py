@@ -1,17 +1,16 @@
-"""Three pictures of a board: differences with their intervals, quality against time, and training curves."""
+"""Intervals, a row each: differences from the baseline, and ranks over bootstrap draws."""
 
 from __future__ import annotations
 
 from markupsafe import Markup
 
 from harness.leaderboard import svg
-from harness.leaderboard.schema import Board, MetricEntry, RowEntry
-from harness.leaderboard.standing import delta_of, is_reference, mark, noise_floor, short_name, verdict
+from harness.leaderboard.schema import Board, MetricEntry, RankEntry, RowEntry
+from harness.leaderboard.standing import delta_of, is_reference, mark, noise_floor, verdict
 from harness.leaderboard.text import number, shortened, signed
 
-WIDTH, LABELS, NUMBERS = 760, 190, 212
+WIDTH, LABELS, NUMBERS = 772, 202, 212
 STEP, TOP = 28, 34
-FLOOR = 300  # where the horizontal axis of the scatter lies
 
 
 def forest(board: Board, metric: MetricEntry) -> Markup | None:
@@ -59,65 +58,30 @@ def _difference(row: RowEntry, metric: MetricEntry, scale: svg.Scale, y: float) 
     ]
 
 
-def scatter(board: Board, metric: MetricEntry) -> Markup | None:
-    """The metric against the time one seed is charged for, of the rows that have one; None with fewer than two."""
-    found = [(row, row.cost.seconds, row.scores[metric.key].mean) for row in board.rows if metric.key in row.scores]
-    points = [(row, seconds, mean) for row, seconds, mean in found if seconds is not None]
-    if len(points) < 2:
+def ranks(board: Board, metric: MetricEntry) -> Markup | None:
+    """The interval of each competing row's rank over bootstrap draws, and how often it comes first; None without ranks."""
+    found = board.analysis.ranking.get(metric.key, {}) if board.analysis else {}
+    if not found:
         return None
-    longest = max(seconds for _, seconds, _ in points)
-    name, unit = next((name, unit) for name, unit in (("h", 3600), ("min", 60), ("s", 1)) if longest >= 2 * unit or unit == 1)
-    across = svg.Scale(0.0, longest / unit * 1.08 or 1.0, 56, WIDTH - 24)
-    up = svg.spanning([mean for *_, mean in points], FLOOR, 24, margin=0.1)
-    shapes = [svg.text(WIDTH - 24, FLOOR + 35, "time per seed", "tick", "end")]
-    shapes.append(svg.text(56, 14, short_name(board, metric), "tick"))
-    for tick in across.ticks(6):
-        shapes += [svg.line(across(tick), 24, across(tick), FLOOR, "rule")]
-        shapes += [svg.text(across(tick), FLOOR + 18, f"{tick:g} {name}" if tick else "0", "tick", "middle")]
-    for tick in up.ticks():
-        shapes += [svg.line(56, up(tick), WIDTH - 24, up(tick), "rule")]
-        shapes += [svg.text(50, up(tick) + 4, number(tick), "tick", "end")]
-    places = [(across(seconds / unit), up(mean)) for _, seconds, mean in points]
-    taken = [(x - 6, x + 6, y + 4) for x, y in places]
-    for (row, *_), at in zip(points, places, strict=True):
-        shapes += _point(board, row, at, taken)
-    return svg.drawing(WIDTH, FLOOR + 40, f"{metric.key} against the time of one seed, for {len(points)} rows", shapes)
+    rows = sorted(found.items(), key=lambda item: item[1].mean)
+    scale = svg.Scale(0.5, len(rows) + 0.5, LABELS + 8, WIDTH - NUMBERS)
+    bottom = TOP + STEP * len(rows)
+    shapes = [svg.text(scale(1), 14, "rank", "tick", "middle"), svg.text(WIDTH - 4, 14, "first in", "tick", "end")]
+    for tick in sorted({1, *(round(tick) for tick in scale.ticks(8) if 1 <= tick <= len(rows))}):
+        shapes += [svg.line(scale(tick), TOP - 6, scale(tick), bottom, "rule")]
+        shapes += [svg.text(scale(tick), bottom + 16, str(tick), "tick", "middle")]
+    for index, (label, rank) in enumerate(rows):
+        shapes += _rank(label, rank, scale, TOP + STEP * index + STEP / 2)
+    return svg.drawing(WIDTH, bottom + 26, f"Ranks on {metric.key} over bootstrap draws, for {len(rows)} rows", shapes)
 
 
-def _point(board: Board, row: RowEntry, at: tuple[float, float], taken: list[tuple[float, float, float]]) -> list[Markup]:
-    """A point and its label on the first free place around it; without a label (but a hint) where there is none.
-
-    `taken` lists left end, right end and base line of what is there already; the label is added to it.
-    """
-    (x, y), label = at, shortened(row.method, 22)
-    width = 7.3 * len(label)
-    kind, side = "base" if row.method == board.baseline else "plain", " aside" if is_reference(row) else ""
-    shapes = [svg.circle(x, y, f"point {kind}{side}", row.method)]
-    shifts = (0, -12, 12, -24, 24, -36, 36)
-    for left, line in ((left, y + 4 + shift) for shift in shifts for left in (x + 9, x - 9 - width)):
-        inside = left >= 58 and left + width <= WIDTH - 4 and 20 < line < FLOOR + 4
-        if inside and all(abs(line - other) >= 12 or left + width < start or left > end for start, end, other in taken):
-            taken.append((left, left + width, line))
-            return [*shapes, svg.text(round(left, 1), round(line, 1), label, f"name{side}")]
-    return shapes
-
-
-def curve(row: RowEntry) -> tuple[str, Markup] | None:
-    """One row's training, a line per seed: what is drawn (the loss where it is logged) and the drawing."""
-    points = [point for log in row.curves.values() for point in log]
-    names = [name for name in ("loss", *sorted({key for point in points for key in point})) if name != "step"]
-    name = next((name for name in names if any(name in point and "step" in point for point in points)), None)
-    if name is None:
-        return None
-    logs = [[(p["step"], p[name]) for p in log if name in p and "step" in p] for log in row.curves.values()]
-    across = svg.spanning([step for log in logs for step, _ in log], 46, 232, margin=0.01)
-    up = svg.spanning([value for log in logs for _, value in log], 92, 10)
-    shapes = []
-    for tick in up.ticks(3):
-        shapes += [svg.line(46, up(tick), 232, up(tick), "rule"), svg.text(40, up(tick) + 4, number(tick), "tick", "end")]
-    shapes += [
-        svg.path([(across(step), up(value)) for step, value in log], f"curve seed{index % 4}") for index, log in enumerate(logs)
+def _rank(label: str, rank: RankEntry, scale: svg.Scale, y: float) -> list[Markup]:
+    hint = f"{label}: mean rank {number(rank.mean)}, {rank.low:g} to {rank.high:g}, first in {rank.first:.1%} of the draws"
+    kind = "base" if rank.first >= 0.5 else "plain"
+    return [
+        svg.text(LABELS - 6, y + 4, shortened(label), "name", "end"),
+        svg.line(scale(rank.low), y, scale(rank.high), y, f"whisker {kind}"),
+        svg.circle(scale(rank.mean), y, f"point {kind}", hint),
+        svg.text(WIDTH - NUMBERS + 90, y + 4, f"{rank.low:g} … {rank.high:g}", "tick", "end"),
+        svg.text(WIDTH - 4, y + 4, f"{rank.first:.0%}" if rank.first >= 0.005 or not rank.first else "<1%", "value", "end"),
     ]
-    last = max(step for log in logs for step, _ in log)
-    shapes.append(svg.text(232, 110, f"step {last:,.0f}", "tick", "end"))
-    return name, svg.drawing(240, 116, f"{name} of {row.method} while training, one line per seed", shapes)

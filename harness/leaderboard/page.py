@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from importlib import resources
@@ -14,38 +13,61 @@ import jinja2
 import yaml
 from markupsafe import Markup
 
-from harness.leaderboard import charts, standing, text
+from harness.leaderboard import charts, curves, frontier, provenance, standing, sweeps, text
 from harness.leaderboard.render import to_csv, to_markdown
 from harness.leaderboard.schema import Board, ExampleRow, RowEntry, write_text
+from harness.leaderboard.viewer import embedded, viewer
 
-SHOWN_EXAMPLES = 100  # in the page; all of them are in examples.jsonl
+SCRIPTS = ("tables.js", "figures.js", "rows.js", "examples.js", "theme.js")
 
 
 def to_html(board: Board, examples: Sequence[ExampleRow]) -> str:
     """One self-contained page. Scripts and styles are allowed by their hash alone, so that nothing else runs in it."""
-    style, script = _web("style.css"), _web("script.js")
+    style, script = _web("style.css"), "\n".join(_web(name) for name in SCRIPTS)
     environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=_finalize
+        loader=jinja2.FunctionLoader(_web),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=_finalize,
     )
     environment.filters |= {
         **{"number": text.number, "signed": text.signed, "duration": text.duration, "count": text.count},
-        **{"p_value": text.p_value, "tree": _tree},
+        **{"p_value": text.p_value, "share": _share, "tree": _tree},
     }
-    return environment.from_string(_web("template.html")).render(
+    return environment.get_template("template.html").render(
         board=board,
         style=Markup(style),
         script=Markup(script),
         policy=_policy(style, script),
         standing=standing,
+        answer=standing.answer(board),
         facts=_facts(board),
-        figures=[(metric, charts.forest(board, metric)) for metric in board.primary],
-        scatter=charts.scatter(board, board.primary[0]) if board.primary else None,
-        curves=[(row, *drawn) for row in board.rows if (drawn := charts.curve(row))],
+        made_of=provenance.made_of,
+        numbers=embedded(provenance.numbers(board)),
         budgets=sorted({key for row in board.rows for key in row.budget}),
-        viewer=_embedded(_viewer(board, examples)) if examples else None,
-        shown=min(len(examples), SHOWN_EXAMPLES),
-        available=len(examples),
+        viewer=viewer(board, examples),
+        **_figures(board),
     )
+
+
+def _figures(board: Board) -> dict[str, Any]:
+    """The drawings, by where the page shows them; each a list of titles and drawings, of which one is shown at a time."""
+
+    def of_metrics(draw: Any, metrics: Any) -> list[Any]:
+        return [(metric, drawn) for metric in metrics if (drawn := draw(board, metric)) is not None]
+
+    others = [metric for metric in board.metrics if metric not in board.primary]
+    return {
+        "noisy": any(standing.noise_floor(board, metric.key) for metric in board.metrics),
+        "contests": [metric.key for metric in board.metrics if board.analysis and metric.key in board.analysis.wins],
+        "forests": of_metrics(charts.forest, (*board.primary, *others)),
+        "ranks": of_metrics(charts.ranks, board.primary),
+        "frontiers": list(frontier.frontiers(board)),
+        "sweeps": list(sweeps.figures(board)),
+        "training": curves.training(board),
+    }
 
 
 def write_all(board: Board, examples: Sequence[ExampleRow], folder: Path) -> Path:
@@ -78,6 +100,11 @@ def _finalize(value: Any) -> Any:
     return text.visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
+def _share(value: float) -> str:
+    """A share as percent, without calling a rare thing impossible or a frequent one certain."""
+    return "<1%" if 0 < value < 0.005 else ">99%" if 0.995 < value < 1 else f"{value:.0%}"
+
+
 def _tree(value: Any) -> str:
     return yaml.safe_dump(value, allow_unicode=True, sort_keys=True, width=100)
 
@@ -96,7 +123,20 @@ def _facts(board: Board) -> list[tuple[str, str]]:
     if None not in stages:
         saved = board.sharing.get("seconds_saved")
         facts.append(("Work", f"{stages[1]} of {stages[0]} stages ran" + (f", {text.duration(saved)} saved" if saved else "")))
+    facts += [(name.capitalize(), value) for name, _, value in map(_parted, text.data_lines(board.sharing.get("data", {})))]
+    facts += [("Chat template", _template(board))]
     return [(name, value) for name, value in facts if value]
+
+
+def _parted(line: str) -> tuple[str, str, str]:
+    return line.partition(": ")
+
+
+def _template(board: Board) -> str:
+    """The beginning of the hash of the template that every prompt was written with."""
+    models = [row.provenance.get("model") for row in board.rows]
+    hashes = {str(model.get("chat_template_sha256") or "") for model in models if isinstance(model, dict)}
+    return ", ".join(f"sha256 {digest[:12]}" for digest in sorted(hashes - {""}))
 
 
 def _prompts(board: Board) -> str:
@@ -123,32 +163,3 @@ def _budget(board: Board) -> str:
         )
     row: RowEntry | None = board.row(board.baseline)
     return ", ".join(f"{text.count(value)} {key}" for key, value in row.budget.items()) if row else ""
-
-
-def _viewer(board: Board, examples: Sequence[ExampleRow]) -> dict[str, Any]:
-    """What the examples viewer shows, with everything that has no shape written out."""
-    answered = {label for example in examples for label in example.answers}
-    order = [row.method for row in board.rows if row.method in answered]
-    labels = [*order, *sorted(answered - set(order))]
-    compared = [board.baseline, *(row.method for row in standing.ranked(board) if row.method != board.baseline), *labels]
-    return {
-        "labels": [text.one_line(label) for label in labels],
-        "first": [labels.index(label) for label in compared if label in answered][:2],
-        "examples": [
-            {
-                "id": text.one_line(example.id),
-                "prompt": text.visible(example.prompt),
-                "target": None if example.target is None else text.visible(example.target),
-                "answers": [text.visible(example.answers[label]) if label in example.answers else None for label in labels],
-            }
-            for example in examples[:SHOWN_EXAMPLES]
-        ],
-    }
-
-
-def _embedded(value: Any) -> Markup:
-    """JSON that can stand inside a script element: no `<`, `>` or `&` is left in it."""
-    content = json.dumps(value, ensure_ascii=True, sort_keys=True, allow_nan=False)
-    for character in "<>&":
-        content = content.replace(character, f"\\u{ord(character):04x}")
-    return Markup(content)

@@ -7,6 +7,7 @@ import io
 import re
 from collections.abc import Sequence
 
+from harness.leaderboard.remarks import is_published, remarks
 from harness.leaderboard.schema import Board, MetricEntry, RowEntry
 from harness.leaderboard.standing import delta_of, mark, noise_floor, ranked, references, short_name, summary
 from harness.leaderboard.text import count, duration, number, one_line, signed
@@ -105,17 +106,24 @@ def _all_metrics(board: Board) -> str:
 
 def _costs(board: Board) -> str:
     used = sorted({key for row in board.rows for key in row.budget})
+    judged = any(row.cost.judge_tokens is not None for row in board.rows)
     lines = []
     for row in board.rows:
         cost = row.cost
         taken = [None if cost.seconds is None else duration(cost.seconds)]
         taken += [None if tokens is None else count(tokens) for tokens in (cost.tokens_trained, cost.tokens_generated)]
+        if judged:
+            taken.append(None if cost.judge_tokens is None else count(cost.judge_tokens))
+            taken.append(None if cost.usd is None else f"{cost.usd:.2f}")
         budget = [count(row.budget[key]) if key in row.budget else None for key in used]
         lines.append([_method(board, row), *("–" if cell is None else cell for cell in (*taken, *budget))])
-    return _table(["method", "time", "tokens trained", "tokens generated", *(markdown_text(key) for key in used)], lines)
+    heads = ["method", "time", "tokens trained", "tokens generated", *(["judge tokens", "judge US$"] if judged else [])]
+    return _table([*heads, *(markdown_text(key) for key in used)], lines)
 
 
 def _reading(board: Board) -> str:
+    if is_published(board):
+        return "Published numbers, not measured here: no intervals, no tests."
     floors = [(metric, noise_floor(board, metric.key)) for metric in board.primary]
     noise = ", ".join(f"{markdown_text(short_name(board, m))} {number(floor)}" for m, floor in floors if floor is not None)
     floor = f"; ≈: smaller than what a change of seeds alone could show, at the bound of its interval ({noise})"
@@ -125,6 +133,7 @@ def _reading(board: Board) -> str:
         f"({markdown_text(board.statistics.correction)}), where the interval excludes 0 too"
         + (floor if noise else "")
         + ". Time: a seed's data, reference and training beyond the shared starting model, in full even where shared."
+        + "".join(f" {markdown_text(said)}" for said in remarks(board))
     )
 
 

@@ -3,140 +3,82 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterable
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, Self
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    PrivateAttr,
-    SerializerFunctionWrapHandler,
-    ValidationError,
-    field_validator,
-    model_serializer,
+from pydantic import Field, PrivateAttr, ValidationError, field_validator
+
+from harness.errors import DataError, Problem
+from harness.leaderboard.entries import (
+    AgreementEntry,
+    AnalysisEntry,
+    CostEntry,
+    Delta,
+    Entry,
+    FamilyEntry,
+    Kind,
+    MetricEntry,
+    PowerEntry,
+    RankEntry,
+    RowEntry,
+    ScoreEntry,
+    StatisticsEntry,
+    WinMatrix,
+    WinsEntry,
 )
-
-from harness.errors import DataError, Problem, StoreError
+from harness.leaderboard.files import (
+    BOARD,
+    EXAMPLES,
+    SCORES,
+    ExampleRow,
+    Scores,
+    digest,
+    examples_text,
+    read_examples,
+    read_scores,
+    scores_bytes,
+    write_bytes,
+    write_text,
+)
 from harness.leaderboard.text import plain
 
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from harness.leaderboard.notebook import Picture, Plot
+
+__all__ = [
+    "SCHEMA",
+    "AgreementEntry",
+    "AnalysisEntry",
+    "Board",
+    "CostEntry",
+    "Delta",
+    "ExampleRow",
+    "FamilyEntry",
+    "Kind",
+    "MetricEntry",
+    "PowerEntry",
+    "RankEntry",
+    "RowEntry",
+    "ScoreEntry",
+    "StatisticsEntry",
+    "WinMatrix",
+    "WinsEntry",
+    "write_text",
+]
 SCHEMA = 1
-EXAMPLES = "examples.jsonl"
-Kind = Literal["measured", "control", "null", "published", "imported"]
-
-
-@dataclass(frozen=True)
-class ExampleRow:
-    """One prompt and what the rows answered to it: `answers` maps a row's label to its answer."""
-
-    id: str
-    prompt: str
-    target: str | None
-    answers: Mapping[str, str]
-
-
-class Entry(BaseModel):
-    """A part of a board. A field named in `optional` is absent, not null, where there is nothing to say."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-    optional: ClassVar[frozenset[str]] = frozenset()
-
-    @model_serializer(mode="wrap")
-    def _without_absent(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return {key: value for key, value in handler(self).items() if value is not None or key not in self.optional}
-
-
-class Delta(Entry):
-    """Row minus baseline on common examples. `below_noise`: smaller than a change of seeds alone could show."""
-
-    optional = frozenset({"p_adjusted", "below_noise"})
-
-    mean: float
-    low: float
-    high: float
-    p: float
-    p_adjusted: float | None = None
-    below_noise: Literal[True] | None = None
-
-
-class ScoreEntry(Entry):
-    """One metric of one row; no interval where there are no values per example; `seeds` only if not all have a value."""
-
-    optional = frozenset({"low", "high", "seeds", "delta"})
-
-    mean: float
-    low: float | None = None
-    high: float | None = None
-    n: int
-    per_seed: tuple[float, ...] = ()
-    seeds: tuple[int, ...] | None = None
-    higher_is_better: bool | None
-    delta: Delta | None = None
-
-
-class CostEntry(Entry):
-    """What a row's data, reference and training took beyond the shared starting model: the mean over its seeds.
-
-    Charged in full even where rows share it; seconds are wall time of whoever made the artifacts. Evaluation is not in it.
-    Empty where a row has nothing of the kind.
-    """
-
-    optional = frozenset({"seconds", "device_seconds", "tokens_trained", "tokens_generated", "judge_tokens", "usd"})
-
-    seconds: float | None = None
-    device_seconds: float | None = None
-    tokens_trained: float | None = None
-    tokens_generated: float | None = None
-    judge_tokens: float | None = None
-    usd: float | None = None
-
-
-class MetricEntry(Entry):
-    """A metric of the board; `key` is `<evaluator>/<metric>`."""
-
-    key: str
-    description: str
-    higher_is_better: bool | None
-    primary: bool
-
-
-class StatisticsEntry(Entry):
-    """How the numbers were made, in words."""
-
-    interval: str
-    test: str
-    correction: str
-    draws: int
-    flips: int
-    level: float
-
-
-class RowEntry(Entry):
-    """One row of the leaderboard."""
-
-    optional = frozenset({"failed"})
-
-    method: str
-    data: str | None
-    objective: str | None
-    rounds: int
-    kind: Kind
-    seeds: tuple[int, ...]
-    scores: dict[str, ScoreEntry]
-    cost: CostEntry = CostEntry()
-    budget: dict[str, float] = {}
-    provenance: dict[str, Any] = {}
-    curves: dict[str, list[dict[str, float]]] = {}
-    failed: str | None = None
 
 
 class Board(Entry):
-    """A leaderboard. `examples` is the bare name of the file beside it that holds prompts and answers."""
+    """A leaderboard.
+
+    `examples` is the bare name of the file beside it that holds prompts and answers; `scores.parquet` beside it holds every
+    score of every example, from which `harness verify` makes all statistics again. `files` maps their names to SHA-256.
+    """
+
+    optional = frozenset({"analysis", "files"})
 
     format: int = Field(default=SCHEMA, alias="schema")
     name: str
@@ -151,8 +93,11 @@ class Board(Entry):
     sharing: dict[str, Any]
     examples: str = EXAMPLES
     warnings: tuple[str, ...] = ()
+    analysis: AnalysisEntry | None = None
+    files: dict[str, str] | None = None
 
     _example_rows: tuple[ExampleRow, ...] = PrivateAttr(default=())
+    _score_file: bytes = PrivateAttr(default=b"")
 
     @field_validator("examples")
     @classmethod
@@ -170,8 +115,17 @@ class Board(Entry):
 
     def with_examples(self, examples: Iterable[ExampleRow]) -> Self:
         """The same board with these prompts and answers."""
-        board = self.model_copy()
-        board._example_rows = tuple(examples)
+        rows = tuple(examples)
+        named = {**(self.files or {}), self.examples: digest(examples_text(rows).encode("utf-8"))}
+        board = self.model_copy(update={"files": named})
+        board._example_rows = rows
+        return board
+
+    def with_scores(self, scores: Scores) -> Self:
+        """The same board with these scores per example."""
+        content = scores_bytes(scores)
+        board = self.model_copy(update={"files": {**(self.files or {}), SCORES: digest(content)}})
+        board._score_file = content
         return board
 
     @property
@@ -181,6 +135,24 @@ class Board(Entry):
 
     def row(self, method: str) -> RowEntry | None:
         return next((row for row in self.rows if row.method == method), None)
+
+    def to_pandas(self) -> pd.DataFrame:
+        """One line per row and metric; see `harness.leaderboard.notebook.to_pandas`."""
+        from harness.leaderboard.notebook import to_pandas
+
+        return to_pandas(self)
+
+    def plot(self, metric: str | None = None, picture: Picture = "differences") -> Plot:
+        """A metric's differences from the baseline, or the metric against the `cost`; the first primary one if absent."""
+        from harness.leaderboard.notebook import plot
+
+        return plot(self, metric, picture)
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        from harness.leaderboard.notebook import to_notebook
+
+        return to_notebook(self)
 
     def without_times(self) -> dict[str, Any]:
         """The board without what differs between two runs of one config: times, the commit and what was reused."""
@@ -192,9 +164,11 @@ class Board(Entry):
         return json.dumps(self.model_dump(mode="json", by_alias=True), indent=1, sort_keys=True, allow_nan=False) + "\n"
 
     def write(self, folder: Path) -> Path:
-        """Write `board.json` and the examples beside it, each whole or not at all. Returns the path of the board."""
-        write_text(Path(folder) / Path(self.examples).name, "".join(_line(example) for example in self.example_rows))
-        return write_text(Path(folder) / "board.json", self.to_json())
+        """Write `board.json`, and beside it the examples and the scores, each whole or not at all. Returns the board's path."""
+        write_text(Path(folder) / Path(self.examples).name, examples_text(self.example_rows))
+        if self._score_file:
+            write_bytes(Path(folder) / SCORES, self._score_file)
+        return write_text(Path(folder) / BOARD, self.to_json())
 
     @classmethod
     def read(cls, path: Path) -> Board:
@@ -204,7 +178,7 @@ class Board(Entry):
             DataError: the file is missing, damaged, or of a schema this version doesn't know.
         """
         path = Path(path)
-        path = path / "board.json" if path.is_dir() else path
+        path = path / BOARD if path.is_dir() else path
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
@@ -221,45 +195,22 @@ class Board(Entry):
         except DataError as error:
             raise DataError(f"{path} is not a whole board: {error}") from error
         beside = path.parent / Path(board.examples).name
-        return board.with_examples(_read_examples(beside)) if beside.is_file() else board
+        board._example_rows = tuple(read_examples(beside)) if beside.is_file() else ()
+        scores = path.parent / SCORES
+        board._score_file = scores.read_bytes() if scores.is_file() else b""
+        return board
 
 
-def write_text(path: Path, text: str) -> Path:
-    """Write beside, then rename, so that no reader ever sees half a file.
+def board_scores(path: Path) -> Scores:
+    """The per-example scores beside a board: row → evaluator → seed → scores.
 
     Raises:
-        StoreError: the folder cannot be written.
+        DataError: there are none, or they cannot be read.
     """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", encoding="utf-8", newline="\n", dir=path.parent, delete=False) as beside:
-            try:
-                beside.write(text)
-                beside.flush()
-                os.fsync(beside.fileno())
-                Path(beside.name).chmod(0o644)
-                Path(beside.name).replace(path)
-            except BaseException:
-                Path(beside.name).unlink(missing_ok=True)
-                raise
-    except OSError as error:
-        raise StoreError(f"{path} cannot be written: {error}") from error
-    return path
-
-
-def _line(example: ExampleRow) -> str:
-    return json.dumps(asdict(replace(example, answers=dict(example.answers))), sort_keys=True) + "\n"
-
-
-def _read_examples(path: Path) -> Sequence[ExampleRow]:
-    rows = []
-    with path.open(encoding="utf-8") as lines:
-        for position, line in enumerate(lines, start=1):
-            try:
-                rows.append(ExampleRow(**json.loads(line)))
-            except (ValueError, TypeError) as error:
-                raise DataError(f"{path}:{position} is not an example: {error}") from error
-    return rows
+    beside = (path if path.is_dir() else path.parent) / SCORES
+    if not beside.is_file():
+        raise DataError(f"{beside} is missing: it holds the scores per example; run the comparison again to write it")
+    return read_scores(beside)
 
 
 def _timeless(value: Any) -> Any:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Literal
 
-from harness.leaderboard.schema import Board, Delta, MetricEntry, RowEntry
+from harness.leaderboard.schema import Board, Delta, MetricEntry, PowerEntry, RankEntry, RowEntry, ScoreEntry
 from harness.leaderboard.text import marks, number, p_value, signed
 
 Verdict = Literal["better", "worse", "different", "unclear"]
+LEADING = 0.95  # a first place in fewer of the bootstrap draws may be another row's
 SURE = 0.05  # an adjusted p-value below this is marked
 
 
@@ -17,12 +19,14 @@ def is_reference(row: RowEntry) -> bool:
 
 
 def ranked(board: Board) -> list[RowEntry]:
-    """The rows that compete, best first, failed ones last."""
-    return [row for row in board.rows if not is_reference(row)]
+    """The rows that compete, best first, failed ones last; on a board of published rows alone, those."""
+    competing = [row for row in board.rows if not is_reference(row)]
+    return competing or [row for row in board.rows if row.kind == "published"]
 
 
 def references(board: Board) -> list[RowEntry]:
-    return [row for row in board.rows if is_reference(row)]
+    competing = {row.method for row in ranked(board)}
+    return [row for row in board.rows if row.method not in competing]
 
 
 def noise_floor(board: Board, key: str) -> float | None:
@@ -69,6 +73,69 @@ def short_name(board: Board, metric: MetricEntry) -> str:
     name = metric.key.partition("/")[2]
     twice = sum(other.key.partition("/")[2] == name for other in board.metrics) > 1
     return metric.key if twice else name
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Which row is best on the first primary metric, by how much, and how sure that is.
+
+    Attributes:
+        row: the first of the rows that compete.
+        second: the one after it, with its score; None where it competes alone.
+        rank: of the first row over bootstrap draws, where the board tells.
+        won: share of the examples on which the first is better than the second, ties half, where the board tells.
+        tests: how many were corrected together with the one against the baseline.
+    """
+
+    metric: MetricEntry
+    row: RowEntry
+    score: ScoreEntry
+    second: tuple[RowEntry, ScoreEntry] | None
+    rank: RankEntry | None
+    won: float | None
+    tests: int | None
+
+    @property
+    def delta(self) -> Delta | None:
+        return self.score.delta
+
+    @property
+    def verdict(self) -> str:
+        """Of the difference from the baseline, and of the first place where that is less sure."""
+        if self.delta is None or not is_sure(self.delta):
+            return "not sure"
+        return "sure" if self.rank is None or self.rank.first >= LEADING else "sure of the difference, not of the first place"
+
+
+def answer(board: Board) -> Answer | None:
+    """None where no row that competes has a score on the first primary metric."""
+    metric = board.primary[0] if board.primary else None
+    leaders = [row for row in ranked(board) if metric is not None and metric.key in row.scores]
+    if metric is None or not leaders:
+        return None
+    first, second = leaders[0], leaders[1] if len(leaders) > 1 else None
+    families = board.statistics.families or ()
+    return Answer(
+        metric=metric,
+        row=first,
+        score=first.scores[metric.key],
+        second=None if second is None else (second, second.scores[metric.key]),
+        rank=board.analysis.ranking.get(metric.key, {}).get(first.method) if board.analysis else None,
+        won=None if second is None else _won(board, metric, first.method, second.method),
+        tests=next((family.tests for family in families if metric.key in family.metrics), None),
+    )
+
+
+def _won(board: Board, metric: MetricEntry, first: str, second: str) -> float | None:
+    matrix = board.analysis.wins.get(metric.key) if board.analysis else None
+    if matrix is None or not {first, second} <= set(matrix.methods):
+        return None
+    return matrix.shares[matrix.methods.index(first)][matrix.methods.index(second)]
+
+
+def power(board: Board, key: str) -> PowerEntry | None:
+    """What the comparison could see of a metric, where the board tells."""
+    return board.analysis.power.get(key) if board.analysis else None
 
 
 def summary(board: Board) -> str:

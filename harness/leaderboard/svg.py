@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup
@@ -12,23 +13,38 @@ from harness.leaderboard.text import one_line
 
 @dataclass(frozen=True)
 class Scale:
-    """Maps values from `low` to `high` on pixels from `start` to `end`."""
+    """Maps values from `low` to `high` on pixels from `start` to `end`; by their logarithms where `log` is set."""
 
     low: float
     high: float
     start: float
     end: float
+    log: bool = False
 
     def __call__(self, value: float) -> float:
-        return round(self.start + (value - self.low) / (self.high - self.low) * (self.end - self.start), 2)
+        low, high, here = (math.log10(x) for x in (self.low, self.high, value)) if self.log else (self.low, self.high, value)
+        return round(self.start + (here - low) / (high - low) * (self.end - self.start), 2)
 
     def ticks(self, about: int = 5) -> list[float]:
         """Round numbers within the scale: steps of 1, 2 or 5 times a power of ten."""
+        if self.log:
+            return self._powers(about)
         rough = (self.high - self.low) / about
         power = 10.0 ** math.floor(math.log10(rough))
         step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough * 0.999)
         first = math.ceil(self.low / step - 1e-9)
         return [index * step for index in range(first, math.floor(self.high / step + 1e-9) + 1)]
+
+    def _powers(self, about: int) -> list[float]:
+        """Powers of ten; with their doubles and fives where the powers alone are too few."""
+        exponents = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
+        choices = ((1,), (1, 3), (1, 2, 5)) if len(exponents) <= about else ((1,),)
+        found: list[float] = []
+        for factors in choices:
+            found = [f * 10.0**e for e in exponents for f in factors if self.low <= f * 10.0**e <= self.high]
+            if len(found) >= min(3, about):
+                break
+        return found
 
 
 def spanning(values: list[float], start: float, end: float, margin: float = 0.06) -> Scale:
@@ -36,6 +52,12 @@ def spanning(values: list[float], start: float, end: float, margin: float = 0.06
     low, high = min(values), max(values)
     room = (high - low) * margin or 0.5
     return Scale(low - room, high + room, start, end)
+
+
+def spanning_log(values: Sequence[float], start: float, end: float, margin: float = 0.06) -> Scale:
+    """`spanning` for positive values, by their logarithms."""
+    plain = spanning([math.log10(value) for value in values], start, end, margin)
+    return Scale(10**plain.low, 10**plain.high, start, end, log=True)
 
 
 def text(x: float, y: float, content: str, kind: str = "", anchor: str = "start") -> Markup:

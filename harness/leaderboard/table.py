@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from harness.leaderboard.remarks import is_published, remarks
 from harness.leaderboard.schema import Board, MetricEntry, RowEntry
 from harness.leaderboard.standing import delta_of, mark, noise_floor, ranked, references, short_name, summary, verdict
 from harness.leaderboard.text import duration, number, one_line, shortened, signed
@@ -16,7 +17,7 @@ from harness.leaderboard.text import duration, number, one_line, shortened, sign
 STYLES = {"better": "green", "worse": "red", "different": "yellow", "unclear": "dim"}
 NAME_WIDTH, SHORT_NAME_WIDTH, MEAN_WIDTH, DELTA_WIDTH, TIME_WIDTH, MADE_WIDTH = 28, 20, 12, 10, 9, 26
 RANK_WIDTH = 8
-PADDING = 2
+PADDING = 3
 
 
 def print_table(board: Board, console: Console) -> None:
@@ -128,6 +129,8 @@ def _delta(board: Board, row: RowEntry, metric: MetricEntry) -> Text:
 
 
 def _reading(board: Board, layout: _Layout) -> Text:
+    if is_published(board):
+        return Text("Published numbers, not measured here: no intervals, no tests.", style="dim")
     said = (
         f"Means ± half a {board.statistics.level:.0%} interval; Δ against the baseline ●. "
         "*, **, ***: p < 0.05, 0.01, 0.001 after correction, where the interval excludes 0 too."
@@ -144,6 +147,7 @@ def _reading(board: Board, layout: _Layout) -> Text:
     hidden = len(board.primary) - len(layout.metrics)
     if hidden:
         said += f" {hidden} more primary {'metric' if hidden == 1 else 'metrics'} in board.md."
+    said += "".join(f" {remark}" for remark in remarks(board))
     return Text(one_line(said), style="dim")
 
 

@@ -96,3 +96,21 @@ def p_value(p: float) -> str:
 def marks(p_adjusted: float | None) -> str:
     """One mark below 0.05, two below 0.01, three below 0.001, after correction."""
     return "" if p_adjusted is None else "*" * sum(p_adjusted < limit for limit in (0.05, 0.01, 0.001))
+
+
+def data_lines(data: Mapping[str, Any]) -> list[str]:
+    """What was kept of a source's rows and why the rest was not, a sentence each."""
+    kept = ", ".join(f"{split} {count:,}" for split, count in data.get("kept", {}).items())
+    lines = [f"data: {kept}"] if kept else []
+    if dropped := data.get("dropped"):
+        lines.append("dropped by the source: " + ", ".join(f"{count:,} {reason}" for reason, count in sorted(dropped.items())))
+    for split, reasons in data.get("too_long", {}).items():
+        if reasons:
+            lines.append(
+                f"too long in {split}: " + ", ".join(f"{count:,} over {name}" for name, count in sorted(reasons.items()))
+            )
+    found = data.get("contaminated", {})
+    if found:
+        counts = [f"{split} {sum(how.values())} ({how.get('exact', 0)} exact)" for split, how in found.items()]
+        lines.append(f"prompts left out because they are evaluated: {', '.join(counts)}")
+    return lines

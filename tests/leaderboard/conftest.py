@@ -43,9 +43,9 @@ ROWS: list[tuple[str, str | None, str | None, int, Any, float]] = [
     ("simpo", "ranked_pairs", "simpo", 1, "measured", 0.085),
     ("kto", "unpaired", "kto", 1, "measured", 0.03),
     ("iterative_dpo", "sampled_pairs", "dpo", 3, "measured", 0.20),
-    ("gold_dpo", "gold_pairs", "dpo", 1, "control", 0.28),
+    ("gold_dpo", "gold_pairs", "dpo", 1, "control", 0.55),
     ("dpo_other_seeds", "ranked_pairs", "dpo", 1, "null", 0.095),
-    ("start", None, None, 0, "control", 0.0),
+    ("start", None, None, 0, "control", -0.25),
     (NASTY_LABEL, "ranked_pairs", "orpo", 1, "measured", 0.0),
 ]
 

@@ -6,12 +6,13 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from harness.errors import DataError, StoreError
-from harness.leaderboard import Board, RowResult
-from harness.leaderboard.charts import scatter
+from harness.leaderboard import Board, RowResult, build_board
+from harness.leaderboard.frontier import frontier
 from harness.leaderboard.page import to_html
 from harness.leaderboard.render import to_markdown
 from harness.leaderboard.schema import CostEntry
@@ -40,7 +41,7 @@ def row(label: str, lift: float, *, seeds: int = 2, kind: str = "measured", exam
 def test_schema_1_has_these_keys(board: Board) -> None:
     content = json.loads(board.to_json())
     assert sorted(content) == [
-        *("baseline", "config", "created", "description", "examples", "harness", "metrics", "name"),
+        *("analysis", "baseline", "config", "created", "description", "examples", "files", "harness", "metrics", "name"),
         *("rows", "schema", "sharing", "statistics", "warnings"),
     ]
     assert content["schema"] == 1 and content["examples"] == "examples.jsonl"
@@ -51,8 +52,13 @@ def test_schema_1_has_these_keys(board: Board) -> None:
     assert sorted(best["cost"]) == ["seconds", "tokens_generated", "tokens_trained"]
     score = best["scores"]["gold/win_rate"]
     assert sorted(score) == ["delta", "high", "higher_is_better", "low", "mean", "n", "per_seed"]
-    assert sorted(score["delta"]) == ["high", "low", "mean", "p", "p_adjusted"]
-    assert sorted(content["statistics"]) == ["correction", "draws", "flips", "interval", "level", "test"]
+    assert sorted(score["delta"]) == [
+        *("detectable", "effect", "high", "low", "mean", "n", "p", "p_adjusted", "p_design", "p_flips", "p_seeds"),
+        *("q", "seeds", "wins"),
+    ]
+    assert sorted(content["statistics"]) == ["correction", "draws", "families", "flips", "interval", "level", "test"]
+    assert sorted(content["analysis"]) == ["agreement", "noise", "power", "ranking", "wins"]
+    assert sorted(content["files"]) == ["examples.jsonl", "scores.parquet"]
     assert sorted(content["metrics"][0]) == ["description", "higher_is_better", "key", "primary"]
 
 
@@ -74,9 +80,12 @@ def test_differences_are_paired_and_the_baseline_has_none(build: Build) -> None:
     board = build([row("base", 0.0), row("high", 0.1)], metrics=METRICS, baseline="base")
     high, base = board.rows
     delta = high.scores["gold/win"].delta
-    assert delta is not None and base.scores["gold/win"].delta is None
+    assert delta is not None and delta.p_flips is not None and delta.wins is not None
+    assert base.scores["gold/win"].delta is None
     assert delta.mean == pytest.approx(0.2, abs=0.01)
-    assert delta.low > 0.15 and delta.p == 1e-4
+    # All differences are one of three sizes of one sign: the flips are sure, two seeds of two rows are not.
+    assert 0 < delta.low < 0.15 and delta.p_flips < 1e-7 and 0.01 < delta.p_design == delta.p
+    assert (delta.n, delta.seeds, delta.wins.won, delta.wins.lost) == (30, 2, 1.0, 0.0)
     assert high.scores["gold/win"].per_seed == pytest.approx((1.65, 1.65), abs=0.02)
     assert high.cost.seconds == 10.5 and high.seeds == (0, 1)
 
@@ -99,8 +108,12 @@ def test_what_is_smaller_than_the_null_rows_difference_is_marked(build: Build) -
     board = build(rows, metrics=METRICS, baseline="base", warnings=())
     marked = {entry.method: score.delta.below_noise for entry in board.rows if (score := entry.scores["gold/win"]).delta}
     assert marked == {"large": None, "small": True, "null": None}
-    assert len(board.warnings) == 1
+    assert len(board.warnings) == 2
     assert board.warnings[0].startswith("The null row null differs from the baseline on gold/win by −0.100")
+    assert board.warnings[1] == (
+        "small: 'significant' after correction, yet smaller than what a change of seeds alone could show, "
+        "so not counted: gold/win."
+    )
 
 
 def test_the_noise_floor_is_a_bound_of_the_null_rows_interval_not_its_difference(build: Build) -> None:
@@ -128,10 +141,11 @@ def test_a_metric_that_no_seed_can_move_has_no_noise_floor(build: Build) -> None
 
 def test_a_row_that_trained_nothing_has_no_cost(build: Build) -> None:
     free = replace(row("free", 0.0), costs={0: Cost(), 1: Cost()})
-    board = build([row("base", 0.0), row("other", 0.1), free], metrics=METRICS, baseline="base")
+    other = replace(row("other", 0.1), costs={0: Cost(seconds=99.0), 1: Cost(seconds=99.0)})
+    board = build([row("base", 0.0), other, free], metrics=METRICS, baseline="base")
     entry = board.row("free")
     assert entry is not None and entry.cost == CostEntry() and entry.seeds == (0, 1)
-    drawn = scatter(board, board.primary[0])
+    drawn = frontier(board, board.primary[0])
     assert drawn is not None and "for 2 rows" in drawn and "free" not in drawn
     assert "| free | – | – | – | 8 |" in to_markdown(board)
 
@@ -152,7 +166,7 @@ def test_a_board_cannot_name_a_file_elsewhere(board: Board, tmp_path: Path, name
 def test_writing_uses_the_name_alone(board: Board, tmp_path: Path) -> None:
     board.model_copy(update={"examples": str(tmp_path / "elsewhere")}).with_examples([]).write(tmp_path / "in" / "here")
     assert [path.name for path in tmp_path.iterdir()] == ["in"]
-    assert sorted(path.name for path in (tmp_path / "in" / "here").iterdir()) == ["board.json", "elsewhere"]
+    assert sorted(path.name for path in (tmp_path / "in" / "here").iterdir()) == ["board.json", "elsewhere", "scores.parquet"]
 
 
 def test_what_is_missing_is_absent_and_a_warning_says_why(build: Build) -> None:
@@ -203,7 +217,7 @@ def test_written_and_read_is_the_same_board(board: Board, tmp_path: Path) -> Non
     again = Board.read(tmp_path / "new")
     assert again.to_json() == board.to_json() == path.read_text()
     assert again.example_rows == board.example_rows
-    assert sorted(p.name for p in path.parent.iterdir()) == ["board.json", "examples.jsonl"]
+    assert sorted(p.name for p in path.parent.iterdir()) == ["board.json", "examples.jsonl", "scores.parquet"]
     assert path.read_bytes().isascii()
 
 
@@ -261,3 +275,60 @@ def test_numbers_that_json_does_not_know_never_reach_it(build: Build) -> None:
     assert entry.provenance == {"path": "a", "set": [1, 2], "nan": "nan", "text": "\\ud800"}
     assert len(entry.curves["0"]) == 200 and entry.curves["0"][-1]["step"] == 499
     assert all(point["loss"] == 0.5 for point in entry.curves["0"] if "loss" in point)
+
+
+def judged_by(label: str, lift: float, version: str) -> RowResult:
+    return replace(row(label, lift), provenance={"judges": {"gold": {"versions": [version]}}})
+
+
+def test_rows_judged_by_others_are_not_compared_unless_told_to() -> None:
+    rows = [judged_by("start", 0, "j (1)"), judged_by("dpo", 1, "j (1)"), judged_by("simpo", 1, "j (2)")]
+    arguments: dict[str, Any] = dict.fromkeys(("name", "description", "created"), "judged")
+    arguments |= {
+        "config": {},
+        "baseline": "start",
+        "rows": rows,
+        "metrics": METRICS,
+        "examples": [],
+        "sharing": {},
+        "warnings": [],
+    }
+    board = build_board(**arguments)
+    deltas = {found.method: [score.delta is not None for score in found.scores.values()] for found in board.rows}
+    assert deltas == {"start": [False, False], "dpo": [True, True], "simpo": [False, False]}
+    assert [text for text in board.warnings if "was judged by" in text] == [
+        "simpo was judged by j (2) and start by j (1) on gold: "
+        "they are not compared; set judge.allow_mixed_judges to compare all the same."
+    ]
+    told = build_board(**arguments, mixed_judges=True)
+    simpo = told.row("simpo")
+    assert simpo is not None
+    assert all(score.delta is not None for score in simpo.scores.values())
+    assert any("compared because judge.allow_mixed_judges is set" in text for text in told.warnings)
+
+
+def test_what_judges_took_is_a_cost_of_rows_that_trained_nothing_too() -> None:
+    assert mean_cost(Cost(judge_tokens=100, usd=0.5), Cost(judge_tokens=300, usd=0.25)) == CostEntry(
+        judge_tokens=200, usd=0.375
+    )
+    assert mean_cost(Cost(judge_tokens=100, usd=None)) == CostEntry(judge_tokens=100)
+    both = Cost(2.0, 10, 20) + Cost(judge_tokens=5, usd=None)
+    assert mean_cost(both) == CostEntry(seconds=2.0, tokens_trained=10, tokens_generated=20, judge_tokens=5)
+
+
+def mean_cost(*costs: Cost) -> CostEntry:
+    """What a board makes of a row's costs, one per seed."""
+    rows = [replace(row("start", 0), costs=dict(enumerate(costs)))]
+    board = build_board(
+        name="",
+        description="",
+        config={},
+        baseline="start",
+        rows=rows,
+        metrics=METRICS,
+        examples=[],
+        sharing={},
+        created="",
+        warnings=[],
+    )
+    return board.rows[0].cost

@@ -26,7 +26,7 @@ def test_markdown_says_who_is_baseline_null_control_and_failed(board: Board) -> 
     page = to_markdown(board)
     assert "| 3 | **dpo** (baseline) |" in page
     assert "*dpo\\_other\\_seeds* (null)" in page and "*gold\\_dpo* (control)" in page
-    assert "+0.131\\*\\*" in page and "−0.003≈" in page
+    assert "+0.309\\*\\*\\*" in page and "−0.003≈" in page
     assert "loss became nan at step 12\\\\n" in page
     assert "38.0 min" not in page  # what was shared belongs to a run, not to the board's readers
 

@@ -1,0 +1,114 @@
+"""Where a number comes from: every statistic of a row, and what the row was made with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from harness.leaderboard import text
+from harness.leaderboard.schema import Board, MetricEntry, RowEntry
+from harness.leaderboard.standing import mark, verdict
+
+COLUMNS = (
+    *("Metric", "Mean", "Interval", "Per seed", "n", "Δ", "Interval of Δ", "p", "p corrected", "q", "p over seeds"),
+    *("Effect", "Won / tied / lost", "Smallest seen"),
+)
+NONE = ""
+
+
+def numbers(board: Board) -> dict[str, Any]:
+    """Every row's numbers as a page shows them: per row a list per metric it has, its cells by `COLUMNS`, and a verdict."""
+    return {
+        "columns": COLUMNS,
+        "rows": [[_cells(row, metric) for metric in board.metrics if metric.key in row.scores] for row in board.rows],
+    }
+
+
+def _cells(row: RowEntry, metric: MetricEntry) -> list[str]:
+    score, delta = row.scores[metric.key], row.scores[metric.key].delta
+    cells = [text.one_line(metric.key), text.number(score.mean), _interval(score.low, score.high)]
+    cells += [", ".join(text.number(mean) for mean in score.per_seed), f"{score.n:,}"]
+    if delta is None:
+        return cells
+    wins = delta.wins
+    cells += [text.signed(delta.mean) + mark(delta), _interval(delta.low, delta.high, signed=True), _small(delta.p)]
+    cells += [_small(delta.p_adjusted), _small(delta.q), _small(delta.p_seeds)]
+    cells += [NONE if delta.effect is None else text.signed(delta.effect)]
+    cells += [NONE if wins is None else f"{wins.won:.0%} / {wins.tied:.0%} / {wins.lost:.0%}"]
+    cells += [NONE if delta.detectable is None else text.number(delta.detectable)]
+    return [*cells, verdict(delta, metric)]
+
+
+def _interval(low: float | None, high: float | None, signed: bool = False) -> str:
+    shown = text.signed if signed else text.number
+    return NONE if low is None or high is None else f"{shown(low)} … {shown(high)}"
+
+
+def _small(p: float | None) -> str:
+    return NONE if p is None else "<0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def made_of(board: Board, row: RowEntry) -> list[tuple[str, str]]:
+    """What a reader needs to make the row again, as far as the board knows: names and values."""
+    known = row.provenance
+    facts = [
+        ("Kind", row.kind),
+        ("Source", _source(known)),
+        ("Data", row.data),
+        ("Objective", row.objective),
+        ("Rounds", str(row.rounds) if row.rounds else None),
+        ("Seeds", ", ".join(str(seed) for seed in row.seeds)),
+        ("Starting model", _starting_model(known.get("model"))),
+        ("Chat template", _digest(_of(known.get("model"), "chat_template_sha256"))),
+        ("Data set", _digest(known.get("dataset"))),
+        ("Models", _models(known.get("models"))),
+        ("Judge", _judges(known.get("judges"))),
+        ("Backend", _of(known.get("backend"), "name")),
+        ("Written by", ", ".join(f"{'harness' if key == 'version' else key} {v}" for key, v in sorted(board.harness.items()))),
+        ("Versions", _listed(board.sharing.get("versions"))),
+        ("Command", board.sharing.get("command") if row.kind != "published" else None),
+    ]
+    return [(name, str(value)) for name, value in facts if value]
+
+
+def _source(known: Mapping[str, Any]) -> str:
+    """Of numbers from elsewhere: where they stand."""
+    return "; ".join(str(known[name]) for name in ("source", "paper", "table", "url") if known.get(name))
+
+
+def _of(value: Any, name: str) -> Any:
+    return value.get(name) if isinstance(value, Mapping) else None
+
+
+def _starting_model(model: Any) -> str:
+    if not isinstance(model, Mapping):
+        return ""
+    if model.get("scratch"):
+        return "made from the training text"
+    names = [str(model[key]) for key in ("name", "path", "id", "revision") if model.get(key)]
+    return " ".join(names)
+
+
+def _digest(value: Any) -> str:
+    return f"sha256 {value}" if isinstance(value, str) and value else ""
+
+
+def _models(models: Any) -> str:
+    return ", ".join(f"seed {seed}: {key}" for seed, key in models.items()) if isinstance(models, Mapping) else ""
+
+
+def _judges(judges: Any) -> str:
+    """Who judged, by evaluator, with the versions that their servers reported."""
+    if not isinstance(judges, Mapping):
+        return ""
+    return "; ".join(f"{evaluator}: {_names(judge)}" for evaluator, judge in judges.items())
+
+
+def _names(judge: Any) -> str:
+    versions = _of(judge, "versions")
+    named = ", ".join(str(v) for v in versions) if isinstance(versions, Iterable) and not isinstance(versions, str) else ""
+    return named or str(_of(judge, "model") or judge)
+
+
+def _listed(versions: Any) -> str:
+    return ", ".join(f"{name} {version}" for name, version in versions.items()) if isinstance(versions, Mapping) else ""

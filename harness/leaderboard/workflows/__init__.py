@@ -1,0 +1,1 @@
+"""Templates of GitHub workflows: `harness publish --workflows DIR` writes them."""
