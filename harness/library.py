@@ -1,0 +1,86 @@
+"""The comparison as a function, for scripts and notebooks. It reads no environment variable: what matters is an argument."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.leaderboard.schema import Board
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What of a config is run, as `--methods`, `--seeds` and `--set` say on a command line.
+
+    Attributes:
+        methods: these rows and the baseline, by label; or registered methods by name.
+        seeds: the seeds to repeat with.
+        changes: dotted path of a field -> its value, as in `{"budget.prompts": 200}`.
+    """
+
+    methods: Sequence[str] | None = None
+    seeds: Sequence[int] | None = None
+    changes: Mapping[str, Any] | None = None
+
+    def apply(self, raw: Mapping[str, Any]) -> dict[str, Any]:
+        """The config with the choice made."""
+        import yaml
+
+        from harness.config_file import chosen_rows
+        from harness.yaml_file import override
+
+        changes = (self.changes or {}).items()
+        changed = override(raw, [f"{field}={yaml.safe_dump(value, default_flow_style=True)}" for field, value in changes])
+        if self.methods is not None:
+            changed["methods"] = chosen_rows(changed.get("methods"), list(self.methods), changed.get("baseline"))
+        if self.seeds is not None:
+            changed["seeds"] = list(self.seeds)
+        return changed
+
+
+def compare(
+    config: str | Path | Mapping[str, Any] = "quickstart",
+    choice: Choice | None = None,
+    *,
+    out: str | Path | None = None,
+    store: str | Path = Path("runs") / "store",
+    workers: int | None = None,
+) -> Board:
+    """Train every method from the same start at the same budget, evaluate all, and give the board.
+
+    Args:
+        config: a YAML file, the name of a packaged config, or a config as a mapping.
+        choice: which rows and seeds, and what to change.
+        out: the folder that the board is written to; `runs/<name>` if absent.
+        store: the folder of artifacts, shared by runs: what is in it is not computed again.
+        workers: processes, one thread each; one per core if absent.
+
+    Returns:
+        The board as written. A row that failed is on it, with the reason in `failed`.
+
+    Raises:
+        ConfigError: before any compute, with every problem.
+        StageError: the baseline failed, so that there is nothing to compare with.
+    """
+    from harness.comparison import compare as run
+    from harness.config_file import find_config
+    from harness.yaml_file import load_raw
+
+    if isinstance(config, Mapping):
+        raw, where = dict(config), "the configuration"
+    else:
+        path = find_config(Path(config))
+        raw, where = load_raw(path), str(path)
+    raw = (choice or Choice()).apply(raw)
+    folder = Path(out) if out is not None else Path("runs") / str(raw.get("name", "comparison"))
+    return run(
+        raw,
+        folder=folder,
+        store=Path(store),
+        workers=workers or len(os.sched_getaffinity(0)),
+        command="harness.compare(…)",
+        where=where,
+    ).board

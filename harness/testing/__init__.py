@@ -1,0 +1,22 @@
+"""What plugin authors test with.
+
+`check` and `assert_conforms` say whether a registered component keeps to what the host relies on; `example_batch`,
+`ScriptedBuild` and `ScriptedEvaluation` are what they run it on, for tests of your own; `harness.testing.strategies` has
+Hypothesis strategies and needs the extra `testing`.
+"""
+
+from harness.testing.batches import example_batch
+from harness.testing.conformance import assert_conforms, check
+from harness.testing.scripted import ScriptedBuild, ScriptedEvaluation, untrained_policy
+from harness.testing.verdict import Finding, Verdict
+
+__all__ = [
+    "Finding",
+    "ScriptedBuild",
+    "ScriptedEvaluation",
+    "Verdict",
+    "assert_conforms",
+    "check",
+    "example_batch",
+    "untrained_policy",
+]

@@ -1,0 +1,96 @@
+"""A component -> what was checked of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
+from typing import Any
+
+from pydantic import ValidationError
+
+from harness.errors import PluginError, Problem, did_you_mean
+from harness.interfaces import Backend, Component, DataBuilder, Evaluator, Importer, Objective, Source
+from harness.problems import problems_of
+from harness.registry import KINDS, Registered, Registry
+from harness.testing.builders import check_builder
+from harness.testing.documentation import check_bounds, check_documentation, check_json, check_name, check_paper
+from harness.testing.evaluators import check_evaluator
+from harness.testing.objectives import check_objective
+from harness.testing.places import check_backend, check_importer, check_method, check_source
+from harness.testing.verdict import Finding, Verdict, run
+
+
+def check(name: str, fields: Mapping[str, Any] | None = None, *, registry: Registry | None = None) -> list[Verdict]:
+    """Check every registered component called `name`, of whatever kind.
+
+    Args:
+        fields: hyper-parameters to check it with, where the defaults are not enough; each kind takes those that it has.
+
+    Raises:
+        PluginError: nothing is called so, or a plugin cannot be loaded; the message names it and the fix.
+    """
+    registry = registry or Registry.load()
+    found = registry.find(name)
+    if not found:
+        known = {known for kind in KINDS for known in registry.names(kind)}
+        raise PluginError(f"nothing is called {name!r}: {did_you_mean(name, known)}")
+    return [check_registered(entry, registry, fields or {}) for entry in found]
+
+
+def assert_conforms(name: str, **fields: Any) -> None:
+    """For a plugin's own tests: `AssertionError` with the whole verdict where a component called `name` has a fault."""
+    broken = [verdict for verdict in check(name, fields) if not verdict.ok]
+    if broken:
+        raise AssertionError("\n\n".join(map(str, broken)))
+
+
+def check_registered(entry: Registered, registry: Registry, fields: Mapping[str, Any]) -> Verdict:
+    """Check one component."""
+    findings = _method(entry, registry) if entry.kind == "method" else _component(entry, fields)
+    origin = f"{entry.distribution} {entry.distribution_version}".strip()
+    return Verdict(entry.kind, entry.name, origin, entry.module, tuple(findings))
+
+
+def _method(entry: Registered, registry: Registry) -> Iterator[Finding]:
+    yield from check_method(entry.component, registry)
+    yield run("paper", partial(check_paper, entry.component.paper))
+
+
+def _component(entry: Registered, fields: Mapping[str, Any]) -> Iterator[Finding]:
+    cls: type[Component] = entry.component
+    yield run("name", partial(check_name, cls))
+    yield run("documentation", partial(check_documentation, cls))
+    yield run("bounds", partial(check_bounds, cls))
+    yield run("paper", partial(check_paper, cls.paper))
+    try:
+        component = cls.model_validate({name: value for name, value in fields.items() if name in cls.model_fields})
+    except ValidationError as error:
+        problems = "; ".join(map(str, problems_of(error, cls, "")))
+        fix = "give required fields with --set name=value, and defaults that its own bounds allow"
+        yield Finding("behaviour", "not run" if _only_missing(error) else "failed", problems, fix)
+        return
+    yield run("json", partial(check_json, component))
+    if found := component.problems():
+        said = "; ".join(str(Problem(field, getattr(component, field, None), fix)) for field, fix in found)
+        yield Finding("behaviour", "not run", said, "give the fields that it needs with --set name=value")
+        return
+    yield from _behaviour(component)
+
+
+def _only_missing(error: ValidationError) -> bool:
+    return all(item["type"] == "missing" for item in error.errors())
+
+
+def _behaviour(component: Component) -> Iterable[Finding]:
+    if isinstance(component, Objective):
+        return check_objective(component)
+    if isinstance(component, DataBuilder):
+        return check_builder(component)
+    if isinstance(component, Evaluator):
+        return check_evaluator(component)
+    if isinstance(component, Source):
+        return check_source(component)
+    if isinstance(component, Importer):
+        return check_importer(component)
+    assert isinstance(component, Backend)
+    return check_backend(component)

@@ -1,0 +1,82 @@
+"""What an evaluator must keep to: declared metrics, finite scores, one per example, metric and sample, the same each time."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+from harness.interfaces import Evaluator
+from harness.testing.scripted import ScriptedEvaluation
+from harness.testing.verdict import Advice, Fault, Finding, run
+from harness.types import Metric, Sampling, Score
+
+
+def check_evaluator(evaluator: Evaluator) -> Iterator[Finding]:
+    """Every check of an evaluator, on a scripted policy and the sandbox's prompts; it is run twice."""
+    yield run("metrics", partial(_metrics, evaluator))
+    runs: list[tuple[ScriptedEvaluation, list[Score]]] = []
+    yield (first := run("scores", partial(_scores, evaluator, runs)))
+    for name, check in (("determinism", _repeats), ("samplings", _samplings)):
+        if first.status == "passed":
+            yield run(name, partial(check, evaluator, runs))
+        else:
+            yield Finding(name, "not run", "there are no scores", "see above")
+
+
+def _metrics(evaluator: Evaluator) -> None:
+    metrics = evaluator.metrics()
+    if not metrics or not all(isinstance(metric, Metric) for metric in metrics):
+        raise Fault(f"metrics() returned {metrics!r}", "return a list of harness.Metric, one for each name that scores use")
+    names = [metric.name for metric in metrics]
+    if len(set(names)) < len(names):
+        raise Fault(f"metrics() names {', '.join(sorted(names))}", "give every metric a name of its own")
+    if bare := [metric.name for metric in metrics if not metric.description.strip()]:
+        raise Fault(f"no description of the metric {bare[0]!r}", "say what it is and its unit: the board shows it")
+
+
+def _evaluate(evaluator: Evaluator) -> tuple[ScriptedEvaluation, list[Score]]:
+    with tempfile.TemporaryDirectory() as folder:
+        task = ScriptedEvaluation(evaluator.needs, folder=Path(folder))
+        return task, list(evaluator.evaluate(task))
+
+
+def _scores(evaluator: Evaluator, runs: list[tuple[ScriptedEvaluation, list[Score]]]) -> None:
+    task, scores = _evaluate(evaluator)
+    runs.append((task, scores))
+    declared = {metric.name for metric in evaluator.metrics()}
+    if not scores:
+        raise Fault(f"it gives no score for {len(task.examples)} prompts", "yield one harness.Score per example and metric")
+    for score in scores:
+        if not isinstance(score, Score):
+            raise Fault(f"it yields {type(score).__name__}", "yield harness.Score(example.prompt.id, metric, value)")
+        if score.metric not in declared:
+            raise Fault(f"it scores {score.metric!r}", f"name it in metrics(), which has {', '.join(sorted(declared))}")
+        if not isinstance(score.value, int | float) or not math.isfinite(score.value):
+            raise Fault(
+                f"the {score.metric!r} of {score.example!r} is {score.value!r}", "give a finite number, or no score for it"
+            )
+    places = [(score.example, score.metric, score.sample) for score in scores]
+    if len(set(places)) < len(places):
+        twice = next(place for place in places if places.count(place) > 1)
+        raise Fault(f"it scores {twice} twice (example, metric, sample)", "number the answers to one prompt with Score.sample")
+
+
+def _repeats(evaluator: Evaluator, runs: list[tuple[ScriptedEvaluation, list[Score]]]) -> None:
+    if _evaluate(evaluator)[1] != runs[0][1]:
+        raise Fault("two evaluations of one policy differ", "seed what is drawn with task.seed, and keep the order of examples")
+
+
+def _samplings(evaluator: Evaluator, runs: list[tuple[ScriptedEvaluation, list[Score]]]) -> None:
+    """Answers that are declared are drawn once for all evaluators, as a stage of their own."""
+    declared = tuple(evaluator.samplings())
+    if not all(isinstance(sampling, Sampling) for sampling in declared):
+        raise Fault(f"samplings() returned {declared!r}", "return a list of harness.Sampling")
+    if any(sampling.seed for sampling in declared):
+        raise Fault("samplings() sets a seed", "leave Sampling.seed at 0: the run adds its own")
+    if missing := [sampling for sampling in runs[0][0].asked if sampling not in declared]:
+        raise Advice(
+            f"it asks for answers that samplings() does not name ({missing[0]})", "name them: all evaluators then share"
+        )

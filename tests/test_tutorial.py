@@ -1,0 +1,96 @@
+"""docs/first-method.md, followed word for word; and the Python of the other pages."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+import harness
+from harness.registry import Registry
+from harness.resolve import resolve
+
+DOCS = Path(__file__).resolve().parents[1] / "docs"
+TUTORIAL = (DOCS / "first-method.md").read_text(encoding="utf-8")
+COMMANDS = re.findall(r"^\$ (.*)$", TUTORIAL, re.MULTILINE)
+(CODE,) = re.findall(r"```python\n(.*?)```", TUTORIAL, re.DOTALL)
+SMALL = ["source.sft=16", "source.train=16", "source.heldout=6", "budget.prompts=8", "sft=null", "evaluators=[gold_reward]"]
+
+
+def followed(line: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """A command of the page. pip installs into a folder of the test; a comparison gets a small model and small numbers."""
+    words = shlex.split(line)
+    if words[:2] == ["pip", "install"]:
+        options = ["--no-deps", "--no-build-isolation", "--quiet", "--no-input", "--disable-pip-version-check"]
+        assert words[2] == "-e"
+        command = [sys.executable, "-m", "pip", "install", *options, "--target", str(folder / "site"), *words[3:]]
+    else:
+        assert words[0] == "harness"
+        command = [sys.executable, "-c", "from harness.cli import main; main()", *words[1:]]
+        if words[1] == "compare":
+            settings = [f"model.path={folder.parent / 'tiny'}", *SMALL]
+            command += ["--workers", "1", "--seeds", "0", *(part for setting in settings for part in ("--set", setting))]
+    environment = {"PYTHONPATH": str(folder / "site"), "OMP_NUM_THREADS": "1", "HOME": str(folder), "PATH": "/usr/bin:/bin"}
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+
+
+def test_the_tutorial_gives_a_plugin_and_a_board_that_contains_it(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "work"
+    folder.mkdir()
+    (tmp_path / "tiny").symlink_to(tiny_checkpoint)
+    compared = False
+    for line in COMMANDS:
+        if line.startswith("harness compare") and compared:
+            continue  # the first look is the same rows with other numbers
+        done = followed(line, folder)
+        assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
+        compared = compared or line.startswith("harness compare")
+        if line.startswith("harness new"):
+            made = folder / "harness-shuffled-words"
+            named = set(re.findall(r"^\| `([^`]+)` \|", TUTORIAL, re.MULTILINE))
+            assert {str(path.relative_to(made)) for path in made.rglob("*") if path.is_file()} == named
+            (made / "harness_shuffled_words.py").write_text(CODE)
+        if line.startswith("harness plugins list"):
+            assert "shuffled_words" in done.stdout
+    board = harness.Board.read(folder / "runs" / "quickstart")
+    assert {row.method: row.failed for row in board.rows} == dict.fromkeys(("shuffled_words", "dpo", "null", "sft"))
+
+
+def test_the_code_of_the_tutorial_is_short() -> None:
+    assert len([line for line in CODE.splitlines() if line.strip()]) < 60
+
+
+def test_the_rows_of_the_tutorial_are_valid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "harness_shuffled_words.py").write_text(CODE)
+    monkeypatch.syspath_prepend(tmp_path)
+    import harness_shuffled_words  # type: ignore[import-not-found]
+
+    (block,) = re.findall(r"```yaml\n(.*?)```", TUTORIAL, re.DOTALL)
+    labels = ["sft", "shuffled_words", "our_data_dpo", "their_data_our_loss", "dpo"]
+    assert rows_of(block, Registry.load(extra=[harness_shuffled_words])) == labels
+    del sys.modules["harness_shuffled_words"]
+
+
+@pytest.mark.parametrize("name", ["self-contrast", "only-prompting", "self-refined"])
+def test_the_rows_of_a_papers_page_are_valid(name: str) -> None:
+    text = (DOCS / "papers" / f"{name}.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
+    assert len(rows_of(block, Registry.load())) == 2
+
+
+def rows_of(block: str, registry: Registry) -> list[str]:
+    """The labels of a page's rows beside the baseline, resolved on the sandbox."""
+    raw = {"name": "page", "source": "sandbox", "model": {"path": "sandbox"}, "evaluators": ["gold_reward"], "baseline": "sft"}
+    methods = ["sft", *yaml.safe_load(block)["methods"]]
+    return [variant.label for variant in resolve({**raw, "methods": methods}, registry).variants]
+
+
+def test_the_python_of_the_library_page_compiles_and_names_what_exists() -> None:
+    for block in re.findall(r"```python\n(.*?)```", (DOCS / "library.md").read_text(encoding="utf-8"), re.DOTALL):
+        compile(block, "library.md", "exec")
+        assert all(hasattr(harness, name) for name in re.findall(r"harness\.(\w+)", block))
