@@ -14,9 +14,12 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from harness.errors import ConfigError, Problem
-from harness.interfaces import Round
+from harness.judging.settings import JudgeSettings
+from harness.methods import Round
+from harness.models.options import Dtype, Quantization, SystemTurns
 from harness.models.scratch import ScratchModel
 from harness.problems import QUOTE_NULL, problems_of
+from harness.training.budget import Spending, Unit
 from harness.training.settings import SftSettings, TrainingSettings
 
 LARGEST_SEED = 2**31 - 1
@@ -50,22 +53,84 @@ class Named(Part):
 
 
 class ModelSection(_Section):
-    """The model every method starts from: a checkpoint folder, or one made from the source's own text."""
+    """The model every method starts from: a checkpoint, local or the hub's, or one made from the source's own text."""
 
-    path: str | None = Field(None, description="'sandbox', or a local folder with safetensors and a chat template")
+    path: str | None = Field(
+        None,
+        description="'sandbox', a local checkpoint folder, or a model of the Hugging Face hub as owner/name",
+    )
+    revision: str | None = Field(
+        None, description="a hub model's branch, tag or commit; planning pins it to the commit it stands for (main if absent)"
+    )
     scratch: ScratchModel | None = Field(None, description="make a tokenizer and a small Llama from the source's training text")
+    dtype: Dtype = Field("auto", description="of the weights in memory; auto: float32 on a CPU, bfloat16 on a GPU")
+    attn_implementation: str | None = Field(
+        None, description="eager, sdpa, flash_attention_2 or another that transformers knows; its own choice if absent"
+    )
+    adapter: str | None = Field(None, description="a local folder with a PEFT adapter, merged into the weights when loaded")
+    quantization: Quantization | None = Field(
+        None, description="4bit: NF4 weights by bitsandbytes (QLoRA); needs a CUDA device, and training through adapters"
+    )
+    trust_remote_code: bool = Field(False, description="run code that comes with the checkpoint")
+    chat_template: str | None = Field(
+        None,
+        description="in place of the checkpoint's own, and needed where it has none: zephyr, openchat, llama-2 or another name "
+        "of FastChat's, or the path of a .jinja file",
+    )
+    system_turns: SystemTurns = Field(
+        "error",
+        description="where the template refuses system turns: error, or merge them into the first user turn",
+    )
 
     @model_validator(mode="after")
     def _one(self) -> ModelSection:
         if (self.path is None) == (self.scratch is None):
             raise ValueError("give exactly one of `path` and `scratch`")
+        if self.scratch is not None and (extra := sorted(self.model_fields_set - {"path", "scratch"})):
+            raise ValueError(f"`{extra[0]}` is for a model by `path`: leave it out with `scratch`")
+        if self.quantization is not None and self.adapter is not None:
+            raise ValueError("an adapter cannot be merged into 4-bit weights: merge it first, or leave `quantization` out")
         return self
 
 
-class Budget(_Section):
-    """What every method gets, and no more."""
+class Limits(_Section):
+    """Longest examples, in tokens of the starting model's chat template; longer ones are left out whole, and counted."""
 
-    prompts: int = Field(800, ge=1, description="training prompts per method, over all its rounds; each is seen `epochs` times")
+    max_prompt_tokens: int | None = Field(None, ge=1, description="of the prompt, up to what opens the answer")
+    max_response_tokens: int | None = Field(None, ge=1, description="of the longest response: the target or any ranked one")
+    max_tokens: int | None = Field(None, ge=2, description="of the prompt and the longest response together")
+
+
+class Budget(_Section):
+    """What every method gets, and no more: prompts alone, or prompts to draw on and one limit on the training with them."""
+
+    prompts: int = Field(
+        800,
+        ge=1,
+        description="training prompts per method, over all its rounds; each is seen `epochs` times unless a limit follows",
+    )
+    pairs: int | None = Field(
+        None,
+        ge=1,
+        description="chosen-rejected pairs trained on, over as many passes as it takes; a lone response counts as one",
+    )
+    tokens: int | None = Field(
+        None, ge=1, description="tokens trained on, over as many passes as it takes; each response counts with its own prompt"
+    )
+    updates: int | None = Field(None, ge=1, description="optimiser steps, over as many passes as it takes")
+
+    @model_validator(mode="after")
+    def _one_limit(self) -> Budget:
+        given = [unit for unit in ("pairs", "tokens", "updates") if getattr(self, unit) is not None]
+        if len(given) > 1:
+            raise ValueError(f"{' and '.join(given)} are two limits: a comparison has one budget, so leave all but one out")
+        return self
+
+    @property
+    def limit(self) -> Spending | None:
+        """What ends a method's training, where it is not the number of prompts."""
+        units: tuple[Unit, ...] = ("pairs", "tokens", "updates")
+        return next((Spending(unit, amount) for unit in units if (amount := getattr(self, unit)) is not None), None)
 
 
 class GenerationSection(_Section):
@@ -80,6 +145,14 @@ class EvaluationSection(_Section):
 
     split: Literal["heldout", "tuning"] = Field("heldout", description="which prompts; `tuning` is for choosing settings")
     prompts: int | None = Field(None, ge=1, description="the first n of the split; all of them if absent")
+
+
+class RunSection(_Section):
+    """How a comparison is run. Nothing here changes a result or a key."""
+
+    checkpoint_minutes: float = Field(
+        10.0, ge=0, description="a training keeps its state so often, for a later run to go on from; 0 is after every step"
+    )
 
 
 class MethodEntry(_Section):
@@ -110,6 +183,7 @@ class Config(_Section):
     description: str = Field("", description="one paragraph for the board's head")
     source: Named = Field(description="where prompts, targets and preferences come from")
     model: ModelSection = Field(description="the model every method starts from")
+    limits: Limits | None = Field(None, description="longest examples, of every split; no limits if absent")
     sft: SftSettings | None = Field(SftSettings(), description="supervised fine-tuning before all methods; null to skip it")
     training: TrainingSettings = Field(TrainingSettings(), description="defaults of every method's training")
     budget: Budget = Field(Budget(), description="what every method gets")
@@ -117,8 +191,16 @@ class Config(_Section):
     methods: tuple[MethodEntry, ...] = Field(min_length=1, description="the rows")
     evaluation: EvaluationSection = Field(EvaluationSection(), description="what every row is evaluated on")
     evaluators: tuple[Named, ...] = Field(min_length=1, description="how every row is evaluated")
+    run: RunSection = Field(RunSection(), description="how it is run; changes no result")
+    judge: JudgeSettings | None = Field(None, description="the model that judges answers, for evaluators that ask one")
     seeds: tuple[int, ...] = Field((0, 1), min_length=1, description="the whole comparison is repeated with each")
     baseline: str = Field(description="the label of the row that all others are compared with")
+
+    @model_validator(mode="after")
+    def _limits_have_a_tokenizer(self) -> Config:
+        if self.limits is not None and self.model.path is None:
+            raise ValueError("`limits` count tokens of a model by `path`; with `scratch`, use the source's max_characters")
+        return self
 
     @field_validator("name")
     @classmethod

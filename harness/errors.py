@@ -5,7 +5,9 @@ HarnessError                 prints as one message without a traceback
 ├── PluginError              a plugin cannot be used: names the distribution and the fix (exit code 2)
 ├── DataError                a data file or a source is not what it should be: names file and line (exit code 2)
 ├── StoreError               an artifact is missing, damaged or cannot be written (exit code 4)
-└── StageError               a stage failed while running: names the stage and the cause (exit code 3)
+│   └── StoreWriteError      nothing can be written any more: disk full, folder read-only; ends the run (exit code 4)
+├── StageError               a stage failed while running: names the stage and the cause (exit code 3)
+└── InterruptedRunError      the run was asked to end before all was done (exit code 130)
 """
 
 from __future__ import annotations
@@ -63,16 +65,26 @@ class StoreError(HarnessError):
     exit_code = 4
 
 
+class StoreWriteError(StoreError):
+    """The store takes nothing any more: no other stage would fare better."""
+
+
 class StageError(HarnessError):
     """A stage that failed while running."""
 
     exit_code = 3
 
 
+class InterruptedRunError(HarnessError):
+    """A run that was asked to end, and did after what was running."""
+
+    exit_code = 130
+
+
 def did_you_mean(given: str, known: Iterable[str]) -> str:
     """A hint for a mistyped name: the closest known ones, or all of them when none is close."""
     names = sorted(known)
-    close = get_close_matches(given, names, n=2, cutoff=0.6)
+    close = get_close_matches(given, names, n=2, cutoff=0.65)
     if close:
         return "did you mean " + " or ".join(repr(name) for name in close) + "?"
     return "known: " + (", ".join(names) if names else "none")

@@ -57,13 +57,15 @@ class Graph:
 
     Attributes:
         environment: libraries and device, part of every key but the source's.
-        checkpoints: hash -> folder of starting models that are not artifacts.
+        checkpoints: hash -> starting models that are not artifacts, as `Checkpoint.as_dict` gives them.
+        judges: evaluator (or data builders) -> settings of its judge, which workers need beyond what decides its answers.
     """
 
     environment: Mapping[str, str] = field(default_factory=dict)
     stages: dict[str, Stage] = field(default_factory=dict)
     rows: list[RowPlan] = field(default_factory=list)
-    checkpoints: dict[str, str] = field(default_factory=dict)
+    checkpoints: dict[str, dict[str, Any]] = field(default_factory=dict)
+    judges: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def add(
         self,

@@ -11,7 +11,8 @@ import pluggy
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from harness.interfaces import Backend, DataBuilder, Evaluator, Method, Objective, Source
+    from harness.interfaces import Backend, DataBuilder, Evaluator, Importer, Objective, Source
+    from harness.methods import Method
 
 PROJECT = "harness"
 API_VERSION = 1
@@ -45,14 +46,21 @@ def harness_sources() -> list[type[Source]]:  # type: ignore[empty-body]
 
 
 @hookspec
+def harness_importers() -> list[type[Importer]]:  # type: ignore[empty-body]
+    """Importer classes: readers of other tools' results."""
+
+
+@hookspec
 def harness_methods() -> list[Method]:  # type: ignore[empty-body]
     """Methods: named pairs of a builder and an objective."""
 
 
 @hookspec
-def harness_run_started(name: str, weights: dict[str, float], cached: int, interactive: bool) -> None:
+def harness_run_started(
+    name: str, weights: dict[str, float], cached: int, interactive: bool, folder: Path, tracking: tuple[str, ...]
+) -> None:
     """A comparison starts: the stages that will run, by key, with how long each takes against the others; how many the
-    store already holds; and whether a person is watching a terminal."""
+    store already holds; whether a person is watching a terminal; the run's folder; and the trackers that `--track` names."""
 
 
 @hookspec

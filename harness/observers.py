@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+from harness.errors import HarnessError, did_you_mean
 from harness.execute.events import Events
 from harness.graph import Stage
 from harness.registry import Registry
@@ -32,5 +34,20 @@ class Observers(Events):
     def progress(self, key: str, done: int, total: int, note: str) -> None:
         self.call("harness_stage_progress", key=key, done=done, total=total, note=note)
 
+    def again(self, stage: Stage, reason: str) -> None:
+        self.call("harness_stage_progress", key=stage.key, done=0, total=1, note=f"{reason}; trying once more")
+
     def finished(self, stage: Stage, seconds: float, error: str | None) -> None:
         self.call("harness_stage_finished", key=stage.key, title=stage.title, seconds=seconds, error=error)
+
+
+def check_trackers(names: Sequence[str], registry: Registry) -> None:
+    """Every asked tracker is some observer's.
+
+    Raises:
+        HarnessError: none is called so.
+    """
+    known = {str(plugin.tracker) for plugin in registry.manager.get_plugins() if hasattr(plugin, "tracker")}
+    for name in names:
+        if name not in known:
+            raise HarnessError(f"--track {name!r}: {did_you_mean(name, known)}")

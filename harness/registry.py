@@ -12,9 +12,10 @@ import pluggy
 
 from harness import hookspecs
 from harness.errors import PluginError, did_you_mean
-from harness.interfaces import Backend, DataBuilder, Evaluator, Method, Objective, Source
+from harness.interfaces import Backend, DataBuilder, Evaluator, Importer, Objective, Source
+from harness.methods import Method
 
-Kind = Literal["data", "objective", "evaluator", "backend", "source", "method"]
+Kind = Literal["data", "objective", "evaluator", "backend", "source", "importer", "method"]
 
 _HOOKS: dict[Kind, tuple[str, type]] = {
     "data": ("harness_data_builders", DataBuilder),
@@ -22,6 +23,7 @@ _HOOKS: dict[Kind, tuple[str, type]] = {
     "evaluator": ("harness_evaluators", Evaluator),
     "backend": ("harness_backends", Backend),
     "source": ("harness_sources", Source),
+    "importer": ("harness_importers", Importer),
     "method": ("harness_methods", Method),
 }
 KINDS: tuple[Kind, ...] = tuple(_HOOKS)

@@ -6,11 +6,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from harness.config import Config, raise_all, validate
-from harness.errors import DataError, Problem, did_you_mean
+from pydantic import ValidationError
+
+from harness.config import Budget, Config, raise_all, validate
+from harness.errors import Problem, did_you_mean
 from harness.interfaces import Backend, Component, Evaluator, Source
-from harness.models.load import checkpoint_folder
+from harness.judging.settings import BUILDERS, JudgeSettings
+from harness.models.checkpoint import Checkpoint
+from harness.problems import ABSENT, problems_of
 from harness.registry import Registry
+from harness.starting_model import starting_model
 from harness.sweep import expand
 from harness.variants import Resolver, RoundPlan, Variant
 
@@ -19,13 +24,20 @@ __all__ = ["Comparison", "RoundPlan", "Variant", "describe", "resolve"]
 
 @dataclass(frozen=True)
 class Comparison:
-    """Everything that runs, resolved."""
+    """Everything that runs, resolved.
+
+    Attributes:
+        judges: one of each evaluator that asks one, by the evaluator's name; the config's own where data builders ask it.
+        checkpoint: the starting model; None where one is made from the source's text.
+    """
 
     config: Config
     source: Source
     backend: Backend
     variants: tuple[Variant, ...]
     evaluators: tuple[Evaluator, ...]
+    judges: Mapping[str, JudgeSettings]
+    checkpoint: Checkpoint | None = None
 
 
 def resolve(raw: Mapping[str, Any], registry: Registry, where: str = "the configuration") -> Comparison:
@@ -52,14 +64,28 @@ def resolve(raw: Mapping[str, Any], registry: Registry, where: str = "the config
     variants = _with_baseline(problems, variants, raw.get("baseline"))
     _check_evaluators(problems, evaluators)
     _check_needs(problems, source, variants, evaluators)
-    _check_model(problems, raw.get("model"))
-    _check_source(problems, source)
+    _check_opponents(problems, evaluators, variants)
+    _check_files(problems, evaluators)
+    judges = _judges(problems, config.judge if config else None, raw.get("judge"), evaluators)
+    judges |= _builders_judge(problems, config.judge if config else None, raw.get("judge"), variants)
+    checkpoint = starting_model(problems, raw.get("model"))
+    _check_machine(problems, source, backend, variants, evaluators)
     if config is not None:
-        _check_budget(problems, variants, config.budget.prompts, source)
+        _check_budget(problems, variants, config.budget, source)
+        _check_epochs(problems, config)
         _check_seeds(problems, variants, config.seeds)
+        _check_backend(problems, backend, variants, config.sft is not None)
     raise_all(_in_order(problems), where)
     assert config is not None and source is not None and backend is not None
-    return Comparison(config, source, backend, tuple(v for v in variants if v), tuple(e for e in evaluators if e))
+    return Comparison(
+        config,
+        source.pinned(),
+        backend,
+        tuple(v for v in variants if v),
+        tuple(e for e in evaluators if e),
+        judges,
+        checkpoint,
+    )
 
 
 def _in_order(problems: Sequence[Problem]) -> list[Problem]:
@@ -107,9 +133,39 @@ def _check_seeds(problems: list[Problem], variants: Sequence[Variant | None], se
             problems.append(Problem("seeds", list(seeds), fix))
 
 
-def _check_source(problems: list[Problem], source: Source | None) -> None:
-    for field, fix in source.problems() if source else ():
-        problems.append(Problem(f"source.{field}", getattr(source, field), fix))
+def _check_machine(
+    problems: list[Problem],
+    source: Source | None,
+    backend: Backend | None,
+    variants: Sequence[Variant | None],
+    evaluators: Sequence[Evaluator | None],
+) -> None:
+    """What only a look at the machine can tell: files that are not there, engines that are not installed."""
+    placed: list[tuple[str, Component | None]] = [("source", source), ("generation.backend", backend)]
+    placed += [(f"evaluators.{index}", evaluator) for index, evaluator in enumerate(evaluators)]
+    for index, variant in enumerate(variants):
+        placed += [(f"methods.{index}.data", round_.builder) for round_ in (variant.rounds if variant else ())]
+    for place, component in placed:
+        for field, fix in component.problems() if component else ():
+            problems.append(Problem(f"{place}.{field}", _value_at(component, field), fix))
+
+
+def _value_at(component: Component | None, field: str) -> Any:
+    value: Any = component
+    for name in field.split("."):
+        value = getattr(value, name, None)
+    return value
+
+
+def _check_backend(problems: list[Problem], backend: Backend | None, variants: Sequence[Variant | None], tuned: bool) -> None:
+    """A server with one model of its own must not be taken for the policies that rows train."""
+    if backend is None or backend.serves_any_policy():
+        return
+    trained = [variant.label for variant in variants if variant and variant.rounds]
+    if tuned or trained:
+        who = f"the row {trained[0]!r}" if trained else "`sft`"
+        fix = f"its server answers with one model, and {who} trains another: give a backend that serves each checkpoint"
+        problems.append(Problem("generation.backend", backend.name, f"{fix} (its `command`), or train nothing"))
 
 
 def _check_evaluators(problems: list[Problem], evaluators: Sequence[Evaluator | None]) -> None:
@@ -119,16 +175,72 @@ def _check_evaluators(problems: list[Problem], evaluators: Sequence[Evaluator | 
         problems.append(Problem("evaluators", name, fix))
 
 
-def _check_model(problems: list[Problem], section: Any) -> None:
-    path = section.get("path") if isinstance(section, dict) else None
-    if isinstance(path, str):
+def _check_opponents(
+    problems: list[Problem], evaluators: Sequence[Evaluator | None], variants: Sequence[Variant | None]
+) -> None:
+    """Rows that evaluators compare with must be there; a row that could not be resolved is another problem."""
+    if None in variants:
+        return
+    known = {"baseline", "all", *(variant.label for variant in variants if variant)}
+    for index, evaluator in enumerate(evaluators):
+        for label in evaluator.opponents() if evaluator else ():
+            if label not in known:
+                fix = f"no row has this label; {did_you_mean(label, known)}"
+                problems.append(Problem(f"evaluators.{index}", label, fix))
+
+
+def _builders_judge(
+    problems: list[Problem], judge: JudgeSettings | None, given: Any, variants: Sequence[Variant | None]
+) -> dict[str, JudgeSettings]:
+    """The config's judge, where a data builder asks one."""
+    asking = [
+        (index, round_.builder)
+        for index, variant in enumerate(variants)
+        for round_ in (variant.rounds if variant else ())
+        if round_.builder.judged
+    ]
+    if asking and judge is None and given is None:
+        problems.append(_no_judge(asking[0][1].name))
+    for index, builder in asking if judge else ():
         try:
-            checkpoint_folder(path)
-        except DataError as error:
-            problems.append(Problem("model.path", path, str(error).removeprefix(f"model.path = {path!r}: ")))
+            judge.changed(getattr(builder, "judge", {}))  # type: ignore[union-attr]
+        except ValidationError as error:
+            problems += problems_of(error, JudgeSettings, f"methods.{index}.data.judge")
+    return {BUILDERS: judge} if asking and judge else {}
 
 
-def _check_budget(problems: list[Problem], variants: Sequence[Variant | None], prompts: int, source: Source | None) -> None:
+def _no_judge(name: str) -> Problem:
+    fix = f"{name!r} asks a judge: add a section such as `judge: {{model: …, base_url: …, api_key_env: …}}`"
+    return Problem("judge", ABSENT, fix)
+
+
+def _judges(
+    problems: list[Problem], judge: JudgeSettings | None, given: Any, evaluators: Sequence[Evaluator | None]
+) -> dict[str, JudgeSettings]:
+    """The judge of every evaluator that asks one: the config's, with the evaluator's own changes."""
+    found = {}
+    for index, evaluator in enumerate(evaluators):
+        if evaluator is None or not evaluator.judged:
+            continue
+        if judge is None:
+            if given is None:
+                problems.append(_no_judge(evaluator.name))
+            continue  # what is wrong with a given section is said by `validate`
+        try:
+            found[evaluator.name] = judge.changed(getattr(evaluator, "judge", {}))
+        except ValidationError as error:
+            problems += problems_of(error, JudgeSettings, f"evaluators.{index}.judge")
+    return found
+
+
+def _check_files(problems: list[Problem], evaluators: Sequence[Evaluator | None]) -> None:
+    for index, evaluator in enumerate(evaluators):
+        for field, fix in evaluator.problems() if evaluator else ():
+            problems.append(Problem(f"evaluators.{index}.{field}", getattr(evaluator, field), fix))
+
+
+def _check_budget(problems: list[Problem], variants: Sequence[Variant | None], budget: Budget, source: Source | None) -> None:
+    prompts, limit = budget.prompts, budget.limit
     available = source.sizes().get("train") if source else None
     if available is not None and prompts > available:
         fix = f"the source has {available} training prompts: lower it, or set source.train to {prompts}"
@@ -137,6 +249,25 @@ def _check_budget(problems: list[Problem], variants: Sequence[Variant | None], p
     if prompts < most:
         fix = f"a method has {most} rounds, and each needs a prompt: it should be at least {most}"
         problems.append(Problem("budget.prompts", prompts, fix))
+    if limit is not None and limit.amount < most:
+        fix = f"a method has {most} rounds that share it: it should be at least {most}"
+        problems.append(Problem(f"budget.{limit.unit}", limit.amount, fix))
+
+
+def _check_epochs(problems: list[Problem], config: Config) -> None:
+    """Refuse `epochs` where the budget decides how often a prompt is seen."""
+    if config.budget.limit is None:
+        return
+    given: dict[str, Mapping[str, Any]] = {"training": config.training.model_dump(exclude_unset=True)}
+    for index, entry in enumerate(config.methods):
+        given[f"methods.{index}.training"] = entry.training
+        given |= {
+            f"methods.{index}.rounds.{number}.training": round_.training for number, round_ in enumerate(entry.rounds or ())
+        }
+    for field, section in given.items():
+        if "epochs" in section:
+            fix = f"budget.{config.budget.limit.unit} decides how often a prompt is seen: leave it out"
+            problems.append(Problem(f"{field}.epochs", section["epochs"], fix))
 
 
 def _check_needs(
@@ -145,7 +276,7 @@ def _check_needs(
     if source is None:
         return
     wanted: list[tuple[str, str, frozenset[str]]] = [
-        (f"methods.{index}", variant.label, frozenset().union(*(round_.builder.needs for round_ in variant.rounds)))
+        (f"methods.{index}", variant.label, frozenset[str]().union(*(round_.builder.required() for round_ in variant.rounds)))
         for index, variant in enumerate(variants)
         if variant
     ]
@@ -160,4 +291,6 @@ def _check_needs(
 
 def describe(component: Component) -> dict[str, Any]:
     """What decides a component's behaviour: for keys and for the board."""
-    return {"name": component.name, "version": component.version, "fields": component.model_dump(mode="json")}
+    described = {"name": component.name, "version": component.version, "fields": component.model_dump(mode="json")}
+    fingerprint = component.fingerprint()
+    return {**described, "fingerprint": fingerprint} if fingerprint else described

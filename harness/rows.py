@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import re
+import shutil
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from harness.execute.events import Outcome
 from harness.graph import Graph, RowPlan
 from harness.leaderboard.board import ExampleRow, RowResult
+from harness.models.checkpoint import Checkpoint
+from harness.models.scratch import CHAT_TEMPLATE
 from harness.resolve import Comparison, Variant, describe
 from harness.sharing import row_budget, row_cost
 from harness.stages.context import read_answers, read_dataset
+from harness.stages.evaluate import FILES
 from harness.store import Store
 from harness.types import Example, Score
 
 SHOWN_EXAMPLES = 40
+JUDGMENTS = "judgments.jsonl"  # lines of example, sample, verdict and words, left by an evaluator in its files
 MUCH_DROPPED = 0.2
+_COUNTED = ("judge_calls", "judge_tokens", "judgments", "unparsed")  # of a row's judge, summed over its seeds
 
 
 @dataclass(frozen=True)
@@ -58,7 +68,7 @@ def row_result(variant: Variant, run: Run) -> RowResult:
         scores=scores,
         costs={row.seed: row_cost(graph, store, row) for row in done},
         budget={name: statistics.fmean(budget[name] for budget in budgets) for name in budgets[0]} if budgets else {},
-        provenance=_provenance(variant, done, graph, store),
+        provenance=_provenance(variant, done, run),
         failed=reason,
         curves={row.seed: _curve(row, store) for row in done if row.training},
     )
@@ -74,28 +84,64 @@ def _curve(row: RowPlan, store: Store) -> list[dict[str, float]]:
     return curve
 
 
-def _provenance(variant: Variant, rows: Sequence[RowPlan], graph: Graph, store: Store) -> dict[str, Any]:
-    """How a row came about: components with all their fields, keys of its models, how its data turned out."""
-    facts = ("prompts", "groups", "pairs", "dropped", "means")
+def _model(checkpoint: Checkpoint | None) -> dict[str, Any]:
+    """The starting model: where it is from, how it is loaded, the hash of its chat template."""
+    if checkpoint is not None:
+        return checkpoint.provenance()
+    return {"scratch": True, "chat_template_sha256": hashlib.sha256(CHAT_TEMPLATE.encode()).hexdigest()}
+
+
+def _provenance(variant: Variant, rows: Sequence[RowPlan], run: Run) -> dict[str, Any]:
+    """How a row came about: starting model, components with all their fields, keys of its models, how its data turned out."""
+    store, checkpoint, backend = run.store, run.comparison.checkpoint, describe(run.comparison.backend)
     return {
         "method": variant.method,
+        "model": _model(checkpoint),
         "rounds": [
             {
                 "data": describe(round_.builder),
                 "objective": describe(round_.objective),
                 "training": round_.training.model_dump(mode="json"),
+                "reference": round_.reference,
             }
             for round_ in variant.rounds
         ],
         "seed_offset": variant.seed_offset,
+        "backend": backend,
         "models": {str(row.seed): row.model for row in rows},
-        "data": {str(row.seed): [{name: store.open(key).facts[name] for name in facts} for key in row.groups] for row in rows},
+        **_judged(rows, store),
+        "data": {str(row.seed): [_data(store.open(key).facts) for key in row.groups] for row in rows},
     }
 
 
+def _data(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """How a round's data turned out, and who judged them where somebody did."""
+    return {name: facts[name] for name in ("prompts", "groups", "pairs", "dropped", "means", "judge") if name in facts}
+
+
+def _judged(rows: Sequence[RowPlan], store: Store) -> dict[str, Any]:
+    """Who judged a row, by evaluator, and what evaluators noted; nothing where there is nothing to say."""
+    judges: dict[str, Any] = {}
+    notes: dict[str, Any] = {}
+    for row in rows:
+        for evaluator, key in row.evaluations.items():
+            facts = store.open(key).facts if store.holds(key) else {}
+            if judge := facts.get("judge"):
+                entry = judges.setdefault(evaluator, {**judge, "versions": [], **dict.fromkeys(_COUNTED, 0)})
+                named = [f"{judge['model']} ({version})" for version in judge["versions"]]
+                entry["versions"] = sorted({*entry["versions"], *named})
+                for name in _COUNTED:
+                    entry[name] += judge[name]
+                entry.pop("judge_usd", None)
+            if found := facts.get("notes"):
+                notes.setdefault(evaluator, {})[str(row.seed)] = found
+    return {name: value for name, value in (("judges", judges), ("notes", notes)) if value}
+
+
 def run_warnings(run: Run, rows: Sequence[RowResult]) -> list[str]:
-    """What a reader of the board should know: evaluators that failed, slow layouts, prompts that gave no data."""
-    return [*_evaluation_failures(run), *_layout_warnings(run), *(text for row in rows for text in _data_warnings(row))]
+    """What a reader of the board should know: evaluators that failed, slow trainings, prompts that gave no data."""
+    of_rows = (text for row in rows for text in (*_data_warnings(row), *_judge_warnings(row)))
+    return [*_evaluation_failures(run), *_training_warnings(run), *of_rows]
 
 
 def _evaluation_failures(run: Run) -> list[str]:
@@ -108,11 +154,23 @@ def _evaluation_failures(run: Run) -> list[str]:
     return said
 
 
-def _layout_warnings(run: Run) -> list[str]:
+def _training_warnings(run: Run) -> list[str]:
     """Models that were trained more slowly than others would be, and why: once each."""
     keys = [key for row in run.graph.rows for key in row.training if run.store.holds(key)]
-    said = [run.store.open(key).facts.get("layout_warning", "") for key in keys]
+    said = [run.store.open(key).facts.get(name, "") for key in keys for name in ("layout_warning", "memory_warning")]
     return [text for text in dict.fromkeys(said) if text]
+
+
+def _judge_warnings(row: RowResult) -> list[str]:
+    """Judgments that could not be read, and a judge that changed while it judged one row."""
+    said = []
+    for evaluator, judge in row.provenance.get("judges", {}).items():
+        if judge["unparsed"]:
+            asked = f"{judge['unparsed']} of {judge['judgments']} judgments of {evaluator}"
+            said.append(f"{row.label}: {asked} could not be read, asked twice; they are not scored")
+        if len(judge["versions"]) > 1:
+            said.append(f"{row.label}: several versions of the judge marked {evaluator}: {', '.join(judge['versions'])}")
+    return said
 
 
 def _data_warnings(row: RowResult) -> list[str]:
@@ -126,13 +184,38 @@ def _data_warnings(row: RowResult) -> list[str]:
     return said
 
 
+def data_facts(run: Run) -> dict[str, Any]:
+    """What was kept of the source's rows, and why the rest was not; nothing of an artifact that older code made."""
+    key = next(stage.key for stage in run.graph if stage.kind == "source")
+    facts = run.store.open(key).facts if run.store.holds(key) else {}
+    return {"data": facts["screening"]} if "screening" in facts else {}
+
+
+def copy_files(run: Run, folder: Path) -> None:
+    """What evaluators left beside their scores, to `files/<row>/<evaluator>/seed-<n>/`."""
+    for row in run.graph.rows:
+        for evaluator, key in row.evaluations.items():
+            left = run.store.open(key) / FILES if run.store.holds(key) else None
+            if left is not None and left.is_dir():
+                place = folder / FILES / _file_name(row.label) / evaluator / f"seed-{row.seed}"
+                shutil.copytree(left, place, dirs_exist_ok=True)
+
+
+def _file_name(label: str) -> str:
+    """A row's label as a folder: other characters are replaced, and a hash keeps labels apart that differ in those alone."""
+    plain = re.sub(r"[^A-Za-z0-9_.-]", "_", label).lstrip(".") or "_"
+    return plain if plain == label else f"{plain}-{hashlib.sha256(label.encode()).hexdigest()[:8]}"
+
+
 def collect_examples(run: Run) -> list[ExampleRow]:
     """The first evaluated prompts with each row's first answer at the first seed."""
     answers: dict[str, list[str]] = {}
+    said: dict[str, dict[str, list[dict[str, str]]]] = {}  # row → example → what judges said
     for row in run.graph.rows:
         keys = [key for evaluation in row.evaluations.values() for key in _answer_keys(run.graph, evaluation)]
         if row.seed == run.comparison.config.seeds[0] and keys and run.store.holds(keys[0]):
             answers[row.label] = [responses[0].text for responses in read_answers(run.store.open(keys[0]))][:SHOWN_EXAMPLES]
+            said[row.label] = _judgments(row, run.store)
     if not answers:
         return []
     source = next(stage.key for stage in run.graph if stage.kind == "source")
@@ -143,9 +226,23 @@ def collect_examples(run: Run) -> list[ExampleRow]:
             prompt=_dialogue(example),
             target=example.target,
             answers={label: texts[index] for label, texts in answers.items()},
+            judged={label: found[example.prompt.id] for label, found in said.items() if example.prompt.id in found},
         )
         for index, example in enumerate(shown[: min(len(texts) for texts in answers.values())])
     ]
+
+
+def _judgments(row: RowPlan, store: Store) -> dict[str, list[dict[str, str]]]:
+    """Example → what judges said of its first answer, where an evaluator left a `judgments.jsonl` that says so."""
+    found: dict[str, list[dict[str, str]]] = {}
+    for evaluator, key in row.evaluations.items():
+        left = store.open(key) / FILES / JUDGMENTS if store.holds(key) else None
+        for line in left.read_text(encoding="utf-8").splitlines() if left is not None and left.is_file() else ():
+            said = json.loads(line)
+            if not said.get("sample", 0):
+                words = {name: str(said.get(name, "")) for name in ("verdict", "words")}
+                found.setdefault(str(said["example"]), []).append({"evaluator": evaluator, **words})
+    return found
 
 
 def _dialogue(example: Example) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -34,8 +35,9 @@ class Sharing:
     by_kind: dict[str, tuple[int, int]]
 
     def as_dict(self) -> dict[str, Any]:
+        counted = {key: value for key, value in asdict(self).items() if key not in ("requested", "ran")}
         return {
-            **asdict(self),
+            **counted,
             "stages_requested": self.requested,
             "stages_run": self.ran,
             "stages_reused": self.requested - self.ran,
@@ -79,7 +81,10 @@ def _own_seconds(artifact: Artifact) -> float:
 
 
 def row_cost(graph: Graph, store: Store, row: RowPlan) -> Cost:
-    """What a row took beyond the shared starting model: its data, reference and training, in full even where shared."""
+    """What a row took beyond the shared starting model: its data, reference and training, in full even where shared.
+
+    Of its evaluation, what its judges took.
+    """
     cost = Cost()
     for key in graph.ancestors(*row.training):
         stage = graph.stages[key]
@@ -87,8 +92,16 @@ def row_cost(graph: Graph, store: Store, row: RowPlan) -> Cost:
             artifact = store.open(key)
             seconds = _own_seconds(artifact) + float(artifact.facts.get("charged_seconds", 0.0))
             tokens = artifact.facts.get("tokens_trained", 0), artifact.facts.get("tokens_generated", 0)
-            cost = cost + Cost(seconds, *tokens)
+            cost = cost + Cost(seconds, *tokens) + _judged(artifact.facts)
+    for key in row.evaluations.values():
+        cost = cost + _judged(store.open(key).facts if store.holds(key) else {})
     return cost
+
+
+def _judged(facts: Mapping[str, Any]) -> Cost:
+    """What an artifact's judge took."""
+    judge = facts.get("judge")
+    return Cost(judge_tokens=judge["judge_tokens"], usd=judge["judge_usd"]) if judge else Cost()
 
 
 def row_budget(graph: Graph, store: Store, row: RowPlan) -> dict[str, float]:

@@ -1,39 +1,75 @@
-"""A method entry with a `sweep` -> one entry per combination of values.
+"""A method entry that stands for several -> the entries. It works on the raw config, so that every problem of an expanded
+entry is found and named like any other.
+
+A grid names several builders or objectives, each a name or a section with `name`, and means every combination:
+
+    {data: [self_contrast, only_prompting], objective: [dpo, sr_dpo, simpo]}
+
+becomes six rows, `self_contrast+dpo` and so on. A sweep gives fields several values:
 
     {method: dpo, sweep: {training.learning_rate: [1.0e-4, 2.0e-4]}}
 
-becomes two rows, `dpo[learning_rate=0.0001]` and `dpo[learning_rate=0.0002]`. It works on the raw config, so that every
-problem of an expanded entry is found and named like any other.
+becomes two rows, `dpo[learning_rate=0.0001]` and `dpo[learning_rate=0.0002]`.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from itertools import product
 from typing import Any
 
 from harness.errors import Problem
 
+_PARTS = ("data", "objective")
+
 
 def expand(raw: Mapping[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
-    """The config without sweeps, and what is wrong with them."""
+    """The config without grids and sweeps, and what is wrong with them."""
     entries, problems = raw.get("methods"), list[Problem]()
     if not isinstance(entries, list):
         return dict(raw), problems
     expanded: list[Any] = []
     for index, entry in enumerate(entries):
-        if not isinstance(entry, dict) or "sweep" not in entry:
+        if not isinstance(entry, dict):
             expanded.append(entry)
             continue
-        sweep = entry["sweep"]
-        if not isinstance(sweep, dict) or not sweep or not all(isinstance(v, list) and v for v in sweep.values()):
-            fix = "map fields to lists of values, as in {training.learning_rate: [1.0e-4, 2.0e-4]}"
-            problems.append(Problem(f"methods.{index}.sweep", sweep, fix))
-            expanded.append({name: value for name, value in entry.items() if name != "sweep"})
-            continue
-        expanded += [_point(entry, dict(zip(sweep, values, strict=True))) for values in product(*sweep.values())]
+        for cell in _cells(entry, f"methods.{index}", problems):
+            expanded += _points(cell, f"methods.{index}", problems)
     return {**raw, "methods": expanded}, problems
+
+
+def _cells(entry: dict[str, Any], field: str, problems: list[Problem]) -> Iterator[dict[str, Any]]:
+    """An entry's grid: one entry for each combination of its builders and objectives; the entry itself if it has none."""
+    listed = [part for part in _PARTS if isinstance(entry.get(part), list)]
+    wrong = [part for part in listed if not entry[part] or not all(_name(item) for item in entry[part])]
+    for part in wrong:
+        fix = "list names, or sections with `name`, as in [self_contrast, {name: spin, temperature: 0.7}]"
+        problems.append(Problem(f"{field}.{part}", entry[part], fix))
+    if wrong:
+        yield {name: value for name, value in entry.items() if name not in wrong}
+        return
+    if not listed:
+        yield entry
+        return
+    given = entry.get("label") or entry.get("method")
+    for items in product(*(entry[part] for part in listed)):
+        cell = {**copy.deepcopy(entry), **dict(zip(listed, copy.deepcopy(items), strict=True))}
+        names = [_label(cell[part]) for part in _PARTS if part in listed or (not given and _name(cell.get(part)))]
+        cell["label"] = f"{given}[{'+'.join(names)}]" if given else "+".join(names)
+        yield cell
+
+
+def _points(entry: dict[str, Any], field: str, problems: list[Problem]) -> list[dict[str, Any]]:
+    """An entry's sweep: one entry for each combination of values; the entry itself if it has none."""
+    if "sweep" not in entry:
+        return [entry]
+    sweep = entry["sweep"]
+    if not isinstance(sweep, dict) or not sweep or not all(isinstance(v, list) and v for v in sweep.values()):
+        fix = "map fields to lists of values, as in {training.learning_rate: [1.0e-4, 2.0e-4]}"
+        problems.append(Problem(f"{field}.sweep", sweep, fix))
+        return [{name: value for name, value in entry.items() if name != "sweep"}]
+    return [_point(entry, dict(zip(sweep, values, strict=True))) for values in product(*sweep.values())]
 
 
 def _point(entry: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
@@ -50,6 +86,18 @@ def _point(entry: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any
     named = ", ".join(f"{str(path).rpartition('.')[2]}={_short(value)}" for path, value in values.items())
     point["label"] = f"{entry.get('label') or entry.get('method') or 'method'}[{named}]"
     return point
+
+
+def _name(item: Any) -> str:
+    """The component that a grid's item names; empty if it names none."""
+    name = item.get("name") if isinstance(item, dict) else item
+    return name if isinstance(name, str) else ""
+
+
+def _label(item: Any) -> str:
+    """A grid's item in a row's label: its name, and the fields it changes."""
+    changed = [f"{name}={_short(value)}" for name, value in item.items() if name != "name"] if isinstance(item, dict) else []
+    return _name(item) + (f"({', '.join(changed)})" if changed else "")
 
 
 def _short(value: Any) -> str:

@@ -220,28 +220,116 @@ class Metric:
 
 @dataclass(frozen=True)
 class Score:
-    """One example's value of one metric; `sample` counts the responses to one prompt."""
+    """One example's value of one metric.
+
+    Attributes:
+        sample: counts the responses to one prompt.
+        question: what examples of one dialogue share (the turns of a question), so that they are resampled together; the
+            example stands alone if empty.
+    """
 
     example: str
     metric: str
     value: float
     sample: int = 0
+    question: str = ""
+
+
+@dataclass(frozen=True)
+class Questions:
+    """How much a judge is asked at most, without the second asking of what could not be read.
+
+    Attributes:
+        calls: questions.
+        tokens: of all questions together. A byte of a known text counts as a token, and a policy's answer as its longest.
+        answer_tokens: of one of the judge's answers; the judge's `max_tokens` if None.
+    """
+
+    calls: int
+    tokens: int
+    answer_tokens: int | None = None
+
+
+@dataclass(frozen=True)
+class Imported:
+    """What another tool measured of one model, for one evaluator.
+
+    Attributes:
+        label: the model's name there.
+        evaluator: the name of what measures the same here.
+        scores: one per example and metric; where the tool left means alone, one score per metric, and `whole` is false.
+        judge: who judged, as the files say; '' where nobody did.
+        facts: what must be equal for a fair comparison, and the tool's own figures; JSON. `versions` and `shots`, by task,
+            are compared between rows.
+        answers: some examples with their answer: name -> (prompt, target, answer).
+    """
+
+    label: str
+    evaluator: str
+    metrics: tuple[Metric, ...]
+    scores: tuple[Score, ...]
+    whole: bool = True
+    judge: str = ""
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    answers: Mapping[str, tuple[str, str | None, str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What something took. Seconds are wall time of the stages, whoever ran them first."""
+    """What something took. Seconds are wall time of the stages, whoever ran them first.
+
+    Attributes:
+        judge_tokens: of all questions to judges and their answers, also those that were in the store.
+        usd: what those cost at list price; None where a judge's price is unknown.
+    """
 
     seconds: float = 0.0
     tokens_trained: int = 0
     tokens_generated: int = 0
+    judge_tokens: int = 0
+    usd: float | None = 0.0
 
     def __add__(self, other: Cost) -> Cost:
         return Cost(
             self.seconds + other.seconds,
             self.tokens_trained + other.tokens_trained,
             self.tokens_generated + other.tokens_generated,
+            self.judge_tokens + other.judge_tokens,
+            None if self.usd is None or other.usd is None else self.usd + other.usd,
         )
+
+
+@dataclass(frozen=True)
+class JudgeAnswer:
+    """What a judge said.
+
+    Attributes:
+        text: its words; empty where it declined to answer.
+        model: its model and version as its server reports them.
+        finish: why it stopped: `stop`, `length`, `declined`, or what its server says.
+        input_tokens: of the question, as its server counts them.
+        output_tokens: of the answer.
+        top_logprobs: (token, log-probability in nats) of the likeliest first tokens, where asked for.
+    """
+
+    text: str
+    model: str
+    finish: str = "stop"
+    input_tokens: int = 0
+    output_tokens: int = 0
+    top_logprobs: tuple[tuple[str, float], ...] | None = None
+
+
+@dataclass(frozen=True)
+class Judgment:
+    """A judge's answer and what it was read as; `value` is None where it could not be read, asked twice."""
+
+    answer: JudgeAnswer
+    value: Any
+
+    @property
+    def parsed(self) -> bool:
+        return self.value is not None
 
 
 @dataclass(frozen=True)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ValidationError
 
 from harness.config import MethodEntry, Named, Part
 from harness.errors import PluginError, Problem, did_you_mean
-from harness.interfaces import DataBuilder, Method, Objective, Round
+from harness.interfaces import Component, DataBuilder, Objective
+from harness.methods import Method, Round
 from harness.problems import ABSENT, QUOTE_NULL, problems_of
 from harness.registry import Kind, Registry
 from harness.training.settings import TrainingSettings
@@ -23,6 +24,7 @@ class RoundPlan:
     builder: DataBuilder
     objective: Objective
     training: TrainingSettings
+    reference: Literal["previous", "start"] = "previous"
 
 
 @dataclass(frozen=True)
@@ -99,8 +101,8 @@ class Resolver:
             label=entry.label or entry.method or method.name,
             method=method.name,
             kind=method.kind,
-            data=method.data,
-            objective=method.objective,
+            data=_parts(method.data, [round_.builder for round_ in rounds if round_]),
+            objective=_parts(method.objective, [round_.objective for round_ in rounds if round_]),
             seed_offset=method.seed_offset,
             rounds=tuple(round_ for round_ in rounds if round_ is not None),
         )
@@ -158,29 +160,40 @@ class Resolver:
     def _round(
         self, method: Method, round_: Round, field: str, round_field: str, base: TrainingSettings | None
     ) -> RoundPlan | None:
-        builder = self._round_part("data", method.data, (method.data_fields, round_.data), field, round_field)
+        builder = self._round_part("data", (method.data, method.data_fields), round_.data, field, round_field)
         objective = self._round_part(
-            "objective", method.objective, (method.objective_fields, round_.objective), field, round_field
+            "objective", (method.objective, method.objective_fields), round_.objective, field, round_field
         )
-        if builder is None or objective is None or base is None:
+        changed = self.training(base.model_dump(), round_.training, round_field) if base else None
+        if builder is None or objective is None or changed is None:
             return None
-        rate = base.learning_rate * round_.learning_rate_factor
+        rate = changed.learning_rate * round_.learning_rate_factor
         if not 0 < rate <= 1:
             fix = f"it makes the learning rate {rate:g}: it should be greater than 0, and the rate at most 1"
             self.problems.append(Problem(f"{round_field}.learning_rate_factor", round_.learning_rate_factor, fix))
-        return RoundPlan(builder, objective, base.model_copy(update={"learning_rate": rate}))
+        return RoundPlan(builder, objective, changed.model_copy(update={"learning_rate": rate}), round_.reference)
 
     def _round_part(
-        self, kind: Kind, name: str | None, fields: tuple[Mapping[str, Any], Mapping[str, Any]], field: str, round_field: str
+        self, kind: Kind, own: tuple[str | None, Mapping[str, Any]], given: Mapping[str, Any], field: str, round_field: str
     ) -> Any:
-        """A round's builder or objective; what is wrong with a field that the round sets is said of the round."""
-        known, own = len(self.problems), f"{field}.{kind}."
-        component = self.component(kind, name, own[:-1], {**fields[0], **fields[1]})
+        """A round's builder or objective, its method's `own` unless another is named; what is wrong with a field that the
+        round sets is said of the round."""
+        changes = {name: value for name, value in given.items() if name != "name"}
+        other = given.get("name", own[0])
+        if other != own[0]:
+            return self.component(kind, other, f"{round_field}.{kind}", changes)
+        known, place = len(self.problems), f"{field}.{kind}."
+        component = self.component(kind, other, place[:-1], {**own[1], **changes})
         for index, problem in enumerate(self.problems[known:], start=known):
-            changed = problem.field.removeprefix(own)
-            if problem.field.startswith(own) and changed.split(".")[0] in fields[1]:
+            changed = problem.field.removeprefix(place)
+            if problem.field.startswith(place) and changed.split(".")[0] in changes:
                 self.problems[index] = replace(problem, field=f"{round_field}.{kind}.{changed}")
         return component
+
+
+def _parts(name: str | None, rounds: Sequence[Component]) -> str | None:
+    """The name of a variant's builder or objective; where rounds have different ones, all in their order."""
+    return " → ".join(dict.fromkeys(component.name for component in rounds)) or name
 
 
 def _part(kind: str, given: Part | None, name: str | None, fields: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,13 +4,30 @@ from __future__ import annotations
 
 import signal
 import sys
-from types import FrameType
 
 import typer
 from rich.console import Console
 from rich.text import Text
 
-from harness.cli import board, compare, doctor, plan, plugins, sandbox
+from harness.cli import (
+    analyze,
+    board,
+    boards,
+    cache,
+    check,
+    compare,
+    doctor,
+    imports,
+    new,
+    plan,
+    plugins,
+    power,
+    publish,
+    sandbox,
+    serve,
+    status,
+)
+from harness.cli.signals import leave
 from harness.errors import HarnessError
 from harness.version import __version__
 
@@ -24,9 +41,19 @@ app = typer.Typer(
 )
 compare.register(app)
 plan.register(app)
+analyze.register(app)
 board.register(app)
+status.register(app)
+check.register(plugins.app)
+imports.register(app)
+boards.register(app)
+power.register(app)
+publish.register(app)
 app.add_typer(plugins.app, name="plugins")
+app.add_typer(cache.app, name="cache")
+new.register(app)
 app.add_typer(sandbox.app, name="sandbox")
+serve.register(app)
 doctor.register(app)
 
 
@@ -45,8 +72,8 @@ def _root(
 
 def main() -> None:
     """Run the command line; a user's mistake prints without a traceback."""
-    signal.signal(signal.SIGTERM, _leave)
-    signal.signal(signal.SIGINT, _leave)
+    signal.signal(signal.SIGTERM, leave)
+    signal.signal(signal.SIGINT, leave)
     try:
         app(standalone_mode=True)
     except HarnessError as error:
@@ -55,10 +82,3 @@ def main() -> None:
         said = Text.assemble(("error: ", "bold red"), visible(str(error)))  # it may quote what files hold
         Console(stderr=True, highlight=False, soft_wrap=True).print(said)
         sys.exit(error.exit_code)
-
-
-def _leave(number: int, frame: FrameType | None) -> None:
-    """End on a signal with the shell's exit code for it (130, 143); workers are stopped on the way out."""
-    what = "interrupted" if number == signal.SIGINT else "terminated"
-    sys.stderr.write(f"{what}; what was finished is kept, and the same command goes on from there\n")
-    sys.exit(128 + number)

@@ -11,15 +11,25 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from harness.cli.executors import (
+    AddressOption,
+    ExecutorOption,
+    GpusOption,
+    MemoryOption,
+    WorkersOption,
+    choose_executor,
+)
 from harness.cli.options import (
     ConfigArgument,
     JsonOption,
     MethodsOption,
+    MirrorOption,
     OutOption,
     SeedsOption,
     SetOption,
     StoreOption,
     find_config,
+    mirror_url,
     read_config,
     store_folder,
 )
@@ -45,29 +55,46 @@ def compare(
     seeds: SeedsOption = None,
     out: OutOption = None,
     store: StoreOption = None,
-    workers: Annotated[
-        int | None, typer.Option(min=1, help="Worker processes, one thread each; one per core if absent.", show_default=False)
+    mirror: MirrorOption = None,
+    executor: ExecutorOption = "local",
+    workers: WorkersOption = None,
+    gpus: GpusOption = None,
+    ray_address: AddressOption = None,
+    ray_memory_gb: MemoryOption = 0.0,
+    track: Annotated[
+        str | None, typer.Option(metavar="A,B,…", help="Trackers to log to: tensorboard, wandb, mlflow.", show_default=False)
     ] = None,
+    log_json: Annotated[bool, typer.Option("--log-json", help="Write each event to standard error as a line of JSON.")] = False,
     json_: JsonOption = False,
 ) -> None:
     """Train every method from the same start at the same budget, evaluate all, write one board.
 
     What is already in the store is not computed again: a run that was killed goes on, a second run takes seconds.
+    Ctrl-C lets the running stages end, a second one ends at once; `harness status` shows the run from another terminal.
     Exit code 0: the board is complete. 2: the config or a plugin is wrong. 3: a row failed (the others are on the board).
     """
-    from harness.compare import compare as run
+    from harness.comparison import Means
+    from harness.comparison import compare as run
 
     path = find_config(config)
     raw = read_config(path, set_, methods, seeds)
     folder = out or Path("runs") / str(raw.get("name", path.stem))
+    chosen = choose_executor(executor, workers, gpus, {"address": ray_address, "memory_bytes": int(ray_memory_gb * 1e9)})
     result = run(
         raw,
         folder=folder,
         store=store_folder(store),
-        workers=workers or len(os.sched_getaffinity(0)),
-        interactive=sys.stderr.isatty() and not json_,
+        workers=chosen.workers,
+        means=Means(
+            executor=chosen.make,
+            mirror=mirror_url(mirror),
+            log=(sys.stderr,) if log_json else (),
+            tracking=tuple(name.strip() for name in (track or "").split(",") if name.strip()),
+        ),
+        interactive=sys.stderr.isatty() and not json_ and not log_json,
         command=shlex.join(["harness", *sys.argv[1:]]),
         where=str(path),
+        variables=os.environ,
     )
     if json_:
         typer.echo(json.dumps(_answer(result, folder)))

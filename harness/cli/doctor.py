@@ -39,6 +39,7 @@ def doctor(store: StoreOption = None, json_: JsonOption = False) -> None:
         _sandbox,
         _memory,
         _devices,
+        _engines,
         lambda: _disk(store_folder(store)),
     ]
     findings = [check() for check in checks]
@@ -80,7 +81,7 @@ def _plugins() -> Finding:
 
 def _sandbox() -> Finding:
     from harness.errors import HarnessError
-    from harness.models.load import SANDBOX, checkpoint_folder, checkpoint_hash
+    from harness.models.checkpoint import SANDBOX, checkpoint_folder, checkpoint_hash
 
     try:
         return Finding("sandbox", f"base model {checkpoint_hash(checkpoint_folder(SANDBOX))[:12]}")
@@ -101,6 +102,21 @@ def _devices() -> Finding:
 
     names = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
     return Finding("devices", ", ".join(names) or "no GPU; the quickstart needs none")
+
+
+def _engines() -> Finding:
+    """What generates beside transformers; none of it is needed."""
+    from importlib import metadata
+
+    extras = {"vllm": "vllm", "sentence-transformers": "embed"}
+    found, absent = [], []
+    for name, extra in extras.items():
+        try:
+            found.append(f"{name} {metadata.version(name)}")
+        except metadata.PackageNotFoundError:
+            absent.append(f"{name} (extra {extra})")
+    here = ", ".join(["transformers in process", *found])
+    return Finding("engines", here + (f"; not installed, needed by some configs alone: {', '.join(absent)}" if absent else ""))
 
 
 def _disk(folder: os.PathLike[str]) -> Finding:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from harness.errors import HarnessError, did_you_mean
+from harness.config_file import find_config as find_config
+from harness.errors import HarnessError
 
 ConfigArgument = Annotated[
     Path | None, typer.Argument(help="A YAML file; without one, the packaged quickstart.", show_default=False)
@@ -31,35 +31,26 @@ OutOption = Annotated[Path | None, typer.Option(help="Folder of the board; runs/
 StoreOption = Annotated[
     Path | None, typer.Option(help="Folder of artifacts, shared by runs; $HARNESS_STORE or runs/store.", show_default=False)
 ]
+MirrorOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="URL",
+        help="A store elsewhere behind the one on disk, e.g. s3://bucket/harness; $HARNESS_MIRROR if absent.",
+        show_default=False,
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for scripts and nothing else.")]
-
-
-def packaged_config(name: str) -> Path:
-    """A config that ships with the package."""
-    return Path(str(resources.files("harness.configs") / f"{name}.yaml"))
-
-
-def find_config(path: Path | None) -> Path:
-    """The file a user means: a path, or the name of a packaged config."""
-    if path is None:
-        return packaged_config("quickstart")
-    if not path.exists() and path.suffix == "" and len(path.parts) == 1:
-        packaged = packaged_config(path.name)
-        if packaged.exists():
-            return packaged
-        known = [file.stem for file in packaged.parent.glob("*.yaml")]
-        raise HarnessError(f"no config at {path}, and no packaged config is called so: {did_you_mean(path.name, known)}")
-    return path
 
 
 def read_config(path: Path, sets: list[str] | None, methods: str | None, seeds: str | None) -> dict[str, Any]:
     """The raw config with all overrides applied."""
+    from harness.config_file import chosen_rows
     from harness.yaml_file import load_raw, override
 
     raw = override(load_raw(path), sets or [])
     if methods is not None:
         names = [name.strip() for name in methods.split(",") if name.strip()]
-        raw["methods"] = _chosen(raw.get("methods"), names, raw.get("baseline"))
+        raw["methods"] = chosen_rows(raw.get("methods"), names, raw.get("baseline"))
     if seeds is not None:
         try:
             raw["seeds"] = [int(seed) for seed in seeds.split(",")]
@@ -68,18 +59,11 @@ def read_config(path: Path, sets: list[str] | None, methods: str | None, seeds: 
     return raw
 
 
-def _chosen(entries: Any, names: list[str], baseline: Any) -> list[Any]:
-    """The config's rows with these labels; a name that is no label stands for the registered method. The baseline stays."""
-    from harness.yaml_file import called
-
-    by_label = (
-        {label: entry for entry in entries if isinstance(label := called(entry), str)} if isinstance(entries, list) else {}
-    )
-    if baseline in by_label and baseline not in names:
-        names = [baseline, *names]
-    return [by_label.get(name, name) for name in names]
-
-
 def store_folder(given: Path | None) -> Path:
     """Where artifacts are kept: the option, $HARNESS_STORE, or runs/store."""
     return given or Path(os.environ.get("HARNESS_STORE") or Path("runs") / "store")
+
+
+def mirror_url(given: str | None) -> str | None:
+    """The store elsewhere, if any: the option or $HARNESS_MIRROR."""
+    return given or os.environ.get("HARNESS_MIRROR") or None

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 import typer
 
+from harness.cli.judge_estimate import JudgeEstimate, judge_estimates
 from harness.cli.options import (
     ConfigArgument,
     JsonOption,
@@ -46,6 +49,10 @@ def plan(
     kept = Store(folder) if folder.exists() else None
     present = {stage.key for stage in graph if kept and (kept.place(stage.key) / MANIFEST).exists()}
     requests: Counter[str] = Counter(key for row in graph.rows for key in graph.needed_by(row))
+    loaded = comparison.source.load()
+    data = _screening(comparison, loaded)
+    evaluation = comparison.config.evaluation
+    judges = judge_estimates(comparison, graph, present, loaded[evaluation.split][: evaluation.prompts])
     if json_:
         stages = [
             {
@@ -58,9 +65,52 @@ def plan(
             }
             for s in graph
         ]
-        typer.echo(json.dumps({"name": comparison.config.name, "stages": stages}))
+        typer.echo(
+            json.dumps(
+                {"name": comparison.config.name, "stages": stages, "data": data, "judges": [asdict(item) for item in judges]}
+            )
+        )
         return
     _print(comparison, graph, present, requests)
+    _print_data(data, comparison.config.budget.prompts)
+    _print_judges(judges)
+
+
+def _screening(comparison: Any, loaded: Any) -> dict[str, Any]:
+    """What the source gives and what is left out, as the `source` stage will find it; reads the rows, trains nothing."""
+    from harness.models.load import load_tokenizer
+    from harness.models.prompts import ChatTemplate
+    from harness.stages.screening import screen
+
+    limits, checkpoint = comparison.config.limits, comparison.checkpoint
+    template = None
+    if limits is not None:
+        template = ChatTemplate(load_tokenizer(checkpoint.files(weights=False), checkpoint.options))
+    return screen(loaded, limits, template)[1].as_dict()
+
+
+def _print_data(data: dict[str, Any], budget: int) -> None:
+    """Rows by split, and every reason with its count; a budget that the training rows cannot fill."""
+    from rich.console import Console
+    from rich.text import Text
+
+    from harness.leaderboard.text import data_lines
+
+    console = Console()
+    for line in data_lines(data):
+        console.print(Text(line, style="dim"))
+    if data["kept"].get("train", 0) < budget:
+        said = f"budget.prompts = {budget}: only {data['kept'].get('train', 0)} training prompts are left; lower it"
+        console.print(Text(said, style="yellow"))
+
+
+def _print_judges(estimates: Sequence[JudgeEstimate]) -> None:
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console()
+    for estimate in estimates:
+        console.print(Text(estimate.line(), style="dim"))
 
 
 def _print(comparison: Any, graph: Any, present: set[str], requests: Counter[str]) -> None:

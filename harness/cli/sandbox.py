@@ -138,7 +138,7 @@ def measure(
     """Measure the world and a model in it: gold by author, by family, by the score and the rating asked for."""
     import torch
 
-    from harness.models.load import checkpoint_folder
+    from harness.models.checkpoint import checkpoint_folder
     from harness.sandbox.measure import measure_model, measure_world
 
     folder = checkpoint_folder(model)
@@ -166,3 +166,33 @@ def _print_measures(found: dict[str, Any]) -> None:
     for name, row in rows:
         values = "".join(f" | {row[mark]:.2f}" for mark in ("total", "chosen", "known"))
         typer.echo(f"| {name}{values} | {row['degenerate']:.3f} |")
+
+
+@app.command(name="serve-judge", epilog="Example: harness sandbox serve-judge --port 8765 --bias 1")
+def serve_judge(
+    port: Annotated[int, typer.Option(min=0, max=65535, help="On this machine alone; 0 takes a free one.")] = 8765,
+    noise: Annotated[float, typer.Option(min=0, help="Standard deviation of its marks, in points of gold.")] = 1.0,
+    bias: Annotated[float, typer.Option(help="Points of gold it gives the answer shown first.")] = 0.5,
+    seed: Annotated[int, typer.Option(help="Of the world's draw, as the source's, and of the noise.")] = 0,
+) -> None:
+    """Serve a judge whose verdicts come from the gold reward, with noise and a bias for the answer shown first.
+
+    It speaks OpenAI's protocol without keys: `judge: {model: sandbox-judge, base_url: http://127.0.0.1:8765/v1}`.
+    """
+    from harness.errors import StoreError
+    from harness.judging.server import JudgeServer, Reply, completion
+    from harness.sandbox.judge import MODEL, SandboxJudge
+
+    judge = SandboxJudge(noise=noise, bias=bias, seed=seed)
+    version = f"{MODEL}-noise-{noise:g}-bias-{bias:g}-seed-{seed}"
+
+    def answer(asked: Any) -> Reply:
+        prompt = str(asked["messages"][-1]["content"])
+        return Reply(completion(judge(prompt), version, prompt))
+
+    try:
+        server = JudgeServer(answer, MODEL, port)
+    except OSError as error:
+        raise StoreError(f"--port {port}: it cannot be listened on ({error.strerror}); choose another") from error
+    typer.echo(f"judging at {server.url}; end it with Ctrl-C")
+    server.serve_forever()

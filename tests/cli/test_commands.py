@@ -20,12 +20,29 @@ from harness_plugins.observers.terminal import TerminalObserver
 COMMANDS = [
     [],
     ["compare"],
+    ["analyze"],
     ["plan"],
     ["report"],
+    ["status"],
+    ["serve-policy"],
+    ["verify"],
+    ["import"],
+    ["power"],
+    ["diff"],
+    ["merge"],
+    ["publish"],
     ["doctor"],
+    ["new"],
     ["plugins"],
     ["plugins", "list"],
     ["plugins", "show"],
+    ["cache"],
+    ["cache", "ls"],
+    ["cache", "verify"],
+    ["cache", "gc"],
+    ["cache", "export"],
+    ["cache", "import"],
+    ["plugins", "check"],
     ["sandbox"],
     ["sandbox", "show"],
     ["sandbox", "mark"],
@@ -276,6 +293,7 @@ def test_doctor(harness: Any, tmp_path: Path) -> None:
         "sandbox",
         "memory",
         "devices",
+        "engines",
         "disk",
     ]
     assert code == (1 if any(finding["fix"] for finding in findings) else 0)
@@ -286,3 +304,108 @@ def test_doctor(harness: Any, tmp_path: Path) -> None:
 def test_an_unknown_command_is_a_usage_error(harness: Any) -> None:
     assert "No such command 'comprae'" in refused(harness, "comprae")
     assert "No such option: --sead" in refused(harness, "compare", "--sead", "1")
+
+
+def test_plugins_check(harness: Any) -> None:
+    code, out, _ = harness("plugins", "check", "dpo", "preference", "--set", "beta=0.3")
+    assert code == 0
+    assert out.startswith("objective 'dpo' of alignment-harness ") and "  ok   mask\n" in out
+    code, out, _ = harness("plugins", "check", "dpo", "--set", "beta=-1", "--json")
+    verdicts = {verdict["kind"]: verdict for verdict in json.loads(out)}
+    assert code == 1
+    assert verdicts["method"]["ok"] and not verdicts["objective"]["ok"]
+    (failed,) = [finding for finding in verdicts["objective"]["findings"] if finding["status"] == "failed"]
+    assert "beta = -1" in failed["said"] and failed["fix"]
+    assert refused(harness, "plugins", "check", "dop") == "error: nothing is called 'dop': did you mean 'dpo'?\n"
+
+
+def test_new(harness: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, out, _ = harness("new", "objective", "my_loss", "--json")
+    assert code == 0
+    assert json.loads(out)["folder"] == "harness-my-loss"
+    assert (tmp_path / "harness-my-loss" / "harness_my_loss.py").is_file()
+    assert "harness-my-loss exists" in refused(harness, "new", "objective", "my_loss")
+    assert "KIND 'objectiv': did you mean 'objective'" in refused(harness, "new", "objectiv", "my_loss")
+    _, out, _ = harness("new", "data-builder", "my_data")
+    assert out.splitlines()[1] == "next: pip install -e ./harness-my-data  ·  harness plugins check my_data"
+    _, out, _ = harness("new", "evaluator", "my_measure", "--into", "plugins")
+    assert out.splitlines()[1] == "next: pip install -e plugins/harness-my-measure  ·  harness plugins check my_measure"
+
+
+def test_power_of_a_design(harness: Any) -> None:
+    design = ["--prompts", "200", "--seeds", "3", "--prompt-deviation", "1.2", "--seed-deviation", "0.05"]
+    code, out, err = harness("power", *design)
+    assert (code, err) == (0, "")
+    assert out.startswith("the design: 3 seeds × 200 prompts show a difference of 0.") and "80% of the time" in out
+    code, out, _ = harness("power", *design, "--difference", "0.2", "--tests", "5", "--rows", "9", "--json")
+    (answer,) = json.loads(out)
+    assert answer["alpha"] == pytest.approx(0.01) and answer["prompts_needed"] > 200
+    assert "give a board, or a design: --prompts, --seeds and --prompt-deviation" in refused(harness, "power", "--seeds", "3")
+
+
+def test_publish_diff_and_merge(board_folder: Path, tmp_path: Path, harness: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    site = tmp_path / "site"
+    code, out, _ = harness("publish", str(board_folder), "--to", str(site), "--dry-run")
+    assert code == 0 and "none written" in out and not site.exists()
+    assert harness("publish", str(board_folder), "--to", str(site))[0] == 0 and (site / "index.html").is_file()
+    assert harness("diff", str(board_folder), str(site / "tiny"))[1] == "No difference in settings, rows or scores.\n"
+    code, out, _ = harness("merge", str(board_folder), str(site / "tiny"), "--out", str(tmp_path / "both"), "--json")
+    assert code == 0 and len(json.loads(out)["rows"]) == 2
+    assert harness("verify", str(tmp_path / "both"))[0] == 0
+    assert "holds one of the boards" in refused(harness, "merge", str(board_folder), "--out", str(board_folder))
+    assert "needs --repository" in refused(harness, "publish", str(board_folder), "--to", "hub")
+    to_hub = ["publish", str(board_folder), "--to", "hub", "--repository", "me/boards"]
+    calls: list[tuple[str, dict[str, Any]]] = []
+    monkeypatch.setattr("huggingface_hub.HfApi.create_repo", lambda self, name, **said: calls.append((name, said)))
+
+    def upload(self: object, folder_path: Path, **said: Any) -> Any:
+        calls.append((str((folder_path / "README.md").read_text()), said))
+        return type("Commit", (), {"commit_url": "https://hub/commit"})
+
+    monkeypatch.setattr("huggingface_hub.HfApi.upload_folder", upload)
+    assert harness(*to_hub, "--dry-run")[0] == 0 and calls == []
+    code, out, _ = harness(*to_hub)
+    assert (code, out.splitlines()[-1]) == (0, "https://hub/commit")
+    assert calls[0] == ("me/boards", {"repo_type": "space", "space_sdk": "static", "exist_ok": True})
+    assert "sdk: static" in calls[1][0] and calls[1][1]["repo_id"] == "me/boards"
+    code, out, _ = harness(*to_hub, "--kind", "model", "--row", "dpo", "--dry-run", "--json")
+    assert json.loads(out)["metadata"]["model-index"][0]["name"] == "boards"
+
+    def offline(*_: object, **__: object) -> None:
+        raise ConnectionError("no route to hub")
+
+    monkeypatch.setattr("huggingface_hub.HfApi.create_repo", offline)
+    assert "me/boards was not written to: no route to hub; log in" in refused(harness, *to_hub)
+
+
+def test_publish_writes_workflows_once(tmp_path: Path, harness: Any) -> None:
+    assert harness("publish", "--workflows", str(tmp_path))[0] == 0
+    assert (tmp_path / ".github" / "workflows" / "verify-boards.yaml").is_file()
+    assert "is there already" in refused(harness, "publish", "--workflows", str(tmp_path))
+
+
+@pytest.fixture
+def board_folder(tmp_path: Path) -> Path:
+    """A written board of two rows."""
+    from harness.leaderboard import RowResult, build_board
+    from harness.types import Metric, Score
+
+    def row(label: str, lift: float) -> RowResult:
+        runs = {seed: [Score(f"e{i}", "win", (i * 7 + seed) % 5 + lift) for i in range(20)] for seed in (0, 1)}
+        return RowResult(label, "pairs", "dpo", 1, "measured", {"gold": runs}, {}, {}, {})
+
+    board = build_board(
+        name="tiny",
+        description="",
+        config={},
+        baseline="sft",
+        rows=[row("sft", 0.0), row("dpo", 0.5)],
+        metrics={"gold": [Metric("win", "wins", primary=True)]},
+        examples=[],
+        sharing={},
+        created="2025-01-01",
+        warnings=(),
+    )
+    board.write(tmp_path / "board")
+    return tmp_path / "board"

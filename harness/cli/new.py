@@ -1,0 +1,44 @@
+"""`harness new`: a plugin package to start from."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from harness.cli.options import JsonOption
+
+
+def register(app: typer.Typer) -> None:
+    app.command(
+        name="new", epilog="Examples: harness new method my_method  ·  harness new evaluator my_measure --into ~/plugins"
+    )(new)
+
+
+def new(
+    kind: Annotated[str, typer.Argument(metavar="KIND", help="data-builder, objective, evaluator or method.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The component's name, as configs will call it.")],
+    into: Annotated[Path, typer.Option(help="The folder that the package's folder is put into.")] = Path(),
+    json_: JsonOption = False,
+) -> None:
+    """Write an installable plugin package with a component that runs, its test and a README.
+
+    After `pip install -e`, `harness plugins list` shows it and configs can name it.
+    """
+    from harness.errors import HarnessError, did_you_mean
+    from harness.registry import Registry
+    from harness.scaffold import KINDS, create
+
+    chosen = next((known for known in KINDS if known == kind), None)
+    if chosen is None:
+        raise HarnessError(f"KIND {kind!r}: {did_you_mean(kind, KINDS)}")
+    made = create(chosen, name, into, Registry.load())
+    if json_:
+        typer.echo(json.dumps({"folder": str(made.folder), "files": list(made.files)}))
+        return
+    typer.echo(f"{made.folder}: {', '.join(made.files)}")
+    place = made.folder if len(made.folder.parts) > 1 else f"./{made.folder}"  # pip takes a bare name for a project's
+    typer.echo(f"next: pip install -e {shlex.quote(str(place))}  ·  harness plugins check {name}")

@@ -1,0 +1,134 @@
+"""`harness publish`: boards as a static site, on the Hugging Face hub, or from a repository's own workflows."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from harness.cli.options import JsonOption
+
+HUB = "hub"
+
+
+class Kind(StrEnum):
+    """What the repository on the hub is."""
+
+    space = "space"
+    dataset = "dataset"
+    model = "model"
+
+
+def register(app: typer.Typer) -> None:
+    app.command(
+        name="publish",
+        epilog="Examples: harness publish leaderboards/*/board.json --to site  ·  "
+        "harness publish runs/quickstart --to hub --repository me/boards --dry-run  ·  harness publish --workflows .",
+    )(publish)
+
+
+def publish(
+    boards: Annotated[list[Path] | None, typer.Argument(help="Boards or their folders.", show_default=False)] = None,
+    to: Annotated[
+        str | None, typer.Option(metavar="DIR|hub", help="A folder for the site, or the Hugging Face hub.", show_default=False)
+    ] = None,
+    repository: Annotated[
+        str | None, typer.Option(metavar="OWNER/NAME", help="On the hub; made if it is not there.", show_default=False)
+    ] = None,
+    kind: Annotated[Kind, typer.Option(help="A Space with the site, a data set, or a model's card.")] = Kind.space,
+    row: Annotated[str | None, typer.Option(help="With --kind model: whose results go there.", show_default=False)] = None,
+    title: Annotated[str, typer.Option(help="Of the index.")] = "Leaderboards",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be written, and write nothing.")] = False,
+    workflows: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Write GitHub workflows into this repository, and nothing else.", show_default=False),
+    ] = None,
+    json_: JsonOption = False,
+) -> None:
+    """Boards as a static site: an index over all, a page, tables and scores for each, and what changed since the last time.
+
+    Published again into the same folder, a board that changed keeps the ones before it. To the hub it goes in one commit, with
+    your token (`hf auth login`). The workflows verify boards in pull requests, and publish them on GitHub Pages.
+    """
+    from harness.errors import HarnessError
+    from harness.leaderboard.site import Site, build_site
+    from harness.leaderboard.site import workflows as templates
+
+    if workflows is not None:
+        if boards or to:
+            raise HarnessError("--workflows writes the workflows alone: leave out boards and --to")
+        existing = [name for name in templates() if (workflows / name).exists() and not dry_run]
+        if existing:
+            raise HarnessError(f"{workflows / existing[0]} is there already: remove it first")
+        _say(Site(templates()), workflows, dry_run, json_)
+        return
+    if not boards or not to:
+        raise HarnessError("name the boards, and with --to a folder, or hub")
+    if to != HUB:
+        if repository or row or kind is not Kind.space:
+            raise HarnessError("--repository, --kind and --row go with --to hub")
+        _say(build_site(boards, Path(to), title), Path(to), dry_run, json_)
+        return
+    if not repository:
+        raise HarnessError("--to hub needs --repository owner/name")
+    from harness.hub import NAME
+
+    if NAME.fullmatch(repository) is None:
+        raise HarnessError(f"--repository {repository!r}: write owner/name")
+    answer = _to_hub(boards, repository, kind, row, title, dry_run)
+    typer.echo(json.dumps(answer) if json_ else _told(answer))
+
+
+def _say(site: Any, folder: Path, dry_run: bool, json_: bool) -> None:
+    """Write it unless it is a dry run, and say what there is."""
+    if not dry_run:
+        site.write(folder)
+    files = {name: len(content) for name, content in site.files.items()}
+    answer = {"folder": str(folder), "written": not dry_run, "files": files}
+    typer.echo(json.dumps(answer) if json_ else _told(answer))
+
+
+def _told(answer: dict[str, Any]) -> str:
+    where = answer.get("folder") or answer["repository"]
+    if "metadata" in answer:
+        import yaml
+
+        return f"{'Written to' if answer['written'] else 'Not written to'} the card of {where}:\n" + str(
+            yaml.safe_dump(answer["metadata"], sort_keys=False)
+        )
+    lines = [f"{size:>10,} bytes  {name}" for name, size in answer["files"].items()]
+    said = f"{len(lines)} files written to {where}." if answer["written"] else f"{len(lines)} files, none written to {where}."
+    return "\n".join([*([] if answer["written"] else lines), said, *([answer["url"]] if answer.get("url") else [])])
+
+
+def _to_hub(boards: list[Path], repository: str, kind: Kind, row: str | None, title: str, dry_run: bool) -> dict[str, Any]:
+    from harness.errors import HarnessError
+    from harness.hub import hub_model_metadata, hub_upload
+    from harness.leaderboard.cards import model_metadata, site_card
+    from harness.leaderboard.schema import Board
+    from harness.leaderboard.site import Site, build_site
+
+    answer: dict[str, Any] = {"repository": repository, "kind": kind.value, "written": not dry_run}
+    message = "Boards by harness publish"
+    if kind is Kind.model:
+        if len(boards) != 1 or row is None:
+            raise HarnessError("--kind model takes one board, and with --row one of its rows")
+        answer["metadata"] = model_metadata(Board.read(boards[0]), row, repository.split("/")[1])
+        if not dry_run:
+            answer["url"] = hub_model_metadata(repository, answer["metadata"], message)
+        return answer
+    if row is not None:
+        raise HarnessError("--row goes with --kind model")
+    with tempfile.TemporaryDirectory() as folder:
+        site = build_site(boards, Path(folder), title)
+        card = site_card([Board.read(path) for path in boards], "space" if kind is Kind.space else "dataset", title)
+        site = Site({**site.files, "README.md": card.encode("utf-8")})
+        answer["files"] = {name: len(content) for name, content in site.files.items()}
+        if not dry_run:
+            site.write(Path(folder))
+            answer["url"] = hub_upload(Path(folder), repository, kind.value, message)  # type: ignore[arg-type]
+    return answer

@@ -1,0 +1,32 @@
+"""What signals do: SIGTERM and a second Ctrl-C end at once, the first Ctrl-C lets running stages end."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from types import FrameType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from harness.execute.events import Stop
+
+KEPT = "what was finished is kept, and the same command goes on from there"
+
+
+def leave(number: int, frame: FrameType | None) -> None:
+    """End on a signal with the shell's exit code for it (130, 143); workers are stopped on the way out."""
+    what = "interrupted" if number == signal.SIGINT else "terminated"
+    sys.stderr.write(f"{what}; {KEPT}\n")
+    sys.exit(128 + number)
+
+
+def finish_first(stop: Stop) -> None:
+    """The first Ctrl-C asks the run to end after the stages that are running; the second ends it at once."""
+
+    def asked(number: int, frame: FrameType | None) -> None:
+        if stop.asked:
+            leave(number, frame)
+        sys.stderr.write("the running stages are finished first; press Ctrl-C again to end at once\n")
+        stop.ask()
+
+    signal.signal(signal.SIGINT, asked)
