@@ -21,7 +21,10 @@ from typing import Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+import harness
+import harness.testing
 from harness import hookspecs
+from harness.analysis.catalogue import ANALYSES
 from harness.config import Config, Named
 from harness.registry import KINDS, Kind, Registered, Registry
 
@@ -33,6 +36,7 @@ KIND_TITLES: dict[Kind, str] = {
     "evaluator": "Evaluators",
     "backend": "Backends",
     "source": "Sources",
+    "importer": "Importers",
     "method": "Methods",
 }
 TYPES = {"str": "text", "int": "whole number", "float": "number", "bool": "true or false"}
@@ -300,9 +304,9 @@ def _whole_lists(text: str, root: Any) -> str:
     """The lists of commands with the whole first line of each one's help, which typer cuts short."""
     group, lines = root, []
     for line in text.splitlines():
-        if heading := re.match(r"#+ `harness ?(\w*)", line):
+        if heading := re.match(r"#+ `harness ?([\w-]*)", line):
             group = root.commands.get(heading[1], root)
-        if (entry := re.match(r"\* `(\w+)`: ", line)) and entry[1] in getattr(group, "commands", {}):
+        if (entry := re.match(r"\* `([\w-]+)`: ", line)) and entry[1] in getattr(group, "commands", {}):
             line = entry[0] + str(group.commands[entry[1]].help).strip().splitlines()[0]
         lines.append(line)
     return "\n".join(lines)
@@ -316,6 +320,25 @@ def _without_tags(line: str) -> str:
     """Angle brackets outside code are escaped, or a renderer would take `<name>` for a tag."""
     parts = line.split("`")
     return "`".join(part if index % 2 else part.replace("<", "\\<") for index, part in enumerate(parts))
+
+
+# Analyses
+
+
+def analyses(registry: Registry, folder: str) -> str:
+    """What every analysis answers, and how it came out where it was published."""
+    parts = []
+    for analysis in ANALYSES:
+        place = f"leaderboards/analyses/{analysis.name}"
+        result = json.loads((ROOT / place / "result.json").read_text(encoding="utf-8"))
+        rows = [[item["claim"], item["place"], item["measured"], f"**{item['verdict']}**"] for item in result["findings"]]
+        paper = f"[{analysis.paper.title}](https://arxiv.org/abs/{analysis.paper.arxiv})"
+        parts.append(
+            f"### {analysis.name}\n\n{analysis.question}. {paper}, {analysis.places}; "
+            f"[table, figure and how it was measured](../{place}/README.md).\n\n"
+            f"{table(['the paper says', 'where', 'measured', 'the numbers'], rows)}"
+        )
+    return "\n\n".join(parts)
 
 
 # Layers
@@ -337,6 +360,30 @@ def example_plugin(registry: Registry, folder: str) -> str:
     return f"```python\n{source.strip()}\n```"
 
 
+# API
+
+
+def api(registry: Registry, folder: str) -> str:
+    """Every public name, for mkdocstrings; values that are neither class nor function in a table."""
+    parts, values = [], []
+    for module, names in (("harness", harness.__all__), ("harness.testing", harness.testing.__all__)):
+        blocks = []
+        for name in sorted(names, key=str.lower):
+            value = getattr(sys.modules[module], name)
+            if inspect.isclass(value) or inspect.isfunction(value):
+                blocks.append(f"::: {value.__module__}.{value.__qualname__}")
+            else:
+                values.append([code(f"{module}.{name}"), VALUES[name]])
+        parts.append(f"## `{module}`\n\n" + "\n\n".join(blocks))
+    return "\n\n".join([*parts, "## Values", table(["name", "what it is"], values)])
+
+
+VALUES = {
+    "API_VERSION": "version of what plugins may rely on; raised when a name, a hook or a meaning goes",
+    "__version__": "version of the distribution",
+    "hookimpl": "the mark above a plugin's hooks",
+}
+
 GENERATORS: dict[str, Callable[[Registry, str], str]] = {
     "hooks": hooks,
     "components": all_components,
@@ -346,8 +393,10 @@ GENERATORS: dict[str, Callable[[Registry, str], str]] = {
     "component fields": component_fields,
     "config": config_reference,
     "command line": command_line,
+    "analyses": analyses,
     "layers": layers,
     "example plugin": example_plugin,
+    "api": api,
 }
 
 if __name__ == "__main__":
