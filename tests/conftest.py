@@ -37,6 +37,26 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def tiny_classifier(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Llama with one label and the sandbox's tokenizer and template."""
+    import torch
+    from transformers import LlamaConfig, LlamaForSequenceClassification
+
+    from harness.models.load import load_tokenizer
+
+    folder = tmp_path_factory.mktemp("classifier")
+    tokenizer = load_tokenizer(tiny_checkpoint)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer), hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2,
+        num_labels=1, initializer_range=0.3, pad_token_id=None,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    LlamaForSequenceClassification(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
 @pytest.fixture
 def tiny(tiny_checkpoint: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """A fresh copy of the tiny model, and its tokenizer."""

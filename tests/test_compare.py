@@ -165,7 +165,8 @@ def test_a_board_is_rendered_again_from_its_file_alone(lab: Lab) -> None:
     command = [sys.executable, "-c", MAIN, "report", str(folder), "--out", str(again)]
     done = subprocess.run([*command, "--json"], capture_output=True, text=True, check=True)
     assert json.loads(done.stdout) == json.loads(before["board.json"])
-    rendered = {name: content for name, content in before.items() if name not in ("board.json", "examples.jsonl")}
+    own = ("board.json", "examples.jsonl", "scores.parquet", "status.json", "events.jsonl")
+    rendered = {name: content for name, content in before.items() if name not in own}
     assert {path.name: path.read_bytes() for path in again.iterdir()} == rendered
     shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert shown.replace(str(again), str(folder)) == (lab.folder / "first.stdout").read_text()
@@ -206,7 +207,13 @@ def test_samples_that_are_gone_from_the_store_are_not_missed(lab: Lab) -> None:
     assert len(made) >= 2
     shutil.rmtree(made[0].parent)
     (made[1].parent / "answers.jsonl").write_text("damaged\n")
-    lab.run("thinned", store="thinned-store")
+    done = lab.run("thinned", "--log-json", store="thinned-store")
+    assert json.loads(done.stderr.splitlines()[-1]) | {"time": ""} == {
+        "time": "",
+        "event": "run_ended",
+        "state": "finished",
+        "note": "",
+    }
     assert lab.board("thinned").without_times() == lab.board("first").without_times()
 
 
@@ -249,3 +256,35 @@ def test_a_baseline_that_fails_is_an_error_without_a_traceback(
     done = failing(lab, monkeypatch, tmp_path, "--set", "baseline=broken")
     assert done.stderr.startswith("error: the baseline 'broken' failed, so there is nothing to compare with: data nothing")
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+def test_ray_gives_the_same_board(lab: Lab) -> None:
+    pytest.importorskip("ray")
+    lab.run("ray", "--executor", "ray", "--workers", "2", store="ray-store")
+    assert lab.board("ray").without_times() == lab.board("first").without_times()
+
+
+def test_an_interrupted_run_finishes_what_runs_and_goes_on(lab: Lab) -> None:
+    process = lab.start("interrupted", store="interrupted-store")
+    status = lab.folder / "interrupted" / "status.json"
+    wait_until(lambda: (status.exists() and '"since"' in status.read_text()) or process.poll() is not None)
+    os.kill(process.pid, signal.SIGINT)
+    stdout, stderr = process.communicate(timeout=120)
+    assert (process.returncode, stdout) == (130, "")
+    assert stderr.startswith("the running stages are finished first; press Ctrl-C again to end at once\nerror: ")
+    assert stderr.endswith("what was finished is kept, and the same command goes on from there\n")
+    said = json.loads(status.read_text())
+    assert (said["state"], said["running"]) == ("interrupted", [])
+    assert lab.published("interrupted-store") >= said["done"] >= 1
+    assert list((lab.folder / "interrupted-store" / "parts").iterdir()) == []
+
+
+def test_the_status_of_a_run(lab: Lab) -> None:
+    command = [sys.executable, "-c", MAIN, "status", str(lab.folder / "first")]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert shown.startswith(f"tiny · finished · {lab.folder / 'first'}\n")
+    said = json.loads(subprocess.run([*command, "--json"], capture_output=True, text=True, check=True).stdout)
+    assert (said["done"], said["failed"]) == (said["stages"], [])
+    events = [json.loads(line) for line in (lab.folder / "first" / "events.jsonl").read_text().splitlines()]
+    assert len([event for event in events if event["event"] == "stage_finished"]) == said["stages"]

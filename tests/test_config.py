@@ -21,6 +21,11 @@ SMALLEST: dict[str, Any] = {
 }
 
 
+MODEL_FIELDS = (
+    "path, revision, scratch, dtype, attn_implementation, adapter, quantization, trust_remote_code, chat_template, system_turns"
+)
+
+
 def problems(**changes: Any) -> list[str]:
     config, found = validate({**SMALLEST, **changes})
     assert (config is None) == bool(found)
@@ -53,7 +58,7 @@ def test_every_field_is_described() -> None:
         ({"budget": {"promts": 3}}, "budget.promts = 3: no such field; did you mean 'prompts'?"),
         ({"budget": {"prompts": 0}}, "budget.prompts = 0: it should be greater than or equal to 1"),
         ({"model": {"pth": "x"}}, "model.pth = 'x': no such field; did you mean 'path'?"),
-        ({"model": "sandbox"}, "model = 'sandbox': it should be a section; its fields are path, scratch"),
+        ({"model": "sandbox"}, "model = 'sandbox': it should be a section; its fields are " + MODEL_FIELDS),
         ({"methods": []}, "methods = []: give at least one"),
         ({"methods": "dpo"}, "methods = 'dpo': it should be a list"),
         ({"methods": [3]}, "methods.0 = 3: write a method's name, or a section with `method` and what to change"),

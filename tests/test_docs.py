@@ -28,7 +28,7 @@ from harness.resolve import resolve
 from harness.sandbox import build_dataset
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "plugins").glob("*/README.md")])
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "plugins").glob("*/README.md")])
 EXAMPLE = ROOT / "docs" / "examples" / "swapped_targets.py"
 
 
@@ -156,12 +156,23 @@ def test_the_config_of_the_configuration_page_is_valid() -> None:
 
 def test_the_sweep_of_the_configuration_page_is_one_row_per_combination() -> None:
     text = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
-    whole, sweep = (yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", text, re.DOTALL))
+    whole, sweep, _ = (yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", text, re.DOTALL))
     variants = resolve({**whole, **sweep}, Registry.load()).variants
     found = {
         (variant.rounds[0].training.learning_rate, variant.rounds[0].objective.model_dump()["beta"]) for variant in variants[1:]
     }
     assert found == {(1e-4, 0.1), (1e-4, 0.5), (2e-4, 0.1), (2e-4, 0.5)}
+
+
+def test_the_rounds_of_the_configuration_page_begin_with_dpo() -> None:
+    text = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
+    whole, _, rounds = (yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", text, re.DOTALL))
+    _, variant = resolve({**whole, **rounds}, Registry.load()).variants
+    assert [(round_.builder.name, round_.objective.name) for round_ in variant.rounds] == [
+        ("preference", "dpo"),
+        ("only_prompting", "simpo"),
+        ("only_prompting", "simpo"),
+    ]
 
 
 # The example plugin
@@ -234,6 +245,7 @@ def test_the_example_loss_on_numbers_by_hand(installed: Path) -> None:
     assert objective.loss(batch).per_pair.squeeze(1).tolist() == pytest.approx([0.7, 0.0])
 
 
+@pytest.mark.slow  # docs/first-method.md is followed to a board by a quicker test
 def test_the_example_runs_to_a_board(installed: Path, tmp_path: Path) -> None:
     small = [
         "budget.prompts=16",

@@ -51,7 +51,14 @@ def test_a_failing_observer_is_left_out_and_the_others_go_on() -> None:
     observers.started(STAGE)
     observers.started(STAGE)
     observers.progress("k", 1, 2, "half")
+    observers.again(STAGE, "killed")
     observers.finished(STAGE, 0.5, "a bug")
     assert failing.calls == 1
-    assert watching.said == ["train dpo", "train dpo", ("k", 1, 2, "half"), ("k", "a bug")]
+    assert watching.said == [
+        "train dpo",
+        "train dpo",
+        ("k", 1, 2, "half"),
+        ("k", 0, 1, "killed; trying once more"),
+        ("k", "a bug"),
+    ]
     assert observers.failures == {"Failing (given in code)": "harness_stage_started: RuntimeError: no connection"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -13,6 +14,7 @@ from harness.graph import Graph, Stage
 from harness.plan import plan
 from harness.registry import Registry
 from harness.resolve import resolve
+from harness.training.settings import TrainingSettings
 from harness.yaml_file import override
 
 
@@ -97,6 +99,10 @@ def test_parents_come_before_children(raw: dict[str, Any], registry: Registry) -
         "budget.prompts=8",
         "sft.epochs=1",
         "sft=null",
+        "sft.lora={rank: 4}",
+        "training.lora={rank: 4}",
+        "training.precision=bfloat16",
+        "training.gradient_checkpointing=true",
         "generation.max_tokens=5",
         "generation.backend={name: transformers, rows_per_batch: 2}",
         "source=sandbox",
@@ -120,12 +126,37 @@ def test_what_decides_a_model_changes_its_key(change: str, raw: dict[str, Any], 
         "methods=[sft, {label: dpo, data: preference, objective: dpo}]",
         "seeds=[1, 0]",
         "seeds=[0]",
+        "run.checkpoint_minutes=0",
+        "training.precision=float32",
+        "training.lora=null",
     ],
 )
 def test_what_decides_nothing_changes_no_key(change: str, raw: dict[str, Any], registry: Registry) -> None:
     before, after = models(graph_of(raw, registry)), models(graph_of(raw, registry, change))
     assert before["dpo", 0] == after["dpo", 0]
     assert before["sft", 0] == after["sft", 0]
+
+
+def test_settings_that_came_later_leave_older_keys_alone(raw: dict[str, Any], registry: Registry) -> None:
+    """Stores that were filled before there were adapters are still found: at their defaults, payloads do not name them."""
+    stages = list(graph_of(raw, registry))
+    later = {"lora", "precision", "gradient_checkpointing", "peft"}
+    trained = [stage for stage in stages if stage.kind in ("sft", "train")]
+    assert trained and not any(later & {*stage.payload, *stage.payload["settings"]} for stage in trained)
+    assert all(stage.payload.keys() == {"view", "objective"} for stage in stages if stage.kind == "reference")
+    adapted = [stage for stage in graph_of(raw, registry, "training.lora={rank: 4}") if stage.kind == "train"]
+    assert all(stage.payload["peft"] and stage.payload["settings"]["lora"]["rank"] == 4 for stage in adapted)
+
+
+def test_the_reference_is_scored_in_the_precision_of_the_training(raw: dict[str, Any], registry: Registry) -> None:
+    stages = list(graph_of(raw, registry, "training.precision=bfloat16"))
+    assert {stage.payload["precision"] for stage in stages if stage.kind == "reference"} == {"bfloat16"}
+
+
+def test_precision_auto_is_bfloat16_on_a_gpu_and_says_so_in_the_key() -> None:
+    assert TrainingSettings().payload("cuda")["precision"] == "bfloat16"
+    assert TrainingSettings(precision="float32").payload("cuda")["precision"] == "float32"
+    assert "precision" not in TrainingSettings(precision="float32").payload("cpu")
 
 
 def test_a_label_is_only_a_name(raw: dict[str, Any], registry: Registry) -> None:
@@ -239,3 +270,58 @@ def test_a_source_that_is_not_there_stops_the_plan(raw: dict[str, Any], registry
     changes = ["source={name: hh_rlhf, path: /no/such/file}", "evaluators=[response_stats]"]
     with pytest.raises(HarnessError, match=r"source\.path = '/no/such/file': no such file"):
         graph_of(raw, registry, *changes)
+
+
+def trainings(graph: Graph, label: str) -> list[Stage]:
+    return [graph.stages[key] for row in graph.rows if row.label == label and row.seed == 0 for key in row.training]
+
+
+def test_rounds_split_a_limit_to_the_last_pair(raw: dict[str, Any], registry: Registry) -> None:
+    raw |= {"methods": ["sft", "only_prompting", "dpo"], "budget": {"prompts": 10, "pairs": 20}}
+    graph = plan(resolve(raw, registry))
+    assert [stage.payload["spending"] for stage in trainings(graph, "only_prompting")] == [
+        {"unit": "pairs", "amount": amount} for amount in (6, 7, 7)
+    ]
+    (whole,) = trainings(graph, "dpo")
+    assert whole.payload["spending"] == {"unit": "pairs", "amount": 20}
+
+
+def test_a_budget_in_prompts_leaves_no_trace_in_the_keys(raw: dict[str, Any], registry: Registry) -> None:
+    (stage,) = trainings(graph_of(raw, registry), "dpo")
+    assert "spending" not in stage.payload
+
+
+def test_a_round_refers_to_the_round_before_or_to_the_start(raw: dict[str, Any], registry: Registry) -> None:
+    raw["methods"] = ["sft", {"method": "dpo", "rounds": [{}, {}, {"reference": "start"}]}]
+    graph = plan(resolve(raw, registry))
+    stages = trainings(graph, "dpo")
+    references = [graph.stages[stage.inputs["reference:"]].inputs["model"] for stage in stages]
+    assert references == [stages[0].inputs["model"], stages[0].key, stages[0].inputs["model"]]
+    assert [stage.inputs["model"] for stage in stages[1:]] == [stages[0].key, stages[1].key]
+
+
+def evaluations(graph: Graph, evaluator: str) -> dict[str, Stage]:
+    return {row.label: graph.stages[row.evaluations[evaluator]] for row in graph.rows if row.seed == 0}
+
+
+JUDGED = ("judge={model: gpt-4o}", "evaluators=[{name: pairwise_judge, opponent: all}, gold_reward]")
+
+
+def test_an_evaluation_hangs_on_its_opponents_answers(raw: dict[str, Any], registry: Registry) -> None:
+    graph = graph_of(raw, registry, *JUDGED)
+    labels = {row.label for row in graph.rows}
+    for label, stage in evaluations(graph, "pairwise_judge").items():
+        others = {name.removeprefix("opponent:") for name in stage.inputs if name.startswith("opponent:")}
+        assert others == labels - {label}
+        assert stage.payload["judge"]["model"] == "gpt-4o"
+    own = evaluations(graph, "pairwise_judge")["sft"].inputs["answers:0"]
+    assert evaluations(graph, "pairwise_judge")["dpo"].inputs["opponent:sft"] == own
+
+
+def test_a_judge_changes_the_keys_of_what_it_judges_alone(raw: dict[str, Any], registry: Registry) -> None:
+    before = graph_of(raw, registry, *JUDGED)
+    for change, same in (("judge.model=gpt-4", False), ("judge.max_usd=1", True), ("judge.concurrency=2", True)):
+        after = graph_of(raw, registry, *JUDGED, change)
+        assert (evaluations(before, "pairwise_judge") == evaluations(after, "pairwise_judge")) is same
+        assert evaluations(before, "gold_reward") == evaluations(after, "gold_reward")
+    assert "gpt-4o" in json.dumps(before.judges)

@@ -14,7 +14,10 @@ from harness import hookspecs
 NAMES = [
     "API_VERSION",
     "Backend",
+    "Board",
     "BuildTask",
+    "Choice",
+    "ChatTemplate",
     "Component",
     "ConfigError",
     "Cost",
@@ -23,10 +26,15 @@ NAMES = [
     "Dataset",
     "EvaluationTask",
     "Evaluator",
+    "Generate",
     "Example",
     "Group",
     "GroupLogps",
     "HarnessError",
+    "Imported",
+    "Importer",
+    "JudgeAnswer",
+    "Judgment",
     "Logps",
     "Loss",
     "Message",
@@ -36,19 +44,27 @@ NAMES = [
     "Objective",
     "Paper",
     "PluginError",
+    "Policy",
     "Problem",
     "Prompt",
+    "Questions",
     "Response",
+    "RewardModel",
     "Round",
     "Sampling",
     "Score",
+    "SentenceEmbedder",
     "Source",
     "StageError",
     "StoreError",
     "View",
     "__version__",
+    "compare",
     "generate",
     "hookimpl",
+    "hub_commit",
+    "hub_snapshot",
+    "vllm_command",
 ]
 
 HOOKS = {
@@ -57,8 +73,9 @@ HOOKS = {
     "harness_evaluators": [],
     "harness_backends": [],
     "harness_sources": [],
+    "harness_importers": [],
     "harness_methods": [],
-    "harness_run_started": ["name", "weights", "cached", "interactive"],
+    "harness_run_started": ["name", "weights", "cached", "interactive", "folder", "tracking"],
     "harness_stage_started": ["key", "title"],
     "harness_stage_progress": ["key", "done", "total", "note"],
     "harness_stage_finished": ["key", "title", "seconds", "error"],
@@ -95,10 +112,11 @@ def test_every_public_class_and_function_is_documented() -> None:
     [
         "import harness",
         "from harness.registry import Registry; Registry.load()",
-        "import harness.cli, harness.compare, harness.plan, harness.stages",
+        "import harness.cli, harness.comparison, harness.plan, harness.stages",
     ],
 )
 def test_heavy_libraries_wait_until_they_are_used(code: str) -> None:
-    check = f"{code}; import sys; print([m for m in ('torch', 'transformers', 'lm_eval', 'trl') if m in sys.modules])"
+    heavy = ("torch", "transformers", "lm_eval", "trl", "openai", "fastchat", "alpaca_eval")
+    check = f"{code}; import sys; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

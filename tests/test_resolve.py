@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from harness import ConfigError, DataBuilder, hookimpl
-from harness.cli.options import packaged_config
+from harness.config_file import packaged_config
 from harness.registry import Registry
 from harness.resolve import Comparison, resolve
 from harness.yaml_file import load_raw, override
@@ -55,7 +55,7 @@ def refused(raw: dict[str, Any], registry: Registry) -> list[str]:
     return [str(problem) for problem in caught.value.problems]
 
 
-@pytest.mark.parametrize("path", sorted(CONFIGS.rglob("*.yaml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_packaged_config_resolves(path: Path, registry: Registry, tiny_checkpoint: Path, tmp_path: Path) -> None:
     raw = load_raw(path)
     if "path" in raw["model"]:
@@ -115,7 +115,10 @@ finally:
         ("generation.backend=vlm", None),
         (
             "model.path=/no/such/folder",
-            ["model.path = '/no/such/folder': no such folder; give 'sandbox' or a local checkpoint folder"],
+            [
+                "model.path = '/no/such/folder': no such folder; give 'sandbox', a local checkpoint folder, or a hub model as "
+                "owner/name"
+            ],
         ),
         (
             "methods.dpo={label: x, data: preference}",
@@ -228,3 +231,87 @@ def test_a_third_party_builder_is_checked_like_a_built_in(raw: dict[str, Any]) -
     registry = Registry.load(extra=[Plugin()])
     raw["methods"] = ["sft", {"label": "x", "data": {"name": "mine", "strenght": 2}, "objective": "dpo"}]
     assert refused(raw, registry) == ["methods.1.data.strenght = 2: no such field; did you mean 'strength'?"]
+
+
+def test_a_round_may_name_another_builder_and_objective(raw: dict[str, Any], registry: Registry) -> None:
+    first = {"data": "preference", "objective": {"name": "ipo", "beta": 0.5}}
+    second = {"data": {"rejected_score": 5}, "training": {"weight_decay": 0.1}, "reference": "start"}
+    raw["methods"] = ["sft", {"method": "only_prompting", "objective": {"gamma": 0.7}, "rounds": [first, second]}]
+    _, variant = resolve(raw, registry).variants
+    one, two = variant.rounds
+    assert (one.builder.name, one.objective.name, one.reference) == ("preference", "ipo", "previous")
+    assert one.objective.model_dump()["beta"] == 0.5
+    assert (two.builder.name, two.objective.name, two.reference) == ("only_prompting", "simpo", "start")
+    assert two.builder.model_dump()["rejected_score"] == 5 and two.objective.model_dump()["gamma"] == 0.7
+    assert (one.training.weight_decay, two.training.weight_decay) == (0.0, 0.1)
+    assert (variant.data, variant.objective) == ("preference → only_prompting", "ipo → simpo")
+
+
+@pytest.mark.parametrize(
+    ("round_", "problem"),
+    [
+        ({"data": "spinn"}, "methods.1.rounds.0.data = 'spinn': no data is called so; did you mean 'spin'?"),
+        ({"data": {"name": "spin", "negatives": 2}}, "methods.1.rounds.0.data.negatives = 2: no such field"),
+        ({"training": {"epochs": 0}}, "methods.1.rounds.0.training.epochs = 0: it should be greater than or equal to 1"),
+        ({"reference": "base"}, "methods.1.rounds.0.reference = 'base': it should be 'previous' or 'start'"),
+    ],
+)
+def test_what_is_wrong_with_a_round_is_said_of_it(
+    raw: dict[str, Any], registry: Registry, round_: dict[str, Any], problem: str
+) -> None:
+    raw["methods"] = ["sft", {"method": "dpo", "rounds": [round_]}]
+    (said,) = refused(raw, registry)
+    assert said.startswith(problem)
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        (
+            {"budget": {"prompts": 16, "pairs": 10, "updates": 2}},
+            "budget = {'prompts': 16, 'pairs': 10, 'updates': 2}: pairs and updates are two limits",
+        ),
+        (
+            {"budget": {"prompts": 16, "pairs": 2}},
+            "budget.pairs = 2: a method has 3 rounds that share it: it should be at least 3",
+        ),
+        (
+            {"budget": {"prompts": 16, "tokens": 99}, "training": {"epochs": 1}},
+            "training.epochs = 1: budget.tokens decides how often a prompt",
+        ),
+    ],
+)
+def test_one_budget_and_only_one(raw: dict[str, Any], registry: Registry, changes: dict[str, Any], problem: str) -> None:
+    raw["methods"] = ["sft", "only_prompting"]
+    (said,) = refused({**raw, **changes}, registry)
+    assert said.startswith(problem)
+
+
+def test_epochs_of_a_row_are_refused_where_the_budget_decides(raw: dict[str, Any], registry: Registry) -> None:
+    entry = {"method": "dpo", "training": {"epochs": 2}, "rounds": [{"training": {"epochs": 3}}]}
+    said = refused({**raw, "methods": ["sft", entry], "budget": {"prompts": 16, "updates": 5}}, registry)
+    assert [text.split(" = ")[0] for text in said] == ["methods.1.training.epochs", "methods.1.rounds.0.training.epochs"]
+
+
+def test_a_judged_evaluator_needs_a_judge_and_may_change_it(raw: dict[str, Any], registry: Registry) -> None:
+    raw["evaluators"] = [{"name": "pairwise_judge", "opponent": "dpoo"}]
+    said = refused(raw, registry)
+    assert "judge = (absent): 'pairwise_judge' asks a judge: add a section such as `judge: {model: " in "\n".join(said)
+    assert "evaluators.0 = 'dpoo': no row has this label; did you mean 'dpo'?" in said
+    raw["judge"] = {"model": "gpt-4o", "temprature": 1}
+    assert "judge.temprature = 1: no such field; did you mean 'temperature'?" in refused(raw, registry)
+    raw["judge"] = {"model": "gpt-4o", "max_usd": 5}
+    raw["evaluators"] = [{"name": "pairwise_judge", "judge": {"concurrency": 0}}]
+    assert refused(raw, registry) == ["evaluators.0.judge.concurrency = 0: it should be greater than or equal to 1"]
+    raw["evaluators"] = [{"name": "pairwise_judge", "judge": {"model": "gpt-4", "concurrency": 2}}, "gold_reward"]
+    judges = resolve(raw, registry).judges
+    assert {name: (judge.model, judge.concurrency, judge.max_usd) for name, judge in judges.items()} == {
+        "pairwise_judge": ("gpt-4", 2, 5.0)
+    }
+
+
+def test_files_that_an_evaluator_needs_are_looked_for(raw: dict[str, Any], registry: Registry, tmp_path: Path) -> None:
+    raw |= {"judge": {"model": "gpt-4o"}, "evaluators": [{"name": "mt_bench", "questions": str(tmp_path / "none")}]}
+    assert any(
+        text.startswith("evaluators.0.questions = ") and "there is no such file" in text for text in refused(raw, registry)
+    )

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from harness.execute.events import Outcome
 from harness.graph import Graph, RowPlan
-from harness.rows import Run, run_warnings
+from harness.rows import Run, copy_files, run_warnings
 from harness.store import Store
 
 
@@ -29,3 +29,33 @@ def test_an_evaluator_that_failed_leaves_the_rest_of_the_row(tmp_path: Path) -> 
     run = Run(None, graph, Store(tmp_path), Outcome(failed={bench: "no disk"}))  # type: ignore[arg-type]
     assert run.failure(trained) is None
     assert run_warnings(run, []) == ["dpo, seed 0: no scores of lm_eval, since it failed (bench: no disk)"]
+
+
+def test_what_evaluators_left_lies_beside_the_board(tmp_path: Path) -> None:
+    graph, store = Graph(), Store(tmp_path / "store")
+    keys = [graph.add("evaluate", name, {"name": name}, {}) for name in ("with files", "without", "of another row")]
+    for key, content in zip(keys, ("answers", None, "others"), strict=True):
+        with store.draft("evaluate", key) as draft:
+            if content is not None:
+                (draft.folder / "files" / "model_answer").mkdir(parents=True)
+                (draft.folder / "files" / "model_answer" / "row.jsonl").write_text(content)
+    graph.rows += [
+        RowPlan("dpo", 0, "", (), (), {"mt_bench": keys[0], "gold_reward": keys[1]}),
+        RowPlan("../dpo?", 1, "", (), (), {"mt_bench": keys[2]}),
+        RowPlan("failed", 0, "", (), (), {"mt_bench": "absent"}),
+    ]
+    mine = tmp_path / "run" / "files" / "mine.txt"
+    mine.parent.mkdir(parents=True)
+    mine.write_text("a user's own")
+    for _ in range(2):
+        copy_files(Run(None, graph, store, Outcome()), tmp_path / "run")  # type: ignore[arg-type]
+    found = {
+        str(path.relative_to(tmp_path / "run")): path.read_text() for path in (tmp_path / "run").rglob("*.*") if path.is_file()
+    }
+    other = next(name for name in found if "seed-1" in name)
+    assert found == {
+        "files/mine.txt": "a user's own",
+        "files/dpo/mt_bench/seed-0/model_answer/row.jsonl": "answers",
+        other: "others",
+    }
+    assert other.startswith("files/_dpo_-")

@@ -50,3 +50,37 @@ def test_a_wrong_value_of_a_sweep_is_named_like_any_other() -> None:
     broken = {**RAW, "methods": ["sft", {"method": "dpo", "sweep": {"training.learning_rat": [1e-4]}}]}
     with pytest.raises(ConfigError, match="did you mean 'learning_rate'"):
         resolve(broken, Registry.load())
+
+
+def grid(**entry: object) -> list[str]:
+    """The labels that an entry becomes."""
+    expanded, problems = expand({**RAW, "methods": ["sft", entry]})
+    assert problems == []
+    return [item["label"] for item in expanded["methods"][1:]]
+
+
+def test_a_grid_is_every_builder_with_every_objective() -> None:
+    raw = {**RAW, "methods": ["sft", {"data": ["self_contrast", "only_prompting"], "objective": ["dpo", "sr_dpo", "simpo"]}]}
+    _, *variants = resolve(raw, Registry.load()).variants
+    assert [(variant.data, variant.objective) for variant in variants] == [
+        (data, objective) for data in ("self_contrast", "only_prompting") for objective in ("dpo", "sr_dpo", "simpo")
+    ]
+    assert variants[0].label == "self_contrast+dpo"
+
+
+def test_a_grid_may_change_fields_and_keep_one_part() -> None:
+    data = [{"name": "self_contrast", "negatives": 4}, "spin"]
+    assert grid(data=data, objective="dpo") == ["self_contrast(negatives=4)+dpo", "spin+dpo"]
+    assert grid(method="dpo", objective=["ipo", "hinge"]) == ["dpo[ipo]", "dpo[hinge]"]
+    assert grid(label="mine", data=["spin"], objective=["ipo"]) == ["mine[spin+ipo]"]
+
+
+def test_a_grid_can_be_swept() -> None:
+    labels = grid(data="spin", objective=["dpo", "ipo"], sweep={"objective.beta": [0.1, 0.5]})
+    assert labels == [f"spin+{name}[beta={beta}]" for name in ("dpo", "ipo") for beta in (0.1, 0.5)]
+
+
+@pytest.mark.parametrize("value", [[], [3], [{"negatives": 4}]])
+def test_a_grid_of_nothing_is_said(value: object) -> None:
+    with pytest.raises(ConfigError, match=r"methods\.1\.data.*list names, or sections with `name`"):
+        resolve({**RAW, "methods": ["sft", {"data": value, "objective": "dpo"}]}, Registry.load())

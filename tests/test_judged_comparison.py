@@ -1,0 +1,124 @@
+"""A comparison with a judge, end to end: the sandbox's judge behind HTTP, workers that ask it, and its marks on the board."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from judging.scripted import ScriptedJudge
+
+from harness.leaderboard.board import Board
+from harness.sandbox.judge import SandboxJudge
+
+MAIN = "from harness.cli import main; main()"
+KEY = "sk-secret-of-the-end-to-end-test"
+
+
+class Lab:
+    def __init__(self, folder: Path, config: dict[str, Any]) -> None:
+        self.folder, self.config = folder, config
+        (folder / "judged.yaml").write_text(yaml.safe_dump(config))
+
+    def run(self, out: str, *more: str, key: str | None = KEY, code: int = 0) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-c", MAIN, "compare", str(self.folder / "judged.yaml"), "--workers", "1"]
+        command += ["--out", str(self.folder / out), "--store", str(self.folder / "store"), *more]
+        environment = {name: value for name, value in os.environ.items() if name != "TEST_JUDGE_KEY"}
+        if key is not None:
+            environment["TEST_JUDGE_KEY"] = key
+        done = subprocess.run(command, capture_output=True, text=True, env=environment)
+        assert done.returncode == code, done.stderr
+        return done
+
+    def board(self, out: str) -> Board:
+        return Board.read(self.folder / out)
+
+
+@pytest.fixture(scope="module")
+def served() -> Iterator[ScriptedJudge]:
+    judge = SandboxJudge(noise=0.5, bias=1.0)
+    with ScriptedJudge(lambda prompt, times: judge(prompt)).serving() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def lab(served: ScriptedJudge, tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Lab:
+    """Its first run stops at the budget, its second goes to the end."""
+    config = {
+        "name": "judged",
+        "source": {"name": "sandbox", "sft": 16, "train": 16, "tuning": 8, "heldout": 8},
+        "model": {"path": str(tiny_checkpoint)},
+        "sft": None,
+        "training": {"prompts_per_batch": 8},
+        "budget": {"prompts": 8},
+        "methods": ["sft", "dpo", {"method": "dpo", "label": "dpo_hot", "training": {"learning_rate": 0.01}}],
+        "judge": {
+            "model": "sandbox-judge",
+            "base_url": served.url,
+            "name": "test",
+            "api_key_env": "TEST_JUDGE_KEY",
+            "price": {"input": 1000, "output": 1000},
+            "max_calls": 10,
+        },
+        "evaluators": [{"name": "pairwise_judge", "opponent": "all", "max_tokens": 8}],
+        "seeds": [0],
+        "baseline": "sft",
+    }
+    return Lab(tmp_path_factory.mktemp("judged"), config)
+
+
+def test_a_missing_key_is_said_before_anything_runs(lab: Lab) -> None:
+    done = lab.run("none", key=None, code=2)
+    assert "judge.api_key_env = 'TEST_JUDGE_KEY': this environment variable is not set" in done.stderr
+    assert not (lab.folder / "none").exists()
+
+
+def test_the_budget_stops_the_run_with_what_was_done_kept(lab: Lab, served: ScriptedJudge) -> None:
+    done = lab.run("short", "--json", code=3)
+    assert sum(served.asked.values()) == 10
+    warnings = json.loads(done.stdout)["board"]["warnings"] if done.stdout else [done.stderr]
+    assert any("the judge's budget is spent (judge.max_calls = 10" in warning for warning in warnings)
+
+
+def test_the_board_says_who_judged_and_what_it_took(lab: Lab, served: ScriptedJudge) -> None:
+    lab.run("whole", "--set", "judge.max_calls=1000")
+    assert set(served.asked.values()) == {
+        1
+    }  # nothing is asked twice, neither what the first run asked nor a pair from both sides
+    board = lab.board("whole")
+    for row in board.rows:
+        assert row.failed is None
+        judge = row.provenance["judges"]["pairwise_judge"]
+        assert judge["model"] == "sandbox-judge"
+        assert judge["versions"] == ["sandbox-judge (judge-2026-01-01)"]
+        assert row.cost.judge_tokens == judge["judge_tokens"] > 0
+        assert row.cost.usd == pytest.approx(row.cost.judge_tokens * 1000 / 1e6)
+        assert {"pairwise_judge/win_rate", "pairwise_judge/agreement", "pairwise_judge/strength"} <= row.scores.keys()
+        strength = row.scores["pairwise_judge/strength"]
+        assert strength.low is not None and strength.high is not None
+        assert strength.low <= strength.mean <= strength.high
+    sft = board.row("sft")
+    assert sft is not None
+    assert sft.scores["pairwise_judge/strength"].mean == 0
+    assert sft.cost.seconds is None
+    said = [item for example in board.example_rows for items in example.judged.values() for item in items]
+    assert said and all(item["evaluator"] == "pairwise_judge" and item["words"] for item in said)
+    assert "Judge tokens" in (lab.folder / "whole" / "index.html").read_text()
+
+
+def test_a_second_run_needs_neither_the_judge_nor_its_key(lab: Lab) -> None:
+    lab.run("again", "--set", "judge.max_calls=0", "--set", "judge.base_url=http://127.0.0.1:9/v1", key=None)
+    assert lab.board("again").without_times()["rows"] == lab.board("whole").without_times()["rows"]
+
+
+def test_the_key_is_in_no_file(lab: Lab) -> None:
+    files = [path for path in lab.folder.rglob("*") if path.is_file()]
+    assert any(path.name == "judgments.sqlite" for path in files)
+    assert any(path.name.endswith(".log") for path in files)
+    assert [path for path in files if KEY.encode() in path.read_bytes()] == []
