@@ -19,7 +19,7 @@ PIP := $(BIN)/python -m pip install --no-input --disable-pip-version-check --pro
 # One thread per process: the harness starts one process per core, and two torch threads on busy cores are slower than one.
 ONE_THREAD := OMP_NUM_THREADS=1
 
-.PHONY: help compare test lint docs docs-check clean
+.PHONY: help compare test faults lint docs docs-check site release clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -29,6 +29,9 @@ compare: $(VENV)/.installed ## run the quickstart (or ARGS="my.yaml …") and wr
 
 test: $(VENV)/.installed-dev ## run the tests that need no GPU, no network and no minutes, with coverage
 	@$(ONE_THREAD) $(BIN)/python -m pytest -m "$(SELECT)" --cov --cov-report=term $(ARGS)
+
+faults: $(VENV)/.installed-dev ## kill, terminate, damage and fill up a small comparison, and run two at once (minutes)
+	@$(ONE_THREAD) $(BIN)/python -m pytest tests/test_faults.py -m slow $(ARGS)
 
 lint: $(VENV)/.installed-dev ## ruff, mypy and the import contracts
 	@echo "ruff check"; $(BIN)/ruff check .
@@ -42,8 +45,15 @@ docs: $(VENV)/.installed ## write the generated parts of README.md, docs/ and pl
 docs-check: $(VENV)/.installed ## fail if a generated part is stale
 	@$(BIN)/python docs/generate.py --check
 
+site: $(VENV)/.installed-docs ## build the documentation site into site/; a warning is an error
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+release: $(VENV)/.installed-dev ## build wheel and sdist into dist/, and test them in an environment of their own
+	@$(BIN)/python -m build --outdir dist
+	@$(ONE_THREAD) $(BIN)/python -m pytest -m "slow or not slow" tests/test_release.py
+
 clean: ## remove .venv, caches and build outputs; runs/ stays
-	@rm -rf $(VENV) build dist *.egg-info .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	@rm -rf $(VENV) build dist site *.egg-info .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Made again when python itself is gone; an environment that was cut off half-way is cleared.
@@ -67,4 +77,9 @@ $(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
 $(VENV)/.installed-dev: $(VENV)/.installed
 	@echo "installing what the tests and checks need …"
 	@$(PIP) -e '.[dev]'
+	@touch $@
+
+$(VENV)/.installed-docs: $(VENV)/.installed
+	@echo "installing what the documentation site needs …"
+	@$(PIP) -e '.[docs]'
 	@touch $@
