@@ -6,9 +6,8 @@ and fix.
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -18,7 +17,7 @@ from harness.judging.settings import JudgeSettings
 from harness.methods import Round
 from harness.models.options import Dtype, Quantization, SystemTurns
 from harness.models.scratch import ScratchModel
-from harness.problems import QUOTE_NULL, problems_of
+from harness.problems import QUOTE_NULL, impossible, problems_of
 from harness.training.budget import Spending, Unit
 from harness.training.settings import SftSettings, TrainingSettings
 
@@ -221,22 +220,13 @@ class Config(_Section):
 
 def validate(raw: Mapping[str, Any]) -> tuple[Config | None, list[Problem]]:
     """The config, or None, and every problem of its shape."""
-    infinite = list(_infinite(raw, ()))
+    beyond = list(impossible(raw))
     try:
         config = Config.model_validate(dict(raw))
     except ValidationError as error:
         found = problems_of(error, Config)
-        return None, found + [problem for problem in infinite if problem.field not in {other.field for other in found}]
-    return (None if infinite else config), infinite
-
-
-def _infinite(value: Any, path: tuple[str, ...]) -> Iterator[Problem]:
-    """YAML's .inf and .nan, which no setting takes and no key can hold, wherever they are."""
-    if isinstance(value, float) and not math.isfinite(value):
-        yield Problem(".".join(path), value, "it should be a finite number")
-    children = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list) else ()
-    for key, child in children:
-        yield from _infinite(child, (*path, str(key)))
+        return None, found + [problem for problem in beyond if problem.field not in {other.field for other in found}]
+    return (None if beyond else config), beyond
 
 
 def raise_all(problems: Sequence[Problem], where: str) -> None:

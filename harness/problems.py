@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -20,6 +22,29 @@ class _Absent(str):
 
 
 ABSENT = _Absent("(absent)")
+LARGEST_NUMBER = 2**63 - 1  # what Parquet, NumPy and SQLite hold
+
+
+def impossible(value: Any, field: str = "") -> Iterator[Problem]:
+    """Values that no field takes and no key, path or file can hold, wherever they are in a config.
+
+    YAML's .inf and .nan; numbers of more than 63 bits; text with a null character or half a surrogate pair.
+    """
+    if isinstance(value, str) and (odd := next((c for c in value if c == "\0" or "\ud800" <= c <= "\udfff"), None)):
+        yield Problem(field, value[:60], f"it should be text, without {odd!a}")
+    elif isinstance(value, float) and not math.isfinite(value):
+        yield Problem(field, value, "it should be a finite number")
+    elif isinstance(value, int) and abs(value) > LARGEST_NUMBER:
+        yield Problem(field, _Absent("(a larger number)"), f"it should be at most {LARGEST_NUMBER}")
+    elif isinstance(value, Mapping):
+        for key, child in value.items():
+            name = f"{field}.{key}" if field else f"{key}"
+            named = name.encode("unicode_escape").decode()
+            yield from (replace(problem, field=named) for problem in impossible(key) if isinstance(key, str))
+            yield from impossible(child, name)
+    elif isinstance(value, Sequence) and not isinstance(value, str | bytes):
+        for number, child in enumerate(value):
+            yield from impossible(child, f"{field}.{number}")
 
 
 def problems_of(error: ValidationError, model: type[BaseModel], prefix: str = "") -> list[Problem]:

@@ -13,7 +13,7 @@ from harness.errors import Problem, did_you_mean
 from harness.interfaces import Backend, Component, Evaluator, Source
 from harness.judging.settings import BUILDERS, JudgeSettings
 from harness.models.checkpoint import Checkpoint
-from harness.problems import ABSENT, problems_of
+from harness.problems import ABSENT, impossible, problems_of
 from harness.registry import Registry
 from harness.starting_model import starting_model
 from harness.sweep import expand
@@ -54,6 +54,7 @@ def resolve(raw: Mapping[str, Any], registry: Registry, where: str = "the config
     evaluators = resolver.each(
         "evaluators", raw.get("evaluators"), lambda item, field: resolver.component("evaluator", item, field)
     )
+    raise_all([problem for problem in impossible(raw) if not isinstance(problem.value, float)], where)  # nothing can hold them
     training = resolver.training(raw.get("training"), {}, "")
     variants = resolver.each("methods", raw.get("methods"), lambda item, field: resolver.variant(item, field, training))
     generation = raw.get("generation")
@@ -146,7 +147,7 @@ def _check_machine(
     for index, variant in enumerate(variants):
         placed += [(f"methods.{index}.data", round_.builder) for round_ in (variant.rounds if variant else ())]
     for place, component in placed:
-        for field, fix in component.problems() if component else ():
+        for field, fix in _found(component) if component else ():
             problems.append(Problem(f"{place}.{field}", _value_at(component, field), fix))
 
 
@@ -177,6 +178,14 @@ def _check_evaluators(problems: list[Problem], evaluators: Sequence[Evaluator | 
 
 def _check_opponents(
     problems: list[Problem], evaluators: Sequence[Evaluator | None], variants: Sequence[Variant | None]
+def _found(component: Component) -> Sequence[tuple[str, str]]:
+    """What a component says is wrong; a path that the system takes for none (too long, of a user that is not there) too."""
+    try:
+        return component.problems()
+    except (OSError, RuntimeError, ValueError) as error:
+        return [("name", f"one of its fields names a file that cannot be looked for ({error}): correct that path")]
+
+
 ) -> None:
     """Rows that evaluators compare with must be there; a row that could not be resolved is another problem."""
     if None in variants:
@@ -235,7 +244,7 @@ def _judges(
 
 def _check_files(problems: list[Problem], evaluators: Sequence[Evaluator | None]) -> None:
     for index, evaluator in enumerate(evaluators):
-        for field, fix in evaluator.problems() if evaluator else ():
+        for field, fix in _found(evaluator) if evaluator else ():
             problems.append(Problem(f"evaluators.{index}.{field}", getattr(evaluator, field), fix))
 
 

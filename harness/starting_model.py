@@ -43,6 +43,9 @@ def _options(section: ModelSection) -> LoadOptions:
         attn_implementation=section.attn_implementation,
         quantization=section.quantization,
         trust_remote_code=section.trust_remote_code,
+    except (OSError, RuntimeError, ValueError) as error:  # a path too long, of a user that is not there, of a broken file
+        problems.append(Problem("model.path", section.path, f"the checkpoint cannot be read ({error})"))
+        return None
         adapter=str(adapter) if adapter else None,
         adapter_hash=checkpoint_hash(adapter) if adapter else None,
     )

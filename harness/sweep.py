@@ -15,6 +15,7 @@ becomes two rows, `dpo[learning_rate=0.0001]` and `dpo[learning_rate=0.0002]`.
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Iterator, Mapping
 from itertools import product
 from typing import Any
@@ -22,6 +23,7 @@ from typing import Any
 from harness.errors import Problem
 
 _PARTS = ("data", "objective")
+MOST_ROWS = 10_000  # of one comparison; more is a typing mistake, or meant to fill the memory
 
 
 def expand(raw: Mapping[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
@@ -34,9 +36,20 @@ def expand(raw: Mapping[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
         if not isinstance(entry, dict):
             expanded.append(entry)
             continue
+        if (count := _count(entry)) + len(expanded) > MOST_ROWS:
+            fix = f"with it the comparison has {count + len(expanded):,} rows, and may have {MOST_ROWS:,}: list fewer values"
+            problems.append(Problem(f"methods.{index}", "(a grid or sweep)", fix))
+            continue
         for cell in _cells(entry, f"methods.{index}", problems):
             expanded += _points(cell, f"methods.{index}", problems)
     return {**raw, "methods": expanded}, problems
+
+
+def _count(entry: Mapping[str, Any]) -> int:
+    """How many entries one stands for, none of them made."""
+    sweep = entry.get("sweep")
+    listed = [entry.get(part) for part in _PARTS] + list(sweep.values() if isinstance(sweep, Mapping) else ())
+    return math.prod(len(values) for values in listed if isinstance(values, list) and values)
 
 
 def _cells(entry: dict[str, Any], field: str, problems: list[Problem]) -> Iterator[dict[str, Any]]:

@@ -60,7 +60,7 @@ class Jsonl(_Files):
             where = f"{file}, line {number}"
             try:
                 yield where, number, json.loads(line)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 yield where, number, ValueError(f"not JSON ({error})")
 
 
@@ -80,6 +80,6 @@ class Parquet(_Files):
                 for row in batch.to_pylist():
                     number += 1
                     yield f"{file}, row {number}", number, row
-        except (ArrowException, OSError) as error:
-            problem = str(error).splitlines()[0]
+        except (ArrowException, OSError, ValueError, OverflowError) as error:
+            problem = (str(error).splitlines() or [type(error).__name__])[0]
             raise DataError(f"{file}, after row {number}: cannot be read as Parquet ({problem}); is it whole?") from error

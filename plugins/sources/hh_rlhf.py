@@ -31,6 +31,7 @@ from harness import DataError, Dataset, Example, Message, Paper, Prompt, Source
 _MARKER = re.compile(r"\n\n(Human|Assistant):")
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 _GZIP = b"\x1f\x8b"
+LONGEST_LINE = 32_000_000  # bytes, unpacked; a gzipped line without an end must not fill the memory
 _FIX = "pass Anthropic's file, plain or gzipped, with `--set source.path=FILE`"
 
 
@@ -135,7 +136,7 @@ def _rows(file: Path) -> Iterator[tuple[int, str, str]]:
     for number, line in lines(file):
         try:
             row = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise DataError(f"{file}, line {number}: not JSON ({error})") from error
         if not isinstance(row, dict):
             raise DataError(f"{file}, line {number}: a {type(row).__name__}, not an object with `chosen` and `rejected`")
@@ -155,7 +156,9 @@ def lines(file: Path) -> Iterator[tuple[int, bytes]]:
     number = 0
     try:
         with gzip.open(file) if compressed else file.open("rb") as stream:
-            for number, line in enumerate(stream, 1):
+            for number, line in enumerate(iter(lambda: stream.readline(LONGEST_LINE + 1), b""), 1):
+                if len(line) > LONGEST_LINE:
+                    raise DataError(f"{file}, line {number}: it is longer than {LONGEST_LINE:,} bytes: is it one row per line?")
                 if line.strip():
                     yield number, line
     except (OSError, EOFError, zlib.error) as error:

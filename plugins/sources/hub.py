@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Self
 from pydantic import Field
 
 from harness import DataError, Paper, hub_commit, hub_snapshot
+from harness_plugins.sources.arrow_json import check_json
 from harness_plugins.sources.formats import FormatName
 from harness_plugins.sources.tabular import Row, SplitName, Tabular
 
@@ -67,6 +68,9 @@ class Hub(Tabular):
 
     def _root(self) -> Path:
         if self._local:
+        for file in sorted(file for file in self._root().rglob("*.json*") if file.is_file()):
+            check_json(file)
+        number = 0
             return Path(self.dataset).expanduser()
         return hub_snapshot(self.dataset, hub_commit(self.dataset, self.revision, "dataset"), _FILES, "dataset")
 
@@ -74,12 +78,12 @@ class Hub(Tabular):
         from datasets import load_dataset
 
         try:
-            rows: Any = load_dataset(str(self._root()), self.config, data_dir=self.folder, split=split)
-        except (ValueError, OSError, KeyError) as error:
-            problem = (str(error).splitlines() or [type(error).__name__])[0]
-            raise DataError(f"data set {self.dataset}, split {split!r}: it cannot be read: {problem}") from error
-        for number, row in enumerate(rows, 1):
-            yield f"{self.dataset}, split {split!r}, row {number}", number, row
+            for number, row in enumerate(load_dataset(str(self._root()), self.config, data_dir=self.folder, split=split), 1):
+                yield f"{self.dataset}, split {split!r}, row {number}", number, row
+        except Exception as error:  # whatever the reader of a file's format raises
+            problem = (str(error.__cause__ or error).splitlines() or [type(error).__name__])[0]
+            where = f"split {split!r}{f', after row {number}' if number else ''}"
+            raise DataError(f"data set {self.dataset}, {where}: it cannot be read: {problem}") from error
 
 
 class UltraFeedback(Hub):

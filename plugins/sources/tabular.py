@@ -104,7 +104,8 @@ class _Reading:
     def __init__(self, source: Tabular) -> None:
         self.source = source
         self.dropped: Counter[str] = Counter()
-        self.broken: list[str] = []
+        self.broken = 0
+        self.shown: list[str] = []
         self.seen: set[tuple[str, ...]] = set()
 
     def examples(self, split: SplitName, rows: Iterator[Row]) -> list[Example]:
@@ -120,7 +121,9 @@ class _Reading:
             except UnusableError as reason:
                 self.dropped[str(reason)] += 1
             except ValueError as error:
-                self.broken.append(f"{where}: {error}")
+                self.broken += 1
+                if len(self.shown) < SHOWN:
+                    self.shown.append(f"{where}: {error}")
         return found
 
     def _example(self, split: SplitName, number: int, record: Record) -> Example:
@@ -142,9 +145,9 @@ class _Reading:
 
     def finish(self) -> None:
         if self.broken:
-            more = f"\n  … and {len(self.broken) - SHOWN} more" if len(self.broken) > SHOWN else ""
-            count = "1 row is" if len(self.broken) == 1 else f"{len(self.broken)} rows are"
-            listed = "".join(f"\n  - {problem}" for problem in self.broken[:SHOWN])
+            more = f"\n  … and {self.broken - SHOWN} more" if self.broken > SHOWN else ""
+            count = "1 row is" if self.broken == 1 else f"{self.broken} rows are"
+            listed = "".join(f"\n  - {problem}" for problem in self.shown)
             raise DataError(f"{count} not in the layout {self.source.format!r}:{listed}{more}")
 
 
