@@ -1,4 +1,4 @@
-"""The same tokens through TRL's own trainers: loss and gradient must agree."""
+"""The same tokens through TRL's own trainers, in float32 and float64: loss and gradient must agree."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ import copy
 from pathlib import Path
 
 import pytest
-from trl_twin import arguments, collated, ours, preference_groups, theirs
+from trl_twin import arguments, cast, collated, ours, preference_groups, theirs
 
-from harness.interfaces import Objective
 from harness.models.prompts import ChatTemplate
 from harness.training.batch import PLAIN, tokenize
 from harness.types import Group
@@ -20,16 +19,21 @@ from harness_plugins.baselines.nll import SFT
 
 own_deprecation = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")  # TRL's own call
 
-PAIRWISE = [("sigmoid", DPO(beta=0.3)), ("ipo", IPO(beta=0.3)), ("hinge", Hinge(beta=0.3))]
+PAIRWISE = {
+    "dpo": (DPO(beta=0.3), {"loss_type": ["sigmoid"]}),
+    "ipo": (IPO(beta=0.3), {"loss_type": ["ipo"]}),
+    "hinge": (Hinge(beta=0.3), {"loss_type": ["hinge"]}),
+}
 
 
 @own_deprecation
-@pytest.mark.parametrize(("loss_type", "objective"), PAIRWISE, ids=[objective.name for _, objective in PAIRWISE])
-def test_dpo_and_its_kin_equal_trl(models, tmp_path: Path, loss_type: str, objective: Objective) -> None:
+@pytest.mark.parametrize("name", PAIRWISE)
+def test_dpo_and_its_kin_equal_trl(models, tmp_path: Path, precision: str, name: str) -> None:
     from datasets import Dataset
     from trl import DPOConfig, DPOTrainer
 
     policy, reference, tokenizer = models
+    objective, settings = PAIRWISE[name]
     groups = preference_groups(6)
     rows = [
         {
@@ -42,17 +46,18 @@ def test_dpo_and_its_kin_equal_trl(models, tmp_path: Path, loss_type: str, objec
     trainer = DPOTrainer(
         model=copy.deepcopy(policy),
         ref_model=copy.deepcopy(reference),
-        args=arguments(DPOConfig, tmp_path, beta=0.3, loss_type=[loss_type]),
+        args=arguments(DPOConfig, tmp_path, beta=0.3, **settings),
         train_dataset=Dataset.from_list(rows),
         processing_class=tokenizer,
     )
+    cast(precision, policy, reference, trainer.model, trainer.ref_model)
     step = ours(policy, reference, tokenize(groups, ChatTemplate(tokenizer), objective), objective)
-    assert step.equals(theirs(trainer, collated(trainer)))
+    assert step.equals(theirs(trainer, collated(trainer)), precision)
 
 
 @own_deprecation
 @pytest.mark.parametrize("swap", [False, True], ids=["clamped", "above zero"])
-def test_kto_equals_trl(models, tmp_path: Path, swap: bool) -> None:
+def test_kto_equals_trl(models, tmp_path: Path, precision: str, swap: bool) -> None:
     """TRL pairs each prompt with the completion before it. All chosen first, then all rejected, gives our pairs."""
     from datasets import Dataset
     from trl import KTOConfig, KTOTrainer
@@ -78,13 +83,14 @@ def test_kto_equals_trl(models, tmp_path: Path, swap: bool) -> None:
         processing_class=tokenizer,
     )
     objective = KTO(beta=0.3, **weights)
+    cast(precision, policy, reference, trainer.model, trainer.ref_model)
     step = ours(policy, reference, tokenize(groups, ChatTemplate(tokenizer), objective), objective)
-    assert step.equals(theirs(trainer, collated(trainer)))
+    assert step.equals(theirs(trainer, collated(trainer)), precision)
     (estimate,) = trainer._metrics["eval"]["kl"]  # of the mode that the loaded model is in
     assert (estimate > 0) is swap
 
 
-def test_sft_equals_trl(models, tmp_path: Path) -> None:
+def test_sft_equals_trl(models, tmp_path: Path, precision: str) -> None:
     from datasets import Dataset
     from trl import SFTConfig, SFTTrainer
 
@@ -104,4 +110,5 @@ def test_sft_equals_trl(models, tmp_path: Path) -> None:
         train_dataset=Dataset.from_list(rows),
         processing_class=tokenizer,
     )
-    assert ours(policy, policy, tokenized, SFT()).equals(theirs(trainer, collated(trainer)))
+    cast(precision, policy, trainer.model)
+    assert ours(policy, policy, tokenized, SFT()).equals(theirs(trainer, collated(trainer)), precision)

@@ -1,4 +1,6 @@
-"""CPO, SimPO and ORPO against the trainers that TRL keeps as experimental.
+"""CPO and SimPO in float32 and float64, ORPO in float32, against the trainers that TRL keeps as experimental.
+
+TRL casts ORPO's log-probabilities to float32; what that loss is in float64 is in tests/plugins.
 
 Those tokenise strings by themselves; here they get our ids, so that only the loss is compared.
 """
@@ -11,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from trl_twin import Step, arguments, ours, preference_groups, theirs
+from trl_twin import Step, arguments, cast, ours, preference_groups, theirs
 
 from harness.interfaces import Objective
 from harness.models.prompts import ChatTemplate
@@ -62,13 +64,14 @@ CPO_TWINS = [
 
 
 @pytest.mark.parametrize(("objective", "settings"), CPO_TWINS, ids=["cpo", "simpo"])
-def test_cpo_and_simpo_equal_trl(models, tmp_path: Path, objective: Objective, settings) -> None:
+def test_cpo_and_simpo_equal_trl(models, tmp_path: Path, precision: str, objective: Objective, settings) -> None:
     from trl.experimental.cpo import CPOConfig, CPOTrainer
 
     policy, _, tokenizer = models
     groups = tokenize(preference_groups(6), ChatTemplate(tokenizer), objective)
     trainer = twin(CPOTrainer, CPOConfig, policy, tokenizer, tmp_path, **settings)
-    assert ours(policy, policy, groups, objective).equals(their_step(trainer, groups))
+    cast(precision, policy, trainer.model)
+    assert ours(policy, policy, groups, objective).equals(their_step(trainer, groups), precision)
 
 
 def orpo_twin(model, tokenizer, folder: Path):
@@ -86,7 +89,7 @@ def test_orpo_equals_trl_where_a_prompt_is_one_token(models, tmp_path: Path) -> 
         for group in tokenize(preference_groups(6), ChatTemplate(tokenizer), objective)
     ]
     trainer = orpo_twin(policy, tokenizer, tmp_path)
-    assert ours(policy, policy, groups, objective).equals(their_step(trainer, groups))
+    assert ours(policy, policy, groups, objective).equals(their_step(trainer, groups), "float32")
 
 
 def test_orpos_odds_ratio_equals_trl_under_whole_prompts(models, tmp_path: Path) -> None:
@@ -106,4 +109,4 @@ def test_orpos_odds_ratio_equals_trl_under_whole_prompts(models, tmp_path: Path)
     trainer.model.zero_grad()
     (whole - likelihood).backward()
     gradient = {name: parameter.grad for name, parameter in trainer.model.named_parameters()}
-    assert ours(policy, policy, groups, objective).equals(Step(float((whole - likelihood).detach()), gradient))
+    assert ours(policy, policy, groups, objective).equals(Step(float((whole - likelihood).detach()), gradient), "float32")

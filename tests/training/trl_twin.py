@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+from architectures import exact
 
 from harness.interfaces import Objective
 from harness.models.logps import score
@@ -16,7 +17,7 @@ from harness.training.batch import MISMATCHED, PLAIN, TokenGroup, group_logps, m
 from harness.training.reduction import Totals, reduce_loss
 from harness.types import Group, Response
 
-TOLERANCE = 1e-5  # relative, of loss and gradient in float32
+TOLERANCES = {"float32": 1e-5, "float64": 1e-9}  # relative, of loss and gradient
 
 
 @dataclass(frozen=True)
@@ -26,13 +27,15 @@ class Step:
     loss: float
     gradient: dict[str, torch.Tensor]
 
-    def equals(self, other: Step) -> bool:
+    def equals(self, other: Step, precision: str) -> bool:
         """Whether loss and gradient agree; the gradient by the norm of the difference."""
+        tolerance = TOLERANCES[precision]
+        assert {value.dtype for step in (self, other) for value in step.gradient.values()} == {getattr(torch, precision)}
         difference = sum(float((self.gradient[name] - value).double().norm() ** 2) for name, value in other.gradient.items())
         norm = sum(float(value.double().norm() ** 2) for value in other.gradient.values())
-        assert abs(self.loss - other.loss) <= TOLERANCE * abs(other.loss), (self.loss, other.loss)
+        assert abs(self.loss - other.loss) <= tolerance * abs(other.loss), (self.loss, other.loss)
         assert norm > 0
-        assert (difference / norm) ** 0.5 <= TOLERANCE, (difference / norm) ** 0.5
+        assert (difference / norm) ** 0.5 <= tolerance, (difference / norm) ** 0.5
         return True
 
 
@@ -40,6 +43,13 @@ def preference_groups(count: int) -> list[Group]:
     """The sandbox's first preference pairs."""
     examples = build_dataset({"train": count}, 0.0, 0)["train"]
     return [Group(e.prompt, Response(e.ranked[0]), (Response(e.ranked[1]),)) for e in examples]
+
+
+def cast(precision: str, *models) -> None:
+    """The models in this precision, in place; after any copy is made of them, since float64 changes methods of theirs too."""
+    if precision == "float64":
+        for model in models:
+            exact(model)
 
 
 def ours(model, reference, groups: Sequence[TokenGroup], objective: Objective) -> Step:
