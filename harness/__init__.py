@@ -15,6 +15,7 @@ from harness.hub import hub_commit, hub_snapshot
 from harness.interfaces import (
     Backend,
     BuildTask,
+    Chunks,
     Component,
     DataBuilder,
     EvaluationTask,
@@ -66,6 +67,7 @@ __all__ = [
     "BuildTask",
     "ChatTemplate",
     "Choice",
+    "Chunks",
     "Component",
     "ConfigError",
     "Cost",

@@ -294,7 +294,10 @@ class Source(Component):
         raise NotImplementedError
 
     def pinned(self) -> Self:
-        """The same source with what may change meanwhile (a branch of a repository) fixed. Called once, while planning."""
+        """The same source with what may change meanwhile (a branch of a repository) fixed. Called once, while planning.
+
+        Raises `DataError` where there is no such thing; `hub_commit` says so, and also that the hub cannot be reached.
+        """
         return self
 
     def sizes(self) -> Mapping[SplitName, int]:
@@ -361,9 +364,50 @@ class Generate(Protocol):
     ) -> list[list[Response]]: ...
 
 
-class Backend(Component):
-    """Something that generates. Overrides `generate`, or `session` where an engine has to be started and stopped."""
+class Chunks(Protocol):
+    """What an earlier process had of a generation when it was killed, and where this one keeps its own.
 
+    Attributes:
+        responses: a prompt's place in the request -> its `sampling.n` responses; those given to `add` among them.
+        state: what was given to `add` with the last of them; empty where nothing was kept.
+    """
+
+    @property
+    def responses(self) -> Mapping[int, list[Response]]: ...
+
+    @property
+    def state(self) -> bytes: ...
+
+    def add(self, responses: Mapping[int, list[Response]], state: bytes = b"") -> None:
+        """More prompts are answered, all `sampling.n` responses of each. They are kept on disk when it is time for that.
+
+        Args:
+            state: what the backend needs to go on from here to the same responses, such as its random numbers' state.
+        """
+        ...
+
+
+class ResumableGenerate(Generate, Protocol):
+    """A backend at work that goes on from where an earlier process was."""
+
+    def __call__(
+        self,
+        prompts: Sequence[Prompt],
+        sampling: Sampling,
+        report: Callable[[int, int], None] | None = None,
+        chunks: Chunks | None = None,
+    ) -> list[list[Response]]: ...
+
+
+class Backend(Component):
+    """Something that generates. Overrides `generate`, or `session` where an engine has to be started and stopped.
+
+    `resumes` says that it can go on from where a killed process was: what generates takes a further argument `chunks`, a
+    `Chunks` or None, answers only the prompts that are not among its responses, adds to it, and gives the responses that it
+    would have given in one go. Without it, a stage whose process is killed generates all of its responses again.
+    """
+
+    resumes: ClassVar[bool] = False
     any_policy: ClassVar[bool] = True
 
     def serves_any_policy(self) -> bool:

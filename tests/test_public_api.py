@@ -18,6 +18,7 @@ NAMES = [
     "BuildTask",
     "Choice",
     "ChatTemplate",
+    "Chunks",
     "Component",
     "ConfigError",
     "Cost",

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import TYPE_CHECKING
 
+from harness.interfaces import Chunks
 from harness.models.prompts import ChatTemplate
 from harness.types import Prompt, Response, Sampling
 
 if TYPE_CHECKING:
-    from torch import Generator, Tensor
+    from torch import Generator, Tensor, device
     from transformers import Cache, PreTrainedModel, PreTrainedTokenizerBase
 
 Report = Callable[[int, int], None]
@@ -29,6 +31,7 @@ def generate(
     *,
     rows_per_batch: int = 256,
     report: Report | None = None,
+    chunks: Chunks | None = None,
 ) -> list[list[Response]]:
     """`sampling.n` responses per prompt.
 
@@ -37,10 +40,13 @@ def generate(
         sampling: greedy where `temperature` is 0.
         rows_per_batch: how many sequences are decoded side by side.
         report: called with (responses done, responses in all).
+        chunks: goes on from these, to the same responses; a chunk is one batch or several.
     """
     template = ChatTemplate(tokenizer)
     encoded = [template.prompt_ids(prompt) for prompt in prompts]
-    return generate_ids(model, tokenizer, encoded, sampling, template.end_id, rows_per_batch=rows_per_batch, report=report)
+    return generate_ids(
+        model, tokenizer, encoded, sampling, template.end_id, rows_per_batch=rows_per_batch, report=report, chunks=chunks
+    )
 
 
 def generate_ids(
@@ -52,24 +58,43 @@ def generate_ids(
     *,
     rows_per_batch: int = 256,
     report: Report | None = None,
+    chunks: Chunks | None = None,
 ) -> list[list[Response]]:
     """As `generate`, for prompts that are tokens already; `end_id` ends a turn."""
     import torch
 
-    order = sorted(range(len(encoded)), key=lambda index: (len(encoded[index]), index))
-    per_batch = max(1, rows_per_batch // sampling.n)
-    answers: list[list[Response]] = [[] for _ in encoded]
-    random = torch.Generator(device=model.device).manual_seed(sampling.seed)
+    answers = {} if chunks is None else dict(chunks.responses)
+    random = _generator(model.device, sampling.seed, b"" if chunks is None else chunks.state)
     with torch.inference_mode():
-        for start in range(0, len(order), per_batch):
-            chosen = order[start : start + per_batch]
-            sequences = _decode_batch(model, [encoded[index] for index in chosen], sampling, end_id, random)
+        for batch in _batches(encoded, max(1, rows_per_batch // sampling.n)):
+            if answers.keys() >= set(batch):
+                continue  # an earlier process did it, and `random` is as it was after it
+            sequences = _decode_batch(model, [encoded[place] for place in batch], sampling, end_id, random)
             texts = tokenizer.batch_decode([ids for ids, _ in sequences], skip_special_tokens=True)
-            for row, (text, (ids, finished)) in enumerate(zip(texts, sequences, strict=True)):
-                answers[chosen[row // sampling.n]].append(Response(text.strip(), finished, len(ids) + finished))
+            said = iter(Response(t.strip(), ended, len(ids) + ended) for t, (ids, ended) in zip(texts, sequences, strict=True))
+            fresh = {place: list(islice(said, sampling.n)) for place in batch}
+            answers |= fresh
+            if chunks is not None:
+                chunks.add(fresh, random.get_state().numpy().tobytes())
             if report is not None:
-                report(min(len(order), start + per_batch) * sampling.n, len(order) * sampling.n)
-    return answers
+                report(len(answers) * sampling.n, len(encoded) * sampling.n)
+    return [answers[place] for place in range(len(encoded))]
+
+
+def _batches(encoded: Sequence[list[int]], size: int) -> list[list[int]]:
+    """Places of prompts of like length."""
+    order = sorted(range(len(encoded)), key=lambda place: (len(encoded[place]), place))
+    return [order[start : start + size] for start in range(0, len(order), size)]
+
+
+def _generator(device: device, seed: int, state: bytes) -> Generator:
+    """Random numbers from their beginning, or from a kept state."""
+    import torch
+
+    random = torch.Generator(device=device).manual_seed(seed)
+    if state:
+        random.set_state(torch.frombuffer(bytearray(state), dtype=torch.uint8))
+    return random
 
 
 def _decode_batch(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from harness.graph import Stage
-from harness.stages.context import Context, answer_rows, read_dataset
+from harness.stages.context import Context, read_dataset
 from harness.stages.services import PolicyServices, Services
 from harness.store import Draft
 from harness.types import Example, Sampling, SplitName
@@ -15,13 +15,8 @@ def run_answers(stage: Stage, context: Context, draft: Draft) -> None:
     examples = evaluated_examples(stage, context)
     backend = context.component("backend", stage.payload["backend"])
     policy = PolicyServices(Services(context), stage.inputs["model"], backend)
-    responses = policy.generate(
-        [example.prompt for example in examples],
-        sampling,
-        report=lambda done, total: context.report(done, total, f"answer {done:,} of {total:,}"),
-    )
-    draft.write_lines("answers.jsonl", answer_rows(responses))
-    draft.facts["tokens_generated"] = sum(response.tokens or 0 for row in responses for response in row)
+    prompts = [example.prompt for example in examples]
+    draft.facts["tokens_generated"] = policy.draw(draft, context.store.partial(stage.key), prompts, sampling, "answer")
 
 
 def evaluated_examples(stage: Stage, context: Context) -> tuple[Example, ...]:

@@ -10,13 +10,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 
 from harness.errors import StageError
 from harness.graph import CHECKPOINT
-from harness.interfaces import Backend, Source
+from harness.interfaces import Backend, Chunks, ResumableGenerate, Source
 from harness.judging.judge import Judge
 from harness.models.embed import hidden_similarity, known_embedder, tfidf_similarity
 from harness.models.generate import block_sampling, blocks
@@ -25,6 +25,7 @@ from harness.models.prompts import ChatTemplate
 from harness.models.reward import RewardModel, rewards
 from harness.models.sentence import SentenceEmbedder, sentence_similarity
 from harness.resolve import describe
+from harness.stages.chunks import KeptChunks
 from harness.stages.context import Context, answer_rows, read_answers
 from harness.store import Artifact, Draft, canonical, key_of
 from harness.types import Example, JudgeAnswer, Judgment, Message, Prompt, Response, Sampling
@@ -73,20 +74,24 @@ class Services:
 
     def through_store(self, kind: str, payload: dict[str, Any], make: Callable[[Draft], None]) -> Artifact:
         """The artifact that `payload` decides, made now unless it is there."""
-        store = self.context.store
-        key = key_of(kind, VERSIONS[kind], payload, {}, self.context.environment)
+        store, key, earlier = self.context.store, self.key(kind, payload), 0.0
         # Whoever makes it may need the engine's turn, so an engine must not wait with us (`plugins/backends/launch.py`).
         with store.claim(key, self.context.engine.stop):
             fresh = not store.holds(key)
             if fresh:
                 with store.draft(kind, key) as draft:
                     make(draft)
+                earlier = draft.earlier_seconds
         artifact = store.open(key)
         self.ledger.used.append(key)
         self.ledger.charged_seconds += artifact.seconds
-        self.ledger.made_seconds += artifact.seconds if fresh else 0.0
+        self.ledger.made_seconds += artifact.seconds - earlier if fresh else 0.0
         self.ledger.tokens_generated += artifact.facts.get("tokens", 0)
         return artifact
+
+    def key(self, kind: str, payload: dict[str, Any]) -> str:
+        """Where the store has what `payload` decides."""
+        return key_of(kind, VERSIONS[kind], payload, {}, self.context.environment)
 
 
 def policy_name(reference: str) -> str:
@@ -152,11 +157,33 @@ class PolicyServices:
             raise StageError(f"the environment variable {variable} is not set: generation.backend asks for it; export it first")
         return value
 
-    def generate(
-        self, prompts: Sequence[Prompt], sampling: Sampling, report: Callable[[int, int], None] | None = None
+    def draw(self, draft: Draft, folder: Path, prompts: Sequence[Prompt], sampling: Sampling, noun: str) -> int:
+        """Fresh responses into a draft, and how many tokens they have; `respond` goes through the store.
+
+        Args:
+            folder: outlives this process: what an earlier one kept there is not drawn again.
+            noun: what one is called in reports.
+        """
+        context = self.services.context
+        chunks = KeptChunks.of(folder, prompts, sampling, context.checkpoint_minutes * 60)
+
+        def report(done: int, total: int) -> None:
+            context.report(done, total, f"{noun} {done:,} of {total:,}")
+
+        if chunks.responses:
+            report(len(chunks.responses) * sampling.n, len(prompts) * sampling.n)
+        with chunks.kept_on_failure():
+            responses = self._generate(prompts, sampling, report, chunks)
+        draft.write_lines("answers.jsonl", answer_rows(responses))
+        draft.earlier_seconds = chunks.earlier_seconds
+        return sum(response.tokens or 0 for row in responses for response in row)
+
+    def _generate(
+        self, prompts: Sequence[Prompt], sampling: Sampling, report: Callable[[int, int], None], chunks: Chunks
     ) -> list[list[Response]]:
-        """Fresh responses from the backend; `respond` goes through the store."""
         engine = self.services.context.engine.use(self.name, lambda: self.backend.session(self))
+        if self.backend.resumes:
+            return cast(ResumableGenerate, engine)(prompts, sampling, report, chunks)
         return engine(prompts, sampling, report)
 
     def respond(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[list[Response]]:
@@ -167,18 +194,14 @@ class PolicyServices:
         for start, size in cuts:
             block = block_sampling(sampling, start, size)
             payload = {"model": self.reference, "prompts": asked, "sampling": asdict(block), "backend": describe(self.backend)}
-            artifact = self.services.through_store("samples", payload, partial(self._draw, prompts=prompts, sampling=block))
+            artifact = self.services.through_store("samples", payload, partial(self._sample, payload, prompts, block))
             for answer, drawn in zip(answers, read_answers(artifact), strict=True):
                 answer += drawn
         return [(answer * sampling.n if not sampling.temperature else answer)[: sampling.n] for answer in answers]
 
-    def _draw(self, draft: Draft, prompts: Sequence[Prompt], sampling: Sampling) -> None:
-        report = self.services.context.report
-        responses = self.generate(
-            prompts, sampling, report=lambda done, total: report(done, total, f"sampling {done:,} of {total:,}")
-        )
-        draft.write_lines("answers.jsonl", answer_rows(responses))
-        draft.facts["tokens"] = sum(response.tokens or 0 for row in responses for response in row)
+    def _sample(self, payload: dict[str, Any], prompts: Sequence[Prompt], sampling: Sampling, draft: Draft) -> None:
+        folder = self.services.context.store.partial(self.services.key("samples", payload))
+        draft.facts["tokens"] = self.draw(draft, folder, prompts, sampling, "sample")
 
     def logps(self, prompts: Sequence[Prompt], responses: Sequence[Sequence[Response]]) -> list[list[float]]:
         """Summed log-probabilities of responses, per prompt."""

@@ -5,16 +5,50 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, Literal
 
-from harness import ChatTemplate, Prompt, Response, Sampling, StageError
+from harness import ChatTemplate, Chunks, Prompt, Response, Sampling, StageError
 from harness_plugins.backends.client import Choice, Client, RefusedError, Reply
 
 Send = Literal["chat", "text", "ids"]
 Dialect = Literal["openai", "vllm"]
 ENDED = frozenset({"stop", "eos", "eos_token", "stop_sequence"})  # other servers' words for `stop`
+ONE_BY_ONE = b"1"  # kept with answers of a server that does not know `n`
+
+
+@dataclass
+class _Answers:
+    """What was said to a request's prompts.
+
+    Attributes:
+        said: by the places of prompt and sample.
+        whole: how many prompts have all their samples from an earlier process.
+    """
+
+    prompts: int
+    n: int
+    report: Callable[[int, int], None] | None
+    chunks: Chunks | None
+    said: dict[tuple[int, int], Response] = field(default_factory=dict)
+    whole: int = 0
+
+    def __post_init__(self) -> None:
+        kept = self.chunks.responses if self.chunks else {}
+        self.whole = len(kept)
+        self.said |= {(place, index): response for place, row in kept.items() for index, response in enumerate(row)}
+
+    def note(self, place: int, start: int, responses: list[Response], counts: bool) -> None:
+        """More samples of a prompt; `counts` as of `Asking`."""
+        self.said |= {(place, start + index): response for index, response in enumerate(responses)}
+        if self.chunks is not None and all((place, index) in self.said for index in range(self.n)):
+            self.chunks.add({place: self.of(place)}, b"" if counts else ONE_BY_ONE)
+        if self.report is not None:
+            self.report(len(self.said), self.prompts * self.n)
+
+    def of(self, place: int) -> list[Response]:
+        return [self.said[place, index] for index in range(self.n)]
 
 
 @dataclass
@@ -37,30 +71,31 @@ class Asking:
     tried: bool = False
 
     def generate(
-        self, prompts: Sequence[Prompt], sampling: Sampling, report: Callable[[int, int], None] | None = None
+        self,
+        prompts: Sequence[Prompt],
+        sampling: Sampling,
+        report: Callable[[int, int], None] | None = None,
+        chunks: Chunks | None = None,
     ) -> list[list[Response]]:
         """`sampling.n` responses per prompt."""
-        total = len(prompts) * sampling.n
-        answers: dict[tuple[int, int], Response] = {}
-
-        def note(place: int, start: int, responses: list[Response]) -> None:
-            answers.update({(place, start + index): response for index, response in enumerate(responses)})
-            if report is not None:
-                report(len(answers), total)
-
-        if prompts and not self.tried and sampling.n > 1:
-            note(0, 0, self._first(prompts[0], sampling))
+        answers = _Answers(len(prompts), sampling.n, report, chunks)
+        if sampling.n > 1 and not self.tried:
+            if answers.whole:
+                self.tried, self.counts = True, chunks is not None and chunks.state != ONE_BY_ONE
+            elif prompts:
+                first = self._first(prompts[0], sampling)
+                answers.note(0, 0, first, self.counts)
         wanted = [(place, start, size) for place in range(len(prompts)) for start, size in self._parts(sampling.n)]
-        wanted = [part for part in wanted if part[:2] not in answers]
+        wanted = [part for part in wanted if part[:2] not in answers.said]
         with ThreadPoolExecutor(self.concurrency) as pool:
             asked = {pool.submit(self._ask, prompts[p], p, sampling, (s, size)): (p, s) for p, s, size in wanted}
             try:
                 for done in as_completed(asked):
-                    note(*asked[done], done.result())
+                    answers.note(*asked[done], done.result(), self.counts)
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
-        return [[answers[place, index] for index in range(sampling.n)] for place in range(len(prompts))]
+        return [answers.of(place) for place in range(len(prompts))]
 
     def _parts(self, n: int) -> list[tuple[int, int]]:
         """(first sample, how many) of the requests for one prompt."""

@@ -22,6 +22,8 @@ VERSIONS = {"version": "version", "info": "version", "server_info": "version", "
 class ServedBackend(Backend):
     """What backends that speak to a server have in common."""
 
+    resumes: ClassVar[bool] = True
+
     send: Send = Field(
         "ids",
         description="the prompt as tokens or as text of the policy's own chat template (completion endpoint), "

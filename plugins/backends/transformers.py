@@ -7,13 +7,14 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from harness import Backend, Policy, Prompt, Response, Sampling, generate
+from harness import Backend, Chunks, Policy, Prompt, Response, Sampling, generate
 
 
 class TransformersBackend(Backend):
     """Transformers with a key-value cache: each prompt once for all its samples, finished rows dropped."""
 
     name: ClassVar[str] = "transformers"
+    resumes: ClassVar[bool] = True
 
     rows_per_batch: int = Field(256, ge=1, le=65_536, description="sequences decoded side by side")
 
@@ -23,5 +24,7 @@ class TransformersBackend(Backend):
         prompts: Sequence[Prompt],
         sampling: Sampling,
         report: Callable[[int, int], None] | None = None,
+        chunks: Chunks | None = None,
     ) -> list[list[Response]]:
-        return generate(policy.model, policy.tokenizer, prompts, sampling, rows_per_batch=self.rows_per_batch, report=report)
+        loaded = policy.model, policy.tokenizer
+        return generate(*loaded, prompts, sampling, rows_per_batch=self.rows_per_batch, report=report, chunks=chunks)

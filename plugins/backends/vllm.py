@@ -12,9 +12,10 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from harness import Backend, ChatTemplate, Generate, Policy, Prompt, Response, Sampling, StageError
+from harness import Backend, ChatTemplate, Chunks, Generate, Policy, Prompt, Response, Sampling, StageError
 from harness_plugins.backends.asking import request_seed
 
+SEQUENCES_PER_CALL = 8192  # each call's end leaves the engine half idle; what is drawn between two can be kept
 MISSING = "vllm is not installed here: pip install 'alignment-harness[vllm]', or use the backend vllm_server"
 
 
@@ -22,6 +23,7 @@ class VllmBackend(Backend):
     """vLLM in the worker's process, with prompts as tokens of the policy's own chat template."""
 
     name: ClassVar[str] = "vllm"
+    resumes: ClassVar[bool] = True
 
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = Field("auto", description="of weights and activations")
     memory_share: float = Field(0.85, gt=0, le=1, description="share of the device's memory that the engine takes")
@@ -76,14 +78,29 @@ class _Session:
     template: ChatTemplate
 
     def generate(
-        self, prompts: Sequence[Prompt], sampling: Sampling, report: Callable[[int, int], None] | None = None
+        self,
+        prompts: Sequence[Prompt],
+        sampling: Sampling,
+        report: Callable[[int, int], None] | None = None,
+        chunks: Chunks | None = None,
     ) -> list[list[Response]]:
-        asked = [{"prompt_token_ids": self.template.prompt_ids(prompt)} for prompt in prompts]
-        outputs = self.engine.generate(
-            asked, [self._parameters(sampling, place) for place in range(len(asked))], use_tqdm=False
-        )
-        if report is not None:
-            report(len(prompts) * sampling.n, len(prompts) * sampling.n)
+        answers = {} if chunks is None else dict(chunks.responses)
+        missing = [place for place in range(len(prompts)) if place not in answers]
+        per_call = max(1, SEQUENCES_PER_CALL // sampling.n)
+        for start in range(0, len(missing), per_call):
+            places = missing[start : start + per_call]
+            fresh = dict(zip(places, self._ask(prompts, places, sampling), strict=True))
+            answers |= fresh
+            if chunks is not None:
+                chunks.add(fresh)
+            if report is not None:
+                report(len(answers) * sampling.n, len(prompts) * sampling.n)
+        return [answers[place] for place in range(len(prompts))]
+
+    def _ask(self, prompts: Sequence[Prompt], places: Sequence[int], sampling: Sampling) -> list[list[Response]]:
+        """The responses to some of the prompts; a prompt's seed is its place's, whatever is asked beside it."""
+        asked = [{"prompt_token_ids": self.template.prompt_ids(prompts[place])} for place in places]
+        outputs = self.engine.generate(asked, [self._parameters(sampling, place) for place in places], use_tqdm=False)
         return [[self._response(choice) for choice in output.outputs] for output in outputs]
 
     def _parameters(self, sampling: Sampling, place: int) -> Any:

@@ -9,13 +9,16 @@ import torch
 
 from harness.models.generate import _choose, block_sampling, blocks, generate
 from harness.models.prompts import ChatTemplate
-from harness.types import Message, Prompt, Sampling
+from harness.types import Message, Prompt, Response, Sampling
 
 PROMPTS = [
     Prompt.of("a", "name two fruits but not apple . answer separated by commas ."),
     Prompt.of("b", "sort these numbers from low to high : 7 , 3 , 9 . answer as a numbered list ."),
     Prompt.of("c", "describe a lemon in two points . answer with a dash before each item ."),
 ]
+DIALOGUE = Prompt(
+    "d", (Message("user", "name two fruits ."), Message("assistant", "pear , plum"), Message("user", "name one more ."))
+)
 
 
 def test_greedy_equals_transformers_generate(tiny) -> None:
@@ -53,6 +56,33 @@ def test_small_batches_keep_the_prompts_order(tiny) -> None:
     assert seen == [(1, 3), (2, 3), (3, 3)]
 
 
+class Memory:
+    """Chunks of a process that ends after `left` of them."""
+
+    def __init__(self, responses: dict[int, list[Response]], state: bytes, left: int) -> None:
+        self.responses, self.state, self.left = responses, state, left
+
+    def add(self, responses: dict[int, list[Response]], state: bytes = b"") -> None:
+        assert not self.responses.keys() & responses.keys()
+        self.responses, self.state, self.left = self.responses | responses, state, self.left - 1
+        if self.left == 0:
+            raise KeyboardInterrupt
+
+
+def test_a_generation_goes_on_after_any_batch(tiny) -> None:
+    """With the random numbers of one that was not interrupted; prompts are batched by length, and not in their order."""
+    model, tokenizer = tiny
+    sampling = Sampling(n=2, max_tokens=8, top_p=0.9, seed=5)
+    whole = generate(model, tokenizer, [*PROMPTS, DIALOGUE], sampling, rows_per_batch=2)
+    chunks = Memory({}, b"", 1)
+    for done in (1, 2, 3, 4):
+        with pytest.raises(KeyboardInterrupt):
+            generate(model, tokenizer, [*PROMPTS, DIALOGUE], sampling, rows_per_batch=2, chunks=chunks)
+        assert chunks.responses == {place: whole[place] for place in chunks.responses} and len(chunks.responses) == done
+        chunks = Memory(chunks.responses, chunks.state, 1)
+    assert generate(model, tokenizer, [*PROMPTS, DIALOGUE], sampling, rows_per_batch=2, chunks=chunks) == whole
+
+
 def test_sampling_follows_the_models_distribution() -> None:
     logits = torch.tensor([[0.0, 1.0, 2.0]]).repeat(20_000, 1)
     drawn = _choose(logits, Sampling(), torch.Generator().manual_seed(0))
@@ -82,11 +112,6 @@ def test_blocks_double_and_share_their_beginning() -> None:
     assert sum(size for _, size in blocks(64)) == 64
     seeds = {block_sampling(Sampling(seed=7), start, size).seed for start, size in blocks(64)}
     assert len(seeds) == len(blocks(64))
-
-
-DIALOGUE = Prompt(
-    "d", (Message("user", "name two fruits ."), Message("assistant", "pear , plum"), Message("user", "name one more ."))
-)
 
 
 def test_a_dialogue_is_answered_as_its_template_renders_it(tiny) -> None:
@@ -129,6 +154,17 @@ def test_on_a_gpu_in_bfloat16(tiny) -> None:
     drawn = Sampling(n=4, max_tokens=8, seed=5)
     first, again = (generate(model, tokenizer, [*PROMPTS, DIALOGUE], drawn) for _ in range(2))
     assert first == again and [len(row) for row in first] == [4] * 4
+
+
+@pytest.mark.gpu
+def test_on_a_gpu_a_generation_goes_on(tiny) -> None:
+    model, tokenizer = tiny
+    drawn, chunks = Sampling(n=4, max_tokens=8, seed=5), Memory({}, b"", 2)
+    whole = generate(model, tokenizer, [*PROMPTS, DIALOGUE], drawn, rows_per_batch=4)
+    with pytest.raises(KeyboardInterrupt):
+        generate(model, tokenizer, [*PROMPTS, DIALOGUE], drawn, rows_per_batch=4, chunks=chunks)
+    again = Memory(chunks.responses, chunks.state, 9)
+    assert generate(model, tokenizer, [*PROMPTS, DIALOGUE], drawn, rows_per_batch=4, chunks=again) == whole
 
 
 @pytest.mark.gpu

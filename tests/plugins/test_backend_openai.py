@@ -63,6 +63,52 @@ def test_answers_depend_on_the_seed_and_not_on_the_order_of_replies(policy, prom
     assert len({request_seed(0, place, start) for place in range(50) for start in range(50)}) == 2500
 
 
+class Memory:
+    """Chunks in memory; a copy is what the next process finds."""
+
+    def __init__(self, responses=None, state: bytes = b"") -> None:
+        self.responses, self.state = dict(responses or {}), state
+
+    def add(self, responses, state: bytes = b"") -> None:
+        assert not self.responses.keys() & responses.keys()
+        self.responses |= responses
+        self.state = state
+
+
+@pytest.mark.parametrize("server", [{}, {"knows_n": False}, {"refuses_n": True}], ids=["n", "ignores n", "refuses n"])
+def test_what_was_answered_is_not_asked_again(policy, prompts, server: dict) -> None:
+    """The server breaks down in the middle; the next process has another session, and asks for the missing prompts alone."""
+    asked = [*prompts, *prompts]
+    with FakeServer(**server).running() as fake:
+        whole = generate(fake, policy, asked)
+        backend = OpenAIBackend(base_url=fake.url, engine="1.2.3", retries=0, concurrency=1)
+        chunks, per_prompt = Memory(), 1 if not server else 4
+        fake.faults = [""] * (2 * per_prompt + (server == {"refuses_n": True})) + ["500"] * 99
+        with pytest.raises(StageError), backend.session(policy) as ask:
+            ask(asked, FOUR, chunks=chunks)
+        assert chunks.responses == {place: whole[place] for place in (0, 1)}
+        fake.faults, fake.asked, fake.answered = [], [], 0
+        seen: list[tuple[int, int]] = []
+        with backend.session(policy) as ask:
+            again = Memory(chunks.responses, chunks.state)
+            assert ask(asked, FOUR, lambda done, total: seen.append((done, total)), again) == whole
+        assert (len(fake.asked), fake.answered) == (4 * per_prompt, 4 * per_prompt)
+        assert seen[-1] == (24, 24) and seen[0][0] > 8
+        assert dict(sorted(again.responses.items())) == dict(enumerate(whole))
+
+
+def test_answers_to_single_samples_go_on_too(policy, prompts) -> None:
+    one = replace(FOUR, n=1)
+    with FakeServer().running() as fake:
+        whole = generate(fake, policy, prompts, one)
+        fake.asked = []
+        with OpenAIBackend(base_url=fake.url, engine="1.2.3").session(policy) as ask:
+            assert ask(prompts, one, None, Memory({1: whole[1]})) == whole
+            assert len(fake.asked) == 2
+            assert ask(prompts, one, None, Memory(enumerate(whole))) == whole
+            assert len(fake.asked) == 2
+
+
 FAULTS = ["429", "500", "broken", "stall", "dropped", "empty"]
 
 

@@ -15,9 +15,10 @@ from typing import Any
 
 import pytest
 
-from harness import Sampling, StageError
+from harness import Response, Sampling, StageError
 from harness.models.generate import generate, generate_ids
 from harness.models.load import load
+from harness_plugins.backends import vllm as module
 from harness_plugins.backends.vllm import VllmBackend
 
 
@@ -112,6 +113,33 @@ def test_each_prompt_has_a_seed_of_its_own(engines, policy, prompts) -> None:
     assert first == again
     assert [len(row) for row in first] == [4, 4]
     assert first[0] != first[1]
+
+
+class Memory:
+    """Chunks of a process that ends after `left` of them."""
+
+    def __init__(self, responses: dict[int, list[Response]], left: int) -> None:
+        self.responses, self.state, self.left = responses, b"", left
+
+    def add(self, responses: dict[int, list[Response]], state: bytes = b"") -> None:
+        self.responses, self.left = self.responses | responses, self.left - 1
+        if self.left == 0:
+            raise KeyboardInterrupt
+
+
+def test_a_generation_goes_on_after_any_call(engines, policy, prompts, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The engine is asked for a limited number of sequences at once: what is kept is what a call gave."""
+    sampling, asked, chunks = Sampling(n=2, max_tokens=8, seed=2), [*prompts, *prompts], Memory({}, 2)
+    with VllmBackend().session(policy) as ask:
+        whole = ask(asked, sampling)
+        monkeypatch.setattr(module, "SEQUENCES_PER_CALL", 5)
+        with pytest.raises(KeyboardInterrupt):
+            ask(asked, sampling, None, chunks)
+    assert sorted(chunks.responses) == [0, 1, 2, 3]
+    seen: list[tuple[int, int]] = []
+    with VllmBackend().session(policy) as ask:
+        assert ask(asked, sampling, lambda done, total: seen.append((done, total)), Memory(chunks.responses, 2)) == whole
+    assert seen == [(12, 12)]
 
 
 def test_the_engine_is_ended_when_a_stage_fails(engines, policy) -> None:
