@@ -5,30 +5,24 @@ for the same samples, similarities or log-probabilities again finds them.
 from __future__ import annotations
 
 import hashlib
-import random
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, cast
 
 from harness.errors import StageError
 from harness.graph import CHECKPOINT
-from harness.interfaces import Backend, Chunks, ResumableGenerate, Source
-from harness.judging.judge import Judge
-from harness.models.embed import hidden_similarity, known_embedder, tfidf_similarity
+from harness.interfaces import Backend, Chunks, ResumableGenerate
 from harness.models.generate import block_sampling, blocks
 from harness.models.logps import Row, score
 from harness.models.prompts import ChatTemplate
 from harness.models.reward import RewardModel, rewards
-from harness.models.sentence import SentenceEmbedder, sentence_similarity
 from harness.resolve import describe
 from harness.stages.chunks import KeptChunks
 from harness.stages.context import Context, answer_rows, read_answers
 from harness.store import Artifact, Draft, canonical, key_of
-from harness.types import Example, JudgeAnswer, Judgment, Message, Prompt, Response, Sampling
+from harness.types import Prompt, Response, Sampling
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -222,101 +216,3 @@ class PolicyServices:
             rows += [Row(opening, tuple(template.response_ids(answer))) for answer in answers]
         values = iter(score(model, rows))
         draft.write_lines("logps.jsonl", [[next(values) for _ in answers] for answers in responses])
-
-
-@dataclass
-class BuilderServices:
-    """`BuildTask` for data builders."""
-
-    services: Services
-    examples: Sequence[Example]
-    round: int
-    rng: random.Random
-    source: Source
-    start: PolicyServices
-    current: PolicyServices
-    seed: int
-    max_tokens: int
-    asked: Judge | None = None
-    dropped: dict[str, int] = field(default_factory=dict)
-
-    def sample(
-        self,
-        n: int,
-        *,
-        prefix: str = "",
-        temperature: float = 1.0,
-        top_p: float = 1.0,
-        policy: Literal["start", "current"] = "current",
-    ) -> list[list[Response]]:
-        # A request of its own has random numbers of its own: samples under two prefixes must not share theirs.
-        seed = request_seed(self.seed, prefix) if prefix else self.seed
-        sampling = Sampling(n, temperature, top_p, self.max_tokens, seed)
-        return self._policy(policy).respond(self._prompts(prefix), sampling)
-
-    def respond(
-        self,
-        prompts: Sequence[Prompt],
-        n: int = 1,
-        *,
-        temperature: float = 1.0,
-        top_p: float = 1.0,
-        max_tokens: int | None = None,
-        policy: Literal["start", "current"] = "current",
-    ) -> list[list[Response]]:
-        sampling = Sampling(n, temperature, top_p, max_tokens or self.max_tokens, request_seed(self.seed, "respond"))
-        return self._policy(policy).respond(prompts, sampling)
-
-    def logps(
-        self, responses: Sequence[Sequence[Response]], *, prefix: str = "", policy: Literal["start", "current"] = "current"
-    ) -> list[list[float]]:
-        return self._policy(policy).logps(self._prompts(prefix), responses)
-
-    def similarity(self, embedder: str | SentenceEmbedder, responses: Sequence[Sequence[Response]]) -> list[np.ndarray]:
-        known_embedder(embedder)
-        targets = [example.target or "" for example in self.examples]
-        texts = [[response.text for response in row] for row in responses]
-        payload = {
-            "embedder": embedder if isinstance(embedder, str) else embedder.key(),
-            "model": self.start.reference if embedder == "hidden" else None,
-            "prompts": text_hash([example.prompt.id for example in self.examples]) if embedder == "hidden" else None,
-            "texts": text_hash([targets, texts]),
-        }
-
-        def make(draft: Draft) -> None:
-            if not isinstance(embedder, str):
-                values = sentence_similarity(embedder, targets, texts)
-            elif embedder == "tfidf":
-                values = tfidf_similarity(targets, texts)
-            else:
-                prompts = [example.prompt for example in self.examples]
-                values = hidden_similarity(*self.start.loaded, prompts, targets, texts)
-            draft.write_lines("similarity.jsonl", [[float(value) for value in row] for row in values])
-
-        artifact = self.services.through_store("similarity", payload, make)
-        return [np.asarray(row) for row in artifact.read_lines("similarity.jsonl")]
-
-    def reward(self, model: RewardModel, responses: Sequence[Sequence[Response]]) -> list[list[float]]:
-        return reward_service(self.services, model, [example.prompt for example in self.examples], responses)
-
-    def gold(self, responses: Sequence[Sequence[Response]]) -> list[list[float]]:
-        return [
-            [self.source.gold(example, response)["total"] for response in row]
-            for example, row in zip(self.examples, responses, strict=True)
-        ]
-
-    def judge(
-        self, conversations: Sequence[Sequence[Message]], parse: Callable[[JudgeAnswer], Any], **parameters: Any
-    ) -> list[Judgment]:
-        if self.asked is None:
-            raise StageError("this data builder asks a judge and does not say so: set `judged = True` in its class")
-        return self.asked.judge(conversations, parse, parameters)
-
-    def _policy(self, policy: Literal["start", "current"]) -> PolicyServices:
-        return self.start if policy == "start" else self.current
-
-    def _prompts(self, prefix: str) -> list[Prompt]:
-        return [example.prompt.prefixed(prefix) if prefix else example.prompt for example in self.examples]
-
-    def count(self, reason: str, examples: int = 1) -> None:
-        self.dropped[reason] = self.dropped.get(reason, 0) + examples
