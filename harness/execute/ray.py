@@ -6,10 +6,11 @@ is taken over. The order is that of every executor (`schedule`). Nothing but JSO
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,7 @@ class RayExecutor:
     Args:
         workers: stages at a time; 0 for as many as the cluster has CPUs.
         settings: what a task needs to make its context: `store`, `mirror` and `checkpoints`, the same on every node.
-        logs: not used: Ray keeps the tasks' own in its session folder.
+        logs: a folder for what stages write to their standard streams, which comes back when they end.
         address: of a running cluster; a local one is started, and ended, without it.
         gpus: 0 to keep stages off GPUs; one for each stage with a model, where the cluster has any, otherwise.
         memory_bytes: that Ray keeps for each stage; 0: not counted.
@@ -67,6 +68,7 @@ class RayExecutor:
         self.ray: Any = ray
         self.workers = workers
         self.settings = dict(settings)
+        self.log = logs / "ray.log"
         self.address = address
         self.gpus = gpus
         self.memory_bytes = memory_bytes
@@ -109,16 +111,14 @@ class RayExecutor:
             signal.signal(signal.SIGTERM, before)  # Ray puts its own there, which would hide how the run ended
 
     def _run(self, schedule: Schedule, events: Events) -> None:
-        from ray.util.queue import Queue
-
-        said = Queue(actor_options={"num_cpus": 0})
+        said = self._queue()
         running: dict[Any, Running] = {}
         while not schedule.done and not (self.stop.asked and not running):
             while not self.stop.asked and len(running) < self._slots() and (stage := schedule.take()) is not None:
                 events.started(stage)
                 running[self._submit(stage, said)] = Running(stage)
             ended, _ = self.ray.wait(list(running), num_returns=1, timeout=LOOK_SECONDS)
-            for key, done, total, note in said.get_nowait_batch(min(said.qsize(), 1000)):
+            for key, done, total, note in self._heard(said):
                 if key in schedule.running:
                     events.progress(key, done, total, note)
             for reference in ended:
@@ -126,6 +126,22 @@ class RayExecutor:
                 error = self._result(reference)
                 schedule.finish(entry.stage, error)
                 events.finished(entry.stage, time.monotonic() - entry.began, error)
+
+    def _queue(self) -> Any:
+        """For what tasks say of their progress. It lives where the run does: a node may be lost, and started again if it is."""
+        from ray.util.queue import Queue
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        here = NodeAffinitySchedulingStrategy(self.ray.get_runtime_context().get_node_id(), soft=True)
+        return Queue(actor_options={"num_cpus": 0, "max_restarts": -1, "scheduling_strategy": here})
+
+    def _heard(self, said: Any) -> Sequence[tuple[str, int, int, str]]:
+        """What tasks said since the last look; nothing while the queue cannot be reached, since a run does not need it."""
+        try:
+            heard: Sequence[tuple[str, int, int, str]] = said.get_nowait_batch(min(said.qsize(), 1000))
+        except self.ray.exceptions.RayError:
+            return ()
+        return heard
 
     def _slots(self) -> int:
         """Stages at a time: what was asked, or the CPUs that the cluster has now."""
@@ -157,16 +173,28 @@ class RayExecutor:
         try:
             message: dict[str, Any] = self.ray.get(reference)
         except self.ray.exceptions.RayError as error:
+            if (cause := getattr(error, "cause", None)) is not None:
+                return f"Ray could not run it ({type(cause).__name__}: {cause}): the harness must be the same on all nodes"
             first = next(iter(str(error).splitlines()), "")
             return f"Ray gave it up after {RETRIES} retries: {type(error).__name__}: {first}"
+        self._keep(message.get("log", ""))
         if message["event"] == "unwritable":
             raise StoreWriteError(message["error"])
         reason: str | None = message["error"]
         return reason
 
+    def _keep(self, written: str) -> None:
+        """What a stage wrote, for people; a log that cannot be written stops nothing."""
+        if written:
+            with contextlib.suppress(OSError):
+                self.log.parent.mkdir(parents=True, exist_ok=True)
+                with self.log.open("a", encoding="utf-8") as stream:
+                    stream.write(written)
+
 
 def run_task(stage: dict[str, Any], settings: dict[str, Any], said: Any) -> dict[str, Any]:
-    """In a Ray worker: make one stage; how it ended."""
+    """In a Ray worker: make one stage; how it ended, and what it wrote to its standard streams."""
+    from harness.execute.output import captured, tail
     from harness.execute.worker import attempt, make_context
     from harness.stages.quiet import quiet_libraries
 
@@ -177,6 +205,9 @@ def run_task(stage: dict[str, Any], settings: dict[str, Any], said: Any) -> dict
         nonlocal last
         if time.monotonic() - last > LOOK_SECONDS:
             last = time.monotonic()
-            said.put_nowait((stage["key"], done, total, note))
+            with contextlib.suppress(Exception):  # nobody hears it: the stage goes on
+                said.put_nowait((stage["key"], done, total, note))
 
-    return attempt(Stage(**stage), make_context(settings, report))
+    with captured() as written:
+        ended = attempt(Stage(**stage), make_context(settings, report))
+        return {**ended, "log": tail(written)}

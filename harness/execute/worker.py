@@ -57,7 +57,9 @@ def make_context(settings: Mapping[str, Any], report: Report) -> Context:
 
 
 def attempt(stage: Stage, context: Context) -> dict[str, Any]:
-    """Run a stage; how it ended, with the reason in one line if it failed. The traceback goes to standard error."""
+    """Run a stage; how it ended, with the reason in one line if it failed. Its title and a traceback go to standard error."""
+    with contextlib.suppress(OSError):  # where the log is may be full
+        print(f"--- {stage.title}", file=sys.stderr, flush=True)
     try:
         run_stage(stage, context)
     except StoreWriteError as error:  # no other stage would fare better
@@ -65,11 +67,17 @@ def attempt(stage: Stage, context: Context) -> dict[str, Any]:
     except HarnessError as error:
         return {"event": "finished", "error": str(error)}
     except Exception as error:  # a plugin or a library failed: the stage fails, the run goes on
-        with contextlib.suppress(OSError):  # where the log is may be full as well
-            print(f"--- {stage.title}", file=sys.stderr)
+        with contextlib.suppress(OSError):
             traceback.print_exc()
-        return {"event": "finished", "error": f"{type(error).__name__}: {error}"}
+            sys.stderr.flush()
+        return {"event": "finished", "error": f"{type(error).__name__}: {error} ({_where(error)})"}
     return {"event": "finished", "error": None}
+
+
+def _where(error: Exception) -> str:
+    """The line that raised it, and where the rest of the traceback is."""
+    *_, last = traceback.extract_tb(error.__traceback__)
+    return f"{Path(last.filename).name}, line {last.lineno}; the traceback is in the run's logs"
 
 
 def _listen(inbox: queue.Queue[dict[str, Any]]) -> None:

@@ -139,7 +139,7 @@ def test_a_failure_takes_its_descendants_and_nothing_else(site: Path, tmp_path: 
     assert ended == {
         "first": "ran",
         "mistake": "rows.jsonl:3 is not JSON",
-        "bug": "RuntimeError: a bug",
+        "bug": "RuntimeError: a bug (acting.py, line 22; the traceback is in the run's logs)",
         "dead": "its worker process was killed by SIGKILL twice; the machine may be out of memory: "
         f"try fewer --workers (see {log})",
         "gone": f"its worker process ended with code 7 (see {log})",
@@ -149,7 +149,8 @@ def test_a_failure_takes_its_descendants_and_nothing_else(site: Path, tmp_path: 
         "after the death": "skipped",
         "last": "ran",
     }
-    assert "RuntimeError: a bug" in log.read_text()
+    assert "--- bug\nTraceback " in log.read_text()
+    assert "RuntimeError: a bug\n" in log.read_text()
     order = ["first", "mistake", "bug", "dead", "gone", "last"]  # the longest way to go first
     killed = "its worker process was killed"
     assert watcher.said == [

@@ -94,6 +94,9 @@ class Scripted(ModuleType):
     def cluster_resources(self) -> Mapping[str, float]:
         return self.cluster
 
+    def get_runtime_context(self) -> SimpleNamespace:
+        return SimpleNamespace(get_node_id=lambda: "here")
+
     def remote(self, function: Any) -> Scripted:
         assert function is run_task
         return self
@@ -120,10 +123,18 @@ class Scripted(ModuleType):
 
 
 class Said(list[Any]):
-    def __init__(self, **_: Any) -> None:
+    """A queue that is not to be reached as long as `lost` says."""
+
+    lost = 0
+
+    def __init__(self, actor_options: dict[str, Any]) -> None:
         super().__init__()
+        assert actor_options["scheduling_strategy"] == ("here", True)
 
     def qsize(self) -> int:
+        if Said.lost:
+            Said.lost -= 1
+            raise RayError("the actor is unavailable")
         return len(self)
 
     def get_nowait_batch(self, count: int) -> list[Any]:
@@ -135,7 +146,10 @@ def scripted(monkeypatch: pytest.MonkeyPatch, script: Mapping[str, Any], **clust
     module = Scripted(script, {"CPU": 4.0, **cluster})
     queue = ModuleType("ray.util.queue")
     queue.Queue = Said  # type: ignore[attr-defined]
-    for name, value in {"ray": module, "ray.util": ModuleType("ray.util"), "ray.util.queue": queue}.items():
+    strategies = ModuleType("ray.util.scheduling_strategies")
+    strategies.NodeAffinitySchedulingStrategy = lambda node, soft: (node, soft)  # type: ignore[attr-defined]
+    modules = {"ray": module, "ray.util": ModuleType("ray.util"), "ray.util.queue": queue, strategies.__name__: strategies}
+    for name, value in modules.items():
         monkeypatch.setitem(sys.modules, name, value)
     return module
 
@@ -169,6 +183,31 @@ def test_a_graph_is_run_as_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
     assert watcher.said[:3] == [("started", "data"), ("progress", 1, 2, "half of data"), ("finished", "data", None)]
     assert not ray.up
     assert ray.most == 4  # the CPUs of the cluster
+
+
+def test_a_run_goes_on_while_nothing_is_heard_of_its_progress(monkeypatch: pytest.MonkeyPatch) -> None:
+    scripted(monkeypatch, {})
+    monkeypatch.setattr(Said, "lost", 2)
+    watcher = Watcher()
+    assert len(executor(1).run(small_graph(), set(), watcher).ran) == 13
+    assert [event[0] for event in watcher.said[:6]] == ["started", "finished", "started", "finished", "started", "progress"]
+
+
+def test_what_stages_print_comes_back(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    said = {title: {"event": "finished", "error": None, "log": f"--- {title}\n"} for title in ("data", "train 0")}
+    scripted(monkeypatch, said)
+    RayExecutor(1, {"store": "there"}, tmp_path / "logs").run(small_graph(), set(), Watcher())
+    assert (tmp_path / "logs" / "ray.log").read_text() == "--- data\n--- train 0\n"
+
+
+def test_a_task_that_cannot_begin_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    absent = RayError("a page of traceback")
+    absent.cause = ModuleNotFoundError("No module named 'harness'")  # type: ignore[attr-defined]
+    scripted(monkeypatch, {"data": absent})
+    (reason,) = executor().run(small_graph(), set(), Watcher()).failed.values()
+    assert reason == (
+        "Ray could not run it (ModuleNotFoundError: No module named 'harness'): the harness must be the same on all nodes"
+    )
 
 
 def test_as_many_at_a_time_as_asked_and_what_is_present_is_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
