@@ -15,12 +15,20 @@ PAPER = Paper("Just say what you want: only-prompting self-rewarding online pref
 CHOSEN_PREFIX = "Please produce a top-notch response that merits a perfect score of 10 out of 10."
 REJECTED_PREFIX = "Please produce a good response that merits a perfect score of {score} out of 10."
 
-# Preambles in which a model announces its own score: 'Okay, here is a 10-score answer:'.
+# What a model says of the score it was asked for, which §4.3 quotes: 'Okay, here is a 10-score answer', 'The 10-score answer is
+# as follows.' Every repetition is bounded, since this reads what a model wrote.
+_SURE = r"^\s*(?:(?:okay|ok|sure|certainly|of course|absolutely)\s?[,.!]?\s{1,3})?"
+_SCORED = r"\d{1,3}(?:\.\d{1,2})?\s{0,2}-?\s{0,2}(?:score|point|out of|/\s?10)"
+_END = r"(?:[:.!\n]|$)\s*"
 PREAMBLES = (
-    r"^\s*(?:okay|ok|sure|certainly|of course)?\s*[,.!]?\s*here(?:'s| is)\s+(?:a|an|the|my)\b"
-    r"[^:.\n]*?\b\d+\s*[- ]?\s*(?:score|point|out of)[^:.\n]*[:.]\s*",
-    r"^\s*\(?\s*score\s*[:=]?\s*\d+\s*(?:/|out of)\s*10\s*\)?\s*[:.\-]?\s*",
-    r"\s*\(?\s*(?:this (?:response|answer) (?:merits|deserves)[^.]*\d+\s*out of\s*10)\s*\)?\.?\s*$",
+    _SURE + r"here(?:['’]s| is)\s{1,3}(?:a|an|the|my|your)\b[^:.!\n]{0,200}?\b" + _SCORED + r"[^:.!\n]{0,200}" + _END,
+    _SURE
+    + r"(?:the|my)\s{1,3}"
+    + _SCORED
+    + r"(?:\s?10)?[- ]?(?:answer|response)\s?(?:is as follows|is below|follows)?\s?"
+    + _END,
+    r"^\s*\(?\s?score\s?[:=]?\s?\d{1,3}(?:\.\d{1,2})?\s?(?:/|out of)\s?10\s?\)?\s?[:.\-]?\s*",
+    r"\(?\bthis (?:response|answer) (?:merits|deserves)[^.\n]{0,200}?\d{1,3}\s?out of\s?10\s?\)?\.?\s*$",
 )
 
 
