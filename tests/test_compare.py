@@ -57,9 +57,9 @@ class Lab:
         assert done.returncode == code, done.stderr
         return done
 
-    def start(self, out: str, *, store: str) -> subprocess.Popen[str]:
+    def start(self, out: str, *more: str, store: str) -> subprocess.Popen[str]:
         pipe = subprocess.PIPE
-        command = self.command(out, store=store)
+        command = self.command(out, *more, store=store)
         return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, start_new_session=True)
 
     def board(self, out: str) -> Board:

@@ -1,7 +1,8 @@
-"""What a run lives through: killed, terminated, damaged, on a full disk, beside another. `make faults`."""
+"""What a run lives through: killed, terminated, damaged, on a full disk, beside another, a Ray node lost. `make faults`."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -118,6 +119,38 @@ def test_a_disk_that_fills(lab: Lab, small_disk: Path) -> None:
     lab.run("filled", store="small/store")
     assert same(lab, "filled")
     assert lab.published("small/store") > kept
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_ray_node_that_is_lost_in_the_middle_of_a_training(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")  # read when ray is first imported
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "0123456789abcdef" * 4)
+    pytest.importorskip("ray", reason="needs Ray: pip install 'alignment-harness[ray]'")
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    try:
+        other = cluster.add_node(num_cpus=1)
+        (raylet,) = [entry.process.pid for entry in other.all_processes["raylet"]]
+        process = lab.start("node", "--executor", "ray", "--workers", "2", "--ray-address", cluster.address, store="node")
+        wait_until(lambda: trains(raylet) or process.poll() is not None, seconds=600)
+        cluster.remove_node(other, allow_graceful=False)
+        assert json.loads((lab.folder / "node" / "status.json").read_text())["state"] == "running"
+        said = process.communicate(timeout=600)[1]
+    finally:
+        cluster.shutdown()
+    assert (process.returncode, said) == (0, "")
+    assert same(lab, "node")
+    assert list((lab.folder / "node" / "leases").glob("*")) == []
+
+
+def trains(raylet: int) -> bool:
+    """Whether a worker of a Ray node is at a training: Ray names a process as the task that it runs."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return any(
+            child.cmdline()[0].startswith("ray::train ") for child in psutil.Process(raylet).children() if child.cmdline()
+        )
+    return False
 
 
 def test_two_at_once_compute_nothing_twice(lab: Lab, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
