@@ -262,6 +262,7 @@ class Imported:
         facts: what must be equal for a fair comparison, and the tool's own figures; JSON. `versions` and `shots`, by task,
             are compared between rows.
         answers: some examples with their answer: name -> (prompt, target, answer).
+        warnings: what a reader of the board must know, such as a figure that could not be had.
     """
 
     label: str
@@ -272,6 +273,7 @@ class Imported:
     judge: str = ""
     facts: Mapping[str, Any] = field(default_factory=dict)
     answers: Mapping[str, tuple[str, str | None, str]] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

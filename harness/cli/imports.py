@@ -34,6 +34,9 @@ def import_(
     allow_mixed_judges: Annotated[
         bool, typer.Option(help="Compare rows although different judges, or versions of one, marked them.")
     ] = False,
+    examples: Annotated[
+        bool, typer.Option(help="Show prompts and answers; without, the board holds numbers and no text of the files.")
+    ] = True,
 ) -> None:
     """Put results of alpaca_eval, lm-eval or FastChat on a board: rows of kind `imported`, compared example by example.
 
@@ -49,7 +52,7 @@ def import_(
     found = list(importer.read(paths))
     labels = _labels(label or [], {item.label for item in found})
     created = datetime.now(UTC).isoformat(timespec="seconds")
-    request = ImportRequest(tool, paths, created, labels, baseline, allow_mixed_judges)
+    request = ImportRequest(tool, paths, created, labels, baseline, allow_mixed_judges, examples)
     board = import_rows(found, request, out.resolve().name, out if (out / BOARD).exists() else None)
     write_all(board, board.example_rows, out)
     show(board, out)

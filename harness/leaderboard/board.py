@@ -44,7 +44,7 @@ def build_board(
     """Compare every row with the baseline and put the best first.
 
     Args:
-        metrics: per evaluator name; the first primary one decides the order.
+        metrics: per evaluator name; the first primary one decides the order, the others that of rows without it.
         commit: of the harness that ran, where known.
         derived: metrics over all rows together, added to the rows they name.
         mixed_judges: compare rows although different judges, or versions of one, marked them.
@@ -76,7 +76,7 @@ def build_board(
         statistics=_methods().model_copy(update={"families": comparison.families or None}),
         sharing=plain(sharing),
     )
-    ordered = _ordered([_with_derived(comparison.entry(row), derived) for row in rows], board.primary[:1])
+    ordered = _ordered([_with_derived(comparison.entry(row), derived) for row in rows], board.primary)
     analysis, notes = analyse(comparison)
     said = (*warnings, *comparison.warnings, *_noise_warnings(ordered, board.primary), *notes)
     board = board.model_copy(
@@ -99,14 +99,15 @@ def _check_labels(rows: Sequence[RowResult], baseline: str) -> None:
         raise DataError(f"the baseline {baseline!r} is not a row of the board: {did_you_mean(baseline, labels)}")
 
 
-def _ordered(rows: Sequence[RowEntry], first: Sequence[MetricEntry]) -> tuple[RowEntry, ...]:
-    """By the first primary metric, best first; rows without it after that, failed rows last; ties keep their order."""
+def _ordered(rows: Sequence[RowEntry], primary: Sequence[MetricEntry]) -> tuple[RowEntry, ...]:
+    """By the first primary metric, best first; rows without it by the first one they have; failed rows last; ties as given."""
 
-    def place(row: RowEntry) -> tuple[bool, bool, float]:
-        score = row.scores.get(first[0].key) if first else None
-        if score is None:
-            return (row.failed is not None, True, 0.0)
-        return (row.failed is not None, False, score.mean if first[0].higher_is_better is False else -score.mean)
+    def place(row: RowEntry) -> tuple[bool, int, float]:
+        for number, metric in enumerate(primary):
+            score = row.scores.get(metric.key)
+            if score is not None:
+                return (row.failed is not None, number, score.mean if metric.higher_is_better is False else -score.mean)
+        return (row.failed is not None, len(primary), 0.0)
 
     return tuple(sorted(rows, key=place))
 

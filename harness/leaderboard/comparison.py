@@ -88,6 +88,7 @@ class Comparison:
         self.noise = self._floor()
         if not self.values[baseline]:
             self.warnings.append(f"The baseline {baseline} has no scores, so there are no differences and no tests.")
+        self.warnings += self._strangers()
 
     def entry(self, row: RowResult) -> RowEntry:
         seeds = tuple(sorted({seed for runs in row.scores.values() for seed in runs} | set(row.costs)))
@@ -137,6 +138,16 @@ class Comparison:
                 )
             found[metric.key] = values
         return found
+
+    def _strangers(self) -> Iterator[str]:
+        """Imported rows that were measured by nothing that the baseline was measured by."""
+        base = set(self.values[self.baseline])
+        apart = sorted(row.label for row in self.rows if row.kind == "imported" and base.isdisjoint(self.values[row.label]))
+        if apart and base:
+            yield (
+                f"{', '.join(apart)}: measured by other evaluators than the baseline {self.baseline}, so shown with intervals "
+                "and not compared with it."
+            )
 
     def _judged_apart_from_baseline(self) -> dict[str, set[str]]:
         """Row → the evaluators on which it is not compared. The baseline and what is published are never compared."""

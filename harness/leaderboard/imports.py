@@ -17,6 +17,7 @@ from harness.leaderboard.verify import not_made_again, row_before_statistics
 from harness.types import Imported, Metric, Score
 
 SHOWN_EXAMPLES = 40
+DESCRIPTION = "Results of other tools, compared example by example."
 TRAINED = ("measured", "control", "null")
 COMPARED = ("versions", "shots", "opponents")  # of an import's facts
 
@@ -31,6 +32,7 @@ class ImportRequest:
         labels: other names for rows: the tool's -> the board's.
         baseline: the row that all are compared with; the board's own, or the first, if None.
         allow_mixed_judges: compare rows although different judges marked them.
+        examples: show prompts and answers; without, the board holds numbers and names of examples, and no text of the files.
     """
 
     tool: str
@@ -39,6 +41,7 @@ class ImportRequest:
     labels: Mapping[str, str] = field(default_factory=dict)
     baseline: str | None = None
     allow_mixed_judges: bool = False
+    examples: bool = True
 
 
 def import_rows(found: Sequence[Imported], request: ImportRequest, name: str, existing: Path | None = None) -> Board:
@@ -55,15 +58,15 @@ def import_rows(found: Sequence[Imported], request: ImportRequest, name: str, ex
     baseline = request.baseline or (old.board.baseline if old.board else named[0].label)
     board = build_board(
         name=old.board.name if old.board else name,
-        description=old.board.description if old.board else "Results of other tools, compared example by example.",
+        description=_description(old, rows),
         config=_config(old, request),
         baseline=baseline,
         rows=rows,
         metrics=_metrics(old, named),
-        examples=_examples(old.board.example_rows if old.board else (), named),
+        examples=_examples(old.board.example_rows if old.board else (), named if request.examples else ()),
         sharing=old.board.sharing if old.board else {},
         created=request.created,
-        warnings=[*old.said(), *_version_warnings(rows, baseline)],
+        warnings=list(dict.fromkeys([*old.said(), *_said(named), *_version_warnings(rows, baseline)])),
         mixed_judges=request.allow_mixed_judges or old.mixed_judges,
         derived=old.derived,
     )
@@ -216,6 +219,24 @@ def _examples(before: Iterable[ExampleRow], found: Iterable[Imported]) -> list[E
             example = shown.get(name) or ExampleRow(name, prompt, target, {})
             shown[name] = replace(example, answers={**example.answers, item.label: answer})
     return list(shown.values())
+
+
+def _description(old: _Old, rows: Iterable[RowResult]) -> str:
+    """A board's own words, or who judged what."""
+    if old.board and not old.board.description.startswith(DESCRIPTION):
+        return old.board.description
+    judges = {f"{name} by {judge['model']}" for row in rows for name, judge in row.provenance.get("judges", {}).items()}
+    return f"{DESCRIPTION} Judged: {'; '.join(sorted(judges))}." if judges else DESCRIPTION
+
+
+def _said(found: Iterable[Imported]) -> Iterator[str]:
+    """What the importer says of the files, with the rows that it says it of."""
+    labels: dict[str, list[str]] = {}
+    for item in found:
+        for warning in item.warnings:
+            labels.setdefault(warning, []).append(item.label)
+    for warning, rows in labels.items():
+        yield f"{', '.join(rows)}: {warning}"
 
 
 def _config(old: _Old, request: ImportRequest) -> dict[str, Any]:

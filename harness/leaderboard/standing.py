@@ -69,10 +69,11 @@ def verdict(delta: Delta, metric: MetricEntry) -> Verdict:
 
 
 def short_name(board: Board, metric: MetricEntry) -> str:
-    """The metric without its evaluator where that is enough to tell the board's metrics apart."""
+    """The metric without its evaluator where that is enough: no other is called so, and every row has it."""
     name = metric.key.partition("/")[2]
     twice = sum(other.key.partition("/")[2] == name for other in board.metrics) > 1
-    return metric.key if twice else name
+    apart = any(metric.key not in row.scores for row in board.rows if not row.failed)
+    return metric.key if twice or apart else name
 
 
 @dataclass(frozen=True)

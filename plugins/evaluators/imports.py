@@ -18,6 +18,10 @@ from harness_plugins.evaluators.lm_eval_results import Results
 from harness_plugins.evaluators.mt_bench import MtBench, VicunaBench, pair_scores, question_scores
 
 Row = dict[str, Any]
+UNCONTROLLED = (
+    "there is no length-controlled win rate, since it needs the hub's df_gamed.csv and instruction_difficulty.csv: "
+    "import with --set difficulty=FOLDER"
+)
 VICUNA_QUESTIONS = range(1, 81)  # FastChat numbers Vicuna-Bench's questions from 1 and MT-Bench's from 81
 
 
@@ -62,6 +66,7 @@ class AlpacaImporter(Importer):
             judge=f"{', '.join(judges)} against {', '.join(against)}",
             facts={AlpacaEval.name: found.summary},
             answers={example_name(row["instruction"]): (row["instruction"], row["output_1"], row["output_2"]) for row in rows},
+            warnings=() if self.difficulty is not None else (UNCONTROLLED,),
         )
 
 

@@ -151,3 +151,40 @@ def test_nothing_to_import_and_an_unknown_baseline_are_refused(tmp_path: Path) -
         import_rows([], request(files=[tmp_path]), "others")
     with pytest.raises(DataError, match="the baseline 'sfd' is not a row of the board"):
         import_rows([A], request(baseline="sfd"), "others")
+
+
+def test_a_row_of_another_evaluator_than_the_baselines_is_said_to_be_apart(tmp_path: Path) -> None:
+    other = [Imported(label, "bench", (OTHER,), scores([level] * 4, "score")) for label, level in (("c", 5.0), ("d", 7.0))]
+    board = import_rows([A, B, *other], request(), "others")
+    apart = "c, d: measured by other evaluators than the baseline a, so shown with intervals and not compared with it."
+    assert board.warnings == (apart,)
+    assert [row.method for row in board.rows] == ["b", "a", "d", "c"]  # the rest by what they have
+    board.write(tmp_path)
+    assert import_rows([imported("e", [0.5] * 20)], request(), "others", tmp_path).warnings == (apart,)  # said once
+    assert import_rows([A, B], request(), "others").warnings == ()
+
+
+def test_what_an_importer_says_stands_on_the_board_once_with_its_rows(tmp_path: Path) -> None:
+    said = [replace(row, warnings=("something is missing",)) for row in (A, B)]
+    board = import_rows(said, request(labels={"b": "new"}), "others")
+    assert board.warnings == ("a, new: something is missing",)
+    board.write(tmp_path)
+    assert import_rows([imported("c", [0.5] * 20)], request(), "others", tmp_path).warnings == board.warnings
+
+
+def test_without_examples_no_text_of_the_files_is_on_the_board(tmp_path: Path) -> None:
+    import_rows([A, B], request(examples=False), "others").write(tmp_path)
+    written = b"".join(path.read_bytes() for path in tmp_path.iterdir())
+    assert b"a question" not in written and b"answer" not in written
+    assert Board.read(tmp_path).rows[0].scores["alpaca/win_rate"].n == 20
+
+
+def test_a_new_board_names_its_judges_and_a_run_keeps_its_own_words(measured: Path, tmp_path: Path) -> None:
+    board = import_rows([A], request(), "others")
+    assert board.description == "Results of other tools, compared example by example. Judged: alpaca by gpt-4."
+    board.write(tmp_path / "board")
+    more = import_rows(
+        [Imported("a", "bench", (OTHER,), scores([5.0], "score"), judge="j")], request(), "x", tmp_path / "board"
+    )
+    assert more.description.endswith("Judged: alpaca by gpt-4; bench by j.")
+    assert import_rows([A], request(), "others", measured).description == ""

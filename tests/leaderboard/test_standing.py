@@ -74,3 +74,10 @@ def test_names_are_shortened_where_that_is_clear(board: Board) -> None:
         update={"metrics": (*board.metrics, MetricEntry(**{**board.metrics[0].model_dump(), "key": "judge/win_rate"}))}
     )
     assert short_name(twice, twice.metrics[0]) == "gold/win_rate"
+
+
+def test_a_name_is_whole_where_rows_went_through_different_evaluators(board: Board) -> None:
+    key = board.metrics[0].key
+    rows = [row.model_copy(update={"scores": {k: v for k, v in row.scores.items() if k != key}}) for row in board.rows[:1]]
+    apart = board.model_copy(update={"rows": (*rows, *board.rows[1:])})
+    assert short_name(apart, board.metrics[0]) == key

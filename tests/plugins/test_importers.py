@@ -58,6 +58,7 @@ def test_published_annotations_give_the_published_figures() -> None:
             assert row.facts["alpaca_eval"][figure] == pytest.approx(float(expected[figure]), abs=1e-6)
         assert 100 * mean(row, "win_rate") == pytest.approx(float(expected["win_rate"]), abs=1e-6)
         assert row.judge == "weighted_alpaca_eval_gpt4_turbo against gpt4_1106_preview"
+        assert len(row.warnings) == 1 and "import with --set difficulty=FOLDER" in row.warnings[0]
     assert len({score.example for row in rows for score in row.scores}) == 805  # the same names in all three
 
 
