@@ -11,7 +11,7 @@ import sqlite3
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +92,7 @@ class JudgeAnswers:
     def keep(self, batch: list[Kept]) -> None:
         """Write answers and what they cost, all or none."""
         cost = sum((item.cost for item in batch), Spending())
-        rows = [(item.key, canonical(item.question), canonical(asdict(item.answer)), time.time()) for item in batch]
+        rows = [(item.key, canonical(item.question), canonical(vars(item.answer)), time.time()) for item in batch]
         with self._explained(), self._transaction():
             self._connection.executemany("INSERT OR IGNORE INTO answers VALUES (?, ?, ?, ?)", rows)
             self._connection.execute(

@@ -69,13 +69,16 @@ class JudgeClient:
     _stopped: Exception | None = None
 
     async def __aenter__(self) -> JudgeClient:
-        from openai import AsyncOpenAI
+        from openai import AsyncOpenAI, DefaultAioHttpClient
 
-        self._openai: AsyncOpenAI = AsyncOpenAI(  # one connection pool, of up to 1,000 connections
+        self._openai: AsyncOpenAI = AsyncOpenAI(
             base_url=self.settings.base_url,
             api_key=self.key or "none",  # a server without keys ignores it
             max_retries=0,
             timeout=self.settings.timeout_seconds,
+            # One connection pool, of up to 1,000 connections. httpx's own looks at every idle connection before each
+            # request and takes twice the processor time of aiohttp's.
+            http_client=DefaultAioHttpClient(timeout=self.settings.timeout_seconds),
         )
         self._slots = asyncio.Semaphore(self.settings.concurrency)
         return self

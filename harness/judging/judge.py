@@ -121,7 +121,7 @@ class _Asking:
         kept = self.answers.find(keys.values())
         missing = [conversation for conversation, key in keys.items() if key not in kept]
         if missing:
-            asyncio.run(self._ask_all(missing, slot))
+            asyncio.run(self._ask_all({conversation: keys[conversation] for conversation in missing}, slot))
             kept = self.answers.find(keys.values())
         return {conversation: kept[key] for conversation, key in keys.items()}
 
@@ -129,13 +129,13 @@ class _Asking:
         judge = {**self.settings.identity, "extra": self.extra}
         return {"judge": judge, "messages": [asdict(message) for message in conversation], "slot": slot}
 
-    async def _ask_all(self, conversations: Sequence[Conversation], slot: int) -> None:
+    async def _ask_all(self, keys: Mapping[Conversation, str], slot: int) -> None:
         budget = Budget(self.settings, self.answers.spent())
         arrived: asyncio.Queue[Kept | None] = asyncio.Queue()
         before = budget.spent
         async with JudgeClient(self.settings, self.judge.key, budget, self.extra, self.judge.clock) as client:
-            writer = asyncio.create_task(self._write(arrived, len(conversations), budget))
-            tasks = [asyncio.create_task(self._ask(client, item, slot, arrived)) for item in conversations]
+            writer = asyncio.create_task(self._write(arrived, len(keys), budget))
+            tasks = [asyncio.create_task(self._ask(client, item, slot, key, arrived)) for item, key in keys.items()]
             try:
                 await _all_or_first_error(tasks)
             finally:  # whatever happened, what was answered is written
@@ -144,11 +144,10 @@ class _Asking:
         self.judge.tally.paid += budget.spent - before
 
     async def _ask(
-        self, client: JudgeClient, conversation: Conversation, slot: int, arrived: asyncio.Queue[Kept | None]
+        self, client: JudgeClient, conversation: Conversation, slot: int, key: str, arrived: asyncio.Queue[Kept | None]
     ) -> None:
         answer = await client.ask(conversation)
-        question = self._question(conversation, slot)
-        arrived.put_nowait(Kept(question_key(question), question, answer, client.paid(answer)))
+        arrived.put_nowait(Kept(key, self._question(conversation, slot), answer, client.paid(answer)))
 
     async def _write(self, arrived: asyncio.Queue[Kept | None], total: int, budget: Budget) -> None:
         """Write answers while others are under way: all that have arrived by now at a time."""
