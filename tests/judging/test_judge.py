@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import random
 import sqlite3
 import subprocess
 import sys
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -200,12 +203,66 @@ def faulty(prompt: str, times: int) -> Any:
 @pytest.mark.parametrize("bench", [faulty], indirect=True)
 def test_with_faults_every_judgment_is_as_without(bench: Bench) -> None:
     texts = [f"question number {number}" for number in range(100)]
-    judgments = bench.judge(timeout_seconds=2.0).judge(*always(*texts))
+    judgments = bench.judge(timeout_seconds=60.0).judge(*always(*texts))
     assert [judgment.value for judgment in judgments] == [len(text) for text in texts]
     faults = sum(sum(text.encode()) % 20 in FAULTS for text in texts)
     assert faults > 20
     assert sum(bench.server.asked.values()) == 100 + faults
     assert len(answers_in(bench)) == 100
+
+
+class Unreliable:
+    """Any call may go wrong, also the third of a question: 30 % of them, by stalls and nonsense too.
+
+    Attributes:
+        words: prompt -> what was said in answers that left whole.
+        met: kinds of fault, how often.
+    """
+
+    KINDS = ("429", "500", "stall", "cut off", "nonsense", "nonsense")
+    NONSENSE = "I would rather not say."
+
+    def __init__(self, stop: threading.Event) -> None:
+        self.stop = stop
+        self.words: dict[str, list[str]] = {}
+        self.met: Counter[str] = Counter()
+
+    def __call__(self, prompt: str, times: int) -> Any:
+        chance = random.Random(f"{prompt} {times}").random()
+        kind = self.KINDS[int(chance / 0.05)] if chance < 0.3 else ""
+        self.met[kind] += 1
+        if kind == "stall":
+            self.stop.wait(60)
+        if kind in ("429", "500", "stall"):
+            return Reply({"error": {"message": kind}}, 500 if kind == "stall" else int(kind))
+        if kind == "cut off":
+            return Reply(b'{"id": "x", "cho', 200, {"content-length": "4000", "connection": "close"})
+        self.words.setdefault(prompt, []).append(self.NONSENSE if kind else f"[[{len(prompt)}]]")
+        return self.words[prompt][-1]
+
+
+def test_of_unreliable_calls_every_judgment_is_scored_or_unparsed_and_none_is_lost_or_doubled(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, lambda *_: "")
+    script = Unreliable(bench.server.stop)
+    bench.server.script = script
+    texts = [f"question {'x' * (number % 7)} {number}" for number in range(200)]
+    with bench.server.serving():
+        judge = bench.judge(timeout_seconds=1.0, attempts=20)
+        judgments = judge.judge(*always(*texts))
+        bench.server.stop.set()
+    assert min(script.met[kind] for kind in Unreliable.KINDS) > 3
+    kept: dict[str, dict[int, str]] = {text: {} for text in texts}
+    for _, question, answer, _ in answers_in(bench):
+        asked = json.loads(question)
+        kept[asked["messages"][0]["content"]][asked["slot"]] = json.loads(answer)["text"]
+    for text, judgment in zip(texts, judgments, strict=True):
+        good, said = f"[[{len(text)}]]", kept[text]
+        assert set(said.values()) <= set(script.words[text])
+        assert list(said) == ([0] if said[0] == good else [0, 1])  # asked once more exactly where it could not be read
+        assert judgment.value == (len(text) if good in said.values() else None)  # as without faults, or unparsed
+    unparsed = sum(set(said.values()) == {Unreliable.NONSENSE} for said in kept.values())
+    assert 0 < unparsed < 20 and judge.tally.unparsed == unparsed
+    assert judge.tally.paid.calls == judge.tally.calls == sum(map(len, kept.values()))
 
 
 def answers_in(bench: Bench) -> list[Any]:
