@@ -150,8 +150,8 @@ def markdown(options: argparse.Namespace, rounds: list[dict[str, Any]]) -> str:
     lines = [
         "# Judgments a second",
         "",
-        f"{options.judgments} judgments on a loopback server that takes {options.latency * 1000:g} ms for each, {len(rounds)} rounds,",
-        f"{os.cpu_count()} cores, load average {load}. Medians with ranges; a ratio is of one round. `alpaca_eval`'s client",
+        f"{options.judgments} judgments on a loopback server that takes {options.latency * 1000:g} ms for each,",
+        f"{len(rounds)} rounds, {os.cpu_count()} cores, load average {load}. Medians with ranges; a ratio is of one round. `alpaca_eval`'s client",
         f"at its default settings: {rate} a second, {used} ms of processor time each. `judge.py` says how it is taken.",
         "",
         "| concurrency | judgments a second | of concurrency / latency | times alpaca_eval's | processor time each, ms |",
