@@ -13,6 +13,7 @@ SHELL := bash
 VENV ?= .venv
 BIN := $(VENV)/bin
 ARGS ?=
+CONFIG ?=
 SELECT ?= not slow and not gpu and not network
 PIP_ARGS ?=
 PIP := $(BIN)/python -m pip install --no-input --disable-pip-version-check --progress-bar off -qq -c constraints.txt $(PIP_ARGS)
@@ -30,8 +31,8 @@ compare: $(VENV)/.installed ## run the quickstart (or ARGS="my.yaml …") and wr
 test: $(VENV)/.installed-dev ## run the tests that need no GPU, no network and no minutes, with coverage
 	@$(ONE_THREAD) $(BIN)/python -m pytest -m "$(SELECT)" --cov --cov-report=term $(ARGS)
 
-faults: $(VENV)/.installed-dev ## kill, terminate, damage and fill up a small comparison, and run two at once (minutes)
-	@$(ONE_THREAD) $(BIN)/python -m pytest tests/test_faults.py -m slow $(ARGS)
+faults: $(VENV)/.installed-dev ## kill, terminate, damage and fill up a comparison (minutes; hours with CONFIG="configs/quickstart.yaml")
+	@$(ONE_THREAD) FAULTS_CONFIG="$(CONFIG)" $(BIN)/python -m pytest tests/test_faults.py -m slow $(ARGS)
 
 lint: $(VENV)/.installed-dev ## ruff, mypy and the import contracts
 	@echo "ruff check"; $(BIN)/ruff check .

@@ -72,11 +72,26 @@ class Lab:
 @pytest.fixture(scope="session")
 def lab(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Lab:
     """A config, and the board of its first run in `first`."""
-    folder = tmp_path_factory.mktemp("lab")
-    config = {
+    return made_lab(tmp_path_factory.mktemp("lab"), tiny_config(tiny_checkpoint))
+
+
+def made_lab(folder: Path, config: dict[str, Any]) -> Lab:
+    """A lab in a folder, with the board of its first run in `first`."""
+    path = folder / f"{config['name']}.yaml"
+    path.write_text(yaml.safe_dump(config))
+    made = Lab(folder, path)
+    done = made.run("first")
+    (folder / "first.stdout").write_text(done.stdout)
+    (folder / "first.stderr").write_text(done.stderr)
+    return made
+
+
+def tiny_config(checkpoint: Path) -> dict[str, Any]:
+    """A comparison of seven rows that takes seconds."""
+    return {
         "name": "tiny",
         "source": {"name": "sandbox", "sft": 40, "train": 32, "tuning": 8, "heldout": 24},
-        "model": {"path": str(tiny_checkpoint)},
+        "model": {"path": str(checkpoint)},
         "sft": {"epochs": 1, "batch_size": 16},
         "training": {"prompts_per_batch": 8},
         "generation": {"max_tokens": 12},
@@ -98,13 +113,6 @@ def lab(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Lab:
         "seeds": [0],
         "baseline": "sft",
     }
-    path = folder / "tiny.yaml"
-    path.write_text(yaml.safe_dump(config))
-    made = Lab(folder, path)
-    done = made.run("first")
-    (folder / "first.stdout").write_text(done.stdout)
-    (folder / "first.stderr").write_text(done.stderr)
-    return made
 
 
 def wait_until(true: Callable[[], bool], seconds: float = 120) -> None:

@@ -1,4 +1,7 @@
-"""What a run lives through: killed, terminated, damaged, on a full disk, beside another, a Ray node lost. `make faults`."""
+"""What a run lives through: killed, terminated, damaged, on a full disk, beside another, a Ray node lost.
+
+`make faults` does it to a comparison of seconds, `make faults CONFIG=configs/quickstart.yaml` to the quickstart.
+"""
 
 from __future__ import annotations
 
@@ -14,13 +17,14 @@ from pathlib import Path
 
 import psutil
 import pytest
+import yaml
 from distributions import write_distribution
-from test_compare import Lab, alive, lab, wait_until
+from test_compare import Lab, alive, made_lab, tiny_config, wait_until
 
-__all__ = ["lab"]  # the fixture
 pytestmark = pytest.mark.slow
 
 KILLS, TERMINATIONS, DAMAGES = 20, 10, 10
+PATIENCE = 3600.0  # seconds, for what would otherwise never come
 COUNTING_BUILDER = """
     import pathlib
     import time
@@ -45,6 +49,14 @@ COUNTING_BUILDER = """
 """
 
 
+@pytest.fixture(scope="session")
+def lab(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Lab:
+    """The comparison that things happen to, undisturbed in `first`."""
+    given = os.environ.get("FAULTS_CONFIG")
+    config = yaml.safe_load(Path(given).read_text()) if given else tiny_config(tiny_checkpoint)
+    return made_lab(tmp_path_factory.mktemp("faults"), config)
+
+
 def same(lab: Lab, out: str) -> bool:
     return lab.board(out).without_times() == lab.board("first").without_times()
 
@@ -56,7 +68,7 @@ def stopped_at_random(lab: Lab, store: str, number: int, times: int) -> list[int
     for _ in range(times):
         process = lab.start(store, store=store)
         aim = min(total - 1, lab.published(store) + rng.randrange(0, 2 * total // times))
-        wait_until(lambda: lab.published(store) >= aim or process.poll() is not None)  # noqa: B023
+        wait_until(lambda: lab.published(store) >= aim or process.poll() is not None, PATIENCE)  # noqa: B023
         workers = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
         process.send_signal(number)
         process.communicate(timeout=120)
@@ -94,12 +106,18 @@ def test_damaged_at_random(lab: Lab) -> None:
     assert len(list((store / "damaged").iterdir())) >= DAMAGES // 2  # what no later stage reads is not looked at
 
 
+def needs(folder: Path) -> int:
+    """Bytes of all that a folder holds, in whole pages."""
+    return sum(-(-path.stat().st_size // 4096) * 4096 for path in folder.rglob("*") if path.is_file())
+
+
 @pytest.fixture
 def small_disk(lab: Lab) -> Iterator[Path]:
-    """A file system of two megabytes."""
+    """A file system for a third of a store."""
     folder = lab.folder / "small"
     folder.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(folder)], capture_output=True)
+    options = f"size={needs(lab.folder / 'store') // 3}"
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)], capture_output=True)
     if mounted.returncode:
         pytest.skip("needs the right to mount a file system")
     yield folder
@@ -115,7 +133,8 @@ def test_a_disk_that_fills(lab: Lab, small_disk: Path) -> None:
     kept = lab.published("small/store")
     assert kept >= 1
     assert list((small_disk / "store" / "parts").iterdir()) == []
-    subprocess.run(["mount", "-o", "remount,size=200m", str(small_disk)], check=True)
+    enough = f"remount,size={4 * needs(lab.folder / 'store')}"
+    subprocess.run(["mount", "-o", enough, str(small_disk)], check=True)
     lab.run("filled", store="small/store")
     assert same(lab, "filled")
     assert lab.published("small/store") > kept
@@ -133,10 +152,10 @@ def test_a_ray_node_that_is_lost_in_the_middle_of_a_training(lab: Lab, monkeypat
         other = cluster.add_node(num_cpus=1)
         (raylet,) = [entry.process.pid for entry in other.all_processes["raylet"]]
         process = lab.start("node", "--executor", "ray", "--workers", "2", "--ray-address", cluster.address, store="node")
-        wait_until(lambda: trains(raylet) or process.poll() is not None, seconds=600)
+        wait_until(lambda: trains(raylet) or process.poll() is not None, PATIENCE)
         cluster.remove_node(other, allow_graceful=False)
         assert json.loads((lab.folder / "node" / "status.json").read_text())["state"] == "running"
-        said = process.communicate(timeout=600)[1]
+        said = process.communicate(timeout=PATIENCE)[1]
     finally:
         cluster.shutdown()
     assert (process.returncode, said) == (0, "")
@@ -163,7 +182,7 @@ def test_two_at_once_compute_nothing_twice(lab: Lab, monkeypatch: pytest.MonkeyP
         subprocess.Popen(lab.command(out, *more, store="both"), stdout=pipe, stderr=pipe, text=True)
         for out in ("left", "right")
     ]
-    said = [process.communicate(timeout=600)[1] for process in both]
+    said = [process.communicate(timeout=PATIENCE)[1] for process in both]
     assert (said, [process.returncode for process in both]) == (["", ""], [0, 0])
     assert lab.board("left").without_times() == lab.board("right").without_times()
     assert mark.read_text() == "built\n"
