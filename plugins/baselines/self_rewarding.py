@@ -29,7 +29,8 @@ Give your reasons in at most 100 words, then end with a line of the form "Score:
 
 Samples = Sequence[Sequence[Response]]  # per example
 
-_SCORE = re.compile(r"score\s*[:=]?\s*\**\s*(\d+(?:\.\d+)?)", re.IGNORECASE)
+# Bounded, since this reads what a model wrote: blanks that three parts could each take would be gone over again and again.
+_SCORE = re.compile(r"score\s{0,4}[:=]?\s{0,4}\*{0,4}\s{0,4}(\d+(?:\.\d+)?)", re.IGNORECASE)
 _HIGHEST = 5
 
 

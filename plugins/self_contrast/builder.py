@@ -42,7 +42,7 @@ class SelfContrast(DataBuilder):
 
     @model_validator(mode="after")
     def _enough(self) -> SelfContrast:
-        if math.floor(self.samples * self.keep) < self.negatives:
+        if self._kept(self.samples) < self.negatives:
             left = f"{self.samples * self.keep:g}"
             raise ValueError(f"samples x keep = {left} leaves fewer than negatives = {self.negatives}: raise samples or keep")
         return self
@@ -69,7 +69,11 @@ class SelfContrast(DataBuilder):
     def _least_similar(self, responses: Sequence[Response], cosines: Sequence[float]) -> list[int]:
         """Indices of the `keep` share least like the target, least similar first; ties by the order of sampling."""
         order = sorted(range(len(responses)), key=lambda index: (float(cosines[index]), index))
-        return order[: math.floor(len(order) * self.keep)]
+        return order[: self._kept(len(order))]
+
+    def _kept(self, count: int) -> int:
+        """a of so many samples, rounded down; 0.57 of 100 is 57, although 100 * 0.57 is a little less."""
+        return math.floor(count * self.keep + 1e-9)
 
     @staticmethod
     def _usable(response: Response, target: str) -> bool:

@@ -107,6 +107,40 @@ def test_self_contrast_draws_only_from_the_least_similar() -> None:
     assert task.asked[0] == (8, "", "start")
 
 
+@pytest.mark.parametrize(
+    ("samples", "keep", "kept"),
+    [
+        (32, 1.0, 32), (32, 0.5, 16), (32, 0.25, 8), (32, 0.125, 4), (32, 0.0625, 2),  # a of Figure 5
+        (64, 0.25, 16), (32, 0.75, 24),  # m = 16; HH-RLHF
+        (100, 0.57, 57), (100, 0.29, 29), (10, 0.7, 7),  # products that floating point makes too small
+        (10, 0.25, 2), (6, 0.84, 5),  # no whole number: rounded down
+    ],
+)  # fmt: skip
+def test_self_contrast_drops_exactly_the_most_similar_share(samples: int, keep: float, kept: int) -> None:
+    """m as large as the share that is kept takes all of it; one more is refused."""
+    cosines = random.Random(samples).sample(range(samples), samples)
+    texts = [f"t{cosine}" for cosine in cosines]
+    task = ScriptedTask([example()], [responses(*texts)], [[cosine / samples for cosine in cosines]])
+    (group,) = SelfContrast(samples=samples, keep=keep, negatives=kept).build(task)
+    assert {response.text for response in group.rejected} == {f"t{cosine}" for cosine in range(kept)}
+    with pytest.raises(ValidationError, match="raise samples or keep"):
+        SelfContrast(samples=samples, keep=keep, negatives=kept + 1)
+
+
+def test_self_contrast_draws_among_distinct_texts_that_are_neither_empty_nor_the_target() -> None:
+    """Of equal texts the least similar one stands; m = 16 of 64 samples, as in the paper."""
+    texts = [*(f"t{index // 2}" for index in range(60)), "", "target", "", "target"]
+    task = ScriptedTask([example()], [responses(*texts)], [[index / 100 for index in range(64)]])
+    for seed in range(20):
+        task.rng = random.Random(seed)
+        (group,) = SelfContrast(samples=64, keep=0.5, negatives=16).build(task)
+        assert sorted(response.text for response in group.rejected) == sorted(f"t{index}" for index in range(16))
+    (group,) = SelfContrast(samples=64, keep=1.0, negatives=30).build(task)
+    assert {response.text for response in group.rejected} == {f"t{index}" for index in range(30)}
+    assert list(SelfContrast(samples=64, keep=1.0, negatives=31).build(task)) == []
+    assert task.counted == {"fewer than 31 distinct negatives left": 1}
+
+
 def test_self_contrast_counts_prompts_without_enough_distinct_negatives() -> None:
     task = ScriptedTask([example()], [responses("same", "same", "same", "", "target", "x")], [[0.1, 0.1, 0.1, 0.0, 0.2, 0.9]])
     assert list(SelfContrast(samples=6, keep=0.84, negatives=2).build(task)) == []

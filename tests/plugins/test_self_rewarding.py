@@ -37,6 +37,9 @@ class JudgingTask(ScriptedTask):
         ("score = 3.5", 3.5),
         ("**Score: 2**", 2.0),
         ("Score: **2**", 2.0),
+        ("**Score:**\n\n 4", 4.0),
+        ("Score: 0 to 5? Score: 0", 0.0),
+        ("Score" + " " * 20_000 + "3", math.nan),  # at once: a pattern that looks for it everywhere would not end
         ("first I thought Score: 1, then\nScore: 5", 5.0),
         ("Score: 9", math.nan),
         ("I like it", math.nan),
