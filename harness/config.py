@@ -150,7 +150,10 @@ class RunSection(_Section):
     """How a comparison is run. Nothing here changes a result or a key."""
 
     checkpoint_minutes: float = Field(
-        10.0, ge=0, description="a training keeps its state so often, for a later run to go on from; 0 is after every step"
+        10.0,
+        ge=0,
+        description="a training or a generation keeps its state so often, for a later run to go on from; "
+        "0 is after every step or batch",
     )
 
 
