@@ -13,6 +13,7 @@ from harness.interfaces import Backend, Importer, Source
 from harness.methods import Method
 from harness.registry import Registry
 from harness.testing.scripted import ScriptedPolicy
+from harness.testing.resuming import check_resuming
 from harness.testing.verdict import Fault, Finding, run
 from harness.training.settings import TrainingSettings
 from harness.types import Dataset, Prompt, Response, Sampling
@@ -110,6 +111,13 @@ def _source_repeats(source: Source, data: Dataset) -> None:
 def check_backend(backend: Backend) -> Iterator[Finding]:
     """A backend on an untrained model of 40,000 parameters."""
     yield run("generate", partial(_generates, backend))
+    if backend.resumes:
+        yield run("resuming", partial(_resumes, backend))
+
+
+def _resumes(backend: Backend) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        check_resuming(backend, ScriptedPolicy(Path(folder)))
 
 
 def _generates(backend: Backend) -> None:
