@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer
+from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
+
+from harness.leaderboard.shapes import ProvenanceShape
 
 Kind = Literal["measured", "control", "null", "published", "imported"]
 
@@ -138,6 +140,12 @@ class WinMatrix(Entry):
     methods: tuple[str, ...]
     shares: tuple[tuple[float | None, ...], ...]
 
+    @model_validator(mode="after")
+    def _is_square(self) -> Self:
+        if {len(self.methods)} != {len(self.shares), *map(len, self.shares)}:
+            raise ValueError("there should be a row and a column of shares for each method")
+        return self
+
 
 class AgreementEntry(Entry):
     """Whether two metrics order the rows alike, and the examples; both turned so that higher is better."""
@@ -197,3 +205,16 @@ class RowEntry(Entry):
     provenance: dict[str, Any] = {}
     curves: dict[str, list[dict[str, float]]] = {}
     failed: str | None = None
+
+    @field_validator("provenance")
+    @classmethod
+    def _says_what_is_read(cls, provenance: dict[str, Any]) -> dict[str, Any]:
+        ProvenanceShape.model_validate(provenance)
+        return provenance
+
+    @field_validator("curves")
+    @classmethod
+    def _are_by_seed(cls, curves: dict[str, list[dict[str, float]]]) -> dict[str, list[dict[str, float]]]:
+        if odd := next((seed for seed in curves if not (seed.isascii() and seed.isdecimal())), None):
+            raise ValueError(f"curves go by seed, and {odd[:40]!r} is none")
+        return curves

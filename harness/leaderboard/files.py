@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import DataError, StoreError
+from harness.leaderboard.shapes import unwritable
 from harness.types import Score
 
 BOARD, EXAMPLES, SCORES = "board.json", "examples.jsonl", "scores.parquet"
+MOST_SCORES = 20_000_000  # a hundred rows with ten seeds on a thousand prompts have ten million for ten metrics
 Scores = Mapping[str, Mapping[str, Mapping[int, Sequence[Score]]]]  # row → evaluator → seed → scores
 
 
@@ -78,14 +80,31 @@ def _example(example: ExampleRow) -> dict[str, Any]:
 
 def read_examples(path: Path) -> list[ExampleRow]:
     """Raises DataError with file and line where a line is not an example."""
+    from pydantic import TypeAdapter
+
+    shape = TypeAdapter(ExampleRow)
     rows = []
-    with path.open(encoding="utf-8") as lines:
+    with path.open("rb") as lines:
         for position, line in enumerate(lines, start=1):
             try:
-                rows.append(ExampleRow(**json.loads(line)))
-            except (ValueError, TypeError) as error:
-                raise DataError(f"{path}:{position} is not an example: {error}") from error
+                content = json.loads(line.decode("utf-8"))
+                for problem in unwritable(content):
+                    raise ValueError(problem)
+                ExampleRow(**content)  # of which it says what is missing, and what is too many
+                rows.append(shape.validate_python(content))
+            except (ValueError, TypeError, RecursionError) as error:
+                raise DataError(f"{path}:{position} is not an example: {said_of(error)}") from error
     return rows
+
+
+def said_of(error: Exception) -> str:
+    """An error in one line; pydantic's first, with its place."""
+    from pydantic import ValidationError
+
+    if isinstance(error, ValidationError):
+        first = error.errors(include_url=False)[0]
+        return f"{'.'.join(map(str, first['loc'])) or 'the whole'}: {first['msg']}"
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def scores_bytes(scores: Scores) -> bytes:
@@ -121,6 +140,20 @@ def _lines(scores: Scores) -> Iterator[tuple[Any, ...]]:
                     yield (row, evaluator, seed, *found)
 
 
+def _values(column: Any, kind: str) -> list[Any]:
+    """A column's values. Text that is repeated is read once, so that a small file cannot stand for gigabytes."""
+    import pyarrow
+
+    found: list[Any] = []
+    for chunk in column.chunks:
+        if isinstance(chunk, pyarrow.DictionaryArray):
+            words = chunk.dictionary.cast(pyarrow.string()).to_pylist()
+            found += [None if place is None else words[place] for place in chunk.indices.to_pylist()]
+        else:
+            found += chunk.cast(pyarrow.type_for_alias(kind)).to_pylist()
+    return found
+
+
 def read_scores(path: Path) -> dict[str, dict[str, dict[int, list[Score]]]]:
     """What `scores_bytes` wrote.
 
@@ -131,10 +164,15 @@ def read_scores(path: Path) -> dict[str, dict[str, dict[int, list[Score]]]]:
     import pyarrow.parquet
 
     try:
-        table = pyarrow.parquet.read_table(path, columns=list(COLUMNS))
-        columns = [table.column(name).cast(pyarrow.type_for_alias(kind)).to_pylist() for name, kind in COLUMNS.items()]
-    except (OSError, pyarrow.ArrowException, KeyError) as error:
-        raise DataError(f"{path} cannot be read as per-example scores: {error}") from error
+        file = pyarrow.parquet.ParquetFile(path, read_dictionary=[name for name, kind in COLUMNS.items() if kind == "string"])
+        if file.metadata.num_rows > MOST_SCORES:
+            raise DataError(
+                f"{path} says that it has {file.metadata.num_rows:,} scores, and a board has {MOST_SCORES:,} at most"
+            )
+        table = file.read(columns=list(COLUMNS))
+        columns = [_values(table.column(name), kind) for name, kind in COLUMNS.items()]
+    except (OSError, pyarrow.ArrowException, KeyError, ValueError, OverflowError) as error:
+        raise DataError(f"{path} cannot be read as per-example scores: {said_of(error)}") from error
     found: dict[str, dict[str, dict[int, list[Score]]]] = {}
     for row, evaluator, seed, metric, example, question, sample, value in zip(*columns, strict=True):
         if None in (row, evaluator, seed, metric, example, value):

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING, Any, Self
 
-from pydantic import Field, PrivateAttr, ValidationError, field_validator
+from pydantic import Field, PrivateAttr, ValidationError, field_validator, model_validator
 
 from harness.errors import DataError, Problem
 from harness.leaderboard.entries import (
@@ -41,6 +41,7 @@ from harness.leaderboard.files import (
     write_bytes,
     write_text,
 )
+from harness.leaderboard.shapes import ConfigShape, SharingShape, twice, unwritable
 from harness.leaderboard.text import plain
 
 if TYPE_CHECKING:
@@ -107,6 +108,25 @@ class Board(Entry):
         if parts != {name} or name in ("", "..") or not name.isprintable():
             raise DataError(str(Problem("examples", name, f"give a file name without a folder, such as {EXAMPLES!r}")))
         return name
+
+    @field_validator("config")
+    @classmethod
+    def _config_says_what_is_read(cls, config: dict[str, Any]) -> dict[str, Any]:
+        ConfigShape.model_validate(config)
+        return config
+
+    @field_validator("sharing")
+    @classmethod
+    def _sharing_says_what_is_read(cls, sharing: dict[str, Any]) -> dict[str, Any]:
+        SharingShape.model_validate(sharing)
+        return sharing
+
+    @model_validator(mode="after")
+    def _names_are_names(self) -> Self:
+        for what, names in (("rows", [row.method for row in self.rows]), ("metrics", [metric.key for metric in self.metrics])):
+            if (name := twice(names)) is not None:
+                raise ValueError(f"two {what} are called {name[:60]!r}")
+        return self
 
     @property
     def example_rows(self) -> tuple[ExampleRow, ...]:
@@ -181,8 +201,10 @@ class Board(Entry):
         path = path / BOARD if path.is_dir() else path
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise DataError(f"{path} cannot be read as a board: {error}") from error
+        for problem in unwritable(content):
+            raise DataError(f"{path} is not a whole board: {problem}")
         found = content.get("schema") if isinstance(content, dict) else None
         if found != SCHEMA:
             raise DataError(f"{path} has schema {found!r}, this version reads {SCHEMA}: write it again, or update harness")
