@@ -7,7 +7,8 @@ Hypothesis strategies and needs the extra `testing`.
 
 from harness.testing.batches import example_batch
 from harness.testing.conformance import assert_conforms, check
-from harness.testing.scripted import ScriptedBuild, ScriptedEvaluation, untrained_policy
+from harness.testing.policy import untrained_policy
+from harness.testing.scripted import ScriptedBuild, ScriptedEvaluation
 from harness.testing.verdict import Finding, Verdict
 
 __all__ = [

@@ -2,32 +2,53 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Iterator, Sequence
 from functools import partial
+from typing import Any
 
 from harness.interfaces import DataBuilder
-from harness.testing.scripted import ScriptedBuild
-from harness.testing.verdict import Fault, Finding, run
+from harness.testing.chance import elsewhere, generators_left_alone
+from harness.testing.scripted import EXAMPLES, ScriptedBuild
+from harness.testing.verdict import Advice, Fault, Finding, run
 from harness.types import Group, Response
+
+OWN_RANDOMNESS = "draw from task.rng alone: no random.random(), numpy.random or torch generator of its own, no clock"
 
 
 def check_builder(builder: DataBuilder) -> Iterator[Finding]:
     """Every check of a builder, on a scripted policy and the sandbox's prompts, in its first round and in its second."""
-    for name, check in (("groups", _groups), ("account", _account), ("determinism", _repeats), ("responses", _responses)):
-        yield run(name, partial(check, builder))
+    yield (first := run("groups", partial(_groups, builder)))
+    later = {"account": _account, "determinism": _repeats, "order of sets": _order_of_sets, "responses": _responses}
+    for name, check in later.items():
+        if first.status == "passed":
+            yield run(name, partial(check, builder))
+        else:
+            yield Finding(name, "not run", "there are no whole groups", "see above")
 
 
-def _build(builder: DataBuilder, round: int = 0) -> tuple[ScriptedBuild, list[Group]]:
-    task = ScriptedBuild(builder.required(), round=round)
-    return task, list(builder.build(task))
+def build(builder: DataBuilder, round: int = 0) -> tuple[ScriptedBuild, list[Group]]:
+    """The scripted task after the build, and what was built."""
+    task = ScriptedBuild(builder.required(), round=round, judged=builder.judged)
+    groups: Any = builder.build(task)
+    if isinstance(groups, Group) or not hasattr(groups, "__iter__"):
+        raise Fault(
+            f"build() returned {type(groups).__name__}", "yield harness.Group(prompt, chosen, rejected), or return a list"
+        )
+    return task, list(groups)
+
+
+def digest(builder: DataBuilder) -> str:
+    """A hash of what is built."""
+    return hashlib.sha256(repr(_said(build(builder)[1])).encode()).hexdigest()
 
 
 def _groups(builder: DataBuilder) -> None:
     """Groups of the task's own prompts, at most one each."""
     for number in (0, 1):
-        task, groups = _build(builder, number)
-        known = {example.prompt for example in task.examples}
+        task, groups = build(builder, number)
+        known = {example.prompt for example in ScriptedBuild().examples}
         for group in groups:
             _check_group(group)
             if group.prompt not in known:
@@ -43,18 +64,20 @@ def _groups(builder: DataBuilder) -> None:
             )
         if not groups:
             raise Fault(
-                f"it makes no group from {len(task.examples)} prompts (counted: {dict(task.counted) or 'nothing'})",
+                f"it makes no group from {EXAMPLES} prompts (counted: {dict(task.counted) or 'nothing'})",
                 "check what it drops; it met good, poor, empty and cut-off answers",
             )
 
 
-def _check_group(group: Group) -> None:
+def _check_group(group: Any) -> None:
     if not isinstance(group, Group):
         raise Fault(f"it yields {type(group).__name__}", "yield harness.Group(prompt, chosen, rejected)")
-    if not isinstance(group.rejected, tuple) or not all(isinstance(item, Response) for item in (group.chosen, *group.rejected)):
-        raise Fault(
-            f"a group holds {group!r}", "give harness.Response for chosen, and a tuple of harness.Response for rejected"
-        )
+    kind = type(group.rejected).__name__
+    if not isinstance(group.chosen, Response):
+        raise Fault(f"a group's chosen is {type(group.chosen).__name__}", "give harness.Response(text)")
+    if not isinstance(group.rejected, tuple) or not all(isinstance(item, Response) for item in group.rejected):
+        inside = " of ".join([kind, *sorted({type(item).__name__ for item in group.rejected})]) if kind != "str" else kind
+        raise Fault(f"a group's rejected is {inside}", "give a tuple of harness.Response, as in (Response(text),)")
     for name, value in group.info.items():
         if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
             raise Fault(f"a group's info {name!r} is {value!r}", "give finite numbers: the build report averages them")
@@ -62,30 +85,35 @@ def _check_group(group: Group) -> None:
 
 def _account(builder: DataBuilder) -> None:
     """Each prompt gives a group or is counted with a reason: a board says what a method could not use."""
-    task, groups = _build(builder)
+    task, groups = build(builder)
     counted = sum(task.counted.values())
-    if len(groups) + counted != len(task.examples):
+    if len(groups) + counted != EXAMPLES:
         raise Fault(
-            f"of {len(task.examples)} prompts {len(groups)} gave a group and {counted} were counted",
+            f"of {EXAMPLES} prompts {len(groups)} gave a group and {counted} were counted",
             'call task.count("why") once for each example that gives no group',
         )
 
 
 def _repeats(builder: DataBuilder) -> None:
-    if _said(_build(builder)[1]) != _said(_build(builder)[1]):
-        raise Fault(
-            "two builds with one seed differ",
-            "draw from task.rng alone: no random.random(), numpy.random or torch generator of its own, no order of a set",
-        )
+    with generators_left_alone(OWN_RANDOMNESS):
+        first, second = _said(build(builder)[1]), _said(build(builder)[1])
+        if first != second:
+            raise Fault("two builds with one seed differ", OWN_RANDOMNESS)
+
+
+def _order_of_sets(builder: DataBuilder) -> None:
+    """The same data in another process, where sets of texts are gone through in another order."""
+    if elsewhere(builder, "harness.testing.builders:digest") != digest(builder):
+        raise Fault("two processes build different data", "sort what comes out of a set before anything depends on its order")
 
 
 def _said(groups: Sequence[Group]) -> list[tuple[object, ...]]:
-    return [(group.prompt.id, group.chosen, group.rejected, dict(group.info)) for group in groups]
+    return [(group.prompt.id, group.chosen, group.rejected, sorted(group.info.items())) for group in groups]
 
 
 def _responses(builder: DataBuilder) -> None:
     """Nothing empty, nothing that is chosen and rejected at once: neither can be learnt from."""
-    _, groups = _build(builder)
+    _, groups = build(builder)
     for group in groups:
         if not all(response.text for response in (group.chosen, *group.rejected)):
             raise Fault(f"the group of prompt {group.prompt.id!r} holds an empty response", "leave it out and count it")
@@ -93,4 +121,9 @@ def _responses(builder: DataBuilder) -> None:
             raise Fault(
                 f"the group of prompt {group.prompt.id!r} rejects its own chosen response",
                 "compare texts, leave it out, count it",
+            )
+    for group in groups:
+        if len({response.text for response in group.rejected}) < len(group.rejected):
+            raise Advice(
+                f"the group of prompt {group.prompt.id!r} rejects one text twice", "it then counts twice: is that meant?"
             )

@@ -13,7 +13,15 @@ from harness.interfaces import Backend, Component, DataBuilder, Evaluator, Impor
 from harness.problems import problems_of
 from harness.registry import KINDS, Registered, Registry
 from harness.testing.builders import check_builder
-from harness.testing.documentation import check_bounds, check_documentation, check_json, check_name, check_paper
+from harness.testing.documentation import (
+    check_attributes,
+    check_bounds,
+    check_documentation,
+    check_json,
+    check_name,
+    check_paper,
+    check_spelling,
+)
 from harness.testing.evaluators import check_evaluator
 from harness.testing.objectives import check_objective
 from harness.testing.places import check_backend, check_importer, check_method, check_source
@@ -52,6 +60,7 @@ def check_registered(entry: Registered, registry: Registry, fields: Mapping[str,
 
 
 def _method(entry: Registered, registry: Registry) -> Iterator[Finding]:
+    yield run("name", partial(check_spelling, entry.name))
     yield from check_method(entry.component, registry)
     yield run("paper", partial(check_paper, entry.component.paper))
 
@@ -59,6 +68,7 @@ def _method(entry: Registered, registry: Registry) -> Iterator[Finding]:
 def _component(entry: Registered, fields: Mapping[str, Any]) -> Iterator[Finding]:
     cls: type[Component] = entry.component
     yield run("name", partial(check_name, cls))
+    yield run("attributes", partial(check_attributes, cls))
     yield run("documentation", partial(check_documentation, cls))
     yield run("bounds", partial(check_bounds, cls))
     yield run("paper", partial(check_paper, cls.paper))

@@ -5,23 +5,39 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from difflib import get_close_matches
 from typing import Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from harness.interfaces import Component
+from harness.interfaces import Component, DataBuilder, Evaluator, Source
 from harness.testing.verdict import Advice, Fault
 from harness.types import Paper
 
 _NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
 _ARXIV = re.compile(r"\d{4}\.\d{4,5}")
+_FEATURES: dict[type[Component], tuple[str, tuple[str, ...]]] = {
+    DataBuilder: ("needs", ("target", "ranked", "gold")),
+    Evaluator: ("needs", ("target", "ranked", "gold", "benchmarks")),
+    Source: ("provides", ("target", "ranked", "gold", "benchmarks")),
+}
+
+
+def check_spelling(name: str) -> None:
+    """A name that reads well in YAML and on a command line."""
+    if not _NAME.fullmatch(name):
+        raise Fault(f"its name is {name!r}", "write small letters, digits and single underscores, a letter first")
 
 
 def check_name(component: type[Component]) -> None:
-    """A name that reads well in YAML and on a command line, and a version that keys can hold."""
-    if not _NAME.fullmatch(component.name):
-        raise Fault(f"its name is {component.name!r}", "write small letters, digits and single underscores, a letter first")
+    """A name, a version that keys can hold, and words that a source can answer to."""
+    check_spelling(component.name)
+    for base, (variable, known) in _FEATURES.items():
+        said = getattr(component, variable, ()) if issubclass(component, base) else ()
+        if isinstance(said, str) or not isinstance(said, frozenset | tuple) or set(said) - set(known):
+            shown = sorted(said) if isinstance(said, frozenset) else said
+            raise Fault(f"{variable} is {shown!r}", f"write {variable} = frozenset({{…}}) with some of {', '.join(known)}")
     if not isinstance(component.version, int) or isinstance(component.version, bool) or component.version < 1:
         raise Fault(f"its version is {component.version!r}", "write a whole number from 1: it is part of every artifact's key")
 
@@ -46,6 +62,17 @@ def check_bounds(component: type[Component]) -> None:
         )
 
 
+def check_attributes(component: type[Component]) -> None:
+    """A class variable or method whose name is nearly one that the host reads: it would be overlooked in silence."""
+    base = next(cls for cls in component.__mro__ if cls.__module__ == Component.__module__)
+    read = [name for name in dir(base) if not name.startswith("_") and not hasattr(BaseModel, name)]
+    for cls in component.__mro__[: component.__mro__.index(base)]:
+        for name, value in vars(cls).items():
+            own = not name.startswith(("_", "model_")) and name not in read and name not in component.model_fields
+            if own and not isinstance(value, property) and (near := get_close_matches(name, read, n=1, cutoff=0.85)):
+                raise Advice(f"nothing reads its {name!r}", f"rename it if {near[0]!r} is meant")
+
+
 def check_paper(paper: Paper | None) -> None:
     """A paper's title and its arXiv number, where one is cited."""
     if paper is None:
@@ -58,8 +85,13 @@ def check_paper(paper: Paper | None) -> None:
 
 def check_json(component: Component) -> None:
     """Fields are part of every key, and travel to workers as JSON: they must come back as they went."""
-    text = json.dumps(component.model_dump(mode="json"), allow_nan=False)
-    again = type(component).model_validate_json(text)
+    for name in type(component).model_fields:
+        try:
+            json.dumps(component.model_dump(mode="json", include={name}), allow_nan=False)
+        except (TypeError, ValueError) as error:  # pydantic's own is a ValueError
+            said = f"its field {name!r} cannot be written as JSON: {' '.join(str(error).split())}"
+            raise Fault(said, "use finite numbers, text, booleans, tuples and models of these as fields") from error
+    again = type(component).model_validate_json(json.dumps(component.model_dump(mode="json"), allow_nan=False))
     if again != component:
         raise Fault(
             f"its fields change on the way through JSON: {component!r} comes back as {again!r}",

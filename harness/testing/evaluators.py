@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from harness.interfaces import Evaluator
 from harness.testing.scripted import ScriptedEvaluation
@@ -16,19 +17,19 @@ from harness.types import Metric, Sampling, Score
 
 def check_evaluator(evaluator: Evaluator) -> Iterator[Finding]:
     """Every check of an evaluator, on a scripted policy and the sandbox's prompts; it is run twice."""
-    yield run("metrics", partial(_metrics, evaluator))
     runs: list[tuple[ScriptedEvaluation, list[Score]]] = []
-    yield (first := run("scores", partial(_scores, evaluator, runs)))
-    for name, check in (("determinism", _repeats), ("samplings", _samplings)):
-        if first.status == "passed":
-            yield run(name, partial(check, evaluator, runs))
+    passed = True
+    for name, check in {"metrics": _metrics, "scores": _scores, "determinism": _repeats, "samplings": _samplings}.items():
+        if passed:
+            yield (finding := run(name, partial(check, evaluator, runs)))
         else:
             yield Finding(name, "not run", "there are no scores", "see above")
+        passed = passed and (finding.status == "passed" or name == "determinism")
 
 
-def _metrics(evaluator: Evaluator) -> None:
-    metrics = evaluator.metrics()
-    if not metrics or not all(isinstance(metric, Metric) for metric in metrics):
+def _metrics(evaluator: Evaluator, runs: object) -> None:
+    metrics: Any = evaluator.metrics()
+    if not metrics or not isinstance(metrics, list | tuple) or not all(isinstance(metric, Metric) for metric in metrics):
         raise Fault(f"metrics() returned {metrics!r}", "return a list of harness.Metric, one for each name that scores use")
     names = [metric.name for metric in metrics]
     if len(set(names)) < len(names):
@@ -39,8 +40,12 @@ def _metrics(evaluator: Evaluator) -> None:
 
 def _evaluate(evaluator: Evaluator) -> tuple[ScriptedEvaluation, list[Score]]:
     with tempfile.TemporaryDirectory() as folder:
-        task = ScriptedEvaluation(evaluator.needs, folder=Path(folder))
-        return task, list(evaluator.evaluate(task))
+        task = ScriptedEvaluation(evaluator.needs, folder=Path(folder), judged=evaluator.judged)
+        scores: Any = evaluator.evaluate(task)
+        if isinstance(scores, Score) or not hasattr(scores, "__iter__"):
+            said = f"evaluate() returned {type(scores).__name__}"
+            raise Fault(said, "yield harness.Score(example.prompt.id, metric, value), or return a list of them")
+        return task, list(scores)
 
 
 def _scores(evaluator: Evaluator, runs: list[tuple[ScriptedEvaluation, list[Score]]]) -> None:
@@ -52,6 +57,8 @@ def _scores(evaluator: Evaluator, runs: list[tuple[ScriptedEvaluation, list[Scor
     for score in scores:
         if not isinstance(score, Score):
             raise Fault(f"it yields {type(score).__name__}", "yield harness.Score(example.prompt.id, metric, value)")
+        if not isinstance(score.example, str):
+            raise Fault(f"a score's example is {type(score.example).__name__}", "give its name: example.prompt.id")
         if score.metric not in declared:
             raise Fault(f"it scores {score.metric!r}", f"name it in metrics(), which has {', '.join(sorted(declared))}")
         if not isinstance(score.value, int | float) or not math.isfinite(score.value):
@@ -71,8 +78,8 @@ def _repeats(evaluator: Evaluator, runs: list[tuple[ScriptedEvaluation, list[Sco
 
 def _samplings(evaluator: Evaluator, runs: list[tuple[ScriptedEvaluation, list[Score]]]) -> None:
     """Answers that are declared are drawn once for all evaluators, as a stage of their own."""
-    declared = tuple(evaluator.samplings())
-    if not all(isinstance(sampling, Sampling) for sampling in declared):
+    declared: Any = evaluator.samplings()
+    if not isinstance(declared, list | tuple) or not all(isinstance(sampling, Sampling) for sampling in declared):
         raise Fault(f"samplings() returned {declared!r}", "return a list of harness.Sampling")
     if any(sampling.seed for sampling in declared):
         raise Fault("samplings() sets a seed", "leave Sampling.seed at 0: the run adds its own")

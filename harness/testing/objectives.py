@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 from harness.interfaces import Objective
 from harness.testing.batches import example_batch, filled, in_precision, reordered, scaled, taken, widened
+from harness.testing.chance import generators_left_alone
+from harness.testing.losses import check_loss, outcome, totals_of
 from harness.testing.verdict import Fault, Finding, run
-from harness.training.reduction import Totals, reduce_loss
-from harness.types import GroupLogps, Loss, Mismatched, View
+from harness.training.reduction import reduce_loss
+from harness.types import GroupLogps, Mismatched, View
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -20,32 +22,13 @@ EXACT, SINGLE = 1e-9, 1e-3  # relative tolerances of float64, and of float32 aga
 SEEDS = (0, 1, 2)  # of the example batches; a single one may happen to lie beyond every hinge
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """A reduced loss and its gradients in the policy's log-probabilities: a scalar, [G] and [G, M] (0 where masked)."""
-
-    value: Tensor
-    chosen: Tensor
-    rejected: Tensor
-
-    def differs(self, other: Outcome, tolerance: float) -> str:
-        """Which part differs, in words; empty where none does."""
-        import torch
-
-        for name in ("value", "chosen", "rejected"):
-            mine, its = getattr(self, name).double(), getattr(other, name).double()
-            if not torch.allclose(mine, its, rtol=tolerance, atol=tolerance * 1e-1, equal_nan=True):
-                return "the loss" if name == "value" else f"the gradient in the {name} responses' log-probabilities"
-        return ""
-
-
 def check_objective(objective: Objective) -> Iterator[Finding]:
-    """Every check of a loss; after a first one that fails, those that build on it are not run."""
-    first = run("loss", partial(_runs, objective))
-    yield first
+    """Every check of a loss. Where one of the first three fails, what the others would say is no news."""
+    yield (finding := run("loss", partial(check_loss, objective)))
+    stopped = finding.status != "passed"
     checks: dict[str, Callable[[Objective, GroupLogps], None]] = {
-        "determinism": _repeats,
         "inputs": _leaves_its_inputs,
+        "determinism": _repeats,
         "views": _no_gradient_through_views,
         "float64": _precisions_agree,
         "mask": _padding_changes_nothing,
@@ -54,35 +37,11 @@ def check_objective(objective: Objective) -> Iterator[Finding]:
         "order": _order_of_negatives,
     }
     for name, check in checks.items():
-        if first.status != "passed":
-            yield Finding(name, "not run", "the loss itself fails", "mend that first")
+        if stopped:
+            yield Finding(name, "not run", "nothing can be said of a loss before that is mended")
             continue
-        yield run(name, partial(_on_every_batch, objective, check))
-
-
-def outcome(objective: Objective, batch: GroupLogps) -> Outcome:
-    """The loss as the trainer reduces it, and its gradients; `Fault` where it has none."""
-    import torch
-
-    chosen, rejected = (tensor.detach().clone().requires_grad_() for tensor in (batch.policy.chosen, batch.policy.rejected))
-    leaves = replace(batch, policy=replace(batch.policy, chosen=chosen, rejected=rejected))
-    value = reduce_loss(objective.loss(leaves), leaves, objective, totals_of(batch))
-    if not value.requires_grad:
-        raise Fault(
-            "the loss does not depend on the policy's log-probabilities",
-            "compute it from batch.policy, without .detach(), .item() or a new tensor in between",
-        )
-    gradients = torch.autograd.grad(value, (chosen, rejected), allow_unused=True)
-    first, second = (
-        torch.zeros_like(leaf) if found is None else found for leaf, found in zip((chosen, rejected), gradients, strict=True)
-    )
-    return Outcome(value.detach(), first, second)
-
-
-def totals_of(batch: GroupLogps) -> Totals:
-    """The denominators of a whole batch."""
-    policy = batch.policy
-    return Totals(int(policy.mask.sum()), len(policy.chosen), int(policy.chosen_tokens.sum()))
+        yield (finding := run(name, partial(_on_every_batch, objective, check)))
+        stopped = name in ("inputs", "determinism") and finding.status != "passed"
 
 
 def _on_every_batch(objective: Objective, check: Callable[[Objective, GroupLogps], None]) -> None:
@@ -90,40 +49,12 @@ def _on_every_batch(objective: Objective, check: Callable[[Objective, GroupLogps
         check(objective, example_batch(objective, seed=seed))
 
 
-def _runs(objective: Objective) -> None:
-    """Shapes and types of what `loss` returns, with several negatives, with one, and without where it takes none."""
-    for negatives in (3, 1) if objective.needs_rejected else (3, 1, 0):
-        batch = example_batch(objective, negatives=negatives)
-        _check_shapes(objective.loss(batch), batch)
-        outcome(objective, batch)
-
-
-def _check_shapes(loss: Loss, batch: GroupLogps) -> None:
-    groups, negatives = batch.policy.rejected.shape
-    pairs = {"per_pair": (groups, negatives)}
-    if not isinstance(loss, Loss):
-        raise Fault(f"loss() returned {type(loss).__name__}", "return harness.Loss(per_pair=…) with the unreduced loss, [G, M]")
-    if loss.per_pair is None and loss.per_group is None:
-        raise Fault(
-            "loss() returned neither per_pair nor per_group", "give the loss of each pair, [G, M], or of each group, [G]"
-        )
-    for name, wanted in {**pairs, "per_group": (groups,)}.items():
-        found = getattr(loss, name)
-        if found is not None and tuple(found.shape) != wanted:
-            letters = "[G, M]" if len(wanted) == 2 else "[G]"
-            raise Fault(
-                f"{name} has shape {list(found.shape)} for {groups} groups of at most {negatives} negatives",
-                f"return {list(wanted)}, {letters}, one value each and not their mean: the trainer averages",
-            )
-    for name, found in loss.metrics.items():
-        if tuple(found.shape) not in ((groups,), (groups, negatives)):
-            raise Fault(f"the metric {name!r} has shape {list(found.shape)}", "give [G] or [G, M]: the trainer averages")
-
-
 def _repeats(objective: Objective, batch: GroupLogps) -> None:
     """The same batch, the same loss: training has no randomness of its own."""
-    if part := outcome(objective, batch).differs(outcome(objective, batch), 0.0):
-        raise Fault(f"two calls on one batch differ in {part}", "use no random numbers and no state in loss()")
+    fix = "use no random numbers and no state in loss()"
+    with generators_left_alone(fix):
+        if part := outcome(objective, batch).differs(outcome(objective, batch), 0.0):
+            raise Fault(f"two calls on one batch differ in {part}", fix)
 
 
 def _leaves_its_inputs(objective: Objective, batch: GroupLogps) -> None:

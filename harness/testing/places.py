@@ -7,16 +7,17 @@ import tempfile
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any, get_args
 
 from harness.errors import DataError, Problem
 from harness.interfaces import Backend, Importer, Source
 from harness.methods import Method
 from harness.registry import Registry
-from harness.testing.scripted import ScriptedPolicy
+from harness.testing.policy import ScriptedPolicy
 from harness.testing.resuming import check_resuming
 from harness.testing.verdict import Fault, Finding, run
 from harness.training.settings import TrainingSettings
-from harness.types import Dataset, Prompt, Response, Sampling
+from harness.types import Dataset, Example, Prompt, Response, Sampling, SplitName
 from harness.variants import Resolver
 
 
@@ -31,11 +32,14 @@ def _refuses_foreign(importer: Importer) -> None:
         path.write_text('{"nothing": "of any tool"}\n', encoding="utf-8")
         fix = "raise harness.DataError, naming the file and what it should be"
         try:
-            rows = list(importer.read([path]))
+            returned: Any = importer.read([path])
+            rows = list(returned) if hasattr(returned, "__iter__") else None
         except DataError as error:
             if path.name not in str(error):
                 raise Fault(f"the error does not name the file ({error})", fix) from error
             return
+        if rows is None:
+            raise Fault(f"read() returned {type(returned).__name__}", f"yield harness.Imported values; else {fix}")
         raise Fault(f"a file of another tool gave {len(rows)} rows and no error", fix)
 
 
@@ -57,7 +61,10 @@ def _loads(source: Source, loaded: list[Dataset]) -> None:
     loaded.append(data)
     if empty := [split for split in ("train", "heldout") if not data[split]]:
         raise Fault(f"the split {empty[0]!r} is empty", "give prompts to train on and others to evaluate on")
+    _check_examples(data)
     for split, size in source.sizes().items():
+        if split not in get_args(SplitName):
+            raise Fault(f"sizes() names a split {split!r}", f"write one of {', '.join(get_args(SplitName))}")
         if len(data[split]) > size:
             raise Fault(f"sizes() says {size} for {split!r}, which has {len(data[split])}", "say how many there are at most")
     for example in (*data["train"][:50], *data["heldout"][:50]):
@@ -66,6 +73,15 @@ def _loads(source: Source, loaded: list[Dataset]) -> None:
         except (TypeError, ValueError) as error:
             said = f"metadata of {example.prompt.id!r} cannot be written as JSON ({error})"
             raise Fault(said, "use text, finite numbers, lists and mappings") from error
+
+
+def _check_examples(data: Dataset) -> None:
+    for split, rows in data.splits.items():
+        for row in rows:
+            prompt = getattr(row, "prompt", None)
+            if not isinstance(row, Example) or not isinstance(prompt, Prompt):
+                kind = type(row).__name__ if prompt is None else f"an example whose prompt is {type(prompt).__name__}"
+                raise Fault(f"the split {split!r} holds {kind}", "give harness.Example(harness.Prompt.of(id, text), target)")
 
 
 def _splits(source: Source, data: Dataset) -> None:
@@ -125,7 +141,7 @@ def _generates(backend: Backend) -> None:
     sampling = Sampling(n=3, max_tokens=8, seed=1)
     seen: list[tuple[int, int]] = []
     with tempfile.TemporaryDirectory() as folder, backend.session(ScriptedPolicy(Path(folder))) as generate:
-        answers = generate(prompts, sampling, lambda done, total: seen.append((done, total)))
+        answers = _rows(generate(prompts, sampling, lambda done, total: seen.append((done, total))))
         again = generate(prompts, sampling)
     if [len(row) for row in answers] != [sampling.n] * len(prompts):
         raise Fault(f"it gave {[len(row) for row in answers]} answers", f"give {sampling.n} per prompt, in the prompts' order")
@@ -137,6 +153,12 @@ def _generates(backend: Backend) -> None:
         raise Fault("an answer is longer than sampling.max_tokens", "stop there, and set Response.finished to False")
     if not seen or seen[-1] != (len(prompts) * sampling.n,) * 2:
         raise Fault(f"report was called with {seen}", "call report(done, total) in responses, the last time with all of them")
+
+
+def _rows(answers: Any) -> list[list[Response]]:
+    if not isinstance(answers, list) or not all(isinstance(row, list) for row in answers):
+        raise Fault(f"generate() returned {type(answers).__name__}", "return a list of prompts' lists of harness.Response")
+    return answers
 
 
 def check_method(method: Method, registry: Registry) -> Iterator[Finding]:

@@ -6,15 +6,18 @@ component meets what policies really say.
 
 from __future__ import annotations
 
+import json
 import random
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from harness import sandbox
-from harness.errors import HarnessError
+from harness.errors import HarnessError, did_you_mean
+from harness.interfaces import BuildTask, EvaluationTask
+from harness.testing.policy import untrained_policy
 from harness.testing.verdict import Fault
 from harness.types import Example, JudgeAnswer, Judgment, Message, Prompt, Response, Sampling
 
@@ -29,11 +32,17 @@ EXAMPLES = 16
 _EMPTY, _CUT = 0.08, 0.08  # shares of answers that say nothing, and that end at the length limit
 
 
+class _NoService(Fault, AttributeError):  # noqa: N818  as `Fault`
+    """So that `getattr(task, name, None)` stays what it is."""
+
+
 class _Scripted:
     """What both tasks share: the examples with only what `needs` names, and a script that answers."""
 
-    def __init__(self, needs: frozenset[str], examples: int = EXAMPLES) -> None:
-        self.needs = needs
+    protocol: ClassVar[type] = BuildTask
+
+    def __init__(self, needs: frozenset[str], judged: bool, examples: int) -> None:
+        self.needs, self.judged = needs, judged
         splits = sandbox.build_dataset({"sft": 1, "train": examples, "tuning": 0, "heldout": 1}, 0.12, 0)
         self._whole = {example.prompt.id: example for example in splits["train"]}
         self.examples: Sequence[Example] = [self._given(example) for example in self._whole.values()]
@@ -41,12 +50,17 @@ class _Scripted:
         self.examples[-1:] = [replace(self.examples[-1], target=None, ranked=())]
 
     def __getattr__(self, name: str) -> Any:
-        raise HarnessError(f"the scripted task has no service {name!r}")
+        offered = [known for known in (*vars(self.protocol), *self.protocol.__annotations__) if not known.startswith("_")]
+        if name in offered:
+            raise HarnessError(f"the scripted task has no service {name!r}")
+        raise _NoService(f"it asks for task.{name}, which no task has", did_you_mean(name, offered).rstrip("?"))
 
     def judge(
         self, conversations: Sequence[Sequence[Message]], parse: Callable[[JudgeAnswer], Any], **parameters: Any
     ) -> list[Judgment]:
         """A judge that scores from 1 to 10 in FastChat's form, and prefers A, B or neither in it, by the question alone."""
+        if not self.judged:
+            raise Fault("it asks a judge and does not say so", "set judged: ClassVar[bool] = True on the class")
 
         def judged(conversation: Sequence[Message]) -> Judgment:
             rng = random.Random(" ".join(message.content for message in conversation))
@@ -98,9 +112,14 @@ class ScriptedBuild(_Scripted):
     """
 
     def __init__(
-        self, needs: frozenset[str] = frozenset({"target", "ranked", "gold"}), *, round: int = 0, examples: int = EXAMPLES
+        self,
+        needs: frozenset[str] = frozenset({"target", "ranked", "gold"}),
+        *,
+        round: int = 0,
+        examples: int = EXAMPLES,
+        judged: bool = True,
     ) -> None:
-        super().__init__(needs, examples)
+        super().__init__(needs, judged, examples)
         self.round = round
         self.rng = random.Random(f"groups {round}")
         self.counted: Counter[str] = Counter()
@@ -161,14 +180,17 @@ class ScriptedEvaluation(_Scripted):
         notes: what it noted.
     """
 
+    protocol: ClassVar[type] = EvaluationTask
+
     def __init__(
         self,
         needs: frozenset[str] = frozenset({"target", "ranked", "gold", "benchmarks"}),
         *,
         folder: Path,
         examples: int = EXAMPLES,
+        judged: bool = True,
     ) -> None:
-        super().__init__(needs, examples)
+        super().__init__(needs, judged, examples)
         self.seed, self.folder, self.label = 0, folder, "scripted"
         self.files = folder / "files"
         self.files.mkdir(parents=True, exist_ok=True)
@@ -196,6 +218,11 @@ class ScriptedEvaluation(_Scripted):
         return {"other": self.respond_to([example.prompt for example in self.examples], sampling, "other")}
 
     def note(self, name: str, value: Any) -> None:
+        try:
+            json.dumps(value, allow_nan=False)
+        except (TypeError, ValueError) as error:
+            said = f"its note {name!r} cannot be written as JSON ({error})"
+            raise Fault(said, "use text, finite numbers, lists and mappings") from error
         self.notes[name] = value
 
     def gold(self, example: Example, response: Response) -> Mapping[str, float]:
@@ -211,36 +238,6 @@ class ScriptedEvaluation(_Scripted):
 
     def policy(self) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
         return untrained_policy()
-
-
-class ScriptedPolicy:
-    """A `Policy`: the untrained model, in memory and, once asked for, on disk. It knows no secrets."""
-
-    name = "untrained"
-
-    def __init__(self, folder: Path) -> None:
-        self.model, self.tokenizer = untrained_policy()
-        self._folder, self.logs = folder / "model", folder / "logs"
-
-    @property
-    def folder(self) -> Path:
-        if not self._folder.exists():
-            self.model.save_pretrained(self._folder, safe_serialization=True)
-            self.tokenizer.save_pretrained(self._folder)
-        return self._folder
-
-    def secret(self, variable: str) -> str:
-        raise HarnessError(f"the scripted policy has no ${variable}")
-
-
-def untrained_policy() -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """An untrained Llama of 40,000 parameters with the sandbox's tokenizer, in evaluation mode; the same every time."""
-    from harness.sandbox.pretrain import Recipe, build_model
-    from harness.sandbox.tokenizer import build_tokenizer
-
-    tokenizer = build_tokenizer()
-    recipe = Recipe(hidden_size=32, layers=2, heads=2, intermediate_size=64, initializer_range=0.2)
-    return build_model(recipe, tokenizer).eval(), tokenizer
 
 
 def _overlap(first: str, second: str) -> float:

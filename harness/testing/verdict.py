@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from itertools import groupby
 from typing import Any, Literal
 
 from harness.errors import HarnessError
@@ -23,6 +24,10 @@ class Fault(Exception):  # noqa: N818  a verdict on a component, not an error of
 
 class Advice(Fault):
     """Something that is allowed and worth a second look."""
+
+
+class Unchecked(Fault):
+    """What could not be looked at here."""
 
 
 @dataclass(frozen=True)
@@ -63,16 +68,21 @@ class Verdict:
         return {"ok": self.ok, **asdict(self)}
 
     def __str__(self) -> str:
-        counts = {status: sum(finding.status == status for finding in self.findings) for status in _MARKS}
-        result = "conforms" if self.ok else f"does not conform ({counts['failed']} to mend)"
+        result = "conforms" if self.ok else f"does not conform ({len(self.failed)} to mend)"
         head = f"{self.kind} {self.name!r} of {self.distribution} ({self.module}) {result}"
-        return "\n".join([head, *(line for finding in self.findings for line in _lines(finding))])
+        alike = groupby(self.findings, key=lambda finding: (finding.status, finding.said, finding.fix))
+        return "\n".join([head, *(line for _, findings in alike for line in _lines(list(findings)))])
 
 
-def _lines(finding: Finding) -> Iterator[str]:
-    yield f"  {_MARKS[finding.status]} {finding.check:<14}{finding.said}".rstrip()
-    if finding.fix:
-        yield f"       {'':<14}→ {finding.fix}"
+def _lines(findings: Sequence[Finding]) -> Iterator[str]:
+    """One entry for each finding; those that could not run for one reason share it."""
+    first = findings[0]
+    if first.status == "not run" and len(findings) > 1:
+        findings = [Finding(", ".join(finding.check for finding in findings) + ":", first.status, first.said, first.fix)]
+    for finding in findings:
+        yield f"  {_MARKS[finding.status]} {f'{finding.check} ':<14}{finding.said}".rstrip()
+        if finding.fix:
+            yield f"       {'':<14}→ {finding.fix}"
 
 
 def run(check: str, function: Callable[..., None], *arguments: Any) -> Finding:
@@ -85,22 +95,36 @@ def run(check: str, function: Callable[..., None], *arguments: Any) -> Finding:
         function(*arguments)
     except Advice as advice:
         return Finding(check, "advice", advice.said, advice.fix)
+    except Unchecked as unchecked:
+        return Finding(check, "not run", unchecked.said, unchecked.fix)
     except Fault as fault:
         return Finding(check, "failed", fault.said, fault.fix)
     except HarnessError as error:
         return Finding(check, "not run", str(error), "give the fields that it needs, or check it where they can be used")
+    except NotImplementedError as error:
+        method = _innermost(error)
+        return Finding(check, "failed", f"it has no {method}()", f"define {method}() on the class, or mend its name")
     except Exception as error:  # foreign code: whatever it raises is a finding about it
-        said = f"it raised {type(error).__name__}: {error}"
-        return Finding(check, "failed", said, _where(error))
+        said = f"it raised {type(error).__name__}: {' '.join(str(error).split())}"
+        return Finding(check, "failed", said, _where(error, (*getattr(function, "args", ()), *arguments, None)[0]))
     return Finding(check, "passed")
 
 
-def _where(error: BaseException) -> str:
-    """The innermost line of the component's own code that an exception came through."""
-    trace, found = error.__traceback__, "mend it"
+def _innermost(error: BaseException) -> str:
+    """The name of the function that raised."""
+    trace, name = error.__traceback__, ""
     while trace is not None:
-        file = trace.tb_frame.f_code.co_filename
-        if "/harness/testing/" not in file and "/site-packages/" not in file:
-            found = f"mend {file}, line {trace.tb_lineno}"
+        name, trace = trace.tb_frame.f_code.co_name, trace.tb_next
+    return name
+
+
+def _where(error: BaseException, component: Any) -> str:
+    """The innermost line of the component's own package that an exception came through, or else its class."""
+    cls = component if isinstance(component, type) else type(component)
+    package, trace = cls.__module__.partition(".")[0], error.__traceback__
+    found = f"mend the class {cls.__name__} of {cls.__module__}: what it takes and returns is in harness.interfaces"
+    while trace is not None:
+        if str(trace.tb_frame.f_globals.get("__name__", "")).partition(".")[0] == package:
+            found = f"mend {trace.tb_frame.f_code.co_filename}, line {trace.tb_lineno}"
         trace = trace.tb_next
     return found
