@@ -4,6 +4,7 @@ HarnessError                 prints as one message without a traceback
 ├── ConfigError              a config cannot be run: every problem at once (exit code 2)
 ├── PluginError              a plugin cannot be used: names the distribution and the fix (exit code 2)
 ├── DataError                a data file or a source is not what it should be: names file and line (exit code 2)
+│   └── UnreachableError     the hub cannot be reached, and the local cache does not hold what is asked for (exit code 2)
 ├── StoreError               an artifact is missing, damaged or cannot be written (exit code 4)
 │   └── StoreWriteError      nothing can be written any more: disk full, folder read-only; ends the run (exit code 4)
 ├── StageError               a stage failed while running: names the stage and the cause (exit code 3)
@@ -57,6 +58,10 @@ class PluginError(HarnessError):
 
 class DataError(HarnessError):
     """Data that cannot be read, or is not what its format says."""
+
+
+class UnreachableError(DataError):
+    """Something of the hub's that only the network can tell or give now."""
 
 
 class StoreError(HarnessError):

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from harness.errors import DataError
+from harness.errors import DataError, UnreachableError
 
 RepositoryKind = Literal["model", "dataset"]
 NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
@@ -32,8 +32,8 @@ def hub_commit(name: str, revision: str | None = None, kind: RepositoryKind = "m
         revision: a branch, a tag or a commit; the main branch if None.
 
     Raises:
-        DataError: the hub knows no such repository or revision or refuses access, or it cannot be reached and the cache does
-            not hold the revision.
+        DataError: the hub knows no such repository or revision, or refuses access.
+        UnreachableError: it cannot be reached, and the cache does not hold the revision.
     """
     revision = revision or "main"
     if is_commit(revision):
@@ -53,7 +53,7 @@ def hub_commit(name: str, revision: str | None = None, kind: RepositoryKind = "m
         cached = _cache(name, kind) / "refs" / revision
         if cached.is_file():
             return cached.read_text().strip()
-        raise DataError(_needs_network(name, revision)) from error
+        raise UnreachableError(_needs_network(name, revision)) from error
     return str(info.sha)
 
 
@@ -61,14 +61,14 @@ def hub_snapshot(name: str, commit: str, patterns: Sequence[str], kind: Reposito
     """The folder of a repository's files at a commit, those that match any of `patterns`; downloaded unless they are cached.
 
     Raises:
-        DataError: the hub cannot be reached and the cache lacks the commit, or the hub refuses.
+        UnreachableError: the hub cannot be reached or refuses, and the cache lacks the commit.
     """
     from huggingface_hub import snapshot_download
 
     try:
         return Path(snapshot_download(name, revision=commit, repo_type=kind, allow_patterns=list(patterns)))
     except _unreachable() as error:
-        raise DataError(_needs_network(name, commit)) from error
+        raise UnreachableError(_needs_network(name, commit)) from error
 
 
 def hub_files(name: str, commit: str, kind: RepositoryKind = "model") -> list[str]:

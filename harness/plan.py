@@ -54,7 +54,11 @@ class _Planner:
     def _source(self) -> str:
         """The rows; with limits, they hang on the model whose tokens are counted."""
         source = self.comparison.source
-        payload: dict[str, Any] = {"source": {**describe(source), "fingerprint": source.fingerprint()}}
+        if "source" in self.comparison.unreachable:
+            described = {"name": source.name, "fields": source.model_dump(mode="json"), "fingerprint": "unknown"}
+        else:
+            described = {**describe(source), "fingerprint": source.fingerprint()}
+        payload: dict[str, Any] = {"source": described}
         inputs = {}
         if self.config.limits is not None:
             payload["limits"] = self.config.limits.model_dump()

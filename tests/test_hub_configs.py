@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
-from harness import ConfigError
+from harness import ConfigError, HarnessError
+from harness.cli.gpu_report import gpu_report
+from harness.cli.gpus import gpu_of
 from harness.plan import plan
 from harness.registry import Registry
 from harness.resolve import resolve
@@ -45,8 +47,59 @@ def stand_in(raw: dict[str, Any], checkpoint: Path, folder: Path) -> dict[str, A
 def test_offline_the_only_problem_is_the_network(path: Path, registry: Registry, offline: None) -> None:
     with pytest.raises(ConfigError) as caught:
         resolve(load_raw(path), registry)
-    assert {problem.field for problem in caught.value.problems} == {"model.path", "source.dataset"}
+    assert {problem.field for problem in caught.value.problems} == {"model.path", "source"}
     assert all("needs network: the hub cannot be reached" in problem.fix for problem in caught.value.problems)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_a_plan_needs_no_network(path: Path, registry: Registry, offline: None) -> None:
+    """Stages, tokens, memory and GPU-hours; what could not be looked up is named, and no key is one of a run's."""
+    comparison = resolve(load_raw(path), registry, offline=True)
+    assert set(comparison.unreachable) == {"model", "source"}
+    graph = plan(comparison)
+    report = gpu_report(comparison, graph, set(), gpu_of("a100-80gb"), None, None)
+    kinds = {work.kind: work for work in report.works}
+    assert sum(work.stages for work in report.works) == len(graph) and report.hours == report.hours_left > 0.5
+    assert kinds["train"].trained > 1e7 and kinds["answers"].generated > 1e5 and kinds["reference"].scored > 1e7
+    assert report.too_large == [] and report.notes == []
+    assert 0.5e9 < report.size.parameters < 8e9 and "assumed" in report.lengths.origin
+
+
+def test_the_command_says_what_it_could_not_look_up(
+    offline: None, capsys: pytest.CaptureFixture[str], monkeypatch: Any
+) -> None:
+    from harness.cli import main
+
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    for flags in ((), ("--json",)):
+        monkeypatch.setattr("sys.argv", ["harness", "plan", str(FILES[0]), "--gpu", "rtx4090-24gb", *flags])
+        with pytest.raises(SystemExit) as left:
+            main()
+        out = capsys.readouterr().out
+        assert not left.value.code and "needs network: the hub cannot be reached" in " ".join(out.split())
+    found = json.loads(out)
+    assert set(found["unreachable"]) == {"model", "source"} and found["data"] is None and found["gpu"]["fits"] is True
+
+
+def test_a_model_that_no_table_names_has_no_estimate(registry: Registry, offline: None) -> None:
+    raw = load_raw(FILES[0])
+    comparison = resolve({**raw, "model": {"path": "someone/unknown"}}, registry, offline=True)
+    with pytest.raises(HarnessError, match=r"--gpu: the size of someone/unknown is not known, because the hub"):
+        gpu_report(comparison, plan(comparison), set(), gpu_of("l4-24gb"), None, (10, 10))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_every_figure_has_its_source(path: Path) -> None:
+    """Of a paper's config, each line with a hyper-parameter says where it is from, or that nobody does."""
+    if path.parent.name != "papers":
+        pytest.skip("no paper's")
+    text = path.read_text()
+    named = ("section", "appendix", "Table", "Eq.", "Details", "SimPO's", "not said", "ours", "Setup", "Figure")
+    for field in ("learning_rate", "prompts_per_batch", "budget", "seeds", "generation", "beta", "samples", "most"):
+        for number, line in enumerate(text.splitlines()):
+            if f"{field}:" in line.partition("#")[0]:
+                near = "\n".join(text.splitlines()[max(0, number - 8) : number + 2])
+                assert any(word in near for word in named), f"{path.name}: {line.strip()}"
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)

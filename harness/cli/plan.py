@@ -6,11 +6,11 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from harness.cli.judge_estimate import JudgeEstimate, judge_estimates
+from harness.cli.judge_estimate import judge_estimates
 from harness.cli.options import (
     ConfigArgument,
     JsonOption,
@@ -23,9 +23,17 @@ from harness.cli.options import (
     store_folder,
 )
 
+if TYPE_CHECKING:
+    from harness.cli.gpu_report import GpuReport
+    from harness.types import Dataset
+
 
 def register(app: typer.Typer) -> None:
-    app.command(name="plan", epilog="Example: harness plan configs/quickstart.yaml --json")(plan)
+    app.command(
+        name="plan",
+        epilog="Examples: harness plan configs/quickstart.yaml --json  ·  "
+        "harness plan configs/papers/self_contrast.yaml --gpu a100-80gb",
+    )(plan)
 
 
 def plan(
@@ -33,26 +41,43 @@ def plan(
     set_: SetOption = None,
     methods: MethodsOption = None,
     seeds: SeedsOption = None,
+    gpu: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Estimate tokens, memory and GPU-hours on it, e.g. a100-80gb.", show_default=False),
+    ] = None,
+    lengths: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PROMPT/RESPONSE",
+            help="Tokens of a prompt and a response for --gpu; else measured on the rows, or 256/256 without them.",
+            show_default=False,
+        ),
+    ] = None,
     store: StoreOption = None,
     json_: JsonOption = False,
 ) -> None:
-    """Check a config and show its stages: which rows share them, and which the store already holds."""
+    """Check a config and show its stages: which rows share them, and which the store already holds.
+
+    Works without network too: what only the hub can tell is then said to be missing, and the stages' keys are not final.
+    """
+    from harness.cli.gpu_report import gpu_report, parse_lengths
+    from harness.cli.gpus import gpu_of
     from harness.plan import plan as build
     from harness.registry import Registry
     from harness.resolve import resolve
     from harness.store import MANIFEST, Store
 
-    path = find_config(config)
-    comparison = resolve(read_config(path, set_, methods, seeds), Registry.load(), str(path))
+    path, chosen, given = find_config(config), gpu_of(gpu) if gpu else None, parse_lengths(lengths)
+    comparison = resolve(read_config(path, set_, methods, seeds), Registry.load(), str(path), offline=True)
     graph = build(comparison)
     folder = store_folder(store)
     kept = Store(folder) if folder.exists() else None
     present = {stage.key for stage in graph if kept and (kept.place(stage.key) / MANIFEST).exists()}
     requests: Counter[str] = Counter(key for row in graph.rows for key in graph.needed_by(row))
-    loaded = comparison.source.load()
-    data = _screening(comparison, loaded)
+    loaded, data = _rows(comparison)
     evaluation = comparison.config.evaluation
-    judges = judge_estimates(comparison, graph, present, loaded[evaluation.split][: evaluation.prompts])
+    judges = judge_estimates(comparison, graph, present, loaded[evaluation.split][: evaluation.prompts]) if loaded else []
+    report = gpu_report(comparison, graph, present, chosen, loaded, given) if chosen else None
     if json_:
         stages = [
             {
@@ -65,52 +90,73 @@ def plan(
             }
             for s in graph
         ]
-        typer.echo(
-            json.dumps(
-                {"name": comparison.config.name, "stages": stages, "data": data, "judges": [asdict(item) for item in judges]}
-            )
-        )
+        said: dict[str, Any] = {"name": comparison.config.name, "stages": stages, "data": data}
+        said |= {"judges": [asdict(item) for item in judges], "unreachable": dict(comparison.unreachable)}
+        typer.echo(json.dumps(said | ({"gpu": report.as_dict()} if report else {})))
         return
     _print(comparison, graph, present, requests)
-    _print_data(data, comparison.config.budget.prompts)
-    _print_judges(judges)
+    _print_lines([f"{message} (the keys of this plan are not final)" for message in comparison.unreachable.values()], "yellow")
+    if data is not None:
+        _print_data(data, comparison.config.budget.prompts)
+    _print_lines([estimate.line() for estimate in judges], "dim")
+    if report is not None:
+        _print_gpu(report)
 
 
-def _screening(comparison: Any, loaded: Any) -> dict[str, Any]:
-    """What the source gives and what is left out, as the `source` stage will find it; reads the rows, trains nothing."""
+def _rows(comparison: Any) -> tuple[Dataset | None, dict[str, Any] | None]:
+    """The source's rows as the `source` stage will find them, and what was left out; None where the hub is out of reach."""
     from harness.models.load import load_tokenizer
     from harness.models.prompts import ChatTemplate
     from harness.stages.screening import screen
 
     limits, checkpoint = comparison.config.limits, comparison.checkpoint
+    if "source" in comparison.unreachable or (limits is not None and "model" in comparison.unreachable):
+        return None, None
     template = None
     if limits is not None:
         template = ChatTemplate(load_tokenizer(checkpoint.files(weights=False), checkpoint.options))
-    return screen(loaded, limits, template)[1].as_dict()
+    dataset, report = screen(comparison.source.load(), limits, template)
+    return dataset, report.as_dict()
+
+
+def _print_gpu(report: GpuReport) -> None:
+    """The estimate as a table; what it rests on before, what does not fit after it."""
+    from rich.console import Console
+    from rich.table import Table
+
+    _print_lines(report.head(), "dim")
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for name in ("kind", "stages", "trained", "generated", "scored", "GPU-hours", "GiB"):
+        table.add_column(name, justify="left" if name == "kind" else "right")
+    for work in report.works:
+        tokens = [_millions(count) for count in (work.trained, work.generated, work.scored)]
+        table.add_row(work.kind, str(work.stages), *tokens, f"{work.hours:,.2f}", f"{work.memory / 2**30:,.0f}")
+    Console().print(table)
+    _print_lines([f"{report.hours:,.1f} GPU-hours, {report.hours_left:,.1f} of them left; tokens in millions"], "bold")
+    _print_lines(report.warnings(), "yellow")
+
+
+def _millions(tokens: float) -> str:
+    return f"{tokens / 1e6:,.1f}" if tokens else ""
+
+
+def _print_lines(lines: Sequence[str], style: str) -> None:
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console()
+    for line in lines:
+        console.print(Text(line, style=style))
 
 
 def _print_data(data: dict[str, Any], budget: int) -> None:
     """Rows by split, and every reason with its count; a budget that the training rows cannot fill."""
-    from rich.console import Console
-    from rich.text import Text
-
     from harness.leaderboard.text import data_lines
 
-    console = Console()
-    for line in data_lines(data):
-        console.print(Text(line, style="dim"))
+    _print_lines(data_lines(data), "dim")
     if data["kept"].get("train", 0) < budget:
         said = f"budget.prompts = {budget}: only {data['kept'].get('train', 0)} training prompts are left; lower it"
-        console.print(Text(said, style="yellow"))
-
-
-def _print_judges(estimates: Sequence[JudgeEstimate]) -> None:
-    from rich.console import Console
-    from rich.text import Text
-
-    console = Console()
-    for estimate in estimates:
-        console.print(Text(estimate.line(), style="dim"))
+        _print_lines([said], "yellow")
 
 
 def _print(comparison: Any, graph: Any, present: set[str], requests: Counter[str]) -> None:

@@ -36,14 +36,8 @@ class Hub(Tabular):
     def problems(self) -> Sequence[tuple[str, str]]:
         if not self.dataset:
             return [("dataset", "it is not set: name a data set as owner/name, or a local folder")]
-        if self._local:
-            return ()
-        if self.dataset.count("/") != 1:
+        if not self._local and self.dataset.count("/") != 1:
             return [("dataset", "it is neither a folder nor owner/name")]
-        try:
-            hub_commit(self.dataset, self.revision, "dataset")
-        except DataError as error:
-            return [("dataset", str(error))]
         return ()
 
     def fingerprint(self) -> str:
@@ -68,15 +62,15 @@ class Hub(Tabular):
 
     def _root(self) -> Path:
         if self._local:
-        for file in sorted(file for file in self._root().rglob("*.json*") if file.is_file()):
-            check_json(file)
-        number = 0
             return Path(self.dataset).expanduser()
         return hub_snapshot(self.dataset, hub_commit(self.dataset, self.revision, "dataset"), _FILES, "dataset")
 
     def _rows(self, split: str) -> Iterator[Row]:
         from datasets import load_dataset
 
+        for file in sorted(file for file in self._root().rglob("*.json*") if file.is_file()):
+            check_json(file)
+        number = 0
         try:
             for number, row in enumerate(load_dataset(str(self._root()), self.config, data_dir=self.folder, split=split), 1):
                 yield f"{self.dataset}, split {split!r}, row {number}", number, row
