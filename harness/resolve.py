@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -9,13 +10,13 @@ from typing import Any
 from pydantic import ValidationError
 
 from harness.config import Budget, Config, raise_all, validate
-from harness.errors import Problem, did_you_mean
+from harness.errors import DataError, Problem, UnreachableError, did_you_mean
 from harness.interfaces import Backend, Component, Evaluator, Source
 from harness.judging.settings import BUILDERS, JudgeSettings
 from harness.models.checkpoint import Checkpoint
 from harness.problems import ABSENT, impossible, problems_of
 from harness.registry import Registry
-from harness.starting_model import starting_model
+from harness.starting_model import check_trained_dtype, starting_model
 from harness.sweep import expand
 from harness.variants import Resolver, RoundPlan, Variant
 
@@ -29,6 +30,7 @@ class Comparison:
     Attributes:
         judges: one of each evaluator that asks one, by the evaluator's name; the config's own where data builders ask it.
         checkpoint: the starting model; None where one is made from the source's text.
+        unreachable: `model`, `source` -> why it could not be looked up; empty unless `resolve` was called with `offline`.
     """
 
     config: Config
@@ -38,14 +40,22 @@ class Comparison:
     evaluators: tuple[Evaluator, ...]
     judges: Mapping[str, JudgeSettings]
     checkpoint: Checkpoint | None = None
+    unreachable: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
-def resolve(raw: Mapping[str, Any], registry: Registry, where: str = "the configuration") -> Comparison:
+def resolve(
+    raw: Mapping[str, Any], registry: Registry, where: str = "the configuration", *, offline: bool = False
+) -> Comparison:
     """A comparison from a raw config.
+
+    Args:
+        offline: what only the hub can tell, while it cannot be reached, is no problem but noted as
+            `Comparison.unreachable`: good for a plan, whose keys are then not those of a run.
 
     Raises:
         ConfigError: names *every* problem: unknown fields and names, values out of bounds, unmet needs.
     """
+    raise_all([problem for problem in impossible(raw) if not isinstance(problem.value, float)], where)  # nothing can hold them
     raw, sweeping = expand(raw)
     config, problems = validate(raw)
     problems += sweeping
@@ -54,7 +64,6 @@ def resolve(raw: Mapping[str, Any], registry: Registry, where: str = "the config
     evaluators = resolver.each(
         "evaluators", raw.get("evaluators"), lambda item, field: resolver.component("evaluator", item, field)
     )
-    raise_all([problem for problem in impossible(raw) if not isinstance(problem.value, float)], where)  # nothing can hold them
     training = resolver.training(raw.get("training"), {}, "")
     variants = resolver.each("methods", raw.get("methods"), lambda item, field: resolver.variant(item, field, training))
     generation = raw.get("generation")
@@ -69,24 +78,45 @@ def resolve(raw: Mapping[str, Any], registry: Registry, where: str = "the config
     _check_files(problems, evaluators)
     judges = _judges(problems, config.judge if config else None, raw.get("judge"), evaluators)
     judges |= _builders_judge(problems, config.judge if config else None, raw.get("judge"), variants)
-    checkpoint = starting_model(problems, raw.get("model"))
+    unreachable: dict[str, str] = {}
+    checkpoint = starting_model(problems, raw.get("model"), unreachable if offline else None)
     _check_machine(problems, source, backend, variants, evaluators)
+    source = _pinned(problems, source, unreachable if offline else None)
     if config is not None:
         _check_budget(problems, variants, config.budget, source)
         _check_epochs(problems, config)
         _check_seeds(problems, variants, config.seeds)
         _check_backend(problems, backend, variants, config.sft is not None)
+        trained = [round_.training for variant in variants if variant for round_ in variant.rounds]
+        check_trained_dtype(problems, config.model, [*([config.sft] if config.sft else []), *trained])
     raise_all(_in_order(problems), where)
     assert config is not None and source is not None and backend is not None
     return Comparison(
         config,
-        source.pinned(),
+        source,
         backend,
         tuple(v for v in variants if v),
         tuple(e for e in evaluators if e),
         judges,
         checkpoint,
+        unreachable,
     )
+
+
+def _pinned(problems: list[Problem], source: Source | None, unreachable: dict[str, str] | None) -> Source | None:
+    """The source with its branch as a commit; as it is where something is wrong with it already."""
+    if source is None or any(problem.field.startswith("source") for problem in problems):
+        return source
+    try:
+        return source.pinned()
+    except UnreachableError as error:
+        if unreachable is None:
+            problems.append(Problem("source", source.name, str(error)))
+        else:
+            unreachable["source"] = str(error)
+    except DataError as error:
+        problems.append(Problem("source", source.name, str(error)))
+    return source
 
 
 def _in_order(problems: Sequence[Problem]) -> list[Problem]:
@@ -151,6 +181,14 @@ def _check_machine(
             problems.append(Problem(f"{place}.{field}", _value_at(component, field), fix))
 
 
+def _found(component: Component) -> Sequence[tuple[str, str]]:
+    """What a component says is wrong; a path that the system takes for none (too long, of a user that is not there) too."""
+    try:
+        return component.problems()
+    except (OSError, RuntimeError, ValueError) as error:
+        return [("name", f"one of its fields names a file that cannot be looked for ({error}): correct that path")]
+
+
 def _value_at(component: Component | None, field: str) -> Any:
     value: Any = component
     for name in field.split("."):
@@ -178,14 +216,6 @@ def _check_evaluators(problems: list[Problem], evaluators: Sequence[Evaluator | 
 
 def _check_opponents(
     problems: list[Problem], evaluators: Sequence[Evaluator | None], variants: Sequence[Variant | None]
-def _found(component: Component) -> Sequence[tuple[str, str]]:
-    """What a component says is wrong; a path that the system takes for none (too long, of a user that is not there) too."""
-    try:
-        return component.problems()
-    except (OSError, RuntimeError, ValueError) as error:
-        return [("name", f"one of its fields names a file that cannot be looked for ({error}): correct that path")]
-
-
 ) -> None:
     """Rows that evaluators compare with must be there; a row that could not be resolved is another problem."""
     if None in variants:

@@ -8,10 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from harness.config import validate
-from harness.errors import Problem
+from harness.errors import ConfigError, Problem
 from harness.models.checkpoint import checkpoint_hash
+from harness.registry import Registry
+from harness.resolve import resolve
 from harness.starting_model import starting_model
 
 sys.path.insert(0, str(Path(__file__).parent / "models"))
@@ -119,6 +122,44 @@ def test_limits_need_a_models_tokens() -> None:
         "baseline": "sft",
     }
     assert any("`limits` count tokens" in problem.fix for problem in validate({**raw, "limits": {"max_tokens": 9}})[1])
+
+
+@pytest.mark.parametrize(
+    ("dtype", "sft", "training", "refused"),
+    [
+        ("bfloat16", {"lora": {}}, {}, True),
+        ("bfloat16", {}, {"lora": {}}, True),
+        ("float16", None, {}, True),
+        ("bfloat16", {"lora": {}}, {"lora": {}}, False),
+        ("bfloat16", None, {"lora": {}}, False),
+        ("float32", {}, {}, False),
+        ("auto", {}, {}, False),
+    ],
+)
+def test_all_weights_are_not_trained_in_16_bits(dtype: str, sft: Any, training: dict[str, Any], refused: bool) -> None:
+    """Steps of fine-tuning are smaller than what such weights can hold, and the training would silently do nothing."""
+    raw = {"name": "a", "source": "sandbox", "model": {"path": "sandbox", "dtype": dtype}, "methods": ["sft", "dpo"]}
+    raw |= {"evaluators": ["preference_accuracy"], "baseline": "sft", "sft": sft, "training": training}
+    if not refused:
+        assert resolve(raw, Registry.load()).config.model.dtype == dtype
+        return
+    with pytest.raises(ConfigError, match=r"model.dtype = 'b?float16': all weights are trained") as caught:
+        resolve(raw, Registry.load())
+    assert [found.field for found in caught.value.problems] == ["model.dtype"]
+
+
+def test_a_bfloat16_weight_does_not_feel_a_small_step() -> None:
+    """Why: 100 steps of AdamW at 5e-7 move 1 % of such weights, and all of those in float32."""
+    moved = {}
+    for dtype in (torch.float32, torch.bfloat16):
+        first = (0.02 * torch.randn(10_000, generator=torch.Generator().manual_seed(0))).to(dtype)
+        weight = torch.nn.Parameter(first.clone())
+        optimizer = torch.optim.AdamW([weight], lr=5e-7, weight_decay=0.0)
+        for _ in range(100):
+            weight.grad = torch.ones_like(weight)
+            optimizer.step()
+        moved[dtype] = float((weight.detach() != first).float().mean())
+    assert moved[torch.float32] == 1.0 and moved[torch.bfloat16] < 0.05
 
 
 @pytest.mark.network

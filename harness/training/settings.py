@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib.util import find_spec
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from harness.training.layouts.choose import LayoutName
 
@@ -86,7 +86,7 @@ class _Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    later: ClassVar[frozenset[str]] = frozenset({"lora", "precision", "gradient_checkpointing", "devices"})
+    later: ClassVar[frozenset[str]] = frozenset({"lora", "precision", "gradient_checkpointing", "devices", "micro_batch_size"})
     precision: PrecisionSetting = "auto"
 
     def payload(self, device: str) -> dict[str, Any]:
@@ -96,7 +96,8 @@ class _Settings(BaseModel):
             device: of `harness.environment.device_kind`, which decides what `precision: auto` means.
         """
         fields = type(self).model_fields
-        unchanged = {name for name in self.later if getattr(self, name) == fields[name].default} | {"precision"}
+        later = self.later & fields.keys()
+        unchanged = {name for name in later if getattr(self, name) == fields[name].default} | {"precision"}
         return self.model_dump(mode="json", exclude=unchanged) | self.precision_payload(device)
 
     def precision_payload(self, device: str) -> dict[str, Precision]:
@@ -135,6 +136,9 @@ class SftSettings(_Settings):
     epochs: int = Field(3, ge=1, description="passes over the targets; how far SFT is taken decides rankings, so state it")
     learning_rate: float = Field(5e-4, gt=0, le=1, description="peak learning rate of AdamW")
     batch_size: int = Field(32, ge=1, description="examples per optimiser step")
+    micro_batch_size: int | None = Field(
+        None, ge=1, description="examples of one forward pass, a divisor of batch_size; changes memory and speed, not the loss"
+    )
     schedule: Schedule = Field("cosine", description="learning rate after the warm-up")
     warmup_share: float = Field(0.05, ge=0, lt=1, description="share of the steps with a rising learning rate")
     max_length: int = Field(1024, ge=8, description="longest example in tokens; longer ones are dropped and counted")
@@ -142,6 +146,22 @@ class SftSettings(_Settings):
     gradient_checkpointing: GradientCheckpointing = False
     lora: Lora = None
     devices: Devices = None
+
+    @field_validator("micro_batch_size")
+    @classmethod
+    def _divides(cls, size: int | None, info: ValidationInfo) -> int | None:
+        batch = info.data.get("batch_size")
+        if size is not None and batch is not None and batch % size:
+            raise ValueError(f"it should divide batch_size = {batch}, so that a step is whole passes")
+        return size
+
+    @model_validator(mode="after")
+    def _one_way_to_cut(self) -> SftSettings:
+        if self.micro_batch_size is not None and self.devices is not None:
+            raise ValueError(
+                "`micro_batch_size` is for one device: with `devices` each takes its part of a batch, so leave it out"
+            )
+        return self
 
 
 def resolve_precision(asked: str, device: str) -> Precision:

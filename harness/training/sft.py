@@ -88,12 +88,14 @@ def _build(
     from harness.training.sft_trainer import SharedSFTTrainer
 
     steps = settings.epochs * math.ceil(len(rows) / settings.batch_size)
+    passed = settings.micro_batch_size or settings.batch_size
     with warnings.catch_warnings():
         # TRL turns checkpointing on under a name that transformers calls deprecated, and only that name turns it off.
         warnings.filterwarnings("ignore", message="`gradient_checkpointing` is deprecated", category=FutureWarning)
         arguments = SFTConfig(
             output_dir=str(scratch),
-            per_device_train_batch_size=settings.batch_size,
+            per_device_train_batch_size=passed,
+            gradient_accumulation_steps=settings.batch_size // passed,
             num_train_epochs=settings.epochs,
             learning_rate=settings.learning_rate,
             seed=seed,

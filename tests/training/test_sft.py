@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import pytest
@@ -28,3 +29,27 @@ def test_longer_examples_are_dropped_whole(tiny, tmp_path: Path) -> None:
     assert 0 < counts["dropped"] < 24 and counts["examples"] + counts["dropped"] == 24
     with pytest.raises(DataError, match=r"raise sft\.max_length"):
         fine_tune(*tiny, examples, SftSettings(max_length=8), seed=0, scratch=tmp_path)
+
+
+def test_micro_batches_change_memory_and_not_the_loss(tiny, tmp_path: Path) -> None:
+    examples = build_dataset({"sft": 22}, 0.0, 0)["sft"]  # the last batch is not full
+    found = []
+    for size in (None, 4, 2):
+        settings = SftSettings(epochs=2, batch_size=8, micro_batch_size=size, learning_rate=1e-3, warmup_share=0)
+        model = copy.deepcopy(tiny[0])
+        found.append(fine_tune(model, tiny[1], examples, settings, seed=0, scratch=tmp_path)[0])
+    for history in found[1:]:
+        assert len(history) == len(found[0]) == 6
+        for row, whole in zip(history, found[0], strict=True):
+            assert row == pytest.approx(whole, rel=1e-4, abs=1e-6)
+
+
+def test_a_micro_batch_divides_its_batch_and_is_for_one_device() -> None:
+    assert (
+        "micro_batch_size" not in SftSettings().payload("cpu")
+        and SftSettings(micro_batch_size=4).payload("cpu")["micro_batch_size"] == 4
+    )
+    with pytest.raises(ValueError, match="it should divide batch_size = 32"):
+        SftSettings(micro_batch_size=5)
+    with pytest.raises(ValueError, match="`micro_batch_size` is for one device"):
+        SftSettings(micro_batch_size=4, devices=2)
