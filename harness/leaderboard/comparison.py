@@ -114,6 +114,7 @@ class Comparison:
     def _read(self, row: RowResult) -> dict[str, Values]:
         """Values per metric; says why where there are none, and where some are missing."""
         found: dict[str, Values] = {}
+        silent: dict[str, list[str]] = {}
         sorted_out: dict[str, dict[str, dict[int, list[Score]]]] = {}
         for metric in self.metrics:
             evaluator, _, name = metric.key.partition("/")
@@ -125,7 +126,7 @@ class Comparison:
             if row.kind in ("published", "imported") and not kept.examples:
                 continue  # others report what they report
             if not runs:
-                self.warnings.append(f"{row.label} has no {metric.key}: {evaluator} gave it no scores.")
+                silent.setdefault(evaluator, []).append(name)
                 continue
             if not kept.examples:
                 self.warnings.append(f"{row.label} has no {metric.key}: {evaluator} reported no finite value of it.")
@@ -137,6 +138,8 @@ class Comparison:
                     "the mean is over the others."
                 )
             found[metric.key] = values
+        for evaluator, names in silent.items():
+            self.warnings.append(f"{row.label} has no {', '.join(names)} of {evaluator}, which gave it no scores.")
         return found
 
     def _strangers(self) -> Iterator[str]:

@@ -69,10 +69,10 @@ def verdict(delta: Delta, metric: MetricEntry) -> Verdict:
 
 
 def short_name(board: Board, metric: MetricEntry) -> str:
-    """The metric without its evaluator where that is enough: no other is called so, and every row has it."""
+    """The metric without its evaluator where that is enough: no other is called so, and no row comes from other evaluators."""
     name = metric.key.partition("/")[2]
     twice = sum(other.key.partition("/")[2] == name for other in board.metrics) > 1
-    apart = any(metric.key not in row.scores for row in board.rows if not row.failed)
+    apart = any(metric.key not in row.scores for row in board.rows if row.kind == "imported")
     return metric.key if twice or apart else name
 
 

@@ -76,8 +76,9 @@ def test_names_are_shortened_where_that_is_clear(board: Board) -> None:
     assert short_name(twice, twice.metrics[0]) == "gold/win_rate"
 
 
-def test_a_name_is_whole_where_rows_went_through_different_evaluators(board: Board) -> None:
-    key = board.metrics[0].key
-    rows = [row.model_copy(update={"scores": {k: v for k, v in row.scores.items() if k != key}}) for row in board.rows[:1]]
-    apart = board.model_copy(update={"rows": (*rows, *board.rows[1:])})
-    assert short_name(apart, board.metrics[0]) == key
+def test_a_name_is_whole_where_rows_come_from_different_evaluators(board: Board) -> None:
+    metric, first = board.metrics[0], board.rows[0]
+    without = first.model_copy(update={"scores": {key: score for key, score in first.scores.items() if key != metric.key}})
+    for kind, name in (("measured", "win_rate"), ("imported", metric.key)):
+        apart = board.model_copy(update={"rows": (without.model_copy(update={"kind": kind}), *board.rows[1:])})
+        assert short_name(apart, metric) == name
