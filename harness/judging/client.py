@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from openai import APIStatusError, AsyncOpenAI
 
 FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 0.5, 60.0
+PATIENCE_SECONDS = 3600.0  # a server that says to come back later than that has a quota for the day: a person decides
 DECLINED = ("content_filter", "content_policy_violation", "context_length_exceeded", "string_above_max_length")
 PASSING = (408, 409, 425, 429)  # and all from 500
 
@@ -91,7 +92,7 @@ class JudgeClient:
 
         Raises:
             BudgetSpent: it would not fit into the budget.
-            StageError: the server refuses for good, or failed `attempts` times.
+            StageError: the server refuses for good, failed `attempts` times, or asks for more patience than a run has.
         """
         async with self._slots:
             try:
@@ -134,6 +135,11 @@ class JudgeClient:
     def _defer(self, failure: Passing, attempt: int) -> None:
         """Hold back all questions for as long as the server asked, or for a time that doubles, less a random part."""
         wait = failure.wait_seconds
+        if wait is not None and wait > PATIENCE_SECONDS:
+            raise StageError(
+                f"the judge {self.settings.model!r} at {self.settings.base_url} asks to come back in {wait / 3600:.1f} hours "
+                f"({self._clean(failure.reason)}); what it answered is kept: run again then"
+            )
         if wait is None:
             wait = min(LONGEST_WAIT_SECONDS, FIRST_WAIT_SECONDS * 2**attempt) * random.uniform(0.5, 1.0)
         self._not_before = max(self._not_before, self.clock.now() + wait)

@@ -140,6 +140,18 @@ def test_retry_after_is_honoured_in_seconds_as_a_date_and_in_milliseconds(bench:
     assert bench.clock.slept == [90.0, 10.0, 1.5]
 
 
+@pytest.mark.parametrize("asked", ["86400", "inf"])
+def test_a_server_that_asks_for_hours_ends_the_run_and_says_when_to_come_back(tmp_path: Path, asked: str) -> None:
+    bench = Bench(tmp_path, lambda *_: Reply({"error": {"message": "quota"}}, 429, {"retry-after": asked}))
+    with (
+        bench.server.serving(),
+        pytest.raises(StageError, match=r"come back in (24\.0|inf) hours \(HTTP 429\).* run again then"),
+    ):
+        bench.judge(concurrency=1).judge(*always("a", "b"))
+    assert bench.clock.slept == []
+    assert sum(bench.server.asked.values()) == 1  # nothing more is sent
+
+
 KILLED = """
 import sys
 from pathlib import Path
