@@ -23,6 +23,7 @@ IN_ORDER = "e4356cd997a280afd66c7dd3f9d44a151d2e94a3d4c2b67ab5d364a14404ae26"
 AS_A_SET = "bd368f61b8bbce3c3a9a8d485fdd6b2b89d8483e40f4cd0986312021cde469cb"
 # The hub's files, of dataset tatsu-lab/alpaca_eval: how their published SHA-256 begins and ends.
 DIFFICULTY = {"df_gamed.csv": ("97aeec3f", "fd674d"), "instruction_difficulty.csv": ("e28d875b", "0a18b")}
+UNCONTROLLED = f"absent: it needs the hub's {' and '.join(DIFFICULTY)}; give their folder as `difficulty`"
 MARKERS = ("<|im_start|>", "<|im_end|>")  # of the package's prompt format: they may not come from a policy
 
 
@@ -119,6 +120,8 @@ class AlpacaEval(Evaluator):
         _write(task.files / "annotations.json", annotations)
         found = figures(annotations, [row["instruction"] for row in reference], self._hub())
         task.note("alpaca_eval", found.summary)
+        if self.difficulty is None:
+            task.note("length_controlled_win_rate", UNCONTROLLED)
         for number, row in enumerate(outputs):
             example = example_name(row["instruction"])
             yield Score(example, "characters", float(len(row["output"])))
