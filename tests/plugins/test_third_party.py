@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.registry import Kind, Registry
+from harness.registry import KINDS, Kind, Registry
 from harness.testing.conformance import check_registered
 
 THIRD_PARTY = Path(__file__).resolve().parents[1] / "third_party"
@@ -21,6 +21,7 @@ COMPONENTS: list[tuple[Kind, str]] = [
     ("evaluator", "tp_first_word"),
     ("backend", "tp_parrot"),
     ("source", "tp_sums"),
+    ("importer", "tp_first_words"),
     ("method", "tp_method"),
 ]
 
@@ -43,6 +44,10 @@ def registry(site: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Registry]:
     yield Registry.load()
     for name in [name for name in sys.modules if name.partition(".")[0] == "third_party_methods"]:
         del sys.modules[name]
+
+
+def test_every_kind_has_one() -> None:
+    assert [kind for kind, _ in COMPONENTS] == list(KINDS)
 
 
 def test_one_of_each_kind_is_found_with_its_origin(registry: Registry) -> None:
@@ -93,3 +98,13 @@ def test_a_comparison_of_their_parts_and_ours(site: Path, tiny_checkpoint: Path,
     assert set(rows) == {"sft", "tp_method", "ours_on_theirs", "theirs_on_ours"} and not answer["failed"]
     assert all("tp_first_word/first_word" in row["scores"] for row in rows.values())
     assert "done train tp_method · seed 0" in (tmp_path / "board" / "stages.txt").read_text().splitlines()
+
+
+def test_results_that_their_importer_reads_stand_on_a_board(site: Path, tmp_path: Path) -> None:
+    (tmp_path / "results.json").write_text(json.dumps({"one": {"a": 1, "b": 0}, "other": {"a": 1, "b": 1}}))
+    command = [sys.executable, "-c", "from harness.cli import main; main()", "import", "tp_first_words", "results.json"]
+    environment = {"PYTHONPATH": str(site), "OMP_NUM_THREADS": "1", "HOME": str(tmp_path), "PATH": ""}
+    done = subprocess.run([*command, "--out", "board"], capture_output=True, text=True, cwd=tmp_path, env=environment)
+    assert done.returncode == 0, done.stderr
+    rows = json.loads((tmp_path / "board" / "board.json").read_text())["rows"]
+    assert {row["method"]: row["scores"]["tp_first_word/first_word"]["mean"] for row in rows} == {"one": 0.5, "other": 1.0}

@@ -1,9 +1,10 @@
 """One component of each kind, from outside the project."""
 
-from harness import Backend, DataBuilder, Evaluator, Method, Objective, Source, hookimpl
+from harness import Backend, DataBuilder, Evaluator, Importer, Method, Objective, Source, hookimpl
 from third_party_methods.backend import Parrot
 from third_party_methods.builder import Truncated
 from third_party_methods.evaluator import FirstWord
+from third_party_methods.importer import FirstWords
 from third_party_methods.objective import Squared
 from third_party_methods.source import Sums
 
@@ -31,6 +32,11 @@ def harness_backends() -> list[type[Backend]]:
 @hookimpl
 def harness_sources() -> list[type[Source]]:
     return [Sums]
+
+
+@hookimpl
+def harness_importers() -> list[type[Importer]]:
+    return [FirstWords]
 
 
 @hookimpl
