@@ -108,15 +108,23 @@ def mismatched_logps(
 ) -> Mismatched:
     """A whole batch's mismatched pairs: policy without gradient, `tokens` at a time; reference as stored.
 
+    A chosen response with m rejected ones is there m times, as in the m pairs that they stand for: so means are those of the
+    pairs.
+
     Args:
         scores: what `mismatched_scores` gave for the groups, where several processes have made them.
     """
     import torch
 
     scores = mismatched_scores(model, groups, tokens, layout) if scores is None else scores
-    policy = [value for values in scores for value in values]
-    reference = [value for group in groups for value in group.reference[MISMATCHED]]
+    policy = [value for values in scores for value in _of_pairs(values)]
+    reference = [value for group in groups for value in _of_pairs(group.reference[MISMATCHED])]
     return Mismatched(*(torch.tensor(values, dtype=torch.float64, device=model.device) for values in (policy, reference)))
+
+
+def _of_pairs(values: Sequence[float]) -> list[float]:
+    """One number of each response, chosen first -> of each pair's two; a lone response stands for itself."""
+    return [*[values[0]] * max(1, len(values) - 1), *values[1:]]
 
 
 def mismatched_scores(

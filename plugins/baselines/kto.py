@@ -14,7 +14,7 @@ class KTO(Objective):
 
     z₀ estimates the policy's divergence from the reference and gets no gradient. The paper's loss is a mean over responses;
     the halves make the mean over pairs equal to it, with one negative to a prompt. With m, the chosen response weighs as much
-    as the m rejected ones together, as in the m pairs that they stand for.
+    as the m rejected ones together, in z₀ too, as in the m pairs that they stand for.
     """
 
     name: ClassVar[str] = "kto"

@@ -57,6 +57,19 @@ def test_one_mean_serves_every_micro_batch(tiny) -> None:
     assert z0[0] > 0
 
 
+def test_a_mean_is_that_of_the_pairs(tiny) -> None:
+    """With unequal m: a chosen response counts once for each pair that it is in."""
+    model, _ = tiny
+    responses = (((20,), (21, 22), (23,), (24, 25)), ((30,), (31, 32)))
+    reference = ((-1.0, -2.0, -3.0, -4.0), (-5.0, -6.0))
+    groups = [TokenGroup({PLAIN: (7, 8)}, responses[1 - own], {MISMATCHED: reference[own]}, responses[own]) for own in (0, 1)]
+    found = mismatched_logps(model, groups, 10**9)
+    assert sorted(found.reference.tolist()) == [-6, -5, -4, -3, -2, -1, -1, -1]
+    pairs = [[row for k in range(1, len(own)) for row in (own[0], own[k])] for own in responses]
+    expected = [value for own in pairs for value in score(model, [Row((7, 8), response) for response in own])]
+    assert sorted(found.policy.tolist()) == pytest.approx(sorted(expected))
+
+
 def test_the_reference_stage_scores_the_partners_responses(tiny_checkpoint: Path, tmp_path: Path) -> None:
     """The stored rows are those that training asks for, in its order."""
     store = Store(tmp_path / "store")
