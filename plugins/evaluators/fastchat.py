@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from harness import DataError
+from harness_plugins.evaluators.shapes import Pair, Single, checked, parsed
 
 RELEASE = "v0.2.36"
 ADDRESS = f"https://raw.githubusercontent.com/lm-sys/FastChat/{RELEASE}/fastchat/llm_judge/data"
@@ -59,27 +60,29 @@ def fetch(path: Path, published: Published) -> None:
 
 
 def read_lines(path: Path, needed: Sequence[str]) -> list[Row]:
-    """The rows of a JSON-lines file, each with the fields `needed`.
+    """The rows of a JSON-lines file, each with the fields `needed`; raises as `read_numbered` does."""
+    return [row for _, row in read_numbered(path, needed)]
+
+
+def read_numbered(path: Path, needed: Sequence[str]) -> list[tuple[int, Row]]:
+    """The rows of a JSON-lines file with the numbers of their lines, each with the fields `needed`.
 
     Raises:
         DataError: names file and line.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8").split("\n")  # FastChat's texts hold other line breaks as they are
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path} cannot be read ({error})") from error
     rows = []
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
-        try:
-            row = json.loads(line)
-        except ValueError as error:
-            raise DataError(f"{path}:{number} is not JSON ({error})") from error
+        row = parsed(line, f"{path}:{number}", "JSON")
         missing = [name for name in needed if not isinstance(row, dict) or name not in row]
         if missing:
             raise DataError(f"{path}:{number} has no {missing[0]!r}: it should be a row as FastChat writes it")
-        rows.append(row)
+        rows.append((number, row))
     return rows
 
 
@@ -108,7 +111,9 @@ def answer_row(question_id: int, model: str, turns: Sequence[str]) -> Row:
 def read_judgments(path: Path) -> list[Row]:
     """Judgments, single or of pairs. What was appended again, as a second run of FastChat does, replaces what was there."""
     found: dict[tuple[Any, ...], Row] = {}
-    for row in read_lines(path, ("question_id", "judge", "turn")):
+    for number, row in read_numbered(path, ("question_id", "judge", "turn")):
+        shape = Single if "model" in row else Pair
+        checked(shape, row, f"{path}:{number}", "give judgments as FastChat writes them (model_judgment/*.jsonl)")
         models = (row["model"],) if "model" in row else (row.get("model_1"), row.get("model_2"))
         found[(row["question_id"], *models, tuple(row["judge"]), row["turn"])] = row
     return list(found.values())

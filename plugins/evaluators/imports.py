@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gzip
-import json
+import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -16,8 +16,10 @@ from harness_plugins.evaluators.alpaca_eval import AlpacaEval, check_whole, exam
 from harness_plugins.evaluators.alpaca_package import figures
 from harness_plugins.evaluators.lm_eval_results import Results
 from harness_plugins.evaluators.mt_bench import MtBench, VicunaBench, pair_scores, question_scores
+from harness_plugins.evaluators.shapes import Annotation, checked, parsed
 
 Row = dict[str, Any]
+LARGEST_BYTES = 200_000_000  # of annotations, unpacked; those of 805 instructions are five million
 UNCONTROLLED = (
     "there is no length-controlled win rate, since it needs the hub's df_gamed.csv and instruction_difficulty.csv: "
     "import with --set difficulty=FOLDER"
@@ -72,16 +74,17 @@ class AlpacaImporter(Importer):
 
 def _annotations(path: Path) -> list[Row]:
     """Rows of an annotation file."""
-    needed = {"instruction", "output_1", "output_2", "generator_1", "generator_2", "annotator", "preference"}
+    fix = "give the annotations.json that alpaca_eval writes"
     try:
-        content = path.read_bytes()
-        rows = json.loads(gzip.decompress(content) if path.suffix == ".gz" else content)
-    except (OSError, ValueError, EOFError) as error:
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as stream:
+            content = stream.read(LARGEST_BYTES + 1)
+    except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path} cannot be read as annotations of alpaca_eval ({error})") from error
-    for number, row in enumerate(rows if isinstance(rows, list) else [None]):
-        if not isinstance(row, dict) or (missing := sorted(needed - row.keys())):
-            lacks = f"has no {missing[0]!r}" if isinstance(row, dict) else "is no object"
-            raise DataError(f"{path}: annotation {number + 1} {lacks}: give the annotations.json that alpaca_eval writes")
+    if len(content) > LARGEST_BYTES:
+        raise DataError(f"{path} holds more than {LARGEST_BYTES:,} bytes: {fix}")
+    rows = parsed(content, str(path), "annotations of alpaca_eval")
+    for number, row in enumerate(rows if isinstance(rows, list) else [None], start=1):
+        checked(Annotation, row, f"{path}: annotation {number}", fix)
     return list(rows)
 
 

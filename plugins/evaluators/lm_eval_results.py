@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -11,9 +10,11 @@ from typing import Any
 
 from harness import DataError, Imported, Metric, Score
 from harness_plugins.evaluators.lm_eval import LmEval
+from harness_plugins.evaluators.shapes import Document, EvalResults, checked, parsed
 
 Row = dict[str, Any]
 NO_FILTER = "none"
+DEEPEST_GROUP = 20
 DATE = re.compile(r"_(\d{4}-\d\d-\d\d[\dT.-]*)$")
 NORMALISED = ("acc_norm", "exact_match")  # shown in the short tables, and `acc` where a task has neither
 
@@ -30,12 +31,16 @@ class Results:
     def read(cls, path: Path) -> Results:
         """Raises DataError naming the file."""
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-            tasks = {name: row for name, row in content["results"].items() if isinstance(row, dict)}
-            model = _model(content)
-            content["versions"], content["n-shot"]
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise DataError(f"{path} cannot be read as lm-eval's results ({error!r}): give results_<date>.json") from error
+            text = path.read_text(encoding="utf-8")
+        except (OSError, ValueError) as error:
+            raise DataError(f"{path} cannot be read as lm-eval's results ({error}): give results_<date>.json") from error
+        content = parsed(text, str(path), "lm-eval's results")
+        checked(EvalResults, content, f"{path} cannot be read as lm-eval's results: it", "give results_<date>.json")
+        for name in {*content["results"], *(content.get("group_subtasks") or {})}:
+            if "/" in name or "\\" in name or not name.isprintable():
+                raise DataError(f"{path}: {name[:80]!r} is no name of a task: give results_<date>.json as lm-eval writes it")
+        tasks = {name: row for name, row in content["results"].items() if isinstance(row, dict)}
+        model = _model(content)
         date = DATE.search(path.stem)
         beside = {name: path.with_name(f"samples_{name}_{date[1] if date else ''}.jsonl") for name in tasks}
         measured = {name: (row, beside[name] if beside[name].is_file() else None) for name, row in tasks.items()}
@@ -74,10 +79,12 @@ class Results:
                 raise DataError(f"--set tasks={name}: {self.model} has no results of it: it has {', '.join(known)}")
         return list(chosen) or known
 
-    def _tasks(self, name: str) -> list[str]:
+    def _tasks(self, name: str, above: frozenset[str] = frozenset()) -> list[str]:
         """A task, or all tasks of a group."""
         inside = (self.content.get("group_subtasks") or {}).get(name) or ()
-        return [task for child in inside for task in self._tasks(child)] or [name]
+        if name in above or len(above) > DEEPEST_GROUP:
+            raise DataError(f"{self.model}: the group {name!r} contains itself: give results_<date>.json as lm-eval writes it")
+        return [task for child in dict.fromkeys(inside) for task in self._tasks(child, above | {name})] or [name]
 
     def _documents(self, name: str) -> list[tuple[str, Path]]:
         """The tasks of a name with their files; nothing unless all have one."""
@@ -87,12 +94,12 @@ class Results:
     def _scores(self, name: str) -> Iterator[Score]:
         for task, path in self._documents(name):
             for number, row in enumerate(_lines(path), start=1):
-                try:
-                    label = "" if row["filter"] == NO_FILTER else f",{row['filter']}"
-                    values = {metric: row[metric] for metric in row["metrics"] if isinstance(row[metric], int | float)}
-                    example = f"{task}:{row['doc_id']}"
-                except (KeyError, TypeError) as error:
-                    raise DataError(f"{path}:{number} is no document as lm-eval writes it ({error!r})") from error
+                checked(
+                    Document, row, f"{path}:{number} is no document as lm-eval writes it: it", "give what --log_samples wrote"
+                )
+                label = "" if row["filter"] == NO_FILTER else f",{row['filter']}"
+                values = {metric: row[metric] for metric in row["metrics"] if isinstance(row.get(metric), int | float)}
+                example = f"{task}:{row['doc_id']}"
                 for metric, value in values.items():
                     yield Score(example, f"{name}/{metric}{label}", float(value))
 
@@ -122,9 +129,6 @@ def _model(content: Row) -> str:
 
 
 def _lines(path: Path) -> Iterator[Row]:
-    with path.open(encoding="utf-8") as lines:
+    with path.open("rb") as lines:
         for number, line in enumerate(lines, start=1):
-            try:
-                yield json.loads(line)
-            except ValueError as error:
-                raise DataError(f"{path}:{number} is not JSON ({error})") from error
+            yield parsed(line, f"{path}:{number}", "JSON")
