@@ -155,10 +155,15 @@ def _evaluation_failures(run: Run) -> list[str]:
 
 
 def _training_warnings(run: Run) -> list[str]:
-    """Models that were trained more slowly than others would be, and why: once each."""
-    keys = [key for row in run.graph.rows for key in row.training if run.store.holds(key)]
-    said = [run.store.open(key).facts.get(name, "") for key in keys for name in ("layout_warning", "memory_warning")]
-    return [text for text in dict.fromkeys(said) if text]
+    """Models that were trained more slowly than others would be, and why: once each, with the rows unless all share it."""
+    rows: dict[str, list[str]] = {}
+    trained = {row.label for row in run.graph.rows if row.training}
+    for row in run.graph.rows:
+        for key in filter(run.store.holds, row.training):
+            facts = run.store.open(key).facts
+            for text in filter(None, (facts.get("layout_warning"), facts.get("memory_warning"))):
+                rows.setdefault(text, []).append(row.label)
+    return [text if set(labels) == trained else f"{', '.join(dict.fromkeys(labels))}: {text}" for text, labels in rows.items()]
 
 
 def _judge_warnings(row: RowResult) -> list[str]:

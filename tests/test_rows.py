@@ -31,6 +31,18 @@ def test_an_evaluator_that_failed_leaves_the_rest_of_the_row(tmp_path: Path) -> 
     assert run_warnings(run, []) == ["dpo, seed 0: no scores of lm_eval, since it failed (bench: no disk)"]
 
 
+def test_a_training_s_warning_names_its_rows_unless_all_share_it(tmp_path: Path) -> None:
+    graph, store = Graph(), Store(tmp_path)
+    for label, facts in (("dpo", {"layout_warning": "slow"}), ("ipo", {"layout_warning": "slow", "memory_warning": "cut"})):
+        for seed in (0, 1):
+            key = graph.add("train", f"train {label} · seed {seed}", {"label": label, "seed": seed}, {})
+            graph.rows.append(RowPlan(label, seed, key, (), (key,), {}))
+            with store.draft("train", key) as draft:
+                draft.facts.update(facts)
+    graph.rows.append(RowPlan("sft", 0, "", (), (), {}))  # trains nothing of its own
+    assert run_warnings(Run(None, graph, store, Outcome()), []) == ["slow", "ipo: cut"]  # type: ignore[arg-type]
+
+
 def test_what_evaluators_left_lies_beside_the_board(tmp_path: Path) -> None:
     graph, store = Graph(), Store(tmp_path / "store")
     keys = [graph.add("evaluate", name, {"name": name}, {}) for name in ("with files", "without", "of another row")]
