@@ -96,16 +96,29 @@ class FastChatImporter(Importer):
     opponent: str | None = Field(
         None, description="of judgments of pairs: the model that the others met; found if it is in all"
     )
+    judge: str | None = Field(None, description="whose judgments, where a file has those of several")
 
     def read(self, paths: Sequence[Path]) -> Iterator[Imported]:
         for path in paths:
-            judgments = fastchat.read_judgments(path)
+            judgments = self._of_one_judge(path, fastchat.read_judgments(path))
             for bench in (MtBench, VicunaBench):
                 rows = [row for row in judgments if (row["question_id"] in VICUNA_QUESTIONS) == (bench is VicunaBench)]
                 singles = [row for row in rows if "model" in row]
                 for model in sorted({row["model"] for row in singles}):
                     yield self._single(bench, model, [row for row in singles if row["model"] == model])
                 yield from self._pairs(path, bench, [row for row in rows if "model" not in row])
+
+    def _of_one_judge(self, path: Path, rows: Sequence[Row]) -> list[Row]:
+        """Raises DataError where one answer has the judgments of several judges, whose mean would be nobody's."""
+        kept = [row for row in rows if self.judge in (None, str(row["judge"][0]))]
+        answers = {(row.get("model"), row.get("model_1"), row.get("model_2"), row["question_id"], row["turn"]) for row in kept}
+        if len(answers) == len(kept) and (kept or not rows):
+            return kept
+        judges = ", ".join(sorted({str(row["judge"][0]) for row in rows}))
+        if self.judge is not None and not kept:
+            raise DataError(f"{path} has no judgments by {self.judge}: it has those of {judges}")
+        fix = f"choose a judge with --set judge=NAME ({judges}), or leave those by one prompt"
+        raise DataError(f"{path} has several judgments of one answer: {fix}")
 
     def _single(self, bench: type[MtBench] | type[VicunaBench], model: str, rows: Sequence[Row]) -> Imported:
         made = bench()

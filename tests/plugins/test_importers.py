@@ -127,6 +127,21 @@ def test_judgments_become_scores_by_turn_and_category(tmp_path: Path) -> None:
     assert [metric.name for metric in row.metrics] == ["score", "turn_1", "turn_2", "writing", "unparsed"]
 
 
+def test_two_judges_of_one_answer_are_not_averaged(tmp_path: Path) -> None:
+    rows = [judgment("m", question, 1, score, judge) for question in (81, 82) for judge, score in (("gpt-4", 8), ("claude", 2))]
+    path = lines(tmp_path / "single.jsonl", rows)
+    with pytest.raises(DataError, match=r"several judgments of one answer: .* --set judge=NAME \(claude, gpt-4\)"):
+        list(FastChatImporter().read([path]))
+    with pytest.raises(DataError, match=r"has no judgments by gpt-5: it has those of claude, gpt-4"):
+        list(FastChatImporter(judge="gpt-5").read([path]))
+    (row,) = FastChatImporter(judge="claude").read([path])
+    assert (row.judge, mean(row, "score")) == ("claude", 2.0)
+    assert list(FastChatImporter().read([lines(tmp_path / "empty.jsonl", [])])) == []
+    parts = [judgment("m", 81, 1, 8, "gpt-4"), judgment("m", 82, 1, 6, "gpt-4-0613")]  # a version that changed on the way
+    (row,) = FastChatImporter().read([lines(tmp_path / "single.jsonl", parts)])
+    assert row.judge == "gpt-4, gpt-4-0613"
+
+
 def test_vicuna_bench_is_told_by_its_questions(tmp_path: Path) -> None:
     (row,) = FastChatImporter().read([lines(tmp_path / "single.jsonl", [judgment("m", 5, 1, 8)])])
     assert row.evaluator == "vicuna_bench"
