@@ -8,11 +8,13 @@ Everything comes from the code: hooks, registered components, config models and 
 
 from __future__ import annotations
 
+import ast
 import inspect
 import json
 import re
 import sys
 import tomllib
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import NoneType, UnionType
@@ -47,7 +49,7 @@ NO_DESCRIPTION = "–"
 
 def pages() -> list[Path]:
     """Every page that has generated parts."""
-    candidates = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "plugins").glob("*/README.md"))]
+    candidates = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), *sorted((ROOT / "plugins").glob("*/README.md"))]
     return [page for page in candidates if MARKED.search(page.read_text(encoding="utf-8"))]
 
 
@@ -57,10 +59,9 @@ def render(page: Path, registry: Registry) -> str:
     Raises:
         KeyError: a marker names no generator.
     """
-    folder = page.parent.name
 
     def fill(match: re.Match[str]) -> str:
-        return f"{match[1]}\n{GENERATORS[match['name']](registry, folder).strip()}\n\n{match[3]}"
+        return f"{match[1]}\n{GENERATORS[match['name']](registry, page).strip()}\n\n{match[3]}"
 
     return MARKED.sub(fill, page.read_text(encoding="utf-8"))
 
@@ -125,17 +126,17 @@ def component_table(entries: Iterable[Registered], link: str) -> str:
     return table(["name", "what it is", "paper", "plugin"], rows)
 
 
-def all_components(registry: Registry, folder: str) -> str:
+def all_components(registry: Registry, page: Path) -> str:
     return "\n\n".join(f"### {KIND_TITLES[kind]}\n\n{component_table(own(registry, kind), '../plugins/')}" for kind in KINDS)
 
 
-def folder_components(registry: Registry, folder: str) -> str:
+def folder_components(registry: Registry, page: Path) -> str:
     """What one plugin folder registers."""
-    entries = [(kind, entry) for kind in KINDS for entry in own(registry, kind) if plugin_folder(entry) == folder]
+    entries = [(kind, entry) for kind in KINDS for entry in own(registry, kind) if plugin_folder(entry) == page.parent.name]
     return table(["kind", "name", "what it is", "paper"], [[kind, code(e.name), said(e), cited(e)] for kind, e in entries])
 
 
-def rows_of_the_board(registry: Registry, folder: str) -> str:
+def rows_of_the_board(registry: Registry, page: Path) -> str:
     """The methods, those that are compared before those that they are held against."""
     entries = sorted(own(registry, "method"), key=lambda entry: (entry.component.kind != "measured", entry.name))
     rows = [
@@ -156,11 +157,40 @@ def _recipe(entry: Registered) -> str:
     return f"`{method.data}` × `{method.objective}`" if method.data else "none"
 
 
-def evaluators(registry: Registry, folder: str) -> str:
-    return table(["name", "what it measures"], [[code(e.name), said(e)] for e in own(registry, "evaluator")])
+def evaluators(registry: Registry, page: Path) -> str:
+    """A line per evaluator, with a link to its page."""
+    link = "docs/evaluators" if page.parent == ROOT else "evaluators"
+    rows = [[f"[`{e.name}`]({link}/{e.name}.md)", said(e)] for e in own(registry, "evaluator")]
+    return table(["name", "what it measures"], rows)
 
 
-def component_fields(registry: Registry, folder: str) -> str:
+def evaluator(registry: Registry, page: Path) -> str:
+    """One evaluator: the page of its name has what it reports, what it needs and its fields."""
+    entry = registry.get("evaluator", page.stem)
+    component = entry.component
+    required = {name: REQUIRED[name] for name, info in component.model_fields.items() if info.is_required()}
+    better = {True: "more", False: "less", None: "neither"}
+    rows = [
+        [code(metric.name), metric.description, better[metric.higher_is_better], "yes" if metric.primary else ""]
+        for metric in component(**required).metrics()
+    ]
+    needs = ", ".join(map(code, sorted(component.needs))) or "nothing beside prompts"
+    parts = [
+        f"{entry.summary}",
+        f"Paper: {cited(entry)}." if component.paper else "",
+        f"Needs of the source: {needs}." + (" Asks [the config's judge](../judges.md)." if component.judged else ""),
+        "With its defaults it reports:" if len(rows) > 1 else "It reports:",
+        table(["metric", "what it is", "better is", "primary"], rows),
+        "## Fields",
+        field_table(component) if component.model_fields else "None.",
+    ]
+    return "\n\n".join(filter(None, parts))
+
+
+REQUIRED = {"reward": {"model": "path-or-name"}}  # stand-ins for fields without a default; they change no metric
+
+
+def component_fields(registry: Registry, page: Path) -> str:
     """Every field of every component, by kind."""
     parts = []
     for kind in KINDS[:-1]:
@@ -174,7 +204,7 @@ def component_fields(registry: Registry, folder: str) -> str:
 # Hooks
 
 
-def hooks(registry: Registry, folder: str) -> str:
+def hooks(registry: Registry, page: Path) -> str:
     found = {name: hook for name, hook in vars(hookspecs).items() if name.startswith("harness_")}
     rows = []
     for hook_name, hook in found.items():
@@ -188,7 +218,7 @@ def hooks(registry: Registry, folder: str) -> str:
 # Config
 
 
-def config_reference(registry: Registry, folder: str) -> str:
+def config_reference(registry: Registry, page: Path) -> str:
     """Every section of a config, outermost first."""
     parts = []
     for path, model in sections(Config):
@@ -283,7 +313,7 @@ def _attributes(model: type[BaseModel]) -> dict[str, str]:
 # Command line
 
 
-def command_line(registry: Registry, folder: str) -> str:
+def command_line(registry: Registry, page: Path) -> str:
     """The command line's own help, by typer's documentation writer, a heading deeper."""
     import typer
     from typer.cli import get_docs_for_click
@@ -292,7 +322,6 @@ def command_line(registry: Registry, folder: str) -> str:
 
     root = typer.main.get_command(app)
     text = get_docs_for_click(obj=root, ctx=typer.Context(root, info_name="harness"), name="harness")
-    text = re.sub(r"^\* `--(install|show)-completion`.*\n", "", text, flags=re.MULTILINE)
     text = re.sub(r"^\* `--help`.*\n", "", text, flags=re.MULTILINE)
     text = re.sub(r"\*\*Options\*\*:\n\n(?=\n|\Z|Example)", "", text)
     text = re.sub(r"^#", "##", _whole_lists(text, root), flags=re.MULTILINE)
@@ -325,7 +354,7 @@ def _without_tags(line: str) -> str:
 # Analyses
 
 
-def analyses(registry: Registry, folder: str) -> str:
+def analyses(registry: Registry, page: Path) -> str:
     """What every analysis answers, and how it came out where it was published."""
     parts = []
     for analysis in ANALYSES:
@@ -341,10 +370,50 @@ def analyses(registry: Registry, folder: str) -> str:
     return "\n\n".join(parts)
 
 
+# Papers
+
+
+def findings(registry: Registry, page: Path) -> str:
+    """The analyses of this page's paper, and how many of its claims each found to hold."""
+    arxiv = re.findall(r"arxiv\.org/abs/([\d.]+)", page.read_text(encoding="utf-8"))[0]
+    verdicts = ("agrees", "disagrees", "undecided")
+    rows = []
+    for analysis in (analysis for analysis in ANALYSES if analysis.paper.arxiv == arxiv):
+        result = json.loads((ROOT / "leaderboards" / "analyses" / analysis.name / "result.json").read_text(encoding="utf-8"))
+        counts = Counter(finding["verdict"] for finding in result["findings"])
+        link = f"[{analysis.name}](../analyses.md#{analysis.name})"
+        rows.append([link, analysis.question, analysis.places, *(str(counts[verdict]) for verdict in verdicts)])
+    return table(["analysis", "what it asks", "of the paper", *verdicts], rows)
+
+
+def board_rows(registry: Registry, page: Path) -> str:
+    """Every row of the board `sandbox-full` that trains one of the page's methods, by the primary metric."""
+    board = harness.Board.read(ROOT / "leaderboards" / "sandbox-full")
+    key = board.primary[0].key
+    names = {entry.name for entry in own(registry, "method") if f"`{entry.name}`" in _without_generated(page)}
+    rows = []
+    for row in board.rows:
+        score = row.scores.get(key)
+        if score is not None and (row.method in names or re.sub(r"_\d+$", "", row.method) in names):
+            delta = (
+                "the baseline" if score.delta is None else interval(score.delta.mean, score.delta.low, score.delta.high, "+")
+            )
+            rows.append([code(row.method), interval(score.mean, score.low, score.high), delta])
+    return table(["row", key, f"difference to `{board.baseline}`"], rows)
+
+
+def _without_generated(page: Path) -> str:
+    return MARKED.sub("", page.read_text(encoding="utf-8"))
+
+
+def interval(mean: float, low: float, high: float, sign: str = "") -> str:
+    return f"{mean:{sign}.3f} [{low:{sign}.3f}, {high:{sign}.3f}]".replace("-", "−")
+
+
 # Layers
 
 
-def layers(registry: Registry, folder: str) -> str:
+def layers(registry: Registry, page: Path) -> str:
     """The import contract's layers, highest first."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     contract = next(item for item in project["tool"]["importlinter"]["contracts"] if item["id"] == "layers")
@@ -355,7 +424,7 @@ def layers(registry: Registry, folder: str) -> str:
 # Examples
 
 
-def example_plugin(registry: Registry, folder: str) -> str:
+def example_plugin(registry: Registry, page: Path) -> str:
     source = (ROOT / "docs" / "examples" / "swapped_targets.py").read_text(encoding="utf-8")
     return f"```python\n{source.strip()}\n```"
 
@@ -363,7 +432,7 @@ def example_plugin(registry: Registry, folder: str) -> str:
 # API
 
 
-def api(registry: Registry, folder: str) -> str:
+def api(registry: Registry, page: Path) -> str:
     """Every public name, for mkdocstrings; values that are neither class nor function in a table."""
     parts, values = [], []
     for module, names in (("harness", harness.__all__), ("harness.testing", harness.testing.__all__)):
@@ -375,7 +444,15 @@ def api(registry: Registry, folder: str) -> str:
             else:
                 values.append([code(f"{module}.{name}"), VALUES[name]])
         parts.append(f"## `{module}`\n\n" + "\n\n".join(blocks))
+    blocks = [f"::: harness.testing.strategies.{name}" for name in sorted(strategies())]
+    parts.append("## `harness.testing.strategies`\n\n" + "\n\n".join(blocks))
     return "\n\n".join([*parts, "## Values", table(["name", "what it is"], values)])
+
+
+def strategies() -> list[str]:
+    """The public functions of `harness.testing.strategies`, which not every environment can import: it needs hypothesis."""
+    tree = ast.parse((ROOT / "harness" / "testing" / "strategies.py").read_text(encoding="utf-8"))
+    return [node.name for node in tree.body if isinstance(node, ast.FunctionDef) and not node.name.startswith("_")]
 
 
 VALUES = {
@@ -384,12 +461,15 @@ VALUES = {
     "hookimpl": "the mark above a plugin's hooks",
 }
 
-GENERATORS: dict[str, Callable[[Registry, str], str]] = {
+GENERATORS: dict[str, Callable[[Registry, Path], str]] = {
     "hooks": hooks,
     "components": all_components,
     "folder components": folder_components,
     "rows": rows_of_the_board,
     "evaluators": evaluators,
+    "evaluator": evaluator,
+    "findings": findings,
+    "board rows": board_rows,
     "component fields": component_fields,
     "config": config_reference,
     "command line": command_line,

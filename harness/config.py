@@ -33,7 +33,9 @@ class Part(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="allow")
 
-    name: str | None = None
+    name: str | None = Field(
+        None, description="another component in its place; absent: the method's own, with the fields that stand here"
+    )
 
     @model_validator(mode="before")
     @classmethod

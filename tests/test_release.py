@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import os
+import json
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -14,6 +15,7 @@ import pytest
 import yaml
 
 from harness import __version__
+from harness.registry import KINDS
 
 ROOT = Path(__file__).resolve().parents[1]
 NEEDED = (
@@ -33,6 +35,14 @@ def test_the_version_is_written_once() -> None:
     assert project["tool"]["setuptools"]["dynamic"]["version"] == {"attr": "harness.version.__version__"}
     assert yaml.safe_load((ROOT / "CITATION.cff").read_text())["version"] == __version__
     assert f"## [{__version__}]" in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_the_citation_is_one() -> None:
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert {"cff-version", "message", "title", "authors"} <= set(cited), "the format asks for these"
+    assert cited["cff-version"] == "1.2.0" and cited["type"] == "software"
+    assert all("name" in author or "family-names" in author for author in cited["authors"])
+    assert cited["license"] == tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["license"]
 
 
 def test_every_package_of_the_tree_is_released() -> None:
@@ -73,33 +83,55 @@ def test_wheel_and_sdist_hold_what_runs_need(dist: Path) -> None:
     assert {"pyproject.toml", "README.md", "LICENSE", "harness/version.py", "configs/quickstart.yaml"} <= inside
 
 
-@pytest.mark.slow
-def test_the_wheel_compares_in_an_environment_of_its_own(dist: Path, tmp_path: Path) -> None:
-    """A new environment without the repository on its path; dependencies come from this one, which saves a download of GB."""
+@pytest.fixture(scope="module")
+def environment(dist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A new environment with the wheel and nothing of the repository; its dependencies are those of this one, which are GB."""
     (wheel,) = dist.glob("*.whl")
-    environment = tmp_path / "environment"
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(environment)], check=True)
-    python = environment / "bin" / "python"
-    site = next((environment / "lib").glob("python*/site-packages"))
-    install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target", str(site), str(wheel)]
-    subprocess.run(install, check=True)
+    folder = tmp_path_factory.mktemp("environment")
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)
+    site = next((folder / "lib").glob("python*/site-packages"))
     (site / "dependencies.pth").write_text("".join(f"{path}\n" for path in sys.path if path.endswith("-packages")))
-    small = [
-        "budget.prompts=8",
-        "source.sft=16",
-        "source.train=16",
-        "source.heldout=6",
-        "sft.epochs=1",
-        "evaluators=[gold_reward]",
-    ]
-    command = [str(python), "-c", "from harness.cli import main; main()", "compare", "--methods", "sft,dpo", "--seeds", "0"]
-    command += ["--workers", "1", *(part for setting in small for part in ("--set", setting))]
-    clean = {"PATH": os.environ.get("PATH", ""), "HOME": str(tmp_path), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, cwd=tmp_path, env=clean, capture_output=True, text=True)
+    install(folder, "--no-index", "--ignore-installed", str(wheel))
+    return folder
+
+
+def install(environment: Path, *arguments: str) -> None:
+    pip = [sys.executable, "-m", "pip", "--python", str(environment / "bin" / "python"), "--disable-pip-version-check"]
+    done = subprocess.run([*pip, "install", "--quiet", "--no-deps", *arguments], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def harness(environment: Path, folder: Path, *arguments: str) -> str:
+    """What the installed command prints, run in `folder`."""
+    clean = {"PATH": f"{environment / 'bin'}:/usr/bin:/bin", "HOME": str(folder), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(["harness", *arguments], cwd=folder, env=clean, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.mark.slow
+def test_the_wheel_compares_in_an_environment_of_its_own(environment: Path, tmp_path: Path) -> None:
+    small = ["budget.prompts=8", "source.sft=16", "source.train=16", "source.heldout=6", "sft.epochs=1"]
+    settings = [part for setting in [*small, "evaluators=[gold_reward]"] for part in ("--set", setting)]
+    harness(environment, tmp_path, "compare", "--methods", "sft,dpo", "--seeds", "0", "--workers", "1", *settings)
     assert (tmp_path / "runs" / "quickstart" / "index.html").is_file()
-    where = subprocess.run(
-        [str(python), "-c", "import harness, harness_plugins; print(harness.__file__, harness_plugins.__file__)"],
-        **{"cwd": tmp_path, "env": clean, "capture_output": True, "text": True, "check": True},  # type: ignore[call-overload]
-    )
-    assert all(str(site) in path for path in where.stdout.split())
+    code = "import harness, harness_plugins; print(harness.__file__, harness_plugins.__file__)"
+    done = subprocess.run([str(environment / "bin" / "python"), "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert [path.startswith(str(environment)) for path in done.stdout.split()] == [True, True], done.stderr
+
+
+@pytest.mark.slow
+def test_the_whole_quickstart_is_planned_there(environment: Path, tmp_path: Path) -> None:
+    assert "self_contrast" in harness(environment, tmp_path, "plan")
+    assert harness(environment, tmp_path, "--version").strip().endswith(__version__)
+    assert "_HARNESS_COMPLETE" in harness(environment, tmp_path, "--show-completion", "bash")
+
+
+@pytest.mark.slow
+def test_somebody_elses_distribution_is_installed_beside_it(environment: Path, tmp_path: Path) -> None:
+    source = shutil.copytree(ROOT / "tests" / "third_party", tmp_path / "third_party")
+    install(environment, "--no-build-isolation", str(source))
+    listed = json.loads(harness(environment, tmp_path, "plugins", "list", "--json"))
+    found = {entry["kind"] for entry in listed if entry["distribution"] == "third-party-methods"}
+    assert found == set(KINDS)
+    assert "conforms" in harness(environment, tmp_path, "plugins", "check", "tp_squared")

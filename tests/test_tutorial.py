@@ -12,20 +12,24 @@ import pytest
 import yaml
 
 import harness
+from harness.judging.settings import JudgeSettings
 from harness.registry import Registry
 from harness.resolve import resolve
+from harness.testing import check
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 TUTORIAL = (DOCS / "first-method.md").read_text(encoding="utf-8")
 COMMANDS = re.findall(r"^\$ (.*)$", TUTORIAL, re.MULTILINE)
-(CODE,) = re.findall(r"```python\n(.*?)```", TUTORIAL, re.DOTALL)
+CODE, TEST = re.findall(r"```python\n(.*?)```", TUTORIAL, re.DOTALL)
 SMALL = ["source.sft=16", "source.train=16", "source.heldout=6", "budget.prompts=8", "sft=null", "evaluators=[gold_reward]"]
 
 
 def followed(line: str, folder: Path) -> subprocess.CompletedProcess[str]:
     """A command of the page. pip installs into a folder of the test; a comparison gets a small model and small numbers."""
     words = shlex.split(line)
-    if words[:2] == ["pip", "install"]:
+    if words[0] == "pytest":
+        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", str(folder), *words[1:]]
+    elif words[:2] == ["pip", "install"]:
         options = ["--no-deps", "--no-build-isolation", "--quiet", "--no-input", "--disable-pip-version-check"]
         assert words[2] == "-e"
         command = [sys.executable, "-m", "pip", "install", *options, "--target", str(folder / "site"), *words[3:]]
@@ -55,8 +59,11 @@ def test_the_tutorial_gives_a_plugin_and_a_board_that_contains_it(tiny_checkpoin
             named = set(re.findall(r"^\| `([^`]+)` \|", TUTORIAL, re.MULTILINE))
             assert {str(path.relative_to(made)) for path in made.rglob("*") if path.is_file()} == named
             (made / "harness_shuffled_words.py").write_text(CODE)
+            (made / "tests" / "test_shuffled_words.py").write_text(TEST)
         if line.startswith("harness plugins list"):
             assert "shuffled_words" in done.stdout
+        if line.startswith("pytest"):
+            assert "2 passed" in done.stdout
     board = harness.Board.read(folder / "runs" / "quickstart")
     assert {row.method: row.failed for row in board.rows} == dict.fromkeys(("shuffled_words", "dpo", "null", "sft"))
 
@@ -76,11 +83,36 @@ def test_the_rows_of_the_tutorial_are_valid(tmp_path: Path, monkeypatch: pytest.
     del sys.modules["harness_shuffled_words"]
 
 
-@pytest.mark.parametrize("name", ["self-contrast", "only-prompting", "self-refined"])
-def test_the_rows_of_a_papers_page_are_valid(name: str) -> None:
-    text = (DOCS / "papers" / f"{name}.md").read_text(encoding="utf-8")
-    (block,) = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
-    assert len(rows_of(block, Registry.load())) == 2
+def test_the_fault_that_the_tutorial_shows_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "harness_shuffled_words.py").write_text(CODE.replace("-logsigmoid(margin)", "-logsigmoid(margin).mean()"))
+    monkeypatch.syspath_prepend(tmp_path)
+    import harness_shuffled_words
+
+    registry = Registry.load(extra=[harness_shuffled_words])
+    (verdict,) = [verdict for verdict in check("shuffled_words", registry=registry) if not verdict.ok]
+    assert [finding.check for finding in verdict.failed] == ["loss"]
+    assert "has shape []" in verdict.failed[0].said
+    assert "return [4, 3], [G, M]" in verdict.failed[0].fix
+    del sys.modules["harness_shuffled_words"]
+
+
+@pytest.mark.parametrize("page", sorted((DOCS / "papers").glob("*.md")), ids=lambda page: page.stem)
+def test_the_rows_of_a_papers_page_are_valid(page: Path) -> None:
+    (block,) = re.findall(r"```yaml\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    assert len(rows_of(block, Registry.load())) > 1
+
+
+@pytest.mark.parametrize("page", sorted((DOCS / "evaluators").glob("*.md")), ids=lambda page: page.stem)
+def test_the_evaluators_of_an_evaluators_page_are_valid(page: Path) -> None:
+    (block,) = re.findall(r"```yaml\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    listed = yaml.safe_load(block)
+    registry = Registry.load()
+    for given in listed["evaluators"]:
+        fields = {"name": given} if isinstance(given, str) else dict(given)
+        component = registry.get("evaluator", fields.pop("name")).component
+        assert component.model_validate(fields).metrics()
+    assert any(page.stem in str(given) for given in listed["evaluators"])
+    assert "judge" not in listed or JudgeSettings.model_validate(listed["judge"])
 
 
 def rows_of(block: str, registry: Registry) -> list[str]:
