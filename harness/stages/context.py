@@ -61,7 +61,7 @@ class Context:
         run: names the run, whose judges have one budget.
         checkpoints: hash -> starting models that are not artifacts, as `Checkpoint.as_dict` gives them.
         report: called as a stage goes, with (done, total, a short note).
-        checkpoint_minutes: between two checkpoints of a training; 0 after every step.
+        checkpoint_minutes: between two checkpoints of a training, or two chunks of a generation; 0 after every step or batch.
         secret: the value of an environment variable that a config names, such as an API key.
         engine: what generates for the stage that runs.
         common_scratch: what `scratch` gives to one of several processes that run a stage together; whoever started them
