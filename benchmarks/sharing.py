@@ -33,7 +33,7 @@ QUICK = ("source.sft=64", "source.heldout=16", "budget.prompts=32", "sft.epochs=
 FACTS = {  # what is counted: kind of artifact -> its fact
     "generated": {"samples": "tokens", "answers": "tokens_generated"},
     "trained": {"train": "tokens_trained", "sft": "tokens_trained"},
-    "scored": {"reference": "tokens_scored"},
+    "scored": {"reference": "tokens_scored", "views": "tokens_scored"},
 }
 
 

@@ -2,42 +2,62 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import asdict
+
 from harness.graph import Stage
 from harness.interfaces import Objective
 from harness.models.prompts import ChatTemplate
 from harness.stages.context import Context, read_groups
+from harness.stages.services import Services, text_hash
 from harness.store import Draft
 from harness.training.batch import MISMATCHED, partners
 from harness.training.layouts.choose import choose_layout
 from harness.training.layouts.layout import Bundle, score_bundles
+from harness.types import Prompt, Response
+
+Answers = Sequence[Sequence[Response]]  # per prompt
+LOGPS = "logps.jsonl"
 
 
 def run_reference(stage: Stage, context: Context, draft: Draft) -> None:
     """One row per group: the chosen response's log-probability, then each rejected one's. Nats.
 
     The model is the one that the round starts from, in the precision that the round trains in, without any adapter. Of the
-    mismatched view, the responses are those of the group's partner.
+    mismatched view, the responses are those of the group's partner. A view of an objective's own goes through the store by what
+    it asks: only the prompt decides it, so that objectives which differ in λ or β, or in name, share it.
     """
-    from harness.training.precision import autocast
-
     groups = read_groups(context.store.open(stage.inputs["groups"]))
     view = stage.payload["view"]
-    answers = partners(groups) if view == MISMATCHED else groups
     prompts = [group.prompt for group in groups]
-    if stage.payload["objective"]:
-        objective: Objective = context.component("objective", stage.payload["objective"])
-        prompts = [objective.views()[view](prompt) for prompt in prompts]
-    precision = stage.payload.get("precision", "float32")
+    answers = [(group.chosen, *group.rejected) for group in (partners(groups) if view == MISMATCHED else groups)]
+    if not stage.payload["objective"]:
+        _score(stage, context, draft, prompts, answers)
+        return
+    objective: Objective = context.component("objective", stage.payload["objective"])
+    changed = [objective.views()[view](prompt) for prompt in prompts]
+    payload = {
+        "model": stage.inputs["model"],
+        "prompts": text_hash([[asdict(message) for message in prompt.messages] for prompt in changed]),
+        "responses": text_hash([[[response.text, response.finished] for response in row] for row in answers]),
+        "precision": stage.payload.get("precision", "float32"),
+    }
+    services = Services(context)
+    made = services.through_store("views", payload, lambda part: _score(stage, context, part, changed, answers))
+    draft.write_lines(LOGPS, list(made.read_lines(LOGPS)))
+    draft.facts.update({**services.ledger.facts(), "tokens_scored": 0})  # they are the view's
+
+
+def _score(stage: Stage, context: Context, draft: Draft, prompts: Sequence[Prompt], answers: Answers) -> None:
+    from harness.training.precision import autocast
+
     model, tokenizer = context.load(stage.inputs["model"], float32=True)
     template = ChatTemplate(tokenizer)
     bundles = [
-        Bundle(
-            tuple(template.prompt_ids(prompt)),
-            tuple(tuple(template.response_ids(response)) for response in (group.chosen, *group.rejected)),
-        )
-        for prompt, group in zip(prompts, answers, strict=True)
+        Bundle(tuple(template.prompt_ids(prompt)), tuple(tuple(template.response_ids(response)) for response in row))
+        for prompt, row in zip(prompts, answers, strict=True)
     ]
     layout = choose_layout(model)
-    with autocast(model, precision):
-        draft.write_lines("logps.jsonl", score_bundles(model, bundles, layout))
+    with autocast(model, stage.payload.get("precision", "float32")):
+        draft.write_lines(LOGPS, score_bundles(model, bundles, layout))
     draft.facts["tokens_scored"] = sum(row.tokens for bundle in bundles for row in bundle.rows())

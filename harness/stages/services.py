@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
-VERSIONS = {"samples": 1, "logps": 1, "similarity": 1, "rewards": 1}  # as `harness.graph.VERSIONS`, of what services make
+# As `harness.graph.VERSIONS`, of what services make.
+VERSIONS = {"samples": 1, "logps": 1, "similarity": 1, "rewards": 1, "views": 1}
 
 
 def text_hash(value: Any) -> str:
