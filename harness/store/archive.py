@@ -14,6 +14,7 @@ import tarfile
 import zlib
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from harness.errors import DataError, StoreError
 from harness.store.artifact import MANIFEST, contents, read_artifact
@@ -21,6 +22,21 @@ from harness.store.keys import KEY
 
 COMPRESSIONS = {".gz": "w:gz", ".tgz": "w:gz", ".xz": "w:xz", ".bz2": "w:bz2"}  # by the file's ending; else none
 LONGEST_NAME = 1024
+LARGEST_HEADER = 1 << 20  # bytes of a member's extended header, which is read at once
+UNPACKED_BYTES, UNPACKED_TIMES = 1 << 30, 100  # more than the one, and than so many times the archive, is no set of artifacts
+FILE_BYTES = 4096  # that a file takes at least
+
+
+BOMB = "an archive of artifacts does not, so nothing of it was taken"
+
+
+class _Member(tarfile.TarInfo):
+    """A member whose extended header does not fill the memory."""
+
+    def _proc_member(self, archive: tarfile.TarFile) -> Any:
+        if self.size > LARGEST_HEADER and not self.isreg() and not self.isdir():
+            raise DataError(f"{archive.name}: a member's header has {self.size:,} bytes; nothing of it was taken")
+        return super()._proc_member(archive)  # type: ignore[misc]
 
 
 def pack(folders: Iterable[Path], place: Path) -> None:
@@ -46,16 +62,20 @@ def unpack(place: Path, folder: Path) -> list[str]:
         OSError: `folder` cannot be written.
     """
     keys: dict[str, None] = {}
-    free = shutil.disk_usage(folder).free
+    taken = 0
     try:
-        with tarfile.open(place) as archive:
+        room, most = shutil.disk_usage(folder).free, max(UNPACKED_BYTES, UNPACKED_TIMES * place.stat().st_size)
+        with tarfile.open(place, tarinfo=_Member) as archive:
             for member in archive:
+                archive.members = []  # type: ignore[attr-defined]  # else it remembers each
+                taken += member.size + FILE_BYTES
+                if taken > most:
+                    raise DataError(f"{place}: it unpacks to more than {most:,} bytes, {UNPACKED_TIMES} times its size: {BOMB}")
+                if taken > room:
+                    raise DataError(f"{place}: what it holds does not fit on the disk of {folder}: free space and try again")
                 if member.isdir():
                     continue
                 key, target = _target(place, member, folder)
-                free -= member.size
-                if free < 0:
-                    raise DataError(f"{place}: what it holds does not fit on the disk of {folder}: free space and try again")
                 keys[key] = None
                 stream = archive.extractfile(member)
                 assert stream is not None  # a regular file

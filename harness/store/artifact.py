@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from harness.errors import StoreError
 from harness.store.keys import canonical, file_hash
 
 MANIFEST = "artifact.json"
+KIND = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 @dataclass(frozen=True)
@@ -70,14 +72,32 @@ def read_artifact(folder: Path, key: str, *, verify: bool) -> Artifact:
         StoreError: it is absent or damaged.
     """
     try:
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        manifest = _manifest(folder / MANIFEST)
         artifact = Artifact(key, manifest["kind"], folder, manifest["facts"], manifest["seconds"])
         for name, checksum in manifest["files"].items() if verify else ():
             if file_hash(folder / name) != checksum:
                 raise StoreError(f"{folder / name} does not match its checksum: delete {folder} and run again")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise StoreError(f"artifact {folder} cannot be read ({error}): delete it and run again") from error
     return artifact
+
+
+def _manifest(path: Path) -> Any:
+    """A manifest, which may be anybody's: its kind becomes part of a file's name, and its files are read.
+
+    Raises:
+        ValueError: it names what lies elsewhere, or is no manifest.
+    """
+    manifest = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(manifest["kind"], str) or not KIND.fullmatch(manifest["kind"]):
+        raise ValueError(f"its kind {str(manifest['kind'])[:60]!r} is no word of letters and digits")
+    if not isinstance(manifest["facts"], dict) or not isinstance(manifest["seconds"], int | float):
+        raise ValueError("its facts should be a mapping and its seconds a number")
+    for name in manifest["files"]:
+        parts = PurePosixPath(name).parts
+        if not parts or name.startswith("/") or "\0" in name or ".." in parts or (path.parent / name).is_symlink():
+            raise ValueError(f"it names the file {name[:60]!r}, which is none of its own")
+    return manifest
 
 
 def contents(folder: Path) -> dict[str, Path]:

@@ -95,6 +95,13 @@ BAD = {
     "manifest that looks outside": {f"{KEY}/{MANIFEST}": manifest(**{"../../../x": "0" * 64})},
     "manifest of nothing": {f"{KEY}/{MANIFEST}": b"[]"},
     "long name": {f"{KEY}/{'a/' * 600}x": b"x"},
+    "fifo": {"": special(f"{KEY}/x", tarfile.FIFOTYPE)},
+    "file below a file": {f"{KEY}/x": b"x", f"{KEY}/x/y": b"x"},
+    "manifest of a kind that is a path": {f"{KEY}/{MANIFEST}": manifest().replace(b'"test"', b'"../../../outside"')},
+    "manifest of no kind": {f"{KEY}/{MANIFEST}": manifest().replace(b'"test"', b'["test"]')},
+    "manifest without end": {f"{KEY}/{MANIFEST}": b"[" * 100_000},
+    "manifest that reads a device": {f"{KEY}/{MANIFEST}": manifest(**{"/dev/zero": "0" * 64})},
+    "manifest of odd seconds": {f"{KEY}/{MANIFEST}": manifest().replace(b"1.0", b'"1"')},
 }
 
 
@@ -104,6 +111,56 @@ def test_what_does_not_belong_there_is_refused(members: Mapping[str, bytes], sto
     with pytest.raises(DataError, match=r"bad\.tar"):
         import_artifacts(store, archive(tmp_path / "bad.tar", members))
     assert set(tmp_path.rglob("*")) == before | {tmp_path / "bad.tar"}
+
+
+def test_a_member_twice_is_refused(store: Store, tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "twice.tar", "w") as tar:
+        for _ in range(2):
+            info = tarfile.TarInfo(f"{KEY}/x")
+            info.size = 1
+            tar.addfile(info, io.BytesIO(b"x"))
+    with pytest.raises(DataError, match=r"twice\.tar: holds x twice"):
+        import_artifacts(store, tmp_path / "twice.tar")
+    assert list(store.entries()) == []
+
+
+@pytest.mark.parametrize("packed", [True, False], ids=["compressed", "sparse"])
+def test_an_archive_that_unpacks_to_far_more_is_refused(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, packed: bool
+) -> None:
+    monkeypatch.setattr("harness.store.archive.UNPACKED_BYTES", 1 << 20)
+    place = tmp_path / "bomb.tar"
+    if packed:
+        with tarfile.open(place, "w:xz") as tar:
+            info = tarfile.TarInfo(f"{KEY}/x")
+            info.size = 32 << 20
+            tar.addfile(info, io.BytesIO(bytes(info.size)))
+    else:
+        info = tarfile.TarInfo(f"{KEY}/x")
+        info.pax_headers = {"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.realsize": str(1 << 50)}
+        info.size = 512
+        with tarfile.open(place, "w", format=tarfile.PAX_FORMAT) as tar:
+            tar.addfile(info, io.BytesIO(b"0\n".ljust(512, b"\0")))
+    with pytest.raises(DataError, match=r"bomb\.tar: it unpacks to more than [\d,]+ bytes, 100 times its size"):
+        import_artifacts(store, place)
+    assert list((store.root / "parts").iterdir()) == []
+
+
+def test_many_small_files_count_with_what_they_take(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("harness.store.archive.UNPACKED_BYTES", 1 << 20)
+    with tarfile.open(tmp_path / "many.tar.xz", "w:xz") as tar:
+        for number in range(1000):
+            tar.addfile(tarfile.TarInfo(f"{KEY}/{number}"))
+    with pytest.raises(DataError, match=r"many\.tar\.xz: it unpacks to more than"):
+        import_artifacts(store, tmp_path / "many.tar.xz")
+
+
+def test_a_header_that_would_fill_the_memory_is_not_read(store: Store, tmp_path: Path) -> None:
+    info = tarfile.TarInfo("x")
+    info.type, info.size = tarfile.XHDTYPE, 10**9
+    (tmp_path / "header.tar").write_bytes(info.tobuf() + bytes(10240))
+    with pytest.raises(DataError, match=r"header\.tar: a member's header has 1,000,000,000 bytes"):
+        import_artifacts(store, tmp_path / "header.tar")
 
 
 def test_what_is_no_archive(store: Store, tmp_path: Path) -> None:
