@@ -1,7 +1,7 @@
 """Asking a judge: openai's asynchronous client against any base URL, one connection pool, bounded concurrency, a hard budget.
 
 Retries are ours and not openai's, whose own ignore a `Retry-After` of more than a minute and cannot be counted. A server that
-says when to come back holds every question back until then, not only the one it refused.
+has too much to do holds every question back, not only the one it refused; one that fails on a question holds that one back.
 """
 
 from __future__ import annotations
@@ -45,10 +45,15 @@ class Clock:
 
 
 class Passing(Exception):  # noqa: N818
-    """The server failed in a way that another try may mend. `wait_seconds`: what it asked for, None where nothing."""
+    """The server failed in a way that another try may mend.
 
-    def __init__(self, reason: str, wait_seconds: float | None = None) -> None:
-        self.reason, self.wait_seconds = reason, wait_seconds
+    Attributes:
+        wait_seconds: what it asked for, None where nothing.
+        busy: whether it has too much to do, so that other questions would fare no better.
+    """
+
+    def __init__(self, reason: str, wait_seconds: float | None = None, busy: bool = False) -> None:
+        self.reason, self.wait_seconds, self.busy = reason, wait_seconds, busy
         super().__init__(reason)
 
 
@@ -102,9 +107,9 @@ class JudgeClient:
                 raise
 
     async def _ask(self, messages: Sequence[Message]) -> JudgeAnswer:
-        reason = ""
+        reason, not_before = "", 0.0
         for attempt in range(self.settings.attempts):
-            await self._hold()
+            await self._hold(not_before)
             if self._stopped is not None:
                 raise self._stopped
             reserved, paid = await self.budget.reserve(messages), Spending()
@@ -113,8 +118,7 @@ class JudgeClient:
                 paid = self.paid(answer)
                 return answer
             except Passing as failure:
-                self._defer(failure, attempt)
-                reason = failure.reason
+                reason, not_before = failure.reason, self._defer(failure, attempt)
             finally:
                 await self.budget.settle(reserved, paid)
         raise StageError(
@@ -128,12 +132,13 @@ class JudgeClient:
         usd = price.of(answer.input_tokens, answer.output_tokens) if price else 0.0
         return Spending(1, answer.input_tokens + answer.output_tokens, usd)
 
-    async def _hold(self) -> None:
-        while (wait := self._not_before - self.clock.now()) > 0:
+    async def _hold(self, not_before: float) -> None:
+        """Wait for a question's own time, and for that of all questions, which may be put off meanwhile."""
+        while (wait := max(self._not_before, not_before) - self.clock.now()) > 0:
             await self.clock.sleep(wait)
 
-    def _defer(self, failure: Passing, attempt: int) -> None:
-        """Hold back all questions for as long as the server asked, or for a time that doubles, less a random part."""
+    def _defer(self, failure: Passing, attempt: int) -> float:
+        """When to ask again: after as long as the server asked, or a time that doubles, less a random part."""
         wait = failure.wait_seconds
         if wait is not None and wait > PATIENCE_SECONDS:
             raise StageError(
@@ -142,7 +147,10 @@ class JudgeClient:
             )
         if wait is None:
             wait = min(LONGEST_WAIT_SECONDS, FIRST_WAIT_SECONDS * 2**attempt) * random.uniform(0.5, 1.0)
-        self._not_before = max(self._not_before, self.clock.now() + wait)
+        not_before = self.clock.now() + wait
+        if failure.busy:
+            self._not_before = max(self._not_before, not_before)
+        return not_before
 
     async def _try(self, messages: Sequence[Message]) -> JudgeAnswer:
         """One request. Raises `Passing` where another may go better."""
@@ -166,7 +174,8 @@ class JudgeClient:
         if status == 400 and code in DECLINED:
             return JudgeAnswer("", self.settings.model, "declined")
         if (status in PASSING or status >= 500) and code != "insufficient_quota":
-            raise Passing(f"HTTP {status}", self._asked_to_wait(error.response.headers)) from error
+            asked = self._asked_to_wait(error.response.headers)
+            raise Passing(f"HTTP {status}", asked, busy=status == 429 or asked is not None) from error
         fixes = {
             401: "check the key in the variable that judge.api_key_env names",
             403: "the key may not use this model",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import random
 import sqlite3
@@ -138,6 +139,45 @@ def limited(prompt: str, times: int) -> Any:
 def test_retry_after_is_honoured_in_seconds_as_a_date_and_in_milliseconds(bench: Bench) -> None:
     assert bench.judge().judge(*always("a"))[0].value == 1
     assert bench.clock.slept == [90.0, 10.0, 1.5]
+
+
+class WaitingClock(FakeClock):
+    """Whoever waits, waits for `done`: set by a test, or by the second who waits."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.done = threading.Event()
+
+    async def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        if len(self.slept) == 2:
+            self.done.set()
+        await asyncio.to_thread(self.done.wait, 30)
+        self.seconds += seconds
+
+
+@pytest.mark.parametrize(("status", "waiting"), [(500, 1), (429, 2)])
+def test_a_server_with_too_much_to_do_holds_all_questions_back_and_one_that_fails_the_question_alone(
+    tmp_path: Path, status: int, waiting: int
+) -> None:
+    """Of nine questions, two at a time, the first fails once."""
+    clock, answered = WaitingClock(), list[str]()
+
+    def script(prompt: str, times: int) -> Any:
+        if prompt == "bad" and times == 0:
+            return Reply({"error": {"message": "no"}}, status)
+        answered.append(prompt)
+        if len(answered) == 8:
+            clock.done.set()
+        return "[[1]]"
+
+    bench = Bench(tmp_path, script)
+    bench.clock = clock
+    with bench.server.serving():
+        judgments = bench.judge(concurrency=2).judge(*always("bad", *(f"question {number}" for number in range(8))))
+    assert [judgment.value for judgment in judgments] == [1] * 9
+    assert len(clock.slept) == waiting
+    assert (answered.index("bad") == 8) == (status == 500)  # after all others, where it alone had to wait
 
 
 @pytest.mark.parametrize("asked", ["86400", "inf"])
