@@ -181,10 +181,13 @@ def evaluator(registry: Registry, page: Path) -> str:
         f"Needs of the source: {needs}." + (" Asks [the config's judge](../judges.md)." if component.judged else ""),
         "With its defaults it reports:" if len(rows) > 1 else "It reports:",
         table(["metric", "what it is", "better is", "primary"], rows),
-        "## Fields",
-        field_table(component) if component.model_fields else "None.",
     ]
     return "\n\n".join(filter(None, parts))
+
+
+def evaluator_fields(registry: Registry, page: Path) -> str:
+    component = registry.get("evaluator", page.stem).component
+    return field_table(component) if component.model_fields else "None."
 
 
 REQUIRED = {"reward": {"model": "path-or-name"}}  # stand-ins for fields without a default; they change no metric
@@ -468,6 +471,7 @@ GENERATORS: dict[str, Callable[[Registry, Path], str]] = {
     "rows": rows_of_the_board,
     "evaluators": evaluators,
     "evaluator": evaluator,
+    "evaluator fields": evaluator_fields,
     "findings": findings,
     "board rows": board_rows,
     "component fields": component_fields,
