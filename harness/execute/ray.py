@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import socket
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -23,6 +24,7 @@ from harness.graph import Graph, Stage
 from harness.stages.devices import devices_of
 
 LOOK_SECONDS = 0.5  # between two looks at progress
+REACH_SECONDS = 10.0  # for a cluster to answer
 RETRIES = 3  # by Ray, of a task whose worker or node is lost
 
 
@@ -97,6 +99,7 @@ class RayExecutor:
         quiet = {"log_to_driver": False, "logging_level": "ERROR"}
         try:
             if self.address is not None:
+                reach(self.address)
                 self.ray.init(address=self.address, **quiet)
             else:
                 local = {"num_cpus": self.workers} if self.workers else {}
@@ -190,6 +193,17 @@ class RayExecutor:
                 self.log.parent.mkdir(parents=True, exist_ok=True)
                 with self.log.open("a", encoding="utf-8") as stream:
                     stream.write(written)
+
+
+def reach(address: str) -> None:
+    """Connect once to where a cluster should be: Ray itself would try for many minutes, and say nothing.
+
+    Raises:
+        OSError: nobody answers.
+    """
+    host, _, port = address.rpartition(":")
+    if host and "://" not in address and port.isdigit():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=REACH_SECONDS).close()
 
 
 def run_task(stage: dict[str, Any], settings: dict[str, Any], said: Any) -> dict[str, Any]:

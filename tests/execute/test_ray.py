@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Mapping
@@ -83,7 +84,7 @@ class Scripted(ModuleType):
         self.exceptions = SimpleNamespace(RayError=RayError)
 
     def init(self, **options: Any) -> None:
-        if options["address"] == "nowhere:1":
+        if options["address"] == "ray://nowhere:1":
             raise ConnectionError("refused")
         self.up = True
         signal.signal(signal.SIGTERM, lambda *_: None)
@@ -254,8 +255,13 @@ def test_who_is_asked_to_stop_begins_nothing_new(monkeypatch: pytest.MonkeyPatch
 
 def test_no_cluster_and_no_ray(monkeypatch: pytest.MonkeyPatch) -> None:
     scripted(monkeypatch, {})
-    with pytest.raises(HarnessError, match=r"no Ray cluster nowhere:1 .*every process needs RAY_AUTH_MODE=token"):
-        executor(address="nowhere:1").run(small_graph(), set(), Watcher())
+    with pytest.raises(HarnessError, match=r"no Ray cluster ray://nowhere:1 .*every process needs RAY_AUTH_MODE=token"):
+        executor(address="ray://nowhere:1").run(small_graph(), set(), Watcher())
+    with socket.socket() as nobody_listens:
+        nobody_listens.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{nobody_listens.getsockname()[1]}"
+        with pytest.raises(HarnessError, match=rf"no Ray cluster {address} \(ConnectionRefusedError: "):
+            executor(address=address).run(small_graph(), set(), Watcher())
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(HarnessError, match=r"pip install 'alignment-harness\[ray\]'"):
         executor()
