@@ -288,6 +288,25 @@ def test_an_interrupted_run_finishes_what_runs_and_goes_on(lab: Lab) -> None:
     assert list((lab.folder / "interrupted-store" / "parts").iterdir()) == []
 
 
+def test_a_run_interrupted_twice_ends_at_once(lab: Lab) -> None:
+    process = lab.start("twice", store="twice-store")
+    status = lab.folder / "twice" / "status.json"
+    wait_until(lambda: (status.exists() and '"since"' in status.read_text()) or process.poll() is not None)
+    workers = psutil.Process(process.pid).children(recursive=True)
+    assert process.stderr is not None
+    os.kill(process.pid, signal.SIGINT)
+    assert process.stderr.readline() == "the running stages are finished first; press Ctrl-C again to end at once\n"
+    os.kill(process.pid, signal.SIGINT)
+    _, rest = process.communicate(timeout=60)
+    assert (process.returncode, rest) == (
+        130,
+        "interrupted; what was finished is kept, and the same command goes on from there\n",
+    )
+    assert json.loads(status.read_text())["state"] == "interrupted"
+    assert workers
+    assert alive(workers) == []
+
+
 def test_the_status_of_a_run(lab: Lab) -> None:
     command = [sys.executable, "-c", MAIN, "status", str(lab.folder / "first")]
     shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
