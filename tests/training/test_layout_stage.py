@@ -44,7 +44,9 @@ def trained(checkpoint: Path, folder: Path, **more: Any) -> tuple[Store, str]:
 def test_the_layout_is_a_fact_of_the_training(tiny_checkpoint: Path, tmp_path: Path) -> None:
     store, key = trained(tiny_checkpoint, tmp_path)
     assert (store.open(key).facts["layout"], store.open(key).facts["layout_warning"]) == ("shared_prefix", "")
-    run = SimpleNamespace(store=store, graph=SimpleNamespace(rows=[SimpleNamespace(training=(key,), evaluations={})]))
+    run = SimpleNamespace(
+        store=store, graph=SimpleNamespace(rows=[SimpleNamespace(label="simpo", training=(key,), evaluations={})])
+    )
     assert run_warnings(run, []) == []
 
 
@@ -53,7 +55,7 @@ def test_a_fallback_is_said_once(tiny_checkpoint: Path, tmp_path: Path, monkeypa
     with pytest.warns(LayoutWarning, match=REASON):
         store, key = trained(tiny_checkpoint, tmp_path)
     assert store.open(key).facts["layout"] == "unique"
-    row = SimpleNamespace(training=(key, "b" * 64), evaluations={})  # of two rounds, one not made
+    row = SimpleNamespace(label="simpo", training=(key, "b" * 64), evaluations={})  # of two rounds, one not made
     run = SimpleNamespace(store=store, graph=SimpleNamespace(rows=[row, row]))
     assert run_warnings(run, []) == [
         f"LlamaForCausalLM does not honour the shared-prefix layout ({REASON}); training with padded rows, which is slower"
