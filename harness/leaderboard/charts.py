@@ -39,7 +39,7 @@ def _directions(metric: MetricEntry, scale: svg.Scale, baseline: str) -> list[Ma
         metric.higher_is_better
     ]
     shapes = [svg.text(scale(0) - 8, 14, left, "tick", "end"), svg.text(scale(0) + 8, 14, right, "tick")]
-    return [*shapes, svg.text(LABELS - 6, 14, f"against {shortened(baseline, 18)}", "tick", "end")]
+    return [*shapes, svg.text(4, 14, f"against {shortened(baseline, 14)}", "tick")]
 
 
 def _difference(row: RowEntry, metric: MetricEntry, scale: svg.Scale, y: float) -> list[Markup]:

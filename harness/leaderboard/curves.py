@@ -37,7 +37,7 @@ def curve(row: RowEntry, name: str, points: int = POINTS) -> Markup | None:
     across = svg.spanning([step for log in logs for step, _ in log], 46, 232, margin=0.01)
     up = svg.spanning([value for log in logs for _, value in log], 92, 10)
     shapes = []
-    for tick in up.ticks(3):
+    for tick in next((ticks for about in (3, 5, 8) if len(ticks := up.ticks(about)) > 1), []):
         shapes += [svg.line(46, up(tick), 232, up(tick), "rule"), svg.text(40, up(tick) + 4, number(tick), "tick", "end")]
     shapes += [
         svg.path([(round(across(step), 1), round(up(value), 1)) for step, value in log], f"curve seed{index % 4}")

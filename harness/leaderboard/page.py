@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from importlib import resources
@@ -11,13 +12,15 @@ from typing import Any
 
 import jinja2
 import yaml
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from harness.leaderboard import charts, curves, frontier, provenance, standing, sweeps, text
 from harness.leaderboard.render import to_csv, to_markdown
 from harness.leaderboard.schema import Board, ExampleRow, RowEntry, write_text
 from harness.leaderboard.viewer import embedded, viewer
 
+# Characters of a text, of one in a table's cell, and of a name, that a page shows outside the viewer and the provenance.
+LONGEST, BRIEFEST, LONGEST_NAME = 2000, 200, 80
 SCRIPTS = ("tables.js", "figures.js", "rows.js", "examples.js", "theme.js")
 
 
@@ -34,7 +37,7 @@ def to_html(board: Board, examples: Sequence[ExampleRow]) -> str:
     )
     environment.filters |= {
         **{"number": text.number, "signed": text.signed, "duration": text.duration, "count": text.count},
-        **{"p_value": text.p_value, "share": _share, "tree": _tree},
+        **{"p_value": text.p_value, "share": _share, "tree": _tree, "named": _named, "brief": _brief, "short": text.shortened},
     }
     return environment.get_template("template.html").render(
         board=board,
@@ -96,8 +99,20 @@ def _policy(style: str, script: str) -> str:
 
 
 def _finalize(value: Any) -> Any:
-    """What has no shape of its own is written out wherever the template prints text."""
-    return text.visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+    """What has no shape of its own is written out wherever the template prints text, and no text makes the page unreadable."""
+    if not isinstance(value, str) or isinstance(value, Markup):
+        return value
+    rest = len(value) - LONGEST
+    return text.visible(value) if rest <= 0 else f"{text.visible(value[:LONGEST])} … ({rest:,} more characters in board.json)"
+
+
+def _named(name: str) -> Markup:
+    """The name of a row or a metric, which may be broken after its parts rather than anywhere."""
+    return Markup(re.sub(r"(?<=[/_=])(?=[^/_=])|(?=\[)", "<wbr>", str(escape(text.shortened(name, LONGEST_NAME)))))
+
+
+def _brief(value: str) -> str:
+    return text.one_line(value) if len(value) <= BRIEFEST else f"{text.one_line(value[:BRIEFEST])}…"
 
 
 def _share(value: float) -> str:
@@ -105,8 +120,9 @@ def _share(value: float) -> str:
     return "<1%" if 0 < value < 0.005 else ">99%" if 0.995 < value < 1 else f"{value:.0%}"
 
 
-def _tree(value: Any) -> str:
-    return yaml.safe_dump(value, allow_unicode=True, sort_keys=True, width=100)
+def _tree(value: Any) -> Markup:
+    """As YAML, in full."""
+    return escape(text.visible(yaml.safe_dump(value, allow_unicode=True, sort_keys=True, width=100)))
 
 
 def _facts(board: Board) -> list[tuple[str, str]]:
@@ -122,7 +138,9 @@ def _facts(board: Board) -> list[tuple[str, str]]:
     stages = board.sharing.get("stages_requested"), board.sharing.get("stages_run")
     if None not in stages:
         saved = board.sharing.get("seconds_saved")
-        facts.append(("Work", f"{stages[1]} of {stages[0]} stages ran" + (f", {text.duration(saved)} saved" if saved else "")))
+        facts.append(
+            ("Work", f"{stages[1]:,} of {stages[0]:,} stages ran" + (f", {text.duration(saved)} saved" if saved else ""))
+        )
     facts += [(name.capitalize(), value) for name, _, value in map(_parted, text.data_lines(board.sharing.get("data", {})))]
     facts += [("Chat template", _template(board))]
     return [(name, value) for name, value in facts if value]

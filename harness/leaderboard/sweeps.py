@@ -19,7 +19,7 @@ from harness.leaderboard.text import number, one_line, shortened
 VALUES = 3  # fewer are a comparison, which the table shows
 WIDTH, LEFT, RIGHT, TOP, FLOOR = 760, 56, 570, 24, 300
 WIDE = 8.0  # values that differ by this factor are drawn on a logarithmic axis
-SERIES = 8  # colours that can be told apart
+SERIES = 8  # colours that can be told apart; lines after them are dashed
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def scaling(board: Board, metric: MetricEntry, name: str, series: list[Series]) 
         for (x, _), (_, score) in zip(places, points, strict=True):
             if score.low is not None and score.high is not None:
                 shapes.append(svg.line(x, up(score.low), x, up(score.high), f"range {kind}"))
-        shapes.append(svg.path(places, f"line {kind}"))
+        shapes.append(svg.path(places, f"line {kind}{' again' if index >= SERIES else ''}"))
         hints = [f"{label}, {name} {value:g}: {number(score.mean)}" for value, score in points]
         shapes += [svg.circle(x, y, f"point {kind}", hint, 3.5) for (x, y), hint in zip(places, hints, strict=True)]
         ends.append((places[-1][1], label, kind))

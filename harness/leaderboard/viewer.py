@@ -13,11 +13,12 @@ from markupsafe import Markup
 
 from harness.leaderboard import standing
 from harness.leaderboard.schema import Board, ExampleRow
-from harness.leaderboard.text import one_line, visible
+from harness.leaderboard.text import one_line, shortened, visible
 
 PLAIN = 1 << 19  # characters; more are packed
 EMBEDDED = 24 << 20  # characters in the page at most; all examples are in the file beside it
 BLOCK_EXAMPLES, BLOCK_CHARACTERS = 200, 1 << 20
+LABEL = 80  # characters of a row's name in the menus
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ def viewer(board: Board, examples: Sequence[ExampleRow]) -> Viewer | None:
         size, shown = size + len(written), shown + count
     ranked = [row.method for row in standing.ranked(board) if row.method != board.baseline]
     first = [labels.index(label) for label in (board.baseline, *ranked, *labels) if label in labels]
-    head = {"labels": [one_line(label) for label in labels], "first": first[:2], "starts": starts, "shown": shown}
+    head = {"labels": [shortened(label, LABEL) for label in labels], "first": first[:2], "starts": starts, "shown": shown}
     return Viewer(embedded(head), tuple(blocks), shown, len(examples))
 
 

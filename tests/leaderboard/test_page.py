@@ -23,7 +23,7 @@ from harness.leaderboard.schema import Delta
 from harness.leaderboard.svg import Scale
 from harness.leaderboard.table import print_table
 
-VOID = {"meta", "link", "br", "img", "input", "hr"}
+VOID = {"meta", "link", "br", "img", "input", "hr", "wbr"}
 
 
 class Reader(HTMLParser):

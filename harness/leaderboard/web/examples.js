@@ -60,10 +60,12 @@ if (head) {
     }));
     const pages = Math.max(1, Math.ceil(total() / PAGE));
     find("[data-at]").textContent = `${(page + 1).toLocaleString("en")} / ${pages.toLocaleString("en")}`;
-    for (const button of viewer.querySelectorAll("[data-page]")) {
+    const turning = [...viewer.querySelectorAll("[data-page]")], held = turning.indexOf(document.activeElement);
+    for (const button of turning) {
       const next = page + Number(button.dataset.page);
       button.disabled = next < 0 || next >= pages;
     }
+    if (held >= 0 && turning[held].disabled) turning.find((button) => !button.disabled)?.focus();
   }
 
   function put(name, text, absent) {
@@ -93,7 +95,8 @@ if (head) {
 
   async function showTexts() {
     if (!total()) return;
-    const [id, prompt, target, answers, said] = await example(chosen);
+    const mine = chosen, [id, prompt, target, answers, said] = await example(mine);
+    if (mine !== chosen) return;
     find("[data-id]").textContent = id;
     put("prompt", prompt, "");
     put("target", target, "This source has no target.");
@@ -112,8 +115,8 @@ if (head) {
     const mine = ++asked, words = search.value.toLowerCase().split(/\s+/).filter(Boolean), said = find("[data-found]");
     const hits = [];
     for (let block = 0; words.length && block < blocks.length; block++) {
-      (await open(block)).forEach(([id, prompt, target, answers], index) => {
-        const text = [id, prompt, target, ...answers].join("\n").toLowerCase();
+      (await open(block)).forEach(([id, prompt, target, answers, said], index) => {
+        const text = [id, prompt, target, ...answers, ...Object.values(said || {}).flat(2)].join("\n").toLowerCase();
         if (words.every((word) => text.includes(word))) hits.push(starts[block] + index);
       });
       if (mine !== asked) return;
