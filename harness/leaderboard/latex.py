@@ -9,6 +9,7 @@ from harness.leaderboard.text import number, one_line
 
 ESCAPED = {
     **{character: f"\\{character}" for character in "&%$#_{}"},
+    **{character: f"{{{character}}}" for character in "[]*"},  # after a line break they would be its options
     **{"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}"},
     **{">": r"\textgreater{}", "|": r"\textbar{}", '"': r"\textquotedbl{}", "−": "$-$", "≈": r"$\approx$", "…": r"\ldots{}"},
 }

@@ -23,7 +23,8 @@ from harness.leaderboard.text import one_line
 HISTORY = "history"
 WORKFLOWS = ("publish-boards.yaml", "verify-boards.yaml")
 STYLE = (
-    ":root{color-scheme:light dark}body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}"
+    ":root{color-scheme:light dark;background:Canvas}"
+    "body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}"
     "table{border-collapse:collapse;width:100%}th,td{text-align:left;padding:.4rem .6rem;border-bottom:1px solid #8886;"
     "vertical-align:top}h2{margin-top:2rem}li{overflow-wrap:anywhere}.scroll{overflow-x:auto}"
 )
