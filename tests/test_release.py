@@ -122,7 +122,7 @@ def test_the_wheel_compares_in_an_environment_of_its_own(environment: Path, tmp_
 
 @pytest.mark.slow
 def test_the_whole_quickstart_is_planned_there(environment: Path, tmp_path: Path) -> None:
-    assert "self_contrast" in harness(environment, tmp_path, "plan")
+    assert harness(environment, tmp_path, "plan").startswith("quickstart · ")
     assert harness(environment, tmp_path, "--version").strip().endswith(__version__)
     assert "_HARNESS_COMPLETE" in harness(environment, tmp_path, "--show-completion", "bash")
 
