@@ -1,8 +1,9 @@
-"""Pydantic's errors as problems that a user can mend: field, value and fix, without pydantic's own words."""
+"""Problems of a config that a user can mend: pydantic's errors in words of ours, impossible values, and secrets."""
 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -23,6 +24,16 @@ class _Absent(str):
 
 ABSENT = _Absent("(absent)")
 LARGEST_NUMBER = 2**63 - 1  # what Parquet, NumPy and SQLite hold
+_SECRET_FIELDS = frozenset(
+    {
+        *("api_key", "apikey", "key", "token", "api_token", "access_token", "auth_token", "hf_token", "password", "passwd"),
+        *("secret", "secret_key", "authorization", "openai_api_key", "wandb_api_key", "anthropic_api_key", "credentials"),
+    }
+)
+_SECRET = re.compile(
+    r"\bsk-[\w-]{12,}|\bhf_[A-Za-z0-9]{16,}|\bgh[pousr]_[A-Za-z0-9]{16,}|\bAKIA[A-Z0-9]{16}\b|\bAIza[\w-]{30,}"
+    r"|\bxox[abprs]-[\w-]{10,}|(?<=://)[^\s/@:]*:[^\s/@]+(?=@)|(?i:\bbearer\s+)[\w.~+/-]{12,}"
+)
 
 
 def impossible(value: Any, field: str = "") -> Iterator[Problem]:
@@ -45,6 +56,31 @@ def impossible(value: Any, field: str = "") -> Iterator[Problem]:
     elif isinstance(value, Sequence) and not isinstance(value, str | bytes):
         for number, child in enumerate(value):
             yield from impossible(child, f"{field}.{number}")
+
+
+def secrets(value: Any, field: str = "") -> Iterator[Problem]:
+    """What looks like a key or a password, wherever it is in a config, which is copied into boards, logs and keys.
+
+    The value is never part of the problem. What a field calls a secret, what services' keys look like, an address with a
+    password, and a key where the name of a variable should be.
+    """
+    name = field.rpartition(".")[2].lower()
+    if isinstance(value, str):
+        unnamed = name.endswith(("_env", "_variable")) and value and not (value.isidentifier() and value.isascii())
+        if unnamed or (name in _SECRET_FIELDS and value) or _SECRET.search(value):
+            fix = "a config is copied into boards and logs: put the secret into an environment variable, and give its name"
+            yield Problem(field, _Absent("(hidden)"), f"{fix} (a judge's `api_key_env`, a backend's `api_key_variable`)")
+    elif isinstance(value, Mapping):
+        for key, child in value.items():
+            yield from secrets(child, f"{field}.{key}" if field else f"{key}")
+    elif isinstance(value, Sequence) and not isinstance(value, bytes):
+        for number, child in enumerate(value):
+            yield from secrets(child, f"{field}.{number}")
+
+
+def hidden(text: str) -> str:
+    """A text without the keys and passwords in it, for what is kept of a command line."""
+    return _SECRET.sub("(hidden)", text)
 
 
 def problems_of(error: ValidationError, model: type[BaseModel], prefix: str = "") -> list[Problem]:

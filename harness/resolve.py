@@ -14,7 +14,7 @@ from harness.errors import DataError, Problem, UnreachableError, did_you_mean
 from harness.interfaces import Backend, Component, Evaluator, Source
 from harness.judging.settings import BUILDERS, JudgeSettings
 from harness.models.checkpoint import Checkpoint
-from harness.problems import ABSENT, impossible, problems_of
+from harness.problems import ABSENT, impossible, problems_of, secrets
 from harness.registry import Registry
 from harness.starting_model import check_trained_dtype, starting_model
 from harness.sweep import expand
@@ -55,6 +55,7 @@ def resolve(
     Raises:
         ConfigError: names *every* problem: unknown fields and names, values out of bounds, unmet needs.
     """
+    raise_all(list(secrets(raw)), where)  # before any message quotes a value
     raise_all([problem for problem in impossible(raw) if not isinstance(problem.value, float)], where)  # nothing can hold them
     raw, sweeping = expand(raw)
     config, problems = validate(raw)

@@ -75,6 +75,7 @@ def compare(
     """
     from harness.comparison import Means
     from harness.comparison import compare as run
+    from harness.problems import hidden
 
     path = find_config(config)
     raw = read_config(path, set_, methods, seeds)
@@ -92,7 +93,7 @@ def compare(
             tracking=tuple(name.strip() for name in (track or "").split(",") if name.strip()),
         ),
         interactive=sys.stderr.isatty() and not json_ and not log_json,
-        command=shlex.join(["harness", *sys.argv[1:]]),
+        command=hidden(shlex.join(["harness", *sys.argv[1:]])),
         where=str(path),
         variables=os.environ,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -9,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from harness.cli.compare import show
+from harness.cli.options import JsonOption
 
 
 def register(app: typer.Typer) -> None:
@@ -37,6 +39,7 @@ def import_(
     examples: Annotated[
         bool, typer.Option(help="Show prompts and answers; without, the board holds numbers and no text of the files.")
     ] = True,
+    json_: JsonOption = False,
 ) -> None:
     """Put results of alpaca_eval, lm-eval or FastChat on a board: rows of kind `imported`, compared example by example.
 
@@ -55,7 +58,10 @@ def import_(
     request = ImportRequest(tool, paths, created, labels, baseline, allow_mixed_judges, examples)
     board = import_rows(found, request, out.resolve().name, out if (out / BOARD).exists() else None)
     write_all(board, board.example_rows, out)
-    show(board, out)
+    if json_:
+        typer.echo(json.dumps(board.model_dump(mode="json", by_alias=True)))
+    else:
+        show(board, out)
 
 
 def _importer(tool: str, sets: list[str]) -> Any:

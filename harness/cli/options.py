@@ -65,5 +65,11 @@ def store_folder(given: Path | None) -> Path:
 
 
 def mirror_url(given: str | None) -> str | None:
-    """The store elsewhere, if any: the option or $HARNESS_MIRROR."""
-    return given or os.environ.get("HARNESS_MIRROR") or None
+    """The store elsewhere, if any: the option or $HARNESS_MIRROR. Boards name it, so it holds no password."""
+    from harness.problems import hidden
+
+    url = given or os.environ.get("HARNESS_MIRROR") or None
+    if url is not None and hidden(url) != url:
+        fix = "give the credentials as the store's own client takes them, e.g. in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+        raise HarnessError(f"the mirror {hidden(url)} holds a password, and boards name it: {fix}")
+    return url

@@ -111,7 +111,7 @@ class Client:
                     raise RefusedError(f"the server at {self.base_url} refused: {problem}") from None
                 pause = _retry_after(error)
             except (APIConnectionError, APIResponseValidationError, _BrokenError, ValueError) as error:
-                problem, pause = f"{type(error).__name__}: {error}", None
+                problem, pause = self._hidden(f"{type(error).__name__}: {error}")[:300], None
             if attempt < self._retries:
                 self._sleep(min(LONGEST_WAIT_SECONDS, wait if pause is None else pause))
                 wait *= 2
@@ -119,14 +119,16 @@ class Client:
 
     def _said(self, error: APIStatusError) -> str:
         """A server's own words, cut short, without the key if it repeats it."""
-        words = f"{error.status_code} {error.message}"[:500]
+        return self._hidden(f"{error.status_code} {error.message}")[:500]
+
+    def _hidden(self, words: str) -> str:
         return words.replace(self._key, "…") if self._key else words
 
 
 def _reply(answer: Any, text_of: Callable[[Any], str | None]) -> Reply:
     choices = getattr(answer, "choices", None)
     if not choices:
-        raise _BrokenError(f"an answer without choices: {str(answer)[:200]!r}")
+        raise _BrokenError(f"an answer without choices: {str(answer)!r}")
     usage = getattr(answer, "usage", None)
     read = tuple(
         Choice(text_of(choice) or "", str(choice.finish_reason or ""), _ids(choice))

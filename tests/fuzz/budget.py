@@ -16,7 +16,7 @@ from harness.errors import HarnessError
 T = TypeVar("T")
 
 MORE = os.environ.get("HARNESS_FUZZ_EXAMPLES")
-HANGS_AFTER_SECONDS = 60 if MORE is None else 3600  # for a whole test, which takes seconds
+HANGS_AFTER_SECONDS = 240 if MORE is None else 3600  # for a whole test, which takes seconds
 
 
 def examples(count: int) -> settings:

@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 from fuzz.budget import HANGS_AFTER_SECONDS
 
+HERE = "127.0.0.1"  # where a test's own servers are
+
 
 class Hangs(BaseException):
     """No `Exception`, so that nothing takes it for a mistake of the input."""
@@ -36,10 +38,18 @@ def _offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever an input names, no test asks the network; and what it names relative to here is in the test's own folder."""
     from huggingface_hub import constants
 
+    connect, look_up = socket.socket.connect, socket.getaddrinfo
+
     def refused(*_: Any, **__: Any) -> Any:
         raise ConnectionRefusedError("the tests have no network")
 
+    def nearby(self: socket.socket, address: Any) -> Any:
+        return connect(self, address) if address[0] == HERE else refused()
+
+    def found(host: Any, *rest: Any, **said: Any) -> Any:
+        return look_up(host, *rest, **said) if host == HERE else refused()
+
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    monkeypatch.setattr(socket, "getaddrinfo", refused)
-    monkeypatch.setattr(socket.socket, "connect", refused)
+    monkeypatch.setattr(socket, "getaddrinfo", found)
+    monkeypatch.setattr(socket.socket, "connect", nearby)
     monkeypatch.chdir(tmp_path)
