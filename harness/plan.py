@@ -131,11 +131,13 @@ class _Planner:
         return self.graph.add("train", title, payload, inputs, shares=_devices(round_.training), weight=12)
 
     def _reference(self, round_: RoundPlan, groups: str, model: str, view: str, seed: int) -> str:
-        """The reference under a view; only a view of an objective's own depends on the objective."""
+        """The reference under a view; only a view of an objective's own depends on the objective. Such are shared by what they
+        ask (`stages/reference.py`), so that those of the same responses would wait for each other."""
         title = f"reference of {round_.builder.name}{' ' + view if view else ''} · seed {seed}"
         objective = None if view in (PLAIN_VIEW, MISMATCHED) else describe(round_.objective)
         payload = {"view": view, "objective": objective, **round_.training.precision_payload(self._device)}
-        return self.graph.add("reference", title, payload, {"groups": groups, "model": model}, weight=2)
+        shares = f"views {groups} {model}" if objective else None
+        return self.graph.add("reference", title, payload, {"groups": groups, "model": model}, shares=shares, weight=2)
 
     @property
     def _device(self) -> str:

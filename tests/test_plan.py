@@ -253,6 +253,18 @@ def test_mismatched_pairs_have_a_reference_of_their_own_which_objectives_share(r
         assert {"reference:", "reference:mismatched"} <= graph.stages[row.training[0]].inputs.keys()
 
 
+def test_views_of_the_same_responses_are_made_one_after_the_other(raw: dict[str, Any], registry: Registry) -> None:
+    """What they ask may be the same, and then the second finds it in the store."""
+    rows = "{label: a, data: preference, objective: sr_dpo}, {label: b, data: preference, objective: sr_ipo}"
+    graph = graph_of(raw, registry, f"methods=[sft, {rows}]", "seeds=[0]")
+    references = {stage.payload["view"]: set[str | None]() for stage in kinds(graph, "reference")}
+    for stage in kinds(graph, "reference"):
+        references[stage.payload["view"]].add(stage.shares)
+    (shared,) = references["augmented"]
+    assert shared and len(kinds(graph, "reference")) == 3
+    assert references[""] == {None}
+
+
 def test_an_objective_without_reference_gets_none(raw: dict[str, Any], registry: Registry) -> None:
     graph = graph_of(raw, registry, "methods=[sft, {label: simpo, data: preference, objective: simpo}]")
     assert kinds(graph, "reference") == []
