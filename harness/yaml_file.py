@@ -23,9 +23,8 @@ class _StrictLoader(yaml.SafeLoader):
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         self.depth += 1
         if self.depth > DEEPEST:
-            raise yaml.composer.ComposerError(
-                None, None, f"it is nested deeper than {DEEPEST} levels", self.peek_event().start_mark
-            )
+            where = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+            raise yaml.composer.ComposerError(None, None, f"it is nested deeper than {DEEPEST} levels", where)
         node: yaml.Node | None = super().compose_node(parent, index)
         self.depth -= 1
         return node

@@ -35,7 +35,7 @@ class _Member(tarfile.TarInfo):
 
     def _proc_member(self, archive: tarfile.TarFile) -> Any:
         if self.size > LARGEST_HEADER and not self.isreg() and not self.isdir():
-            raise DataError(f"{archive.name}: a member's header has {self.size:,} bytes; nothing of it was taken")
+            raise DataError(f"{archive.name!s}: a member's header has {self.size:,} bytes; nothing of it was taken")
         return super()._proc_member(archive)  # type: ignore[misc]
 
 
