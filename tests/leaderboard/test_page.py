@@ -16,6 +16,7 @@ import pytest
 from rich.console import Console
 
 from harness.leaderboard import Board, ExampleRow
+from harness.leaderboard import curves as module
 from harness.leaderboard.charts import forest
 from harness.leaderboard.page import render_all, to_html, write_all
 from harness.leaderboard.render import to_markdown
@@ -196,3 +197,17 @@ def test_no_asterisk_where_the_interval_holds_0(board: Board) -> None:
 def test_ticks_are_round_and_inside() -> None:
     assert Scale(-0.13, 0.27, 0, 100).ticks(4) == pytest.approx([-0.1, 0.0, 0.1, 0.2])
     assert Scale(0, 13, 0, 100).ticks(3) == [0, 5, 10]
+
+
+def test_no_text_makes_the_page_unreadable(build: Callable[..., Board]) -> None:
+    page = to_html(build(warnings=["w" * 5000]), [])
+    assert f"{'w' * 2000} … (3,000 more characters in board.json)" in page and "w" * 2001 not in page
+
+
+def test_names_may_be_broken_after_their_parts(page: str) -> None:
+    assert ">self_<wbr>contrast_<wbr>16</a>" in page and ">format/<wbr>followed<" in page
+
+
+def test_every_curve_has_two_ticks_at_least(board: Board) -> None:
+    drawn = [curve for row in board.rows if (curve := module.curve(row, "loss"))]
+    assert drawn and all(text.count('class="rule"') > 1 for text in drawn)
