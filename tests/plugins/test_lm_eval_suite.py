@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -64,11 +66,9 @@ class PolicyTask:
         self.notes[name] = value
 
 
-def by_lm_eval(checkpoint: Path, data: Path, tasks: dict[str, int], folder: Path) -> dict[str, Any]:
-    """`lm_eval.simple_evaluate`, which the command calls, on official files whose data are redirected as its manual says."""
-    import lm_eval
+def redirected(data: Path, tasks: dict[str, int], folder: Path) -> list[str]:
+    """Official task files whose data are redirected as lm-eval's manual says, put into `folder`; their names."""
     import lm_eval.tasks
-    from lm_eval.tasks import TaskManager
     from lm_eval.tasks._yaml_loader import load_yaml
 
     root = Path(lm_eval.tasks.__file__).parent
@@ -87,16 +87,48 @@ def by_lm_eval(checkpoint: Path, data: Path, tasks: dict[str, int], folder: Path
         place = data / config["dataset_path"] / (config.get("dataset_name") or "data")
         files = {split.stem: str(split) for split in place.glob("*.jsonl")}
         shots = tasks["mmlu" if name.startswith("mmlu_") else name]
-        redirected = {"task": f"own_{name}", "dataset_path": "json", "dataset_name": None, "num_fewshot": shots}
-        text = json.dumps({"include": str(path), "tag": [], **redirected, "dataset_kwargs": {"data_files": files}})
+        changed = {"task": f"own_{name}", "dataset_path": "json", "dataset_name": None, "num_fewshot": shots}
+        text = json.dumps({"include": str(path), "tag": [], **changed, "dataset_kwargs": {"data_files": files}})
         (folder / f"{name}.yaml").write_text(text)
+    return sorted(f"own_{name}" for name in found)
+
+
+def by_lm_eval(checkpoint: Path, data: Path, tasks: dict[str, int], folder: Path) -> dict[str, Any]:
+    """`lm_eval.simple_evaluate`, which the command calls."""
+    import lm_eval
+    from lm_eval.tasks import TaskManager
+
+    names = redirected(data, tasks, folder)
     manager = TaskManager(include_defaults=False, include_path=str(folder))
     results = lm_eval.simple_evaluate(
         model="hf", model_args={"pretrained": str(checkpoint), "dtype": "float32"}, device="cpu", batch_size=4,
-        tasks=sorted(f"own_{name}" for name in found), task_manager=manager, bootstrap_iters=0,
+        tasks=names, task_manager=manager, bootstrap_iters=0,
     )  # fmt: skip
     keep(results, folder.parent / "output")
     return dict(results["samples"])
+
+
+def by_command(checkpoint: Path, data: Path, tasks: dict[str, int], folder: Path) -> dict[str, Any]:
+    """lm-eval's own command: the documents that it writes."""
+    names, output = redirected(data, tasks, folder), folder.parent / "output"
+    command = [
+        sys.executable,
+        "-m",
+        "lm_eval",
+        "run",
+        "--model",
+        "hf",
+        "--model_args",
+        f"pretrained={checkpoint},dtype=float32",
+    ]
+    command += ["--device", "cpu", "--batch_size", "4", "--tasks", ",".join(names), "--include_path", str(folder)]
+    command += ["--output_path", str(output), "--log_samples"]
+    apart = {"HF_HOME": str(folder.parent / "home"), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **apart})
+    assert done.returncode == 0, done.stderr
+    (run,) = output.iterdir()
+    written = {name: next(run.glob(f"samples_{name}_2*.jsonl")).read_text(encoding="utf-8") for name in names}
+    return {name: [json.loads(line) for line in text.splitlines()] for name, text in written.items()}
 
 
 def keep(results: dict[str, Any], folder: Path) -> None:
@@ -203,7 +235,7 @@ def test_shards_and_other_formats_are_found(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif(REFERENCE is None, reason="HARNESS_REFERENCE_DATA is not set")
-def test_the_six_on_real_data_give_what_lm_eval_gives_by_itself(
+def test_the_six_on_real_data_give_what_lm_evals_command_gives(
     checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """ARC, MMLU, TruthfulQA and GSM8K are real, HellaSwag and Winogrande typed."""
@@ -217,4 +249,4 @@ def test_the_six_on_real_data_give_what_lm_eval_gives_by_itself(
     scores = list(LmEval(tasks=("open_llm_leaderboard",), data=str(data)).evaluate(task))  # type: ignore[arg-type]
     assert len({score.example for score in scores if score.metric == "mmlu/acc"}) == 57 * 4
     assert task.notes["shots"]["mmlu"] == 5
-    agree(scores, by_lm_eval(checkpoint, data, SHOTS, tmp_path / "own"), SUITE_REPORT)
+    agree(scores, by_command(checkpoint, data, SHOTS, tmp_path / "own"), SUITE_REPORT)
