@@ -160,8 +160,8 @@ class JudgeClient:
         sent = {"model": self.settings.model, "messages": said, **self.settings.parameters, **self.extra}
         try:
             async with asyncio.timeout(self.settings.timeout_seconds):
-                # Without the client's typed method, whose checks of types take processor time and are not needed here.
-                body = await self._openai.post("/chat/completions", body=sent, cast_to=object)
+                # Without the client's typed method and its merging of URLs, which take processor time and are not needed here.
+                body = await self._openai.post(f"{self.settings.base_url}/chat/completions", body=sent, cast_to=object)
             return read_completion(body)
         except openai.APIStatusError as error:
             return self._refused(error)

@@ -11,6 +11,7 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -393,6 +394,30 @@ class TestBudget:
         judge = bench.judge(price={"input": 10, "output": 30})
         judge.judge(*always("aaa"))
         assert judge.tally.facts()["judge_usd"] == pytest.approx((1 * 10 + 2 * 30) / 1e6)
+
+
+def test_the_key_is_sent_with_the_question(tmp_path: Path) -> None:
+    seen: list[str | None] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            seen.append(self.headers.get("authorization"))
+            self.send_error(401)
+
+        def log_message(self, format: str, *rest: Any) -> None:
+            """Quiet."""
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+        thread.start()
+        bench = Bench(tmp_path, lambda *_: "")
+        bench.server.url = f"http://127.0.0.1:{server.server_address[1]}/v1"
+        for key, sent in ((KEY, f"Bearer {KEY}"), (None, "Bearer none")):
+            with pytest.raises(StageError, match="HTTP 401"):
+                bench.judge(key=key).judge(*always("a"))
+            assert seen[-1] == sent
+        server.shutdown()
+        thread.join()
 
 
 def test_the_key_is_in_no_file(bench: Bench) -> None:
