@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import HarnessError, StoreWriteError
+from harness.execute.deferred import Deferred
 from harness.execute.events import Events, Outcome, Stop
 from harness.execute.local import WORKER_ENVIRONMENT
 from harness.execute.schedule import Schedule, wants_gpu
@@ -88,7 +89,8 @@ class RayExecutor:
             return schedule.outcome
         self._connect()
         try:
-            self._run(schedule, events)
+            with Deferred() as signals:
+                self._run(schedule, events, signals)
         finally:
             self.ray.shutdown()
         schedule.outcome.stopped = not schedule.done
@@ -113,7 +115,7 @@ class RayExecutor:
         if threading.current_thread() is threading.main_thread() and callable(before):
             signal.signal(signal.SIGTERM, before)  # Ray puts its own there, which would hide how the run ended
 
-    def _run(self, schedule: Schedule, events: Events) -> None:
+    def _run(self, schedule: Schedule, events: Events, signals: Deferred) -> None:
         said = self._queue()
         running: dict[Any, Running] = {}
         while not schedule.done and not (self.stop.asked and not running):
@@ -124,6 +126,7 @@ class RayExecutor:
             for key, done, total, note in self._heard(said):
                 if key in schedule.running:
                     events.progress(key, done, total, note)
+            signals.handle()
             for reference in ended:
                 entry = running.pop(reference)
                 error = self._result(reference)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import sys
@@ -227,6 +228,26 @@ def test_signals_stay_the_command_line_s(monkeypatch: pytest.MonkeyPatch) -> Non
         assert signal.getsignal(signal.SIGTERM) is mine
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def test_a_signal_that_comes_inside_ray_ends_the_run_as_it_should(monkeypatch: pytest.MonkeyPatch) -> None:
+    ray, before = scripted(monkeypatch, {}), signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+
+    def wait(references: list[str], **_: Any) -> tuple[list[str], list[str]]:
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+        except SystemExit:
+            raise KeyboardInterrupt from None  # as Ray does
+        return references[:1], references[1:]
+
+    monkeypatch.setattr(ray, "wait", wait)
+    try:
+        with pytest.raises(SystemExit) as left:
+            executor().run(small_graph(), set(), Watcher())
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert left.value.code == 143
+    assert not ray.up
 
 
 def test_stages_with_a_model_have_a_gpu_where_there_are_any(monkeypatch: pytest.MonkeyPatch) -> None:
