@@ -109,11 +109,11 @@ class Theirs(Side):
 
     def __init__(self, case: Case, precomputed: bool) -> None:
         super().__init__(case)
-        self.pairs = _pairs(self.groups)
+        self.pairs = pairs_of(self.groups)
         self.tokens = ExpandedPairs().tokens([group.bundle() for group in self.groups])
         with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            self.trainer = _trl_trainer(self.pairs, folder)
+            self.trainer = trl_trainer(self.pairs, folder, build_model(), build_model(1))
         if precomputed:  # not by TRL's own pass, which keeps a cache file; the trainer then reads these from the batch
             self.trainer.precompute_ref_logps = True
             for pair, (chosen, rejected) in zip(self.pairs, _reference(self.groups), strict=True):
@@ -163,7 +163,8 @@ def relative_difference(found: dict[str, Tensor], expected: dict[str, Tensor]) -
     return (difference / sum(float(value.double().norm() ** 2) for value in expected.values())) ** 0.5
 
 
-def _pairs(groups: list[TokenGroup]) -> list[dict[str, Any]]:
+def pairs_of(groups: list[TokenGroup]) -> list[dict[str, Any]]:
+    """Every chosen response against every rejected one, as TRL's collator takes them."""
     return [
         {
             "prompt_ids": list(group.prompts[PLAIN]),
@@ -180,7 +181,10 @@ def _reference(groups: list[TokenGroup]) -> list[tuple[float, float]]:
     return [(row[0], value) for row in scores for value in row[1:]]
 
 
-def _trl_trainer(pairs: list[dict[str, Any]], folder: str) -> Any:
+def trl_trainer(
+    pairs: list[dict[str, Any]], folder: str, policy: PreTrainedModel, reference: PreTrainedModel, *, cpu: bool = True
+) -> Any:
+    """TRL's own trainer on ids that are given, so that no template or tokenizer comes between."""
     from datasets import Dataset
     from trl import DPOConfig, DPOTrainer
 
@@ -193,15 +197,15 @@ def _trl_trainer(pairs: list[dict[str, Any]], folder: str) -> Any:
         beta=BETA,
         per_device_train_batch_size=len(pairs),
         max_length=None,
-        use_cpu=True,
+        use_cpu=cpu,
         bf16=False,
         report_to=[],
         gradient_checkpointing=False,
         disable_tqdm=True,
     )
     return OnOurIds(
-        model=build_model(),
-        ref_model=build_model(1),
+        model=policy,
+        ref_model=reference,
         args=settings,
         train_dataset=Dataset.from_list(pairs),
         processing_class=build_tokenizer(),
