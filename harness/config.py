@@ -157,6 +157,9 @@ class RunSection(_Section):
         description="a training or a generation keeps its state so often, for a later run to go on from; "
         "0 is after every step or batch",
     )
+    examples: bool = Field(
+        True, description="show the first prompts and each row's answers on the board; false where their text must stay here"
+    )
 
 
 class MethodEntry(_Section):

@@ -213,7 +213,9 @@ def _file_name(label: str) -> str:
 
 
 def collect_examples(run: Run) -> list[ExampleRow]:
-    """The first evaluated prompts with each row's first answer at the first seed."""
+    """The first evaluated prompts with each row's first answer at the first seed; none where the config keeps them back."""
+    if not run.comparison.config.run.examples:
+        return []
     answers: dict[str, list[str]] = {}
     said: dict[str, dict[str, list[dict[str, str]]]] = {}  # row → example → what judges said
     for row in run.graph.rows:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
+from harness.config import RunSection
 from harness.execute.events import Outcome
 from harness.graph import Graph, RowPlan
-from harness.rows import Run, copy_files, run_warnings
+from harness.rows import Run, collect_examples, copy_files, run_warnings
 from harness.store import Store
 
 
@@ -41,6 +43,12 @@ def test_a_training_s_warning_names_its_rows_unless_all_share_it(tmp_path: Path)
                 draft.facts.update(facts)
     graph.rows.append(RowPlan("sft", 0, "", (), (), {}))  # trains nothing of its own
     assert run_warnings(Run(None, graph, store, Outcome()), []) == ["slow", "ipo: cut"]  # type: ignore[arg-type]
+
+
+def test_examples_are_kept_back_where_the_config_says_so(tmp_path: Path) -> None:
+    config = SimpleNamespace(run=RunSection(examples=False))
+    run = Run(SimpleNamespace(config=config), Graph(), Store(tmp_path), Outcome())  # type: ignore[arg-type]
+    assert collect_examples(run) == [] and RunSection().examples
 
 
 def test_what_evaluators_left_lies_beside_the_board(tmp_path: Path) -> None:
