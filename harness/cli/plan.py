@@ -25,7 +25,7 @@ from harness.cli.options import (
 
 if TYPE_CHECKING:
     from harness.cli.gpu_report import GpuReport
-    from harness.types import Dataset
+    from harness.types import Dataset, Example
 
 
 def register(app: typer.Typer) -> None:
@@ -112,11 +112,19 @@ def _rows(comparison: Any) -> tuple[Dataset | None, dict[str, Any] | None]:
     limits, checkpoint = comparison.config.limits, comparison.checkpoint
     if "source" in comparison.unreachable or (limits is not None and "model" in comparison.unreachable):
         return None, None
-    template = None
-    if limits is not None:
+    template, loaded = None, comparison.source.load()
+    if limits is not None or (checkpoint is not None and "model" not in comparison.unreachable and _system_turn(loaded)):
         template = ChatTemplate(load_tokenizer(checkpoint.files(weights=False), checkpoint.options))
-    dataset, report = screen(comparison.source.load(), limits, template)
+    if template is not None and (example := _system_turn(loaded)) is not None:
+        template.prompt_ids(example.prompt)  # one that the template refuses is told of now, and not by the first stage
+    dataset, report = screen(loaded, limits, template)
     return dataset, report.as_dict()
+
+
+def _system_turn(dataset: Dataset) -> Example | None:
+    """The first example that begins with a system turn."""
+    examples = (example for rows in dataset.splits.values() for example in rows)
+    return next((example for example in examples if example.prompt.messages[0].role == "system"), None)
 
 
 def _print_gpu(report: GpuReport) -> None:

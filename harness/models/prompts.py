@@ -47,7 +47,8 @@ class ChatTemplate:
         if prompt.messages[0].role == "system" and prompt.messages[0].content.strip() not in self.render(prompt.messages):
             raise DataError(f"prompt {prompt.id}: the chat template leaves its system turn out{_system_fix(prompt)}")
         if len(ids) > 1 and ids[0] == ids[1] == self.tokenizer.bos_token_id:
-            raise DataError(f"prompt {prompt.id} begins with two BOS tokens: the chat template and the tokenizer both add one")
+            both = "one of the chat template's and one of the tokenizer's: mend the template"
+            raise DataError(f"prompt {prompt.id} begins with two BOS tokens, {both}")
         return ids
 
     def response_ids(self, response: Response) -> list[int]:

@@ -72,7 +72,10 @@ def check_template(tokenizer: PreTrainedTokenizerBase) -> None:
     """
     template = ChatTemplate(tokenizer)
     for messages in _PROBES:
-        ids = template.prompt_ids(Prompt("probe", messages))
+        try:
+            ids = template.prompt_ids(Prompt("probe", messages))
+        except DataError as error:
+            raise DataError(f"model.chat_template: {str(error).replace('prompt probe', 'a prompt', 1)}") from error
         if not ids:
             raise DataError("model.chat_template: it renders a prompt as nothing")
         _check_opening(template, messages)

@@ -18,6 +18,7 @@ from harness.errors import HarnessError
 from harness.models.size import ModelSize, model_size
 from harness.training.settings import LoraSettings, TrainingSettings
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "models"))
 SIZE = ModelSize(1_100, 1_000, layers=2, hidden=10, intermediate=30, attention=10, keys=5, vocabulary=20, linear=160)
 GPU = Gpu("round", 80, 1e12, 1e9)
 CONFIG = """
@@ -186,6 +187,25 @@ def test_what_does_not_fit_says_what_to_do(config: Path, harness: Any) -> None:
 def test_a_mistake_is_one_sentence(config: Path, harness: Any, arguments: tuple[str, ...], words: str) -> None:
     code, _, err = harness("plan", str(config), *arguments)
     assert code == 2 and words in " ".join(err.split())
+
+
+def test_a_template_that_refuses_system_turns_is_named_by_the_plan(tmp_path: Path, harness: Any) -> None:
+    from checkpoints import GEMMA, make_checkpoint
+
+    make_checkpoint(tmp_path / "gemma", "gemma3", template=GEMMA)
+    asked = [{"role": "system", "content": "be kind ."}, {"role": "user", "content": "hot ?"}]
+    rows = [
+        {"prompt": [*asked[:1], {**asked[1], "content": f"{n} hot ?"}], "chosen": "yes", "rejected": "no"} for n in range(30)
+    ]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "a.yaml").write_text(
+        f"name: a\nsource: {{name: jsonl, path: {tmp_path}/rows.jsonl}}\nmodel: {{path: {tmp_path}/gemma}}\n"
+        "budget: {prompts: 8}\n"
+        "methods: [sft, dpo]\nevaluators: [preference_accuracy]\nbaseline: sft\n"
+    )
+    code, _, err = harness("plan", str(tmp_path / "a.yaml"))
+    assert code == 2 and "set model.system_turns to merge" in err
+    assert harness("plan", str(tmp_path / "a.yaml"), "--set", "model.system_turns=merge")[0] == 0
 
 
 def test_names_of_gpus_are_their_own() -> None:

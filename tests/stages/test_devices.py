@@ -93,6 +93,15 @@ def test_the_configs_that_ship_are_what_accelerate_reads(strategy: str) -> None:
     assert environment.get("FSDP_OFFLOAD_PARAMS", "false") == str(strategy == "fsdp_offload").lower()
 
 
+@pytest.mark.parametrize("stage", [2, 3])
+def test_deepspeeds_configs_are_read_without_it(stage: int) -> None:
+    """Its own part could not be run here: no GPU."""
+    settings = DeviceSettings.model_construct(count=2, strategy=f"deepspeed_zero{stage}")
+    environment = launch_environment(settings)
+    assert environment["ACCELERATE_USE_DEEPSPEED"] == "true" and environment["ACCELERATE_DEEPSPEED_ZERO_STAGE"] == str(stage)
+    assert environment["ACCELERATE_MIXED_PRECISION"] == "no" and "accelerate" in settings.libraries
+
+
 def test_devices_are_a_number_or_a_section_and_one_is_none() -> None:
     assert TrainingSettings(devices=1) == TrainingSettings() and "devices" not in TrainingSettings().payload("cpu")
     assert TrainingSettings(devices=2).payload("cpu")["devices"] == {"count": 2, "strategy": "replicated"}
