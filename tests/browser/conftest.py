@@ -25,14 +25,23 @@ TALL, PATIENCE = 900, 30_000  # pixels; milliseconds, for machines that are busy
 
 
 @pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
-    """One for all tests; each page has a context of its own."""
+def chromium() -> str:
+    """Where it is; nothing is made for tests that cannot run."""
     program = next((found for name in CHROMIUM if (found := shutil.which(name))), None)
     if program is None:
         pytest.skip("no Chromium on the path: install it (Debian: apt-get install chromium)")
-    api = pytest.importorskip("playwright.sync_api", reason="playwright is missing: pip install -e '.[dev]'")
-    with api.sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=program, args=list(QUIET))
+    pytest.importorskip("playwright.sync_api", reason="playwright is missing: pip install -e '.[dev]'")
+    return program
+
+
+@pytest.fixture(scope="module")
+def browser(chromium: str) -> Iterator[Browser]:
+    """One for the tests of a file; each page has a context of its own. While it is open an event loop runs in this thread,
+    so it must not outlive these tests: others start loops of their own."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        launched = playwright.chromium.launch(executable_path=chromium, args=list(QUIET))
         yield launched
         launched.close()
 
@@ -55,8 +64,8 @@ def open_page(browser: Browser) -> Iterator[Open]:
 
 
 @pytest.fixture(scope="session")
-def full(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The page of a board with all kinds of rows and 10,000 examples. `browser` comes first: without one, nothing is made."""
+def full(chromium: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page of a board with all kinds of rows and 10,000 examples."""
     board = full_board()
     path = tmp_path_factory.mktemp("full") / "index.html"
     path.write_text(to_html(board, board.example_rows), encoding="utf-8")
@@ -64,7 +73,7 @@ def full(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def hostile(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def hostile(chromium: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The page of a board whose texts are hostile."""
     board = hostile_board()
     path = tmp_path_factory.mktemp("hostile") / "index.html"

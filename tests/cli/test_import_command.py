@@ -63,7 +63,8 @@ def test_judgments_become_a_board_that_holds(judgments: Path, tmp_path: Path, ha
         (("fastchat", "no.jsonl"), "no.jsonl cannot be read"),
         (("fastchat", "FILE", "--label", "newer=x"), "the files have no row 'newer'"),
         (("fastchat", "FILE", "--label", "x"), "write OLD=NEW"),
-        (("fastchat", "FILE", "--set", "judge=x"), "`harness plugins show fastchat` lists the fields"),
+        (("fastchat", "FILE", "--set", "jugde=x"), "`harness plugins show fastchat` lists the fields"),
+        (("fastchat", "FILE", "--set", "judge=x"), "has no judgments by x: it has those of gpt-4"),
         (("fastchat", "FILE", "--baseline", "olt"), "the baseline 'olt' is not a row of the board"),
     ],
 )
