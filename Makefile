@@ -3,6 +3,7 @@
 #   make compare ARGS="--methods sft,null,dpo --seeds 0"   arguments for `harness compare`
 #   make test ARGS="tests/sandbox -x"                      arguments for pytest
 #   make test SELECT="slow"                                another choice of marked tests
+#   make test PROCESSES=0                                  in one process, for a debugger
 #   make compare PIP_ARGS="..."                            arguments for pip, such as another index
 
 SHELL := bash
@@ -15,6 +16,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 CONFIG ?=
 SELECT ?= not slow and not gpu and not network
+PROCESSES ?= 2
 PIP_ARGS ?=
 PIP := $(BIN)/python -m pip install --no-input --disable-pip-version-check --progress-bar off -qq -c constraints.txt $(PIP_ARGS)
 # One thread per process: the harness starts one process per core, and two torch threads on busy cores are slower than one.
@@ -29,7 +31,7 @@ compare: $(VENV)/.installed ## run the quickstart (or ARGS="my.yaml …") and wr
 	@$(BIN)/harness compare $(ARGS)
 
 test: $(VENV)/.installed-dev ## run the tests that need no GPU, no network and no minutes, with coverage
-	@$(ONE_THREAD) $(BIN)/python -m pytest -m "$(SELECT)" --cov --cov-report=term $(ARGS)
+	@$(ONE_THREAD) $(BIN)/python -m pytest -m "$(SELECT)" -n $(PROCESSES) --dist loadfile --cov --cov-report=term $(ARGS)
 
 faults: $(VENV)/.installed-dev ## kill, terminate, damage and fill up a comparison (minutes; hours with CONFIG="configs/quickstart.yaml")
 	@$(ONE_THREAD) FAULTS_CONFIG="$(CONFIG)" $(BIN)/python -m pytest tests/test_faults.py -m slow $(ARGS)

@@ -111,4 +111,5 @@ def _names(judge: Any) -> str:
 
 
 def _listed(versions: Any) -> str:
-    return ", ".join(f"{name} {version}" for name, version in versions.items()) if isinstance(versions, Mapping) else ""
+    """By name: a board in memory and one from its file are shown alike."""
+    return ", ".join(f"{name} {version}" for name, version in sorted(versions.items())) if isinstance(versions, Mapping) else ""
