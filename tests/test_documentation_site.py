@@ -144,7 +144,7 @@ def generate() -> ModuleType:
 
 COMPLETE: list[tuple[str, Callable[[str], list[str]], str, str]] = [
     # page, what it must hold, a text that is taken out, and what is then missed
-    ("api", missing_names, 'id="harness.interfaces.Objective"', "harness.Objective"),
+    ("api", missing_names, 'id="harness.interfaces.objective.Objective"', "harness.Objective"),
     ("api", missing_names, 'id="harness.testing.strategies.group_logps"', "harness.testing.strategies.group_logps"),
     ("plugins", missing_hooks, "<td><code>harness_sources</code></td>", "harness_sources"),
     ("plugins", missing_hooks, "<code>cached: ", "harness_run_started(cached)"),

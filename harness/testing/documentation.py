@@ -64,7 +64,8 @@ def check_bounds(component: type[Component]) -> None:
 
 def check_attributes(component: type[Component]) -> None:
     """A class variable or method whose name is nearly one that the host reads: it would be overlooked in silence."""
-    base = next(cls for cls in component.__mro__ if cls.__module__ == Component.__module__)
+    package = Component.__module__.rpartition(".")[0]  # of the classes that plugins derive from
+    base = next(cls for cls in component.__mro__ if cls.__module__.rpartition(".")[0] == package)
     read = [name for name in dir(base) if not name.startswith("_") and not hasattr(BaseModel, name)]
     for cls in component.__mro__[: component.__mro__.index(base)]:
         for name, value in vars(cls).items():
