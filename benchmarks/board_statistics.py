@@ -19,9 +19,11 @@ from pathlib import Path
 
 import numpy as np
 
+from harness.leaderboard import RowResult
 from harness.leaderboard.analysis import analyse
-from harness.leaderboard.comparison import Comparison, RowResult
+from harness.leaderboard.comparison import Comparison
 from harness.leaderboard.entries import MetricEntry
+from harness.leaderboard.row_entry import row_entry
 from harness.statistics import Values, by_metric
 from harness.types import Score
 
@@ -55,7 +57,7 @@ def main() -> None:
     comparison = Made(rows, metrics, "row0")
     took["comparison"] = time.perf_counter() - start
     for row in rows:
-        comparison.entry(row)
+        row_entry(comparison, row)
     took["entries"] = time.perf_counter() - start - took["comparison"]
     analyse(comparison)
     took["all"] = time.perf_counter() - start

@@ -62,8 +62,8 @@ def merge(
     """
     from harness.errors import HarnessError
     from harness.leaderboard.merging import merge as merged
-    from harness.leaderboard.merging import read_part
     from harness.leaderboard.page import write_all
+    from harness.leaderboard.part import read_part
 
     if out.resolve() in {(path if path.is_dir() else path.parent).resolve() for path in boards if path.suffix != ".yaml"}:
         raise HarnessError(f"--out {out} holds one of the boards: choose another folder")

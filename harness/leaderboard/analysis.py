@@ -138,7 +138,7 @@ def _power(comparison: Comparison, key: str) -> PowerEntry | None:
     ]
     if not parts:
         return None
-    alpha = comparison.alpha(key)
+    alpha = comparison.correction.alpha(key)
     return PowerEntry(
         alpha=alpha,
         detectable=median(detectable(gap.error, alpha) for gap, _ in parts),

@@ -8,8 +8,11 @@ from typing import Any
 
 from harness.errors import DataError, did_you_mean
 from harness.leaderboard.analysis import analyse
-from harness.leaderboard.comparison import DRAWS, FLIPS, LEVEL, SURE, Comparison, RowResult
-from harness.leaderboard.schema import Board, ExampleRow, MetricEntry, RowEntry, ScoreEntry, StatisticsEntry
+from harness.leaderboard.comparison import DRAWS, FLIPS, LEVEL, Comparison
+from harness.leaderboard.families import SURE
+from harness.leaderboard.result import RowResult
+from harness.leaderboard.row_entry import row_entry
+from harness.leaderboard.schema import Board, ExampleRow, FamilyEntry, MetricEntry, RowEntry, ScoreEntry, StatisticsEntry
 from harness.leaderboard.text import plain, signed
 from harness.types import Metric
 from harness.version import __version__
@@ -53,16 +56,7 @@ def build_board(
         DataError: two rows share a label, or no row is called `baseline`.
     """
     _check_labels(rows, baseline)
-    entries = tuple(
-        MetricEntry(
-            key=f"{evaluator}/{metric.name}",
-            description=metric.description,
-            higher_is_better=metric.higher_is_better,
-            primary=metric.primary,
-        )
-        for evaluator, listed in metrics.items()
-        for metric in listed
-    )
+    entries = _metric_entries(metrics)
     comparison = Comparison(rows, entries, baseline, mixed_judges=mixed_judges)
     board = Board(
         name=plain(name),
@@ -73,16 +67,29 @@ def build_board(
         baseline=plain(baseline),
         metrics=(*entries, *(item.metric for item in derived)),
         rows=(),
-        statistics=_methods().model_copy(update={"families": comparison.families or None}),
+        statistics=_methods(comparison.correction.families),
         sharing=plain(sharing),
     )
-    ordered = _ordered([_with_derived(comparison.entry(row), derived) for row in rows], board.primary)
+    ordered = _ordered([_with_derived(row_entry(comparison, row), derived) for row in rows], board.primary)
     analysis, notes = analyse(comparison)
     said = (*warnings, *comparison.warnings, *_noise_warnings(ordered, board.primary), *notes)
     board = board.model_copy(
         update={"rows": ordered, "warnings": tuple(plain(text) for text in said), "analysis": analysis}
     ).with_examples(examples)
     return board.with_scores({row.label: row.scores for row in rows if not row.failed})
+
+
+def _metric_entries(metrics: Mapping[str, Sequence[Metric]]) -> tuple[MetricEntry, ...]:
+    return tuple(
+        MetricEntry(
+            key=f"{evaluator}/{metric.name}",
+            description=metric.description,
+            higher_is_better=metric.higher_is_better,
+            primary=metric.primary,
+        )
+        for evaluator, listed in metrics.items()
+        for metric in listed
+    )
 
 
 def _with_derived(row: RowEntry, derived: Sequence[Derived]) -> RowEntry:
@@ -144,7 +151,7 @@ def _quiet_warnings(rows: Sequence[RowEntry]) -> list[str]:
     return said
 
 
-def _methods() -> StatisticsEntry:
+def _methods(families: tuple[FamilyEntry, ...]) -> StatisticsEntry:
     return StatisticsEntry(
         interval="hierarchical bootstrap: seeds, then questions, which the seeds share; the draws are stretched to the "
         "unbiased standard error and Student's t; differences are paired by example, and by the value of the seed where both "
@@ -159,4 +166,5 @@ def _methods() -> StatisticsEntry:
         draws=DRAWS,
         flips=FLIPS,
         level=LEVEL,
+        families=families or None,
     )

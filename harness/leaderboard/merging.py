@@ -2,57 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 from harness.errors import DataError
 from harness.leaderboard.board import build_board
-from harness.leaderboard.comparison import RowResult
-from harness.leaderboard.files import SCORES, Scores, digest
-from harness.leaderboard.published import is_published_table, published_board
-from harness.leaderboard.schema import Board, ExampleRow, RowEntry, board_scores
-from harness.leaderboard.text import one_line, shortened
-from harness.types import Cost, Metric, Score
-
-MUST_AGREE = ("model", "sft", "source", "evaluation", "generation")  # else the numbers are not of the same question
-SHOULD_AGREE = ("budget", "training")
-REPORTED = "reported"  # the example of a number that a paper printed
-
-
-@dataclass(frozen=True)
-class Part:
-    """A board that is merged: its rows' scores per example, and what it is called in messages."""
-
-    board: Board
-    scores: Scores
-    name: str
-
-    @property
-    def published(self) -> bool:
-        """Whether it holds nothing but printed numbers, which fit on any board and are never tested."""
-        return all(row.kind == "published" for row in self.board.rows)
-
-
-def read_part(path: Path) -> Part:
-    """A board with its scores per example, or a published table.
-
-    Raises:
-        DataError: it cannot be read, or its scores are missing or not those it was written with.
-    """
-    if is_published_table(path):
-        board = published_board(path)
-        return Part(board, _printed(board), board.name)
-    board = Board.read(path)
-    if all(row.kind == "published" for row in board.rows):
-        return Part(board, _printed(board), board.name)
-    scores = board_scores(path)
-    beside = (path if path.is_dir() else path.parent) / SCORES
-    if (board.files or {}).get(SCORES) != digest(beside.read_bytes()):
-        raise DataError(f"{beside} is not the file that its board.json was written with: `harness verify` says what is wrong")
-    return Part(board, scores, str(path))
+from harness.leaderboard.disagreements import caveats, disagreements
+from harness.leaderboard.files import digest
+from harness.leaderboard.part import Part
+from harness.leaderboard.pool import pooled_rows
+from harness.leaderboard.result import RowResult
+from harness.leaderboard.schema import Board, ExampleRow
+from harness.types import Metric
 
 
 def merge(parts: Sequence[Part], *, name: str, created: str) -> Board:
@@ -66,222 +28,59 @@ def merge(parts: Sequence[Part], *, name: str, created: str) -> Board:
         if len(parts) == 1:
             return parts[0].board
         raise DataError("published tables alone are never one comparison: give one of them, or a measured board too")
-    first = measured[0]
-    problems = [problem for part in measured[1:] for problem in _disagreements(first, part)]
-    if problems:
-        raise DataError("these boards are not one comparison:\n" + "\n".join(f"  - {problem}" for problem in problems))
+    first, printed = measured[0], [part for part in parts if part.published]
     metrics = _metrics(measured)
-    shown = {f"{evaluator}/{metric.name}" for evaluator, listed in metrics.items() for metric in listed}
-    printed = [part for part in parts if part.published]
-    for part in printed:
-        if not shown & {metric.key for metric in part.board.metrics}:
-            raise DataError(f"{part.name} has no metric of {first.name}: there is nothing to show side by side")
-    rows, warnings = _rows([*measured, *printed], first)
-    left_out = sorted({key for part in measured for key in _derived(part)})
+    _check_comparable(measured, printed, metrics)
+    rows, warnings = pooled_rows([*measured, *printed], first.board.baseline)
+    left_out = sorted({key for part in measured for key in part.derived})
     if left_out:
         warnings.append(f"Left out, since they are computed over all rows of one board: {', '.join(left_out)}.")
-    config = dict(first.board.config) | {"name": name}
-    if all("methods" in part.board.config for part in measured):
-        config["methods"] = [entry for part in measured for entry in part.board.config["methods"]]
     return build_board(
         name=name,
         description=f"Merged from {', '.join(part.board.name for part in parts)}. {first.board.description}",
-        config=config,
+        config=_config(measured, name),
         baseline=first.board.baseline,
         rows=rows,
         metrics=metrics,
         examples=_examples(measured, rows),
         sharing={"merged": [_source(part) for part in parts]},
         created=created,
-        warnings=[*warnings, *_softer(measured), *dict.fromkeys(text for part in measured for text in _carried(part))],
+        warnings=[*warnings, *caveats(measured), *dict.fromkeys(text for part in measured for text in _carried(part))],
         mixed_judges=all(bool((part.board.config.get("judge") or {}).get("allow_mixed_judges")) for part in measured),
     )
 
 
-def _disagreements(first: Part, other: Part) -> Iterator[str]:
-    """Why the numbers of two boards do not answer one question."""
-    a, b = first.board, other.board
-    if a.baseline != b.baseline:
-        yield f"{other.name}: its baseline is {b.baseline!r}, that of {first.name} is {a.baseline!r}"
-    else:
-        one, two = (_recipe(board.row(board.baseline)) for board in (a, b))
-        if one != two:
-            yield f"{other.name}: its baseline {b.baseline!r} was made in another way (see `provenance`)"
-    for key in MUST_AGREE:
-        if a.config.get(key) != b.config.get(key):
-            yield f"{other.name}: {key} is {_short(b.config.get(key))}, in {first.name} {_short(a.config.get(key))}"
-    models = [{str(_model(row)) for row in board.rows if _model(row)} for board in (a, b)]
-    if models[0] and models[1] and models[0] != models[1]:
-        yield f"{other.name}: the starting model is another one, by its provenance"
-    asked = [{entry.get("name"): entry for entry in board.config.get("evaluators", ())} for board in (a, b)]
-    for name in sorted(set(asked[0]) & set(asked[1])):
-        if asked[0][name] != asked[1][name]:
-            yield f"{other.name}: evaluator {name} has other fields than in {first.name}"
-    judges = [_judge(board) for board in (a, b)]
-    if judges[0] and judges[1] and judges[0] != judges[1]:
-        yield f"{other.name}: the judge is {_short(judges[1])}, in {first.name} {_short(judges[0])}"
-    directions = {metric.key: metric.higher_is_better for metric in a.metrics}
-    for metric in b.metrics:
-        if directions.get(metric.key, metric.higher_is_better) != metric.higher_is_better:
-            yield f"{other.name}: {metric.key} does not point the same way as in {first.name}"
-    prompts = [{example.id: example.prompt for example in board.example_rows} for board in (a, b)]
-    if any(prompts[0][name] != prompts[1][name] for name in set(prompts[0]) & set(prompts[1])):
-        yield f"{other.name}: examples of one id have other prompts than in {first.name}"
+def _check_comparable(measured: Sequence[Part], printed: Sequence[Part], metrics: Mapping[str, Sequence[Metric]]) -> None:
+    """Of measured boards that they are one comparison, of published tables that there is something to show side by side."""
+    first = measured[0]
+    problems = [problem for part in measured[1:] for problem in disagreements(first, part)]
+    if problems:
+        raise DataError("these boards are not one comparison:\n" + "\n".join(f"  - {problem}" for problem in problems))
+    shown = {f"{evaluator}/{metric.name}" for evaluator, listed in metrics.items() for metric in listed}
+    for part in printed:
+        if not shown & {metric.key for metric in part.board.metrics}:
+            raise DataError(f"{part.name} has no metric of {first.name}: there is nothing to show side by side")
 
 
-def _softer(parts: Sequence[Part]) -> Iterator[str]:
-    """What does not forbid a merge, and a reader should know."""
-    first = parts[0]
-    for part in parts[1:]:
-        for key in SHOULD_AGREE:
-            if part.board.config.get(key) != first.board.config.get(key):
-                said = (
-                    f"{key} is {_short(part.board.config.get(key))} in {part.name}, {_short(first.board.config.get(key))} in "
-                )
-                yield f"{said}{first.name}: rows of the two had different settings."
-        versions = [found.board.sharing.get("versions") for found in (first, part)]
-        if part.board.harness.get("version") != first.board.harness.get("version") or versions[0] != versions[1]:
-            yield f"{part.name} and {first.name} were made with different versions of the harness or its libraries."
-
-
-def _rows(parts: Sequence[Part], first: Part) -> tuple[list[RowResult], list[str]]:
-    """Rows of one recipe and label pooled over their seeds; of another recipe under a name with the board's.
-
-    Raises:
-        DataError: the baseline has other scores of one seed on two boards.
-    """
-    found: dict[str, tuple[RowResult, str]] = {}
-    warnings: list[str] = []
-    for part in parts:
-        for entry in part.board.rows:
-            row = _result(entry, part)
-            if part.published:  # many papers have a row called DPO, and none of them is this board's
-                row = replace(row, label=f"{row.label} ({part.board.name})")
-            if row.label not in found:
-                found[row.label] = (row, part.name)
-                continue
-            kept, where = found[row.label]
-            clash = _clash(kept, row)
-            if clash is None:
-                found[row.label] = (_pooled(kept, row), where)
-                if set(kept.costs) ^ set(row.costs):
-                    warnings.append(f"{row.label}: seeds of {where} and {part.name} are pooled.")
-            elif row.label == first.board.baseline and row.kind != "published":
-                raise DataError(f"the baseline {row.label!r} is not the same on {where} and {part.name}: {clash}")
-            else:
-                label = f"{row.label} ({part.board.name})"
-                number = 2
-                while label in found:
-                    label, number = f"{row.label} ({part.board.name} {number})", number + 1
-                found[label] = (replace(row, label=label), part.name)
-                warnings.append(f"{row.label} of {part.name} stands as {label!r}: {clash}.")
-    return [row for row, _ in found.values()], warnings
-
-
-def _clash(one: RowResult, other: RowResult) -> str | None:
-    """Why two rows of one label are not one row."""
-    if one.kind != other.kind or _recipe(one) != _recipe(other):
-        return "it was made in another way"
-    if one.failed or other.failed:
-        return "it failed on one of the boards"
-    for evaluator in set(one.scores) & set(other.scores):
-        for seed in set(one.scores[evaluator]) & set(other.scores[evaluator]):
-            if sorted(map(_line, one.scores[evaluator][seed])) != sorted(map(_line, other.scores[evaluator][seed])):
-                return f"seed {seed} has other scores of {evaluator}"
-    return None
-
-
-def _line(score: Score) -> tuple[Any, ...]:
-    return score.example, score.metric, score.sample, score.value
-
-
-def _pooled(one: RowResult, other: RowResult) -> RowResult:
-    scores = {
-        evaluator: {**other.scores.get(evaluator, {}), **one.scores.get(evaluator, {})}
-        for evaluator in {**one.scores, **other.scores}
-    }
-    models = {**other.provenance.get("models", {}), **one.provenance.get("models", {})}
-    return replace(
-        one,
-        scores=scores,
-        costs={**other.costs, **one.costs},
-        curves={**other.curves, **one.curves},
-        provenance={**other.provenance, **one.provenance, **({"models": models} if models else {})},
-    )
-
-
-def _result(entry: RowEntry, part: Part) -> RowResult:
-    """The row before its statistics. Its cost is only known as a mean over its seeds, and stays that."""
-    cost = entry.cost
-    mean = Cost(
-        cost.seconds or 0.0,
-        cost.tokens_trained or 0,  # type: ignore[arg-type]
-        cost.tokens_generated or 0,  # type: ignore[arg-type]
-        cost.judge_tokens or 0,  # type: ignore[arg-type]
-        cost.usd,
-    )
-    return RowResult(
-        label=entry.method,
-        data=entry.data,
-        objective=entry.objective,
-        rounds=entry.rounds,
-        kind=entry.kind,
-        scores=part.scores.get(entry.method, {}),
-        costs=dict.fromkeys(entry.seeds, mean),
-        budget=entry.budget,
-        provenance={**entry.provenance, "board": part.board.name},
-        failed=entry.failed,
-        curves={int(seed): points for seed, points in entry.curves.items()},
-    )
-
-
-def _printed(board: Board) -> Scores:
-    """Printed means as scores of one example, so that they go where scores go."""
-    found: dict[str, dict[str, dict[int, list[Score]]]] = {}
-    for row in board.rows:
-        for key, score in row.scores.items():
-            evaluator, _, metric = key.partition("/")
-            runs = found.setdefault(row.method, {}).setdefault(evaluator, {0: []})
-            runs[0].append(Score(REPORTED, metric, score.mean))
-    return found
-
-
-def _recipe(row: RowResult | RowEntry | None) -> Any:
-    """What a row was made by, whatever its seeds."""
-    if row is None:
-        return None
-    kept = ("method", "model", "rounds", "seed_offset", "backend", "source", "table")
-    return row.data, row.objective, row.rounds, {key: row.provenance[key] for key in kept if key in row.provenance}
-
-
-def _model(row: RowEntry) -> Any:
-    return row.provenance.get("model") if row.kind != "published" else None
-
-
-def _judge(board: Board) -> dict[str, Any] | None:
-    judge = board.config.get("judge")
-    if not isinstance(judge, Mapping):
-        return None
-    return {key: judge.get(key) for key in ("model", "name", "base_url", "temperature", "max_tokens", "seed")}
+def _config(measured: Sequence[Part], name: str) -> dict[str, Any]:
+    """The first board's, with the methods of all."""
+    config = dict(measured[0].board.config) | {"name": name}
+    if all("methods" in part.board.config for part in measured):
+        config["methods"] = [entry for part in measured for entry in part.board.config["methods"]]
+    return config
 
 
 def _metrics(parts: Sequence[Part]) -> dict[str, list[Metric]]:
     """Per evaluator, those that have scores per example; the first board's order and choice of primary ones."""
     found: dict[str, list[Metric]] = {}
     for part in parts:
-        derived = _derived(part)
+        derived = part.derived
         for entry in part.board.metrics:
             evaluator, _, name = entry.key.partition("/")
             listed = found.setdefault(evaluator, [])
             if entry.key not in derived and name not in {metric.name for metric in listed}:
                 listed.append(Metric(name, entry.description, entry.higher_is_better, entry.primary))
     return {evaluator: listed for evaluator, listed in found.items() if listed}
-
-
-def _derived(part: Part) -> set[str]:
-    from harness.leaderboard.verify import not_made_again
-
-    return {metric.key for metric in not_made_again(part.board, part.scores)}
 
 
 def _examples(parts: Sequence[Part], rows: Sequence[RowResult]) -> list[ExampleRow]:
@@ -311,7 +110,3 @@ def _carried(part: Part) -> Iterator[str]:
     for warning in part.board.warnings:
         if any(warning.startswith(f"{label}, seed") for label in labels):
             yield warning
-
-
-def _short(value: Any) -> str:
-    return shortened(one_line(json.dumps(value, sort_keys=True, default=str)), 90)

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from harness.leaderboard.analysis import analyse
-from harness.leaderboard.comparison import Comparison, RowResult
+from harness.leaderboard.comparison import Comparison
 from harness.leaderboard.files import SCORES, Scores, digest
 from harness.leaderboard.remarks import is_published
-from harness.leaderboard.schema import Board, MetricEntry, RowEntry, board_scores
-from harness.types import Cost
+from harness.leaderboard.result import row_before_statistics
+from harness.leaderboard.row_entry import row_entry
+from harness.leaderboard.schema import Board, MetricEntry, board_scores
 
 RELATIVE, ABSOLUTE = 1e-6, 1e-9  # matrix products differ in their last digits between machines
 
@@ -42,12 +43,12 @@ def verify(path: Path) -> list[str]:
     mixed = bool((board.config.get("judge") or {}).get("allow_mixed_judges"))
     comparison = Comparison(rows, metrics, board.baseline, mixed_judges=mixed)
     for entry, row in zip(board.rows, rows, strict=True):
-        made = {key: score.model_dump(mode="json") for key, score in comparison.entry(row).scores.items()}
+        made = {key: score.model_dump(mode="json") for key, score in row_entry(comparison, row).scores.items()}
         said = {key: score.model_dump(mode="json") for key, score in entry.scores.items() if key not in derived}
         problems += _differ(said, made, f"{entry.method}: ")
     said_of_all = board.analysis.model_dump(mode="json") if board.analysis else {}
     problems += _differ(said_of_all, analyse(comparison)[0].model_dump(mode="json"), "analysis: ")
-    families = [family.model_dump(mode="json") for family in comparison.families]
+    families = [family.model_dump(mode="json") for family in comparison.correction.families]
     told = [family.model_dump(mode="json") for family in board.statistics.families or ()]
     return [*problems, *_differ(told, families, "statistics.families: ")]
 
@@ -76,22 +77,6 @@ def _files(board: Board, folder: Path, expected: set[str]) -> Iterator[str]:
             yield f"{name} is missing"
         elif digest((folder / name).read_bytes()) != named[name]:
             yield f"{name} is not the file that board.json was written with: its SHA-256 differs"
-
-
-def row_before_statistics(entry: RowEntry, scores: Scores) -> RowResult:
-    """The row as it was before its statistics."""
-    return RowResult(
-        label=entry.method,
-        data=entry.data,
-        objective=entry.objective,
-        rounds=entry.rounds,
-        kind=entry.kind,
-        scores=scores.get(entry.method, {}),
-        costs={seed: Cost() for seed in entry.seeds},
-        budget={},
-        provenance=entry.provenance,
-        failed=entry.failed,
-    )
 
 
 def _differ(said: Any, made: Any, where: str) -> list[str]:

@@ -27,10 +27,11 @@ from harness.leaderboard.changes import changes
 from harness.leaderboard.files import BOARD, EXAMPLES, SCORES
 from harness.leaderboard.imports import ImportRequest, import_rows
 from harness.leaderboard.latex import to_latex
-from harness.leaderboard.merging import merge, read_part
+from harness.leaderboard.merging import merge
 from harness.leaderboard.notebook import plot, to_notebook, to_pandas
 from harness.leaderboard.outlook import Wish, outlook, sentences
 from harness.leaderboard.page import render_all
+from harness.leaderboard.part import read_part
 from harness.leaderboard.site import build_site
 from harness.leaderboard.table import print_table
 from harness.leaderboard.verify import verify

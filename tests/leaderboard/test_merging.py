@@ -11,7 +11,8 @@ import pytest
 
 from harness.errors import DataError
 from harness.leaderboard import Board, RowResult
-from harness.leaderboard.merging import merge, read_part
+from harness.leaderboard.merging import merge
+from harness.leaderboard.part import read_part
 from harness.leaderboard.verify import verify
 
 Build = Callable[..., Board]
