@@ -1,0 +1,86 @@
+"""What `harness plan` says, on a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from harness.cli.gpu_report import GpuReport
+    from harness.cli.plan_report import PlanReport
+
+
+def print_plan(report: PlanReport) -> None:
+    """Stages by kind, then what is missing, the data, the judges and the GPU."""
+    comparison = report.comparison
+    _print_stages(report)
+    _print_lines([f"{message} (the keys of this plan are not final)" for message in comparison.unreachable.values()], "yellow")
+    if report.data is not None:
+        _print_data(report.data, comparison.config.budget.prompts)
+    _print_lines([estimate.line() for estimate in report.judges], "dim")
+    if report.gpu is not None:
+        _print_gpu(report.gpu)
+
+
+def _print_stages(report: PlanReport) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console()
+    graph, present, requests, config = report.graph, report.present, report.requests, report.comparison.config
+    console.print(
+        Text(config.name, style="bold"),
+        Text(f"· {len(report.comparison.variants)} rows × {len(config.seeds)} seeds, baseline {config.baseline}"),
+    )
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for name in ("kind", "stages", "needed by rows", "in the store"):
+        table.add_column(name, justify="left" if name == "kind" else "right")
+    for kind in dict.fromkeys(stage.kind for stage in graph):
+        keys = [stage.key for stage in graph if stage.kind == kind]
+        table.add_row(kind, str(len(keys)), f"{sum(requests[key] for key in keys)}×", str(sum(key in present for key in keys)))
+    console.print(table)
+    alone = sum(requests.values())
+    console.print(
+        Text(f"{len(graph)} stages serve {alone} requests; {len(graph) - len(present)} are left to run.", style="dim")
+    )
+
+
+def _print_data(data: dict[str, Any], budget: int) -> None:
+    """Rows by split, and every reason with its count; a budget that the training rows cannot fill."""
+    from harness.leaderboard.text import data_lines
+
+    _print_lines(data_lines(data), "dim")
+    if data["kept"].get("train", 0) < budget:
+        said = f"budget.prompts = {budget}: only {data['kept'].get('train', 0)} training prompts are left; lower it"
+        _print_lines([said], "yellow")
+
+
+def _print_gpu(report: GpuReport) -> None:
+    """The estimate as a table; what it rests on before, what does not fit after it."""
+    from rich.console import Console
+    from rich.table import Table
+
+    _print_lines(report.head(), "dim")
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for name in ("kind", "stages", "trained", "generated", "scored", "GPU-hours", "GiB"):
+        table.add_column(name, justify="left" if name == "kind" else "right")
+    for work in report.works:
+        tokens = [_millions(count) for count in (work.trained, work.generated, work.scored)]
+        table.add_row(work.kind, str(work.stages), *tokens, f"{work.hours:,.2f}", f"{work.memory / 2**30:,.0f}")
+    Console().print(table)
+    _print_lines([f"{report.hours:,.1f} GPU-hours, {report.hours_left:,.1f} of them left; tokens in millions"], "bold")
+    _print_lines(report.warnings(), "yellow")
+
+
+def _millions(tokens: float) -> str:
+    return f"{tokens / 1e6:,.1f}" if tokens else ""
+
+
+def _print_lines(lines: Sequence[str], style: str) -> None:
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console()
+    for line in lines:
+        console.print(Text(line, style=style))
