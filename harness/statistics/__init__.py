@@ -4,9 +4,11 @@ docs/statistics.md says what was chosen, after whom, and what was measured.
 """
 
 from harness.statistics.agreement import Agreement, agree
-from harness.statistics.bootstrap import Bootstrap, Difference, Interval, interval, paired
+from harness.statistics.bootstrap import Bootstrap, interval, paired
 from harness.statistics.correction import benjamini_hochberg, holm
+from harness.statistics.differences import Difference
 from harness.statistics.effects import Wins, seeds_t_test, standardised, wins
+from harness.statistics.intervals import Interval
 from harness.statistics.permutation import sign_flip, sign_flips
 from harness.statistics.power import detectable, power, questions_needed, seeds_needed
 from harness.statistics.ranking import Rank, rank_stability, win_shares
