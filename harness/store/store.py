@@ -8,7 +8,7 @@ of the same key queue (`claims`).
     <root>/index/<2 digits>/             one empty file per artifact, named by key, kind and size (`catalogue`)
     <root>/locks/, leases/               who is making what (`claims`)
     <root>/roots/                        which run needs what (`roots`)
-    <root>/parts/<machine>-<process>-…/  being written; swept when its process is gone
+    <root>/parts/<machine>-<process>-…/  being written; swept when its process is gone (`parts`)
     <root>/partial/<key>/                how far the making of a long one has come, for whoever goes on with it
     <root>/damaged/                      what failed verification, kept for a look
 """
@@ -18,7 +18,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import platform
 import shutil
 import time
 import uuid
@@ -26,20 +25,18 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
-import psutil
-
 from harness.errors import StoreError, StoreWriteError
 from harness.store import catalogue
 from harness.store.artifact import MANIFEST, Artifact, Draft, contents, read_artifact
 from harness.store.catalogue import Entry, folder_size
 from harness.store.claims import Claims
+from harness.store.failures import as_store_errors
 from harness.store.keys import file_hash
 from harness.store.mirror import Mirror
+from harness.store.parts import Parts
 
 FOLDERS = ("artifacts", "index", "locks", "leases", "parts", "roots")
-FULL = (errno.ENOSPC, errno.EDQUOT)
 PARTIAL_DAYS = 30  # what nobody went on with for so long is swept
-READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)
 
 
 class Store:
@@ -56,22 +53,19 @@ class Store:
     def __init__(self, root: Path, mirror: Mirror | None = None) -> None:
         self.root = root.absolute()
         self.mirror = mirror
+        self.parts = Parts(self.root / "parts")
         self._claims = Claims(self.root)
         self._verified: set[str] = set()
         try:
             for name in FOLDERS:
                 (self.root / name).mkdir(parents=True, exist_ok=True)
-            probe = self._part()
+            probe = self.parts.new()
             probe.mkdir()
             probe.rmdir()
         except OSError as error:
             raise StoreWriteError(
                 f"the store {self.root} cannot be written ({error.strerror}): choose another with --store"
             ) from error
-
-    def _part(self) -> Path:
-        """A new name for something half-written, which tells whose it is: machine, process, anything unique."""
-        return self.root / "parts" / f"{platform.node()}-{os.getpid()}-{uuid.uuid4().hex}"
 
     def place(self, key: str) -> Path:
         """Where the artifact is, or would be."""
@@ -140,15 +134,9 @@ class Store:
         """
         return self._claims.hold(key, before_waiting)
 
-    @contextmanager
-    def part(self) -> Iterator[Path]:
+    def part(self) -> AbstractContextManager[Path]:
         """A scratch folder in the store that goes when the block ends, or is swept once its process is gone."""
-        folder = self._part()
-        folder.mkdir()
-        try:
-            yield folder
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
+        return self.parts.scratch()
 
     @contextmanager
     def draft(self, kind: str, key: str) -> Iterator[Draft]:
@@ -157,7 +145,7 @@ class Store:
         Raises:
             StoreError: it cannot be written; whatever else the block raises goes through.
         """
-        folder = self._part()
+        folder = self.parts.new()
         started = time.monotonic()
         try:
             with self.writing(f"an artifact of kind {kind}"):
@@ -171,24 +159,9 @@ class Store:
             with contextlib.suppress(OSError), self.part() as scratch:
                 self.mirror.push(self.place(key), scratch)
 
-    @contextmanager
-    def writing(self, what: str) -> Iterator[None]:
+    def writing(self, what: str) -> AbstractContextManager[None]:
         """A full disk anywhere, and failures on files here, as the store's own error; everything else goes through."""
-        try:
-            yield
-        except StoreError:
-            raise
-        except Exception as error:
-            code = _code(error)
-            if code in FULL or (code in READ_ONLY and self._names(error)):
-                raise StoreWriteError(f"{what} cannot be written to {self.root}: {error}") from error
-            if self._names(error):
-                raise StoreError(f"{what} cannot be made: {error}; run again") from error
-            raise
-
-    def _names(self, error: Exception) -> bool:
-        """Whether an error is about a file of this store."""
-        return isinstance(error, OSError) and str(self.root) in f"{error.filename} {error.filename2}"
+        return as_store_errors(self.root, what)
 
     def _publish(self, kind: str, key: str, draft: Draft, seconds: float) -> None:
         files = contents(draft.folder)
@@ -220,12 +193,7 @@ class Store:
             if old or (self.place(partial.name) / MANIFEST).exists():
                 shutil.rmtree(partial, ignore_errors=True)
                 removed += 1
-        for part in (self.root / "parts").iterdir():
-            machine, _, owner = part.name.rpartition("-")[0].rpartition("-")
-            if machine == platform.node() and owner.isdigit() and not psutil.pid_exists(int(owner)):
-                shutil.rmtree(part, ignore_errors=True)
-                removed += 1
-        return removed
+        return removed + self.parts.sweep()
 
     def put(self, folder: Path, key: str, kind: str) -> bool:
         """Rename a whole, verified artifact into its place; False if one is there already.
@@ -256,7 +224,7 @@ class Store:
         Raises:
             StoreWriteError: it cannot be removed.
         """
-        aside = self._part()
+        aside = self.parts.new()
         try:
             self.place(entry.key).rename(aside)
         except FileNotFoundError:
@@ -266,10 +234,3 @@ class Store:
         catalogue.forget(self.root, entry)
         self._verified.discard(entry.key)
         shutil.rmtree(aside, ignore_errors=True)
-
-
-def _code(error: Exception) -> int | None:
-    """The system's number of an error; safetensors puts only its text into an error of its own."""
-    if isinstance(error, OSError):
-        return error.errno
-    return next((code for code in FULL if os.strerror(code) in str(error)), None)

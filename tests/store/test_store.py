@@ -135,7 +135,7 @@ def test_an_absent_artifact_is_an_error(store: Store) -> None:
 def test_sweep_removes_what_the_dead_left_and_nothing_else(store: Store) -> None:
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
-    mine = store._part()
+    mine = store.parts.new()
     theirs = mine.with_name(mine.name.replace(f"-{os.getpid()}-", f"-{dead.pid}-"))
     elsewhere = mine.with_name(f"another-machine-{dead.pid}-abc")
     other = mine.with_name("notes")

@@ -1,0 +1,42 @@
+"""What the system says of a failed write, as the store's own errors."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from harness.errors import StoreError, StoreWriteError
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
+READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)
+
+
+@contextmanager
+def as_store_errors(root: Path, what: str) -> Iterator[None]:
+    """A full disk anywhere, and failures on files under `root`, as the store's own error; everything else goes through."""
+    try:
+        yield
+    except StoreError:
+        raise
+    except Exception as error:
+        code, own = _code(error), _names(error, root)
+        if code in FULL or (code in READ_ONLY and own):
+            raise StoreWriteError(f"{what} cannot be written to {root}: {error}") from error
+        if own:
+            raise StoreError(f"{what} cannot be made: {error}; run again") from error
+        raise
+
+
+def _names(error: Exception, root: Path) -> bool:
+    """Whether an error is about a file under `root`."""
+    return isinstance(error, OSError) and str(root) in f"{error.filename} {error.filename2}"
+
+
+def _code(error: Exception) -> int | None:
+    """The system's number of an error; safetensors puts only its text into an error of its own."""
+    if isinstance(error, OSError):
+        return error.errno
+    return next((code for code in FULL if os.strerror(code) in str(error)), None)
