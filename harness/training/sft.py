@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from harness.errors import DataError
 from harness.models.prompts import ChatTemplate
+from harness.training.arguments import shared_arguments
 from harness.training.checkpoints import Checkpoints, train_resumably
+from harness.training.progress import Report, StepCallback
 from harness.training.settings import SftSettings, resolve_precision
-from harness.training.trainer import Report, StepCallback, recompute_layers, shared_arguments
+from harness.training.trainer import recompute_layers
 from harness.types import Example, Response
 
 if TYPE_CHECKING:
