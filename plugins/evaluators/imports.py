@@ -14,8 +14,9 @@ from harness import DataError, Imported, Importer, Score
 from harness_plugins.evaluators import fastchat
 from harness_plugins.evaluators.alpaca_eval import AlpacaEval, check_whole, example_name
 from harness_plugins.evaluators.alpaca_package import figures
+from harness_plugins.evaluators.fastchat_scores import pair_scores, question_scores
 from harness_plugins.evaluators.lm_eval_results import Results
-from harness_plugins.evaluators.mt_bench import MtBench, VicunaBench, pair_scores, question_scores
+from harness_plugins.evaluators.mt_bench import MtBench, VicunaBench
 from harness_plugins.evaluators.shapes import Annotation, checked, parsed
 
 Row = dict[str, Any]
@@ -122,7 +123,9 @@ class FastChatImporter(Importer):
 
     def _single(self, bench: type[MtBench] | type[VicunaBench], model: str, rows: Sequence[Row]) -> Imported:
         made = bench()
-        scores = [score for row in rows for score in question_scores(made, row, _category(bench, row["question_id"]))]
+        scores = [
+            score for row in rows for score in question_scores(made.name, made.turns, row, _category(bench, row["question_id"]))
+        ]
         result = fastchat.single_results(rows)[model]
         shown = {"turn_1": result.first, "turn_2": result.second, "average": result.average, "unparsed": result.unparsed}
         return self._imported(made, model, rows, scores, {"show_result": shown})
@@ -137,7 +140,7 @@ class FastChatImporter(Importer):
         made = bench(mode=("pair",))
         for model, result in fastchat.pair_results(rows, opponent).items():
             own = [fastchat.turned(row, model) for row in rows if {row["model_1"], row["model_2"]} == {model, opponent}]
-            scores = [score for row in own for score in pair_scores(made, row["question_id"], row["turn"], row)]
+            scores = [score for row in own for score in pair_scores(made.name, row["question_id"], row["turn"], row)]
             shown = {"win": result.win, "loss": result.loss, "tie": result.tie, "unparsed": result.unparsed}
             shown |= {"adjusted_win_rate": result.adjusted_win_rate} if result.judged else {}
             yield self._imported(made, model, own, scores, {"show_result": shown, "opponents": {"pair": opponent}})

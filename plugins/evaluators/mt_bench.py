@@ -13,8 +13,8 @@ from harness import DataError, EvaluationTask, Evaluator, Example, Message, Metr
 from harness_plugins.evaluators import fastchat, fastchat_matches
 from harness_plugins.evaluators.fastchat import Published, Row
 from harness_plugins.evaluators.fastchat_matches import Bench
+from harness_plugins.evaluators.fastchat_scores import pair_scores, question_scores, tie_scores
 
-TIE = (("win_rate", 0.5), ("win", 0.0), ("tie", 1.0), ("loss", 0.0))
 PAPER = Paper("Judging LLM-as-a-Judge with MT-Bench and Chatbot Arena", "2306.05685")
 
 
@@ -141,18 +141,15 @@ class _FastChatBench(Evaluator):
         rows = fastchat_matches.play(task, matches, fastchat_matches.read_rating)
         fastchat.write_lines(task.files / "model_judgment" / "single.jsonl", rows)
         for (question, _), row in zip(rounds, rows, strict=True):
-            yield from question_scores(self, row, question["category"])
+            yield from question_scores(self.name, self.turns, row, question["category"])
 
     def _pair(self, task: EvaluationTask, bench: Bench, answers: Mapping[int, Row]) -> Iterator[Score]:
         everyone: list[Row] = []
         for number, (name, others) in enumerate(self._others(task, bench)):
             rounds = [(question, turn) for turn in self._rounds() for question in bench.questions]
             if name == task.label:  # the baseline against itself: ties, and nothing to ask
-                yield from (
-                    _score(self, item["question_id"], turn, metric, value, number)
-                    for item, turn in rounds
-                    for metric, value in TIE
-                )
+                for item, turn in rounds:
+                    yield from tie_scores(self.name, item["question_id"], turn, number)
                 continue
             matches = [
                 fastchat_matches.pair_match(
@@ -164,7 +161,7 @@ class _FastChatBench(Evaluator):
             rows = fastchat_matches.play(task, matches, fastchat_matches.read_winner)
             everyone += rows
             for (question, turn), row in zip(rounds, rows, strict=True):
-                yield from pair_scores(self, question["question_id"], turn, row, number)
+                yield from pair_scores(self.name, question["question_id"], turn, row, number)
         fastchat.write_lines(task.files / "model_judgment" / "pair.jsonl", everyone)
 
     def _others(self, task: EvaluationTask, bench: Bench) -> Iterator[tuple[str, Mapping[int, Row]]]:
@@ -225,44 +222,6 @@ class VicunaBench(_FastChatBench):
 def _turns(row: Row) -> list[str]:
     """What a FastChat answer says, turn by turn."""
     return list(row["choices"][0]["turns"])
-
-
-def question_scores(bench: _FastChatBench, row: Row, category: str | None) -> Iterator[Score]:
-    """Of one single-answer judgment as FastChat writes it. Both turns of a question are drawn together by the bootstrap."""
-    question, turn = f"{bench.name}:{row['question_id']}", row["turn"]
-    read = row["score"] != fastchat.UNREAD
-    yield Score(f"{question}:{turn}", "unparsed", float(not read), question=question)
-    metrics = ["score", *([f"turn_{turn}"] if bench.turns > 1 else []), *([category] if category else [])]
-    for metric in metrics if read else ():
-        yield Score(f"{question}:{turn}", metric, float(row["score"]), question=question)
-
-
-def pair_scores(bench: _FastChatBench, question: int, turn: int, row: Row, opponent: int = 0) -> Iterator[Score]:
-    """Of one judgment of a pair as FastChat writes it, for its first model."""
-    for metric, value in _outcome(row).items():
-        yield _score(bench, question, turn, metric, value, opponent)
-
-
-def _score(bench: _FastChatBench, question: int, turn: int, metric: str, value: float, opponent: int) -> Score:
-    name = f"{bench.name}:{question}"
-    return Score(f"{name}:{turn}:pair", metric, value, opponent, name)
-
-
-def _outcome(row: Row) -> dict[str, float]:
-    winners = (row["g1_winner"], row["g2_winner"])
-    outcome = fastchat.pair_outcome(row)
-    if outcome == "error":
-        return {"unparsed": winners.count("error") / 2}
-    win, loss = float(outcome == "model_1"), float(outcome == "model_2")
-    tie = 1 - win - loss
-    return {
-        "win_rate": win + 0.5 * tie,
-        "win": win,
-        "tie": tie,
-        "loss": loss,
-        "agreement": float(winners[0] == winners[1]),
-        "unparsed": 0.0,
-    }
 
 
 def _dialogue(question: Row, said: Sequence[str]) -> Prompt:
