@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from harness import Message, Prompt, Response
 from harness_plugins.baselines.self_rewarding import LikelihoodJudgment, SelfRewarding, WrittenJudgment, read_score
-from tests.plugins.test_builders import ScriptedTask, example, responses
+from test_builders import ScriptedTask, example, responses
 
 
 class JudgingTask(ScriptedTask):
