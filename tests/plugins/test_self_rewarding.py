@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 from pydantic import ValidationError
+from test_builders import ScriptedTask, example, responses
 
 from harness import Message, Prompt, Response
 from harness_plugins.baselines.self_rewarding import LikelihoodJudgment, SelfRewarding, WrittenJudgment, read_score
-from test_builders import ScriptedTask, example, responses
 
 
 class JudgingTask(ScriptedTask):
