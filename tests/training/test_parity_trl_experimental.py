@@ -22,6 +22,8 @@ from harness_plugins.baselines.cpo import CPO
 from harness_plugins.baselines.orpo import ORPO
 from harness_plugins.only_prompting.simpo import SimPO
 
+# Raised where the first import of `trl.experimental` in a process happens to be.
+pytestmark = pytest.mark.filterwarnings("ignore:You are importing from 'trl.experimental'")
 IGNORED = -100
 
 
