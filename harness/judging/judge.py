@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 from harness.errors import StageError
@@ -127,7 +127,7 @@ class _Asking:
 
     def _question(self, conversation: Conversation, slot: int) -> dict[str, Any]:
         judge = {**self.settings.identity, "extra": self.extra}
-        return {"judge": judge, "messages": [asdict(message) for message in conversation], "slot": slot}
+        return {"judge": judge, "messages": [vars(message) for message in conversation], "slot": slot}
 
     async def _ask_all(self, keys: Mapping[Conversation, str], slot: int) -> None:
         budget = Budget(self.settings, self.answers.spent())
