@@ -1,10 +1,12 @@
-"""Sr-DPO: does the augmented prompt rank pairs as the plain one does (Figure 1, Assumption 3.2)? The choice of λ on 50 tuples
-(§4.1) and its sweep (Figure 2a), and the number of training tuples (Figures 2b and 3).
+"""Sr-DPO and Sr-IPO: does the augmented prompt rank pairs as the plain one does (Figure 1, Assumption 3.2)? The choice of λ on
+50 tuples (§4.1) and its sweep (Figure 2a), and the number of training tuples (Figures 2b and 3).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 
 from markupsafe import Markup
 
@@ -14,10 +16,11 @@ from harness.analysis.lab import Lab, quiet
 from harness.analysis.made import Made, values_of
 from harness.analysis.report import Cell, Finding, Report, above_zero, within
 from harness.errors import ConfigError, Problem
-from harness.statistics import Values, interval
+from harness.statistics import Interval, Values, interval
 from harness.types import Example, Prompt, Response
 
-WEIGHTS = (0.1, 0.3, 0.5, 1.0)  # λ; 0 is DPO
+PLAIN = {"sr_dpo": "dpo", "sr_ipo": "ipo"}  # what each method is without its refinement
+WEIGHTS = (0.1, 0.3, 0.5, 1.0)  # λ; 0 is the plain method
 DEFAULT = 0.5  # λ where the number of tuples is varied
 SHARES = (4, 2, 1)  # of the budget, for the number of tuples
 CHOICE = 50  # tuples on which λ is chosen
@@ -25,170 +28,224 @@ ALIKE = 0.05  # accuracies that differ by no more are read as similar
 AUGMENTED = "augmented"
 
 
+@dataclass(frozen=True)
+class Refined:
+    """One refined method, trained with every λ on all tuples, and with the default λ on fewer.
+
+    Attributes:
+        name: the method.
+        made: its comparisons, by number of tuples.
+        tuning: the pairs on which λ is chosen.
+    """
+
+    name: str
+    lab: Lab
+    made: Mapping[int, Made]
+    tuning: Sequence[Example]
+    _known: dict[tuple[object, ...], Values] = field(default_factory=dict)
+
+    @property
+    def plain(self) -> str:
+        return PLAIN[self.name]
+
+    @property
+    def most(self) -> int:
+        return max(self.made)
+
+    def label(self, weight: float) -> str:
+        """The row trained with this λ on all tuples."""
+        return f"{self.name}[refinement_weight={weight:g}]" if weight else self.plain
+
+    @cached_property
+    def chosen(self) -> float:
+        """The λ of the highest accuracy on the tuning pairs; of equal ones the smallest."""
+        return max(WEIGHTS, key=lambda weight: interval(self.accuracy(self.most, self.label(weight), tuning=True)).mean)
+
+    def gold(self, count: int, label: str) -> Interval | None:
+        return interval(self.made[count].values(label)) if self.lab.has_gold else None
+
+    def accuracy(self, count: int, label: str, *, augmented: bool = False, tuning: bool = False) -> Values:
+        """Whether h prefers the better-ranked response of each pair, held-out ones unless told, [seeds, pairs]."""
+        key = (count, label, augmented, tuning)
+        if key not in self._known:
+            self._known[key] = self._accuracy(count, label, augmented, self.tuning if tuning else self.made[count].evaluated())
+        return self._known[key]
+
+    def _accuracy(self, count: int, label: str, augmented: bool, examples: Sequence[Example]) -> Values:
+        made = self.made[count]
+        pairs = [example for example in examples if len(example.ranked) > 1]
+        change = self.lab.component("objective", self.name).views()[AUGMENTED]
+        prompts: list[Prompt] = [change(example.prompt) if augmented else example.prompt for example in pairs]
+        responses = [[Response(example.ranked[0]), Response(example.ranked[-1])] for example in pairs]
+        per_seed: dict[int, Mapping[str, float]] = {}
+        for seed in made.seeds:
+            row, start = made.row(label, seed), made.row("sft", seed)
+            with quiet():
+                policy = self.lab.policy(made, row.model).logps(prompts, responses)
+                reference = self.lab.policy(made, start.model).logps(prompts, responses)
+            per_seed[seed] = {
+                example.prompt.id: _prefers(lp[0] - lr[0], lp[1] - lr[1])
+                for example, lp, lr in zip(pairs, policy, reference, strict=True)
+            }
+        return values_of(per_seed)
+
+
 def run(lab: Lab) -> Report:
-    """Train DPO and Sr-DPO for every λ on all tuples, and for the default λ on fewer."""
-    prompts = lab.prompts
-    if prompts < max(SHARES):
-        fix = f"the smallest of {len(SHARES)} data sets is a {max(SHARES)}th of it: it should be {max(SHARES)} or more"
-        raise ConfigError([Problem("budget.prompts", prompts, fix)], lab.where)
-    raws = {f"tuples-{prompts // share}": _config(lab, prompts // share, share == 1) for share in SHARES}
-    made = {int(part.removeprefix("tuples-")): lab.compare(raw) for part, raw in raws.items()}
-    whole = made[prompts]
-    tuning = [example for example in whole.dataset["tuning"] if len(example.ranked) > 1][:CHOICE]
-    if not tuning:
-        fix = "λ is chosen on the split `tuning`, which has no pairs: load some, as in source.tuning = 50"
-        raise ConfigError([Problem("source", whole.comparison.source.name, fix)], lab.where)
-    on_tuning = {weight: _accuracy(lab, whole, _label(weight), tuning) for weight in (0.0, *WEIGHTS)}
-    best = max(WEIGHTS, key=lambda weight: interval(on_tuning[weight]).mean)  # of equal ones the smallest
-    heldout = whole.evaluated()
-    plain = {count: _accuracy(lab, found, "sr_dpo", heldout) for count, found in made.items()}
-    asked = {count: _accuracy(lab, found, "sr_dpo", heldout, augmented=True) for count, found in made.items()}
-    rows: list[Sequence[Cell]] = []
-    for weight, values in on_tuning.items():
-        label = _label(weight)
-        held = _accuracy(lab, whole, label, heldout), _accuracy(lab, whole, label, heldout, augmented=True)
-        chosen = "chosen" if weight == best else None
-        rows.append(
-            [
-                "Figure 2a",
-                label,
-                prompts,
-                f"{weight:g}",
-                interval(values),
-                *map(interval, held),
-                _gold(lab, whole, label),
-                chosen,
-            ]
-        )
-    for count, found in made.items():
-        own = interval(plain[count]), interval(asked[count]), _gold(lab, found, "sr_dpo")
-        rows.append(["Figures 1, 2b", "sr_dpo", count, f"{DEFAULT:g}", None, *own, None])
-        other = interval(_accuracy(lab, found, "dpo", heldout))
-        rows.append(["Figures 1, 2b", "dpo", count, "0", None, other, None, _gold(lab, found, "dpo"), None])
+    """Train DPO, IPO and their refinements for every λ on all tuples, and for the default λ on fewer."""
+    raws = _raws(lab)
+    made = {count: lab.compare(raw) for count, raw in raws.items()}
+    whole = made[lab.prompts]
+    tuning = _tuning(lab, whole)
+    methods = [Refined(name, lab, made, tuning) for name in PLAIN]
     tuned = f"accuracy on {len(tuning)} tuning tuples"
     return Report(
         ["part", "row", "tuples", "λ", tuned, "accuracy, original", "accuracy, augmented", "gold", "choice"],
-        rows,
-        _figure(lab, made, plain, asked),
-        [*_accuracy_findings(plain, asked), *(_gold_findings(made, best) if lab.has_gold else [])],
+        [row for method in methods for row in (*_by_weight(method), *_by_count(method))],
+        _figure(methods),
+        [finding for method in methods for finding in _findings(method)],
         [
             "Accuracy: the share of pairs whose implicit reward h prefers the better-ranked response, under the query and "
             "under the query with Sr-DPO's prompt before it; policy and reference both. A tie counts half.",
             f"λ is chosen by accuracy under the plain query on the first {len(tuning)} pairs of the split `tuning`; all else "
-            f"is measured on the split `{whole.comparison.config.evaluation.split}`. λ = 0 is DPO.",
+            f"is measured on the split `{whole.comparison.config.evaluation.split}`. λ = 0 is DPO, and IPO by sums, as the "
+            "paper writes it, trained with the settings of Sr-IPO.",
             "Gold reward of answers at T = 1 stands where the paper has win rates by GPT-4 and the Open LLM Leaderboard.",
             "Pairs that the source labels the wrong way round (the sandbox's `label_noise`) bound accuracy from above.",
         ],
-        raws,
-        {"evaluated prompts": len(heldout), "tuning tuples": len(tuning), "seeds": len(whole.seeds)},
+        {str(raw["name"]).removeprefix(f"{lab.name}-"): raw for raw in raws.values()},
+        {"evaluated prompts": len(whole.evaluated()), "tuning tuples": len(tuning), "seeds": len(whole.seeds)},
     )
 
 
-def _label(weight: float) -> str:
-    return f"sr_dpo[refinement_weight={weight:g}]" if weight else "dpo"
+def _raws(lab: Lab) -> dict[int, dict[str, object]]:
+    """The configs of the comparisons, by number of tuples, fewest first."""
+    if lab.prompts < max(SHARES):
+        fix = f"the smallest of {len(SHARES)} data sets is a {max(SHARES)}th of it: it should be {max(SHARES)} or more"
+        raise ConfigError([Problem("budget.prompts", lab.prompts, fix)], lab.where)
+    sums = {**lab.row("sr_ipo", "ipo", objective={"normalize": "sum"}), "method": "ipo"}
+    methods = ["sft", lab.row("dpo", "dpo"), sums]
+    methods += [lab.row(name, name, objective={"refinement_weight": DEFAULT}) for name in PLAIN]
+    sweeps = [lab.row(name, name, sweep={"objective.refinement_weight": list(WEIGHTS)}) for name in PLAIN]
+    raws: dict[int, dict[str, object]] = {}
+    for share in SHARES:
+        count = lab.prompts // share
+        rows = [*methods, *(sweeps if share == 1 else [])]
+        raws[count] = lab.config(f"tuples-{count}", rows, budget={"prompts": count})
+    return raws
 
 
-def _config(lab: Lab, prompts: int, sweep: bool) -> dict[str, object]:
-    methods = ["sft", lab.row("dpo", "dpo"), lab.row("sr_dpo", "sr_dpo", objective={"refinement_weight": DEFAULT})]
-    if sweep:
-        methods.append(lab.row("sr_dpo", "sr_dpo", sweep={"objective.refinement_weight": list(WEIGHTS)}))
-    return lab.config(f"tuples-{prompts}", methods, budget={"prompts": prompts})
-
-
-def _accuracy(lab: Lab, made: Made, label: str, examples: Sequence[Example], *, augmented: bool = False) -> Values:
-    """Whether h prefers the better-ranked response of each pair, [seeds, pairs]."""
-    pairs = [example for example in examples if len(example.ranked) > 1]
-    change = lab.component("objective", "sr_dpo").views()[AUGMENTED]
-    prompts: list[Prompt] = [change(example.prompt) if augmented else example.prompt for example in pairs]
-    responses = [[Response(example.ranked[0]), Response(example.ranked[-1])] for example in pairs]
-    per_seed: dict[int, Mapping[str, float]] = {}
-    for seed in made.seeds:
-        row, start = made.row(label, seed), made.row("sft", seed)
-        with quiet():
-            policy = lab.policy(made, row.model).logps(prompts, responses)
-            reference = lab.policy(made, start.model).logps(prompts, responses)
-        per_seed[seed] = {
-            example.prompt.id: _prefers(lp[0] - lr[0], lp[1] - lr[1])
-            for example, lp, lr in zip(pairs, policy, reference, strict=True)
-        }
-    return values_of(per_seed)
+def _tuning(lab: Lab, made: Made) -> list[Example]:
+    """The pairs on which λ is chosen."""
+    tuning = [example for example in made.dataset["tuning"] if len(example.ranked) > 1][:CHOICE]
+    if not tuning:
+        fix = "λ is chosen on the split `tuning`, which has no pairs: load some, as in source.tuning = 50"
+        raise ConfigError([Problem("source", made.comparison.source.name, fix)], lab.where)
+    return tuning
 
 
 def _prefers(chosen: float, rejected: float) -> float:
     return 0.5 * ((chosen > rejected) + (chosen >= rejected))
 
 
-def _gold(lab: Lab, made: Made, label: str) -> Cell:
-    return interval(made.values(label)) if lab.has_gold else None
+def _by_weight(method: Refined) -> Iterator[Sequence[Cell]]:
+    """Rows of the table: one λ each."""
+    for weight in (0.0, *WEIGHTS):
+        label, most = method.label(weight), method.most
+        tuned = interval(method.accuracy(most, label, tuning=True))
+        held = [interval(method.accuracy(most, label, augmented=augmented)) for augmented in (False, True)]
+        chosen = "chosen" if weight == method.chosen else None
+        yield ["Figure 2a", label, most, f"{weight:g}", tuned, *held, method.gold(most, label), chosen]
 
 
-def _accuracy_findings(plain: Mapping[int, Values], asked: Mapping[int, Values]) -> list[Finding]:
-    return [
+def _by_count(method: Refined) -> Iterator[Sequence[Cell]]:
+    """Rows of the table: one number of tuples each, refined and plain."""
+    for count in method.made:
+        held = [interval(method.accuracy(count, method.name, augmented=augmented)) for augmented in (False, True)]
+        gold = method.gold(count, method.name)
+        yield ["Figures 1, 2b", method.name, count, f"{DEFAULT:g}", None, *held, gold, None]
+        plain = interval(method.accuracy(count, method.plain))
+        yield ["Figures 1, 2b", method.plain, count, "0", None, plain, None, method.gold(count, method.plain), None]
+
+
+def _findings(method: Refined) -> list[Finding]:
+    """The paper's claims on one method."""
+    alike = [
         within(
-            f"Accuracy under the original and the augmented query is similar ({count} tuples).",
+            f"{method.name}: accuracy under the original and the augmented query is similar ({count} tuples).",
             "Figure 1, Assumption 3.2",
             "augmented less original",
-            contrast([asked[count], plain[count]], [1, -1]),
+            contrast([method.accuracy(count, method.name, augmented=True), method.accuracy(count, method.name)], [1, -1]),
             ALIKE,
         )
-        for count in plain
+        for count in method.made
     ]
+    return [*alike, *(_gold_findings(method) if method.lab.has_gold else [])]
 
 
-def _gold_findings(made: Mapping[int, Made], best: float) -> list[Finding]:
-    fewest, most = min(made), max(made)
-    whole = made[most]
+def _gold_findings(method: Refined) -> list[Finding]:
+    name, plain = method.name, method.plain
+    fewest, most = min(method.made), method.most
+    whole = method.made[most]
     return [
         above_zero(
-            "The refinement with the chosen λ is better than none.",
+            f"{name}: the refinement with the chosen λ is better than none.",
             "Figure 2a, Table 3",
-            f"gold at λ = {best:g} less that at λ = 0, {most} tuples",
-            contrast([whole.values(_label(best)), whole.values("dpo")], [1, -1]),
+            f"gold at λ = {method.chosen:g} less that at λ = 0, {most} tuples",
+            contrast([whole.values(method.label(method.chosen)), whole.values(plain)], [1, -1]),
         ),
         above_zero(
-            "Too large a λ is worse than a middling one.",
+            f"{name}: too large a λ is worse than a middling one.",
             "Figure 2a",
             f"gold at λ = 0.3 less that at λ = {WEIGHTS[-1]:g}",
-            contrast([whole.values(_label(0.3)), whole.values(_label(WEIGHTS[-1]))], [1, -1]),
+            contrast([whole.values(method.label(0.3)), whole.values(method.label(WEIGHTS[-1]))], [1, -1]),
         ),
         above_zero(
-            "Sr-DPO gains from more tuples.",
+            f"{name} gains from more tuples.",
             "Figures 2b and 3",
             f"gold with {most} tuples less that with {fewest}",
-            contrast([made[most].values("sr_dpo"), made[fewest].values("sr_dpo")], [1, -1]),
+            contrast([method.made[most].values(name), method.made[fewest].values(name)], [1, -1]),
         ),
         above_zero(
-            "Its lead over DPO grows with the number of tuples.",
+            f"The lead of {name} over {plain} grows with the number of tuples.",
             "Figures 2b and 3",
-            f"gold less DPO's with {most} tuples, less the same with {fewest}",
+            f"gold less {plain}'s with {most} tuples, less the same with {fewest}",
             contrast(
-                [made[count].values(row) for count in (most, fewest) for row in ("sr_dpo", "dpo")],
+                [method.made[count].values(row) for count in (most, fewest) for row in (name, plain)],
                 [1, -1, -1, 1],
             ),
         ),
     ]
 
 
-def _figure(lab: Lab, made: Mapping[int, Made], plain: Mapping[int, Values], asked: Mapping[int, Values]) -> Markup:
-    counts, weights, whole = [str(count) for count in made], (0.0, *WEIGHTS), made[max(made)]
+def _figure(methods: Sequence[Refined]) -> Markup:
+    made, lab = methods[0].made, methods[0].lab
+    counts, weights = [str(count) for count in made], (0.0, *WEIGHTS)
     accuracy = Panel(
-        Axes("training tuples", "share of held-out pairs ranked right by sr_dpo", counts),
+        Axes("training tuples", "share of held-out pairs ranked right", counts),
         [
-            Line("original query", [interval(plain[count]) for count in made]),
-            Line("augmented query", [interval(asked[count]) for count in made]),
+            Line(
+                f"{method.name}, {'augmented' if augmented else 'original'}",
+                [interval(method.accuracy(count, method.name, augmented=augmented)) for count in made],
+            )
+            for method in methods
+            for augmented in (False, True)
         ],
     )
     if not lab.has_gold:
-        return draw("Accuracy of Sr-DPO", accuracy)
+        return draw("Accuracy of Sr-DPO and Sr-IPO", accuracy)
     return draw(
-        "Accuracy of Sr-DPO, gold reward against λ, gold reward against the number of tuples",
+        "Accuracy of Sr-DPO and Sr-IPO, gold reward against λ, gold reward against the number of tuples",
         accuracy,
         Panel(
-            Axes("λ; 0 is DPO", "gold reward", [f"{weight:g}" for weight in weights]),
-            [Line("sr_dpo", [interval(whole.values(_label(weight))) for weight in weights])],
+            Axes("λ; 0 is DPO, and IPO", "gold reward", [f"{weight:g}" for weight in weights]),
+            [Line(method.name, [method.gold(method.most, method.label(weight)) for weight in weights]) for method in methods],
         ),
         Panel(
             Axes("training tuples", "gold reward", counts),
-            [Line(row, [interval(found.values(row)) for found in made.values()]) for row in ("sr_dpo", "dpo")],
+            [
+                Line(row, [method.gold(count, row) for count in made])
+                for method in methods
+                for row in (method.name, method.plain)
+            ],
         ),
     )
