@@ -1,0 +1,74 @@
+"""What is asked and what is answered."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Role = Literal["system", "user", "assistant"]
+
+
+@dataclass(frozen=True)
+class Message:
+    """One turn of a dialogue."""
+
+    role: Role
+    content: str
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What a policy answers: a dialogue that ends with a user turn.
+
+    Attributes:
+        id: unique within a source.
+        messages: the turns, oldest first.
+    """
+
+    id: str
+    messages: tuple[Message, ...]
+
+    @classmethod
+    def of(cls, id: str, text: str) -> Prompt:
+        """A prompt of a single user turn."""
+        return cls(id, (Message("user", text),))
+
+    def prefixed(self, prefix: str) -> Prompt:
+        """The prompt-augmented query p ⊕ x: `prefix` before the last user turn, a space between."""
+        *before, last = self.messages
+        return Prompt(self.id, (*before, Message(last.role, f"{prefix} {last.content}")))
+
+    @property
+    def text(self) -> str:
+        """The last user turn."""
+        return self.messages[-1].content
+
+
+@dataclass(frozen=True)
+class Response:
+    """What a policy or an author said.
+
+    Attributes:
+        text: the words, without special tokens.
+        finished: whether the turn was ended; no end-of-turn token is appended to a response cut off by a length limit.
+        tokens: how many tokens were sampled, where known.
+    """
+
+    text: str
+    finished: bool = True
+    tokens: int | None = None
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How responses are drawn. `temperature` 0 is greedy decoding."""
+
+    n: int = 1
+    temperature: float = 1.0
+    top_p: float = 1.0
+    max_tokens: int = 64
+    seed: int = 0
+
+    @property
+    def label(self) -> str:
+        return "greedy" if self.temperature == 0 else f"T={self.temperature:g}"

@@ -1,0 +1,91 @@
+"""What evaluators report, and what things cost."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Metric:
+    """What an evaluator reports.
+
+    Attributes:
+        name: unique within its evaluator.
+        higher_is_better: None where neither direction is better (a length, say).
+        primary: shown in the short tables.
+    """
+
+    name: str
+    description: str
+    higher_is_better: bool | None = True
+    primary: bool = False
+
+
+@dataclass(frozen=True)
+class Score:
+    """One example's value of one metric.
+
+    Attributes:
+        sample: counts the responses to one prompt.
+        question: what examples of one dialogue share (the turns of a question), so that they are resampled together; the
+            example stands alone if empty.
+    """
+
+    example: str
+    metric: str
+    value: float
+    sample: int = 0
+    question: str = ""
+
+
+@dataclass(frozen=True)
+class Imported:
+    """What another tool measured of one model, for one evaluator.
+
+    Attributes:
+        label: the model's name there.
+        evaluator: the name of what measures the same here.
+        scores: one per example and metric; where the tool left means alone, one score per metric, and `whole` is false.
+        judge: who judged, as the files say; '' where nobody did.
+        facts: what must be equal for a fair comparison, and the tool's own figures; JSON. `versions` and `shots`, by task,
+            are compared between rows.
+        answers: some examples with their answer: name -> (prompt, target, answer).
+        warnings: what a reader of the board must know, such as a figure that could not be had.
+    """
+
+    label: str
+    evaluator: str
+    metrics: tuple[Metric, ...]
+    scores: tuple[Score, ...]
+    whole: bool = True
+    judge: str = ""
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    answers: Mapping[str, tuple[str, str | None, str]] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What something took. Seconds are wall time of the stages, whoever ran them first.
+
+    Attributes:
+        judge_tokens: of all questions to judges and their answers, also those that were in the store.
+        usd: what those cost at list price; None where a judge's price is unknown.
+    """
+
+    seconds: float = 0.0
+    tokens_trained: int = 0
+    tokens_generated: int = 0
+    judge_tokens: int = 0
+    usd: float | None = 0.0
+
+    def __add__(self, other: Cost) -> Cost:
+        return Cost(
+            self.seconds + other.seconds,
+            self.tokens_trained + other.tokens_trained,
+            self.tokens_generated + other.tokens_generated,
+            self.judge_tokens + other.judge_tokens,
+            None if self.usd is None or other.usd is None else self.usd + other.usd,
+        )
