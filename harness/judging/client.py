@@ -1,4 +1,4 @@
-"""Asking a judge: openai's asynchronous client against any base URL, one connection pool, bounded concurrency, a hard budget.
+"""Asking a judge: openai's asynchronous client against any base URL, one connection pool, a hard budget.
 
 Retries are ours and not openai's, whose own ignore a `Retry-After` of more than a minute and cannot be counted. A server that
 has too much to do holds every question back, not only the one it refused; one that fails on a question holds that one back.
@@ -89,7 +89,6 @@ class JudgeClient:
             # request and takes twice the processor time of aiohttp's.
             http_client=DefaultAioHttpClient(timeout=self.settings.timeout_seconds),
         )
-        self._slots = asyncio.Semaphore(self.settings.concurrency)
         return self
 
     async def __aexit__(self, *reason: object) -> None:
@@ -98,16 +97,17 @@ class JudgeClient:
     async def ask(self, messages: Sequence[Message]) -> JudgeAnswer:
         """The judge's answer. After an error nothing new is sent, but what is under way is finished: it is paid for.
 
+        How many questions are under way at a time is the caller's to say.
+
         Raises:
             BudgetSpent: it would not fit into the budget.
             StageError: the server refuses for good, failed `attempts` times, or asks for more patience than a run has.
         """
-        async with self._slots:
-            try:
-                return await self._ask(messages)
-            except (BudgetSpent, StageError) as error:
-                self._stopped = error
-                raise
+        try:
+            return await self._ask(messages)
+        except (BudgetSpent, StageError) as error:
+            self._stopped = error
+            raise
 
     async def _ask(self, messages: Sequence[Message]) -> JudgeAnswer:
         reason, not_before = "", 0.0

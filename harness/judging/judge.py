@@ -8,7 +8,7 @@ arrive together, and count as given only when they are written.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
@@ -135,7 +135,9 @@ class _Asking:
         before = budget.spent
         async with JudgeClient(self.settings, self.judge.key, budget, self.extra, self.judge.clock) as client:
             writer = asyncio.create_task(self._write(arrived, len(keys), budget))
-            tasks = [asyncio.create_task(self._ask(client, item, slot, key, arrived)) for item, key in keys.items()]
+            left = iter(keys.items())  # shared: each takes the next question when it has its answer
+            askers = min(self.settings.concurrency, len(keys))
+            tasks = [asyncio.create_task(self._ask(client, left, slot, arrived)) for _ in range(askers)]
             try:
                 await _all_or_first_error(tasks)
             finally:  # whatever happened, what was answered is written
@@ -144,10 +146,12 @@ class _Asking:
         self.judge.tally.paid += budget.spent - before
 
     async def _ask(
-        self, client: JudgeClient, conversation: Conversation, slot: int, key: str, arrived: asyncio.Queue[Kept | None]
+        self, client: JudgeClient, left: Iterator[tuple[Conversation, str]], slot: int, arrived: asyncio.Queue[Kept | None]
     ) -> None:
-        answer = await client.ask(conversation)
-        arrived.put_nowait(Kept(key, self._question(conversation, slot), answer, client.paid(answer)))
+        """Ask one question after another, until none is left or an error."""
+        for conversation, key in left:
+            answer = await client.ask(conversation)
+            arrived.put_nowait(Kept(key, self._question(conversation, slot), answer, client.paid(answer)))
 
     async def _write(self, arrived: asyncio.Queue[Kept | None], total: int, budget: Budget) -> None:
         """Write answers while others are under way: all that have arrived by now at a time."""
