@@ -12,6 +12,14 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
+# The files that take longest begin, so that processes which share the suite end together.
+LONGEST = ("test_compare.py", "test_local.py", "test_commands.py", "test_judged_comparison.py", "test_analyze.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread() -> Iterator[None]:
     """Determinism and speed on shared cores, as in the worker processes."""

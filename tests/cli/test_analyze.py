@@ -10,6 +10,7 @@ import xml.etree.ElementTree as ET
 from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ from harness.analysis.catalogue import ANALYSES, find
 from harness.analysis.lab import Lab, Means
 from harness.analysis.report import Verdict
 from harness.cli import main
+from harness.comparison import Means as ComparisonMeans
+from harness.comparison import compare
 from harness.errors import ConfigError, HarnessError, StageError
 from harness.execute.events import Events, Outcome
 from harness.graph import Graph
@@ -67,7 +70,7 @@ class Bench:
             patch.chdir(self.folder)
             patch.setattr(sys, "argv", command)
             patch.setattr("signal.signal", lambda *_: None)
-            patch.setattr("harness.comparison.LocalExecutor", Inline)
+            patch.setattr("harness.analysis.lab.compare", partial(compare, means=ComparisonMeans(executor=Inline)))
             patch.setattr("harness.analysis.lab.LocalExecutor", Inline)
             main()
         assert not left.value.code
