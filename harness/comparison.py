@@ -23,7 +23,9 @@ from harness.observers import Observers, check_trackers
 from harness.plan import plan
 from harness.registry import Registry
 from harness.resolve import Comparison, resolve
-from harness.rows import Run, collect_examples, copy_files, data_facts, row_result, run_warnings
+from harness.row_examples import collect_examples
+from harness.row_warnings import run_warnings
+from harness.rows import Run, copy_files, data_facts, row_result
 from harness.sharing import measure_sharing
 from harness.store import Store
 from harness.store.collect import need, with_used

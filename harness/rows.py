@@ -1,9 +1,8 @@
-"""What the finished stages of a row hand to the board: scores, costs, curves, provenance, answers to look at."""
+"""What the finished stages of a row hand to the board: scores, costs, curves, provenance."""
 
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 import shutil
 import statistics
@@ -14,19 +13,15 @@ from typing import Any
 
 from harness.execute.events import Outcome
 from harness.graph import Graph, RowPlan
-from harness.leaderboard.board import ExampleRow, RowResult
+from harness.leaderboard.board import RowResult
 from harness.models.checkpoint import Checkpoint
 from harness.models.scratch import CHAT_TEMPLATE
 from harness.resolve import Comparison, Variant, describe
 from harness.sharing import row_budget, row_cost
-from harness.stages.context import read_answers, read_dataset
 from harness.stages.evaluate import FILES
 from harness.store import Store
-from harness.types import Example, Score
+from harness.types import Score
 
-SHOWN_EXAMPLES = 40
-JUDGMENTS = "judgments.jsonl"  # lines of example, sample, verdict and words, left by an evaluator in its files
-MUCH_DROPPED = 0.2
 _COUNTED = ("judge_calls", "judge_tokens", "judgments", "unparsed")  # of a row's judge, summed over its seeds
 
 
@@ -138,57 +133,6 @@ def _judged(rows: Sequence[RowPlan], store: Store) -> dict[str, Any]:
     return {name: value for name, value in (("judges", judges), ("notes", notes)) if value}
 
 
-def run_warnings(run: Run, rows: Sequence[RowResult]) -> list[str]:
-    """What a reader of the board should know: evaluators that failed, slow trainings, prompts that gave no data."""
-    of_rows = (text for row in rows for text in (*_data_warnings(row), *_judge_warnings(row)))
-    return [*_evaluation_failures(run), *_training_warnings(run), *of_rows]
-
-
-def _evaluation_failures(run: Run) -> list[str]:
-    """Why metrics are missing from rows whose training went well."""
-    said = []
-    for row in run.graph.rows:
-        for name, key in row.evaluations.items():
-            if run.failure(row.model) is None and (reason := run.failure(key)):
-                said.append(f"{row.label}, seed {row.seed}: no scores of {name}, since it failed ({reason})")
-    return said
-
-
-def _training_warnings(run: Run) -> list[str]:
-    """Models that were trained more slowly than others would be, and why: once each, with the rows unless all share it."""
-    rows: dict[str, list[str]] = {}
-    trained = {row.label for row in run.graph.rows if row.training}
-    for row in run.graph.rows:
-        for key in filter(run.store.holds, row.training):
-            facts = run.store.open(key).facts
-            for text in filter(None, (facts.get("layout_warning"), facts.get("memory_warning"))):
-                rows.setdefault(text, []).append(row.label)
-    return [text if set(labels) == trained else f"{', '.join(dict.fromkeys(labels))}: {text}" for text, labels in rows.items()]
-
-
-def _judge_warnings(row: RowResult) -> list[str]:
-    """Judgments that could not be read, and a judge that changed while it judged one row."""
-    said = []
-    for evaluator, judge in row.provenance.get("judges", {}).items():
-        if judge["unparsed"]:
-            asked = f"{judge['unparsed']} of {judge['judgments']} judgments of {evaluator}"
-            said.append(f"{row.label}: {asked} could not be read, asked twice; they are not scored")
-        if len(judge["versions"]) > 1:
-            said.append(f"{row.label}: several versions of the judge marked {evaluator}: {', '.join(judge['versions'])}")
-    return said
-
-
-def _data_warnings(row: RowResult) -> list[str]:
-    """What a reader should know of a row's data: rounds in which many prompts gave no group."""
-    said = []
-    for seed, rounds in row.provenance["data"].items():
-        asked, built = sum(facts["prompts"] for facts in rounds), sum(facts["groups"] for facts in rounds)
-        if asked and 1 - built / asked > MUCH_DROPPED:
-            reasons = sorted({reason for facts in rounds for reason in facts["dropped"]})
-            said.append(f"{row.label}, seed {seed}: only {built} of {asked} prompts gave a group ({', '.join(reasons)})")
-    return said
-
-
 def data_facts(run: Run) -> dict[str, Any]:
     """What was kept of the source's rows, and why the rest was not; nothing of an artifact that older code made."""
     key = next(stage.key for stage in run.graph if stage.kind == "source")
@@ -210,56 +154,3 @@ def _file_name(label: str) -> str:
     """A row's label as a folder: other characters are replaced, and a hash keeps labels apart that differ in those alone."""
     plain = re.sub(r"[^A-Za-z0-9_.-]", "_", label).lstrip(".") or "_"
     return plain if plain == label else f"{plain}-{hashlib.sha256(label.encode()).hexdigest()[:8]}"
-
-
-def collect_examples(run: Run) -> list[ExampleRow]:
-    """The first evaluated prompts with each row's first answer at the first seed; none where the config keeps them back."""
-    if not run.comparison.config.run.examples:
-        return []
-    answers: dict[str, list[str]] = {}
-    said: dict[str, dict[str, list[dict[str, str]]]] = {}  # row → example → what judges said
-    for row in run.graph.rows:
-        keys = [key for evaluation in row.evaluations.values() for key in _answer_keys(run.graph, evaluation)]
-        if row.seed == run.comparison.config.seeds[0] and keys and run.store.holds(keys[0]):
-            answers[row.label] = [responses[0].text for responses in read_answers(run.store.open(keys[0]))][:SHOWN_EXAMPLES]
-            said[row.label] = _judgments(row, run.store)
-    if not answers:
-        return []
-    source = next(stage.key for stage in run.graph if stage.kind == "source")
-    shown = read_dataset(run.store.open(source))[run.comparison.config.evaluation.split]
-    return [
-        ExampleRow(
-            id=example.prompt.id,
-            prompt=_dialogue(example),
-            target=example.target,
-            answers={label: texts[index] for label, texts in answers.items()},
-            judged={label: found[example.prompt.id] for label, found in said.items() if example.prompt.id in found},
-        )
-        for index, example in enumerate(shown[: min(len(texts) for texts in answers.values())])
-    ]
-
-
-def _judgments(row: RowPlan, store: Store) -> dict[str, list[dict[str, str]]]:
-    """Example → what judges said of its first answer, where an evaluator left a `judgments.jsonl` that says so."""
-    found: dict[str, list[dict[str, str]]] = {}
-    for evaluator, key in row.evaluations.items():
-        left = store.open(key) / FILES / JUDGMENTS if store.holds(key) else None
-        for line in left.read_text(encoding="utf-8").splitlines() if left is not None and left.is_file() else ():
-            said = json.loads(line)
-            if not said.get("sample", 0):
-                words = {name: str(said.get(name, "")) for name in ("verdict", "words")}
-                found.setdefault(str(said["example"]), []).append({"evaluator": evaluator, **words})
-    return found
-
-
-def _dialogue(example: Example) -> str:
-    """The prompt as a person reads it: a single turn bare, several with who said what."""
-    messages = example.prompt.messages
-    if len(messages) == 1:
-        return messages[0].content
-    return "\n\n".join(f"{message.role}: {message.content}" for message in messages)
-
-
-def _answer_keys(graph: Graph, evaluation: str) -> list[str]:
-    stage = graph.stages[evaluation]
-    return [key for name, key in sorted(stage.inputs.items()) if name.startswith("answers:")]

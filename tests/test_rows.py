@@ -8,7 +8,9 @@ from types import SimpleNamespace
 from harness.config import RunSection
 from harness.execute.events import Outcome
 from harness.graph import Graph, RowPlan
-from harness.rows import Run, collect_examples, copy_files, run_warnings
+from harness.row_examples import collect_examples
+from harness.row_warnings import run_warnings
+from harness.rows import Run, copy_files
 from harness.store import Store
 
 

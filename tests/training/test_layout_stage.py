@@ -15,7 +15,7 @@ from harness.graph import CHECKPOINT, Graph
 from harness.models.checkpoint import Checkpoint
 from harness.registry import Registry
 from harness.resolve import describe
-from harness.rows import run_warnings
+from harness.row_warnings import run_warnings
 from harness.stages import RUNNERS
 from harness.stages.context import Context
 from harness.store import Store
