@@ -58,6 +58,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--stored", action="store_true", help="add the regime `stored`")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--quick", action="store_true", help="m = 4 at 64/64, two rounds; writes multi_negative-quick")
+    parser.add_argument("--name", default="multi_negative", help="of the files in results/")
     parser.add_argument("--memory", help=argparse.SUPPRESS)  # the variant that this process measures
     parser.add_argument("--case", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -178,7 +179,7 @@ def write(measured: list[dict[str, Any]], options: argparse.Namespace) -> None:
     import trl
 
     RESULTS.mkdir(exist_ok=True)
-    name = "multi_negative-quick" if options.quick else "multi_negative"
+    name = "multi_negative-quick" if options.quick else options.name
     about = {
         "model": "Llama, 8.4 M parameters, float32, vocabulary 4096, no gradient checkpointing",
         "threads": options.threads,
@@ -196,23 +197,21 @@ def markdown(about: dict[str, Any], measured: list[dict[str, Any]]) -> str:
     lines = ["# m negatives per prompt: TRL's DPOTrainer on expanded pairs against our layouts", ""]
     lines += [", ".join(f"{key} {value}" if key != "model" else str(value) for key, value in about.items()) + ".", ""]
     lines += [
-        "Speedup is TRL's seconds over ours within a round, median [range]. Memory is the peak above what the process",
-        "",
-    ]
-    lines[-1] = "held before its steps. Regimes and method: see `multi_negative.py`."
-    lines += [
+        "Tokens and seconds are of one prompt. Speedup is TRL's seconds over ours within a round, median [range]. Memory is the",
+        "peak of a step (two prompts at m = 1, else one) above what the process held before. Regimes and method: see",
+        "`multi_negative.py`.",
         "",
         "| prompt/response | m | regime | layout | tokens TRL / ours | seconds TRL / ours | speedup | MiB TRL / ours |",
+        "|---|---|---|---|---|---|---|---|",
     ]
-    lines += ["|---|---|---|---|---|---|---|---|"]
     for row in measured:
         case = row["case"]
         for regime, layouts in row["speedups"].items():
             theirs = "trl precomputed" if regime == "precomputed" else "trl"
             for layout, ratio in layouts.items():
                 ours = f"{layout}+reference" if regime == "fly" else layout
-                pairs = [f"{row['tokens'][theirs]} / {row['tokens'][ours]}"]
-                pairs.append(" / ".join(f"{median(row['seconds'][side]):.3f}" for side in (theirs, ours)))
+                pairs = [" / ".join(f"{row['tokens'][side] / case['prompts']:.0f}" for side in (theirs, ours))]
+                pairs.append(" / ".join(f"{median(row['seconds'][side]) / case['prompts']:.3f}" for side in (theirs, ours)))
                 pairs.append(f"{ratio['median']:.2f} [{ratio['low']:.2f}, {ratio['high']:.2f}]")
                 pairs.append(" / ".join(f"{row['memory'][side]['above_base_mib']:.0f}" for side in (theirs, ours)))
                 lines.append(

@@ -124,6 +124,8 @@ class _Planner:
         for view in objective.views():
             inputs[f"reference:{view}"] = self._reference(round_, groups, reference, view, seed)
         payload = {"objective": describe(objective), **self._settings(round_.training), "seed": seed}
+        if objective.ranks_rejected and not round_.builder.ranks_rejected:
+            payload["unranked"] = True
         if limit := self.config.budget.limit:
             first, last = _share(limit.amount, number, len(variant.rounds))
             payload["spending"] = {"unit": limit.unit, "amount": last - first}
@@ -136,6 +138,8 @@ class _Planner:
         title = f"reference of {round_.builder.name}{' ' + view if view else ''} · seed {seed}"
         objective = None if view in (PLAIN_VIEW, MISMATCHED) else describe(round_.objective)
         payload = {"view": view, "objective": objective, **round_.training.precision_payload(self._device)}
+        if round_.training.layout != "auto":
+            payload["layout"] = round_.training.layout
         shares = f"views {groups} {model}" if objective else None
         return self.graph.add("reference", title, payload, {"groups": groups, "model": model}, shares=shares, weight=2)
 

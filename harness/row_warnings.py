@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from harness.leaderboard.board import RowResult
 from harness.rows import Run
@@ -13,7 +14,7 @@ MUCH_DROPPED = 0.2  # of a row's prompts
 def run_warnings(run: Run, rows: Sequence[RowResult]) -> list[str]:
     """What a reader of the board should know: evaluators that failed, slow trainings, prompts that gave no data."""
     of_rows = (text for row in rows for text in (*_data_warnings(row), *_judge_warnings(row)))
-    return [*_evaluation_failures(run), *_training_warnings(run), *of_rows]
+    return [*_evaluation_failures(run), *_passes_warning(run), *_training_warnings(run), *of_rows]
 
 
 def _evaluation_failures(run: Run) -> list[str]:
@@ -26,6 +27,21 @@ def _evaluation_failures(run: Run) -> list[str]:
     return said
 
 
+def _passes_warning(run: Run) -> list[str]:
+    """Rows that go through the same prompts more often than others: a budget in prompts alone lets them."""
+    if run.comparison.config.budget.limit is not None:
+        return []
+    passes: dict[str, list[str]] = {}
+    for variant in run.comparison.variants:
+        if variant.rounds:
+            counts = dict.fromkeys(str(round_.training.epochs) for round_ in variant.rounds)
+            passes.setdefault(" and ".join(counts), []).append(variant.label)
+    if len(passes) < 2:
+        return []
+    told = "; ".join(f"{count}: {', '.join(labels)}" for count, labels in sorted(passes.items()))
+    return [f"rows go through their prompts a different number of times ({told}): budget.updates would hold them equal"]
+
+
 def _training_warnings(run: Run) -> list[str]:
     """Models that were trained more slowly than others would be, and why: once each, with the rows unless all share it."""
     rows: dict[str, list[str]] = {}
@@ -33,9 +49,15 @@ def _training_warnings(run: Run) -> list[str]:
     for row in run.graph.rows:
         for key in filter(run.store.holds, row.training):
             facts = run.store.open(key).facts
-            for text in filter(None, (facts.get("layout_warning"), facts.get("memory_warning"))):
+            for text in filter(None, (facts.get("layout_warning"), facts.get("memory_warning"), _unpaired(facts))):
                 rows.setdefault(text, []).append(row.label)
     return [text if set(labels) == trained else f"{', '.join(dict.fromkeys(labels))}: {text}" for text, labels in rows.items()]
+
+
+def _unpaired(facts: Mapping[str, Any]) -> str:
+    """What is said of groups that were left out of a training since they have no rejected response."""
+    count = facts.get("unpaired", 0)
+    return f"{count} groups have no rejected response and were not trained on" if count else ""
 
 
 def _judge_warnings(row: RowResult) -> list[str]:

@@ -192,6 +192,17 @@ def test_needs_that_the_source_does_not_meet(raw: dict[str, Any], registry: Regi
     ]
 
 
+def test_an_objective_over_pairs_is_not_given_data_without_any(raw: dict[str, Any], registry: Registry) -> None:
+    rows = ["sft", {"label": "a", "data": "targets", "objective": "dpo"}]
+    rows += [{"label": "b", "data": {"name": "best_of_n", "negatives": 0}, "objective": "kto"}]
+    fix = "and {!r} compares with one: choose another data builder or objective"
+    assert refused({**raw, "methods": rows}, registry) == [
+        f"methods.1.data = 'targets': its data have no rejected response, {fix.format('dpo')}",
+        f"methods.2.data = 'best_of_n': its data have no rejected response, {fix.format('kto')}",
+    ]
+    resolve({**raw, "methods": ["sft", {"label": "a", "data": "targets", "objective": "sft"}]}, registry)
+
+
 def test_problems_come_in_the_order_of_the_config(raw: dict[str, Any], registry: Registry) -> None:
     changes = ["baseline=x", "methods=[sft, {method: dpo, data: {a: 1}}, dop]", "source.b=1", "zzz=1", "seeds=[]"]
     fields = [line.split(" = ")[0] for line in refused(override(raw, changes), registry)]

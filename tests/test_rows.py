@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 from harness.config import RunSection
 from harness.execute.events import Outcome
@@ -12,6 +13,8 @@ from harness.row_examples import collect_examples
 from harness.row_warnings import run_warnings
 from harness.rows import Run, copy_files
 from harness.store import Store
+
+UNTRAINED: Any = SimpleNamespace(config=SimpleNamespace(budget=SimpleNamespace(limit=None)), variants=[])
 
 
 def test_a_failed_row_names_the_stage_and_the_reason(tmp_path: Path) -> None:
@@ -30,7 +33,7 @@ def test_an_evaluator_that_failed_leaves_the_rest_of_the_row(tmp_path: Path) -> 
     trained = graph.add("train", "train dpo · seed 0", {}, {})
     gold, bench = (graph.add("evaluate", name, {"name": name}, {"model": trained}) for name in ("gold", "bench"))
     graph.rows.append(RowPlan("dpo", 0, trained, (), (trained,), {"gold_reward": gold, "lm_eval": bench}))
-    run = Run(None, graph, Store(tmp_path), Outcome(failed={bench: "no disk"}))  # type: ignore[arg-type]
+    run = Run(UNTRAINED, graph, Store(tmp_path), Outcome(failed={bench: "no disk"}))
     assert run.failure(trained) is None
     assert run_warnings(run, []) == ["dpo, seed 0: no scores of lm_eval, since it failed (bench: no disk)"]
 
@@ -44,7 +47,27 @@ def test_a_training_s_warning_names_its_rows_unless_all_share_it(tmp_path: Path)
             with store.draft("train", key) as draft:
                 draft.facts.update(facts)
     graph.rows.append(RowPlan("sft", 0, "", (), (), {}))  # trains nothing of its own
-    assert run_warnings(Run(None, graph, store, Outcome()), []) == ["slow", "ipo: cut"]  # type: ignore[arg-type]
+    assert run_warnings(Run(UNTRAINED, graph, store, Outcome()), []) == ["slow", "ipo: cut"]
+
+
+def test_rows_that_go_through_their_prompts_more_often_are_named(tmp_path: Path) -> None:
+    def warned(limit: object, **epochs: list[int]) -> list[str]:
+        variants = [
+            SimpleNamespace(label=label, rounds=[_round(count) for count in counts]) for label, counts in epochs.items()
+        ]
+        comparison: Any = SimpleNamespace(config=SimpleNamespace(budget=SimpleNamespace(limit=limit)), variants=variants)
+        return run_warnings(Run(comparison, Graph(), Store(tmp_path), Outcome()), [])
+
+    told = (
+        "rows go through their prompts a different number of times (1: dpo, spin; 3: ipo): budget.updates would hold them equal"
+    )
+    assert warned(None, sft=[], dpo=[1], ipo=[3], spin=[1, 1]) == [told]
+    assert warned(None, sft=[], dpo=[2], spin=[2, 2]) == []
+    assert warned("updates", dpo=[1], ipo=[1]) == []
+
+
+def _round(epochs: int) -> SimpleNamespace:
+    return SimpleNamespace(training=SimpleNamespace(epochs=epochs))
 
 
 def test_examples_are_kept_back_where_the_config_says_so(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from harness.analysis.figure import Axes, Line, Panel, draw
 from harness.analysis.gradients import Moments, response_gradients
 from harness.analysis.lab import Lab, quiet
 from harness.analysis.made import Made
-from harness.analysis.report import Cell, Finding, Report, Verdict, above_zero, at_least, within
+from harness.analysis.report import Cell, Finding, Report, above_zero, at_least, at_most, within
 from harness.analysis.theorem import Spread, negatives_needed, pairs_limit, simulate
 from harness.errors import StageError
 from harness.leaderboard.text import number
@@ -171,7 +171,6 @@ def _less(found: Interval, spread: Spread) -> Interval:
 def _measured_findings(kind: str, moments: Moments) -> list[Finding]:
     most, count = COUNTS[-1], moments.prompts
     spread, ratio = moments.spread(), _ratio(moments, most)
-    limit = pairs_limit(spread.potential)
     worth = resampled(count, lambda drawn: moments.error(1, drawn) / moments.error(most, drawn))
     return [
         at_least(
@@ -197,12 +196,12 @@ def _measured_findings(kind: str, moments: Moments) -> list[Finding]:
             ),
             ALIKE,
         ),
-        Finding(
-            f"Negatives are worth up to 1/(1 − λ) pairs: by the estimated λ at least {PAIRS} with enough of them.",
+        at_most(
+            "However many, the negatives of one positive are worth at most 1/(1 − λ) pairs.",
             "Remark 1",
-            f"{kind}: λ = {number(spread.potential)}, 1/(1 − λ) = {number(limit) if math.isfinite(limit) else '∞'}; {most} "
-            f"negatives are worth {number(worth.mean)} [{number(worth.low)}, {number(worth.high)}] pairs",
-            Verdict.AGREES if worth.low >= PAIRS else Verdict.DISAGREES if worth.high < PAIRS else Verdict.UNDECIDED,
+            f"worth of {most} negatives in pairs, against 1/(1 − λ) of λ = {number(spread.potential)}, real gradients, {kind}",
+            worth,
+            pairs_limit(spread.potential),
         ),
     ]
 

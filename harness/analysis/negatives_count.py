@@ -102,11 +102,14 @@ def _findings(made: Made) -> list[Finding]:
             f"gold gained from m = 1 to 4 less that from 4 to {most}, filtered",
             values("filtered", (4, 2), (1, -1), (most, -1)),
         ),
-        above_zero(
-            "Filtering helps at every m; here at m = 8.",
-            "Figure 4",
-            "gold filtered less unfiltered",
-            contrast([made.values(_label(kind, 8)) for kind in KINDS], [1, -1]),
+        *(
+            above_zero(
+                f"Filtering helps at every m: at m = {count}.",
+                "Figure 4",
+                f"gold filtered less unfiltered, m = {count}",
+                contrast([made.values(_label(kind, count)) for kind in KINDS], [1, -1]),
+            )
+            for count in COUNTS
         ),
     ]
 

@@ -87,6 +87,13 @@ def at_least(claim: str, place: str, what: str, value: Interval, bar: float) -> 
     return Finding(claim, place, measured, verdict)
 
 
+def at_most(claim: str, place: str, what: str, value: Interval, bar: float) -> Finding:
+    """Agrees where the interval lies at or below the bar, disagrees where it lies above, else undecided."""
+    verdict = Verdict.AGREES if value.high <= bar else Verdict.DISAGREES if value.low > bar else Verdict.UNDECIDED
+    measured = f"{what}: {number(value.mean)} [{number(value.low)}, {number(value.high)}]; asked is {number(bar)} or less"
+    return Finding(claim, place, measured, verdict)
+
+
 def spread(difference: Difference | Interval) -> str:
     """A difference with its bounds."""
     return f"{signed(difference.mean)} [{signed(difference.low)}, {signed(difference.high)}]"

@@ -92,11 +92,16 @@ class DataBuilder(Component):
     """Makes the groups a round trains on."""
 
     needs: ClassVar[frozenset[Literal["target", "ranked", "gold"]]] = frozenset()
+    ranks_rejected: ClassVar[bool] = False  # a group's rejected responses are in order, best first
     judged: ClassVar[bool] = False  # asks a judge: the config needs a `judge` section, and its field `judge` may change fields
 
     def required(self) -> frozenset[str]:
         """What it asks of the source with these fields: `needs`, unless a field takes something's place."""
         return self.needs
+
+    def has_rejected(self) -> bool:
+        """Whether its groups have rejected responses with these fields."""
+        return True
 
     def build(self, task: BuildTask) -> Iterable[Group]:
         """Yield at most one group per example of `task.examples`."""

@@ -23,6 +23,16 @@ def check_needs(draft: Draft) -> None:
             draft.note(place, name, fix)
 
 
+def check_rejected(draft: Draft) -> None:
+    """An objective over pairs gets some."""
+    for place, variant in draft.placed_variants():
+        for round_ in variant.rounds:
+            if round_.objective.needs_rejected and not round_.builder.has_rejected():
+                fix = f"its data have no rejected response, and {round_.objective.name!r} compares with one"
+                draft.note(f"{place}.data", round_.builder.name, f"{fix}: choose another data builder or objective")
+                break
+
+
 def check_backend(draft: Draft, tuned: bool) -> None:
     """A server with one model of its own must not be taken for the policies that rows train."""
     backend = draft.backend

@@ -14,7 +14,7 @@ from harness.resolve.draft import Draft
 from harness.resolve.judges import judges_of
 from harness.resolve.labels import check_evaluators, check_labels, check_opponents
 from harness.resolve.machine import check_evaluators_files, check_machine, pinned_source
-from harness.resolve.needs import check_backend, check_needs
+from harness.resolve.needs import check_backend, check_needs, check_rejected
 from harness.resolve.null_rows import check_seeds, fill_null_rows
 from harness.starting_model import check_trained_dtype, starting_model
 
@@ -38,6 +38,7 @@ def resolve(
     fill_null_rows(draft)
     check_evaluators(draft)
     check_needs(draft)
+    check_rejected(draft)
     check_opponents(draft)
     check_evaluators_files(draft)
     judges = judges_of(draft)

@@ -23,9 +23,9 @@ LOGPS = "logps.jsonl"
 def run_reference(stage: Stage, context: Context, draft: Draft) -> None:
     """One row per group: the chosen response's log-probability, then each rejected one's. Nats.
 
-    The model is the one that the round starts from, in the precision that the round trains in, without any adapter. Of the
-    mismatched view, the responses are those of the group's partner. A view of an objective's own goes through the store by what
-    it asks: only the prompt decides it, so that objectives which differ in λ or β, or in name, share it.
+    The model is the one that the round starts from, in the precision and layout that the round trains in, without any adapter.
+    Of the mismatched view, the responses are those of the group's partner. A view of an objective's own goes through the store
+    by what it asks: only the prompt decides it, so that objectives which differ in λ or β, or in name, share it.
     """
     groups = read_groups(context.store.open(stage.inputs["groups"]))
     view = stage.payload["view"]
@@ -41,6 +41,7 @@ def run_reference(stage: Stage, context: Context, draft: Draft) -> None:
         "prompts": text_hash([[asdict(message) for message in prompt.messages] for prompt in changed]),
         "responses": text_hash([[[response.text, response.finished] for response in row] for row in answers]),
         "precision": stage.payload.get("precision", "float32"),
+        **({"layout": stage.payload["layout"]} if "layout" in stage.payload else {}),
     }
     services = Services(context)
     made = services.through_store("views", payload, lambda part: _score(stage, context, part, changed, answers))
@@ -57,7 +58,7 @@ def _score(stage: Stage, context: Context, draft: Draft, prompts: Sequence[Promp
         Bundle(tuple(template.prompt_ids(prompt)), tuple(tuple(template.response_ids(response)) for response in row))
         for prompt, row in zip(prompts, answers, strict=True)
     ]
-    layout = choose_layout(model)
+    layout = choose_layout(model, stage.payload.get("layout", "auto"))
     with autocast(model, stage.payload.get("precision", "float32")):
         draft.write_lines(LOGPS, score_bundles(model, bundles, layout))
     draft.facts["tokens_scored"] = sum(row.tokens for bundle in bundles for row in bundle.rows())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from harness.errors import StageError
 from harness.graph import Stage
 from harness.interfaces import Objective
 from harness.models.prompts import ChatTemplate
@@ -34,8 +35,9 @@ def run_train(stage: Stage, context: Context, draft: Draft) -> None:
     groups = read_groups(context.store.open(stage.inputs["groups"]))
     start = Start(stage, context, settings)
     policy, tokenizer = start.policy()
-    tokenized = _with_reference(tokenize(groups, ChatTemplate(tokenizer), objective), stage, context)
-    tokenized = [group for group in tokenized if group.pairs or not objective.needs_rejected]
+    ranked = not stage.payload.get("unranked", False)
+    tokenized = _with_reference(tokenize(groups, ChatTemplate(tokenizer), objective, ranked=ranked), stage, context)
+    tokenized = _trainable(tokenized, objective)
     seed, spending = stage.payload["seed"], stage.payload.get("spending")
     ordered = spend(tokenized, Spending(**spending), settings.prompts_per_batch, seed) if spending else None
     checkpoints = checkpoints_of(stage, context)
@@ -65,11 +67,27 @@ def run_train(stage: Stage, context: Context, draft: Draft) -> None:
             "pairs": sum(group.pairs for group in seen),
             "updates": len(trained.history),
             "tokens_trained": sum(group.tokens for group in seen),
+            "unpaired": len(groups) - len(tokenized),
             "layout": layout.name,
             "layout_warning": layout.warning,
             "memory_warning": memory_warning(settings.tokens_per_micro_batch, trained.tokens),
         }
     )
+
+
+def _trainable(groups: list[TokenGroup], objective: Objective) -> list[TokenGroup]:
+    """The groups that the objective can train on.
+
+    Raises:
+        StageError: there is none.
+    """
+    kept = [group for group in groups if group.pairs or not objective.needs_rejected]
+    if groups and not kept:
+        raise StageError(
+            f"none of {len(groups)} groups has a rejected response, and {objective.name!r} compares with one: "
+            "choose another data builder or objective"
+        )
+    return kept
 
 
 def checkpoints_of(stage: Stage, context: Context) -> Checkpoints:

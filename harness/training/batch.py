@@ -36,6 +36,7 @@ class TokenGroup:
         reference: log-probabilities of the responses under the reference, by view; empty where not needed. Nats.
         mismatched: ids of another group's responses, where the objective needs them.
         id: of the prompt, for people.
+        ranked: whether the rejected responses are in order, best first.
     """
 
     prompts: Mapping[str, tuple[int, ...]]
@@ -43,6 +44,7 @@ class TokenGroup:
     reference: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     mismatched: tuple[tuple[int, ...], ...] = ()
     id: str = ""
+    ranked: bool = True
 
     @property
     def pairs(self) -> int:
@@ -64,15 +66,15 @@ class TokenGroup:
         return sum(row.tokens for row in self.rows())
 
 
-def tokenize(groups: Iterable[Group], template: ChatTemplate, objective: Objective) -> list[TokenGroup]:
-    """Groups as ids, under the plain prompt and every view of the objective."""
+def tokenize(groups: Iterable[Group], template: ChatTemplate, objective: Objective, *, ranked: bool = True) -> list[TokenGroup]:
+    """Groups as ids, under the plain prompt and every view of the objective; `ranked` if their builder ranks the rejected."""
     views = objective.views()
     tokenized = []
     for group in groups:
         prompts = {PLAIN: tuple(template.prompt_ids(group.prompt))}
         prompts |= {name: tuple(template.prompt_ids(change(group.prompt))) for name, change in views.items()}
         responses = tuple(tuple(template.response_ids(response)) for response in (group.chosen, *group.rejected))
-        tokenized.append(TokenGroup(prompts, responses, id=group.prompt.id))
+        tokenized.append(TokenGroup(prompts, responses, id=group.prompt.id, ranked=ranked))
     if objective.needs_mismatched:
         return [replace(own, mismatched=other.responses) for own, other in zip(tokenized, partners(tokenized), strict=True)]
     return tokenized
@@ -149,7 +151,8 @@ def group_logps(
         with torch.no_grad():
             views[name] = View(policy_logps(model, groups, name, layout), _stored(model, groups, name))
     reference = _stored(model, groups, PLAIN) if objective.needs_reference else None
-    return GroupLogps(policy_logps(model, groups, layout=layout), reference, views, mismatched)
+    ranked = all(group.ranked for group in groups)
+    return GroupLogps(policy_logps(model, groups, layout=layout), reference, views, mismatched, ranked)
 
 
 def _stored(model: PreTrainedModel, groups: Sequence[TokenGroup], view: str) -> Logps:

@@ -56,12 +56,17 @@ class Mismatched:
 
 @dataclass(frozen=True)
 class GroupLogps:
-    """All an objective sees. `reference` and `mismatched` are None unless the objective needs them."""
+    """All an objective sees. `reference` and `mismatched` are None unless the objective needs them.
+
+    Attributes:
+        ranked: whether rejected responses are in order, best first; only an objective that `ranks_rejected` may care.
+    """
 
     policy: Logps
     reference: Logps | None = None
     views: Mapping[str, View] = field(default_factory=dict)
     mismatched: Mismatched | None = None
+    ranked: bool = True
 
     def pair_metrics(self, margin: Tensor) -> dict[str, Tensor]:
         """What is worth logging of any pairwise loss: `margin` [G, M], the share of pairs above 0, log-probabilities."""

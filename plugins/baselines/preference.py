@@ -22,6 +22,7 @@ class Preference(DataBuilder):
         "Extensive Self-Contrast Enables Feedback-Free Language Model Alignment", "2404.00604", "DPO_std, §3.1"
     )
     needs: ClassVar[frozenset[Literal["target", "ranked", "gold"]]] = frozenset({"ranked"})
+    ranks_rejected: ClassVar[bool] = True
 
     negatives: int = Field(1, ge=1, le=64, description="rejected responses per prompt, fewer where the ranking is shorter")
 

@@ -12,9 +12,10 @@ from harness import GroupLogps, Loss, Objective, Paper
 class RRHF(Objective):
     """Σ max(0, p̄ⱼ − p̄ᵢ) over pairs where i ranks above j, + NLL(best), p̄ = lp/n; no reference model.
 
-    The chosen response ranks above every rejected one, and the rejected ones rank in the order given: best first, which is how
-    `preference` gives them. A group is one ranking, so both terms are per group: the pairs of a ranking are summed, as in the
-    paper, and rankings are averaged. m negatives are therefore not m pairs here.
+    The chosen response ranks above every rejected one, and the rejected ones rank in the order given, best first, where the
+    data builder ranks them, as `preference` does; of any other builder's, the chosen one alone is held against each. A group is
+    one ranking, so both terms are per group: the pairs of a ranking are summed, as in the paper, and rankings are averaged. m
+    negatives are therefore not m pairs here.
 
     The paper's L_ft sums over the best response's tokens, its code averages; here NLL is −lp/n, on p̄'s scale.
     """
@@ -40,6 +41,8 @@ class RRHF(Objective):
         there = torch.cat([torch.ones_like(policy.mask[:, :1]), policy.mask], dim=1)
         misranked = (ranked[:, None, :] - ranked[:, :, None]).relu()  # [G, i, j]: by how much j is the likelier
         pairs = (there[:, :, None] & there[:, None, :]).triu(diagonal=1)  # i ranks above j
+        if not batch.ranked:
+            pairs[:, 1:] = False
         ranking = misranked.masked_fill(~pairs, 0.0).sum((1, 2))  # [G]
         metrics = {**batch.pair_metrics(chosen[:, None] - rejected), "ranking": ranking, "nll": -chosen}
         return Loss(per_group=self.ranking_weight * ranking - chosen, metrics=metrics)

@@ -14,6 +14,9 @@ class Targets(DataBuilder):
     name: ClassVar[str] = "targets"
     needs: ClassVar[frozenset[Literal["target", "ranked", "gold"]]] = frozenset({"target"})
 
+    def has_rejected(self) -> bool:
+        return False
+
     def build(self, task: BuildTask) -> Iterable[Group]:
         for example in task.examples:
             if example.target is None:

@@ -29,6 +29,9 @@ class BestOfN(DataBuilder):
     def problems(self) -> Sequence[tuple[str, str]]:
         return self.reward.problems("reward") if self.reward else ()
 
+    def has_rejected(self) -> bool:
+        return self.negatives > 0
+
     def fingerprint(self) -> str:
         return self.reward.weights if self.reward else ""
 

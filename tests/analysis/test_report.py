@@ -13,7 +13,7 @@ from markupsafe import Markup
 from harness.analysis.bootstrap import contrast, resampled
 from harness.analysis.figure import Axes, Line, Panel, draw
 from harness.analysis.made import values_of
-from harness.analysis.report import Report, Verdict, above_zero, at_least, csv_table, markdown_table, within
+from harness.analysis.report import Report, Verdict, above_zero, at_least, at_most, csv_table, markdown_table, within
 from harness.statistics import Interval
 
 
@@ -45,6 +45,13 @@ def test_a_difference_within_room(low: float, high: float, verdict: Verdict) -> 
 )
 def test_a_value_of_at_least(low: float, high: float, verdict: Verdict) -> None:
     assert at_least("much more", "Assumption 1", "ratio", Interval((low + high) / 2, low, high, 10), 2).verdict == verdict
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "verdict"), [(1, 2, Verdict.AGREES), (2.1, 3, Verdict.DISAGREES), (1, 3, Verdict.UNDECIDED)]
+)
+def test_a_value_of_at_most(low: float, high: float, verdict: Verdict) -> None:
+    assert at_most("no more", "Remark 1", "pairs", Interval((low + high) / 2, low, high, 10), 2).verdict == verdict
 
 
 def test_a_contrast_is_over_the_common_prompts() -> None:

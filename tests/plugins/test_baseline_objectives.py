@@ -133,6 +133,13 @@ def test_rrhf_ranks_the_rejected_in_the_order_given() -> None:
     assert ranking([[-15.0, -12.0], [-6.5, 0.0]]) == pytest.approx(1.0)  # −1, −3, −2
 
 
+def test_rrhf_holds_rejected_ones_against_the_chosen_alone_where_nothing_ranks_them() -> None:
+    # p̄: −1; −3, −0.5 | −2; −1: the chosen one is misranked by 0.5 | 1
+    policy, swapped = logps([-4.0, -6.0], [[-15.0, -3.0], [-2.0, 0.0]]), logps([-4.0, -6.0], [[-2.5, -18.0], [-2.0, 0.0]])
+    assert RRHF().loss(GroupLogps(policy, ranked=False)).per_group.tolist() == pytest.approx([0.5 + 1.0, 1.0 + 2.0], abs=1e-12)
+    assert RRHF().loss(GroupLogps(swapped, ranked=False)).per_group.tolist() == pytest.approx([0.5 + 1.0, 3.0], abs=1e-12)
+
+
 def test_rrhf_of_a_right_ranking_is_supervised_fine_tuning() -> None:
     policy = logps([-1.0, -1.0], [[-10.0, -18.0], [-6.5, 0.0]])
     policy.rejected.requires_grad_()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 from trl_twin import preference_groups
 
 import harness.training.layouts.probe as probe
+from harness.errors import StageError
 from harness.graph import CHECKPOINT, Graph
 from harness.models.checkpoint import Checkpoint
 from harness.registry import Registry
@@ -21,17 +23,21 @@ from harness.stages.context import Context
 from harness.store import Store
 from harness.training.layouts.choose import LayoutWarning
 from harness.training.settings import TrainingSettings
+from harness.types import Group
 from harness_plugins.only_prompting.simpo import SimPO
 
 REASON = "its attention has sinks"
 
 
-def trained(checkpoint: Path, folder: Path, **more: Any) -> tuple[Store, str]:
+COMPARISON = SimpleNamespace(config=SimpleNamespace(budget=SimpleNamespace(limit=None)), variants=[])
+
+
+def trained(checkpoint: Path, folder: Path, groups: Sequence[Group] | None = None, **more: Any) -> tuple[Store, str]:
     """One train stage of SimPO on three groups, its payload with `more`: the store and the stage's key."""
     store = Store(folder / "store")
     context = Context(store, Registry.load(), {"tiny": Checkpoint(str(checkpoint)).as_dict()}, lambda done, total, note: None)
     with store.draft("groups", "a" * 64) as draft:
-        draft.write_lines("groups.jsonl", [asdict(group) for group in preference_groups(3)])
+        draft.write_lines("groups.jsonl", [asdict(group) for group in groups or preference_groups(3)])
     graph = Graph()
     payload = {"objective": describe(SimPO()), "settings": TrainingSettings().model_dump(mode="json"), "seed": 0, **more}
     graph.add("train", "train", payload, {"groups": "a" * 64, "model": f"{CHECKPOINT}tiny"})
@@ -41,13 +47,17 @@ def trained(checkpoint: Path, folder: Path, **more: Any) -> tuple[Store, str]:
     return store, stage.key
 
 
+def warned(store: Store, *keys: str) -> list[str]:
+    """What the board says of two rows with this training."""
+    row = SimpleNamespace(label="simpo", training=keys, evaluations={})
+    run: Any = SimpleNamespace(comparison=COMPARISON, store=store, graph=SimpleNamespace(rows=[row, row]))
+    return run_warnings(run, [])
+
+
 def test_the_layout_is_a_fact_of_the_training(tiny_checkpoint: Path, tmp_path: Path) -> None:
     store, key = trained(tiny_checkpoint, tmp_path)
     assert (store.open(key).facts["layout"], store.open(key).facts["layout_warning"]) == ("shared_prefix", "")
-    run = SimpleNamespace(
-        store=store, graph=SimpleNamespace(rows=[SimpleNamespace(label="simpo", training=(key,), evaluations={})])
-    )
-    assert run_warnings(run, []) == []
+    assert warned(store, key) == []
 
 
 def test_a_fallback_is_said_once(tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -55,11 +65,17 @@ def test_a_fallback_is_said_once(tiny_checkpoint: Path, tmp_path: Path, monkeypa
     with pytest.warns(LayoutWarning, match=REASON):
         store, key = trained(tiny_checkpoint, tmp_path)
     assert store.open(key).facts["layout"] == "unique"
-    row = SimpleNamespace(label="simpo", training=(key, "b" * 64), evaluations={})  # of two rounds, one not made
-    run = SimpleNamespace(store=store, graph=SimpleNamespace(rows=[row, row]))
-    assert run_warnings(run, []) == [
+    assert warned(store, key, "b" * 64) == [  # of two rounds, one not made
         f"LlamaForCausalLM does not honour the shared-prefix layout ({REASON}); training with padded rows, which is slower"
     ]
+
+
+def test_groups_without_negatives_are_counted_and_none_but_such_is_an_error(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    lone, *pairs = preference_groups(3)
+    store, key = trained(tiny_checkpoint, tmp_path, [replace(lone, rejected=()), *pairs])
+    assert warned(store, key) == ["1 groups have no rejected response and were not trained on"]
+    with pytest.raises(StageError, match="none of 1 groups has a rejected response, and 'simpo' compares with one"):
+        trained(tiny_checkpoint, tmp_path / "more", [replace(lone, rejected=())])
 
 
 def test_a_limit_is_spent_and_no_more(tiny_checkpoint: Path, tmp_path: Path) -> None:

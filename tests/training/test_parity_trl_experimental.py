@@ -1,4 +1,4 @@
-"""CPO and SimPO in float32 and float64, ORPO in float32, against the trainers that TRL keeps as experimental.
+"""CPO, SimPO and SLiC-HF's margin in float32 and float64, ORPO in float32, against the trainers that TRL keeps as experimental.
 
 TRL casts ORPO's log-probabilities to float32; what that loss is in float64 is in tests/plugins.
 
@@ -20,6 +20,7 @@ from harness.models.prompts import ChatTemplate
 from harness.training.batch import PLAIN, TokenGroup, tokenize
 from harness_plugins.baselines.cpo import CPO
 from harness_plugins.baselines.orpo import ORPO
+from harness_plugins.baselines.slic_hf import SLiCHF
 from harness_plugins.only_prompting.simpo import SimPO
 
 # Raised where the first import of `trl.experimental` in a process happens to be.
@@ -62,11 +63,13 @@ CPO_TWINS = [
     (CPO(beta=0.3, alpha=0.7), {"loss_type": "sigmoid", "beta": 0.3, "cpo_alpha": 0.7}),
     # TRL's simpo_gamma is γ itself, as ours.
     (SimPO(beta=1.5, gamma=0.6), {"loss_type": "simpo", "beta": 1.5, "simpo_gamma": 0.6, "cpo_alpha": 0.0}),
+    # TRL's margin is 1/β of sums; its likelihood is per token of the batch and ours per response, so it is left out.
+    (SLiCHF(delta=1.0, regularization=0.0), {"loss_type": "hinge", "beta": 1.0, "cpo_alpha": 0.0}),
 ]
 
 
-@pytest.mark.parametrize(("objective", "settings"), CPO_TWINS, ids=["cpo", "simpo"])
-def test_cpo_and_simpo_equal_trl(models, tmp_path: Path, precision: str, objective: Objective, settings) -> None:
+@pytest.mark.parametrize(("objective", "settings"), CPO_TWINS, ids=["cpo", "simpo", "slic_hf"])
+def test_cpo_simpo_and_slic_hf_equal_trl(models, tmp_path: Path, precision: str, objective: Objective, settings) -> None:
     from trl.experimental.cpo import CPOConfig, CPOTrainer
 
     policy, _, tokenizer = models
