@@ -197,8 +197,8 @@ def markdown(about: dict[str, Any], measured: list[dict[str, Any]]) -> str:
     lines = ["# m negatives per prompt: TRL's DPOTrainer on expanded pairs against our layouts", ""]
     lines += [", ".join(f"{key} {value}" if key != "model" else str(value) for key, value in about.items()) + ".", ""]
     lines += [
-        "Tokens and seconds are of one prompt. Speedup is TRL's seconds over ours within a round, median [range]. Memory is the",
-        "peak of a step (two prompts at m = 1, else one) above what the process held before. Regimes and method: see",
+        "Tokens and seconds are of one prompt. Speedup is TRL's seconds over ours within a round, median [range]. Memory is",
+        "the peak of a step (two prompts at m = 1, else one) above what the process held before. Regimes and method: see",
         "`multi_negative.py`.",
         "",
         "| prompt/response | m | regime | layout | tokens TRL / ours | seconds TRL / ours | speedup | MiB TRL / ours |",
