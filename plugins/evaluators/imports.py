@@ -51,13 +51,14 @@ class AlpacaImporter(Importer):
         if len(set(instructions)) < len(instructions):
             raise DataError(f"{path}: {model} has two annotations of one instruction: leave those of one annotator")
         if self.official:
-            check_whole(instructions, f"{path}, {model}:", ordered=self.difficulty is not None)
-        found = figures(rows, instructions, Path(self.difficulty) if self.difficulty else None)
+            check_whole(instructions, f"{path}, {model}:")
+        places = AlpacaEval(difficulty=self.difficulty, official=self.official).placed(instructions, f"{path}, {model}:")
+        found = figures(rows, places, Path(self.difficulty) if self.difficulty else None)
         scores = []
-        for number, row in enumerate(rows):
+        for row in rows:
             example = example_name(row["instruction"])
-            values = {"unparsed": float(number not in found.preferences), "characters": float(len(row["output_2"]))}
-            values |= found.preferences.get(number, {})
+            read = found.preferences.get(row["instruction"])
+            values = {"unparsed": float(read is None), "characters": float(len(row["output_2"])), **(read or {})}
             scores += [Score(example, metric, value) for metric, value in values.items()]
         against = sorted({str(row["generator_1"]) for row in rows})
         judges = sorted({str(row["annotator"]) for row in rows})
