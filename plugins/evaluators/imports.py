@@ -15,6 +15,7 @@ from harness_plugins.evaluators import fastchat
 from harness_plugins.evaluators.alpaca_eval import AlpacaEval, check_whole, example_name
 from harness_plugins.evaluators.alpaca_package import figures
 from harness_plugins.evaluators.fastchat_scores import pair_scores, question_scores
+from harness_plugins.evaluators.lm_eval_models import short_names
 from harness_plugins.evaluators.lm_eval_results import Results
 from harness_plugins.evaluators.mt_bench import MtBench, VicunaBench
 from harness_plugins.evaluators.shapes import Annotation, checked, parsed
@@ -175,8 +176,9 @@ class LmEvalImporter(Importer):
         for file in (file for path in paths for file in _result_files(path)):
             results = Results.read(file)
             found.setdefault(results.model, results).add(results)
-        for _, results in sorted(found.items()):
-            yield results.imported(self.tasks)
+        labels = short_names(found)
+        for model, results in sorted(found.items()):
+            yield from results.imported(self.tasks, labels[model])
 
 
 def _result_files(path: Path) -> Iterable[Path]:
