@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +24,12 @@ def with_imported(rows: Sequence[RowResult], found: Sequence[Imported], tool: st
     merged = {row.label: row for row in rows}
     seeds = {seed for row in rows if row.kind in TRAINED for runs in row.scores.values() for seed in runs}
     seed = next(number for number in range(len(seeds) + 1) if number not in seeds)
-    files = [{"name": path.name, "sha256": _hash(path)} for path in paths if path.is_file()]
+    hashed = cache(_hash)
     for item in found:
         row = merged.get(item.label)
         there = _there(row, item)
         before = row.provenance if row else {}
+        files = [{"name": path.name, "sha256": hashed(path)} for path in dict.fromkeys(item.files or paths) if path.is_file()]
         read = {"tool": tool, "evaluator": item.evaluator, "files": files}
         provenance = {
             "imported": [*before.get("imported", []), *([read] if read not in before.get("imported", []) else [])],
@@ -38,7 +41,7 @@ def with_imported(rows: Sequence[RowResult], found: Sequence[Imported], tool: st
             data=None,
             objective=None,
             rounds=0,
-            kind="imported" if item.whole or (row and row.kind == "imported") else "published",
+            kind="imported" if item.whole else "published",
             scores={**(row.scores if row else {}), item.evaluator: {seed: (*there, *item.scores)}},
             costs={},
             budget={},
@@ -47,18 +50,46 @@ def with_imported(rows: Sequence[RowResult], found: Sequence[Imported], tool: st
     return list(merged.values())
 
 
+def named_apart(found: Sequence[Imported], rows: Sequence[RowResult]) -> list[Imported]:
+    """Numbers without values per example under a name of their own, where a row with such values has theirs."""
+    taken = {item.label for item in found if item.whole} | {row.label for row in rows if row.kind == "imported"}
+    apart = [not item.whole and item.label in taken for item in found]
+    return [replace(item, label=f"{item.label} (figures)") if own else item for item, own in zip(found, apart, strict=True)]
+
+
+def check_models(found: Sequence[Imported], rows: Sequence[RowResult]) -> None:
+    """Refuse to make one row of two models whose short names are the same.
+
+    Raises:
+        DataError: names the row, with the fix.
+    """
+    known = {(row.label, name): _models(notes) for row in rows for name, notes in row.provenance.get("notes", {}).items()}
+    for item in found:
+        there = known.get((item.label, item.evaluator), set())
+        if there and item.facts.get("model_hash", "") not in {*there, ""}:
+            fix = f"--label '{item.label}=ANOTHER NAME', or '{item.label}={item.label}' if it is the same one elsewhere"
+            raise DataError(f"the row {item.label!r} is another model, whose path ends alike: give this one {fix}")
+
+
+def _models(notes: Mapping[str, Any]) -> set[str]:
+    return {facts["model_hash"] for facts in notes.values() if "model_hash" in facts}
+
+
 def _there(row: RowResult | None, item: Imported) -> tuple[Score, ...]:
     """What a row has of the same evaluator: pairs beside single answers, say.
 
     Raises:
-        DataError: the row is no import, or has values of the same examples.
+        DataError: the row is no import, has values of the same examples, or has none where these have.
     """
     if row is None:
         return ()
     there = tuple(score for scores in row.scores.get(item.evaluator, {}).values() for score in scores)
     again = {(score.example, score.metric) for score in there} & {(score.example, score.metric) for score in item.scores}
-    if row.kind in TRAINED or again:
-        what = "trained here" if row.kind in TRAINED else f"there with scores of {item.evaluator}"
+    mixed = item.whole == (row.kind == "published")
+    if row.kind in TRAINED or again or mixed:
+        without = "without" if item.whole else "with"
+        imported = f"there {without} values per example" if mixed else f"there with scores of {item.evaluator}"
+        what = "trained here" if row.kind in TRAINED else imported
         raise DataError(f"the row {item.label!r} is already {what}: give this one another name with --label")
     return there
 

@@ -10,14 +10,14 @@ from typing import Any
 from harness.errors import DataError
 from harness.leaderboard.board import build_board
 from harness.leaderboard.existing import Existing
-from harness.leaderboard.imported import with_imported
+from harness.leaderboard.imported import check_models, named_apart, with_imported
 from harness.leaderboard.result import RowResult
 from harness.leaderboard.schema import Board, ExampleRow
 from harness.types import Imported, Metric
 
 SHOWN_EXAMPLES = 40
 DESCRIPTION = "Results of other tools, compared example by example."
-COMPARED = ("versions", "shots", "opponents")  # of an import's facts
+COMPARED = ("versions", "shots", "limit", "chat_template", "documents", "opponents")  # of an import's facts
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,8 @@ def import_rows(found: Sequence[Imported], request: ImportRequest, name: str, ex
     if not found:
         raise DataError(f"{', '.join(map(str, request.files))}: nothing in there that {request.tool} reads")
     old = Existing.read(existing)
-    named = [replace(item, label=request.labels.get(item.label, item.label)) for item in found]
+    check_models([item for item in found if item.label not in request.labels], old.rows)
+    named = named_apart([replace(item, label=request.labels.get(item.label, item.label)) for item in found], old.rows)
     rows = with_imported(old.rows, named, request.tool, request.files)
     baseline = request.baseline or (old.board.baseline if old.board else named[0].label)
     board = build_board(
@@ -64,7 +65,7 @@ def import_rows(found: Sequence[Imported], request: ImportRequest, name: str, ex
         examples=_examples(old.board.example_rows if old.board else (), named if request.examples else ()),
         sharing=old.board.sharing if old.board else {},
         created=request.created,
-        warnings=list(dict.fromkeys([*old.said(), *_said(named), *_version_warnings(rows, baseline)])),
+        warnings=list(dict.fromkeys([*_still_said(old), *_said(named), *_version_warnings(rows, baseline)])),
         mixed_judges=request.allow_mixed_judges or old.mixed_judges,
         derived=old.derived,
     )
@@ -115,19 +116,43 @@ def _config(old: Existing, request: ImportRequest) -> dict[str, Any]:
     return config
 
 
+def _still_said(old: Existing) -> Iterator[str]:
+    """The warnings of the board that is there, but for those that its rows with the new ones give again."""
+    again = set(_version_warnings(old.rows, old.board.baseline)) if old.board else set()
+    yield from (text for text in old.said() if text not in again)
+
+
 def _version_warnings(rows: Sequence[RowResult], baseline: str) -> Iterator[str]:
-    """Tasks that two rows took in different versions, or with different shots."""
+    """Tasks that two rows took in different versions, with different shots, or with other documents."""
     base = next((row for row in rows if row.label == baseline), None)
     for row in rows if base else ():
         for evaluator in row.provenance.get("notes", {}) if row is not base else ():
             for fact in COMPARED:
-                ours, theirs = (_fact(side, evaluator, fact) for side in (row, base))
-                for task in sorted(set(ours) & set(theirs)):
-                    if str(ours[task]) != str(theirs[task]):
-                        said = f"{fact} {ours[task]} of {task} and {baseline} {theirs[task]}"
-                        yield f"{row.label} has {said}, by {evaluator}: their difference may be that of the task."
+                for (own, other), tasks in _differing(row, base, evaluator, fact).items():
+                    said = f"{fact} {own} of {', '.join(tasks)} and {baseline} {other}"
+                    yield f"{row.label} has {said}, by {evaluator}: their difference may be that of the task."
+
+
+def _differing(row: RowResult, base: RowResult | None, evaluator: str, fact: str) -> dict[tuple[str, str], list[str]]:
+    """What a row and the baseline have of a fact -> the tasks of which they differ in that way."""
+    ours, theirs = (_fact(side, evaluator, fact) for side in (row, base))
+    found: dict[tuple[str, str], list[str]] = {}
+    for task in sorted(set(ours) & set(theirs)):
+        if str(ours[task]) != str(theirs[task]):
+            found.setdefault((_word(ours[task]), _word(theirs[task])), []).append(task)
+    return found
+
+
+def _word(value: Any) -> str:
+    return {"None": "none", "True": "yes", "False": "no"}.get(str(value), str(value))
 
 
 def _fact(row: RowResult | None, evaluator: str, fact: str) -> dict[str, Any]:
+    """By task; what was noted once holds of all tasks that have a version."""
     notes = row.provenance.get("notes", {}).get(evaluator, {}) if row else {}
-    return {task: value for noted in notes.values() for task, value in (noted.get(fact) or {}).items()}
+    found: dict[str, Any] = {}
+    for noted in notes.values():
+        if fact in noted:
+            value = noted[fact]
+            found |= value if isinstance(value, Mapping) else dict.fromkeys(noted.get("versions") or (), value)
+    return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 
@@ -49,10 +50,12 @@ class Imported:
         evaluator: the name of what measures the same here.
         scores: one per example and metric; where the tool left means alone, one score per metric, and `whole` is false.
         judge: who judged, as the files say; '' where nobody did.
-        facts: what must be equal for a fair comparison, and the tool's own figures; JSON. `versions` and `shots`, by task,
-            are compared between rows.
+        facts: what must be equal for a fair comparison, and the tool's own figures; JSON. `versions`, `shots`, `limit`,
+            `chat_template` and `documents`, by task, are compared between rows; rows of one name whose `model_hash` differs
+            are never made one.
         answers: some examples with their answer: name -> (prompt, target, answer).
         warnings: what a reader of the board must know, such as a figure that could not be had.
+        files: what it was read from, for the provenance; the paths that were given, as far as they are files, if none.
     """
 
     label: str
@@ -64,6 +67,7 @@ class Imported:
     facts: Mapping[str, Any] = field(default_factory=dict)
     answers: Mapping[str, tuple[str, str | None, str]] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    files: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ IN_ORDER = "e4356cd997a280afd66c7dd3f9d44a151d2e94a3d4c2b67ab5d364a14404ae26"
 AS_A_SET = "bd368f61b8bbce3c3a9a8d485fdd6b2b89d8483e40f4cd0986312021cde469cb"
 # The hub's files, of dataset tatsu-lab/alpaca_eval: how their published SHA-256 begins and ends.
 DIFFICULTY = {"df_gamed.csv": ("97aeec3f", "fd674d"), "instruction_difficulty.csv": ("e28d875b", "0a18b")}
+ORDER = "alpaca_eval_gpt4_baseline.json"  # of that data set too: its instructions are in the order of the difficulties
 UNCONTROLLED = f"absent: it needs the hub's {' and '.join(DIFFICULTY)}; give their folder as `difficulty`"
 MARKERS = ("<|im_start|>", "<|im_end|>")  # of the package's prompt format: they may not come from a policy
 
@@ -118,15 +119,15 @@ class AlpacaEval(Evaluator):
         _write(task.files / "model_outputs.json", outputs)
         annotations = annotate(task, self.annotator, reference, outputs)
         _write(task.files / "annotations.json", annotations)
-        found = figures(annotations, [row["instruction"] for row in reference], self._hub())
+        found = figures(annotations, self.placed([row["instruction"] for row in reference], self.reference), self._hub())
         task.note("alpaca_eval", found.summary)
         if self.difficulty is None:
             task.note("length_controlled_win_rate", UNCONTROLLED)
-        for number, row in enumerate(outputs):
+        for row in outputs:
             example = example_name(row["instruction"])
             yield Score(example, "characters", float(len(row["output"])))
-            yield Score(example, "unparsed", float(number not in found.preferences))
-            for metric, value in found.preferences.get(number, {}).items():
+            yield Score(example, "unparsed", float(row["instruction"] not in found.preferences))
+            for metric, value in found.preferences.get(row["instruction"], {}).items():
                 yield Score(example, metric, value)
 
     def _reference(self) -> list[Row]:
@@ -145,8 +146,26 @@ class AlpacaEval(Evaluator):
         if len(set(instructions)) < len(instructions):
             raise DataError(f"{self.reference}: an instruction occurs twice, and verdicts are looked up by instruction")
         if self.official:
-            check_whole(instructions, self.reference, ordered=self.difficulty is not None)
+            check_whole(instructions, self.reference)
+            self.placed(instructions, self.reference)
         return list(rows)
+
+    def placed(self, instructions: Sequence[str], where: str) -> Sequence[str]:
+        """The instructions at the places by which the hub's difficulties are looked up.
+
+        Raises:
+            DataError: they are in another order, and no file says the official one.
+        """
+        if self.difficulty is None or not self.official or instructions_hash(instructions) == IN_ORDER:
+            return instructions
+        path = Path(self.difficulty) / ORDER
+        official = _instructions(path) if path.is_file() else []
+        if instructions_hash(official) == IN_ORDER:
+            return official
+        raise DataError(
+            f"{where} has AlpacaEval's instructions in another order, and the hub's difficulties are by position: "
+            f"put the hub's {ORDER}, which has theirs, into {self.difficulty}"
+        )
 
     def _hub(self) -> Path | None:
         if self.difficulty is None:
@@ -173,8 +192,8 @@ class AlpacaEval(Evaluator):
         return found
 
 
-def check_whole(instructions: Sequence[str], where: str, *, ordered: bool) -> None:
-    """Refuse a part of the official set, another set, or, where difficulty is looked up by position, another order.
+def check_whole(instructions: Sequence[str], where: str) -> None:
+    """Refuse a part of the official set, or another set.
 
     Raises:
         DataError: says which.
@@ -186,8 +205,13 @@ def check_whole(instructions: Sequence[str], where: str, *, ordered: bool) -> No
         )
     if instructions_hash(sorted(instructions)) != AS_A_SET:
         raise DataError(f"{where} has {INSTRUCTIONS} instructions, but not AlpacaEval's; set `official` to false for your own")
-    if ordered and instructions_hash(instructions) != IN_ORDER:
-        raise DataError(f"{where} has AlpacaEval's instructions in another order, and the hub's difficulties are by position")
+
+
+def _instructions(path: Path) -> list[str]:
+    try:
+        return [str(row["instruction"]) for row in json.loads(path.read_text(encoding="utf-8"))]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path} cannot be read ({error}): download it again from tatsu-lab/alpaca_eval") from error
 
 
 def instructions_hash(instructions: Sequence[str]) -> str:

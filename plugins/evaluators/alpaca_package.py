@@ -24,10 +24,10 @@ class Figures:
 
     Attributes:
         summary: its own figures, in per cent where it gives per cent.
-        preferences: position of an instruction -> metric -> value from 0 to 1; only where the judgment could be read.
+        preferences: instruction -> metric -> value from 0 to 1; only where the judgment could be read.
     """
 
-    def __init__(self, summary: Mapping[str, float], preferences: Mapping[int, Mapping[str, float]]) -> None:
+    def __init__(self, summary: Mapping[str, float], preferences: Mapping[str, Mapping[str, float]]) -> None:
         self.summary, self.preferences = dict(summary), preferences
 
 
@@ -53,13 +53,13 @@ def figures(annotations: Sequence[Row], instructions: Sequence[str], hub: Path |
         else:
             with _files_of(alpaca_eval, hub):
                 summary = alpaca_eval.metrics.get_length_controlled_winrate(table, save_weights_dir=None)
-    values: dict[int, dict[str, float]] = {}
-    for number, row in table.iterrows():
+    values: dict[str, dict[str, float]] = {}
+    for _, row in table.iterrows():
         preference = float(row["preference"] or 1.5) - 1
         discrete = 0.5 if preference == 0.5 else float(preference > 0.5)
-        values[int(number)] = {"win_rate": preference, "discrete_win_rate": discrete}
+        values[row["instruction"]] = {"win_rate": preference, "discrete_win_rate": discrete}
         if hub is not None:
-            values[int(number)]["length_controlled_win_rate"] = float(row["glm_preference"])
+            values[row["instruction"]]["length_controlled_win_rate"] = float(row["glm_preference"])
     return Figures({name: float(value) for name, value in summary.items()}, values)
 
 

@@ -15,6 +15,7 @@ from harness_plugins.evaluators import fastchat
 from harness_plugins.evaluators.alpaca_eval import AlpacaEval, check_whole, example_name
 from harness_plugins.evaluators.alpaca_package import figures
 from harness_plugins.evaluators.fastchat_scores import pair_scores, question_scores
+from harness_plugins.evaluators.lm_eval_models import short_names
 from harness_plugins.evaluators.lm_eval_results import Results
 from harness_plugins.evaluators.mt_bench import MtBench, VicunaBench
 from harness_plugins.evaluators.shapes import Annotation, checked, parsed
@@ -51,13 +52,14 @@ class AlpacaImporter(Importer):
         if len(set(instructions)) < len(instructions):
             raise DataError(f"{path}: {model} has two annotations of one instruction: leave those of one annotator")
         if self.official:
-            check_whole(instructions, f"{path}, {model}:", ordered=self.difficulty is not None)
-        found = figures(rows, instructions, Path(self.difficulty) if self.difficulty else None)
+            check_whole(instructions, f"{path}, {model}:")
+        places = AlpacaEval(difficulty=self.difficulty, official=self.official).placed(instructions, f"{path}, {model}:")
+        found = figures(rows, places, Path(self.difficulty) if self.difficulty else None)
         scores = []
-        for number, row in enumerate(rows):
+        for row in rows:
             example = example_name(row["instruction"])
-            values = {"unparsed": float(number not in found.preferences), "characters": float(len(row["output_2"]))}
-            values |= found.preferences.get(number, {})
+            read = found.preferences.get(row["instruction"])
+            values = {"unparsed": float(read is None), "characters": float(len(row["output_2"])), **(read or {})}
             scores += [Score(example, metric, value) for metric, value in values.items()]
         against = sorted({str(row["generator_1"]) for row in rows})
         judges = sorted({str(row["annotator"]) for row in rows})
@@ -174,8 +176,9 @@ class LmEvalImporter(Importer):
         for file in (file for path in paths for file in _result_files(path)):
             results = Results.read(file)
             found.setdefault(results.model, results).add(results)
-        for _, results in sorted(found.items()):
-            yield results.imported(self.tasks)
+        labels = short_names(found)
+        for model, results in sorted(found.items()):
+            yield from results.imported(self.tasks, labels[model])
 
 
 def _result_files(path: Path) -> Iterable[Path]:

@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field, field_validator, model_validator
 
 from harness import EvaluationTask, Evaluator, HarnessError, Metric, Paper, Score
+from harness_plugins.evaluators.lm_eval_documents import documents_hash
 from harness_plugins.evaluators.lm_eval_engine import language_model, quiet_and_offline
 from harness_plugins.evaluators.lm_eval_tasks import SUITE, SUITE_REPORT, Finder, Tasks, hash_of_files
 
@@ -163,18 +164,25 @@ class LmEval(Evaluator):
         return loaded
 
     def _facts(self, results: Mapping[str, Any], loaded: Tasks, batch_size: int) -> dict[str, Any]:
-        """What a reader must know to compare: versions and shots of what is reported, and how it was asked."""
+        """What a reader must know to compare: versions, shots and documents of what is reported, and how it was asked."""
         from importlib import metadata
 
         names = sorted({entry.partition("/")[0] for entry in self.report})
+        tasks = {name: [task.task_name for task in loaded.of(name)] for name in names}
         return {
             "lm_eval": metadata.version("lm_eval"),
             "versions": {name: results["versions"].get(name) for name in names},
-            "shots": {name: results["n-shot"][loaded.of(name)[0].task_name] for name in names},
+            "shots": {name: results["n-shot"][tasks[name][0]] for name in names},
+            "documents": {name: _documents(tasks[name], results["samples"]) for name in names},
             "chat_template": self.templated,
             "batch_size": batch_size,
             "limit": self.limit,
         }
+
+
+def _documents(tasks: Sequence[str], samples: Mapping[str, Any]) -> str | None:
+    """Which documents the tasks took."""
+    return documents_hash({f"{task}:{row['doc_id']}": row["doc_hash"] for task in tasks for row in samples[task]})
 
 
 def _resolve(entry: str, loaded: Tasks) -> tuple[list[str], str, str]:

@@ -4,28 +4,41 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from harness import DataError, Imported, Metric, Score
+from harness import DataError, Imported, Metric
 from harness_plugins.evaluators.lm_eval import LmEval
-from harness_plugins.evaluators.shapes import Document, EvalResults, checked, parsed
+from harness_plugins.evaluators.lm_eval_documents import Documents, Part, own_numbers, part
+from harness_plugins.evaluators.lm_eval_models import digest, model_of
+from harness_plugins.evaluators.shapes import EvalResults, checked, parsed
 
 Row = dict[str, Any]
-NO_FILTER = "none"
 DEEPEST_GROUP = 20
 DATE = re.compile(r"_(\d{4}-\d\d-\d\d[\dT.-]*)$")
 NORMALISED = ("acc_norm", "exact_match")  # shown in the short tables, and `acc` where a task has neither
+FEW = 3  # tasks of a group that a warning names
+PARTS = ("versions", "n-shot", "n-samples", "group_subtasks", "higher_is_better")  # of the file, by task
+ALONE = "shown as lm-eval's own numbers, without interval and test"
 
 
 @dataclass
 class Results:
-    """One model's results; `measured` maps a task to its numbers and the file of its documents, if there is one."""
+    """One model's results.
+
+    Attributes:
+        model: its whole name, by which results of one model are known.
+        measured: a task -> its numbers and the file of its documents, if there is one.
+        asked: `limit` and `chat_template`, each by task; not what the file does not say.
+        files: all results_<date>.json that were read.
+    """
 
     model: str
     content: Row
     measured: dict[str, tuple[Row, Path | None]]
+    asked: dict[str, Row] = field(default_factory=dict)
+    files: tuple[Path, ...] = ()
 
     @classmethod
     def read(cls, path: Path) -> Results:
@@ -40,34 +53,69 @@ class Results:
             if "/" in name or "\\" in name or not name.isprintable():
                 raise DataError(f"{path}: {name[:80]!r} is no name of a task: give results_<date>.json as lm-eval writes it")
         tasks = {name: row for name, row in content["results"].items() if isinstance(row, dict)}
-        model = _model(content)
         date = DATE.search(path.stem)
         beside = {name: path.with_name(f"samples_{name}_{date[1] if date else ''}.jsonl") for name in tasks}
         measured = {name: (row, beside[name] if beside[name].is_file() else None) for name, row in tasks.items()}
-        return cls(model, content, measured)
+        names = {*tasks, *(content.get("group_subtasks") or {})}
+        asked = {fact: dict.fromkeys(sorted(names), value) for fact, value in _asked(content).items()}
+        return cls(model_of(content), content, measured, asked, (path,))
 
     def add(self, later: Results) -> None:
         """Results of a later run of the same model stand over those of this one."""
         self.measured |= later.measured
-        for part in ("versions", "n-shot", "group_subtasks", "higher_is_better"):
-            self.content[part] = {**(self.content.get(part) or {}), **(later.content.get(part) or {})}
+        self.files = tuple(dict.fromkeys([*self.files, *later.files]))
+        for name in PARTS:
+            self.content[name] = {**(self.content.get(name) or {}), **(later.content.get(name) or {})}
+        for fact in dict.fromkeys([*self.asked, *later.asked]):
+            before = {name: value for name, value in self.asked.get(fact, {}).items() if name not in later.measured}
+            self.asked[fact] = before | later.asked.get(fact, {})
 
-    def imported(self, chosen: Sequence[str]) -> Imported:
-        """A row with the documents' values; of a task without them its numbers, if no task has any."""
-        names = self._names(chosen)
-        whole = any(self._documents(name) for name in names)
-        metrics: dict[str, Metric] = {}
-        scores: list[Score] = []
-        for name in names:
-            for score in self._scores(name) if whole else self._numbers(name):
-                scores.append(score)
-                if score.metric not in metrics:
-                    metrics[score.metric] = self._metric(score.metric)
+    def imported(self, chosen: Sequence[str], label: str) -> Iterator[Imported]:
+        """A row with the documents' values, and one of lm-eval's own numbers where those are not all or there are none."""
+        parts = [self._part(name) for name in self._names(chosen)]
+        whole, alone = [made for made in parts if made.scores], [made for made in parts if made.figures]
+        warnings = tuple(self._said(parts)) if any(made.scores or made.unlike for made in parts) else ()
+        if whole:
+            yield self._row(label, whole, warnings, whole=True)
+        if alone or not whole:
+            yield self._row(label, alone, () if whole else warnings, whole=False)
+
+    def _row(self, label: str, parts: Sequence[Part], warnings: tuple[str, ...], *, whole: bool) -> Imported:
+        names = [made.name for made in parts]
+        scores = [score for made in parts for score in (made.scores if whole else made.figures)]
         facts = {
+            "model_hash": digest(self.model),
             "versions": {name: self.content["versions"].get(name) for name in names},
             "shots": {name: self._shots(name) for name in names},
+            "documents": {made.name: made.documents for made in parts if whole and made.documents},
+            **{fact: {name: by_task[name] for name in names if name in by_task} for fact, by_task in self.asked.items()},
         }
-        return Imported(self.model, LmEval.name, tuple(metrics.values()), tuple(scores), whole=whole, facts=facts)
+        return Imported(
+            label=label,
+            evaluator=LmEval.name,
+            metrics=tuple(self._metric(entry) for entry in dict.fromkeys(score.metric for score in scores)),
+            scores=tuple(scores),
+            whole=whole,
+            facts={fact: value for fact, value in facts.items() if value},
+            warnings=warnings,
+            files=(*self.files, *(path for name in names if whole for path in self._documents(name)[0].values())),
+        )
+
+    def _said(self, parts: Sequence[Part]) -> Iterator[str]:
+        """What of the results cannot be compared, once there is something that can."""
+        unlike = [made for made in parts if made.unlike]
+        if unlike:
+            groups = any(self._tasks(made.name) != [made.name] for made in unlike)
+            fix = "; --set 'tasks=[…]' takes tasks of a group by themselves" if groups else ""
+            yield f"no mean over documents, so {ALONE}: {', '.join(text for made in unlike for text in made.unlike)}{fix}"
+        partly = [made for made in parts if made.missing]
+        for said, lacking in (
+            (f"not all documents are there (--log_samples), so {ALONE}", [made for made in partly if made.figures]),
+            ("left out, with neither all documents nor a number of its own", [made for made in partly if not made.figures]),
+        ):
+            names = [made.name if made.missing == [made.name] else f"{made.name} ({_few(made.missing)})" for made in lacking]
+            if names:
+                yield f"{said}: {', '.join(names)}"
 
     def _names(self, chosen: Sequence[str]) -> list[str]:
         """What to report: what was chosen, or all that is in no group."""
@@ -86,28 +134,22 @@ class Results:
             raise DataError(f"{self.model}: the group {name!r} contains itself: give results_<date>.json as lm-eval writes it")
         return [task for child in dict.fromkeys(inside) for task in self._tasks(child, above | {name})] or [name]
 
-    def _documents(self, name: str) -> list[tuple[str, Path]]:
-        """The tasks of a name with their files; nothing unless all have one."""
-        found = [(task, self.measured.get(task, ({}, None))[1]) for task in self._tasks(name)]
-        return [(task, path) for task, path in found if path is not None] if all(path for _, path in found) else []
+    def _documents(self, name: str) -> tuple[dict[str, Path], list[str]]:
+        """The files of a name's tasks; the tasks that have none."""
+        found = {task: self.measured.get(task, ({}, None))[1] for task in self._tasks(name)}
+        return {task: path for task, path in found.items() if path}, [task for task, path in found.items() if not path]
 
-    def _scores(self, name: str) -> Iterator[Score]:
-        for task, path in self._documents(name):
-            for number, row in enumerate(_lines(path), start=1):
-                checked(
-                    Document, row, f"{path}:{number} is no document as lm-eval writes it: it", "give what --log_samples wrote"
-                )
-                label = "" if row["filter"] == NO_FILTER else f",{row['filter']}"
-                values = {metric: row[metric] for metric in row["metrics"] if isinstance(row.get(metric), int | float)}
-                example = f"{task}:{row['doc_id']}"
-                for metric, value in values.items():
-                    yield Score(example, f"{name}/{metric}{label}", float(value))
+    def _part(self, name: str) -> Part:
+        paths, missing = self._documents(name)
+        kept = [] if missing else [Documents.read(task, path) for task, path in paths.items()]
+        missing += [made.task for made in kept if len(made.hashes) < self._asked_of(made.task)]
+        numbers = {task: own_numbers(self.measured.get(task, ({}, None))[0]) for task in (name, *paths)}
+        return part(name, numbers, [] if missing else kept, missing)
 
-    def _numbers(self, name: str) -> Iterator[Score]:
-        for key, value in self.measured.get(name, ({}, None))[0].items():
-            metric, _, chosen = key.partition(",")
-            if isinstance(value, int | float) and chosen and not metric.endswith("_stderr"):
-                yield Score(name, f"{name}/{metric}{'' if chosen == NO_FILTER else f',{chosen}'}", float(value))
+    def _asked_of(self, task: str) -> int:
+        """How many documents lm-eval took, as far as the file says."""
+        taken = ((self.content.get("n-samples") or {}).get(task) or {}).get("effective")
+        return taken if isinstance(taken, int) else 0
 
     def _metric(self, entry: str) -> Metric:
         """As the evaluator `lm_eval` describes it; a task's first metric is shown in the short tables."""
@@ -122,13 +164,15 @@ class Results:
         return self.content["n-shot"].get(self._tasks(name)[0])
 
 
-def _model(content: Row) -> str:
-    """The model's name, without the folders of a checkpoint's path."""
-    name = str(content.get("model_name") or (content.get("config") or {}).get("model") or "model")
-    return Path(name).name if name.startswith((".", "/")) else name
+def _asked(content: Row) -> Row:
+    """How many documents were asked at most, and whether by a chat template; what the file does not say is not there."""
+    config = content.get("config") or {}
+    found: Row = {"chat_template": bool(content["chat_template"])} if "chat_template" in content else {}
+    if "limit" in config:
+        limit = config["limit"]
+        found["limit"] = int(limit) if isinstance(limit, float) and limit.is_integer() else limit
+    return found
 
 
-def _lines(path: Path) -> Iterator[Row]:
-    with path.open("rb") as lines:
-        for number, line in enumerate(lines, start=1):
-            yield parsed(line, f"{path}:{number}", "JSON")
+def _few(names: Sequence[str]) -> str:
+    return ", ".join(names) if len(names) <= FEW else f"{', '.join(names[:FEW])} and {len(names) - FEW} more"

@@ -75,6 +75,7 @@ class EvalResults(_Row):
     shots: dict[str, Any] = Field(alias="n-shot")
     group_subtasks: dict[Label, list[Label]] | None = None
     higher_is_better: dict[str, dict[str, bool | None]] | None = None
+    samples: dict[str, dict[str, Any]] | None = Field(None, alias="n-samples")
     model_name: Label | None = None
     config: dict[str, Any] | None = None
 
@@ -85,6 +86,7 @@ class Document(_Row):
     doc_id: int | Text
     filter: Text
     metrics: list[Text]
+    doc_hash: Text | None = None
 
 
 def checked(shape: type[BaseModel], row: Any, where: str, fix: str) -> Any:

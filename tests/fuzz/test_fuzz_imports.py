@@ -37,9 +37,14 @@ PAIRS: list[Any] = [
 RESULTS: dict[str, Any] = {
     "results": {"mmlu": {"acc,none": 0.5}, "mmlu_a": {"acc,none": 1.0, "alias": "a"}, "gsm8k": {"exact_match,strict": 0.25}},
     "group_subtasks": {"mmlu": ["mmlu_a"]}, "versions": {"mmlu_a": 1, "gsm8k": 3}, "n-shot": {"mmlu_a": 5, "gsm8k": 5},
-    "higher_is_better": {"mmlu_a": {"acc": True}}, "model_name": "/models/tiny", "config": {"model": "hf"},
+    "higher_is_better": {"mmlu_a": {"acc": True}}, "model_name": "/models/tiny",
+    "config": {"model": "hf", "model_args": "pretrained=/models/tiny", "model_revision": "step1", "limit": 3.0},
+    "chat_template": None, "n-samples": {"mmlu_a": {"original": 3, "effective": 3}},
 }  # fmt: skip
-DOCUMENTS: list[Any] = [{"doc_id": number, "filter": "none", "metrics": ["acc"], "acc": number % 2} for number in range(3)]
+DOCUMENTS: list[Any] = [
+    {"doc_id": number, "filter": "none", "metrics": ["acc"], "acc": number % 2, "doc_hash": f"{number:064x}"}
+    for number in range(3)
+]
 
 
 def lines(rows: Any) -> bytes:

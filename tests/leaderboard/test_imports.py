@@ -11,6 +11,7 @@ from harness.errors import DataError
 from harness.leaderboard import Board, RowResult, build_board
 from harness.leaderboard.imports import ImportRequest, import_rows
 from harness.leaderboard.page import to_html
+from harness.leaderboard.schema import board_scores
 from harness.leaderboard.verify import verify
 from harness.types import Cost, Imported, Metric, Score
 
@@ -144,6 +145,35 @@ def test_numbers_without_examples_stand_beside_and_are_not_compared() -> None:
     row = board.row("paper")
     assert row is not None and row.kind == "published"
     assert row.scores["alpaca/win_rate"].low is None and row.scores["alpaca/win_rate"].delta is None
+
+
+def test_numbers_without_examples_are_never_values_of_a_row_that_has_examples(tmp_path: Path) -> None:
+    bare = Imported("a", "other", (METRIC,), (Score("other", "win_rate", 0.9),), whole=False)
+    import_rows([A, B], request(), "others").write(tmp_path)
+    board = import_rows([bare], request(), "others", tmp_path)
+    row = board.row("a (figures)")
+    assert row is not None and row.kind == "published" and board.row("a").scores.keys() == {"alpaca/win_rate"}  # type: ignore[union-attr]
+    assert row.scores["other/win_rate"].delta is None
+    import_rows([bare], request(), "others").write(tmp_path)
+    with pytest.raises(DataError, match=r"the row 'a' is already there without values per example: .* --label"):
+        import_rows([A], request(), "others", tmp_path)
+
+
+def test_what_a_measured_row_noted_once_holds_of_all_its_tasks(measured: Path) -> None:
+    facts = {"versions": {"arc": 1.0}, "limit": {"arc": None}, "chat_template": {"arc": False}, "documents": {"arc": "9 (x)"}}
+    assert not [
+        text for text in import_rows([imported("c", [0.5], **facts)], request(), "x", measured).warnings if "arc" in text
+    ]
+    board = Board.read(measured)
+    notes = {"versions": {"arc": 1.0}, "limit": 3, "chat_template": True, "documents": {"arc": "3 (y)"}}
+    rows = [row.model_copy(update={"provenance": {**row.provenance, "notes": {"alpaca": {"0": notes}}}}) for row in board.rows]
+    board.model_copy(update={"rows": tuple(rows)}).with_scores(board_scores(measured)).write(measured)
+    said = [text for text in import_rows([imported("c", [0.5], **facts)], request(), "x", measured).warnings if "arc" in text]
+    assert [text.partition(", by")[0] for text in said] == [
+        "c has limit none of arc and sft 3",
+        "c has chat_template no of arc and sft yes",
+        "c has documents 9 (x) of arc and sft 3 (y)",
+    ]
 
 
 def test_nothing_to_import_and_an_unknown_baseline_are_refused(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from harness import DataError, JudgeAnswer, Judgment, Message, Prompt, Response, Sampling, Score
+from harness_plugins.evaluators import AlpacaImporter
 from harness_plugins.evaluators import alpaca_eval as plugin
 from harness_plugins.evaluators import alpaca_package as package
 from harness_plugins.evaluators.alpaca_eval import AlpacaEval
@@ -74,7 +75,8 @@ def mean(scores: Sequence[Score], metric: str) -> float:
 def test_published_figures(model: str, published: Mapping[str, Mapping[str, str]]) -> None:
     rows = annotations(model)
     instructions = [row["instruction"] for row in rows]
-    plugin.check_whole(instructions, model, ordered=True)
+    plugin.check_whole(instructions, model)
+    assert plugin.instructions_hash(instructions) == plugin.IN_ORDER
     random.Random(0).shuffle(rows)
     found = package.figures(rows, instructions, None)
     for name in ("win_rate", "standard_error", "discrete_win_rate", "n_total"):
@@ -151,9 +153,10 @@ def test_a_part_of_the_set_another_set_and_another_order_are_refused(tmp_path: P
     changed = [{**rows[0], "instruction": "Another one"}, *rows[1:]]
     with pytest.raises(DataError, match="but not AlpacaEval's"):
         list(AlpacaEval(reference=str(write_reference(tmp_path, changed))).evaluate(task))
-    with pytest.raises(DataError, match="in another order"):
-        plugin.check_whole([row["instruction"] for row in rows[::-1]], "x", ordered=True)
-    plugin.check_whole([row["instruction"] for row in rows[::-1]], "x", ordered=False)
+    turned = str(write_reference(tmp_path, rows[::-1]))
+    with pytest.raises(DataError, match=r"in another order.*: put the hub's alpaca_eval_gpt4_baseline\.json, .*, into hub"):
+        list(AlpacaEval(reference=turned, difficulty="hub").evaluate(task))
+    assert AlpacaEval(reference=turned).placed(["in any order"], "x") == ["in any order"]
     with pytest.raises(DataError, match="occurs twice"):
         list(AlpacaEval(reference=str(write_reference(tmp_path, [*rows, rows[0]]))).evaluate(task))
 
@@ -210,7 +213,37 @@ def test_the_length_controlled_win_rate_looks_difficulty_up_by_instruction(hub: 
     unread = package.figures([{**rows[0], "preference": None}, *rows[1:]], instructions, hub)
     without = package.figures(rows[1:], instructions, hub)
     assert unread.summary == without.summary  # the others keep their own difficulty
-    assert 0 not in unread.preferences
+    assert set(found.preferences) - set(unread.preferences) == {"instruction 0"}
+
+
+def test_another_order_is_put_right_by_the_hubs_reference(hub: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [{**row, "dataset": "d"} for row in made_up()]
+    instructions = [row["instruction"] for row in rows]
+    monkeypatch.setattr(plugin, "INSTRUCTIONS", 60)
+    monkeypatch.setattr(plugin, "IN_ORDER", plugin.instructions_hash(instructions))
+    monkeypatch.setattr(plugin, "AS_A_SET", plugin.instructions_hash(sorted(instructions)))
+    monkeypatch.setattr(plugin, "DIFFICULTY", dict.fromkeys(plugin.DIFFICULTY, ("", "")))
+    shuffled = random.Random(3).sample(rows, 60)
+    path = tmp_path / "annotations.json"
+    path.write_text(json.dumps(shuffled))
+    reference = write_reference(tmp_path, shuffled)
+    answers = {row["instruction"]: row["output_2"] for row in rows}
+    task = AlpacaTask(tmp_path, answers, lambda prompt: JudgeAnswer("m", "j", "length", 1, 1, logprobs(0.75)))
+    evaluator = AlpacaEval(reference=str(reference), difficulty=str(hub))
+    with pytest.raises(DataError, match="in another order"):
+        list(AlpacaImporter(difficulty=str(hub)).read([path]))
+    with pytest.raises(DataError, match="in another order"):
+        list(evaluator.evaluate(task))
+    (hub / "alpaca_eval_gpt4_baseline.json").write_text(json.dumps([{"instruction": text} for text in instructions]))
+    (row,) = AlpacaImporter(difficulty=str(hub)).read([path])
+    expected = package.figures(rows, instructions, hub)
+    assert row.facts["alpaca_eval"] == pytest.approx(expected.summary)
+    controlled = {s.example: s.value for s in row.scores if s.metric == "length_controlled_win_rate"}
+    assert controlled == pytest.approx(
+        {plugin.example_name(text): values["length_controlled_win_rate"] for text, values in expected.preferences.items()}
+    )
+    list(evaluator.evaluate(task))
+    assert task.notes["alpaca_eval"]["n_total"] == 60
 
 
 def test_the_hubs_files_are_asked_for_with_the_fix_and_checked(hub: Path, tmp_path: Path) -> None:

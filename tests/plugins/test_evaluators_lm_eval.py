@@ -95,6 +95,19 @@ def test_limit(task: PolicyTask) -> None:
     assert [score.example for score in scores] == [f"sandbox_choice:{number}" for number in range(3)]
 
 
+def test_which_documents_were_taken_is_noted(task: PolicyTask, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, noted = task.benchmarks(), []
+    monkeypatch.setattr(task, "benchmarks", lambda: folder)
+    path = folder / "sandbox_choice.jsonl"
+    lines = path.read_text().splitlines(keepends=True)
+    for order in (lines, lines, [*lines[1:], lines[0]]):
+        path.write_text("".join(order))
+        list(LmEval(limit=3, report=("sandbox_choice/acc",)).evaluate(task))
+        noted.append(task.notes["documents"]["sandbox_choice"])
+    assert noted[0] == noted[1] != noted[2]
+    assert noted[0].startswith("3 (sha256 ")
+
+
 def test_a_filter_may_be_named(task: PolicyTask) -> None:
     scores = list(LmEval(limit=2, report=("sandbox_generation/exact_match,list",)).evaluate(task))
     assert [score.metric for score in scores] == ["sandbox_generation/exact_match,list"] * 2

@@ -182,33 +182,3 @@ def test_a_file_of_something_else_is_refused(tmp_path: Path) -> None:
     (tmp_path / "results_1.json").write_text("{}")
     with pytest.raises(DataError, match="cannot be read as lm-eval's results"):
         list(LmEvalImporter().read([tmp_path]))
-
-
-def write_results(folder: Path, date: str, results: dict[str, Any], **rest: Any) -> None:
-    content = {
-        "results": results, "group_subtasks": {}, "versions": dict.fromkeys(results, 1.0), "n-shot": dict.fromkeys(results, 5),
-        "higher_is_better": {}, "model_name": "/models/tiny", **rest,
-    }  # fmt: skip
-    folder.mkdir(exist_ok=True)
-    (folder / f"results_{date}.json").write_text(json.dumps(content))
-
-
-def test_lm_evals_groups_stand_for_all_documents_and_numbers_without_documents_stay_numbers(tmp_path: Path) -> None:
-    results = {"mmlu": {"acc,none": 0.5}, "mmlu_a": {"acc,none": 1.0}, "mmlu_b": {"acc,none": 0.0}}
-    write_results(tmp_path / "run", "2026-01-01", results, group_subtasks={"mmlu": ["mmlu_a", "mmlu_b"]})
-    for task, value in (("mmlu_a", 1.0), ("mmlu_b", 0.0)):
-        row = {"doc_id": 0, "filter": "none", "metrics": ["acc"], "acc": value}
-        lines(tmp_path / "run" / f"samples_{task}_2026-01-01.jsonl", [row])
-    (found,) = LmEvalImporter().read([tmp_path / "run"])
-    assert found.label == "tiny" and found.whole
-    assert [(score.example, score.metric, score.value) for score in found.scores] == [
-        ("mmlu_a:0", "mmlu/acc", 1.0),
-        ("mmlu_b:0", "mmlu/acc", 0.0),
-    ]
-    assert found.facts == {"versions": {"mmlu": 1.0}, "shots": {"mmlu": 5}}
-    write_results(tmp_path / "other", "2026-01-01", {"gsm8k": {"alias": "gsm8k", "exact_match,strict-match": 0.25, "x": 1}})
-    (bare,) = LmEvalImporter().read([tmp_path / "other"])
-    assert not bare.whole
-    assert [(score.metric, score.value) for score in bare.scores] == [("gsm8k/exact_match,strict-match", 0.25)]
-    with pytest.raises(DataError, match="has no results of it: it has gsm8k"):
-        list(LmEvalImporter(tasks=("arc",)).read([tmp_path / "other"]))

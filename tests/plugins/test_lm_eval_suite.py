@@ -178,7 +178,8 @@ def test_tasks_by_name_give_what_lm_eval_gives_by_itself(
     agree(scores, by_lm_eval(checkpoint, tmp_path / "data", tasks, tmp_path / "own"), report)
     (row,) = LmEvalImporter().read([tmp_path / "output"])
     assert row.label == "tiny" and row.whole
-    assert row.facts == {"versions": {f"own_{name}": 1.0 for name in tasks}, "shots": {f"own_{name}": 10 for name in tasks}}
+    assert row.facts["versions"] == {f"own_{name}": 1.0 for name in tasks}
+    assert row.facts["shots"] == {f"own_{name}": 10 for name in tasks}
     read = [Score(s.example.removeprefix("own_"), s.metric.removeprefix("own_"), s.value) for s in row.scores]
     assert [score for score in read if score.metric in report] == scores
     assert [metric.name for metric in row.metrics if metric.primary] == ["own_hellaswag/acc_norm", "own_winogrande/acc"]
@@ -186,6 +187,7 @@ def test_tasks_by_name_give_what_lm_eval_gives_by_itself(
     assert note["versions"] == {"hellaswag": 1.0, "winogrande": 1.0}
     assert note["shots"] == tasks
     assert note["batch_size"] == 64
+    assert {f"own_{name}": digest for name, digest in note["documents"].items()} == row.facts["documents"]
 
 
 def test_missing_data_are_named_with_the_place_to_put_them(checkpoint: Path, tmp_path: Path) -> None:
