@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 from judging.scripted import FakeClock, Script, ScriptedJudge
 
+from harness.judging.answers import JudgeAnswers, Spending
 from harness.judging.client import Clock
 from harness.judging.judge import Judge
 from harness.judging.settings import JudgeSettings
@@ -30,6 +32,11 @@ class Bench:
         settings = JudgeSettings(model="scripted", base_url=self.server.url, api_key_env="KEY", **fields)
         clock = Clock(self.clock.now, self.clock.sleep, lambda: 1_000_000_000.0)
         return Judge(settings, Store(self.folder / "store"), run, key, lambda done, total, note: self.notes.append(note), clock)
+
+    def spent(self, run: str = "run") -> Spending:
+        """What was written down of a run's spending."""
+        with closing(JudgeAnswers(self.folder / "store", run)) as answers:
+            return answers.spent()
 
 
 def conversations(*texts: str) -> list[tuple[Message, ...]]:
