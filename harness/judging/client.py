@@ -125,6 +125,7 @@ class JudgeClient:
             self._go_on()
             reserved, paid = await self.budget.reserve(messages), Spending()
             try:
+                self._go_on()  # others may have failed while this one waited for its part of the budget
                 answer, paid = await self._try(messages, reserved)
                 return answer, paid
             except Passing as failure:

@@ -50,6 +50,12 @@ class TestBudget:
         judge.judge(*always("aaa"))
         assert judge.tally.facts()["judge_usd"] == pytest.approx((1 * 10 + 2 * 30) / 1e6)
 
+    @pytest.mark.parametrize("bench", [lambda *_: Reply({"error": {"message": "no such key"}}, 401)], indirect=True)
+    def test_who_waits_for_a_part_of_it_sends_nothing_after_a_refusal(self, bench: Bench) -> None:
+        with pytest.raises(StageError, match="HTTP 401"):
+            bench.judge(max_total_tokens=30, max_tokens=2, concurrency=4).judge(*always(*self.TEXTS))
+        assert sum(bench.server.asked.values()) == 1
+
 
 def saying(usage: Any) -> Callable[[str, int], Reply]:
     return lambda prompt, times: Reply({**completion("[[1]]", "judge", prompt), "usage": usage})
