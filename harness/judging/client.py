@@ -166,7 +166,7 @@ class JudgeClient:
                 f"({self._clean(failure.reason)}); what it answered is kept: run again then"
             )
         own: float = min(LONGEST_WAIT_SECONDS, FIRST_WAIT_SECONDS * 2**attempt) * random.uniform(0.5, 1.0)
-        not_before = self.clock.now() + (own if failure.wait_seconds is None else asked)
+        not_before = self.clock.now() + max(asked, own)
         if failure.busy:
             self._not_before = max(self._not_before, not_before)
         return not_before

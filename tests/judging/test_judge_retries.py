@@ -19,14 +19,25 @@ from harness.judging.server import Reply
 
 
 def limited(prompt: str, times: int) -> Any:
-    said = {0: {"retry-after": "90"}, 1: {"retry-after": "Sun, 09 Sep 2001 01:46:50 GMT"}, 2: {"retry-after-ms": "1500"}}
+    said = {0: {"retry-after": "90"}, 1: {"retry-after": "Sun, 09 Sep 2001 01:46:50 GMT"}, 2: {"retry-after-ms": "2500"}}
     return Reply({"error": {"message": "slow down"}}, 429, said[times]) if times in said else "[[1]]"
 
 
 @pytest.mark.parametrize("bench", [limited], indirect=True)
 def test_retry_after_is_honoured_in_seconds_as_a_date_and_in_milliseconds(bench: Bench) -> None:
     assert bench.judge().judge(*always("a"))[0].value == 1
-    assert bench.clock.slept == [90.0, 10.0, 1.5]
+    assert bench.clock.slept == [90.0, 10.0, 2.5]
+
+
+def impatient(prompt: str, times: int) -> Any:
+    return Reply({"error": {"message": "slow down"}}, 429, {"retry-after": "0"}) if times < 2 else "[[1]]"
+
+
+@pytest.mark.parametrize("bench", [impatient], indirect=True)
+def test_a_retry_after_of_nothing_leaves_the_time_that_doubles(bench: Bench) -> None:
+    assert bench.judge(concurrency=1).judge(*always("a"))[0].value == 1
+    first, second = bench.clock.slept
+    assert 0.25 <= first <= 0.5 <= second <= 1.0
 
 
 class WaitingClock(FakeClock):
