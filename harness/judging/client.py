@@ -192,7 +192,7 @@ class JudgeClient:
     def _refused(self, error: APIStatusError) -> JudgeAnswer:
         """An answer that says no, `Passing` where the server may change its mind, `StageError` where it will not."""
         if declines(error):
-            return JudgeAnswer("", self.settings.model, "declined")
+            return JudgeAnswer("", model="", finish="declined")  # no version of the judge said it, but its server
         status = error.status_code
         if (status in PASSING or status >= 500) and error.code != "insufficient_quota":
             asked = self._asked_to_wait(error.response.headers)

@@ -49,7 +49,7 @@ class Tally:
             "judge_usd": self.usd,
             "judgments": self.judgments,
             "unparsed": self.unparsed,
-            "versions": sorted(self.versions),
+            "versions": sorted(self.versions - {""} or self.versions),  # an answer without one adds none
         }
 
 
@@ -184,7 +184,8 @@ class _Asking:
             tally.tokens += answer.input_tokens + answer.output_tokens
             cost = price.of(answer.input_tokens, answer.output_tokens) if price else None
             tally.usd = None if tally.usd is None or cost is None else tally.usd + cost
-            tally.versions.add(answer.model)
+            if answer.finish != "declined":  # older stores hold the judge's name there, which is no version
+                tally.versions.add(answer.model)
 
 
 async def _all_or_first_error(tasks: Sequence[asyncio.Task[None]]) -> None:

@@ -15,8 +15,10 @@ DECLINED = (  # as codes or types
     "content_filter",
     "content_policy_violation",
     "context_length_exceeded",
+    "exceed_context_size_error",
     "string_above_max_length",
 )
+TOO_LONG = ("context length", "context size")  # servers of one's own say it in words
 UNLIKELY = -9999.0  # OpenAI's log-probability of a token that is hardly possible; others say -Infinity or null
 MOST_TOKENS = 2**31  # a count beyond is none
 _LONE_SURROGATE = re.compile(r"[\ud800-\udfff]")  # JSON can hold half a character, UTF-8 cannot
@@ -53,7 +55,10 @@ def reports_tokens(answer: JudgeAnswer) -> bool:
 
 def declines(error: APIStatusError) -> bool:
     """Whether a refusal is about its question, which is filtered or too long, and not about all of them."""
-    return error.status_code == 400 and error.code in DECLINED
+    if error.status_code not in (400, 413):
+        return False
+    said = error.message.lower()
+    return error.code in DECLINED or error.type in DECLINED or any(words in said for words in TOO_LONG)
 
 
 def _text(value: Any) -> str:
