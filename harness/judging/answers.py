@@ -15,13 +15,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.errors import StoreError
+from harness.errors import StoreError, StoreWriteError
 from harness.store import canonical, key_of
 from harness.types import JudgeAnswer
 
 VERSION = 1  # raise it when the same question must be asked again
 FILE = "judgments.sqlite"
 WAIT_SECONDS = 60.0  # for another process to finish writing
+UNWRITABLE = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY)
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS answers (key TEXT PRIMARY KEY, question TEXT NOT NULL, answer TEXT NOT NULL, at REAL NOT NULL);
 CREATE TABLE IF NOT EXISTS spending (run TEXT PRIMARY KEY, calls INTEGER NOT NULL, tokens INTEGER NOT NULL, usd REAL NOT NULL);
@@ -30,7 +31,7 @@ CREATE TABLE IF NOT EXISTS spending (run TEXT PRIMARY KEY, calls INTEGER NOT NUL
 
 @dataclass(frozen=True)
 class Spending:
-    """What was paid for: calls that were answered, their tokens, US dollars."""
+    """What was paid for, or may have been: calls that no HTTP status refused, their tokens, US dollars."""
 
     calls: int = 0
     tokens: int = 0
@@ -66,7 +67,8 @@ class JudgeAnswers:
         run: names the run whose spending is counted.
 
     Raises:
-        StoreError: the file is damaged or cannot be written.
+        StoreError: the file is damaged or locked.
+        StoreWriteError: the disk is full, or the file read-only.
     """
 
     def __init__(self, root: Path, run: str) -> None:
@@ -89,9 +91,13 @@ class JudgeAnswers:
                     found[key] = _answer(json.loads(row[0]))
         return found
 
-    def keep(self, batch: list[Kept]) -> None:
-        """Write answers and what they cost, all or none."""
-        cost = sum((item.cost for item in batch), Spending())
+    def keep(self, batch: list[Kept], lost: Spending) -> None:
+        """Write answers and what they cost, all or none.
+
+        Args:
+            lost: what else was paid, for requests whose answers never came.
+        """
+        cost = sum((item.cost for item in batch), lost)
         rows = [(item.key, canonical(item.question), canonical(vars(item.answer)), time.time()) for item in batch]
         with self._explained(), self._transaction():
             self._connection.executemany("INSERT OR IGNORE INTO answers VALUES (?, ?, ?, ?)", rows)
@@ -112,16 +118,20 @@ class JudgeAnswers:
         self._connection.execute("BEGIN IMMEDIATE")
         try:
             yield
+            self._connection.execute("COMMIT")
         except BaseException:
-            self._connection.execute("ROLLBACK")
+            if self._connection.in_transaction:  # a full disk has ended it
+                self._connection.execute("ROLLBACK")
             raise
-        self._connection.execute("COMMIT")
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
         try:
             yield
         except sqlite3.Error as error:
+            if getattr(error, "sqlite_errorcode", 0) & 0xFF in UNWRITABLE:  # the low byte is the kind
+                fix = "make room or choose another store with --store, and run again"
+                raise StoreWriteError(f"the judges' answers cannot be written to {self.path} ({error}): {fix}") from error
             fix = "if it is damaged, move it away, and judges are asked again"
             raise StoreError(f"the judges' answers in {self.path} cannot be read or written ({error}): {fix}") from error
 

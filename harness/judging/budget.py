@@ -54,7 +54,7 @@ class Budget:
         return most
 
     async def settle(self, reserved: Spending, paid: Spending) -> None:
-        """Replace what was set aside by what was paid; nothing where the question went unanswered."""
+        """Replace what was set aside by what was paid; nothing where the server refused the question."""
         async with self._changed:
             self._promised -= reserved
             self.spent += paid

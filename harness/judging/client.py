@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 from harness.errors import StageError
 from harness.judging.answers import Spending
-from harness.judging.budget import Budget, BudgetSpent
+from harness.judging.budget import Budget
+from harness.judging.replies import declines, read_completion, reports_tokens
 from harness.judging.settings import JudgeSettings
 from harness.types import JudgeAnswer, Message
 
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 
 FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 0.5, 60.0
 PATIENCE_SECONDS = 3600.0  # a server that says to come back later than that has a quota for the day: a person decides
-DECLINED = ("content_filter", "content_policy_violation", "context_length_exceeded", "string_above_max_length")
 PASSING = (408, 409, 425, 429)  # and all from 500
 # What openai's client says of this machine with each request: no server needs it, and it takes a tenth of the processor time.
 UNSAID = ("Lang", "Package-Version", "OS", "Arch", "Runtime", "Runtime-Version", "Async")
@@ -52,10 +52,11 @@ class Passing(Exception):  # noqa: N818
     Attributes:
         wait_seconds: what it asked for, None where nothing.
         busy: whether it has too much to do, so that other questions would fare no better.
+        billed: whether it may have answered, and bill that: the question was sent, and no status refused it.
     """
 
-    def __init__(self, reason: str, wait_seconds: float | None = None, busy: bool = False) -> None:
-        self.reason, self.wait_seconds, self.busy = reason, wait_seconds, busy
+    def __init__(self, reason: str, wait_seconds: float | None = None, *, busy: bool = False, billed: bool = False) -> None:
+        self.reason, self.wait_seconds, self.busy, self.billed = reason, wait_seconds, busy, billed
         super().__init__(reason)
 
 
@@ -65,37 +66,45 @@ class JudgeClient:
 
     Args:
         key: the API key, or None; it appears in no message.
+        lose: told what a question cost that was sent and never answered.
         extra: parameters beyond the settings', such as `top_logprobs`.
     """
 
     settings: JudgeSettings
     key: str | None
     budget: Budget
+    lose: Callable[[Spending], None]
     extra: dict[str, Any] = field(default_factory=dict)
     clock: Clock = field(default_factory=Clock)
     _not_before: float = 0.0
     _stopped: Exception | None = None
 
     async def __aenter__(self) -> JudgeClient:
-        from openai import AsyncOpenAI, DefaultAioHttpClient, Omit
+        from openai import AsyncOpenAI, DefaultAioHttpClient, Omit, Timeout
 
+        # Connections are given up before a question is, so that a question that was not sent is known for that.
+        timeout = Timeout(self.settings.timeout_seconds, connect=self.settings.timeout_seconds / 2)
         self._openai: AsyncOpenAI = AsyncOpenAI(
             base_url=self.settings.base_url,
             api_key=self.key or "none",  # a server without keys ignores it
             max_retries=0,
-            timeout=self.settings.timeout_seconds,
+            timeout=timeout,
             default_headers=cast(Any, {f"X-Stainless-{what}": Omit() for what in UNSAID}),
             # One connection pool, of up to 1,000 connections. httpx's own looks at every idle connection before each
             # request and takes twice the processor time of aiohttp's.
-            http_client=DefaultAioHttpClient(timeout=self.settings.timeout_seconds),
+            http_client=DefaultAioHttpClient(timeout=timeout),
         )
         return self
 
     async def __aexit__(self, *reason: object) -> None:
         await self._openai.close()
 
-    async def ask(self, messages: Sequence[Message]) -> JudgeAnswer:
-        """The judge's answer. After an error nothing new is sent, but what is under way is finished: it is paid for.
+    def stop(self, reason: Exception) -> None:
+        """Send nothing new, for the first reason given; what is under way is finished: it is paid for."""
+        self._stopped = self._stopped or reason
+
+    async def ask(self, messages: Sequence[Message]) -> tuple[JudgeAnswer, Spending]:
+        """The judge's answer and its cost. An error stops all questions.
 
         How many questions are under way at a time is the caller's to say.
 
@@ -105,22 +114,24 @@ class JudgeClient:
         """
         try:
             return await self._ask(messages)
-        except (BudgetSpent, StageError) as error:
-            self._stopped = error
+        except Exception as error:
+            self.stop(error)
             raise
 
-    async def _ask(self, messages: Sequence[Message]) -> JudgeAnswer:
+    async def _ask(self, messages: Sequence[Message]) -> tuple[JudgeAnswer, Spending]:
         reason, not_before = "", 0.0
         for attempt in range(self.settings.attempts):
             await self._hold(not_before)
-            if self._stopped is not None:
-                raise self._stopped
+            self._go_on()
             reserved, paid = await self.budget.reserve(messages), Spending()
             try:
-                answer = await self._try(messages)
-                paid = self.paid(answer)
-                return answer
+                self._go_on()  # others may have failed while this one waited for its part of the budget
+                answer, paid = await self._try(messages, reserved)
+                return answer, paid
             except Passing as failure:
+                if failure.billed:
+                    paid = reserved
+                    self.lose(paid)
                 reason, not_before = failure.reason, self._defer(failure, attempt)
             finally:
                 await self.budget.settle(reserved, paid)
@@ -129,8 +140,14 @@ class JudgeClient:
             f"({self._clean(reason)}); what it answered is kept: run again, or raise judge.attempts"
         )
 
-    def paid(self, answer: JudgeAnswer) -> Spending:
-        """What an answer cost."""
+    def _go_on(self) -> None:
+        if self._stopped is not None:
+            raise self._stopped
+
+    def _paid(self, answer: JudgeAnswer, reserved: Spending) -> Spending:
+        """What an answer cost: all that was set aside where its server does not say."""
+        if not reports_tokens(answer):
+            return reserved
         price = self.settings.usd
         usd = price.of(answer.input_tokens, answer.output_tokens) if price else 0.0
         return Spending(1, answer.input_tokens + answer.output_tokens, usd)
@@ -141,22 +158,22 @@ class JudgeClient:
             await self.clock.sleep(wait)
 
     def _defer(self, failure: Passing, attempt: int) -> float:
-        """When to ask again: after as long as the server asked, or a time that doubles, less a random part."""
-        wait = failure.wait_seconds
-        if wait is not None and wait > PATIENCE_SECONDS:
+        """When to ask again: after a time that doubles, less a random part, or what the server asked where that is longer."""
+        asked = failure.wait_seconds or 0.0
+        if asked > PATIENCE_SECONDS:
             raise StageError(
-                f"the judge {self.settings.model!r} at {self.settings.base_url} asks to come back in {wait / 3600:.1f} hours "
+                f"the judge {self.settings.model!r} at {self.settings.base_url} asks to come back in {asked / 3600:.1f} hours "
                 f"({self._clean(failure.reason)}); what it answered is kept: run again then"
             )
-        if wait is None:
-            wait = min(LONGEST_WAIT_SECONDS, FIRST_WAIT_SECONDS * 2**attempt) * random.uniform(0.5, 1.0)
-        not_before = self.clock.now() + wait
+        own: float = min(LONGEST_WAIT_SECONDS, FIRST_WAIT_SECONDS * 2**attempt) * random.uniform(0.5, 1.0)
+        not_before = self.clock.now() + max(asked, own)
         if failure.busy:
             self._not_before = max(self._not_before, not_before)
         return not_before
 
-    async def _try(self, messages: Sequence[Message]) -> JudgeAnswer:
+    async def _try(self, messages: Sequence[Message], reserved: Spending) -> tuple[JudgeAnswer, Spending]:
         """One request. Raises `Passing` where another may go better."""
+        import aiohttp
         import openai
 
         said = [{"role": message.role, "content": message.content} for message in messages]
@@ -165,18 +182,19 @@ class JudgeClient:
             async with asyncio.timeout(self.settings.timeout_seconds):
                 # Without the client's typed method and its merging of URLs, which take processor time and are not needed here.
                 body = await self._openai.post(f"{self.settings.base_url}/chat/completions", body=sent, cast_to=object)
-            return read_completion(body)
+            answer = read_completion(body)
+            return answer, self._paid(answer, reserved)
         except openai.APIStatusError as error:
-            return self._refused(error)
-        except (openai.OpenAIError, TimeoutError, ValueError) as error:
-            raise Passing(f"{type(error).__name__}: {error}") from error
+            return self._refused(error), Spending(calls=1)
+        except (openai.OpenAIError, aiohttp.ClientError, TimeoutError, ValueError) as error:
+            raise Passing(f"{type(error).__name__}: {error}", billed=not _unsent(error)) from error
 
     def _refused(self, error: APIStatusError) -> JudgeAnswer:
         """An answer that says no, `Passing` where the server may change its mind, `StageError` where it will not."""
-        status, code = error.status_code, str(error.code)
-        if status == 400 and code in DECLINED:
-            return JudgeAnswer("", self.settings.model, "declined")
-        if (status in PASSING or status >= 500) and code != "insufficient_quota":
+        if declines(error):
+            return JudgeAnswer("", model="", finish="declined")  # no version of the judge said it, but its server
+        status = error.status_code
+        if (status in PASSING or status >= 500) and error.code != "insufficient_quota":
             asked = self._asked_to_wait(error.response.headers)
             raise Passing(f"HTTP {status}", asked, busy=status == 429 or asked is not None) from error
         fixes = {
@@ -207,32 +225,11 @@ class JudgeClient:
         return " ".join(hidden.split())[:300]
 
 
-def read_completion(body: Any) -> JudgeAnswer:
-    """A chat completion's body.
+def _unsent(error: BaseException) -> bool:
+    """Whether no connection came about. The classes that httpx has for it also stand for connections that broke later."""
+    import aiohttp
 
-    Raises:
-        ValueError: it is none.
-    """
-    try:
-        choice, usage = body["choices"][0], body.get("usage") or {}
-        text = choice["message"].get("content") or ""
-        if not isinstance(text, str):
-            raise TypeError("the content is no text")
-        finish = "declined" if choice["message"].get("refusal") else str(choice.get("finish_reason") or "stop")
-        return JudgeAnswer(
-            text=text,
-            model=str(body.get("model") or ""),
-            finish=finish,
-            input_tokens=int(usage.get("prompt_tokens") or 0),
-            output_tokens=int(usage.get("completion_tokens") or 0),
-            top_logprobs=_top_logprobs(choice),
-        )
-    except (KeyError, IndexError, TypeError, AttributeError) as error:
-        raise ValueError(f"the body is no chat completion ({type(error).__name__}: {error})") from error
-
-
-def _top_logprobs(choice: dict[str, Any]) -> tuple[tuple[str, float], ...] | None:
-    content = (choice.get("logprobs") or {}).get("content")
-    if not content:
-        return None
-    return tuple((str(item["token"]), float(item["logprob"])) for item in content[0].get("top_logprobs") or ())
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):
+        cause = cause.__cause__
+    return cause is not None

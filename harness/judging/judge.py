@@ -24,6 +24,7 @@ from harness.types import JudgeAnswer, Judgment, Message
 Conversation = Sequence[Message]
 Parse = Callable[[JudgeAnswer], Any]
 Report = Callable[[int, int, str], None]
+Arrived = asyncio.Queue[Kept | Spending | None]  # answers, what was paid for none, and the end
 SLOTS = (0, 1)
 ANSWERING = ("temperature", "max_tokens", "seed")  # settings that an evaluator's parameters may stand over
 
@@ -48,7 +49,7 @@ class Tally:
             "judge_usd": self.usd,
             "judgments": self.judgments,
             "unparsed": self.unparsed,
-            "versions": sorted(self.versions),
+            "versions": sorted(self.versions - {""} or self.versions),  # an answer without one adds none
         }
 
 
@@ -75,6 +76,7 @@ class Judge:
 
         Raises:
             StageError: the budget is spent, or the judge cannot be reached; what was answered is kept.
+            StoreError: what was answered cannot be kept; nothing more is asked.
         """
         settings, extra = _asked(self.settings, parameters)
         with (
@@ -131,10 +133,11 @@ class _Asking:
 
     async def _ask_all(self, keys: Mapping[Conversation, str], slot: int) -> None:
         budget = Budget(self.settings, self.answers.spent())
-        arrived: asyncio.Queue[Kept | None] = asyncio.Queue()
+        arrived: Arrived = asyncio.Queue()
         before = budget.spent
-        async with JudgeClient(self.settings, self.judge.key, budget, self.extra, self.judge.clock) as client:
-            writer = asyncio.create_task(self._write(arrived, len(keys), budget))
+        asking = JudgeClient(self.settings, self.judge.key, budget, arrived.put_nowait, self.extra, self.judge.clock)
+        async with asking as client:
+            writer = asyncio.create_task(self._write(arrived, len(keys), client))
             left = iter(keys.items())  # shared: each takes the next question when it has its answer
             askers = min(self.settings.concurrency, len(keys))
             tasks = [asyncio.create_task(self._ask(client, left, slot, arrived)) for _ in range(askers)]
@@ -145,15 +148,21 @@ class _Asking:
                 await writer
         self.judge.tally.paid += budget.spent - before
 
-    async def _ask(
-        self, client: JudgeClient, left: Iterator[tuple[Conversation, str]], slot: int, arrived: asyncio.Queue[Kept | None]
-    ) -> None:
+    async def _ask(self, client: JudgeClient, left: Iterator[tuple[Conversation, str]], slot: int, arrived: Arrived) -> None:
         """Ask one question after another, until none is left or an error."""
         for conversation, key in left:
-            answer = await client.ask(conversation)
-            arrived.put_nowait(Kept(key, self._question(conversation, slot), answer, client.paid(answer)))
+            answer, cost = await client.ask(conversation)
+            arrived.put_nowait(Kept(key, self._question(conversation, slot), answer, cost))
 
-    async def _write(self, arrived: asyncio.Queue[Kept | None], total: int, budget: Budget) -> None:
+    async def _write(self, arrived: Arrived, total: int, client: JudgeClient) -> None:
+        """Write what arrives, and stop the asking where that fails: further answers would be paid for and lost."""
+        try:
+            await self._write_all(arrived, total, client.budget)
+        except Exception as error:
+            client.stop(error)
+            raise
+
+    async def _write_all(self, arrived: Arrived, total: int, budget: Budget) -> None:
         """Write answers while others are under way: all that have arrived by now at a time."""
         done, ended = 0, False
         while not ended:
@@ -161,9 +170,10 @@ class _Asking:
             while not arrived.empty():
                 batch.append(arrived.get_nowait())
             ended = None in batch
-            answers = [item for item in batch if item is not None]
-            if answers:
-                await asyncio.to_thread(self.answers.keep, answers)
+            answers = [item for item in batch if isinstance(item, Kept)]
+            lost = sum((item for item in batch if isinstance(item, Spending)), Spending())
+            if answers or lost.calls:
+                await asyncio.to_thread(self.answers.keep, answers, lost)
                 done += len(answers)
                 self.judge.report(done, total, f"judged {done:,} of {total:,}, ${budget.spent.usd:.2f} spent")
 
@@ -174,7 +184,8 @@ class _Asking:
             tally.tokens += answer.input_tokens + answer.output_tokens
             cost = price.of(answer.input_tokens, answer.output_tokens) if price else None
             tally.usd = None if tally.usd is None or cost is None else tally.usd + cost
-            tally.versions.add(answer.model)
+            if answer.finish != "declined":  # older stores hold the judge's name there, which is no version
+                tally.versions.add(answer.model)
 
 
 async def _all_or_first_error(tasks: Sequence[asyncio.Task[None]]) -> None:
