@@ -185,6 +185,7 @@ def _assemble(run: Run, command: str, observers: Observers) -> Board:
     baseline = next(row for row in rows if row.label == config.baseline)
     if baseline.failed:
         raise StageError(f"the baseline {baseline.label!r} failed, so there is nothing to compare with: {baseline.failed}")
+    derived, apart = pair_strengths(run, rows)
     warnings = [f"observer {name} failed and was left out: {reason}" for name, reason in observers.failures.items()]
     if run.store.mirror is not None and run.store.mirror.failed:
         warnings.append(run.store.mirror.failed)
@@ -203,7 +204,7 @@ def _assemble(run: Run, command: str, observers: Observers) -> Board:
             "versions": versions(),
         },
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        warnings=[*warnings, *run_warnings(run, rows)],
-        derived=pair_strengths(run, rows),
+        warnings=[*warnings, *apart, *run_warnings(run, rows)],
+        derived=derived,
         mixed_judges=any(judge.allow_mixed_judges for judge in run.comparison.judges.values()),
     )
