@@ -66,8 +66,9 @@ class _FastChatBench(Evaluator):
         return found
 
     def fingerprint(self) -> str:
-        """Of the files' contents; a file that is still to be fetched counts as what it must be."""
-        digest = hashlib.sha256()
+        """Of the files' contents, a file that is still to be fetched as what it must be; and of a rule for pairs that is
+        younger than `version`."""
+        digest = hashlib.sha256(b"equal answers tie\n" if "pair" in self.mode else b"")
         for name, path in self._files():
             here = Path(path).is_file()
             content = hashlib.sha256(Path(path).read_bytes()).hexdigest() if here else self.published[name].sha256
@@ -145,34 +146,35 @@ class _FastChatBench(Evaluator):
 
     def _pair(self, task: EvaluationTask, bench: Bench, answers: Mapping[int, Row]) -> Iterator[Score]:
         everyone: list[Row] = []
-        for number, (name, others) in enumerate(self._others(task, bench)):
-            rounds = [(question, turn) for turn in self._rounds() for question in bench.questions]
-            if name == task.label:  # the baseline against itself: ties, and nothing to ask
-                for item, turn in rounds:
-                    yield from tie_scores(self.name, item["question_id"], turn, number)
-                continue
+        for number, (name, others) in enumerate(self._others(task, bench, answers)):
+            asked = []
+            for turn in self._rounds():
+                for question in bench.questions:
+                    pair = (answers[question["question_id"]], others[question["question_id"]])
+                    if _turns(pair[0])[:turn] == _turns(pair[1])[:turn]:  # the baseline against itself, say
+                        yield from tie_scores(self.name, question["question_id"], turn, number)
+                    else:
+                        asked.append((question, turn, pair))
             matches = [
-                fastchat_matches.pair_match(
-                    bench, item, (answers[item["question_id"]], others[item["question_id"]]), turn, names
-                )
-                for item, turn in rounds
-                for names in [(task.label, name)]
+                fastchat_matches.pair_match(bench, question, pair, turn, (task.label, name)) for question, turn, pair in asked
             ]
-            rows = fastchat_matches.play(task, matches, fastchat_matches.read_winner)
+            rows = fastchat_matches.play(task, matches, fastchat_matches.read_winner) if matches else []
             everyone += rows
-            for (question, turn), row in zip(rounds, rows, strict=True):
+            for (question, turn, _), row in zip(asked, rows, strict=True):
                 yield from pair_scores(self.name, question["question_id"], turn, row, number)
         fastchat.write_lines(task.files / "model_judgment" / "pair.jsonl", everyone)
 
-    def _others(self, task: EvaluationTask, bench: Bench) -> Iterator[tuple[str, Mapping[int, Row]]]:
-        """The opponents' names and answers: rows by label, or a file."""
+    def _others(
+        self, task: EvaluationTask, bench: Bench, answers: Mapping[int, Row]
+    ) -> Iterator[tuple[str, Mapping[int, Row]]]:
+        """The opponents' names and answers: rows by label, the row itself where it is the baseline, or a file."""
         for label in sorted(task.opponents()):
-            yield label, self._answer(task, bench, label) if label != task.label else {}
+            yield label, answers if label == task.label else self._answer(task, bench, label)
         if self.opponent.endswith(".jsonl"):
-            answers = fastchat.read_answers(Path(self.opponent))
-            if absent := [item["question_id"] for item in bench.questions if item["question_id"] not in answers]:
+            given = fastchat.read_answers(Path(self.opponent))
+            if absent := [item["question_id"] for item in bench.questions if item["question_id"] not in given]:
                 raise DataError(f"{self.opponent} has no answer to question {absent[0]}")
-            yield Path(self.opponent).stem, answers
+            yield Path(self.opponent).stem, given
 
     def _rounds(self) -> range:
         return range(1, self.turns + 1)
