@@ -132,6 +132,19 @@ def test_the_baseline_that_nobody_is_asked_about_is_compared_with_all(lab: Lab) 
     assert [text for text in board.warnings if "was judged by" in text] == []
 
 
+def test_what_an_evaluator_cautions_of_is_said_on_the_board(lab: Lab) -> None:
+    pytest.importorskip("fastchat")
+    question = {"question_id": 81, "category": "writing", "turns": ["Say a word."]}
+    (lab.folder / "question.jsonl").write_text(json.dumps(question))
+    prompt = {"name": "single-v1", "type": "single", "system_prompt": "", "prompt_template": "{answer}"}
+    (lab.folder / "judge_prompts.jsonl").write_text(json.dumps({**prompt, "output_format": "[[rating]]"}))
+    bench = {"name": "vicuna_bench", "max_tokens": 8, "questions": str(lab.folder / "question.jsonl")}
+    bench |= {"prompts": str(lab.folder / "judge_prompts.jsonl")}
+    lab.run("cautious", "--set", "judge.max_calls=1000", "--set", "methods=[sft]", "--set", f"evaluators={json.dumps([bench])}")
+    said = "vicuna_bench: coding and math were judged without reference answers, which FastChat judges them with"
+    assert [text for text in lab.board("cautious").warnings if text.startswith(said)] != []
+
+
 def test_the_key_is_in_no_file(lab: Lab) -> None:
     files = [path for path in lab.folder.rglob("*") if path.is_file()]
     assert any(path.name == "judgments.sqlite" for path in files)

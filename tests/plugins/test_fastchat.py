@@ -252,6 +252,34 @@ def test_a_rating_is_what_fastchat_reads_and_what_ends_fastchat_is_unread(
     assert [row["score"] for row in rows] == [fastchat.UNREAD if rating is None else rating] * 2
 
 
+@pytest.mark.parametrize(("bench", "named"), [(MtBench, "reasoning, math and coding"), (VicunaBench, "coding and math")])
+def test_judging_without_reference_answers_is_said(bench: type[MtBench | VicunaBench], named: str) -> None:
+    assert set(fastchat.NEED_REFERENCES) == set(fastchat_matches.library().NEED_REF_CATS) & set(MtBench.categories)
+    assert bench(references="answers.jsonl").cautions() == ()
+    said = f"{named} were judged without reference answers, which FastChat judges them with (references = null)"
+    assert bench(references=None).cautions() == (said,)
+
+
+@needs_reference
+def test_reference_answers_are_shown_to_the_judge_of_vicuna_bench(tmp_path: Path) -> None:
+    questions = fastchat.read_lines(REFERENCE.parent / "vicuna_bench" / "question.jsonl", ("question_id",))
+    asked: list[str] = []
+
+    def verdict(question: str) -> str:
+        asked.append(question)
+        return "[[5]]"
+
+    numbers = [row["question_id"] for row in questions if row["category"] in ("math", "coding")]
+    fastchat.write_lines(tmp_path / "gpt-4.jsonl", [fastchat.answer_row(number, "gpt-4", ["the answer"]) for number in numbers])
+    bench = VicunaBench(
+        questions=str(REFERENCE.parent / "vicuna_bench" / "question.jsonl"),
+        prompts=str(REFERENCE / "judge_prompts.jsonl"),
+        references=str(tmp_path / "gpt-4.jsonl"),
+    )
+    list(bench.evaluate(BenchTask(tmp_path, lambda prompt, row: "x", verdict)))
+    assert len([question for question in asked if "[The Start of Reference Answer]\nthe answer" in question]) == 10
+
+
 @needs_reference
 def test_vicuna_bench_has_one_turn_and_its_own_categories(tmp_path: Path) -> None:
     questions = Path(DATA or ".") / "vicuna_bench" / "question.jsonl"
@@ -266,52 +294,3 @@ def test_vicuna_bench_has_one_turn_and_its_own_categories(tmp_path: Path) -> Non
     assert {score.metric for score in scores} == {metric.name for metric in bench.metrics()}
     with pytest.raises(DataError, match="mt_bench has no category"):
         list(MtBench(questions=str(questions), prompts=bench.prompts, references=None).evaluate(task))
-
-
-def test_the_pinned_hashes_are_those_of_the_copies_at_hand() -> None:
-    if DATA is None:
-        pytest.skip("HARNESS_REFERENCE_DATA is not set")
-    import hashlib
-
-    for published, path in (
-        (fastchat.MT_QUESTIONS, REFERENCE / "question.jsonl"),
-        (fastchat.MT_REFERENCES, REFERENCE / "reference_answer_gpt-4.jsonl"),
-        (fastchat.PROMPTS, REFERENCE / "judge_prompts.jsonl"),
-        (fastchat.VICUNA_QUESTIONS, REFERENCE.parent / "vicuna_bench" / "question.jsonl"),
-    ):
-        assert hashlib.sha256(path.read_bytes()).hexdigest() == published.sha256
-
-
-def test_absent_files_are_named_with_the_fix(tmp_path: Path) -> None:
-    bench = MtBench(
-        questions=str(tmp_path / "none.jsonl"), prompts=str(tmp_path / "none"), mode=("single", "pair"), opponent="x.jsonl"
-    )
-    said = dict(bench.problems())
-    assert set(said) == {"questions", "prompts", "references", "opponent"}
-    assert said["questions"].endswith("give the path of FastChat's; or set `fetch: true`")
-    assert "fetch" not in said["opponent"]
-    fetching = MtBench(questions=str(tmp_path / "q"), prompts=str(tmp_path / "p"), references=str(tmp_path / "r"), fetch=True)
-    assert fetching.problems() == []
-    assert fetching.fingerprint() == MtBench(questions="a", prompts="b", references="c", fetch=True).fingerprint()
-
-
-def test_what_cannot_be_fetched_is_an_error_that_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "data" / "question.jsonl"
-    monkeypatch.setattr(fastchat, "ADDRESS", (tmp_path / "nowhere").as_uri())
-    with pytest.raises(DataError, match=r"is not there and file:.* cannot be fetched .*put a copy there"):
-        fastchat.fetch(path, fastchat.MT_QUESTIONS)
-    (tmp_path / "nowhere" / "mt_bench").mkdir(parents=True)
-    (tmp_path / "nowhere" / "mt_bench" / "question.jsonl").write_text("tampered")
-    with pytest.raises(DataError, match="expected 119565adba"):
-        fastchat.fetch(path, fastchat.MT_QUESTIONS)
-    assert not path.exists()
-
-
-def test_a_row_without_its_fields_is_named(tmp_path: Path) -> None:
-    path = tmp_path / "answers.jsonl"
-    path.write_text('{"question_id": 1, "choices": []}\n{"question_id": 2}\n')
-    with pytest.raises(DataError, match=r"answers.jsonl:2 has no 'choices'"):
-        fastchat.read_answers(path)
-    path.write_text("{")
-    with pytest.raises(DataError, match=r"answers.jsonl:1 is not JSON"):
-        fastchat.read_answers(path)
