@@ -22,7 +22,7 @@ from harness.leaderboard.page import write_all
 from harness.observers import Observers, check_trackers
 from harness.plan import plan
 from harness.registry import Registry
-from harness.resolve import Comparison, resolve
+from harness.resolve import Comparison, prepare_evaluators, resolve
 from harness.row_examples import collect_examples
 from harness.row_warnings import run_warnings
 from harness.rows import Run, copy_files, data_facts, row_result
@@ -98,6 +98,8 @@ def compare(
     present = {stage.key for stage in graph if kept.holds(stage.key)}
     if variables is not None:
         raise_all(_missing_keys(graph, present, variables), where)
+    left = {name for row in graph.rows for name, key in row.evaluations.items() if key not in present}
+    raise_all(prepare_evaluators(comparison, left), where)
     _make(folder)
     need(kept, Root.of(comparison.config.name, folder, graph.stages.keys()))
     settings = {**_settings(comparison, graph), "store": str(kept.root), "mirror": means.mirror}
@@ -185,7 +187,9 @@ def _assemble(run: Run, command: str, observers: Observers) -> Board:
     baseline = next(row for row in rows if row.label == config.baseline)
     if baseline.failed:
         raise StageError(f"the baseline {baseline.label!r} failed, so there is nothing to compare with: {baseline.failed}")
+    derived, apart = pair_strengths(run, rows)
     warnings = [f"observer {name} failed and was left out: {reason}" for name, reason in observers.failures.items()]
+    warnings += [f"{evaluator.name}: {text}" for evaluator in run.comparison.evaluators for text in evaluator.cautions()]
     if run.store.mirror is not None and run.store.mirror.failed:
         warnings.append(run.store.mirror.failed)
     return build_board(
@@ -203,7 +207,7 @@ def _assemble(run: Run, command: str, observers: Observers) -> Board:
             "versions": versions(),
         },
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        warnings=[*warnings, *run_warnings(run, rows)],
-        derived=pair_strengths(run, rows),
+        warnings=[*warnings, *apart, *run_warnings(run, rows)],
+        derived=derived,
         mixed_judges=any(judge.allow_mixed_judges for judge in run.comparison.judges.values()),
     )

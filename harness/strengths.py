@@ -3,31 +3,58 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 from harness.interfaces import Evaluator
 from harness.judging.bradley_terry import Floats, strengths
 from harness.leaderboard.board import Derived, RowResult
+from harness.leaderboard.judges import judges_of
 from harness.leaderboard.schema import MetricEntry, ScoreEntry
 from harness.plan import OPPONENT
 from harness.rows import Run
 
 PAIRED_METRIC = "win_rate"  # of an evaluator with opponents: 1 for a win, 0 for a loss, between them for a tie
-Meetings = dict[tuple[int, str, str, str], list[float]]  # seed, prompt, row, opponent -> what the row reached
 
 
-def pair_strengths(run: Run, rows: Sequence[RowResult]) -> list[Derived]:
-    """One metric per evaluator whose rows meet each other, in log-odds against the baseline's 0."""
-    found = []
+class Meeting(NamedTuple):
+    """One row's answer to one example against another row's.
+
+    Attributes:
+        question: what the examples of one resampling unit share: the turns of a dialogue, say.
+    """
+
+    seed: int
+    question: str
+    example: str
+    row: str
+    other: str
+
+
+Meetings = dict[Meeting, list[float]]  # what the row reached, by sample
+
+
+def pair_strengths(run: Run, rows: Sequence[RowResult]) -> tuple[list[Derived], list[str]]:
+    """One metric per evaluator whose rows meet each other, in log-odds against the baseline's 0; and why one is missing."""
+    found, warnings = [], []
+    baseline = run.comparison.config.baseline
+    mixed = any(judge.allow_mixed_judges for judge in run.comparison.judges.values())
     for evaluator in run.comparison.evaluators:
         if not evaluator.opponents() or not any(metric.name == PAIRED_METRIC for metric in evaluator.metrics()):
             continue
+        judges = {" and ".join(judged) for row in rows if (judged := judges_of(row, evaluator.name))}
+        if len(judges) > 1 and not mixed:
+            warnings.append(
+                f"There is no {evaluator.name}/strength, since rows were judged by {'; others by '.join(sorted(judges))}; "
+                "set judge.allow_mixed_judges to have it all the same."
+            )
+            continue
         meetings = _meetings(evaluator, run, rows)
-        labels = sorted({label for _, _, row, other in meetings for label in (row, other)})
-        if run.comparison.config.baseline in labels:
-            found.append(_derived(evaluator, meetings, labels, run.comparison.config.baseline))
-    return found
+        labels = sorted({label for meeting in meetings for label in (meeting.row, meeting.other)})
+        if baseline in labels:
+            found.append(_derived(evaluator, meetings, labels, baseline))
+    return found, warnings
 
 
 def _derived(evaluator: Evaluator, meetings: Meetings, labels: Sequence[str], baseline: str) -> Derived:
@@ -60,7 +87,8 @@ def _meetings(evaluator: Evaluator, run: Run, rows: Sequence[RowResult]) -> Meet
                     continue
                 other = opponents[score.sample // samples]
                 if other != result.label:  # the baseline's own answers tell nothing
-                    found.setdefault((seed, score.example, result.label, other), []).append(score.value)
+                    meeting = Meeting(seed, score.question or score.example, score.example, result.label, other)
+                    found.setdefault(meeting, []).append(score.value)
     return found
 
 
@@ -72,14 +100,15 @@ def _opponents(run: Run, label: str, seed: int, evaluator: str) -> list[str]:
 
 
 def _table(meetings: Meetings, labels: Sequence[str]) -> Floats:
-    """Wins, [seeds, prompts, k, k]. Where both rows of a pair report it, as among all rows, it counts once."""
-    seeds = {seed: index for index, seed in enumerate(sorted({key[0] for key in meetings}))}
-    prompts = {prompt: index for index, prompt in enumerate(sorted({key[1] for key in meetings}))}
+    """Wins, [seeds, questions, k, k]. Where both rows of a pair report it, as among all rows, it counts once."""
+    seeds = {seed: index for index, seed in enumerate(sorted({meeting.seed for meeting in meetings}))}
+    questions = {name: index for index, name in enumerate(sorted({meeting.question for meeting in meetings}))}
     place = {label: index for index, label in enumerate(labels)}
-    table: Floats = np.zeros((len(seeds), len(prompts), len(labels), len(labels)))
-    for (seed, prompt, row, other), values in meetings.items():
-        share = 0.5 if (seed, prompt, other, row) in meetings else 1.0
+    table: Floats = np.zeros((len(seeds), len(questions), len(labels), len(labels)))
+    for meeting, values in meetings.items():
+        share = 0.5 if meeting._replace(row=meeting.other, other=meeting.row) in meetings else 1.0
         won = sum(values) / len(values)
-        table[seeds[seed], prompts[prompt], place[row], place[other]] += share * won
-        table[seeds[seed], prompts[prompt], place[other], place[row]] += share * (1 - won)
+        drawn, row, other = table[seeds[meeting.seed], questions[meeting.question]], place[meeting.row], place[meeting.other]
+        drawn[row, other] += share * won
+        drawn[other, row] += share * (1 - won)
     return table

@@ -117,6 +117,34 @@ def test_a_second_run_needs_neither_the_judge_nor_its_key(lab: Lab) -> None:
     assert lab.board("again").without_times()["rows"] == lab.board("whole").without_times()["rows"]
 
 
+def test_the_baseline_that_nobody_is_asked_about_is_compared_with_all(lab: Lab) -> None:
+    lab.run("default", "--set", "judge.max_calls=1000", "--set", "evaluators=[{name: pairwise_judge, max_tokens: 8}]")
+    board = lab.board("default")
+    sft, hot = board.row("sft"), board.row("dpo_hot")
+    assert sft is not None and hot is not None
+    assert sft.provenance["judges"]["pairwise_judge"]["versions"] == []
+    assert sft.scores["pairwise_judge/win_rate"].mean == 0.5
+    assert hot.provenance["judges"]["pairwise_judge"]["versions"] == ["sandbox-judge (judge-2026-01-01)"]
+    score = hot.scores["pairwise_judge/win_rate"]
+    assert score.delta is not None
+    assert score.delta.mean == pytest.approx(score.mean - 0.5)
+    assert 0 < score.delta.p <= 1
+    assert [text for text in board.warnings if "was judged by" in text] == []
+
+
+def test_what_an_evaluator_cautions_of_is_said_on_the_board(lab: Lab) -> None:
+    pytest.importorskip("fastchat")
+    question = {"question_id": 81, "category": "writing", "turns": ["Say a word."]}
+    (lab.folder / "question.jsonl").write_text(json.dumps(question))
+    prompt = {"name": "single-v1", "type": "single", "system_prompt": "", "prompt_template": "{answer}"}
+    (lab.folder / "judge_prompts.jsonl").write_text(json.dumps({**prompt, "output_format": "[[rating]]"}))
+    bench = {"name": "vicuna_bench", "max_tokens": 8, "questions": str(lab.folder / "question.jsonl")}
+    bench |= {"prompts": str(lab.folder / "judge_prompts.jsonl")}
+    lab.run("cautious", "--set", "judge.max_calls=1000", "--set", "methods=[sft]", "--set", f"evaluators={json.dumps([bench])}")
+    said = "vicuna_bench: coding and math were judged without reference answers, which FastChat judges them with"
+    assert [text for text in lab.board("cautious").warnings if text.startswith(said)] != []
+
+
 def test_the_key_is_in_no_file(lab: Lab) -> None:
     files = [path for path in lab.folder.rglob("*") if path.is_file()]
     assert any(path.name == "judgments.sqlite" for path in files)

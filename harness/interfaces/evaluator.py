@@ -110,6 +110,17 @@ class Evaluator(Component):
         """What else decides its scores beside the fields: a hash of the files read. Cheap; called while planning."""
         return ""
 
+    def prepare(self) -> None:
+        """Put in place what it downloads. Called before anything runs, where scores are still to be made, and never by a plan.
+
+        Raises:
+            DataError: it cannot be had; what is wrong and the fix.
+        """
+
+    def cautions(self) -> Sequence[str]:
+        """What a reader of its scores should know, as its fields are: warnings on the board."""
+        return ()
+
     def asks(self, examples: Sequence[Example], opponents: int) -> Questions | None:
         """At most how much one evaluation asks its judge, for the estimate of `harness plan`; None where it does not say.
 

@@ -65,7 +65,8 @@ def strengths(
     """Strengths with percentile intervals from a bootstrap over seeds and prompts, as `harness.statistics.interval` draws.
 
     Args:
-        wins: [seeds, prompts, k, k]; 0 where a pair did not meet.
+        wins: [seeds, prompts, k, k]; 0 where a pair did not meet. What is no prompt of its own, such as a later turn of a
+            dialogue, counts with its prompt.
     """
     rng = np.random.default_rng(seed)
     seeds, prompts = wins.shape[:2]

@@ -70,7 +70,7 @@ class Comparison:
         apart = {}
         for row in self.rows:
             if row is not base and row.kind != "published":
-                apart[row.label], warnings = judged_apart(row, base, mixed=self.mixed_judges)
+                apart[row.label], warnings = judged_apart(row, base, self.rows, mixed=self.mixed_judges)
                 self.warnings += warnings
         return apart
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
-from harness.errors import DataError, UnreachableError
+from harness.errors import DataError, Problem, UnreachableError
 from harness.interfaces import Component, Source
+from harness.resolve.comparison import Comparison
 from harness.resolve.draft import Draft
 
 
@@ -21,6 +22,18 @@ def check_machine(draft: Draft) -> None:
     for place, variant in draft.placed_variants():
         placed += [(f"{place}.data", round_.builder) for round_ in variant.rounds]
     _check(draft, placed)
+
+
+def prepare_evaluators(comparison: Comparison, names: Collection[str]) -> list[Problem]:
+    """Let the evaluators of these names download what they read; what could not be had."""
+    problems = []
+    for index, evaluator in enumerate(comparison.evaluators):
+        if evaluator.name in names:
+            try:
+                evaluator.prepare()
+            except DataError as error:
+                problems.append(Problem(f"evaluators.{index}", evaluator.name, str(error)))
+    return problems
 
 
 def pinned_source(draft: Draft, unreachable: dict[str, str] | None) -> Source | None:

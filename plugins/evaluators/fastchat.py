@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +16,7 @@ from harness_plugins.evaluators.shapes import Pair, Single, checked, parsed
 
 RELEASE = "v0.2.36"
 ADDRESS = f"https://raw.githubusercontent.com/lm-sys/FastChat/{RELEASE}/fastchat/llm_judge/data"
+NEED_REFERENCES = ("math", "reasoning", "coding")  # categories that FastChat judges with a reference answer
 UNREAD = -1  # FastChat's score of an answer that it cannot read
 
 Row = dict[str, Any]
@@ -25,6 +28,11 @@ class Published:
 
     path: str
     sha256: str
+
+    def unlike(self, content: bytes) -> str:
+        """How content is not this file's, as the end of a sentence; '' where it is."""
+        found = hashlib.sha256(content).hexdigest()
+        return "" if found == self.sha256 else f"has SHA-256 {found}, expected {self.sha256}"
 
 
 MT_QUESTIONS = Published("mt_bench/question.jsonl", "119565adbab82227089cefdb44c8d7e2cf04dc0a0ec233634c82e7d4e2a944f7")
@@ -50,13 +58,17 @@ def fetch(path: Path, published: Published) -> None:
             content = answer.read()
     except (URLError, OSError) as error:
         raise DataError(f"{path} is not there and {url} cannot be fetched ({error}): put a copy there") from error
-    found = hashlib.sha256(content).hexdigest()
-    if found != published.sha256:
-        raise DataError(f"{url} has SHA-256 {found}, expected {published.sha256}: put a copy you trust at {path}")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    part.write_bytes(content)
-    part.replace(path)
+    if unlike := published.unlike(content):
+        raise DataError(f"{url} {unlike}: put a copy you trust at {path}")
+    part = path.with_name(f"{path.name}.{uuid.uuid4().hex}.part")  # others may fetch it too
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part.write_bytes(content)
+        part.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            part.unlink()
+        raise DataError(f"{path} cannot be written ({error.strerror}): give a path that can, or put a copy there") from error
 
 
 def read_lines(path: Path, needed: Sequence[str]) -> list[Row]:
@@ -106,6 +118,11 @@ def answer_row(question_id: int, model: str, turns: Sequence[str]) -> Row:
         "choices": choices,
         "tstamp": 0.0,
     }
+
+
+def file_name(label: str) -> str:
+    """A row's label as a file name."""
+    return "".join(character if character.isalnum() or character in "._-" else "_" for character in label).lstrip(".") or "row"
 
 
 def read_judgments(path: Path) -> list[Row]:

@@ -6,6 +6,7 @@ one that gives our judge's answer.
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import io
 import warnings
@@ -15,7 +16,9 @@ from typing import Any
 
 from harness import DataError, EvaluationTask, JudgeAnswer, Judgment, Message
 from harness_plugins.evaluators.fastchat import Row
+from harness_plugins.evaluators.shapes import LARGEST_RATING
 
+WORDS = ("judgment", "g1_judgment", "g2_judgment")  # a row's fields for what the judge said, in the order of asking
 STANDS_FOR = "gpt-4"  # FastChat asks judges of its own list alone; the template of this one is plain messages
 
 
@@ -101,9 +104,12 @@ def play(task: EvaluationTask, matches: Sequence[Match], parse: Callable[[JudgeA
 
 
 def _played(match: Match, judgments: Sequence[Judgment]) -> Row:
-    answers = iter(judgments)
-    with _answered_by(lambda messages: next(answers).answer.text):
+    """A match's row. FastChat does not see what could not be read, since some of it ends its reader; the row has the words."""
+    texts = iter([judgment.answer.text if judgment.parsed else "" for judgment in judgments])
+    with _answered_by(lambda messages: next(texts)):
         row = match()
+    words = zip((name for name in WORDS if name in row), judgments, strict=True)
+    row |= {name: judgment.answer.text for name, judgment in words}
     versions = sorted({judgment.answer.model for judgment in judgments})
     return {**row, "judge": [", ".join(versions) or STANDS_FOR, row["judge"][1]], "tstamp": 0.0}
 
@@ -122,10 +128,19 @@ def _answered_by(answer: Callable[[list[Row]], str]) -> Iterator[None]:
 
 
 def read_rating(answer: JudgeAnswer) -> float | None:
-    """A rating by FastChat's patterns; None where it finds none."""
+    """A rating by FastChat's patterns and as a Python number, as FastChat reads it; None where it finds none, or ends at it.
+
+    FastChat takes numbers beyond 1 to 10 too, and so do we, up to one that is no rating on any scale.
+    """
     common = library()
     match = common.one_score_pattern.search(answer.text) or common.one_score_pattern_backup.search(answer.text)
-    return float(match[1]) if match else None
+    if match is None:
+        return None
+    try:
+        rating = float(ast.literal_eval(match[1]))
+    except (SyntaxError, ValueError, OverflowError):  # 05, digits of another script, hundreds of digits
+        return None
+    return rating if rating <= LARGEST_RATING else None
 
 
 def read_winner(answer: JudgeAnswer) -> str | None:

@@ -33,7 +33,7 @@ def pair_scores(bench: str, question: int, turn: int, row: Row, opponent: int = 
 
 
 def tie_scores(bench: str, question: int, turn: int, opponent: int) -> Iterator[Score]:
-    """Of a model against itself, which nobody is asked about."""
+    """Of two equal answers, which nobody is asked about."""
     for metric, value in TIE:
         yield _score(bench, question, turn, metric, value, opponent)
 

@@ -58,16 +58,35 @@ class _FastChatBench(Evaluator):
         return () if "pair" not in self.mode or self.opponent.endswith(".jsonl") else (self.opponent,)
 
     def problems(self) -> Sequence[tuple[str, str]]:
-        found = []
+        return [(name, fix) for name, path in self._files() if (fix := self._wrong(name, Path(path)))]
+
+    def _wrong(self, name: str, path: Path) -> str:
+        """What is wrong with a file, with the fix. A copy at the place where `fetch` puts it must be FastChat's."""
+        known = self.published.get(name)
+        if not path.is_file():
+            fetched = "; or set `fetch: true`" if known else ""
+            return "" if self.fetch and known else f"there is no such file: give the path of FastChat's{fetched}"
+        if not self.fetch or known is None or str(path) != type(self).model_fields[name].default:
+            return ""
+        unlike = known.unlike(path.read_bytes())
+        return unlike and f"it {unlike}: delete it to have it fetched again, or give the path of a copy of your own"
+
+    def prepare(self) -> None:
         for name, path in self._files():
-            if not Path(path).is_file() and not (self.fetch and name in self.published):
-                fetched = "; or set `fetch: true`" if name in self.published else ""
-                found.append((name, f"there is no such file: give the path of FastChat's{fetched}"))
-        return found
+            if self.fetch and name in self.published and not Path(path).is_file():
+                fastchat.fetch(Path(path), self.published[name])
+
+    def cautions(self) -> Sequence[str]:
+        if self.references is not None:
+            return ()
+        *others, last = (category for category in self.categories if category in fastchat.NEED_REFERENCES)
+        alone = f"{', '.join(others)} and {last}"
+        return (f"{alone} were judged without reference answers, which FastChat judges them with (references = null)",)
 
     def fingerprint(self) -> str:
-        """Of the files' contents; a file that is still to be fetched counts as what it must be."""
-        digest = hashlib.sha256()
+        """Of the files' contents, a file that is still to be fetched as what it must be; and of a rule for pairs that is
+        younger than `version`."""
+        digest = hashlib.sha256(b"equal answers tie\n" if "pair" in self.mode else b"")
         for name, path in self._files():
             here = Path(path).is_file()
             content = hashlib.sha256(Path(path).read_bytes()).hexdigest() if here else self.published[name].sha256
@@ -93,7 +112,7 @@ class _FastChatBench(Evaluator):
     def evaluate(self, task: EvaluationTask) -> Iterable[Score]:
         bench = self._load()
         answers = self._answer(task, bench, None)
-        fastchat.write_lines(task.files / "model_answer" / f"{_bare(task.label)}.jsonl", list(answers.values()))
+        fastchat.write_lines(task.files / "model_answer" / f"{fastchat.file_name(task.label)}.jsonl", list(answers.values()))
         if "single" in self.mode:
             yield from self._single(task, bench, answers)
         if "pair" in self.mode:
@@ -105,9 +124,7 @@ class _FastChatBench(Evaluator):
         return files + ([("opponent", self.opponent)] if "pair" in self.mode and self.opponent.endswith(".jsonl") else [])
 
     def _load(self) -> Bench:
-        for name, path in self._files():
-            if not Path(path).is_file() and self.fetch:
-                fastchat.fetch(Path(path), self.published[name])
+        self.prepare()  # on a machine that does not share the folder of the one that planned
         questions = fastchat.read_lines(Path(self.questions), ("question_id", "category", "turns"))
         if unknown := sorted({row["category"] for row in questions} - set(self.categories)):
             raise DataError(f"{self.questions}: {self.name} has no category {unknown[0]!r}: is it another set's file?")
@@ -129,8 +146,7 @@ class _FastChatBench(Evaluator):
                 sampling = Sampling(1, level, max_tokens=self.max_tokens)
                 for item, (response,) in zip(asked, task.respond_to(prompts, sampling, row), strict=True):
                     said[item["question_id"]].append(response.text)
-        name = task.label if row is None else row
-        return {number: fastchat.answer_row(number, name, turns) for number, turns in said.items()}
+        return {number: fastchat.answer_row(number, row or task.label, turns) for number, turns in said.items()}
 
     def _single(self, task: EvaluationTask, bench: Bench, answers: Mapping[int, Row]) -> Iterator[Score]:
         rounds = [(question, turn) for turn in self._rounds() for question in bench.questions]
@@ -145,34 +161,35 @@ class _FastChatBench(Evaluator):
 
     def _pair(self, task: EvaluationTask, bench: Bench, answers: Mapping[int, Row]) -> Iterator[Score]:
         everyone: list[Row] = []
-        for number, (name, others) in enumerate(self._others(task, bench)):
-            rounds = [(question, turn) for turn in self._rounds() for question in bench.questions]
-            if name == task.label:  # the baseline against itself: ties, and nothing to ask
-                for item, turn in rounds:
-                    yield from tie_scores(self.name, item["question_id"], turn, number)
-                continue
+        for number, (name, others) in enumerate(self._others(task, bench, answers)):
+            asked = []
+            for turn in self._rounds():
+                for question in bench.questions:
+                    pair = (answers[question["question_id"]], others[question["question_id"]])
+                    if _turns(pair[0])[:turn] == _turns(pair[1])[:turn]:  # the baseline against itself, say
+                        yield from tie_scores(self.name, question["question_id"], turn, number)
+                    else:
+                        asked.append((question, turn, pair))
             matches = [
-                fastchat_matches.pair_match(
-                    bench, item, (answers[item["question_id"]], others[item["question_id"]]), turn, names
-                )
-                for item, turn in rounds
-                for names in [(task.label, name)]
+                fastchat_matches.pair_match(bench, question, pair, turn, (task.label, name)) for question, turn, pair in asked
             ]
-            rows = fastchat_matches.play(task, matches, fastchat_matches.read_winner)
+            rows = fastchat_matches.play(task, matches, fastchat_matches.read_winner) if matches else []
             everyone += rows
-            for (question, turn), row in zip(rounds, rows, strict=True):
+            for (question, turn, _), row in zip(asked, rows, strict=True):
                 yield from pair_scores(self.name, question["question_id"], turn, row, number)
         fastchat.write_lines(task.files / "model_judgment" / "pair.jsonl", everyone)
 
-    def _others(self, task: EvaluationTask, bench: Bench) -> Iterator[tuple[str, Mapping[int, Row]]]:
-        """The opponents' names and answers: rows by label, or a file."""
+    def _others(
+        self, task: EvaluationTask, bench: Bench, answers: Mapping[int, Row]
+    ) -> Iterator[tuple[str, Mapping[int, Row]]]:
+        """The opponents' names and answers: rows by label, the row itself where it is the baseline, or a file."""
         for label in sorted(task.opponents()):
-            yield label, self._answer(task, bench, label) if label != task.label else {}
+            yield label, answers if label == task.label else self._answer(task, bench, label)
         if self.opponent.endswith(".jsonl"):
-            answers = fastchat.read_answers(Path(self.opponent))
-            if absent := [item["question_id"] for item in bench.questions if item["question_id"] not in answers]:
+            given = fastchat.read_answers(Path(self.opponent))
+            if absent := [item["question_id"] for item in bench.questions if item["question_id"] not in given]:
                 raise DataError(f"{self.opponent} has no answer to question {absent[0]}")
-            yield Path(self.opponent).stem, answers
+            yield Path(self.opponent).stem, given
 
     def _rounds(self) -> range:
         return range(1, self.turns + 1)
@@ -230,8 +247,3 @@ def _dialogue(question: Row, said: Sequence[str]) -> Prompt:
     for answer, turn in zip(said, question["turns"][1:], strict=False):
         messages += [Message("assistant", answer), Message("user", turn)]
     return Prompt(f"{question['question_id']}:{len(said) + 1}", tuple(messages))
-
-
-def _bare(label: str) -> str:
-    """A row's label as a file name."""
-    return "".join(character if character.isalnum() or character in "._-" else "_" for character in label).lstrip(".") or "row"

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from string import Formatter
 from typing import Any, ClassVar
 
 from pydantic import Field
 
 from harness import DataError, EvaluationTask, Example, JudgeAnswer, Judgment, Message, Metric, Questions, Response, Score
+from harness_plugins.evaluators import fastchat
+from harness_plugins.evaluators.fastchat import Row
 from harness_plugins.evaluators.sampled import SampledEvaluator
 
 TARGET = "target"
 JUDGMENTS = "judgments.jsonl"  # what a board shows beside the answers
+ANSWERS = {"answer_a", "answer_b"}  # what a prompt must show
 VALUES = {"A": 1.0, "B": 0.0, "C": 0.5}  # of the answer shown first
 SYSTEM = (
     "You compare two answers to the same question. Judge them by whether they do what was asked, are correct, clear and "
@@ -63,6 +68,20 @@ class PairwiseJudge(SampledEvaluator):
             Metric("first", "share of verdicts for the answer shown first; 0.5 is without bias", higher_is_better=None),
             Metric("unparsed", "share of verdicts that could not be read, asked twice", higher_is_better=False),
         )
+
+    def problems(self) -> Sequence[tuple[str, str]]:
+        try:
+            _Prompt.read(self.prompts, self.prompt_name)
+        except PromptError as error:
+            return [(error.field, error.fix)]
+        return ()
+
+    def fingerprint(self) -> str:
+        """Of the prompt's text, where it is a file's."""
+        if self.prompts is None:
+            return ""
+        prompt = _Prompt.read(self.prompts, self.prompt_name)
+        return hashlib.sha256(json.dumps([prompt.system, prompt.template]).encode()).hexdigest()[:32]
 
     def opponents(self) -> Sequence[str]:
         return () if self.opponent == TARGET else (self.opponent,)
@@ -149,6 +168,14 @@ def read_verdict(answer: JudgeAnswer) -> str | None:
     return found[-1] if found else None
 
 
+class PromptError(DataError):
+    """A file of prompts from which none can be taken: the evaluator's field that is wrong, and the fix."""
+
+    def __init__(self, field: str, value: str, fix: str) -> None:
+        super().__init__(f"{field} = {value!r}: {fix}")
+        self.field, self.fix = field, fix
+
+
 class _Prompt:
     """A judge's instructions."""
 
@@ -160,26 +187,33 @@ class _Prompt:
         """Our own, or one of FastChat's file.
 
         Raises:
-            DataError: the file, the prompt or its form is not there.
+            PromptError: the file, the prompt or its form is not there.
         """
         if path is None:
             return cls(SYSTEM, TEMPLATE)
         try:
-            rows = [json.loads(line) for line in Path(path).read_text(encoding="utf-8").splitlines() if line.strip()]
-            found = {row["name"]: row for row in rows}
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise DataError(f"prompts = {path!r}: it cannot be read as FastChat's judge_prompts.jsonl ({error})") from error
-        if name not in found or found[name].get("output_format") != "[[A]]" or "multi-turn" in name or "math" in name:
-            usable = [key for key, row in found.items() if row.get("output_format") == "[[A]]" and "multi-turn" not in key]
-            raise DataError(
-                f"prompt_name = {name!r}: {path} has no such single-turn pairwise prompt; it has {', '.join(usable)}"
-            )
-        return cls(found[name]["system_prompt"], found[name]["prompt_template"])
+            rows = fastchat.read_lines(Path(path), ("name", "system_prompt", "prompt_template", "output_format"))
+        except DataError as error:
+            raise PromptError("prompts", path, f"{error}; give FastChat's judge_prompts.jsonl, or one like it") from error
+        usable = {row["name"]: row for row in rows if _compares_answers(row)}
+        if name not in usable:
+            fix = f"{path} has no such single-turn pairwise prompt; it has {', '.join(usable) or 'none at all'}"
+            raise PromptError("prompt_name", name, fix)
+        return cls(usable[name]["system_prompt"], usable[name]["prompt_template"])
 
     def conversation(self, pair: _Pair, swapped: bool) -> tuple[Message, ...]:
         first, second = (pair.theirs, pair.ours) if swapped else (pair.ours, pair.theirs)
         filled = self.template.format(question=_dialogue(pair.example), answer_a=first, answer_b=second)
         return (Message("system", self.system), Message("user", filled))
+
+
+def _compares_answers(row: Row) -> bool:
+    """Whether a prompt of FastChat's asks which of two answers is better, and takes nothing that we do not fill in."""
+    try:
+        filled = {name for _, name, _, _ in Formatter().parse(row["prompt_template"]) if name is not None}
+    except (TypeError, ValueError):
+        return False
+    return row["output_format"] == "[[A]]" and ANSWERS <= filled <= ANSWERS | {"question"}
 
 
 def _dialogue(example: Example) -> str:

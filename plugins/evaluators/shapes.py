@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from harness import DataError
 
 LARGEST = 1e100  # of a score: what can still be squared
+LARGEST_RATING = 1000  # FastChat's judges rate from 1 to 10, and FastChat takes any number
 
 
 def _text(value: str) -> str:
@@ -57,7 +58,7 @@ class Judgment(_Row):
 
 class Single(Judgment):
     model: Label
-    score: Annotated[float, Field(ge=-1, le=1000, allow_inf_nan=False)]
+    score: Annotated[float, Field(ge=-1, le=LARGEST_RATING, allow_inf_nan=False)]
 
 
 class Pair(Judgment):

@@ -279,34 +279,61 @@ def test_numbers_that_json_does_not_know_never_reach_it(build: Build) -> None:
     assert all(point["loss"] == 0.5 for point in entry.curves["0"] if "loss" in point)
 
 
-def judged_by(label: str, lift: float, version: str) -> RowResult:
-    return replace(row(label, lift), provenance={"judges": {"gold": {"versions": [version]}}})
+def judged_by(label: str, lift: float, *versions: str) -> RowResult:
+    return replace(row(label, lift), provenance={"judges": {"gold": {"versions": list(versions)}}})
+
+
+def judged_board(rows: list[RowResult], **more: Any) -> Board:
+    arguments: dict[str, Any] = dict.fromkeys(("name", "description", "created"), "judged")
+    arguments |= {"config": {}, "baseline": "start", "metrics": METRICS, "examples": [], "sharing": {}, "warnings": []}
+    return build_board(**arguments, rows=rows, **more)
+
+
+def compared(board: Board) -> dict[str, list[bool]]:
+    return {found.method: [score.delta is not None for score in found.scores.values()] for found in board.rows}
+
+
+def said_of_judges(board: Board) -> list[str]:
+    return [text for text in board.warnings if "was judged by" in text]
 
 
 def test_rows_judged_by_others_are_not_compared_unless_told_to() -> None:
     rows = [judged_by("start", 0, "j (1)"), judged_by("dpo", 1, "j (1)"), judged_by("simpo", 1, "j (2)")]
-    arguments: dict[str, Any] = dict.fromkeys(("name", "description", "created"), "judged")
-    arguments |= {
-        "config": {},
-        "baseline": "start",
-        "rows": rows,
-        "metrics": METRICS,
-        "examples": [],
-        "sharing": {},
-        "warnings": [],
-    }
-    board = build_board(**arguments)
-    deltas = {found.method: [score.delta is not None for score in found.scores.values()] for found in board.rows}
-    assert deltas == {"start": [False, False], "dpo": [True, True], "simpo": [False, False]}
-    assert [text for text in board.warnings if "was judged by" in text] == [
+    board = judged_board(rows)
+    assert compared(board) == {"start": [False, False], "dpo": [True, True], "simpo": [False, False]}
+    assert said_of_judges(board) == [
         "simpo was judged by j (2) and start by j (1) on gold: "
         "they are not compared; set judge.allow_mixed_judges to compare all the same."
     ]
-    told = build_board(**arguments, mixed_judges=True)
+    told = judged_board(rows, mixed_judges=True)
     simpo = told.row("simpo")
     assert simpo is not None
     assert all(score.delta is not None for score in simpo.scores.values())
     assert any("compared because judge.allow_mixed_judges is set" in text for text in told.warnings)
+
+
+def test_a_row_that_nobody_was_asked_about_goes_with_any_judge() -> None:
+    board = judged_board([judged_by("start", 0), judged_by("dpo", 1, "j (1)"), judged_by("simpo", 1, "j (1)")])
+    assert compared(board) == {"start": [False, False], "dpo": [True, True], "simpo": [True, True]}
+    assert said_of_judges(board) == []
+    board = judged_board([judged_by("start", 0, "j (1)"), judged_by("dpo", 1)])
+    assert compared(board)["dpo"] == [True, True]
+    assert said_of_judges(board) == []
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_rows_of_different_judges_are_kept_apart_where_nobody_was_asked_about_the_baseline(order: int) -> None:
+    judged = [judged_by("dpo", 1, "j (2)"), judged_by("ipo", 1, "j (1)"), judged_by("simpo", 1, "j (1)")]
+    board = judged_board([judged_by("start", 0), *judged[::order]])
+    assert compared(board) == {"start": [False, False], "dpo": [False, False], "ipo": [True, True], "simpo": [True, True]}
+    (said,) = said_of_judges(board)
+    assert said.startswith("dpo was judged by j (2) and ipo by j (1) on gold: they are not compared;")
+
+
+def test_a_row_whose_judge_is_unknown_is_not_compared_with_a_judged_one() -> None:
+    board = judged_board([row("start", 0), judged_by("dpo", 1, "j (1)")])
+    assert compared(board)["dpo"] == [False, False]
+    assert "dpo was judged by j (1) and start by nobody on gold" in said_of_judges(board)[0]
 
 
 def test_what_judges_took_is_a_cost_of_rows_that_trained_nothing_too() -> None:

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from harness import DataError, JudgeAnswer, Judgment, Message, Prompt, Response, Sampling, Score
-from harness_plugins.evaluators import fastchat
+from harness_plugins.evaluators import fastchat, fastchat_matches
 from harness_plugins.evaluators.mt_bench import MtBench, VicunaBench
 
 DATA = os.environ.get("HARNESS_REFERENCE_DATA")
@@ -119,6 +119,23 @@ def evaluator(**fields: Any) -> MtBench:
     return MtBench(**{name: str(REFERENCE / path) for name, path in paths.items()}, **fields)
 
 
+def small_bench(folder: Path, **fields: Any) -> MtBench:
+    """One question of two turns, with prompts of the forms that FastChat has."""
+    question = {"question_id": 81, "category": "writing", "turns": ["Write.", "Write more."]}
+    fastchat.write_lines(folder / "question.jsonl", [question])
+    last = {"": "{answer}", "-multi-turn": "{answer_1} {answer_2}"}
+    both = {"": "{answer_a} vs {answer_b}", "-multi-turn": "{answer_a_1} {answer_a_2} vs {answer_b_1} {answer_b_2}"}
+    kinds = (("single-v1", "single", "[[rating]]", last), ("pair-v2", "pairwise", "[[A]]", both))
+    prompts = [
+        {"name": name + turn, "type": kind, "system_prompt": "", "prompt_template": template, "output_format": output}
+        for name, kind, output, templates in kinds
+        for turn, template in templates.items()
+    ]
+    fastchat.write_lines(folder / "judge_prompts.jsonl", prompts)
+    paths = {"questions": str(folder / "question.jsonl"), "prompts": str(folder / "judge_prompts.jsonl"), "references": None}
+    return MtBench(**{**paths, **fields})
+
+
 @needs_reference
 def test_pairs_are_won_in_both_orders_only_and_counted_as_fastchat_does(tmp_path: Path) -> None:
     """A judge that prefers the longer answer, always the first one in coding, and says nothing in stem."""
@@ -157,6 +174,38 @@ def test_pairs_are_won_in_both_orders_only_and_counted_as_fastchat_does(tmp_path
     assert {score.metric for score in scores} <= {metric.name for metric in evaluator(mode=("pair",)).metrics()}
 
 
+def test_equal_answers_are_a_tie_that_is_not_asked_about(tmp_path: Path) -> None:
+    asked: list[str] = []
+
+    def verdict(question: str) -> str:
+        asked.append(question)
+        return "[[A]]"  # whoever stands first: between equal answers the orders would never agree
+
+    def answer(prompt: Prompt, row: str | None) -> str:
+        return "the same" if prompt.id.endswith(":1") else f"of {row}"
+
+    task = BenchTask(tmp_path, answer, verdict, others=["base"])
+    scores = list(small_bench(tmp_path, mode=("pair",)).evaluate(task))
+    assert asked == ["the same of None vs the same of base", "the same of base vs the same of None"]  # the second turn alone
+    found = {(score.example, score.metric): score.value for score in scores}
+    assert found["mt_bench:81:1:pair", "tie"] == 1.0
+    assert found["mt_bench:81:1:pair", "win_rate"] == 0.5
+    assert [example for example, metric in found if metric == "agreement"] == ["mt_bench:81:2:pair"]
+    assert [row["turn"] for row in fastchat.read_judgments(tmp_path / "model_judgment" / "pair.jsonl")] == [2]
+
+
+def test_a_second_turn_after_different_first_ones_is_asked_about(tmp_path: Path) -> None:
+    asked: list[str] = []
+    task = BenchTask(
+        tmp_path,
+        lambda prompt, row: f"of {row}" if prompt.id.endswith(":1") else "the same",
+        lambda question: asked.append(question) or "[[C]]",
+        others=["base"],
+    )
+    list(small_bench(tmp_path, mode=("pair",)).evaluate(task))
+    assert len(asked) == 4
+
+
 @needs_reference
 def test_the_baseline_against_itself_is_a_tie_and_asks_nobody(tmp_path: Path) -> None:
     def nobody(asked: str) -> str:
@@ -166,6 +215,69 @@ def test_the_baseline_against_itself_is_a_tie_and_asks_nobody(tmp_path: Path) ->
     scores = list(evaluator(mode=("pair",)).evaluate(task))
     assert mean(scores, "win_rate") == 0.5
     assert len([score for score in scores if score.metric == "win_rate"]) == 160
+
+
+@pytest.mark.parametrize(
+    ("said", "rating"),
+    [
+        ("Rating: [[7]]", 7.0),
+        ("Rating: [[6.5]], or [[9]]", 6.5),
+        ("Rating: [5.]", 5.0),
+        ("Rating: [[0]]", 0.0),  # FastChat takes numbers beyond the scale
+        ("Rating: [[85]]", 85.0),
+        ("Rating: [[05.5]]", 5.5),
+        ("Rating: [[05]]", None),
+        ("Rating: [[05]], that is [[5]]", None),  # the first is FastChat's
+        ("Rating: [[1_0]]", None),
+        ("Rating: [[--5]]", None),
+        ("Rating: [[1e3]]", None),
+        ("Rating: [[٥]]", None),
+        ("As in [2023], it is bad.", None),
+        (f"Rating: [[{'9' * 400}]]", None),
+        (f"Rating: [[{'9' * 5000}]]", None),
+        ("", None),
+    ],
+)
+def test_a_rating_is_what_fastchat_reads_and_what_ends_fastchat_is_unread(
+    said: str, rating: float | None, tmp_path: Path
+) -> None:
+    assert fastchat_matches.read_rating(JudgeAnswer(said, "judge-1")) == rating
+    bench = small_bench(tmp_path)
+    task = BenchTask(tmp_path, lambda prompt, row: "x", lambda asked: said)
+    scores = list(bench.evaluate(task))
+    assert [score.value for score in scores if score.metric == "score"] == ([] if rating is None else [rating] * 2)
+    assert mean(scores, "unparsed") == (rating is None)
+    rows = fastchat.read_judgments(tmp_path / "model_judgment" / "single.jsonl")
+    assert [row["judgment"] for row in rows] == [said] * 2  # the judge's words are kept, read or not
+    assert [row["score"] for row in rows] == [fastchat.UNREAD if rating is None else rating] * 2
+
+
+@pytest.mark.parametrize(("bench", "named"), [(MtBench, "reasoning, math and coding"), (VicunaBench, "coding and math")])
+def test_judging_without_reference_answers_is_said(bench: type[MtBench | VicunaBench], named: str) -> None:
+    assert set(fastchat.NEED_REFERENCES) == set(fastchat_matches.library().NEED_REF_CATS) & set(MtBench.categories)
+    assert bench(references="answers.jsonl").cautions() == ()
+    said = f"{named} were judged without reference answers, which FastChat judges them with (references = null)"
+    assert bench(references=None).cautions() == (said,)
+
+
+@needs_reference
+def test_reference_answers_are_shown_to_the_judge_of_vicuna_bench(tmp_path: Path) -> None:
+    questions = fastchat.read_lines(REFERENCE.parent / "vicuna_bench" / "question.jsonl", ("question_id",))
+    asked: list[str] = []
+
+    def verdict(question: str) -> str:
+        asked.append(question)
+        return "[[5]]"
+
+    numbers = [row["question_id"] for row in questions if row["category"] in ("math", "coding")]
+    fastchat.write_lines(tmp_path / "gpt-4.jsonl", [fastchat.answer_row(number, "gpt-4", ["the answer"]) for number in numbers])
+    bench = VicunaBench(
+        questions=str(REFERENCE.parent / "vicuna_bench" / "question.jsonl"),
+        prompts=str(REFERENCE / "judge_prompts.jsonl"),
+        references=str(tmp_path / "gpt-4.jsonl"),
+    )
+    list(bench.evaluate(BenchTask(tmp_path, lambda prompt, row: "x", verdict)))
+    assert len([question for question in asked if "[The Start of Reference Answer]\nthe answer" in question]) == 10
 
 
 @needs_reference
@@ -182,52 +294,3 @@ def test_vicuna_bench_has_one_turn_and_its_own_categories(tmp_path: Path) -> Non
     assert {score.metric for score in scores} == {metric.name for metric in bench.metrics()}
     with pytest.raises(DataError, match="mt_bench has no category"):
         list(MtBench(questions=str(questions), prompts=bench.prompts, references=None).evaluate(task))
-
-
-def test_the_pinned_hashes_are_those_of_the_copies_at_hand() -> None:
-    if DATA is None:
-        pytest.skip("HARNESS_REFERENCE_DATA is not set")
-    import hashlib
-
-    for published, path in (
-        (fastchat.MT_QUESTIONS, REFERENCE / "question.jsonl"),
-        (fastchat.MT_REFERENCES, REFERENCE / "reference_answer_gpt-4.jsonl"),
-        (fastchat.PROMPTS, REFERENCE / "judge_prompts.jsonl"),
-        (fastchat.VICUNA_QUESTIONS, REFERENCE.parent / "vicuna_bench" / "question.jsonl"),
-    ):
-        assert hashlib.sha256(path.read_bytes()).hexdigest() == published.sha256
-
-
-def test_absent_files_are_named_with_the_fix(tmp_path: Path) -> None:
-    bench = MtBench(
-        questions=str(tmp_path / "none.jsonl"), prompts=str(tmp_path / "none"), mode=("single", "pair"), opponent="x.jsonl"
-    )
-    said = dict(bench.problems())
-    assert set(said) == {"questions", "prompts", "references", "opponent"}
-    assert said["questions"].endswith("give the path of FastChat's; or set `fetch: true`")
-    assert "fetch" not in said["opponent"]
-    fetching = MtBench(questions=str(tmp_path / "q"), prompts=str(tmp_path / "p"), references=str(tmp_path / "r"), fetch=True)
-    assert fetching.problems() == []
-    assert fetching.fingerprint() == MtBench(questions="a", prompts="b", references="c", fetch=True).fingerprint()
-
-
-def test_what_cannot_be_fetched_is_an_error_that_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "data" / "question.jsonl"
-    monkeypatch.setattr(fastchat, "ADDRESS", (tmp_path / "nowhere").as_uri())
-    with pytest.raises(DataError, match=r"is not there and file:.* cannot be fetched .*put a copy there"):
-        fastchat.fetch(path, fastchat.MT_QUESTIONS)
-    (tmp_path / "nowhere" / "mt_bench").mkdir(parents=True)
-    (tmp_path / "nowhere" / "mt_bench" / "question.jsonl").write_text("tampered")
-    with pytest.raises(DataError, match="expected 119565adba"):
-        fastchat.fetch(path, fastchat.MT_QUESTIONS)
-    assert not path.exists()
-
-
-def test_a_row_without_its_fields_is_named(tmp_path: Path) -> None:
-    path = tmp_path / "answers.jsonl"
-    path.write_text('{"question_id": 1, "choices": []}\n{"question_id": 2}\n')
-    with pytest.raises(DataError, match=r"answers.jsonl:2 has no 'choices'"):
-        fastchat.read_answers(path)
-    path.write_text("{")
-    with pytest.raises(DataError, match=r"answers.jsonl:1 is not JSON"):
-        fastchat.read_answers(path)

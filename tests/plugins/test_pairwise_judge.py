@@ -105,22 +105,48 @@ def test_read_verdict(said: str, verdict: str | None) -> None:
     assert read_verdict(JudgeAnswer(said, "judge")) == verdict
 
 
-def test_fastchat_prompts(tmp_path: Path) -> None:
+def prompts_file(path: Path, template: str = "Q {question} A {answer_a} B {answer_b}") -> Path:
     rows = [
+        {"name": "pair-v2", "system_prompt": "Judge.", "prompt_template": template, "output_format": "[[A]]"},
+        {"name": "single-v1", "system_prompt": "", "prompt_template": "{question} {", "output_format": "[[rating]]"},
         {
-            "name": "pair-v2",
-            "system_prompt": "Judge.",
-            "prompt_template": "Q {question} A {answer_a} B {answer_b}",
+            "name": "pair-v2-multi-turn",
+            "system_prompt": "",
+            "prompt_template": "{question_1} {answer_a_1} {answer_b_1}",
             "output_format": "[[A]]",
         },
-        {"name": "single-v1", "system_prompt": "", "prompt_template": "", "output_format": "[[rating]]"},
     ]
-    path = tmp_path / "judge_prompts.jsonl"
     path.write_text("\n".join(json.dumps(row) for row in rows))
+    return path
+
+
+def test_fastchat_prompts(tmp_path: Path) -> None:
+    path = prompts_file(tmp_path / "judge_prompts.jsonl")
     task = JudgedTask(examples(1), [["{question.x} good"]], lambda prompt: "[[A]]")
     list(PairwiseJudge(opponent="target", prompts=str(path)).evaluate(task))
     assert task.asked == ["Q question 0 A {question.x} good B bad 1", "Q question 0 A bad 1 B {question.x} good"]
-    with pytest.raises(DataError, match="no such single-turn pairwise prompt; it has pair-v2"):
+    with pytest.raises(DataError, match=r"no such single-turn pairwise prompt; it has pair-v2$"):
         list(PairwiseJudge(opponent="target", prompts=str(path), prompt_name="single-v1").evaluate(task))
     with pytest.raises(DataError, match="cannot be read"):
         list(PairwiseJudge(opponent="target", prompts=str(tmp_path / "none")).evaluate(task))
+
+
+def test_prompts_that_cannot_be_taken_are_said_while_planning(tmp_path: Path) -> None:
+    path = str(prompts_file(tmp_path / "judge_prompts.jsonl"))
+    assert PairwiseJudge().problems() == ()
+    assert PairwiseJudge(prompts=path).problems() == ()
+    ((field, fix),) = PairwiseJudge(prompts=str(tmp_path / "none")).problems()
+    assert (field, "cannot be read" in fix) == ("prompts", True)
+    assert fix.endswith("give FastChat's judge_prompts.jsonl, or one like it")
+    for name in ("single-v1", "pair-v2-multi-turn", "pair-v3"):
+        ((field, fix),) = PairwiseJudge(prompts=path, prompt_name=name).problems()
+        assert (field, fix) == ("prompt_name", f"{path} has no such single-turn pairwise prompt; it has pair-v2")
+
+
+def test_the_words_of_a_prompt_decide_the_scores_and_its_place_does_not(tmp_path: Path) -> None:
+    assert PairwiseJudge().fingerprint() == ""  # our own prompt changes with the evaluator's version
+    path = prompts_file(tmp_path / "judge_prompts.jsonl")
+    before = PairwiseJudge(prompts=str(path)).fingerprint()
+    assert before == PairwiseJudge(prompts=str(prompts_file(tmp_path / "copy.jsonl"))).fingerprint() != ""
+    prompts_file(path, "Which is better for {question}? A {answer_a} B {answer_b}")
+    assert PairwiseJudge(prompts=str(path)).fingerprint() != before
