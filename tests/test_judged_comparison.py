@@ -147,6 +147,6 @@ def test_what_an_evaluator_cautions_of_is_said_on_the_board(lab: Lab) -> None:
 
 def test_the_key_is_in_no_file(lab: Lab) -> None:
     files = [path for path in lab.folder.rglob("*") if path.is_file()]
-    assert any(path.name == "judgments.sqlite" for path in files)
+    assert any(path.parent.name == "judgments" for path in files)
     assert any(path.name.endswith(".log") for path in files)
     assert [path for path in files if KEY.encode() in path.read_bytes()] == []

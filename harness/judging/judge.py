@@ -1,8 +1,8 @@
 """A judge as evaluators use it: questions in, judgments out; what was asked before costs nothing.
 
 An answer that cannot be read is asked for once more, in a slot of its own; if that cannot be read either, the judgment stays
-unparsed. It is counted, and never scored. Answers are written to the store as they arrive, in one transaction for those that
-arrive together, and count as given only when they are written.
+unparsed. It is counted, and never scored. Answers are written to the store as they arrive, those that arrive together at
+once, and count as given only when they are on the disk.
 """
 
 from __future__ import annotations

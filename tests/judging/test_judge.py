@@ -11,7 +11,7 @@ import pytest
 from judging.bench import KEY, Bench, always
 from judging.scripted import Script
 
-from harness.errors import StageError, StoreError
+from harness.errors import StageError
 from harness.judging.server import Reply
 
 
@@ -126,12 +126,5 @@ def test_the_key_is_in_no_file(bench: Bench) -> None:
     with pytest.raises(StageError):
         bench.judge(max_calls=0).judge(*always("c"))
     files = [path for path in bench.folder.rglob("*") if path.is_file()]
-    assert any(path.name == "judgments.sqlite" for path in files)
+    assert any(path.parent.name == "judgments" for path in files)
     assert [path for path in files if KEY.encode() in path.read_bytes()] == []
-
-
-def test_a_damaged_file_of_answers_is_an_error_that_names_it(bench: Bench) -> None:
-    bench.judge().judge(*always("a"))
-    (bench.folder / "store" / "judgments.sqlite").write_bytes(b"no database" * 200)
-    with pytest.raises(StoreError, match=r"judgments.sqlite cannot be read or written .*move it away"):
-        bench.judge().judge(*always("a"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 import signal
 import subprocess
@@ -122,6 +121,6 @@ def kill_after(answers: int, bench: Bench, judge: Answering, seconds: float) -> 
 
 def written_in(bench: Bench) -> set[str]:
     """The questions whose answers are written, each once."""
-    prompts = [json.loads(question)["messages"][0]["content"] for _, question, _, _ in answers_in(bench)]
+    prompts = [row["question"]["messages"][0]["content"] for row in answers_in(bench)]
     assert len(prompts) == len(set(prompts))
     return set(prompts)

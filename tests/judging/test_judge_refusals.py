@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import sqlite3
+from contextlib import closing
 from typing import Any
 
 import pytest
-from judging.bench import Bench, always
+from judging.bench import Bench, always, answers_in, files_of_answers
 
 from harness.errors import StageError
+from harness.judging.answer_files import OwnFile
 from harness.judging.server import Reply, completion
 from harness.types import Message
 
@@ -62,10 +62,10 @@ class TestVersions:
 
     def test_nor_is_one_of_an_older_store_which_has_the_judge_for_it(self, bench: Bench) -> None:
         bench.judge().judge(*always("bad"))
-        with sqlite3.connect(bench.folder / "store" / "judgments.sqlite") as connection:
-            ((answer,),) = connection.execute("SELECT answer FROM answers").fetchall()
-            connection.execute("UPDATE answers SET answer = ?", (json.dumps({**json.loads(answer), "model": "scripted"}),))
-        connection.close()
+        ((row,), (path,)) = answers_in(bench), files_of_answers(bench.folder / "store")
+        path.unlink()
+        with closing(OwnFile(path.parent)) as older:
+            older.add([{**row, "answer": {**row["answer"], "model": "scripted"}}])
         judge = bench.judge()
         judge.judge(*always("good", "bad"))
         assert judge.tally.facts()["versions"] == ["judge-2026-01-01"]

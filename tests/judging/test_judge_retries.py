@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import random
 import threading
 from collections import Counter
@@ -158,9 +157,9 @@ def test_of_unreliable_calls_every_judgment_is_scored_or_unparsed_and_none_is_lo
         bench.server.stop.set()
     assert min(script.met[kind] for kind in Unreliable.KINDS) > 3
     kept: dict[str, dict[int, str]] = {text: {} for text in texts}
-    for _, question, answer, _ in answers_in(bench):
-        asked = json.loads(question)
-        kept[asked["messages"][0]["content"]][asked["slot"]] = json.loads(answer)["text"]
+    for row in answers_in(bench):
+        asked = row["question"]
+        kept[asked["messages"][0]["content"]][asked["slot"]] = row["answer"]["text"]
     for text, judgment in zip(texts, judgments, strict=True):
         good, said = f"[[{len(text)}]]", kept[text]
         assert set(said.values()) <= set(script.words[text])

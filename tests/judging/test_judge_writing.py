@@ -6,10 +6,10 @@ import math
 from typing import Any
 
 import pytest
-from judging.bench import Bench, always, answers_in
+from judging.bench import Bench, FullDisk, always, answers_in
 
 from harness.errors import StoreError, StoreWriteError
-from harness.judging import answers
+from harness.judging import answer_files, answers
 from harness.judging.server import Reply, completion
 
 
@@ -18,8 +18,8 @@ def test_on_a_full_disk_nothing_more_is_asked_and_what_was_written_is_kept(
 ) -> None:
     texts = [f"{'x' * 1000} {number}" for number in range(200)]
     with monkeypatch.context() as full:
-        full.setattr(answers, "SCHEMA", f"{answers.SCHEMA} PRAGMA max_page_count = 16;")
-        with pytest.raises(StoreWriteError, match=r"written to .*judgments.sqlite \(database or disk is full\): make room"):
+        full.setattr(answer_files, "FileIO", FullDisk)
+        with pytest.raises(StoreWriteError, match=r"written to .*judgments/.*\.jsonl \(No space left on device\): make room"):
             bench.judge(concurrency=4).judge(*always(*texts))
     asked, kept = sum(bench.server.asked.values()), len(answers_in(bench))
     assert asked < 100
