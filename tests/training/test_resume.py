@@ -133,7 +133,7 @@ def test_fine_tuning_goes_on_too(tiny, tmp_path: Path) -> None:
                 with pytest.raises(KilledError):
                     fine_tune(model, tiny[1], examples, settings, **options)
                 continue
-            histories.append(fine_tune(model, tiny[1], examples, settings, **options)[0])
+            histories.append(fine_tune(model, tiny[1], examples, settings, **options).history)
             models.append(model.state_dict())
     assert kept.earlier_seconds > 0
     assert histories[0] == histories[1] and len(histories[0]) == 6
