@@ -63,11 +63,7 @@ def fine_tune(
     if settings.gradient_checkpointing:
         recompute_layers(model)
     trainer = _build(model, tokenizer, rows, settings, seed, scratch, report, checkpoints)
-
-    def restore(notes: dict[str, Any]) -> None:
-        trainer.pass_size = notes.get("rows", trainer.pass_size)  # older checkpoints have no notes
-
-    train_resumably(trainer, checkpoints, lambda: {"rows": trainer.pass_size}, restore)
+    train_resumably(trainer, checkpoints, trainer.notes, trainer.restore)
     return FineTuned(trainer.history, counts, trainer.pass_size)
 
 

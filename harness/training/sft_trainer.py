@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
+from torch.utils.data import Sampler
 from transformers import PreTrainedModel
 from trl import SFTTrainer
 
@@ -24,6 +25,7 @@ class SharedSFTTrainer(GuardedTrainer, SFTTrainer):  # type: ignore[misc]
 
     Attributes:
         pass_size: rows that go through the model at once; halved when memory runs out.
+        order: of the epochs' rows.
     """
 
     section: ClassVar[str] = "sft"
@@ -37,6 +39,7 @@ class SharedSFTTrainer(GuardedTrainer, SFTTrainer):  # type: ignore[misc]
         self.settings = settings
         self.checkpoints = checkpoints
         self.pass_size = settings.micro_batch_size or settings.batch_size
+        self.order = _Order()
         self.data_collator = _with_ids(self.data_collator)
         if self.ranks.count > 1:  # TRL gathers its metrics in every pass, of which processes may make unequal numbers
             self.accelerator.gather_for_metrics = lambda values: values
@@ -47,6 +50,16 @@ class SharedSFTTrainer(GuardedTrainer, SFTTrainer):  # type: ignore[misc]
         names = {"step": "step", "loss": "loss", "learning_rate": "learning_rate", "gradient_norm": "grad_norm"}
         return [{name: row[theirs] for name, theirs in names.items()} for row in self.state.log_history if "loss" in row]
 
+    def notes(self) -> dict[str, Any]:
+        """What a checkpoint keeps beside transformers' state."""
+        within = not float(self.state.epoch).is_integer()
+        return {"rows": self.pass_size, "order": self.order.drawn_from if within else ""}
+
+    def restore(self, notes: dict[str, Any]) -> None:
+        """Take the notes back; older checkpoints have none."""
+        self.pass_size = notes.get("rows", self.pass_size)
+        self.order.again = notes.get("order", "")
+
     def training_step(self, model: PreTrainedModel, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Tensor:
         """Forward and backward over one whole batch, of which this process takes its share; the batch's loss."""
         own = self._own({name: value for name, value in inputs.items() if name != ID})
@@ -55,6 +68,10 @@ class SharedSFTTrainer(GuardedTrainer, SFTTrainer):  # type: ignore[misc]
         loss = torch.tensor(sum(shares), device=self.args.device) / self.ranks.scale
         self.check_finite(model, float(loss), inputs)
         return loss
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> _Order:
+        self.order.rows = super()._get_train_sampler(train_dataset)
+        return self.order
 
     def compute_loss(self, *args: Any, **kwargs: Any) -> Any:
         """The loss, such that gradients come to their sum where processes average them."""
@@ -95,6 +112,29 @@ class SharedSFTTrainer(GuardedTrainer, SFTTrainer):  # type: ignore[misc]
         rows = self.ranks.share(lengths)
         own = {name: value[rows or [0]] for name, value in inputs.items()}
         return own if rows else own | {"labels": own["labels"].new_full(own["labels"].shape, IGNORED)}
+
+
+class _Order(Sampler[int]):
+    """TRL's order of each epoch, which it draws from torch's generator; a training that goes on within an epoch draws it again.
+
+    Attributes:
+        rows: who draws it.
+        drawn_from: the generator's state before; hexadecimal.
+        again: such a state to draw the next order from; empty for the generator's own.
+    """
+
+    def __init__(self) -> None:
+        self.rows: Sampler[int]
+        self.drawn_from = self.again = ""
+
+    def __iter__(self) -> Iterator[int]:
+        if self.again:
+            torch.set_rng_state(torch.frombuffer(bytearray.fromhex(self.again), dtype=torch.uint8))
+        self.again, self.drawn_from = "", torch.get_rng_state().numpy().tobytes().hex()
+        return iter(self.rows)
+
+    def __len__(self) -> int:
+        return len(self.rows)  # type: ignore[arg-type]  # samplers of data with a length have one
 
 
 def _cut(rows: Mapping[str, Tensor], size: int) -> Iterator[Mapping[str, Tensor]]:
