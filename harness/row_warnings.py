@@ -44,6 +44,8 @@ def _passes_warning(run: Run) -> list[str]:
 
 def _training_warnings(run: Run) -> list[str]:
     """Models that were trained more slowly than others would be, and why: once each, with the rows unless all share it."""
+    starts = [run.store.open(stage.key).facts for stage in run.graph if stage.kind == "sft" and run.store.holds(stage.key)]
+    shared = dict.fromkeys(filter(None, (facts.get("memory_warning") for facts in starts)))
     rows: dict[str, list[str]] = {}
     trained = {row.label for row in run.graph.rows if row.training}
     for row in run.graph.rows:
@@ -51,7 +53,8 @@ def _training_warnings(run: Run) -> list[str]:
             facts = run.store.open(key).facts
             for text in filter(None, (facts.get("layout_warning"), facts.get("memory_warning"), _unpaired(facts))):
                 rows.setdefault(text, []).append(row.label)
-    return [text if set(labels) == trained else f"{', '.join(dict.fromkeys(labels))}: {text}" for text, labels in rows.items()]
+    said = [text if set(labels) == trained else f"{', '.join(dict.fromkeys(labels))}: {text}" for text, labels in rows.items()]
+    return [*shared, *said]
 
 
 def _unpaired(facts: Mapping[str, Any]) -> str:

@@ -70,6 +70,17 @@ def _round(epochs: int) -> SimpleNamespace:
     return SimpleNamespace(training=SimpleNamespace(epochs=epochs))
 
 
+def test_a_warning_of_the_shared_start_is_said_once(tmp_path: Path) -> None:
+    graph, store = Graph(), Store(tmp_path)
+    for seed, facts in enumerate(({"memory_warning": "cut"}, {"memory_warning": "cut"}, {"memory_warning": ""}, {})):
+        key = graph.add("sft", f"SFT · seed {seed}", {"seed": seed}, {})
+        graph.rows.append(RowPlan("sft", seed, key, (), (), {}))
+        with store.draft("sft", key) as draft:
+            draft.facts.update(facts)
+    graph.add("sft", "SFT · seed 4", {"seed": 4}, {})  # failed: nothing of it is stored
+    assert run_warnings(Run(None, graph, store, Outcome()), []) == ["cut"]  # type: ignore[arg-type]
+
+
 def test_examples_are_kept_back_where_the_config_says_so(tmp_path: Path) -> None:
     config = SimpleNamespace(run=RunSection(examples=False))
     run = Run(SimpleNamespace(config=config), Graph(), Store(tmp_path), Outcome())  # type: ignore[arg-type]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from harness.errors import DataError
+from harness.errors import DataError, StageError
 from harness.types import Message
 
 if TYPE_CHECKING:
@@ -81,6 +81,7 @@ def train_from_scratch(
 
     Raises:
         DataError: no dialogue is within `max_length` tokens.
+        StageError: the loss or its gradient stopped being a number.
     """
     tokenizer = build_tokenizer(recipe, dialogues)
     encoded = [tokenizer.apply_chat_template(_as_dicts(turns), return_dict=False) for turns in dialogues]
@@ -215,15 +216,26 @@ def _train(
         loss = model(input_ids=ids, labels=labels).loss
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        losses.append((loss.item(), int((labels[:, 1:] != IGNORED).sum())))
+        _check_finite(recipe, done, len(steps), loss=loss.item(), gradient=norm.item())
         optimizer.step()
         schedule.step()
-        losses.append((loss.item(), int((labels[:, 1:] != IGNORED).sum())))
         if report is not None and (done % 10 == 0 or done == len(steps)):
             report(done, len(steps), f"loss {_mean(losses[-10:]):.3f} nats/token")
     model.eval()
     last = losses[-max(1, round(FINAL_SHARE * len(losses))) :]
     return {"steps": len(steps), "tokens": recipe.epochs * sum(map(len, rows)), "final_loss": _mean(last)}
+
+
+def _check_finite(recipe: ScratchModel, step: int, steps: int, **numbers: float) -> None:
+    """End before an update that would leave weights that are no numbers."""
+    for what, number in numbers.items():
+        if not math.isfinite(number):
+            raise StageError(
+                f"the {what} of the model from scratch is {number} at step {step} of {steps}: "
+                f"lower model.scratch.learning_rate (now {recipe.learning_rate:g})"
+            )
 
 
 def _mean(losses: Sequence[tuple[float, int]]) -> float:

@@ -57,13 +57,21 @@ def run_sft(stage: Stage, context: Context, draft: Draft) -> None:
     policy, tokenizer = start.policy()
     checkpoints = checkpoints_of(stage, context)
     with context.scratch() as folder:
-        history, counts = fine_tune(
+        tuned = fine_tune(
             policy, tokenizer, examples, settings, seed=seed, scratch=folder, report=context.report, checkpoints=checkpoints
         )
     start.save(policy, tokenizer, draft)
     if not Ranks.here().first:
         return
     draft.earlier_seconds = checkpoints.earlier_seconds
-    draft.write_lines("history.jsonl", history)
-    draft.facts.update(counts)
-    draft.facts["tokens_trained"] = counts["tokens"] * settings.epochs
+    draft.write_lines("history.jsonl", tuned.history)
+    draft.facts.update(tuned.counts)
+    draft.facts["tokens_trained"] = tuned.counts["tokens"] * settings.epochs
+    draft.facts["memory_warning"] = sft_memory_warning(settings.micro_batch_size or settings.batch_size, tuned.rows)
+
+
+def sft_memory_warning(asked: int, used: int) -> str:
+    """What the board says where memory ran out; empty where it did not."""
+    if used == asked:
+        return ""
+    return f"memory ran out in SFT, so passes were cut to {used} examples instead of {asked}; loss and gradient are the same"

@@ -35,6 +35,7 @@ def shared_arguments(schedule: Schedule, warmup_share: float, steps: int) -> dic
         "optim": "adamw_torch",
         "logging_strategy": "steps",
         "logging_steps": 1,
+        "logging_nan_inf_filter": False,  # it would show the mean of earlier losses instead
         "save_strategy": "no",
         "report_to": [],
         "disable_tqdm": True,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,23 @@ from harness.types import Example, Response
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+    from harness.training.sft_trainer import SharedSFTTrainer
+
+
+@dataclass(frozen=True)
+class FineTuned:
+    """What supervised fine-tuning leaves beside the weights.
+
+    Attributes:
+        history: one row per step: step, loss, learning_rate, gradient_norm.
+        counts: examples, dropped, tokens (per epoch).
+        rows: of a pass at the end: fewer than asked for where memory ran out.
+    """
+
+    history: list[dict[str, float]]
+    counts: dict[str, int]
+    rows: int
+
 
 def fine_tune(
     model: PreTrainedModel,
@@ -31,34 +49,28 @@ def fine_tune(
     scratch: Path,
     report: Report | None = None,
     checkpoints: Checkpoints | None = None,
-) -> tuple[list[dict[str, float]], dict[str, int]]:
+) -> FineTuned:
     """Train `model` in place on the examples' targets.
 
     The loss is TRL's: the mean over all response tokens of a batch. Examples longer than `max_length` are dropped whole.
 
-    Returns:
-        One row per step (step, loss, learning_rate, gradient_norm), and counts: examples, dropped, tokens (per epoch).
-
     Raises:
         DataError: no example has a target that fits.
+        StageError: the loss or its gradient stopped being a number, which names step and prompts; or an example does not fit
+            in memory.
     """
     rows, counts = _tokenize(ChatTemplate(tokenizer), examples, settings.max_length)
     if settings.gradient_checkpointing:
         recompute_layers(model)
-    trainer = _build(model, tokenizer, rows, settings, seed, scratch, report)
-    train_resumably(trainer, checkpoints)
-    history = [row for row in trainer.state.log_history if "loss" in row]
-    kept = [
-        {"step": row["step"], "loss": row["loss"], "learning_rate": row["learning_rate"], "gradient_norm": row["grad_norm"]}
-        for row in history
-    ]
-    return kept, counts
+    trainer = _build(model, tokenizer, rows, settings, seed, scratch, report, checkpoints)
+    train_resumably(trainer, checkpoints, trainer.notes, trainer.restore)
+    return FineTuned(trainer.history, counts, trainer.pass_size)
 
 
 def _tokenize(
     template: ChatTemplate, examples: Sequence[Example], max_length: int
-) -> tuple[list[dict[str, list[int]]], dict[str, int]]:
-    """Rows for SFTTrainer, tokenised by the same code as everything else: ids, and a mask of the response's tokens."""
+) -> tuple[list[dict[str, Any]], dict[str, int]]:
+    """Rows for SFTTrainer, tokenised by the same code as all else: ids, a mask of the response's tokens, the prompt's id."""
     rows, dropped, tokens = [], 0, 0
     for example in examples:
         if example.target is None:
@@ -68,7 +80,8 @@ def _tokenize(
         if len(prompt) + len(response) > max_length:
             dropped += 1
             continue
-        rows.append({"input_ids": prompt + response, "completion_mask": [0] * len(prompt) + [1] * len(response)})
+        mask = [0] * len(prompt) + [1] * len(response)
+        rows.append({"input_ids": prompt + response, "completion_mask": mask, "id": example.prompt.id})
         tokens += len(prompt) + len(response)
     if not rows:
         raise DataError(f"no example of {len(examples)} has a target of at most {max_length} tokens: raise sft.max_length")
@@ -78,26 +91,25 @@ def _tokenize(
 def _build(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-    rows: list[dict[str, list[int]]],
+    rows: list[dict[str, Any]],
     settings: SftSettings,
     seed: int,
     scratch: Path,
     report: Report | None,
-) -> Any:
+    checkpoints: Checkpoints | None,
+) -> SharedSFTTrainer:
     from datasets import Dataset
     from trl import SFTConfig
 
     from harness.training.sft_trainer import SharedSFTTrainer
 
     steps = settings.epochs * math.ceil(len(rows) / settings.batch_size)
-    passed = settings.micro_batch_size or settings.batch_size
     with warnings.catch_warnings():
         # TRL turns checkpointing on under a name that transformers calls deprecated, and only that name turns it off.
         warnings.filterwarnings("ignore", message="`gradient_checkpointing` is deprecated", category=FutureWarning)
         arguments = SFTConfig(
             output_dir=str(scratch),
-            per_device_train_batch_size=passed,
-            gradient_accumulation_steps=settings.batch_size // passed,
+            per_device_train_batch_size=settings.batch_size,  # which the trainer itself cuts into passes
             num_train_epochs=settings.epochs,
             learning_rate=settings.learning_rate,
             seed=seed,
@@ -117,4 +129,6 @@ def _build(
         train_dataset=Dataset.from_list(rows),
         processing_class=tokenizer,
         callbacks=[StepCallback(report, lambda row: None)],
+        settings=settings,
+        checkpoints=checkpoints,
     )

@@ -82,10 +82,10 @@ def train(
     trainer.add_callback(StepCallback(report, lambda row: trainer.history[-1].update(row)))
 
     def restore(notes: dict[str, Any]) -> None:
-        trainer.history, trainer.tokens = [*notes["history"]], notes["tokens"]
+        trainer.history, trainer.pass_size = [*notes["history"]], notes["tokens"]
 
-    train_resumably(trainer, checkpoints, lambda: {"history": trainer.history, "tokens": trainer.tokens}, restore)
-    return Trained(trainer.history, trainer.tokens)
+    train_resumably(trainer, checkpoints, lambda: {"history": trainer.history, "tokens": trainer.pass_size}, restore)
+    return Trained(trainer.history, trainer.pass_size)
 
 
 def recompute_layers(model: PreTrainedModel) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from harness.errors import DataError
+from harness.errors import DataError, StageError
 from harness.models.scratch import ScratchModel, build_model, build_tokenizer, train_from_scratch
 from harness.types import Message
 
@@ -143,6 +143,37 @@ def test_every_step_is_within_its_tokens_and_every_row_is_seen_once_an_epoch() -
 def test_nothing_short_enough_is_an_error_that_names_the_field(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"model\.scratch\.max_length = 64: none of 1 dialogues is that short; raise it"):
         train_from_scratch(SMALL, [LONG], tmp_path)
+
+
+@pytest.mark.parametrize("what", ["loss", "gradient"])
+def test_a_loss_or_gradient_that_is_no_number_stops_before_the_weights_are_none(
+    tokenizer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """From the third step on."""
+    import torch
+
+    made = []
+
+    def broken(*given: Any) -> Any:
+        model, steps = build_model(*given), []
+
+        def hook(module: Any, inputs: Any, output: torch.Tensor) -> torch.Tensor | None:
+            steps.append(1)
+            if len(steps) < 3:
+                return None
+            if what == "loss":
+                return output * float("nan")
+            output.register_hook(lambda gradient: gradient * float("nan"))
+            return None
+
+        model.get_output_embeddings().register_forward_hook(hook)
+        made.append(model)
+        return model
+
+    monkeypatch.setattr("harness.models.scratch.build_model", broken)
+    with pytest.raises(StageError, match=rf"the {what} of the model .* is nan at step 3 of \d+: lower model\.scratch"):
+        train_from_scratch(SMALL, DIALOGUES, tmp_path)
+    assert all(weight.isfinite().all() for weight in made[0].parameters())
 
 
 def test_heads_must_fit() -> None:

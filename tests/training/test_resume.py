@@ -124,7 +124,7 @@ def test_fine_tuning_goes_on_too(tiny, tmp_path: Path) -> None:
     examples = build_dataset({"sft": 20}, 0.0, 0)["sft"]
     settings = SftSettings(epochs=2, batch_size=8, learning_rate=1e-2)
     models, histories = [], []
-    for kills in ((None,), (2, 4, None)):
+    for kills in ((None,), (2, 4, 6, None)):  # within the first epoch, at its end, within the second
         for kill in kills:
             disturb()
             model, kept = copy.deepcopy(tiny[0]), Checkpoints(tmp_path / str(len(kills)), 0)
@@ -133,7 +133,7 @@ def test_fine_tuning_goes_on_too(tiny, tmp_path: Path) -> None:
                 with pytest.raises(KilledError):
                     fine_tune(model, tiny[1], examples, settings, **options)
                 continue
-            histories.append(fine_tune(model, tiny[1], examples, settings, **options)[0])
+            histories.append(fine_tune(model, tiny[1], examples, settings, **options).history)
             models.append(model.state_dict())
     assert kept.earlier_seconds > 0
     assert histories[0] == histories[1] and len(histories[0]) == 6

@@ -6,26 +6,30 @@ import copy
 from pathlib import Path
 
 import pytest
+import torch
 
 from harness.errors import DataError
+from harness.models.prompts import ChatTemplate
 from harness.sandbox import build_dataset
+from harness.training.arguments import shared_arguments
 from harness.training.settings import SftSettings
 from harness.training.sft import fine_tune
-from harness.types import Example, Prompt
+from harness.types import Example, Prompt, Response
 
 
 def test_fine_tuning_lowers_the_loss_and_counts(tiny, tmp_path: Path) -> None:
     examples = [*build_dataset({"sft": 24}, 0.0, 0)["sft"], Example(Prompt.of("bare", "why ?"))]
     settings = SftSettings(epochs=4, batch_size=8, learning_rate=1e-2, warmup_share=0)
-    history, counts = fine_tune(*tiny, examples, settings, seed=0, scratch=tmp_path)
-    assert len(history) == 12
+    tuned = fine_tune(*tiny, examples, settings, seed=0, scratch=tmp_path)
+    history, counts = tuned.history, tuned.counts
+    assert len(history) == 12 and tuned.rows == 8
     assert history[-1]["loss"] < history[0]["loss"]
     assert counts["examples"] == 24 and counts["dropped"] == 1 and counts["tokens"] > 24 * 10
 
 
 def test_longer_examples_are_dropped_whole(tiny, tmp_path: Path) -> None:
     examples = build_dataset({"sft": 24}, 0.0, 0)["sft"]
-    _, counts = fine_tune(*tiny, examples, SftSettings(epochs=1, max_length=30), seed=0, scratch=tmp_path)
+    counts = fine_tune(*tiny, examples, SftSettings(epochs=1, max_length=30), seed=0, scratch=tmp_path).counts
     assert 0 < counts["dropped"] < 24 and counts["examples"] + counts["dropped"] == 24
     with pytest.raises(DataError, match=r"raise sft\.max_length"):
         fine_tune(*tiny, examples, SftSettings(max_length=8), seed=0, scratch=tmp_path)
@@ -37,7 +41,7 @@ def test_micro_batches_change_memory_and_not_the_loss(tiny, tmp_path: Path) -> N
     for size in (None, 4, 2):
         settings = SftSettings(epochs=2, batch_size=8, micro_batch_size=size, learning_rate=1e-3, warmup_share=0)
         model = copy.deepcopy(tiny[0])
-        found.append(fine_tune(model, tiny[1], examples, settings, seed=0, scratch=tmp_path)[0])
+        found.append(fine_tune(model, tiny[1], examples, settings, seed=0, scratch=tmp_path).history)
     for history in found[1:]:
         assert len(history) == len(found[0]) == 6
         for row, whole in zip(history, found[0], strict=True):
@@ -53,3 +57,33 @@ def test_a_micro_batch_divides_its_batch_and_is_for_one_device() -> None:
         SftSettings(micro_batch_size=5)
     with pytest.raises(ValueError, match="`micro_batch_size` is for one device"):
         SftSettings(micro_batch_size=4, devices=2)
+
+
+@pytest.mark.filterwarnings("ignore:`gradient_checkpointing` is deprecated:FutureWarning")
+@pytest.mark.parametrize("size", [None, 4])
+def test_without_a_fault_weights_are_those_of_trl_s_own_loop(tiny, tmp_path: Path, size: int | None) -> None:
+    """Bit for bit, micro-batches as its gradient accumulation makes them."""
+    from datasets import Dataset
+    from trl import SFTConfig, SFTTrainer
+
+    examples, template = build_dataset({"sft": 22}, 0.0, 0)["sft"], ChatTemplate(tiny[1])
+    settings = SftSettings(epochs=2, batch_size=8, micro_batch_size=size, learning_rate=1e-2)
+    model = copy.deepcopy(tiny[0])
+    history = fine_tune(model, tiny[1], examples, settings, seed=0, scratch=tmp_path).history
+    rows = []
+    for example in examples:
+        prompt, response = template.prompt_ids(example.prompt), template.response_ids(Response(example.target))
+        rows.append({"input_ids": prompt + response, "completion_mask": [0] * len(prompt) + [1] * len(response)})
+    arguments = SFTConfig(
+        output_dir=str(tmp_path), per_device_train_batch_size=size or 8, gradient_accumulation_steps=8 // (size or 8),
+        num_train_epochs=2, learning_rate=1e-2, seed=0, data_seed=0, max_length=None, bf16=False, gradient_checkpointing=False,
+        completion_only_loss=True, train_sampling_strategy="group_by_length",
+        **shared_arguments(settings.schedule, settings.warmup_share, 6),
+    )  # fmt: skip
+    theirs = SFTTrainer(
+        model=copy.deepcopy(tiny[0]), args=arguments, train_dataset=Dataset.from_list(rows), processing_class=tiny[1]
+    )
+    theirs.train()
+    assert [row["loss"] for row in history] == [row["loss"] for row in theirs.state.log_history if "loss" in row]
+    for name, weight in theirs.model.state_dict().items():
+        assert torch.equal(model.state_dict()[name], weight), name

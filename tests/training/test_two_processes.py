@@ -46,10 +46,20 @@ def test_two_processes_train_as_one_does(folder: Path, tiny_checkpoint: Path, tm
         assert row == pytest.approx(right, rel=1e-4, abs=1e-5)
     if name == "memory":
         assert found[0]["tokens"] < together.CASES[name].settings.tokens_per_micro_batch
+    if name == "sft-memory":  # the first process held two rows of a batch
+        assert found[0]["rows"] == 1 and alone["rows"] == 2
     trained = load_file(folder / f"{strategy}-{name}.safetensors")
     assert trained.keys() == weights.keys()
     for key, value in trained.items():
         assert (value - weights[key]).abs().max() < 1e-4, key
+
+
+def test_one_process_s_gradient_that_is_no_number_stops_both(folder: Path) -> None:
+    said = [(folder / f"stopped-{rank}.txt").read_text() for rank in range(COUNT)]
+    assert said[0] == said[1]
+    assert said[0].startswith("the gradient of SFT is nan at step 1 of 6: lower sft.learning_rate (now 0.01); prompts: ")
+    assert said[0].endswith("partial/key/stopped")
+    assert [path.name for path in (folder / "partial" / "key").iterdir()] == ["stopped"]
 
 
 def test_shares_are_whole_and_balanced() -> None:

@@ -17,10 +17,12 @@ import torch
 from safetensors.torch import save_file
 from token_groups import groups
 
+from harness.errors import StageError
 from harness.interfaces import Objective
 from harness.models.load import load
 from harness.sandbox import build_dataset
 from harness.training.adapters import add_adapters
+from harness.training.checkpoints import Checkpoints
 from harness.training.layouts.choose import choose_layout
 from harness.training.ranks import Ranks
 from harness.training.settings import LoraSettings, SftSettings, TrainingSettings
@@ -33,7 +35,8 @@ from harness_plugins.self_refined import SrDPO
 
 # 7 groups in batches of 3, 3 and 1: uneven shares, and a batch with fewer groups than processes; several micro-batches each.
 SETTINGS = TrainingSettings(learning_rate=5e-3, prompts_per_batch=3, epochs=2, tokens_per_micro_batch=60)
-SFT = SftSettings(epochs=2, batch_size=4, learning_rate=1e-2)  # 9 examples in batches of 4, 4 and 1
+SFT = SftSettings(epochs=2, batch_size=4, learning_rate=1e-2)
+EXAMPLES = build_dataset({"sft": 9}, 0.0, 0)["sft"]  # in batches of 4, 4 and 1
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,7 @@ CASES = {
     "adapters": Case(DPO(), SETTINGS.model_copy(update={"lora": LoraSettings(rank=2)})),
     "memory": Case(DPO(), SETTINGS.model_copy(update={"tokens_per_micro_batch": 4096}), forgets=True),
     "sft": Case(None),
+    "sft-memory": Case(None, forgets=True),
 }
 SHARDED = ("dpo", "kto", "adapters", "sft")
 
@@ -60,9 +64,10 @@ def run(case: Case, checkpoint: Path, scratch: Path) -> tuple[dict[str, Any], Ma
     """History and micro-batches' tokens at the end; all weights."""
     model, tokenizer = load(checkpoint, float32=True)
     if case.objective is None:
-        examples = build_dataset({"sft": 9}, 0.0, 0)["sft"]
-        history, _ = fine_tune(model, tokenizer, examples, SFT, seed=0, scratch=scratch)
-        return {"history": history}, whole_weights(model) or model.state_dict()
+        if case.forgets and Ranks.here().first:
+            _forget_once(model)
+        tuned = fine_tune(model, tokenizer, EXAMPLES, SFT, seed=0, scratch=scratch)
+        return {"history": tuned.history, "rows": tuned.rows}, whole_weights(model) or model.state_dict()
     batch = groups(model, 7)
     policy = add_adapters(model, case.settings.lora, 0) if case.settings.lora else model
     layout = choose_layout(policy)
@@ -70,6 +75,19 @@ def run(case: Case, checkpoint: Path, scratch: Path) -> tuple[dict[str, Any], Ma
         _forget_once(policy)
     trained = train(policy, batch, case.objective, case.settings, seed=0, scratch=scratch, layout=layout)
     return {"history": trained.history, "tokens": trained.tokens}, whole_weights(policy) or policy.state_dict()
+
+
+def stop(checkpoint: Path, scratch: Path) -> str:
+    """What each process says when the gradient of the first one's share of a batch is no number."""
+    model, tokenizer = load(checkpoint, float32=True)
+    if Ranks.here().first:
+        model.get_input_embeddings().weight.register_hook(lambda gradient: gradient * float("nan"))
+    kept = Checkpoints(scratch / "partial" / "key", 0)
+    try:
+        fine_tune(model, tokenizer, EXAMPLES, SFT, seed=0, scratch=scratch, checkpoints=kept)
+    except StageError as error:
+        return str(error)
+    return "trained"
 
 
 def _forget_once(model: torch.nn.Module) -> None:
@@ -84,6 +102,7 @@ def _main(checkpoint: Path, folder: Path, rank: int, count: int) -> None:
     torch.set_num_threads(1)
     torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=count)
     _save({name: run(case, checkpoint, folder) for name, case in CASES.items()}, folder, rank, "replicated")
+    (folder / f"stopped-{rank}.txt").write_text(stop(checkpoint, folder))
     from accelerate.state import AcceleratorState
 
     AcceleratorState._reset_state(reset_partial_state=True)
