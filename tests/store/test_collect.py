@@ -10,6 +10,11 @@ from pathlib import Path
 import pytest
 
 from harness import StoreError
+from harness.comparison import Means, compare
+from harness.execute.events import Executor
+from harness.plan import plan
+from harness.registry import Registry
+from harness.resolve import resolve
 from harness.store import Store, collect
 from harness.store.catalogue import DAMAGED, Entry
 from harness.store.collect import Rules, choose, need, needed_by_runs, with_used
@@ -119,3 +124,34 @@ def test_a_run_notes_what_its_artifacts_used(store: Store, tmp_path: Path) -> No
     """Also one that begins again, and is interrupted before it has a board."""
     need(store, Root.of("a", tmp_path, {KEYS[3]}))
     assert needed_by_runs(store) == {KEYS[3], KEYS[0]}
+
+
+class StoppedError(Exception):
+    """What stands for a run that is interrupted when its work begins."""
+
+
+def test_a_run_looks_for_what_it_needs_when_that_is_noted(
+    tmp_path: Path, tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raw = {
+        "name": "tiny",
+        "source": {"name": "sandbox", "sft": 8, "train": 8, "tuning": 8, "heldout": 8},
+        "model": {"path": str(tiny_checkpoint)},
+        "budget": {"prompts": 4},
+        "methods": ["sft"],
+        "evaluators": ["gold_reward"],
+        "baseline": "sft",
+    }
+    stages, store = set(plan(resolve(raw, Registry.load(), "here")).stages), Store(tmp_path / "store")
+    with store.draft("evaluate", max(stages)) as draft:
+        draft.facts["used"] = [KEYS[0]]
+    noted: list[set[str]] = []
+    holds = Store.holds
+    monkeypatch.setattr(Store, "holds", lambda self, key: bool(noted.append(needed_by_runs(self))) or holds(self, key))
+
+    def interrupted(*_: object) -> Executor:
+        raise StoppedError
+
+    with pytest.raises(StoppedError):
+        compare(raw, folder=tmp_path / "run", store=store.root, workers=1, means=Means(interrupted), variables={})
+    assert noted == [stages | {KEYS[0]}] * len(stages)
