@@ -28,7 +28,7 @@ from harness.row_warnings import run_warnings
 from harness.rows import Run, copy_files, data_facts, row_result
 from harness.sharing import measure_sharing
 from harness.store import Store
-from harness.store.collect import need, with_used
+from harness.store.collect import need
 from harness.store.mirror import Mirror
 from harness.store.roots import Root
 from harness.strengths import pair_strengths
@@ -95,13 +95,13 @@ def compare(
     graph, observers = plan(comparison), Observers(registry)
     kept = Store(store, Mirror(means.mirror) if means.mirror else None)
     kept.sweep()
-    present = {stage.key for stage in graph if kept.holds(stage.key)}
     if variables is not None:
-        raise_all(_missing_keys(graph, present, variables), where)
-    left = {name for row in graph.rows for name, key in row.evaluations.items() if key not in present}
+        raise_all(_missing_keys(graph, kept, variables), where)
+    left = {name for row in graph.rows for name, key in row.evaluations.items() if not kept.holds(key)}
     raise_all(prepare_evaluators(comparison, left), where)
     _make(folder)
     need(kept, Root.of(comparison.config.name, folder, graph.stages.keys()))
+    present = {stage.key for stage in graph if kept.holds(stage.key)}  # of these nothing is collected any more
     settings = {**_settings(comparison, graph), "store": str(kept.root), "mirror": means.mirror}
     executor = means.executor(workers, settings, folder / "logs")
     journal = Journal(folder, comparison.config.name, means.log)
@@ -151,7 +151,7 @@ def _publish(run: Run, folder: Path, command: str, observers: Observers) -> Boar
         copy_files(run, folder)
     except OSError as error:
         raise StoreWriteError(f"the board cannot be written to {folder} ({error.strerror}): run it again with --out") from error
-    need(run.store, Root.of(board.name, folder, with_used(run.store, run.graph.stages)))
+    need(run.store, Root.of(board.name, folder, run.graph.stages.keys()))
     observers.call("harness_board_ready", board=board.model_dump(mode="json", by_alias=True), folder=folder)
     return board
 
@@ -168,9 +168,10 @@ def _make(folder: Path) -> None:
         raise StoreWriteError(f"{folder} cannot be written ({error.strerror}): choose another folder with --out") from error
 
 
-def _missing_keys(graph: Graph, present: set[str], variables: Mapping[str, str]) -> list[Problem]:
+def _missing_keys(graph: Graph, store: Store, variables: Mapping[str, str]) -> list[Problem]:
     """Keys of judges that are still to be asked, and that the environment does not hold."""
-    asking = [judge_of(graph.judges, stage.payload) for stage in graph if "judge" in stage.payload and stage.key not in present]
+    judged = [stage for stage in graph if "judge" in stage.payload and not store.holds(stage.key)]
+    asking = [judge_of(graph.judges, stage.payload) for stage in judged]
     names = sorted({judge.api_key_env for judge in asking if judge.api_key_env})
     fix = "this environment variable is not set: put the judge's key into it, or write null for a server without keys"
     return [Problem("judge.api_key_env", name, fix) for name in names if not variables.get(name)]

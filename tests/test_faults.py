@@ -160,7 +160,7 @@ def test_a_ray_node_that_is_lost_in_the_middle_of_a_training(lab: Lab, monkeypat
         cluster.shutdown()
     assert (process.returncode, said) == (0, "")
     assert same(lab, "node")
-    assert list((lab.folder / "node" / "leases").glob("*")) == []
+    assert list((lab.folder / "node" / "claims").glob("*")) == []
 
 
 def trains(raylet: int) -> bool:
@@ -188,5 +188,5 @@ def test_two_at_once_compute_nothing_twice(lab: Lab, monkeypatch: pytest.MonkeyP
     assert mark.read_text() == "built\n"
     ran = [json.loads((lab.folder / out / "board.json").read_text())["sharing"]["stages_run"] for out in ("left", "right")]
     assert max(ran) > 0
-    for name in ("parts", "leases", "locks"):
+    for name in ("parts", "claims"):
         assert os.listdir(lab.folder / "both" / name) == []  # noqa: PTH208

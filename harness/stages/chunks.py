@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import time
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -63,7 +64,7 @@ class KeptChunks:
             chunks.state, chunks.earlier_seconds = bytes.fromhex(said["state"]), said["seconds"]
         for path in folder.glob(f"{BEING_WRITTEN}-*"):
             if path.name > chunks._place(chunks._number).name:
-                path.unlink()
+                path.unlink(missing_ok=True)
         return chunks
 
     def add(self, responses: Mapping[int, list[Response]], state: bytes = b"") -> None:
@@ -116,7 +117,7 @@ def _read(path: Path, after: str) -> tuple[str, dict[str, Any]] | None:
 
 def _write(path: Path, text: str) -> None:
     """Put a file in its place, flushed."""
-    beside = path.with_name(BEING_WRITTEN)
+    beside = path.with_name(f"{BEING_WRITTEN}.{uuid.uuid4().hex}")  # two may be at it (`harness.store.claims`)
     try:
         with beside.open("w", encoding="utf-8") as stream:
             stream.write(text)

@@ -1,42 +1,49 @@
 """Artifacts as a tar file: to carry them to another machine, and as the objects of a mirror.
 
 What is unpacked was written elsewhere. Every member must be a plain file under `<key>/`; links, devices, absolute paths and
-`..` are refused before anything is written, and an artifact is taken only if its files are exactly those of its manifest, with
-their checksums. That shows that it arrived as it was sent, and not that the sender computed it honestly.
+`..` are refused before anything is written, so are sparse files, and an artifact is taken only if its files are exactly those
+of its manifest, with their checksums. That shows that it arrived as it was sent, and not that the sender computed it honestly.
 """
 
 from __future__ import annotations
 
+import errno
 import json
-import lzma
 import shutil
 import tarfile
-import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from harness.errors import DataError, StoreError
 from harness.store.artifact import MANIFEST, contents, read_artifact
+from harness.store.failures import FULL
 from harness.store.keys import KEY
 
 COMPRESSIONS = {".gz": "w:gz", ".tgz": "w:gz", ".xz": "w:xz", ".bz2": "w:bz2"}  # by the file's ending; else none
 LONGEST_NAME = 1024
-LARGEST_HEADER = 1 << 20  # bytes of a member's extended header, which is read at once
+LARGEST_HEADER = 1 << 16  # bytes of a member's extended header, which is read at once
 UNPACKED_BYTES, UNPACKED_TIMES = 1 << 30, 100  # more than the one, and than so many times the archive, is no set of artifacts
 FILE_BYTES = 4096  # that a file takes at least
-
-
 BOMB = "an archive of artifacts does not, so nothing of it was taken"
+SPARSE = "holds a sparse file, which `harness cache export` does not write; nothing of it was taken"
+NO_NAMES = (errno.ENOTDIR, errno.ENAMETOOLONG, errno.EILSEQ)  # what the system says of names that no file here can have
 
 
 class _Member(tarfile.TarInfo):
-    """A member whose extended header does not fill the memory."""
+    """A member whose extended header, or map of a sparse file, does not fill the memory."""
 
     def _proc_member(self, archive: tarfile.TarFile) -> Any:
-        if self.size > LARGEST_HEADER and not self.isreg() and not self.isdir():
+        extended = not self.isreg() and not self.isdir()
+        if self.size < 0 or (self.size > LARGEST_HEADER and extended):
             raise DataError(f"{archive.name!s}: a member's header has {self.size:,} bytes; nothing of it was taken")
+        if self.type == tarfile.GNUTYPE_SPARSE:
+            raise DataError(f"{archive.name!s}: {SPARSE}")
         return super()._proc_member(archive)  # type: ignore[misc]
+
+    def _proc_gnusparse_10(self, following: tarfile.TarInfo, headers: object, archive: tarfile.TarFile) -> None:
+        raise DataError(f"{archive.name!s}: {SPARSE}")
 
 
 def pack(folders: Iterable[Path], place: Path) -> None:
@@ -62,35 +69,62 @@ def unpack(place: Path, folder: Path) -> list[str]:
         OSError: `folder` cannot be written.
     """
     keys: dict[str, None] = {}
-    taken = 0
-    try:
-        room, most = shutil.disk_usage(folder).free, max(UNPACKED_BYTES, UNPACKED_TIMES * place.stat().st_size)
-        with tarfile.open(place, tarinfo=_Member) as archive:
-            for member in archive:
-                archive.members = []  # type: ignore[attr-defined]  # else it remembers each
-                taken += member.size + FILE_BYTES
-                if taken > most:
-                    raise DataError(f"{place}: it unpacks to more than {most:,} bytes, {UNPACKED_TIMES} times its size: {BOMB}")
-                if taken > room:
-                    raise DataError(f"{place}: what it holds does not fit on the disk of {folder}: free space and try again")
-                if member.isdir():
-                    continue
-                key, target = _target(place, member, folder)
-                keys[key] = None
-                stream = archive.extractfile(member)
-                assert stream is not None  # a regular file
-                target.parent.mkdir(parents=True, exist_ok=True)
-                with stream, target.open("xb") as written:
-                    shutil.copyfileobj(stream, written, 1 << 20)
-    except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError) as error:
-        raise DataError(f"{place} is no archive of artifacts, or is cut off ({error}): export it again") from error
-    except FileNotFoundError as error:
-        raise DataError(f"no archive at {place}: give the path of a file that `harness cache export` wrote") from error
-    except FileExistsError as error:
-        raise DataError(f"{place}: holds {Path(error.filename).name} twice: export it again") from error
+    with _as_data_errors(place, folder), tarfile.open(place, tarinfo=_Member) as archive:
+        for member in _members(place, archive, folder):
+            key, target = _target(place, member, folder)
+            keys[key] = None
+            stream = archive.extractfile(member)
+            assert stream is not None  # a regular file
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with stream, target.open("xb") as written:
+                shutil.copyfileobj(stream, written, 1 << 20)
     for key in keys:
         _check(place, folder / key)
     return list(keys)
+
+
+def _members(place: Path, archive: tarfile.TarFile, folder: Path) -> Iterator[tarfile.TarInfo]:
+    """All but the folders, as long as they are no bomb."""
+    room, most = shutil.disk_usage(folder).free, max(UNPACKED_BYTES, UNPACKED_TIMES * place.stat().st_size)
+    taken = 0
+    for member in archive:
+        archive.members = []  # type: ignore[attr-defined]  # else it remembers each
+        if member.size < 0:
+            raise DataError(f"{place}: the member {member.name!r} has {member.size:,} bytes; nothing of it was taken")
+        if member.issparse():
+            raise DataError(f"{place}: {SPARSE}")
+        taken += member.size + FILE_BYTES
+        if taken > most:
+            raise DataError(f"{place}: it unpacks to more than {most:,} bytes, {UNPACKED_TIMES} times its size: {BOMB}")
+        if taken > room:
+            raise DataError(f"{place}: what it holds does not fit on the disk of {folder}: free space and try again")
+        if not member.isdir():
+            yield member
+
+
+@contextmanager
+def _as_data_errors(place: Path, folder: Path) -> Iterator[None]:
+    """Whatever reading an archive raises, as an error that names it; that `folder` cannot be written goes through."""
+    damaged = f"{place} is no archive of artifacts, or is cut off"
+    try:
+        yield
+    except DataError:
+        raise
+    except OSError as error:
+        inside = str(error.filename).startswith(str(folder))
+        if inside and error.errno == errno.EEXIST:
+            raise DataError(f"{place}: holds {Path(error.filename).name} twice: export it again") from error
+        if inside and error.errno in NO_NAMES:
+            raise DataError(f"{place}: no file can have the name of a member ({error.strerror}): export it again") from error
+        if inside or error.errno in FULL:
+            raise
+        if error.errno is None:  # what gzip and bzip2 say of damage
+            raise DataError(f"{damaged} ({error}): export it again") from error
+        missing = isinstance(error, FileNotFoundError)
+        what = f"no archive at {place}" if missing else f"{place} cannot be read ({error.strerror})"
+        raise DataError(f"{what}: give the path of a file that `harness cache export` wrote") from error
+    except Exception as error:  # tarfile lets through what a header's numbers and texts raise
+        raise DataError(f"{damaged} ({error}): export it again") from error
 
 
 def _target(place: Path, member: tarfile.TarInfo, folder: Path) -> tuple[str, Path]:

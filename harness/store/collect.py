@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import platform
 import shutil
 import time
 from collections.abc import Iterable, Iterator, Set
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from harness.errors import StoreError
 from harness.store.artifact import read_artifact
@@ -56,13 +55,13 @@ class Collection:
 
 
 def need(store: Store, root: Root) -> None:
-    """Say what a run needs, before it looks for it: a collection that goes on now is waited for.
+    """Say what a run needs, and with it what that used, before it looks for it: a collection that goes on now is waited for.
 
     Raises:
         StoreWriteError: the store cannot be written.
     """
     with store.claim(COLLECTION):
-        register(store.root, root)
+        register(store.root, replace(root, keys=tuple(sorted(with_used(store, root.keys)))))
 
 
 def needed_by_runs(store: Store) -> set[str]:
@@ -124,21 +123,19 @@ def collecting(store: Store) -> Iterator[None]:
 
 
 def collect(store: Store, collection: Collection, rules: Rules) -> None:
-    """Remove what was chosen, and what other machines left half-written or put aside long ago.
+    """Remove what was chosen, and what dead processes left half-written or what was put aside long ago.
 
     Raises:
         StoreWriteError: something cannot be removed.
     """
     for entry in collection.remove:
         store.remove(entry)
-    store.sweep()
+    store.sweep(rules.unused_seconds)
     oldest = time.time() - rules.unused_seconds
-    for name in ("parts", "damaged"):
-        for folder in (store.root / name).glob("*"):
-            ours = name == "parts" and folder.name.startswith(f"{platform.node()}-")
-            with contextlib.suppress(OSError):
-                if not ours and folder.stat().st_mtime < oldest:
-                    shutil.rmtree(folder, ignore_errors=True)
+    for folder in (store.root / "damaged").glob("*"):
+        with contextlib.suppress(OSError):
+            if folder.stat().st_mtime < oldest:
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def _last_used(store: Store, entry: Entry) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +13,19 @@ from harness.errors import StoreError, StoreWriteError
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)
+TORCH = ("inline_container", "PytorchStreamWriter", "iostream error", "unexpected pos")  # in what torch.save then says
+ALMOST_FULL_BYTES = 64 << 20
+
+
+@contextmanager
+def telling_full_disk(folder: Path) -> Iterator[None]:
+    """What torch says of a full disk, as the system says it; around whatever removes what was written."""
+    try:
+        yield
+    except Exception as error:
+        if any(words in str(error) for words in TORCH) and shutil.disk_usage(folder).free < ALMOST_FULL_BYTES:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
+        raise
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from harness.errors import DataError, HarnessError
+from harness.errors import HarnessError
 from harness.store.archive import pack, unpack
 
 
@@ -59,7 +59,9 @@ class Mirror:
             return None
         try:
             unpack(archive, folder)
-        except DataError:
+        except OSError:
+            raise
+        except Exception:  # whatever is in somebody's object
             return None  # made again, and sent again
         return folder / key if (folder / key).is_dir() else None
 

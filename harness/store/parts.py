@@ -1,9 +1,13 @@
-"""Folders that are being written: each tells by its name whose it is, so that those of dead processes can be swept."""
+"""Folders that are being written: each tells by its name whose it is, and by its age that its owner lives.
+
+Those of dead processes can so be swept: at once on the machine that they ran on, and anywhere once nobody has touched them for
+long.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import os
-import platform
 import shutil
 import uuid
 from collections.abc import Iterator
@@ -11,6 +15,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
+
+from harness.store.heart import LEASE_SECONDS, beating
+from harness.store.machine import machine
+
+SILENT_SECONDS = 86400.0
+LEAST_SILENT_SECONDS = 10 * LEASE_SECONDS  # a machine that stands still for a minute or two is not dead
 
 
 class Parts:
@@ -21,24 +31,44 @@ class Parts:
 
     def new(self) -> Path:
         """A new name: machine, process, anything unique."""
-        return self.folder / f"{platform.node()}-{os.getpid()}-{uuid.uuid4().hex}"
+        return self.folder / f"{machine()}-{os.getpid()}-{uuid.uuid4().hex}"
 
     @contextmanager
     def scratch(self) -> Iterator[Path]:
-        """A folder that goes when the block ends, or is swept once its process is gone."""
+        """A folder that is touched until the block ends, and goes then, or is swept once its process is gone."""
         folder = self.new()
         folder.mkdir()
         try:
-            yield folder
+            with beating(lambda: _touched(folder)):
+                yield folder
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
-    def sweep(self) -> int:
-        """Remove what dead processes of this machine left; how many."""
+    def sweep(self, silent_seconds: float = SILENT_SECONDS) -> int:
+        """Remove what dead processes of this machine left, and what others have not touched for so long; how many.
+
+        Args:
+            silent_seconds: `LEAST_SILENT_SECONDS` if that is more: who lives touches its parts more often.
+        """
+        os.utime(self.folder)
+        oldest = self.folder.stat().st_mtime - max(silent_seconds, LEAST_SILENT_SECONDS)  # by the file server's clock
         removed = 0
         for part in self.folder.iterdir():
-            machine, _, owner = part.name.rpartition("-")[0].rpartition("-")
-            if machine == platform.node() and owner.isdigit() and not psutil.pid_exists(int(owner)):
-                shutil.rmtree(part, ignore_errors=True)
-                removed += 1
+            with contextlib.suppress(FileNotFoundError):  # its owner was faster
+                lives = _lives(part.name)
+                if part.stat().st_mtime < oldest if lives is None else not lives:
+                    shutil.rmtree(part, ignore_errors=True)
+                    removed += 1
         return removed
+
+
+def _lives(name: str) -> bool | None:
+    """Whether a part's owner lives; None if it is not of this machine."""
+    owner, _, process = name.rpartition("-")[0].rpartition("-")
+    return psutil.pid_exists(int(process)) if owner == machine() and process.isdigit() else None
+
+
+def _touched(folder: Path) -> bool:
+    with contextlib.suppress(OSError):  # a network file system that fails for a moment; or it has just been put in its place
+        os.utime(folder)
+    return True

@@ -6,7 +6,7 @@ of the same key queue (`claims`).
 
     <root>/artifacts/<2 digits>/<key>/   files and artifact.json
     <root>/index/<2 digits>/             one empty file per artifact, named by key, kind and size (`catalogue`)
-    <root>/locks/, leases/               who is making what (`claims`)
+    <root>/claims/<key>/                 who is making what (`claims`)
     <root>/roots/                        which run needs what (`roots`)
     <root>/parts/<machine>-<process>-…/  being written; swept when its process is gone (`parts`)
     <root>/partial/<key>/                how far the making of a long one has come, for whoever goes on with it
@@ -30,12 +30,12 @@ from harness.store import catalogue
 from harness.store.artifact import MANIFEST, Artifact, Draft, contents, read_artifact
 from harness.store.catalogue import Entry, folder_size
 from harness.store.claims import Claims
-from harness.store.failures import as_store_errors
+from harness.store.failures import as_store_errors, telling_full_disk
 from harness.store.keys import file_hash
 from harness.store.mirror import Mirror
-from harness.store.parts import Parts
+from harness.store.parts import SILENT_SECONDS, Parts
 
-FOLDERS = ("artifacts", "index", "locks", "leases", "parts", "roots")
+FOLDERS = ("artifacts", "index", "claims", "parts", "roots")
 PARTIAL_DAYS = 30  # what nobody went on with for so long is swept
 
 
@@ -134,27 +134,30 @@ class Store:
         """
         return self._claims.hold(key, before_waiting)
 
-    def part(self) -> AbstractContextManager[Path]:
+    @contextmanager
+    def part(self) -> Iterator[Path]:
         """A scratch folder in the store that goes when the block ends, or is swept once its process is gone."""
-        return self.parts.scratch()
+        with self.parts.scratch() as folder, telling_full_disk(folder):
+            yield folder
 
     @contextmanager
     def draft(self, kind: str, key: str) -> Iterator[Draft]:
         """Write an artifact; published whole when the block ends, dropped when it raises.
 
+        What the block raises does not matter if another process has published the same meanwhile: its lease was lost.
+
         Raises:
             StoreError: it cannot be written; whatever else the block raises goes through.
         """
-        folder = self.parts.new()
         started = time.monotonic()
         try:
-            with self.writing(f"an artifact of kind {kind}"):
-                folder.mkdir()
+            with self.writing(f"an artifact of kind {kind}"), self.part() as folder:
                 draft = Draft(folder)
                 yield draft
                 self._publish(kind, key, draft, draft.earlier_seconds + time.monotonic() - started)
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
+        except Exception:
+            if not self.place(key).exists() or not self.holds(key):
+                raise
         if self.mirror is not None:
             with contextlib.suppress(OSError), self.part() as scratch:
                 self.mirror.push(self.place(key), scratch)
@@ -185,15 +188,20 @@ class Store:
         """
         return self.root / "partial" / key
 
-    def sweep(self) -> int:
-        """Remove what dead processes of this machine left half-written, and partial work that is done or old; how many."""
+    def sweep(self, silent_seconds: float = SILENT_SECONDS) -> int:
+        """Remove what dead processes left half-written, and partial work that is done or old; how many.
+
+        Args:
+            silent_seconds: for how long processes of other machines must have touched nothing to be taken for dead.
+        """
         removed = 0
         for partial in (self.root / "partial").glob("*"):
-            old = time.time() - partial.stat().st_mtime > PARTIAL_DAYS * 24 * 3600
-            if old or (self.place(partial.name) / MANIFEST).exists():
-                shutil.rmtree(partial, ignore_errors=True)
-                removed += 1
-        return removed + self.parts.sweep()
+            with contextlib.suppress(FileNotFoundError):  # another run published it
+                old = time.time() - partial.stat().st_mtime > PARTIAL_DAYS * 24 * 3600
+                if old or (self.place(partial.name) / MANIFEST).exists():
+                    shutil.rmtree(partial, ignore_errors=True)
+                    removed += 1
+        return removed + self.parts.sweep(silent_seconds)
 
     def put(self, folder: Path, key: str, kind: str) -> bool:
         """Rename a whole, verified artifact into its place; False if one is there already.

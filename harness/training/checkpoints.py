@@ -7,6 +7,7 @@ own optimiser and random states, by `torch.load(weights_only=True)`, whose check
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -71,9 +72,16 @@ class Checkpoints:
                 os.fsync(stream.fileno())
         self.folder.mkdir(parents=True, exist_ok=True)
         earlier = list(self.folder.glob("checkpoint-*"))
-        made.rename(self.folder / made.name)
+        place = self.folder / made.name
+        try:
+            made.rename(place)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+            shutil.rmtree(made, ignore_errors=True)  # whoever took our lease (`harness.store.claims`) has kept the same
         for path in earlier:
-            shutil.rmtree(path, ignore_errors=True)
+            if path != place:
+                shutil.rmtree(path, ignore_errors=True)
 
     def keep_stopped(self, trainer: SharedTrainer, batch: dict[str, Any]) -> str:
         """Weights, optimiser and batch of a training that cannot go on, for a look; where they are, as the store names it."""

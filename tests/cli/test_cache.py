@@ -115,6 +115,9 @@ def test_export_and_import(cache: Any, store: Store, tmp_path: Path) -> None:
     code, out, err = cache("import", str(tmp_path / "absent.tar"))
     assert (code, out) == (2, "")
     assert err.startswith("error: no archive at")
+    code, out, err = cache("import", str(tmp_path))
+    assert (code, out) == (2, "")
+    assert err.startswith(f"error: {tmp_path} cannot be read (Is a directory)")
     code, _, err = cache("export", str(tmp_path / "no" / "such" / "a.tar"))
     assert code == 4
     assert "cannot be written" in err

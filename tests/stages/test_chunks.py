@@ -166,6 +166,22 @@ def test_a_full_disk_leaves_the_chunks_that_were_there(tmp_path: Path, monkeypat
     assert sorted(kept(tmp_path).responses) == [0, 1, 2, 5]
 
 
+def test_two_may_write_one_chunk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that stood still comes back, and writes what another that took over is writing."""
+    first, second, fsync = kept(tmp_path), kept(tmp_path), os.fsync
+
+    def meanwhile(descriptor: int) -> None:
+        monkeypatch.setattr(module.os, "fsync", fsync)
+        second.add({5: ROWS[5]})
+        fsync(descriptor)
+
+    monkeypatch.setattr(module.os, "fsync", meanwhile)
+    first.add({2: ROWS[2], 0: ROWS[0]})
+    assert second.responses == {5: ROWS[5]}
+    assert sorted(kept(tmp_path).responses) == [0, 2]
+    assert files(tmp_path) == ["chunk-00000001.json"]
+
+
 # Whole stages
 
 

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import os
-import platform
 import shutil
+import time
 from pathlib import Path
 
 import pytest
 
 from harness import StoreError
+from harness.comparison import Means, compare
+from harness.execute.events import Executor
+from harness.plan import plan
+from harness.registry import Registry
+from harness.resolve import resolve
 from harness.store import Store, collect
 from harness.store.catalogue import DAMAGED, Entry
 from harness.store.collect import Rules, choose, need, needed_by_runs, with_used
+from harness.store.heart import LEASE_SECONDS
 from harness.store.roots import Root, register
 
 KEYS = tuple(f"{number:032x}" for number in range(4))
@@ -78,19 +84,21 @@ def test_use_is_noted(store: Store) -> None:
     assert keys(choose(store, set(), Rules(unused_seconds=0.5 * HOUR)).remove) == [KEYS[2], KEYS[1], KEYS[0]]
 
 
-def test_removing_leaves_nothing(store: Store) -> None:
+def test_removing_leaves_nothing_but_what_is_being_written(store: Store) -> None:
+    """Whatever the rules say of artifacts, a part is another machine's work until that was silent for many leases."""
     rules = Rules(unused_seconds=0)
-    for name in ("parts/another-machine-1-x", f"parts/{platform.node()}-{os.getpid()}-y", "damaged/x"):
+    lives, mine = "another-machine-1-lives", store.parts.new().name
+    for name in ("parts/another-machine-1-dead", f"parts/{lives}", f"parts/{mine}", "damaged/x"):
         (store.root / name).mkdir(parents=True)
-    os.utime(store.root / "parts/another-machine-1-x", (0, 0))
-    os.utime(store.root / "damaged/x", (0, 0))
+        os.utime(store.root / name, (0, 0))
+    os.utime(store.root / "parts" / lives, (time.time() - 5 * LEASE_SECONDS,) * 2)
     collect.collect(store, choose(store, {KEYS[0]}, rules), rules)
     assert keys(store.entries()) == [KEYS[0]]
     assert store.holds(KEYS[0])
     assert not store.holds(KEYS[1])
     files = [path for name in ("index", "artifacts", "damaged") for path in (store.root / name).rglob("*") if path.is_file()]
     assert len(files) == 3
-    assert [path.name for path in (store.root / "parts").iterdir()] == [f"{platform.node()}-{os.getpid()}-y"]
+    assert sorted(path.name for path in (store.root / "parts").iterdir()) == sorted([lives, mine])
 
 
 def test_runs_need_what_they_noted_until_their_folder_is_gone(store: Store, tmp_path: Path) -> None:
@@ -110,3 +118,40 @@ def test_runs_need_what_they_noted_until_their_folder_is_gone(store: Store, tmp_
 def test_what_an_artifact_used_is_needed_with_it(store: Store) -> None:
     absent = "f" * 32
     assert with_used(store, {KEYS[3], absent}) == {KEYS[3], KEYS[0], absent}
+
+
+def test_a_run_notes_what_its_artifacts_used(store: Store, tmp_path: Path) -> None:
+    """Also one that begins again, and is interrupted before it has a board."""
+    need(store, Root.of("a", tmp_path, {KEYS[3]}))
+    assert needed_by_runs(store) == {KEYS[3], KEYS[0]}
+
+
+class StoppedError(Exception):
+    """What stands for a run that is interrupted when its work begins."""
+
+
+def test_a_run_looks_for_what_it_needs_when_that_is_noted(
+    tmp_path: Path, tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raw = {
+        "name": "tiny",
+        "source": {"name": "sandbox", "sft": 8, "train": 8, "tuning": 8, "heldout": 8},
+        "model": {"path": str(tiny_checkpoint)},
+        "budget": {"prompts": 4},
+        "methods": ["sft"],
+        "evaluators": ["gold_reward"],
+        "baseline": "sft",
+    }
+    stages, store = set(plan(resolve(raw, Registry.load(), "here")).stages), Store(tmp_path / "store")
+    with store.draft("evaluate", max(stages)) as draft:
+        draft.facts["used"] = [KEYS[0]]
+    noted: list[set[str]] = []
+    holds = Store.holds
+    monkeypatch.setattr(Store, "holds", lambda self, key: bool(noted.append(needed_by_runs(self))) or holds(self, key))
+
+    def interrupted(*_: object) -> Executor:
+        raise StoppedError
+
+    with pytest.raises(StoppedError):
+        compare(raw, folder=tmp_path / "run", store=store.root, workers=1, means=Means(interrupted), variables={})
+    assert noted == [stages | {KEYS[0]}] * len(stages)

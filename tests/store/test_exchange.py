@@ -97,6 +97,7 @@ BAD = {
     "long name": {f"{KEY}/{'a/' * 600}x": b"x"},
     "fifo": {"": special(f"{KEY}/x", tarfile.FIFOTYPE)},
     "file below a file": {f"{KEY}/x": b"x", f"{KEY}/x/y": b"x"},
+    "file far below a file": {f"{KEY}/x": b"x", f"{KEY}/x/y/z": b"x"},
     "manifest of a kind that is a path": {f"{KEY}/{MANIFEST}": manifest().replace(b'"test"', b'"../../../outside"')},
     "manifest of no kind": {f"{KEY}/{MANIFEST}": manifest().replace(b'"test"', b'["test"]')},
     "manifest without end": {f"{KEY}/{MANIFEST}": b"[" * 100_000},
@@ -124,23 +125,13 @@ def test_a_member_twice_is_refused(store: Store, tmp_path: Path) -> None:
     assert list(store.entries()) == []
 
 
-@pytest.mark.parametrize("packed", [True, False], ids=["compressed", "sparse"])
-def test_an_archive_that_unpacks_to_far_more_is_refused(
-    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, packed: bool
-) -> None:
+def test_an_archive_that_unpacks_to_far_more_is_refused(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("harness.store.archive.UNPACKED_BYTES", 1 << 20)
     place = tmp_path / "bomb.tar"
-    if packed:
-        with tarfile.open(place, "w:xz") as tar:
-            info = tarfile.TarInfo(f"{KEY}/x")
-            info.size = 32 << 20
-            tar.addfile(info, io.BytesIO(bytes(info.size)))
-    else:
+    with tarfile.open(place, "w:xz") as tar:
         info = tarfile.TarInfo(f"{KEY}/x")
-        info.pax_headers = {"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.realsize": str(1 << 50)}
-        info.size = 512
-        with tarfile.open(place, "w", format=tarfile.PAX_FORMAT) as tar:
-            tar.addfile(info, io.BytesIO(b"0\n".ljust(512, b"\0")))
+        info.size = 32 << 20
+        tar.addfile(info, io.BytesIO(bytes(info.size)))
     with pytest.raises(DataError, match=r"bomb\.tar: it unpacks to more than [\d,]+ bytes, 100 times its size"):
         import_artifacts(store, place)
     assert list((store.root / "parts").iterdir()) == []

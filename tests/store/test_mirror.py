@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tarfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -77,6 +78,24 @@ def test_what_is_damaged_is_fetched_and_what_is_damaged_there_is_made(url: str, 
     assert not Store(tmp_path / "there", mirror).holds(KEY)
     make(Store(tmp_path / "there", mirror))
     assert Store(tmp_path / "third", mirror).holds(KEY)
+
+
+def test_an_odd_object_costs_one_artifact_and_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mirror = Mirror(f"file://{tmp_path / 'mirror'}")
+    make(Store(tmp_path / "here", mirror))
+    whole = Path(mirror.place(KEY)).read_bytes()
+    header = tarfile.TarInfo("x")
+    header.type, header.size = tarfile.XHDTYPE, 7
+    there = Store(tmp_path / "there", mirror)
+    for content in (b"", (header.tobuf() + b"7 a=bc\n".ljust(512, b"\0")) * 3000):
+        Path(mirror.place(KEY)).write_bytes(content)
+        assert not there.holds(KEY)
+    Path(mirror.place(KEY)).write_bytes(whole)
+    with monkeypatch.context() as odd:
+        odd.setattr("harness.store.mirror.unpack", lambda *_: int("odd"))
+        assert not there.holds(KEY)
+    assert mirror.failed is None
+    assert there.holds(KEY)
 
 
 class Broken:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import errno
 import json
-import os
 import subprocess
 import sys
 import threading
@@ -81,25 +79,6 @@ def test_nothing_is_seen_before_the_block_ends(store: Store) -> None:
     assert store.holds(KEY)
 
 
-@pytest.mark.parametrize("error", [RuntimeError("a bug"), KeyboardInterrupt(), FileNotFoundError(2, "no", "/their/file")])
-def test_a_failure_leaves_nothing_and_goes_through(store: Store, error: BaseException) -> None:
-    with pytest.raises(type(error)) as caught, store.draft("test", KEY) as draft:
-        draft.write_json("value.json", 1)
-        raise error
-    assert caught.value is error
-    assert parts(store) == []
-    assert not store.place(KEY).exists()
-
-
-def test_a_full_disk_is_the_store_s_error(store: Store) -> None:
-    with (
-        pytest.raises(StoreError, match=r"an artifact of kind test cannot be written to .*No space left"),
-        store.draft("test", KEY),
-    ):
-        raise OSError(errno.ENOSPC, "No space left on device")
-    assert parts(store) == []
-
-
 def test_the_first_of_two_artifacts_stays(store: Store) -> None:
     make(store, "first")
     make(store, "second")
@@ -132,57 +111,10 @@ def test_an_absent_artifact_is_an_error(store: Store) -> None:
         store.open(KEY)
 
 
-def test_sweep_removes_what_the_dead_left_and_nothing_else(store: Store) -> None:
-    dead = subprocess.Popen([sys.executable, "-c", ""])
-    dead.wait()
-    mine = store.parts.new()
-    theirs = mine.with_name(mine.name.replace(f"-{os.getpid()}-", f"-{dead.pid}-"))
-    elsewhere = mine.with_name(f"another-machine-{dead.pid}-abc")
-    other = mine.with_name("notes")
-    for part in (mine, theirs, elsewhere, other):
-        part.mkdir()
-        (part / "file").touch()
-    assert theirs != mine
-    assert store.sweep() == 1
-    assert sorted(parts(store)) == sorted([mine, elsewhere, other])
-
-
-def test_partial_work_goes_when_its_artifact_is_there_or_when_it_is_old(store: Store) -> None:
-    kept, old, done = (store.partial(letter * 32) for letter in "abc")
-    for folder in (kept, old, done, store.partial(KEY)):
-        folder.mkdir(parents=True)
-        (folder / "file").touch()
-    os.utime(old, (0, 0))
-    make(store)
-    assert not store.partial(KEY).exists()
-    done.rename(store.root / "aside")
-    make(store, key="c" * 32)
-    (store.root / "aside").rename(done)  # as a process leaves it that is killed between publishing and removing
-    assert store.sweep() == 2
-    assert [path.name for path in (store.root / "partial").iterdir()] == ["a" * 32]
-
-
 def test_what_earlier_runs_spent_counts(store: Store) -> None:
     with store.draft("test", KEY) as draft:
         draft.earlier_seconds = 1000.0
     assert 1000 < store.open(KEY).seconds < 1100
-
-
-def test_a_killed_writer_leaves_a_part_that_is_swept(store: Store) -> None:
-    code = f"""
-import os, signal, sys
-from pathlib import Path
-from harness.store import Store
-with Store(Path({str(store.root)!r})).draft("test", {KEY!r}) as draft:
-    draft.write_json("value.json", 1)
-    os.kill(os.getpid(), signal.SIGKILL)
-"""
-    assert subprocess.run([sys.executable, "-c", code]).returncode == -9
-    assert len(parts(store)) == 1
-    assert not store.holds(KEY)
-    assert store.sweep() == 1
-    make(store)
-    assert store.holds(KEY)
 
 
 def test_two_processes_that_want_one_artifact_make_it_once(store: Store, tmp_path: Path) -> None:
@@ -214,18 +146,6 @@ print("done", flush=True)
     outputs = [process.communicate()[0] for process in both]
     assert outputs == ["done\n", "done\n"]
     assert log.read_text() == "made\n"
-
-
-def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    with pytest.raises(StoreError, match=r"the store .* cannot be written .*: choose another with --store"):
-        Store(tmp_path / "file")
-
-
-def test_a_lock_that_cannot_be_taken(store: Store) -> None:
-    (store.root / "locks" / KEY).mkdir()
-    with pytest.raises(StoreError, match="choose another with --store"), store.claim(KEY):
-        pytest.fail("the claim was given")
 
 
 def test_the_manifest_names_every_file(store: Store) -> None:

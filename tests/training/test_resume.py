@@ -114,6 +114,19 @@ def test_a_damaged_checkpoint_is_not_used(tiny, tmp_path: Path) -> None:
     assert trained == expected and kept.notes == {}
 
 
+def test_a_checkpoint_that_another_process_has_kept_is_no_failure(tmp_path: Path) -> None:
+    """A machine that stood still comes back, and keeps what another that took over has kept."""
+    kept = Checkpoints(tmp_path / "partial", 0)
+    for scratch in ("one", "two"):
+        made = tmp_path / scratch / "checkpoint-5"
+        made.mkdir(parents=True)
+        (made / "model.safetensors").write_text("the same")
+        kept.keep(made, {"history": []}, 1.0)
+        assert not made.exists()
+    assert [path.name for path in kept.folder.iterdir()] == ["checkpoint-5"]
+    assert Checkpoints(kept.folder, 0).resume() == kept.folder / "checkpoint-5"
+
+
 def test_checkpoints_come_by_time(tiny, tmp_path: Path) -> None:
     model, kept = copy.deepcopy(tiny[0]), Checkpoints(tmp_path / "partial", 3600)
     train(model, groups(model), DPO(), SETTINGS, seed=0, scratch=tmp_path, checkpoints=kept)
