@@ -97,7 +97,7 @@ def compare(
     kept.sweep()
     if variables is not None:
         raise_all(_missing_keys(graph, kept, variables), where)
-    left = {name for row in graph.rows for name, key in row.evaluations.items() if not kept.holds(key)}
+    left = {name for row in graph.rows for name, key in row.evaluations.items() if not kept.place(key).exists()}
     raise_all(prepare_evaluators(comparison, left), where)
     _make(folder)
     need(kept, Root.of(comparison.config.name, folder, graph.stages.keys()))

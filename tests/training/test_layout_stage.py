@@ -50,7 +50,9 @@ def trained(checkpoint: Path, folder: Path, groups: Sequence[Group] | None = Non
 def warned(store: Store, *keys: str) -> list[str]:
     """What the board says of two rows with this training."""
     row = SimpleNamespace(label="simpo", training=keys, evaluations={})
-    run: Any = SimpleNamespace(comparison=COMPARISON, store=store, graph=SimpleNamespace(rows=[row, row]))
+    graph = Graph()
+    graph.rows += [row, row]  # type: ignore[list-item]
+    run: Any = SimpleNamespace(comparison=COMPARISON, store=store, graph=graph)
     return run_warnings(run, [])
 
 
