@@ -15,12 +15,14 @@ from harness.errors import InterruptedRunError, Problem, StageError, StoreWriteE
 from harness.execute.events import Executor, Outcome, Together
 from harness.execute.journal import Journal
 from harness.execute.local import LocalExecutor
+from harness.execute.lock import locked
 from harness.graph import Graph
 from harness.judging.settings import judge_of
 from harness.leaderboard.board import Board, build_board
 from harness.leaderboard.page import write_all
 from harness.observers import Observers, check_trackers
 from harness.plan import plan
+from harness.problems import quoted
 from harness.registry import Registry
 from harness.resolve import Comparison, resolve
 from harness.row_examples import collect_examples
@@ -85,6 +87,7 @@ def compare(
 
     Raises:
         ConfigError: before any compute, with every problem.
+        HarnessError: another run writes to `folder`.
         StageError: no row could be finished.
         StoreWriteError: the disk is full, or the store or `folder` read-only.
         InterruptedRunError: it was asked to end, and did.
@@ -99,11 +102,11 @@ def compare(
     if variables is not None:
         raise_all(_missing_keys(graph, present, variables), where)
     _make(folder)
-    need(kept, Root.of(comparison.config.name, folder, graph.stages.keys()))
     settings = {**_settings(comparison, graph), "store": str(kept.root), "mirror": means.mirror}
-    executor = means.executor(workers, settings, folder / "logs")
     journal = Journal(folder, comparison.config.name, means.log)
-    with journal.told():
+    with locked(folder), journal.told():
+        need(kept, Root.of(comparison.config.name, folder, graph.stages.keys()))
+        executor = means.executor(workers, settings, folder / "logs")
         journal.begin(graph, present)
         observers.call(
             "harness_run_started",
@@ -115,15 +118,15 @@ def compare(
             tracking=means.tracking,
         )
         try:
-            run = Run(comparison, graph, kept, executor.run(graph, present, Together((journal, observers))))
+            outcome = executor.run(graph, present, Together((journal, observers)))
+            if outcome.stopped:
+                raise InterruptedRunError(
+                    "the run was asked to end: what was finished is kept, and the same command goes on from there"
+                )
+            board = _publish(Run(comparison, graph, kept, outcome), folder, command, observers)
         finally:
             observers.call("harness_run_finished")
-        if run.outcome.stopped:
-            raise InterruptedRunError(
-                "the run was asked to end: what was finished is kept, and the same command goes on from there"
-            )
-        board = _publish(run, folder, command, observers)
-    return RunResult(board, folder, run.outcome)
+    return RunResult(board, folder, outcome)
 
 
 def _settings(comparison: Comparison, graph: Graph) -> dict[str, Any]:
@@ -186,8 +189,9 @@ def _assemble(run: Run, command: str, observers: Observers) -> Board:
     if baseline.failed:
         raise StageError(f"the baseline {baseline.label!r} failed, so there is nothing to compare with: {baseline.failed}")
     warnings = [f"observer {name} failed and was left out: {reason}" for name, reason in observers.failures.items()]
-    if run.store.mirror is not None and run.store.mirror.failed:
-        warnings.append(run.store.mirror.failed)
+    here = run.store.mirror.failed if run.store.mirror is not None else None
+    if left_out := here or run.outcome.mirror:
+        warnings.append(quoted(left_out))
     return build_board(
         name=config.name,
         description=config.description,
