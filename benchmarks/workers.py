@@ -26,7 +26,7 @@ from statistics import median
 from typing import Any
 
 from harness.execute.journal import EVENTS
-from harness.execute.local import WORKER_ENVIRONMENT
+from harness.execute.process import WORKER_ENVIRONMENT
 from harness.store import Store
 
 ROOT = Path(__file__).parent.parent

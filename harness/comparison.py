@@ -15,12 +15,14 @@ from harness.errors import InterruptedRunError, Problem, StageError, StoreWriteE
 from harness.execute.events import Executor, Outcome, Together
 from harness.execute.journal import Journal
 from harness.execute.local import LocalExecutor
+from harness.execute.lock import locked
 from harness.graph import Graph
 from harness.judging.settings import judge_of
 from harness.leaderboard.board import Board, build_board
 from harness.leaderboard.page import write_all
 from harness.observers import Observers, check_trackers
 from harness.plan import plan
+from harness.problems import quoted
 from harness.registry import Registry
 from harness.resolve import Comparison, prepare_evaluators, resolve
 from harness.row_examples import collect_examples
@@ -85,6 +87,7 @@ def compare(
 
     Raises:
         ConfigError: before any compute, with every problem.
+        HarnessError: another run writes to `folder`.
         StageError: no row could be finished.
         StoreWriteError: the disk is full, or the store or `folder` read-only.
         InterruptedRunError: it was asked to end, and did.
@@ -95,17 +98,14 @@ def compare(
     graph, observers = plan(comparison), Observers(registry)
     kept = Store(store, Mirror(means.mirror) if means.mirror else None)
     kept.sweep()
-    if variables is not None:
-        raise_all(_missing_keys(graph, kept, variables), where)
-    left = {name for row in graph.rows for name, key in row.evaluations.items() if not kept.place(key).exists()}
-    raise_all(prepare_evaluators(comparison, left), where)
+    _check_means(comparison, graph, kept, variables, where)
     _make(folder)
-    need(kept, Root.of(comparison.config.name, folder, graph.stages.keys()))
-    present = {stage.key for stage in graph if kept.holds(stage.key)}  # of these nothing is collected any more
     settings = {**_settings(comparison, graph), "store": str(kept.root), "mirror": means.mirror}
-    executor = means.executor(workers, settings, folder / "logs")
     journal = Journal(folder, comparison.config.name, means.log)
-    with journal.told():
+    with locked(folder), journal.told():
+        need(kept, Root.of(comparison.config.name, folder, graph.stages.keys()))
+        present = {stage.key for stage in graph if kept.holds(stage.key)}  # of these nothing is collected any more
+        executor = means.executor(workers, settings, folder / "logs")
         journal.begin(graph, present)
         observers.call(
             "harness_run_started",
@@ -117,15 +117,27 @@ def compare(
             tracking=means.tracking,
         )
         try:
-            run = Run(comparison, graph, kept, executor.run(graph, present, Together((journal, observers))))
+            outcome = executor.run(graph, present, Together((journal, observers)))
+            if outcome.stopped:
+                raise InterruptedRunError(
+                    "the run was asked to end: what was finished is kept, and the same command goes on from there"
+                )
+            board = _publish(Run(comparison, graph, kept, outcome), folder, command, observers)
         finally:
             observers.call("harness_run_finished")
-        if run.outcome.stopped:
-            raise InterruptedRunError(
-                "the run was asked to end: what was finished is kept, and the same command goes on from there"
-            )
-        board = _publish(run, folder, command, observers)
-    return RunResult(board, folder, run.outcome)
+    return RunResult(board, folder, outcome)
+
+
+def _check_means(comparison: Comparison, graph: Graph, store: Store, variables: Mapping[str, str] | None, where: str) -> None:
+    """See that judges can be asked, and let evaluators download what they read, where something is left for them to do.
+
+    Raises:
+        ConfigError: a key is missing, or a download failed.
+    """
+    if variables is not None:
+        raise_all(_missing_keys(graph, store, variables), where)
+    left = {name for row in graph.rows for name, key in row.evaluations.items() if not store.place(key).exists()}
+    raise_all(prepare_evaluators(comparison, left), where)
 
 
 def _settings(comparison: Comparison, graph: Graph) -> dict[str, Any]:
@@ -191,8 +203,9 @@ def _assemble(run: Run, command: str, observers: Observers) -> Board:
     derived, apart = pair_strengths(run, rows)
     warnings = [f"observer {name} failed and was left out: {reason}" for name, reason in observers.failures.items()]
     warnings += [f"{evaluator.name}: {text}" for evaluator in run.comparison.evaluators for text in evaluator.cautions()]
-    if run.store.mirror is not None and run.store.mirror.failed:
-        warnings.append(run.store.mirror.failed)
+    here = run.store.mirror.failed if run.store.mirror is not None else None
+    if left_out := here or run.outcome.mirror:
+        warnings.append(quoted(left_out))
     return build_board(
         name=config.name,
         description=config.description,

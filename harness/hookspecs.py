@@ -80,7 +80,7 @@ def harness_stage_finished(key: str, title: str, seconds: float, error: str | No
 
 @hookspec
 def harness_run_finished() -> None:
-    """No more stages will run."""
+    """The run is over, however it ended: no more stages will run, and where there is a board it was written."""
 
 
 @hookspec

@@ -8,6 +8,7 @@ from typing import Any
 from harness.errors import HarnessError, did_you_mean
 from harness.execute.events import Events
 from harness.graph import Stage
+from harness.problems import quoted
 from harness.registry import Registry
 
 
@@ -26,7 +27,7 @@ class Observers(Events):
             try:
                 implementation.function(*(arguments[name] for name in implementation.argnames))
             except Exception as error:  # foreign code: an observer's fault must not end a run
-                self.failures[implementation.plugin_name] = f"{hook}: {type(error).__name__}: {error}"
+                self.failures[implementation.plugin_name] = quoted(f"{hook}: {type(error).__name__}: {error}")
 
     def started(self, stage: Stage) -> None:
         self.call("harness_stage_started", key=stage.key, title=stage.title)

@@ -79,8 +79,15 @@ def secrets(value: Any, field: str = "") -> Iterator[Problem]:
 
 
 def hidden(text: str) -> str:
-    """A text without the keys and passwords in it, for what is kept of a command line."""
+    """A text without the keys and passwords in it, for what is kept."""
     return _SECRET.sub("(hidden)", text)
+
+
+def quoted(text: str) -> str:
+    """What foreign code said, as boards, events and logs may quote it: without keys and passwords, and with half surrogate
+    pairs, which no file in UTF-8 holds, written out.
+    """
+    return hidden(text).encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def problems_of(error: ValidationError, model: type[BaseModel], prefix: str = "") -> list[Problem]:

@@ -19,7 +19,7 @@ class Failing:
     @hookimpl
     def harness_stage_started(self) -> None:
         self.calls += 1
-        raise RuntimeError("no connection")
+        raise RuntimeError("no connection with sk-0123456789abcdef")
 
     @hookimpl
     def harness_stage_finished(self) -> None:
@@ -61,4 +61,4 @@ def test_a_failing_observer_is_left_out_and_the_others_go_on() -> None:
         ("k", 0, 1, "killed; trying once more"),
         ("k", "a bug"),
     ]
-    assert observers.failures == {"Failing (given in code)": "harness_stage_started: RuntimeError: no connection"}
+    assert observers.failures == {"Failing (given in code)": "harness_stage_started: RuntimeError: no connection with (hidden)"}

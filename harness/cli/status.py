@@ -69,7 +69,8 @@ def _shown(said: dict[str, Any], folder: Path) -> str:
     for stage in said["running"]:
         share = f" {100 * stage['done'] // stage['total']}%" if stage.get("total") else ""
         note = f" · {stage['note']}" if stage.get("note") else ""
-        lines.append(f"  {stage['title']}{share}{note} · since {stage['since']}")
+        attempt = f" · attempt {stage['attempt']}" if stage.get("attempt", 1) > 1 else ""
+        lines.append(f"  {stage['title']}{share}{note}{attempt} · since {stage['since']}")
     lines += [f"  failed: {failed['title']}: {failed['reason']}" for failed in said["failed"]]
     if said.get("note"):
         lines.append(f"  {said['note']}")

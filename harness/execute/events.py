@@ -70,12 +70,14 @@ class Outcome:
         failed: key -> the reason in one line.
         skipped: key -> the failed stage it needed.
         stopped: whether it was asked to end before all was done.
+        mirror: why a worker left the mirror out, the first to do so; None while none did.
     """
 
     ran: set[str] = field(default_factory=set)
     failed: dict[str, str] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
     stopped: bool = False
+    mirror: str | None = None
 
 
 class Executor(Protocol):

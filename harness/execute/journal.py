@@ -13,6 +13,7 @@ import json
 import os
 import platform
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -25,6 +26,7 @@ import psutil
 from harness.errors import HarnessError, InterruptedRunError
 from harness.execute.events import Events
 from harness.graph import Graph, Stage
+from harness.problems import quoted
 
 STATUS, EVENTS = "status.json", "events.jsonl"
 OFTEN_SECONDS = 1.0  # between two writings of progress
@@ -53,6 +55,7 @@ class Journal(Events):
     streams: Sequence[TextIO] = ()
     state: dict[str, Any] = field(default_factory=dict)
     _running: dict[str, dict[str, Any]] = field(default_factory=dict)
+    _starts: Counter[str] = field(default_factory=Counter)
     _weights: Mapping[str, float] = field(default_factory=dict)
     _progress_at: float = 0.0
 
@@ -97,12 +100,18 @@ class Journal(Events):
             self.end("interrupted")
             raise
         except BaseException as error:
-            self.end("failed", str(error))
+            self.end("failed", quoted(str(error)))
             raise
         self.end("finished")
 
     def started(self, stage: Stage) -> None:
-        self._running[stage.key] = {"title": stage.title, "kind": stage.kind, "since": now()}
+        self._starts[stage.key] += 1
+        self._running[stage.key] = {
+            "title": stage.title,
+            "kind": stage.kind,
+            "since": now(),
+            "attempt": self._starts[stage.key],
+        }
         self._log("stage_started", key=stage.key, kind=stage.kind, title=stage.title)
         self._write()
 
@@ -130,7 +139,7 @@ class Journal(Events):
         self._write()
 
     def _log(self, event: str, **said: Any) -> None:
-        line = json.dumps({"time": now(), "event": event, **said}, ensure_ascii=False) + "\n"
+        line = _json({"time": now(), "event": event, **said}) + "\n"
         with contextlib.suppress(OSError), (self.folder / EVENTS).open("a", encoding="utf-8") as file:
             file.write(line)
         for stream in self.streams:
@@ -143,11 +152,16 @@ class Journal(Events):
         beside = self.folder / f".{STATUS}.{os.getpid()}"
         said = {**self.state, "running": [{"key": key, **told} for key, told in self._running.items()], "updated": now()}
         try:
-            beside.write_text(json.dumps(said, ensure_ascii=False), encoding="utf-8")
+            beside.write_text(_json(said), encoding="utf-8")
             beside.replace(place)
         except OSError:
             with contextlib.suppress(OSError):
                 beside.unlink()
+
+
+def _json(said: Mapping[str, Any]) -> str:
+    """In characters that a file in UTF-8 holds: half a surrogate pair is escaped, as JSON escapes it."""
+    return json.dumps(said, ensure_ascii=False).encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def read_status(folder: Path) -> dict[str, Any]:

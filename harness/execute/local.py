@@ -7,98 +7,22 @@ worker has one to itself or none, and stages with a model run on the former.
 
 from __future__ import annotations
 
-import contextlib
-import json
-import os
 import queue
 import signal
-import subprocess
-import sys
-import threading
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from harness.errors import StoreError, StoreWriteError
+from harness.errors import HarnessError, StoreError, StoreWriteError
 from harness.execute.events import Events, Outcome, Stop
+from harness.execute.process import Inbox, Worker
 from harness.execute.schedule import Schedule
-from harness.graph import Graph, Stage
+from harness.graph import Graph
 
-# Single-threaded workers that keep freed memory: measured half again as fast for small models (docs/decisions.md).
-WORKER_ENVIRONMENT = {
-    "OMP_NUM_THREADS": "1",
-    "MKL_NUM_THREADS": "1",
-    "OPENBLAS_NUM_THREADS": "1",
-    "TOKENIZERS_PARALLELISM": "false",
-    "MALLOC_MMAP_THRESHOLD_": str(2**30),
-    "MALLOC_TRIM_THRESHOLD_": str(2**30),
-    "HF_HUB_DISABLE_TELEMETRY": "1",
-}
-PATIENCE_SECONDS = 5.0  # for an idle worker to end by itself
-WAKE = -1  # in place of a worker's number: the executor was asked to stop
-
-Inbox = queue.SimpleQueue[tuple[int, dict[str, Any]]]  # signal handlers may put into it
-
-
-class Worker:
-    """One worker process and the thread that reads what it says."""
-
-    def __init__(self, number: int, settings: Mapping[str, Any], inbox: Inbox, log: Path, gpu: str | None = None) -> None:
-        self.number = number
-        self.gpu = gpu
-        self.stage: Stage | None = None
-        self.began = 0.0
-        device = {} if gpu is None else {"CUDA_VISIBLE_DEVICES": gpu}
-        with log.open("ab") as stream:
-            self.process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "harness.execute.worker"],  # -P: files in the current folder shadow no library
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=stream,
-                env={**os.environ, **WORKER_ENVIRONMENT, **device},
-                process_group=0,  # Ctrl-C is for the parent, which lets a stage end first
-            )
-        self._say(dict(settings))
-        self.listener = threading.Thread(target=self._listen, args=(inbox,), daemon=True)
-        self.listener.start()
-
-    def give(self, stage: Stage) -> None:
-        """Hand the worker its next stage."""
-        self.stage, self.began = stage, time.monotonic()
-        self._say(asdict(stage))
-
-    def stop(self) -> None:
-        """End the process: by itself if it is idle, else at once; what it was making is dropped with its part folder."""
-        if self.stage is None:
-            self._say({})
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self.process.wait(PATIENCE_SECONDS)
-        self.process.kill()
-        self.process.wait()
-        self.listener.join(timeout=1)
-        for pipe in (self.process.stdin, self.process.stdout):
-            if pipe is not None:
-                with contextlib.suppress(BrokenPipeError):  # what a dead worker was still to be told
-                    pipe.close()
-
-    def _say(self, message: dict[str, Any]) -> None:
-        assert self.process.stdin is not None
-        try:
-            self.process.stdin.write(json.dumps(message).encode() + b"\n")
-            self.process.stdin.flush()
-        except BrokenPipeError:
-            pass  # the listening thread reports the death
-
-    def _listen(self, inbox: Inbox) -> None:
-        assert self.process.stdout is not None
-        try:
-            for line in self.process.stdout:
-                inbox.put((self.number, json.loads(line)))
-        except ValueError:
-            pass  # the pipe was closed by `stop`
-        inbox.put((self.number, {"event": "gone"}))
+LOOK_SECONDS = 1.0  # between two looks for workers that are gone
+MOST_DEATHS = 3  # of workers in the same place, one after another, before they had a stage
 
 
 class LocalExecutor:
@@ -127,37 +51,53 @@ class LocalExecutor:
         self.gpus = tuple(gpus)
         self.inbox: Inbox = queue.SimpleQueue()
         self.stop = stop or Stop()
-        self.stop.wake = lambda: self.inbox.put((WAKE, {}))
+        self.stop.wake = lambda: self.inbox.put((None, {}))
+        self._looked = 0.0
+        self._deaths: Counter[int] = Counter()
 
     def run(self, graph: Graph, present: set[str], events: Events) -> Outcome:
         """Make every stage of `graph` that is not in `present`, parents first.
 
         Raises:
+            HarnessError: workers end before they are given a stage, again and again.
             StoreWriteError: nothing can be written any more.
         """
         schedule = Schedule(graph, present)
-        workers: dict[int, Worker] = {}
+        workers: list[Worker] = []
         try:
             for number in range(min(self.count, len(schedule.waiting))):
-                workers[number] = self._worker(number)
+                workers.append(self._worker(number))
             while not schedule.done and not (self.stop.asked and not schedule.running):
                 if not self.stop.asked:
                     self._hand_out(schedule, workers, events)
-                number, message = self.inbox.get()
-                if number == WAKE:
+                worker, message = self._heard(workers)
+                if worker is None or worker is not workers[worker.number]:
                     continue
-                self._note(message, workers[number], schedule, events)
                 if message["event"] == "gone":
-                    workers[number].stop()
-                    workers[number] = self._worker(number)
+                    self._count(worker)
+                self._note(message, worker, schedule, events)
+                if message["event"] == "gone":
+                    worker.stop()
+                    workers[worker.number] = self._worker(worker.number)
         finally:
-            for worker in workers.values():
+            for worker in workers:
                 worker.stop()
         schedule.outcome.stopped = not schedule.done
         return schedule.outcome
 
-    def _hand_out(self, schedule: Schedule, workers: Mapping[int, Worker], events: Events) -> None:
-        for worker in workers.values():
+    def _heard(self, workers: Sequence[Worker]) -> tuple[Worker | None, Mapping[str, Any]]:
+        """What a worker said; nothing, now and then, when those that are gone are looked for."""
+        if time.monotonic() - self._looked > LOOK_SECONDS:
+            self._looked = time.monotonic()
+            for worker in workers:
+                worker.look()
+        try:
+            return self.inbox.get(timeout=LOOK_SECONDS)
+        except queue.Empty:
+            return None, {}
+
+    def _hand_out(self, schedule: Schedule, workers: Sequence[Worker], events: Events) -> None:
+        for worker in workers:
             if worker.stage is None and (stage := schedule.take(False if worker.gpu == "" else None)) is not None:
                 events.started(stage)
                 worker.give(stage)
@@ -178,11 +118,25 @@ class LocalExecutor:
             events.again(stage, "its worker process was killed")
             return
         error = self._death(worker) if gone else message["error"]
+        schedule.outcome.mirror = schedule.outcome.mirror or message.get("mirror")
         schedule.finish(stage, error)
         events.finished(stage, time.monotonic() - worker.began, error)
 
+    def _count(self, worker: Worker) -> None:
+        """Note the end of a worker that never had a stage.
+
+        Raises:
+            HarnessError: those before it in its place ended so too.
+        """
+        self._deaths[worker.number] = 0 if worker.used else self._deaths[worker.number] + 1
+        if self._deaths[worker.number] >= MOST_DEATHS:
+            raise HarnessError(
+                f"{MOST_DEATHS} worker processes in a row ended before they were given a stage, the last one with code "
+                f"{worker.process.wait()}: see {self._log(worker.number)}, and try fewer --workers"
+            )
+
     def _worker(self, number: int) -> Worker:
-        log = self.logs / f"worker-{number}.log"
+        log = self._log(number)
         gpu = (self.gpus[number] if number < len(self.gpus) else "") if self.gpus else None
         try:
             self.logs.mkdir(parents=True, exist_ok=True)
@@ -194,4 +148,7 @@ class LocalExecutor:
         code = worker.process.wait()
         how = f"was killed by {signal.Signals(-code).name} twice" if code < 0 else f"ended with code {code}"
         why = "; the machine may be out of memory: try fewer --workers" if -code == signal.SIGKILL else ""
-        return f"its worker process {how}{why} (see {self.logs / f'worker-{worker.number}.log'})"
+        return f"its worker process {how}{why} (see {self._log(worker.number)})"
+
+    def _log(self, number: int) -> Path:
+        return self.logs / f"worker-{number}.log"

@@ -1,7 +1,8 @@
 """A graph on a Ray cluster: each stage a task with CPUs, a GPU and memory, the store on a file system that all nodes see.
 
-Ray starts a task again when its worker or its node is lost; what the lost one was making is not in the store, and its lease
-is taken over. The order is that of every executor (`schedule`). Nothing but JSON goes to a task and comes back.
+A task whose worker or node is lost is started again, a few times; what the lost one was making is not in the store, and its
+lease is taken over. Ray's own retries would be neither counted nor told, and without end where it kills for memory. The order
+is that of every executor (`schedule`). Nothing but JSON goes to a task and comes back.
 """
 
 from __future__ import annotations
@@ -19,14 +20,21 @@ from typing import Any
 from harness.errors import HarnessError, StoreWriteError
 from harness.execute.deferred import Deferred
 from harness.execute.events import Events, Outcome, Stop
-from harness.execute.local import WORKER_ENVIRONMENT
-from harness.execute.schedule import Schedule, wants_gpu
+from harness.execute.process import WORKER_ENVIRONMENT
+from harness.execute.ray_nodes import resources
+from harness.execute.ray_task import run_task
+from harness.execute.schedule import Schedule
 from harness.graph import Graph, Stage
-from harness.stages.devices import devices_of
+from harness.problems import quoted
+from harness.store import Store
 
 LOOK_SECONDS = 0.5  # between two looks at progress
 REACH_SECONDS = 10.0  # for a cluster to answer
-RETRIES = 3  # by Ray, of a task whose worker or node is lost
+RETRIES = 3  # of a task whose worker or node is lost
+
+
+class LostError(Exception):
+    """A task whose worker or node is gone."""
 
 
 @dataclass(frozen=True)
@@ -81,15 +89,18 @@ class RayExecutor:
         """Make every stage of `graph` that is not in `present`, parents first.
 
         Raises:
-            HarnessError: the cluster cannot be reached.
-            StoreWriteError: nothing can be written any more.
+            HarnessError: the cluster cannot be reached, or no node of it can hold a stage.
+            StoreWriteError: nothing can be written any more, or a node does not see the store.
         """
         schedule = Schedule(graph, present)
         if schedule.done:
             return schedule.outcome
         self._connect()
         try:
-            with Deferred() as signals:
+            with Store(Path(self.settings["store"])).part() as mark, Deferred() as signals:
+                self.settings["mark"] = str(mark)
+                for key in schedule.waiting:
+                    self._resources(graph.stages[key])
                 self._run(schedule, events, signals)
         finally:
             self.ray.shutdown()
@@ -128,10 +139,20 @@ class RayExecutor:
                     events.progress(key, done, total, note)
             signals.handle()
             for reference in ended:
-                entry = running.pop(reference)
-                error = self._result(reference)
-                schedule.finish(entry.stage, error)
-                events.finished(entry.stage, time.monotonic() - entry.began, error)
+                self._note(reference, running.pop(reference), schedule, events)
+
+    def _note(self, reference: Any, entry: Running, schedule: Schedule, events: Events) -> None:
+        """How a task ended, or that it is to be started again, in the schedule and to whoever watches."""
+        try:
+            message = self._result(reference)
+        except LostError as lost:
+            if schedule.again(entry.stage, 1 + RETRIES):
+                events.again(entry.stage, f"its task was lost ({lost})")
+                return
+            message = {"error": f"its task was lost, and {RETRIES} times again: {lost}"}
+        schedule.outcome.mirror = schedule.outcome.mirror or message.get("mirror")
+        schedule.finish(entry.stage, message["error"])
+        events.finished(entry.stage, time.monotonic() - entry.began, message["error"])
 
     def _queue(self) -> Any:
         """For what tasks say of their progress. It lives where the run does: a node may be lost, and started again if it is."""
@@ -153,41 +174,37 @@ class RayExecutor:
         """Stages at a time: what was asked, or the CPUs that the cluster has now."""
         return self.workers or max(1, int(self.ray.cluster_resources().get("CPU", 1)))
 
-    def resources(self, stage: Stage, cluster: Mapping[str, float]) -> dict[str, Any]:
-        """What Ray keeps for a stage."""
-        gpu = wants_gpu(stage) and self.gpus != 0 and cluster.get("GPU", 0) >= 1
-        devices = devices_of(stage)
-        count = devices.count if devices else 1
-        cpus, gpus = (int(min(count, cluster.get(kind, 1))) for kind in ("CPU", "GPU"))
-        return {"num_cpus": cpus, "num_gpus": gpus if gpu else 0} | ({"memory": self.memory_bytes} if self.memory_bytes else {})
+    def _resources(self, stage: Stage) -> dict[str, Any]:
+        return resources(stage, [node for node in self.ray.nodes() if node["Alive"]], self.gpus, self.memory_bytes)
 
     def _submit(self, stage: Stage, said: Any) -> Any:
         task = self.ray.remote(run_task).options(
-            **self.resources(stage, self.ray.cluster_resources()),
-            max_retries=RETRIES,
+            **self._resources(stage),
+            max_retries=0,
             name=stage.title,
             runtime_env={"env_vars": WORKER_ENVIRONMENT},
         )
         return task.remote(asdict(stage), self.settings, said)
 
-    def _result(self, reference: Any) -> str | None:
-        """Why a task failed; None if it did not.
+    def _result(self, reference: Any) -> dict[str, Any]:
+        """How a task ended: its `error`, and why its node left the mirror out.
 
         Raises:
+            LostError: its worker or its node is gone.
             StoreWriteError: nothing can be written any more.
         """
         try:
             message: dict[str, Any] = self.ray.get(reference)
         except self.ray.exceptions.RayError as error:
             if (cause := getattr(error, "cause", None)) is not None:
-                return f"Ray could not run it ({type(cause).__name__}: {cause}): the harness must be the same on all nodes"
+                why = quoted(f"{type(cause).__name__}: {cause}")
+                return {"error": f"Ray could not run it ({why}): the harness must be the same on all nodes"}
             first = next(iter(str(error).splitlines()), "")
-            return f"Ray gave it up after {RETRIES} retries: {type(error).__name__}: {first}"
+            raise LostError(quoted(f"{type(error).__name__}: {first}")) from error
         self._keep(message.get("log", ""))
         if message["event"] == "unwritable":
             raise StoreWriteError(message["error"])
-        reason: str | None = message["error"]
-        return reason
+        return message
 
     def _keep(self, written: str) -> None:
         """What a stage wrote, for people; a log that cannot be written stops nothing."""
@@ -207,24 +224,3 @@ def reach(address: str) -> None:
     host, _, port = address.rpartition(":")
     if host and "://" not in address and port.isdigit():
         socket.create_connection((host.strip("[]"), int(port)), timeout=REACH_SECONDS).close()
-
-
-def run_task(stage: dict[str, Any], settings: dict[str, Any], said: Any) -> dict[str, Any]:
-    """In a Ray worker: make one stage; how it ended, and what it wrote to its standard streams."""
-    from harness.execute.output import captured, tail
-    from harness.execute.worker import attempt, make_context
-    from harness.stages.quiet import quiet_libraries
-
-    quiet_libraries()
-    last = 0.0
-
-    def report(done: int, total: int, note: str) -> None:
-        nonlocal last
-        if time.monotonic() - last > LOOK_SECONDS:
-            last = time.monotonic()
-            with contextlib.suppress(Exception):  # nobody hears it: the stage goes on
-                said.put_nowait((stage["key"], done, total, note))
-
-    with captured() as written:
-        ended = attempt(Stage(**stage), make_context(settings, report))
-        return {**ended, "log": tail(written)}

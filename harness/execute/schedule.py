@@ -81,9 +81,9 @@ class Schedule:
             if not self._missing[child]:
                 self._offer(self.graph.stages[child])
 
-    def again(self, stage: Stage) -> bool:
+    def again(self, stage: Stage, attempts: int = ATTEMPTS) -> bool:
         """Put a stage back whose worker was killed; False if it has had its attempts."""
-        if self._attempts[stage.key] >= ATTEMPTS:
+        if self._attempts[stage.key] >= attempts:
             return False
         self._leave(stage)
         self.waiting.add(stage.key)

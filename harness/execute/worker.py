@@ -7,18 +7,20 @@ gone, and so is the worker: at once, also in the middle of a stage.
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import queue
 import sys
 import threading
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, Any
 
 from harness.errors import HarnessError, StoreWriteError
 from harness.graph import Stage
+from harness.problems import quoted
 from harness.registry import Registry
 from harness.stages import run_stage
 from harness.stages.context import CHECKPOINT_MINUTES, Context, Report
@@ -35,7 +37,9 @@ def main() -> None:
     threading.Thread(target=_listen, args=(inbox,), daemon=True).start()
     settings = inbox.get()
     quiet_libraries()
-    context = make_context(settings, lambda *progress: _progress(out, *progress))
+    context = functools.cache(lambda: make_context(settings, lambda *progress: _progress(out, *progress)))
+    with contextlib.suppress(Exception):  # ahead of the first stage, which tells what fails here
+        context()
     while message := inbox.get():
         _send(out, attempt(Stage(**message), context))
 
@@ -56,22 +60,27 @@ def make_context(settings: Mapping[str, Any], report: Report) -> Context:
     )
 
 
-def attempt(stage: Stage, context: Context) -> dict[str, Any]:
-    """Run a stage; how it ended, with the reason in one line if it failed. Its title and a traceback go to standard error."""
+def attempt(stage: Stage, context: Callable[[], Context]) -> dict[str, Any]:
+    """Run a stage with the context that is made for it; how it ended, and why the mirror was left out if it was. Its title
+    and a traceback go to standard error.
+    """
     with contextlib.suppress(OSError):  # where the log is may be full
         print(f"--- {stage.title}", file=sys.stderr, flush=True)
+    mirror: Mirror | None = None
+    error: str | None = None
     try:
-        run_stage(stage, context)
-    except StoreWriteError as error:  # no other stage would fare better
-        return {"event": "unwritable", "error": str(error)}
-    except HarnessError as error:
-        return {"event": "finished", "error": str(error)}
-    except Exception as error:  # a plugin or a library failed: the stage fails, the run goes on
+        made = context()
+        mirror = made.store.mirror
+        run_stage(stage, made)
+    except StoreWriteError as unwritable:  # no other stage would fare better
+        return {"event": "unwritable", "error": quoted(str(unwritable))}
+    except HarnessError as mistake:
+        error = quoted(str(mistake))
+    except Exception as bug:  # a plugin or a library failed: the stage fails, the run goes on
         with contextlib.suppress(OSError):
-            traceback.print_exc()
-            sys.stderr.flush()
-        return {"event": "finished", "error": f"{type(error).__name__}: {error} ({_where(error)})"}
-    return {"event": "finished", "error": None}
+            print(quoted(traceback.format_exc()), end="", file=sys.stderr, flush=True)
+        error = quoted(f"{type(bug).__name__}: {bug} ({_where(bug)})")
+    return {"event": "finished", "error": error, "mirror": quoted(mirror.failed) if mirror and mirror.failed else None}
 
 
 def _where(error: Exception) -> str:

@@ -33,3 +33,6 @@ class MLflowObserver(Tracker):
     def close(self, board: Mapping[str, Any]) -> None:
         self.client.log_dict(self.run, dict(board["config"]), "config.json")
         self.client.set_terminated(self.run)
+
+    def abandon(self) -> None:
+        self.client.set_terminated(self.run, "KILLED")

@@ -26,4 +26,7 @@ class TensorBoardObserver(Tracker):
 
     def close(self, board: Mapping[str, Any]) -> None:
         self.writer.add_text("config", "    " + json.dumps(board["config"], indent=2).replace("\n", "\n    "))
+        self.abandon()
+
+    def abandon(self) -> None:
         self.writer.close()

@@ -39,6 +39,10 @@ class Tracker(ABC):
     def close(self, board: Mapping[str, Any]) -> None:
         """Keep the config of a board, and end the run."""
 
+    @abstractmethod
+    def abandon(self) -> None:
+        """End a run that has no board."""
+
     @hookimpl
     def harness_run_started(self, name: str, folder: Path, tracking: tuple[str, ...]) -> None:
         self.active = self.tracker in tracking
@@ -64,6 +68,12 @@ class Tracker(ABC):
             self.log(scores(row), 0)
         self.close(board)
         self.active = False
+
+    @hookimpl
+    def harness_run_finished(self) -> None:
+        if self.active:
+            self.active = False
+            self.abandon()
 
 
 def curves(board: Mapping[str, Any]) -> Iterator[tuple[str, int, dict[str, float]]]:

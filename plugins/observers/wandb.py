@@ -30,3 +30,6 @@ class WandbObserver(Tracker):
     def close(self, board: Mapping[str, Any]) -> None:
         self.run.config.update(board["config"])
         self.run.finish()
+
+    def abandon(self) -> None:
+        self.run.finish(exit_code=1)

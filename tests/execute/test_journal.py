@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from harness import HarnessError
+from harness.cli.status import _shown
 from harness.execute.journal import Journal, read_status
 from harness.graph import Graph
 
@@ -34,9 +35,12 @@ def test_a_run_from_start_to_end(tmp_path: Path) -> None:
     assert (said["state"], said["stages"], said["cached"], said["done"]) == ("running", 2, 1, 0)
     (running,) = said["running"]
     assert (running["title"], running["done"], running["total"], running["note"]) == ("train 1", 3, 10, "step 3")
+    assert running["attempt"] == 1
     journal.again(second, "killed")
     assert read_status(tmp_path)["running"] == []
     journal.started(second)
+    assert read_status(tmp_path)["running"][0]["attempt"] == 2
+    assert "  train 1 · attempt 2 · since " in _shown(read_status(tmp_path), tmp_path)
     journal.finished(second, 1.23456, None)
     said = read_status(tmp_path)
     assert (said["done"], said["work"], said["work_done"]) == (1, 5, 2)
@@ -60,6 +64,27 @@ def test_a_run_from_start_to_end(tmp_path: Path) -> None:
     assert (events[4]["seconds"], events[4]["error"], events[6]["error"]) == (1.235, None, "no")
     assert stream.getvalue() == (tmp_path / "events.jsonl").read_text()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["events.jsonl", "status.json"]
+
+
+def test_what_no_file_can_hold_is_escaped(tmp_path: Path) -> None:
+    graph, stream = graph_of(1), io.StringIO()
+    (stage,) = graph
+    journal = Journal(tmp_path, "tiny", (stream,))
+    journal.begin(graph, set())
+    journal.started(stage)
+    journal.finished(stage, 1.0, "caf\udce9")
+    assert read_status(tmp_path)["failed"] == [{"title": "train 0", "reason": "caf\udce9"}]
+    assert '"error": "caf\\udce9"' in (tmp_path / "events.jsonl").read_text()
+    assert stream.getvalue() == (tmp_path / "events.jsonl").read_text()
+    assert "caf\\udce9" in _shown(read_status(tmp_path), tmp_path)
+
+
+def test_why_a_run_failed_is_kept_without_secrets(tmp_path: Path) -> None:
+    journal = Journal(tmp_path, "tiny")
+    with pytest.raises(RuntimeError), journal.told():
+        journal.begin(graph_of(1), set())
+        raise RuntimeError("401 for sk-0123456789abcdef")
+    assert read_status(tmp_path)["note"] == "401 for (hidden)"
 
 
 def changed(folder: Path, **fields: object) -> None:

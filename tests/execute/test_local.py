@@ -12,7 +12,7 @@ import psutil
 import pytest
 from distributions import write_distribution
 
-from harness import StoreError
+from harness import HarnessError, StoreError
 from harness.errors import StoreWriteError
 from harness.execute.events import Outcome, Stop
 from harness.execute.local import LocalExecutor
@@ -60,12 +60,35 @@ ACTING = """
                         process.wait()
             if self.act == "hang":
                 time.sleep(600)
+            if self.act == "wait":
+                time.sleep(120)
+            if self.act == "secret":
+                raise RuntimeError("401 for sk-0123456789abcdef of caf\\udce9")
+            if self.act in ("leave a child", "leave a daemon") and not pathlib.Path(self.place).exists():
+                child = os.fork()
+                if not child:
+                    if self.act == "leave a daemon":
+                        os.setsid()
+                    time.sleep(120)
+                    pathlib.Path(self.place).with_suffix(".late").touch()
+                    os._exit(0)
+                pathlib.Path(self.place).write_text(str(child))
+                os.kill(os.getpid(), signal.SIGKILL)
             return Dataset({})
 
 
     @hookimpl
     def harness_sources():
         return [Acting]
+"""
+
+
+# A plugin that ends the second worker as it starts: workers are told apart by the logs that they write to.
+ENDING = """
+    import os
+
+    if os.readlink("/proc/self/fd/2").endswith("worker-1.log"):
+        os._exit(9)
 """
 
 
@@ -105,10 +128,10 @@ def add(
     return graph.add("source", title, {"source": source}, {"source": after} if after else {}, weight=weight)
 
 
-def run(graph: Graph, folder: Path, workers: int = 1) -> tuple[dict[str, str], Watcher]:
+def run(graph: Graph, folder: Path, workers: int = 1, watcher: Watcher | None = None) -> tuple[dict[str, str], Watcher]:
     """How each stage ended, by title: `ran`, `skipped` or the reason of its failure."""
     settings = {"store": str(Store(folder / "store").root), "checkpoints": {}}
-    watcher = Watcher()
+    watcher = watcher or Watcher()
     outcome = LocalExecutor(workers, settings, folder / "logs").run(graph, set(), watcher)
     ended = {**dict.fromkeys(outcome.ran, "ran"), **dict.fromkeys(outcome.skipped, "skipped"), **outcome.failed}
     assert len(ended) == len(graph)
@@ -167,6 +190,37 @@ def test_a_worker_that_dies_while_idle_is_replaced(site: Path, tmp_path: Path) -
     add(graph, "right", after=first)
     ended, _ = run(graph, tmp_path, workers=2)
     assert ended == {"first": "ran", "left": "ran", "right": "ran"}
+
+
+@pytest.mark.parametrize("act", ["leave a child", "leave a daemon"])
+def test_a_killed_worker_is_noticed_although_a_child_holds_its_pipe(act: str, site: Path, tmp_path: Path) -> None:
+    mark, lived = tmp_path / "mark", []
+
+    class Ending(Watcher):
+        def again(self, stage: Stage, reason: str) -> None:
+            super().again(stage, reason)
+            for process in psutil.process_iter():
+                if process.pid == int(mark.read_text()) and process.status() != psutil.STATUS_ZOMBIE:
+                    lived.append(process)
+                    process.kill()  # it holds the lock of the stage, too
+
+    graph, watcher = Graph(), Ending()
+    add(graph, "first", act, place=mark)
+    assert run(graph, tmp_path, watcher=watcher)[0] == {"first": "ran"}
+    assert [what for what, _ in watcher.said] == ["started", "its worker process was killed", "started", "finished"]
+    assert len(lived) == (act == "leave a daemon")  # the worker's own group is ended with it
+    assert not mark.with_suffix(".late").exists()
+
+
+def test_workers_that_end_as_they_start_end_the_run(site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = write_distribution(tmp_path / "other", "ending", ENDING)
+    monkeypatch.setenv("PYTHONPATH", f"{site}:{other}")
+    graph = Graph()
+    add(graph, "second", after=add(graph, "first", "wait"))
+    log = tmp_path / "logs" / "worker-1.log"
+    said = rf"3 worker processes in a row ended before they were given a stage, the last one with code 9: see {log}, and try"
+    with pytest.raises(HarnessError, match=said):
+        run(graph, tmp_path, workers=2)
 
 
 def test_workers_do_not_outlive_a_killed_parent(site: Path, tmp_path: Path) -> None:
@@ -241,6 +295,34 @@ def test_a_full_disk_ends_the_run_with_one_error(site: Path, tmp_path: Path) -> 
     with pytest.raises(StoreWriteError, match=r"an artifact of kind source cannot be written to .*No space left"):
         run(graph, tmp_path)
     assert list((tmp_path / "store" / "parts").iterdir()) == []
+
+
+def test_a_store_that_workers_cannot_write_ends_the_run(site: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    graph, watcher = Graph(), Watcher()
+    add(graph, "only")
+    settings = {"store": str(tmp_path / "file" / "store"), "checkpoints": {}}
+    with pytest.raises(StoreWriteError, match=r"the store .* cannot be written \(Not a directory\): choose another"):
+        LocalExecutor(1, settings, tmp_path / "logs").run(graph, set(), watcher)
+    assert watcher.said == [("started", "only")]
+
+
+def test_what_foreign_code_says_is_kept_without_secrets_and_as_a_file_can_hold_it(site: Path, tmp_path: Path) -> None:
+    graph = Graph()
+    add(graph, "only", "secret")
+    (reason,) = run(graph, tmp_path)[0].values()
+    assert reason.startswith("RuntimeError: 401 for (hidden) of caf\\udce9 (acting.py, line ")
+    log = (tmp_path / "logs" / "worker-0.log").read_text()
+    assert "RuntimeError: 401 for (hidden) of caf" in log
+
+
+def test_why_a_worker_left_the_mirror_out_is_kept(site: Path, tmp_path: Path) -> None:
+    graph = Graph()
+    add(graph, "only")
+    settings = {"store": str(tmp_path / "store"), "checkpoints": {}, "mirror": "file:///dev/null/mirror"}
+    outcome = LocalExecutor(1, settings, tmp_path / "logs").run(graph, set(), Watcher())
+    assert outcome.failed == {}
+    assert str(outcome.mirror).startswith("the mirror file:///dev/null/mirror failed and was left out: ")
 
 
 def test_who_is_asked_to_stop_finishes_what_runs(site: Path, tmp_path: Path) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import platform
 import signal
 import socket
 import sys
 import threading
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -18,7 +20,9 @@ from distributions import write_distribution
 from harness import HarnessError
 from harness.errors import StoreWriteError
 from harness.execute.events import Stop
-from harness.execute.ray import RayExecutor, run_task
+from harness.execute.ray import RayExecutor
+from harness.execute.ray_nodes import resources
+from harness.execute.ray_task import run_task
 from harness.graph import Graph, Stage
 from harness.store import Store
 
@@ -63,7 +67,7 @@ class Watcher:
         self.said.append(("progress", done, total, note))
 
     def again(self, stage: Stage, reason: str) -> None:
-        pytest.fail("Ray tries again by itself")
+        self.said.append((reason, stage.title))
 
     def finished(self, stage: Stage, seconds: float, error: str | None) -> None:
         self.said.append(("finished", stage.title, error))
@@ -73,8 +77,18 @@ class RayError(Exception):
     """As Ray's own."""
 
 
+@pytest.fixture(autouse=True)
+def _somewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The store `there` is in a folder of the test's."""
+    monkeypatch.chdir(tmp_path)
+
+
+def node(name: str = "one", **resources: float) -> dict[str, Any]:
+    return {"Alive": True, "NodeManagerHostname": name, "Resources": resources}
+
+
 class Scripted(ModuleType):
-    """A Ray whose tasks end as a script says: by title, a message or an exception."""
+    """A Ray whose tasks end as a script says: by title, a message or an exception, or a list of them, one a start."""
 
     def __init__(self, script: Mapping[str, Any], cluster: Mapping[str, float]) -> None:
         super().__init__("ray")
@@ -96,6 +110,9 @@ class Scripted(ModuleType):
     def cluster_resources(self) -> Mapping[str, float]:
         return self.cluster
 
+    def nodes(self) -> list[dict[str, Any]]:
+        return [{"Alive": False}, node(**self.cluster)]
+
     def get_runtime_context(self) -> SimpleNamespace:
         return SimpleNamespace(get_node_id=lambda: "here")
 
@@ -107,7 +124,9 @@ class Scripted(ModuleType):
         self.asked.append(options)
 
         def start(stage: dict[str, Any], settings: dict[str, Any], said: list[Any]) -> str:
-            assert settings == {"store": "there"}
+            assert settings.keys() == {"store", "mark"}
+            assert Path(settings["mark"]).parent == Path("there/parts").absolute()
+            assert Path(settings["mark"]).is_dir()
             said.append((stage["key"], 1, 2, f"half of {stage['title']}"))
             return str(stage["title"])
 
@@ -119,6 +138,8 @@ class Scripted(ModuleType):
 
     def get(self, reference: str) -> Any:
         end = self.script.get(reference, {"event": "finished", "error": None})
+        if isinstance(end, list):
+            end = end.pop(0)
         if isinstance(end, Exception):
             raise end
         return end
@@ -177,7 +198,7 @@ def test_a_graph_is_run_as_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
     titles = {stage.title: stage.key for stage in graph}
     assert outcome.failed == {
         titles["train 1"]: "a bug",
-        titles["train 2"]: "Ray gave it up after 3 retries: RayError: the node died",
+        titles["train 2"]: "its task was lost, and 3 times again: RayError: the node died",
     }
     assert outcome.skipped == {titles[f"evaluate {n}"]: titles[f"train {n}"] for n in (1, 2)}
     assert len(outcome.ran) == len(graph) - 4
@@ -185,6 +206,26 @@ def test_a_graph_is_run_as_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
     assert watcher.said[:3] == [("started", "data"), ("progress", 1, 2, "half of data"), ("finished", "data", None)]
     assert not ray.up
     assert ray.most == 4  # the CPUs of the cluster
+    assert list(Path("there/parts").iterdir()) == []
+
+
+def test_a_task_that_is_lost_is_started_again_and_everyone_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    memory = RayError("Task was killed due to the node running low on memory.\nand so on")
+    made = {"event": "finished", "error": None}
+    ray = scripted(monkeypatch, {"train 0": [memory, memory, memory, made]})
+    watcher, graph = Watcher(), small_graph()
+    outcome = executor().run(graph, set(), watcher)
+    assert outcome.ran == set(graph.stages)
+    again = "its task was lost (RayError: Task was killed due to the node running low on memory.)"
+    said = [event[0] for event in watcher.said if event[0] != "progress" and event[1] == "train 0"]
+    assert said == ["started", again, "started", again, "started", again, "started", "finished"]
+    assert {options["max_retries"] for options in ray.asked} == {0}  # Ray's own are not counted where it kills for memory
+
+
+def test_why_a_node_left_the_mirror_out_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = {title: {"event": "finished", "error": None, "mirror": f"of {title}"} for title in ("train 1", "evaluate 1")}
+    scripted(monkeypatch, said)
+    assert executor().run(small_graph(), set(), Watcher()).mirror == "of train 1"
 
 
 def test_a_run_goes_on_while_nothing_is_heard_of_its_progress(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -251,12 +292,74 @@ def test_a_signal_that_comes_inside_ray_ends_the_run_as_it_should(monkeypatch: p
 
 
 def test_stages_with_a_model_have_a_gpu_where_there_are_any(monkeypatch: pytest.MonkeyPatch) -> None:
-    scripted(monkeypatch, {})
-    source, train, *_ = small_graph()
-    assert executor(memory_bytes=5).resources(train, {"GPU": 2}) == {"num_cpus": 1, "num_gpus": 1, "memory": 5}
-    assert executor().resources(source, {"GPU": 2}) == {"num_cpus": 1, "num_gpus": 0}
-    assert executor().resources(train, {"CPU": 2}) == {"num_cpus": 1, "num_gpus": 0}
-    assert executor(gpus=0).resources(train, {"GPU": 2}) == {"num_cpus": 1, "num_gpus": 0}
+    ray = scripted(monkeypatch, {}, GPU=2, memory=9)
+    graph = small_graph()
+    source, train, *_ = graph
+    executor(1, memory_bytes=5).run(graph, graph.stages.keys() - {source.key, train.key}, Watcher())
+    assert [(options["num_cpus"], options["num_gpus"], options["memory"]) for options in ray.asked] == [(1, 0, 5), (1, 1, 5)]
+    assert resources(train, [node(CPU=2)], None, 0) == {"num_cpus": 1, "num_gpus": 0}
+    assert resources(train, [node(CPU=2, GPU=2)], 0, 0) == {"num_cpus": 1, "num_gpus": 0}
+
+
+def test_a_stage_must_fit_on_one_node() -> None:
+    several = {"settings": {"devices": {"count": 4, "strategy": "fsdp"}}}
+    stage = Stage("k", "train", "train dpo", several, {})
+    small, large = node("small", CPU=8, GPU=1, memory=8e9), node("large", CPU=2, GPU=4, memory=2e9)
+    assert resources(stage, [small, large], None, 0) == {"num_cpus": 2, "num_gpus": 4}
+    assert resources(stage, [small, large], 0, 0) == {"num_cpus": 4, "num_gpus": 0}
+    for nodes, memory, said in (
+        ([small] * 4, 0, "4 GPU and 0.0 GB of memory, and the largest of 4, small, has 8 CPU, 1 GPU and 8.0 GB of memory"),
+        ([small, large], 10**10, "4 GPU and 10.0 GB of memory, and the largest of 2, large, has 2 CPU, 4 GPU and 2.0 GB"),
+    ):
+        with pytest.raises(HarnessError, match=f"train dpo needs a Ray node with 1 CPU, {said}.*smaller --ray-memory-gb, or"):
+            resources(stage, nodes, None, memory)
+
+
+def test_a_stage_for_which_no_node_is_large_enough_ends_the_run_before_it_begins(monkeypatch: pytest.MonkeyPatch) -> None:
+    ray = scripted(monkeypatch, {}, memory=5)
+    with pytest.raises(HarnessError, match=r"needs a Ray node with 1 CPU, 0 GPU and 6\.0 GB of memory"):
+        executor(memory_bytes=6 * 10**9).run(small_graph(), set(), Watcher())
+    assert ray.asked == []
+    assert not ray.up
+
+
+@pytest.fixture
+def _loud(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tasks that are run in the test's process leave its libraries as they are."""
+    monkeypatch.setattr("harness.stages.quiet.quiet_libraries", lambda: None)
+
+
+def test_a_node_that_does_not_see_the_store_computes_nothing(tmp_path: Path) -> None:
+    settings = {"store": str(tmp_path / "local"), "mark": str(tmp_path / "local" / "parts" / "mark"), "checkpoints": {}}
+    ended = run_task(asdict(next(iter(small_graph()))), settings, [])
+    assert ended == {
+        "event": "unwritable",
+        "error": f"the node {platform.node()} does not see the store {tmp_path / 'local'} of this run; all nodes must see one "
+        "folder under that path: mount it there, or give another with --store",
+    }
+    assert not (tmp_path / "local").exists()
+
+
+@pytest.mark.usefixtures("_loud")
+def test_a_store_that_is_gone_when_the_stage_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mark").mkdir()
+    settings = {"store": str(tmp_path / "store"), "mark": str(tmp_path / "mark"), "checkpoints": {}}
+    monkeypatch.setattr("harness.execute.worker.run_stage", lambda *_: (tmp_path / "mark").rmdir())
+    ended = run_task(asdict(next(iter(small_graph()))), settings, [])
+    assert ended["event"] == "unwritable"
+    assert "does not see the store" in ended["error"]
+
+
+@pytest.mark.usefixtures("_loud")
+def test_a_store_that_a_node_cannot_write_ends_the_run(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    settings = {"store": str(tmp_path / "file" / "store"), "mark": str(tmp_path), "checkpoints": {}}
+    ended = run_task(asdict(next(iter(small_graph()))), settings, [])
+    assert ended["event"] == "unwritable"
+    assert (
+        ended["error"]
+        == f"the store {tmp_path / 'file' / 'store'} cannot be written (Not a directory): choose another with --store"
+    )
 
 
 def test_a_full_disk_ends_the_run_and_the_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -317,10 +420,12 @@ def test_a_lost_node_s_stage_runs_on_the_one_that_is_left(tmp_path: Path, monkey
     taker.start()
     try:
         settings = {"store": str(Store(tmp_path / "store").root), "checkpoints": {}}
-        outcome = RayExecutor(0, settings, tmp_path, address=cluster.address).run(graph, set(), Watcher())
+        outcome = RayExecutor(0, settings, tmp_path, address=cluster.address).run(graph, set(), watcher := Watcher())
     finally:
         taker.join(60)
         cluster.shutdown()
     assert outcome.failed == {}
     assert outcome.ran == set(graph.stages)
     assert Store(tmp_path / "store").holds(hanging.key)
+    (again,) = [event[0] for event in watcher.said if event[1] == "1" and event[0] not in ("started", "finished")]
+    assert again.startswith("its task was lost (")

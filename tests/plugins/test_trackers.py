@@ -39,16 +39,20 @@ class Kept(Tracker):
     def close(self, board: Mapping[str, Any]) -> None:
         self.said.append(board["config"])
 
+    def abandon(self) -> None:
+        self.said.append("abandoned")
 
-def tell(observers: Observers, *tracking: str, folder: Path = Path("run")) -> None:
-    """A whole run of two stages."""
+
+def tell(observers: Observers, *tracking: str, folder: Path = Path("run"), board: dict[str, Any] | None = BOARD) -> None:
+    """A whole run of two stages, or one that ends without a board."""
     observers.call(
         "harness_run_started", name="tiny", weights={}, cached=0, interactive=False, folder=folder, tracking=tracking
     )
     observers.call("harness_stage_finished", key="a", title="a", seconds=1.5, error=None)
     observers.call("harness_stage_finished", key="b", title="b", seconds=0.5, error="no")
+    if board is not None:
+        observers.call("harness_board_ready", board=board, folder=folder)
     observers.call("harness_run_finished")
-    observers.call("harness_board_ready", board=BOARD, folder=folder)
 
 
 def test_a_tracker_is_told_stages_curves_and_scores() -> None:
@@ -74,9 +78,15 @@ def test_a_tracker_is_told_stages_curves_and_scores() -> None:
     ]
 
 
+def test_a_tracker_s_run_ends_also_where_there_is_no_board() -> None:
+    kept = Kept()
+    tell(Observers(Registry.load(extra=[kept])), "kept", board=None)
+    assert kept.said[2:] == [(2, {"stages/ended": 2, "stages/failed": 1, "stages/seconds": 2.0}), "abandoned"]
+
+
 def test_a_tracker_that_nobody_asked_for_does_nothing() -> None:
     kept = Kept()
-    tell(Observers(Registry.load(extra=[kept])))
+    tell(Observers(Registry.load(extra=[kept])), board=None)
     assert not hasattr(kept, "said")
 
 
@@ -108,7 +118,7 @@ def test_wandb_is_given_series_with_steps_of_their_own(monkeypatch: pytest.Monke
         define_metric=lambda name, step_metric: said.append((name, step_metric)),
         log=said.append,
         config=SimpleNamespace(update=said.append),
-        finish=lambda: said.append("finished"),
+        finish=lambda exit_code=0: said.append(f"finished with {exit_code}"),
     )
     module = ModuleType("wandb")
     module.init = lambda **options: said.append(options) or run  # type: ignore[attr-defined]
@@ -117,7 +127,9 @@ def test_wandb_is_given_series_with_steps_of_their_own(monkeypatch: pytest.Monke
     assert said[0] == {"project": "harness", "name": "tiny", "dir": "run"}
     assert ("train/dpo(β)/seed 0/loss", "train/dpo(β)/seed 0/step") in said
     assert {"train/dpo(β)/seed 0/loss": 0.6, "train/dpo(β)/seed 0/step": 2} in said
-    assert said[-2:] == [{"name": "tiny"}, "finished"]
+    assert said[-2:] == [{"name": "tiny"}, "finished with 0"]
+    tell(Observers(Registry.load()), "wandb", board=None)
+    assert said[-1] == "finished with 1"
 
 
 def test_mlflow_is_given_names_that_it_takes(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -140,8 +152,8 @@ def test_mlflow_is_given_names_that_it_takes(monkeypatch: pytest.MonkeyPatch) ->
         def log_dict(self, run: str, config: dict[str, Any], name: str) -> None:
             said.append((run, config, name))
 
-        def set_terminated(self, run: str) -> None:
-            said.append((run, "ended"))
+        def set_terminated(self, run: str, status: str = "FINISHED") -> None:
+            said.append((run, status))
 
     module = ModuleType("mlflow")
     module.MlflowClient = Client  # type: ignore[attr-defined]
@@ -149,4 +161,6 @@ def test_mlflow_is_given_names_that_it_takes(monkeypatch: pytest.MonkeyPatch) ->
     tell(Observers(Registry.load()), "mlflow")
     assert said[0] == ("experiment harness", "tiny")
     assert ("r", "train/dpo_β_/seed 0/loss", 0.6, 2) in said
-    assert said[-2:] == [("r", {"name": "tiny"}, "config.json"), ("r", "ended")]
+    assert said[-2:] == [("r", {"name": "tiny"}, "config.json"), ("r", "FINISHED")]
+    tell(Observers(Registry.load()), "mlflow", board=None)
+    assert said[-1] == ("r", "KILLED")
