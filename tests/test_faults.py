@@ -12,8 +12,12 @@ import random
 import shutil
 import signal
 import subprocess
-from collections.abc import Iterator
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -25,71 +29,130 @@ pytestmark = pytest.mark.slow
 
 KILLS, TERMINATIONS, DAMAGES = 20, 10, 10
 PATIENCE = 3600.0  # seconds, for what would otherwise never come
-COUNTING_BUILDER = """
-    import pathlib
-    import time
+# A plugin that notes the key of each artifact that any process begins to write.
+COUNTING = """
+    import os
+    from pathlib import Path
 
-    from harness import DataBuilder, Group, Response, hookimpl
+    from harness.store import Store
 
-
-    class Counting(DataBuilder):
-        name = "counting"
-        place: str = ""
-
-        def build(self, task):
-            with pathlib.Path(self.place).open("a") as stream:
-                stream.write("built\\n")
-            for example in task.examples:
-                yield Group(example.prompt, Response(example.target), (Response("no"),))
+    draft = Store.draft
 
 
-    @hookimpl
-    def harness_data_builders():
-        return [Counting]
+    def counted(store, kind, key):
+        with Path(os.environ["BEGUN"]).open("a") as stream:
+            stream.write(f"{key}\\n")
+        return draft(store, kind, key)
+
+
+    Store.draft = counted
 """
 
 
+@dataclass(frozen=True)
+class TimedLab(Lab):
+    """A lab that knows how long its first run took."""
+
+    seconds: float = 0.0
+
+
 @pytest.fixture(scope="session")
-def lab(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Lab:
-    """The comparison that things happen to, undisturbed in `first`."""
+def lab(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> TimedLab:
+    """The comparison that things happen to, undisturbed in `first`; it keeps how far it is after every step and batch."""
     given = os.environ.get("FAULTS_CONFIG")
     config = yaml.safe_load(Path(given).read_text()) if given else tiny_config(tiny_checkpoint)
-    return made_lab(tmp_path_factory.mktemp("faults"), config)
+    config["run"] = {**config.get("run", {}), "checkpoint_minutes": 0}
+    began = time.monotonic()
+    made = made_lab(tmp_path_factory.mktemp("faults"), config)
+    return TimedLab(made.folder, made.config, time.monotonic() - began)
 
 
 def same(lab: Lab, out: str) -> bool:
     return lab.board(out).without_times() == lab.board("first").without_times()
 
 
-def stopped_at_random(lab: Lab, store: str, number: int, times: int) -> list[int]:
-    """Send a signal to a run at random moments, each time the run that goes on; the exit codes."""
-    rng, codes = random.Random(number), []
-    total = lab.published("store")
-    for _ in range(times):
-        process = lab.start(store, store=store)
-        aim = min(total - 1, lab.published(store) + rng.randrange(0, 2 * total // times))
-        wait_until(lambda: lab.published(store) >= aim or process.poll() is not None, PATIENCE)  # noqa: B023
-        workers = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
-        process.send_signal(number)
-        process.communicate(timeout=120)
-        codes.append(process.returncode)
-        assert alive(workers) == []
-    return codes
+Victim = Callable[[subprocess.Popen[str], list[psutil.Process]], bool]  # whether it was running, and is ended
 
 
-def test_killed_at_random_moments(lab: Lab) -> None:
-    codes = stopped_at_random(lab, "kills", signal.SIGKILL, KILLS)
-    assert set(codes) <= {-signal.SIGKILL, 0}
-    assert codes.count(-signal.SIGKILL) >= KILLS // 2
-    lab.run("kills", store="kills")
+@dataclass
+class Disturbed:
+    """Runs in one folder with one store, each the one that goes on, to which something happens at moments that are uniform
+    over the time of an undisturbed run. One that ends before its moment must have ended well; the next begins with nothing.
+    """
+
+    lab: TimedLab
+    name: str
+    rng: random.Random
+    process: subprocess.Popen[str] | None = None
+    began: float = 0.0
+    begun: int = 0
+    halfway: int = 0  # times at which a stage was interrupted that had kept how far it was
+
+    def disturb(self, victim: Victim) -> None:
+        """Wait for a moment at which the victim runs, and end it."""
+        while not self._disturbed(victim):
+            pass
+
+    def _disturbed(self, victim: Victim) -> bool:
+        process = self._running()
+        passed = time.monotonic() - self.began
+        moment = self.began + self.rng.uniform(passed, max(passed, self.lab.seconds))
+        wait_until(lambda: time.monotonic() >= moment or process.poll() is not None, PATIENCE)
+        if process.poll() is not None:
+            assert (process.communicate()[1], process.returncode) == ("", 0)
+            assert same(self.lab, self.name)
+            shutil.rmtree(self.lab.folder / self.name)
+            return False
+        workers = psutil.Process(process.pid).children()
+        kept = any((self.lab.folder / self.name / "store" / "partial").glob("*"))
+        ended = victim(process, workers)
+        self.halfway += ended and kept
+        if process.poll() is not None:
+            process.communicate()
+            assert alive(workers) == []
+        return ended
+
+    def _running(self) -> subprocess.Popen[str]:
+        """The run that goes on: with one worker and with two in turn."""
+        if self.process is None or self.process.poll() is not None:
+            workers = str(1 + self.begun % 2)
+            self.process = self.lab.start(self.name, "--workers", workers, store=f"{self.name}/store")
+            self.began, self.begun = time.monotonic(), self.begun + 1
+        return self.process
+
+
+def test_killed_at_random_moments(lab: TimedLab) -> None:
+    rng = random.Random(9)
+
+    def group(process: subprocess.Popen[str], workers: list[psutil.Process]) -> bool:
+        os.killpg(process.pid, signal.SIGKILL)
+        return process.wait() == -signal.SIGKILL
+
+    def worker(process: subprocess.Popen[str], workers: list[psutil.Process]) -> bool:
+        lives = [worker for worker in workers if worker.status() != psutil.STATUS_ZOMBIE]
+        if lives:
+            rng.choice(lives).kill()
+        return lives != []
+
+    disturbed = Disturbed(lab, "kills", rng)
+    for number in range(KILLS):
+        disturbed.disturb(group if number % 2 else worker)
+    assert disturbed.halfway > 0
+    lab.run("kills", store="kills/store")
     assert same(lab, "kills")
-    assert list((lab.folder / "kills" / "parts").iterdir()) == []
+    assert list((lab.folder / "kills" / "store" / "parts").iterdir()) == []
 
 
-def test_terminated_at_random_moments(lab: Lab) -> None:
-    codes = stopped_at_random(lab, "terms", signal.SIGTERM, TERMINATIONS)
-    assert set(codes) <= {143, -signal.SIGTERM, 0}  # a signal before its handlers are there ends a process as ever
-    lab.run("terms", store="terms")
+def test_terminated_at_random_moments(lab: TimedLab) -> None:
+    def terminated(process: subprocess.Popen[str], workers: list[psutil.Process]) -> bool:
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=120)
+        return process.returncode in (143, -signal.SIGTERM)  # before its handlers are there it ends as ever
+
+    disturbed = Disturbed(lab, "terms", random.Random(15))
+    for _ in range(TERMINATIONS):
+        disturbed.disturb(terminated)
+    lab.run("terms", store="terms/store")
     assert same(lab, "terms")
 
 
@@ -173,20 +236,26 @@ def trains(raylet: int) -> bool:
 
 
 def test_two_at_once_compute_nothing_twice(lab: Lab, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    mark = tmp_path / "built"
-    monkeypatch.setenv("PYTHONPATH", str(write_distribution(tmp_path / "site", "counting-builder", COUNTING_BUILDER)))
-    rows = ["sft", {"label": "counted", "data": {"name": "counting", "place": str(mark)}, "objective": "dpo"}, "oracle"]
-    more = ["--set", f"methods={json.dumps(rows)}"]
+    monkeypatch.setenv("BEGUN", str(tmp_path / "begun"))
+    monkeypatch.setenv("PYTHONPATH", str(write_distribution(tmp_path / "site", "counting", COUNTING)))
     pipe = subprocess.PIPE
     both = [
-        subprocess.Popen(lab.command(out, *more, store="both"), stdout=pipe, stderr=pipe, text=True)
+        subprocess.Popen(lab.command(out, "--workers", "2", store="both"), stdout=pipe, stderr=pipe, text=True)
         for out in ("left", "right")
     ]
     said = [process.communicate(timeout=PATIENCE)[1] for process in both]
     assert (said, [process.returncode for process in both]) == (["", ""], [0, 0])
-    assert lab.board("left").without_times() == lab.board("right").without_times()
-    assert mark.read_text() == "built\n"
-    ran = [json.loads((lab.folder / out / "board.json").read_text())["sharing"]["stages_run"] for out in ("left", "right")]
-    assert max(ran) > 0
+    assert same(lab, "left")
+    assert same(lab, "right")
+    begun = Counter((tmp_path / "begun").read_text().split())
+    stages = {event["key"] for out in ("left", "right") for event in events(lab, out) if event["event"] == "stage_finished"}
+    assert begun.keys() == {path.parent.name for path in (lab.folder / "both").glob("artifacts/*/*/artifact.json")}
+    assert begun.keys() >= stages
+    assert {event["key"] for event in events(lab, "first") if event["event"] == "stage_finished"} == stages
+    assert set(begun.values()) == {1}
     for name in ("parts", "claims"):
         assert os.listdir(lab.folder / "both" / name) == []  # noqa: PTH208
+
+
+def events(lab: Lab, out: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (lab.folder / out / "events.jsonl").read_text().splitlines()]
