@@ -78,7 +78,7 @@ def test_a_warning_of_the_shared_start_is_said_once(tmp_path: Path) -> None:
         with store.draft("sft", key) as draft:
             draft.facts.update(facts)
     graph.add("sft", "SFT · seed 4", {"seed": 4}, {})  # failed: nothing of it is stored
-    assert run_warnings(Run(None, graph, store, Outcome()), []) == ["cut"]  # type: ignore[arg-type]
+    assert run_warnings(Run(UNTRAINED, graph, store, Outcome()), []) == ["cut"]
 
 
 def test_examples_are_kept_back_where_the_config_says_so(tmp_path: Path) -> None:
