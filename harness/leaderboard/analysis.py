@@ -35,7 +35,7 @@ def _unstable(entry: AnalysisEntry, primary: list[MetricEntry]) -> list[str]:
     ranks = entry.ranking.get(primary[0].key, {}) if primary else {}
     if len(ranks) < 3:
         return []
-    label, best = max(ranks.items(), key=lambda item: item[1].first)
+    label, best = min(ranks.items(), key=lambda item: (-item[1].first, item[0]))
     if best.first >= OFTEN:
         return []
     return [

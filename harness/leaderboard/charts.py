@@ -63,7 +63,7 @@ def ranks(board: Board, metric: MetricEntry) -> Markup | None:
     found = board.analysis.ranking.get(metric.key, {}) if board.analysis else {}
     if not found:
         return None
-    rows = sorted(found.items(), key=lambda item: item[1].mean)
+    rows = sorted(found.items(), key=lambda item: (item[1].mean, item[0]))
     scale = svg.Scale(0.5, len(rows) + 0.5, LABELS + 8, WIDTH - NUMBERS)
     bottom = TOP + STEP * len(rows)
     shapes = [svg.text(scale(1), 14, "rank", "tick", "middle"), svg.text(WIDTH - 4, 14, "first in", "tick", "end")]

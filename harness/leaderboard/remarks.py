@@ -30,7 +30,7 @@ def _families(board: Board) -> str:
 def _ranks(board: Board) -> str:
     """On the first primary metric."""
     ranks = board.analysis.ranking.get(board.primary[0].key, {}) if board.analysis and board.primary else {}
-    leaders = sorted(ranks.items(), key=lambda item: (-item[1].first, item[1].mean))[:LEADERS]
+    leaders = sorted(ranks.items(), key=lambda item: (-item[1].first, item[1].mean, item[0]))[:LEADERS]
     named = [f"{label} {rank.first:.0%} (rank {rank.low:.0f} to {rank.high:.0f})" for label, rank in leaders if rank.first > 0]
     return f"First on {short_name(board, board.primary[0])} over bootstrap draws: {', '.join(named)}." if named else ""
 

@@ -8,6 +8,8 @@ from collections.abc import Callable
 import pytest
 
 from harness.leaderboard import Board, RowResult
+from harness.leaderboard.charts import ranks
+from harness.leaderboard.remarks import remarks
 from harness.leaderboard.schema import Delta, MetricEntry
 from harness.leaderboard.standing import mark, noise_floor, ranked, references, short_name, summary, verdict
 
@@ -38,6 +40,19 @@ def test_a_difference_needs_the_test_the_interval_and_the_noise_floor(
     delta = SURE.model_copy(update=change)
     assert verdict(delta, metric(higher_is_better)) == expected
     assert mark(delta) == marked
+
+
+def test_ranks_that_tie_stand_in_one_order_however_they_were_written(board: Board) -> None:
+    assert board.analysis is not None
+    key = board.primary[0].key
+    found = {label: rank.model_copy(update={"mean": 2.0, "first": 0.1}) for label, rank in board.analysis.ranking[key].items()}
+    turned = dict(reversed(found.items()))
+    drawn = []
+    for ranking in (found, turned):
+        analysis = board.analysis.model_copy(update={"ranking": {key: ranking}})
+        made = board.model_copy(update={"analysis": analysis})
+        drawn.append((ranks(made, board.primary[0]), remarks(made)))
+    assert len(found) > 2 and drawn[0] == drawn[1]
 
 
 def test_references_are_not_ranked(board: Board) -> None:
