@@ -33,7 +33,7 @@ compare: $(VENV)/.installed ## run the quickstart (or ARGS="my.yaml …") and wr
 test: $(VENV)/.installed-dev ## run the tests that need no GPU, no network and no minutes, with coverage
 	@$(ONE_THREAD) $(BIN)/python -m pytest -m "$(SELECT)" -n $(PROCESSES) --dist loadfile --no-loadscope-reorder --cov --cov-report=term $(ARGS)
 
-faults: $(VENV)/.installed-faults ## kill, terminate, damage and fill up a comparison (minutes; hours with CONFIG="configs/quickstart.yaml")
+faults: $(VENV)/.installed-faults ## kill, terminate, damage and fill up a comparison (minutes; much longer with CONFIG="configs/quickstart.yaml")
 	@$(ONE_THREAD) FAULTS_CONFIG="$(CONFIG)" $(BIN)/python -m pytest tests/test_faults.py -m slow $(ARGS)
 
 lint: $(VENV)/.installed-dev ## ruff, mypy and the import contracts

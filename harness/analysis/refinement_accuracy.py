@@ -4,90 +4,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
+from collections.abc import Iterator, Sequence
 
 from markupsafe import Markup
 
 from harness.analysis.bootstrap import contrast
 from harness.analysis.figure import Axes, Line, Panel, draw
-from harness.analysis.lab import Lab, quiet
-from harness.analysis.made import Made, values_of
+from harness.analysis.lab import Lab
+from harness.analysis.made import Made
+from harness.analysis.refined import DEFAULT, PLAIN, WEIGHTS, Refined
 from harness.analysis.report import Cell, Finding, Report, above_zero, within
 from harness.errors import ConfigError, Problem
-from harness.statistics import Interval, Values, interval
-from harness.types import Example, Prompt, Response
+from harness.statistics import interval
+from harness.types import Example
 
-PLAIN = {"sr_dpo": "dpo", "sr_ipo": "ipo"}  # what each method is without its refinement
-WEIGHTS = (0.1, 0.3, 0.5, 1.0)  # λ; 0 is the plain method
-DEFAULT = 0.5  # λ where the number of tuples is varied
 SHARES = (4, 2, 1)  # of the budget, for the number of tuples
 CHOICE = 50  # tuples on which λ is chosen
 ALIKE = 0.05  # accuracies that differ by no more are read as similar
-AUGMENTED = "augmented"
-
-
-@dataclass(frozen=True)
-class Refined:
-    """One refined method, trained with every λ on all tuples, and with the default λ on fewer.
-
-    Attributes:
-        name: the method.
-        made: its comparisons, by number of tuples.
-        tuning: the pairs on which λ is chosen.
-    """
-
-    name: str
-    lab: Lab
-    made: Mapping[int, Made]
-    tuning: Sequence[Example]
-    _known: dict[tuple[object, ...], Values] = field(default_factory=dict)
-
-    @property
-    def plain(self) -> str:
-        return PLAIN[self.name]
-
-    @property
-    def most(self) -> int:
-        return max(self.made)
-
-    def label(self, weight: float) -> str:
-        """The row trained with this λ on all tuples."""
-        return f"{self.name}[refinement_weight={weight:g}]" if weight else self.plain
-
-    @cached_property
-    def chosen(self) -> float:
-        """The λ of the highest accuracy on the tuning pairs; of equal ones the smallest."""
-        return max(WEIGHTS, key=lambda weight: interval(self.accuracy(self.most, self.label(weight), tuning=True)).mean)
-
-    def gold(self, count: int, label: str) -> Interval | None:
-        return interval(self.made[count].values(label)) if self.lab.has_gold else None
-
-    def accuracy(self, count: int, label: str, *, augmented: bool = False, tuning: bool = False) -> Values:
-        """Whether h prefers the better-ranked response of each pair, held-out ones unless told, [seeds, pairs]."""
-        key = (count, label, augmented, tuning)
-        if key not in self._known:
-            self._known[key] = self._accuracy(count, label, augmented, self.tuning if tuning else self.made[count].evaluated())
-        return self._known[key]
-
-    def _accuracy(self, count: int, label: str, augmented: bool, examples: Sequence[Example]) -> Values:
-        made = self.made[count]
-        pairs = [example for example in examples if len(example.ranked) > 1]
-        change = self.lab.component("objective", self.name).views()[AUGMENTED]
-        prompts: list[Prompt] = [change(example.prompt) if augmented else example.prompt for example in pairs]
-        responses = [[Response(example.ranked[0]), Response(example.ranked[-1])] for example in pairs]
-        per_seed: dict[int, Mapping[str, float]] = {}
-        for seed in made.seeds:
-            row, start = made.row(label, seed), made.row("sft", seed)
-            with quiet():
-                policy = self.lab.policy(made, row.model).logps(prompts, responses)
-                reference = self.lab.policy(made, start.model).logps(prompts, responses)
-            per_seed[seed] = {
-                example.prompt.id: _prefers(lp[0] - lr[0], lp[1] - lr[1])
-                for example, lp, lr in zip(pairs, policy, reference, strict=True)
-            }
-        return values_of(per_seed)
 
 
 def run(lab: Lab) -> Report:
@@ -141,10 +74,6 @@ def _tuning(lab: Lab, made: Made) -> list[Example]:
         fix = "λ is chosen on the split `tuning`, which has no pairs: load some, as in source.tuning = 50"
         raise ConfigError([Problem("source", made.comparison.source.name, fix)], lab.where)
     return tuning
-
-
-def _prefers(chosen: float, rejected: float) -> float:
-    return 0.5 * ((chosen > rejected) + (chosen >= rejected))
 
 
 def _by_weight(method: Refined) -> Iterator[Sequence[Cell]]:

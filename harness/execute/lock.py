@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
 from harness.errors import HarnessError, StoreWriteError
+from harness.store.locks import NO_LOCKS, is_at
 
 LOCK = ".lock"
-NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS}  # a file system without them
 
 
 @contextmanager
@@ -52,6 +50,6 @@ def _lock(place: Path) -> IO[str]:
                     f"another run writes to {place.parent}: wait for its end (`harness status {place.parent}` shows it), or "
                     "choose another folder with --out"
                 ) from error
-        if place.exists() and os.path.samestat(os.fstat(lock.fileno()), place.stat()):
+        if is_at(lock, place):
             return lock
         lock.close()  # whoever had it has just removed it

@@ -21,7 +21,7 @@ from harness.errors import HarnessError, StoreWriteError
 from harness.execute.deferred import Deferred
 from harness.execute.events import Events, Outcome, Stop
 from harness.execute.process import WORKER_ENVIRONMENT
-from harness.execute.ray_nodes import resources
+from harness.execute.ray_nodes import Node, resources
 from harness.execute.ray_task import run_task
 from harness.execute.schedule import Schedule
 from harness.graph import Graph, Stage
@@ -99,8 +99,9 @@ class RayExecutor:
         try:
             with Store(Path(self.settings["store"])).part() as mark, Deferred() as signals:
                 self.settings["mark"] = str(mark)
+                nodes = self._nodes()
                 for key in schedule.waiting:
-                    self._resources(graph.stages[key])
+                    self._resources(graph.stages[key], nodes)
                 self._run(schedule, events, signals)
         finally:
             self.ray.shutdown()
@@ -174,12 +175,15 @@ class RayExecutor:
         """Stages at a time: what was asked, or the CPUs that the cluster has now."""
         return self.workers or max(1, int(self.ray.cluster_resources().get("CPU", 1)))
 
-    def _resources(self, stage: Stage) -> dict[str, Any]:
-        return resources(stage, [node for node in self.ray.nodes() if node["Alive"]], self.gpus, self.memory_bytes)
+    def _nodes(self) -> list[Node]:
+        return [node for node in self.ray.nodes() if node["Alive"]]
+
+    def _resources(self, stage: Stage, nodes: Sequence[Node]) -> dict[str, Any]:
+        return resources(stage, nodes, self.gpus, self.memory_bytes)
 
     def _submit(self, stage: Stage, said: Any) -> Any:
         task = self.ray.remote(run_task).options(
-            **self._resources(stage),
+            **self._resources(stage, self._nodes()),
             max_retries=0,
             name=stage.title,
             runtime_env={"env_vars": WORKER_ENVIRONMENT},

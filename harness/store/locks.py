@@ -55,7 +55,7 @@ def locked(store: Path, key: str, before_waiting: Callable[[], None] | None) -> 
         with lock:
             with _reported(store):
                 _lock(lock, before_waiting)
-                ours = _is(lock, place)
+                ours = is_at(lock, place)
             if not ours:
                 continue
             try:
@@ -90,7 +90,7 @@ def _lock(stream: IO[str], before_waiting: Callable[[], None] | None) -> None:
             raise
 
 
-def _is(stream: IO[str], place: Path) -> bool:
+def is_at(stream: IO[str], place: Path) -> bool:
     """Whether an open file is the one at a place, and not one that was there before."""
     try:
         return os.path.samestat(os.fstat(stream.fileno()), place.stat())
