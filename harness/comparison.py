@@ -107,24 +107,14 @@ def compare(
         present = {stage.key for stage in graph if kept.holds(stage.key)}  # of these nothing is collected any more
         executor = means.executor(workers, settings, folder / "logs")
         journal.begin(graph, present)
-        observers.call(
-            "harness_run_started",
-            name=comparison.config.name,
-            weights={stage.key: stage.weight for stage in graph if stage.key not in present},
-            cached=len(present),
-            interactive=interactive,
-            folder=folder,
-            tracking=means.tracking,
-        )
-        try:
+        name, tracking = comparison.config.name, means.tracking
+        with observers.watching(name, graph, present, interactive=interactive, folder=folder, tracking=tracking):
             outcome = executor.run(graph, present, Together((journal, observers)))
             if outcome.stopped:
                 raise InterruptedRunError(
                     "the run was asked to end: what was finished is kept, and the same command goes on from there"
                 )
             board = _publish(Run(comparison, graph, kept, outcome), folder, command, observers)
-        finally:
-            observers.call("harness_run_finished")
     return RunResult(board, folder, outcome)
 
 

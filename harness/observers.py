@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from harness.errors import HarnessError, did_you_mean
 from harness.execute.events import Events
-from harness.graph import Stage
+from harness.graph import Graph, Stage
 from harness.problems import quoted
 from harness.registry import Registry
 
@@ -28,6 +30,33 @@ class Observers(Events):
                 implementation.function(*(arguments[name] for name in implementation.argnames))
             except Exception as error:  # foreign code: an observer's fault must not end a run
                 self.failures[implementation.plugin_name] = quoted(f"{hook}: {type(error).__name__}: {error}")
+
+    @contextmanager
+    def watching(
+        self,
+        name: str,
+        graph: Graph,
+        present: Container[str],
+        *,
+        interactive: bool,
+        folder: Path,
+        tracking: Sequence[str] = (),
+    ) -> Iterator[None]:
+        """Tell that a run of the stages that are not `present` begins, and however the block ends, that it has ended."""
+        missing = {stage.key: stage.weight for stage in graph if stage.key not in present}
+        self.call(
+            "harness_run_started",
+            name=name,
+            weights=missing,
+            cached=len(graph.stages) - len(missing),
+            interactive=interactive,
+            folder=folder,
+            tracking=tuple(tracking),
+        )
+        try:
+            yield
+        finally:
+            self.call("harness_run_finished")
 
     def started(self, stage: Stage) -> None:
         self.call("harness_stage_started", key=stage.key, title=stage.title)

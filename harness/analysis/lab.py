@@ -151,16 +151,11 @@ class Lab:
         store.sweep()
         observers = Observers(self.registry)
         settings = {"store": str(store.root), "checkpoints": graph.checkpoints}
-        executor = LocalExecutor(self.means.workers, settings, self.means.folder / str(raw["name"]) / "logs")
+        folder = self.means.folder / str(raw["name"])
+        executor = LocalExecutor(self.means.workers, settings, folder / "logs")
         present = {stage.key for stage in cut if store.holds(stage.key)}
-        weights = {stage.key: stage.weight for stage in cut if stage.key not in present}
-        observers.call(
-            "harness_run_started", name=raw["name"], weights=weights, cached=len(present), interactive=self.means.interactive
-        )
-        try:
+        with observers.watching(str(raw["name"]), cut, present, interactive=self.means.interactive, folder=folder):
             outcome = executor.run(cut, present, observers)
-        finally:
-            observers.call("harness_run_finished")
         if outcome.failed:
             raise StageError(_first_failure(cut, outcome.failed))
         return planned
