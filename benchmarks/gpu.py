@@ -23,33 +23,20 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import replace
 from pathlib import Path
 from statistics import median
-from typing import Any, cast
+from typing import Any
 
 import torch
-from sides import BETA, Case, pairs_of, relative_difference, trl_trainer
-from torch import Tensor
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
+from gpu_sides import TRL, Step, model_config, reference_of
+from sides import Case, relative_difference
+from transformers import LlamaForCausalLM
 
-from harness.training.batch import PLAIN, TokenGroup, cut_groups, group_logps
-from harness.training.layouts.choose import LayoutName, choose_layout
-from harness.training.layouts.layout import score_bundles
-from harness.training.layouts.padded import UniqueRows
-from harness.training.precision import autocast
-from harness.training.reduction import Totals, reduce_loss
-from harness_plugins.baselines.dpo import DPO
+from harness.training.layouts.choose import LayoutName
 
 RESULTS = Path(__file__).parent / "results"
 LAYOUTS: tuple[LayoutName, ...] = ("expanded", "unique", "shared_prefix")
-TRL = "trl"
 WORSE = 1.5  # a layout's rounding error over that of expanded pairs, at most
-SIZES = {
-    "1b": {"hidden_size": 2048, "intermediate_size": 8192, "num_hidden_layers": 16, "num_attention_heads": 32},
-    "small": {"hidden_size": 128, "intermediate_size": 352, "num_hidden_layers": 4, "num_attention_heads": 4},
-}
-Gradient = dict[str, Tensor]
 
 
 def main() -> None:
@@ -84,7 +71,7 @@ def about(options: argparse.Namespace) -> dict[str, Any]:
 
     device = torch.cuda.get_device_name() if options.device == "cuda" else "CPU"
     with torch.device("meta"):
-        parameters = LlamaForCausalLM(_config(options)).num_parameters()
+        parameters = LlamaForCausalLM(model_config(options)).num_parameters()
     versions = {"torch": torch.__version__, "transformers": transformers.__version__, "trl": trl.__version__}
     return {"device": device, "parameters": parameters, **versions}
 
@@ -92,84 +79,6 @@ def about(options: argparse.Namespace) -> dict[str, Any]:
 def cases(options: argparse.Namespace) -> list[Case]:
     prompt, response = (20, 24) if options.small else (146, 256)
     return [Case(m, prompt, response, spread=0.3, prompts=2 if m == 1 else 1) for m in options.m]
-
-
-def build(options: argparse.Namespace, seed: int) -> PreTrainedModel:
-    """The policy (seed 0) or its reference (seed 1): weights in float32, on the device."""
-    torch.manual_seed(seed)
-    return LlamaForCausalLM(_config(options)).to(options.device)
-
-
-def _config(options: argparse.Namespace) -> LlamaConfig:
-    sizes = SIZES["small" if options.small else "1b"]
-    words = 4096 if options.small else 32768
-    return LlamaConfig(vocab_size=words, num_key_value_heads=sizes["num_attention_heads"], tie_word_embeddings=True, **sizes)
-
-
-class Step:
-    """One side's batch and model.
-
-    Args:
-        side: a layout, or TRL.
-        reference: the groups' responses under the reference, one row each; TRL computes its own.
-    """
-
-    def __init__(
-        self, options: argparse.Namespace, case: Case, side: str, precision: str, reference: list[list[float]]
-    ) -> None:
-        self.precision, self.groups, self.trainer = precision, referred(case.groups(), reference), None
-        self.model = build(options, 0)
-        if side == TRL:
-            self.pairs, cpu = pairs_of(self.groups), options.device == "cpu"
-            with tempfile.TemporaryDirectory() as folder:
-                self.trainer = trl_trainer(self.pairs, folder, self.model, build(options, 1), cpu=cpu)
-            self.model = self.trainer.model
-        else:
-            self.layout = choose_layout(self.model, cast(LayoutName, side))
-        self.model.train()
-        self.optimizer: torch.optim.Optimizer | None = None
-
-    def backward(self) -> float:
-        """Loss and backward, as the trainers do them; the loss."""
-        if self.trainer is not None:
-            batch = {name: value.to(self.model.device) for name, value in self.trainer.data_collator(self.pairs).items()}
-            with autocast(self.model, self.precision):
-                loss = self.trainer.compute_loss(self.model, batch)
-            loss.backward()
-            return float(loss.detach())
-        objective, totals, value = DPO(beta=BETA), Totals.of(self.groups), 0.0
-        for micro in cut_groups(self.groups, 16384, self.layout):
-            with autocast(self.model, self.precision):
-                logps = group_logps(self.model, micro, objective, layout=self.layout)
-            share = reduce_loss(objective.loss(logps), logps, objective, totals)
-            share.backward()  # type: ignore[no-untyped-call]
-            value += float(share.detach())
-        return value
-
-    def gradient(self) -> tuple[float, Gradient]:
-        loss = self.backward()
-        return loss, {name: p.grad.detach().cpu() for name, p in self.model.named_parameters() if p.grad is not None}
-
-    def seconds(self) -> float:
-        """Of one whole step; what the device still has to do is waited for."""
-        self.optimizer = self.optimizer or torch.optim.AdamW(self.model.parameters(), lr=1e-6)
-        wait(self.model)
-        began = time.perf_counter()
-        self.backward()
-        self.optimizer.step()
-        self.optimizer.zero_grad()
-        wait(self.model)
-        return time.perf_counter() - began
-
-
-def referred(groups: list[TokenGroup], reference: list[list[float]]) -> list[TokenGroup]:
-    return [replace(group, reference={PLAIN: tuple(row)}) for group, row in zip(groups, reference, strict=True)]
-
-
-def reference_of(options: argparse.Namespace, case: Case, precision: str) -> list[list[float]]:
-    model = build(options, 1).eval()
-    with autocast(model, precision):
-        return [list(row) for row in score_bundles(model, [group.bundle() for group in case.groups()], UniqueRows())]
 
 
 def equality(options: argparse.Namespace) -> dict[str, Any]:
@@ -216,11 +125,6 @@ def quickstart(options: argparse.Namespace) -> dict[str, Any]:
             return {"seconds": seconds, "failed": done.stderr.decode()[-2000:]}
         board = json.loads(Path(folder, "out", "board.json").read_text())
         return {"seconds": seconds, "rows": len(board["rows"]), "failed": [r["method"] for r in board["rows"] if "failed" in r]}
-
-
-def wait(model: PreTrainedModel) -> None:
-    if model.device.type == "cuda":
-        torch.cuda.synchronize()
 
 
 def free() -> None:

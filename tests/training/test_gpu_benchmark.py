@@ -11,6 +11,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 import gpu
+import gpu_sides
 
 TINY = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
 pytestmark = pytest.mark.filterwarnings("ignore:`.*gradient_checkpointing` is deprecated:FutureWarning")
@@ -18,7 +19,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:`.*gradient_checkpointing` is de
 
 @pytest.fixture
 def options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.setitem(gpu.SIZES, "small", TINY)
+    monkeypatch.setitem(gpu_sides.SIZES, "small", TINY)
     return gpu.parse(["--small", "--device", "cpu", "--m", "2", "--steps", "1", "--out", str(tmp_path)])
 
 
