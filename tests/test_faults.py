@@ -29,6 +29,7 @@ pytestmark = pytest.mark.slow
 
 KILLS, TERMINATIONS, DAMAGES = 20, 10, 10
 PATIENCE = 3600.0  # seconds, for what would otherwise never come
+SPAN = 60.0  # seconds within which a moment is drawn, at most: a long comparison is to be met all along its way
 # A plugin that notes the key of each artifact that any process begins to write.
 COUNTING = """
     import os
@@ -46,6 +47,23 @@ COUNTING = """
 
 
     Store.draft = counted
+"""
+# A plugin that holds every training still after its first step, so that there is a middle to meet it in.
+SLOW = """
+    import time
+
+    from transformers.trainer_callback import CallbackHandler
+
+    on_step_end = CallbackHandler.on_step_end
+
+
+    def held(handler, args, state, control):
+        if state.global_step == 1:
+            time.sleep(2)
+        return on_step_end(handler, args, state, control)
+
+
+    CallbackHandler.on_step_end = held
 """
 
 
@@ -77,7 +95,8 @@ Victim = Callable[[subprocess.Popen[str], list[psutil.Process]], bool]  # whethe
 @dataclass
 class Disturbed:
     """Runs in one folder with one store, each the one that goes on, to which something happens at moments that are uniform
-    over the time of an undisturbed run. One that ends before its moment must have ended well; the next begins with nothing.
+    over the time of an undisturbed run, or over its first minute. One that ends before its moment must have ended well; the
+    next begins with nothing.
     """
 
     lab: TimedLab
@@ -96,7 +115,7 @@ class Disturbed:
     def _disturbed(self, victim: Victim) -> bool:
         process = self._running()
         passed = time.monotonic() - self.began
-        moment = self.began + self.rng.uniform(passed, max(passed, self.lab.seconds))
+        moment = self.began + self.rng.uniform(passed, max(passed, min(SPAN, self.lab.seconds)))
         wait_until(lambda: time.monotonic() >= moment or process.poll() is not None, PATIENCE)
         if process.poll() is not None:
             assert (process.communicate()[1], process.returncode) == ("", 0)
@@ -204,9 +223,10 @@ def test_a_disk_that_fills(lab: Lab, small_disk: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_a_ray_node_that_is_lost_in_the_middle_of_a_training(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_ray_node_that_is_lost_in_the_middle_of_a_training(lab: Lab, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("RAY_AUTH_MODE", "token")  # read when ray is first imported
     monkeypatch.setenv("RAY_AUTH_TOKEN", "0123456789abcdef" * 4)
+    monkeypatch.setenv("PYTHONPATH", str(write_distribution(tmp_path / "site", "slow", SLOW)))
     pytest.importorskip("ray", reason="needs Ray: pip install 'alignment-harness[ray]'")
     from ray.cluster_utils import Cluster
 
@@ -214,11 +234,12 @@ def test_a_ray_node_that_is_lost_in_the_middle_of_a_training(lab: Lab, monkeypat
     try:
         other = cluster.add_node(num_cpus=1)
         (raylet,) = [entry.process.pid for entry in other.all_processes["raylet"]]
-        process = lab.start("node", "--executor", "ray", "--workers", "2", "--ray-address", cluster.address, store="node")
-        wait_until(lambda: trains(raylet) or process.poll() is not None, PATIENCE)
-        cluster.remove_node(other, allow_graceful=False)
-        assert json.loads((lab.folder / "node" / "status.json").read_text())["state"] == "running"
-        said = process.communicate(timeout=PATIENCE)[1]
+        command = ("--executor", "ray", "--workers", "2", "--ray-address", cluster.address)
+        with lab.start("node", *command, store="node") as process:
+            wait_until(lambda: trains(raylet) or process.poll() is not None, PATIENCE)
+            cluster.remove_node(other, allow_graceful=False)
+            assert json.loads((lab.folder / "node" / "status.json").read_text())["state"] == "running"
+            said = process.communicate(timeout=PATIENCE)[1]
     finally:
         cluster.shutdown()
     assert (process.returncode, said) == (0, "")
