@@ -175,10 +175,11 @@ def evaluator(registry: Registry, page: Path) -> str:
         for metric in component(**required).metrics()
     ]
     needs = ", ".join(map(code, sorted(component.needs))) or "nothing beside prompts"
+    fixed = isinstance(inspect.getattr_static(component, "needs"), frozenset)
     parts = [
         f"{entry.summary}",
         f"Paper: {cited(entry)}." if component.paper else "",
-        f"Needs of the source: {needs}." + (" Asks [the config's judge](../judges.md)." if component.judged else ""),
+        f"Needs of the source{'' if fixed else ', with its defaults'}: {needs}." + (" Asks [the config's judge](../judges.md)." if component.judged else ""),
         "With its defaults it reports:" if len(rows) > 1 else "It reports:",
         table(["metric", "what it is", "better is", "primary"], rows),
     ]
@@ -201,6 +202,8 @@ def component_fields(registry: Registry, page: Path) -> str:
         for entry in own(registry, kind):
             parts.append(f"#### `{entry.name}`\n\n{entry.summary}")
             parts.append(field_table(entry.component) if entry.component.model_fields else "No fields.")
+            for path, inner in sections(entry.component)[1:]:
+                parts.append(f"In `{path}`: {_first_paragraph(inner)}\n\n{field_table(inner)}")
     return "\n\n".join(parts)
 
 
@@ -420,7 +423,7 @@ def layers(registry: Registry, page: Path) -> str:
     """The import contract's layers, highest first."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     contract = next(item for item in project["tool"]["importlinter"]["contracts"] if item["id"] == "layers")
-    lines = ["".join(f"{name.strip():<13}" for name in layer.split("|")).rstrip() for layer in contract["layers"]]
+    lines = ["".join(f"{name.strip():<16}" for name in layer.split("|")).rstrip() for layer in contract["layers"]]
     return "```text\n" + "\n".join(lines) + "\n```"
 
 

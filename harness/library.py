@@ -1,10 +1,10 @@
-"""The comparison as a function, for scripts and notebooks. It reads no environment variable: what matters is an argument."""
+"""The comparison as a function, for scripts and notebooks: what the command line takes from the environment is an argument."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +56,7 @@ def compare(
         choice: which rows and seeds, and what to change.
         out: the folder that the board is written to; `runs/<name>` if absent.
         store: the folder of artifacts, shared by runs: what is in it is not computed again.
-        workers: processes, one thread each; one per core if absent.
+        workers: processes on this machine, of one GPU or one thread each; one per GPU, or one per core, if absent.
 
     Returns:
         The board as written. A row that failed is on it, with the reason in `failed`.
@@ -65,8 +65,11 @@ def compare(
         ConfigError: before any compute, with every problem.
         StageError: the baseline failed, so that there is nothing to compare with.
     """
+    from harness.comparison import Means
     from harness.comparison import compare as run
     from harness.config_file import find_config
+    from harness.execute.local import LocalExecutor
+    from harness.execute.machine import places, visible_gpus
     from harness.yaml_file import load_raw
 
     if isinstance(config, Mapping):
@@ -76,11 +79,13 @@ def compare(
         raw, where = load_raw(path), str(path)
     raw = (choice or Choice()).apply(raw)
     folder = Path(out) if out is not None else Path("runs") / str(raw.get("name", "comparison"))
+    gpus = visible_gpus()
     return run(
         raw,
         folder=folder,
         store=Path(store),
-        workers=workers or len(os.sched_getaffinity(0)),
+        workers=workers or places(gpus),
+        means=Means(partial(LocalExecutor, gpus=gpus)),
         command="harness.compare(…)",
         where=where,
     ).board

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
+from typing import Any
 
 import pytest
 
 import harness
+from harness.comparison import Means
 from harness.leaderboard.notebook import Plot
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -48,6 +51,20 @@ def test_a_choice_that_makes_no_sense(tmp_path: Path) -> None:
     with pytest.raises(harness.HarnessError, match="did you mean 'quickstart'"):
         harness.compare("quikstart")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_each_worker_has_a_gpu_of_its_own_where_there_are_some(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: dict[str, Any] = {}
+
+    def run(*_: Any, workers: int, means: Means, **rest: Any) -> Any:
+        given[os.environ["CUDA_VISIBLE_DEVICES"]] = (workers, means.executor(workers, {}, tmp_path).gpus)
+        return SimpleNamespace(board=None)
+
+    monkeypatch.setattr("harness.comparison.compare", run)
+    for devices in ("2,3", ""):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", devices)
+        harness.compare("quickstart", out=tmp_path)
+    assert given == {"2,3": (2, ("2", "3")), "": (len(os.sched_getaffinity(0)), ())}
 
 
 def test_changes_keep_their_types() -> None:

@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
+from harness import comparison
 from harness.analysis.made import GOLD, Made
-from harness.comparison import compare
 from harness.errors import ConfigError, Problem, StageError
 from harness.execute.local import LocalExecutor
 from harness.graph import Graph, RowPlan
@@ -37,7 +37,8 @@ class Means:
     Attributes:
         folder: where its comparisons leave their boards and logs.
         store: where artifacts are kept and found.
-        workers: processes; each computes on one thread.
+        workers: processes; each computes on one thread, or on a GPU.
+        gpus: names of GPUs, one for each of the first workers.
         interactive: whether observers may draw.
         secret: the value of an environment variable that the config's backend names, such as an API key.
     """
@@ -45,6 +46,7 @@ class Means:
     folder: Path
     store: Path
     workers: int = 1
+    gpus: Sequence[str] = ()
     interactive: bool = False
     secret: Callable[[str], str | None] = no_secret
 
@@ -125,11 +127,12 @@ class Lab:
             StageError: a row failed.
         """
         planned = self._plan(raw)
-        result = compare(
+        result = comparison.compare(
             raw,
             folder=self.means.folder / str(raw["name"]),
             store=self.means.store,
             workers=self.means.workers,
+            means=comparison.Means(partial(LocalExecutor, gpus=self.means.gpus)),
             interactive=self.means.interactive,
             where=self.where,
         )
@@ -152,7 +155,7 @@ class Lab:
         observers = Observers(self.registry)
         settings = {"store": str(store.root), "checkpoints": graph.checkpoints}
         folder = self.means.folder / str(raw["name"])
-        executor = LocalExecutor(self.means.workers, settings, folder / "logs")
+        executor = LocalExecutor(self.means.workers, settings, folder / "logs", gpus=self.means.gpus)
         present = {stage.key for stage in cut if store.holds(stage.key)}
         with observers.watching(str(raw["name"]), cut, present, interactive=self.means.interactive, folder=folder):
             outcome = executor.run(cut, present, observers)

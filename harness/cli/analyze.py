@@ -40,7 +40,7 @@ def analyze(
     out: Annotated[Path, typer.Option(help="Folder in which every analysis gets one of its own.")] = Path("runs/analyses"),
     store: StoreOption = None,
     workers: Annotated[
-        int | None, typer.Option(min=1, help="Worker processes, one thread each; one per core if absent.", show_default=False)
+        int | None, typer.Option(min=1, help="Worker processes; one per GPU, or one per core, if absent.", show_default=False)
     ] = None,
     json_: JsonOption = False,
 ) -> None:
@@ -51,6 +51,7 @@ def analyze(
     from harness.analysis.catalogue import find
     from harness.analysis.lab import Lab, Means
     from harness.analysis.page import outcome, write
+    from harness.execute.machine import places, visible_gpus
 
     if names == ["list"]:
         _list(json_)
@@ -58,13 +59,15 @@ def analyze(
     chosen = find(names)
     path = find_config(config)
     raw = read_config(path, set_, None, seeds)
+    gpus = visible_gpus()
     results: dict[str, Any] = {}
     for analysis in chosen:
         began, folder = time.monotonic(), out / analysis.name
         means = Means(
             folder / "boards",
             store_folder(store),
-            workers or len(os.sched_getaffinity(0)),
+            workers or places(gpus),
+            gpus=gpus,
             interactive=sys.stderr.isatty() and not json_,
             secret=os.environ.get,
         )

@@ -65,20 +65,7 @@ def choose_executor(name: str, workers: int | None, gpus: int | None, ray: dict[
         os.environ.setdefault("RAY_AUTH_MODE", "token")  # without it, whoever reaches the port runs code as the user
         return Chosen(partial(RayExecutor, gpus=gpus, stop=stop, **ray), workers or 0)
     from harness.execute.local import LocalExecutor
+    from harness.execute.machine import places, visible_gpus
 
     devices = visible_gpus()[:gpus]
-    return Chosen(partial(LocalExecutor, gpus=devices, stop=stop), workers or len(devices) or len(os.sched_getaffinity(0)))
-
-
-def visible_gpus() -> list[str]:
-    """The GPUs of this machine, as `CUDA_VISIBLE_DEVICES` names them."""
-    given = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if given is not None:
-        return [name for name in given.split(",") if name and name != "-1"]
-    from harness.environment import device_kind
-
-    if device_kind() == "cpu":
-        return []
-    import torch
-
-    return [str(index) for index in range(torch.cuda.device_count())]
+    return Chosen(partial(LocalExecutor, gpus=devices, stop=stop), workers or places(devices))

@@ -10,7 +10,7 @@ import typer
 from harness.cli.options import JsonOption
 
 app = typer.Typer(
-    help="What can be named in a config: methods, builders, objectives, evaluators, backends, sources.",
+    help="What can be named in a config, and importers: methods, builders, objectives, evaluators, backends, sources.",
     no_args_is_help=True,
     epilog="Example: harness plugins show self_contrast",
 )
@@ -20,7 +20,7 @@ app = typer.Typer(
 def list_(
     kind: Annotated[
         str | None,
-        typer.Option(help="Only this kind: data, objective, evaluator, backend, source or method.", show_default=False),
+        typer.Option(help="Only this kind: data, objective, evaluator, backend, source, importer or method.", show_default=False),
     ] = None,
     json_: JsonOption = False,
 ) -> None:

@@ -10,7 +10,6 @@ import xml.etree.ElementTree as ET
 from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +20,6 @@ from harness.analysis.catalogue import ANALYSES, find
 from harness.analysis.lab import Lab, Means
 from harness.analysis.report import Verdict
 from harness.cli import main
-from harness.comparison import Means as ComparisonMeans
-from harness.comparison import compare
 from harness.errors import ConfigError, HarnessError, StageError
 from harness.execute.events import Events, Outcome
 from harness.graph import Graph
@@ -38,7 +35,7 @@ FILES = {"README.md", "figure.svg", "result.json", "table.csv", "table.md"}
 class Inline:
     """An executor that runs every stage in this process, one after the other: worker processes have tests of their own."""
 
-    def __init__(self, workers: int, settings: Mapping[str, Any], logs: Path) -> None:
+    def __init__(self, workers: int, settings: Mapping[str, Any], logs: Path, *, gpus: Sequence[str]) -> None:
         self.settings = settings
 
     def run(self, graph: Graph, present: set[str], events: Events) -> Outcome:
@@ -70,7 +67,6 @@ class Bench:
             patch.chdir(self.folder)
             patch.setattr(sys, "argv", command)
             patch.setattr("signal.signal", lambda *_: None)
-            patch.setattr("harness.analysis.lab.compare", partial(compare, means=ComparisonMeans(executor=Inline)))
             patch.setattr("harness.analysis.lab.LocalExecutor", Inline)
             main()
         assert not left.value.code
