@@ -64,7 +64,7 @@ def test_the_tutorial_gives_a_plugin_and_a_board_that_contains_it(tiny_checkpoin
             assert "shuffled_words" in done.stdout
         if line.startswith("pytest"):
             assert "2 passed" in done.stdout
-    board = harness.Board.read(folder / "runs" / "quickstart")
+    board = harness.Board.read(folder / "runs" / "shuffled_words")
     assert {row.method: row.failed for row in board.rows} == dict.fromkeys(("shuffled_words", "dpo", "null", "sft"))
 
 
@@ -77,9 +77,11 @@ def test_the_rows_of_the_tutorial_are_valid(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.syspath_prepend(tmp_path)
     import harness_shuffled_words  # type: ignore[import-not-found]
 
-    (block,) = re.findall(r"```yaml\n(.*?)```", TUTORIAL, re.DOTALL)
-    labels = ["sft", "shuffled_words", "our_data_dpo", "their_data_our_loss", "dpo"]
-    assert rows_of(block, Registry.load(extra=[harness_shuffled_words])) == labels
+    registry = Registry.load(extra=[harness_shuffled_words])
+    crossed, swept = (rows_of(block, registry) for block in re.findall(r"```yaml\n(.*?)```", TUTORIAL, re.DOTALL))
+    assert crossed == ["sft", "shuffled_words", "our_data_dpo", "their_data_our_loss", "dpo"]
+    rates = ("0.0001", "0.0002", "0.0004", "0.0008")
+    assert swept == ["sft", *(f"shuffled_words[training.learning_rate={rate}]" for rate in rates)]
     del sys.modules["harness_shuffled_words"]
 
 
