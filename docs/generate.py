@@ -179,7 +179,8 @@ def evaluator(registry: Registry, page: Path) -> str:
     parts = [
         f"{entry.summary}",
         f"Paper: {cited(entry)}." if component.paper else "",
-        f"Needs of the source{'' if fixed else ', with its defaults'}: {needs}." + (" Asks [the config's judge](../judges.md)." if component.judged else ""),
+        f"Needs of the source{'' if fixed else ', with its defaults'}: {needs}."
+        + (" Asks [the config's judge](../judges.md)." if component.judged else ""),
         "With its defaults it reports:" if len(rows) > 1 else "It reports:",
         table(["metric", "what it is", "better is", "primary"], rows),
     ]

@@ -64,7 +64,9 @@ class ModelSection(_Section):
         None, description="a hub model's branch, tag or commit; planning pins it to the commit it stands for (main if absent)"
     )
     scratch: ScratchModel | None = Field(None, description="make a tokenizer and a small Llama from the source's training text")
-    dtype: Dtype = Field("auto", description="of the weights in memory; auto: float32 on a CPU and wherever they are trained, else bfloat16")
+    dtype: Dtype = Field(
+        "auto", description="of the weights in memory; auto: float32 on a CPU and wherever they are trained, else bfloat16"
+    )
     attn_implementation: str | None = Field(
         None, description="eager, sdpa, flash_attention_2 or another that transformers knows; its own choice if absent"
     )

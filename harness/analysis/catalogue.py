@@ -24,7 +24,7 @@ class Analysis:
         question: what it answers, in one line.
         places: figures and tables of the paper.
         needs: what the source must provide.
-        minutes: about; on two cores with the quickstart's settings and an empty store.
+        minutes: about; on two cores with the quickstart's settings and an empty store, from runs with twice its seeds.
     """
 
     name: str
@@ -56,7 +56,7 @@ ANALYSES = (
         SELF_CONTRAST,
         "Figure 5, §4.1",
         ("target", "gold"),
-        4,
+        2,
     ),
     Analysis(
         "negative-rewards",
@@ -64,7 +64,7 @@ ANALYSES = (
         SELF_CONTRAST,
         "Figure 6, §4.1",
         ("target", "gold"),
-        2,
+        1,
     ),
     Analysis(
         "negatives-count",
@@ -72,7 +72,7 @@ ANALYSES = (
         SELF_CONTRAST,
         "Figure 4, Tables 1 and 2, §4.2",
         ("target", "ranked", "gold"),
-        6,
+        4,
     ),
     Analysis(
         "gradient-variance",
@@ -88,7 +88,7 @@ ANALYSES = (
         ONLY_PROMPTING,
         "Figures 3 and 4, Tables 2 and 3",
         ("gold",),
-        3,
+        2,
     ),
     Analysis(
         "refinement-accuracy",
@@ -96,7 +96,7 @@ ANALYSES = (
         SELF_REFINED,
         "Figures 1, 2 and 3, §4.1",
         ("ranked",),
-        8,
+        5,
     ),
 )
 

@@ -83,6 +83,7 @@ def analyze(
 def _list(json_: bool) -> None:
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     from harness.analysis.catalogue import ANALYSES
 
@@ -90,13 +91,12 @@ def _list(json_: bool) -> None:
         typer.echo(json.dumps([_row(analysis) for analysis in ANALYSES]))
         return
     table = Table(box=None, pad_edge=False, header_style="dim")
-    for name in ("name", "what it answers", "paper", "figures and tables", "needs", "about"):
-        table.add_column(name, no_wrap=name == "name")
-    for analysis in ANALYSES:
-        row = _row(analysis)
-        table.add_row(
-            row["name"], row["question"], row["arxiv"], row["places"], ", ".join(row["needs"]), f"{row['minutes']:g} min"
-        )
+    for name in ("name", "what it answers", "about"):
+        table.add_column(name, no_wrap=name != "what it answers", justify="right" if name == "about" else "left")
+    for row in map(_row, ANALYSES):
+        origin = f"arXiv {row['arxiv']}, {row['places']} · needs {', '.join(row['needs'])}"
+        what = Text.assemble(row["question"], "\n", (origin, "dim"))
+        table.add_row(Text(row["name"], style="bold"), what, f"{row['minutes']:g} min")
     Console().print(table)
 
 

@@ -20,7 +20,9 @@ app = typer.Typer(
 def list_(
     kind: Annotated[
         str | None,
-        typer.Option(help="Only this kind: data, objective, evaluator, backend, source, importer or method.", show_default=False),
+        typer.Option(
+            help="Only this kind: data, objective, evaluator, backend, source, importer or method.", show_default=False
+        ),
     ] = None,
     json_: JsonOption = False,
 ) -> None:
