@@ -107,29 +107,39 @@ class Disturbed:
     begun: int = 0
     halfway: int = 0  # times at which a stage was interrupted that had kept how far it was
 
-    def disturb(self, victim: Victim) -> None:
-        """Wait for a moment at which the victim runs, and end it."""
-        while not self._disturbed(victim):
+    def disturb(self, victim: Victim, *, inside: bool = False) -> None:
+        """Wait for a moment at which the victim runs, and end it.
+
+        Args:
+            inside: from that moment on wait until a stage has kept how far it is.
+        """
+        while not self._disturbed(victim, inside):
             pass
 
-    def _disturbed(self, victim: Victim) -> bool:
+    def _disturbed(self, victim: Victim, inside: bool) -> bool:
         process = self._running()
         passed = time.monotonic() - self.began
         moment = self.began + self.rng.uniform(passed, max(passed, min(SPAN, self.lab.seconds)))
         wait_until(lambda: time.monotonic() >= moment or process.poll() is not None, PATIENCE)
+        if inside:
+            wait_until(lambda: self._kept() or process.poll() is not None, PATIENCE)
         if process.poll() is not None:
             assert (process.communicate()[1], process.returncode) == ("", 0)
             assert same(self.lab, self.name)
             shutil.rmtree(self.lab.folder / self.name)
             return False
         workers = psutil.Process(process.pid).children()
-        kept = any((self.lab.folder / self.name / "store" / "partial").glob("*"))
+        kept = self._kept()
         ended = victim(process, workers)
         self.halfway += ended and kept
         if process.poll() is not None:
             process.communicate()
             assert alive(workers) == []
         return ended
+
+    def _kept(self) -> bool:
+        """Whether a stage under way has kept how far it is."""
+        return any((self.lab.folder / self.name / "store" / "partial").glob("*"))
 
     def _running(self) -> subprocess.Popen[str]:
         """The run that goes on: with one worker and with two in turn."""
@@ -155,7 +165,7 @@ def test_killed_at_random_moments(lab: TimedLab) -> None:
 
     disturbed = Disturbed(lab, "kills", rng)
     for number in range(KILLS):
-        disturbed.disturb(group if number % 2 else worker)
+        disturbed.disturb(group if number % 2 else worker, inside=number % 5 == 4)
     assert disturbed.halfway > 0
     lab.run("kills", store="kills/store")
     assert same(lab, "kills")
