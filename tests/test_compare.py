@@ -75,12 +75,12 @@ def lab(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Lab:
     return made_lab(tmp_path_factory.mktemp("lab"), tiny_config(tiny_checkpoint))
 
 
-def made_lab(folder: Path, config: dict[str, Any]) -> Lab:
-    """A lab in a folder, with the board of its first run in `first`."""
+def made_lab(folder: Path, config: dict[str, Any], *more: str) -> Lab:
+    """A lab in a folder, with the board of its first run in `first`; `more`: options of that run."""
     path = folder / f"{config['name']}.yaml"
     path.write_text(yaml.safe_dump(config))
     made = Lab(folder, path)
-    done = made.run("first")
+    done = made.run("first", *more)
     (folder / "first.stdout").write_text(done.stdout)
     (folder / "first.stderr").write_text(done.stderr)
     return made
