@@ -34,9 +34,9 @@ pytestmark = pytest.mark.slow
 
 KILLS, TERMINATIONS, DAMAGES = 20, 10, 10
 PATIENCE = 3600.0  # seconds, for what would otherwise never come
-LEFT = 45.0  # seconds that a run has left to do, of all but the one that is killed, where the undisturbed one took longer
+LEFT = 40.0  # seconds that a run has left to do, of all but the one that is killed, where the undisturbed one took longer
 # Seconds within which a moment is drawn, at most: so that the last finds the run still under way, and not at its beginning.
-SPAN_OF_ALL, SPAN_OF_LEFT = 45.0, 15.0
+SPAN_OF_ALL, SPAN_OF_LEFT = 40.0, 15.0
 # A plugin that notes the key of each artifact that any process begins to write.
 COUNTING = """
     import os
@@ -110,17 +110,21 @@ def left_to_do(lab: Lab, seconds: float) -> frozenset[str]:
 
 @pytest.fixture(scope="session")
 def lab(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> TimedLab:
-    """The comparison that things happen to, undisturbed in `first`; it keeps how far it is after every step and batch."""
+    """The comparison that things happen to, undisturbed in `first`. All runs but that keep how far they are after every step
+    and batch.
+    """
     given = os.environ.get("FAULTS_CONFIG")
     config = yaml.safe_load(Path(given).read_text()) if given else tiny_config(tiny_checkpoint)
     config["run"] = {**config.get("run", {}), "checkpoint_minutes": 0}
     began = time.monotonic()
-    made = made_lab(tmp_path_factory.mktemp("faults"), config, "--workers", "2")
+    made = made_lab(tmp_path_factory.mktemp("faults"), config, "--workers", "2", "--set", "run.checkpoint_minutes=10")
     return TimedLab(made.folder, made.config, time.monotonic() - began, left_to_do(made, LEFT))
 
 
 def same(lab: Lab, out: str) -> bool:
-    return lab.board(out).without_times() == lab.board("first").without_times()
+    """Whether a run's board is that of the first, but for how often it kept how far it was."""
+    board, first = (lab.board(name).without_times() for name in (out, "first"))
+    return board | {"config": board["config"] | {"run": first["config"]["run"]}} == first
 
 
 Victim = Callable[[subprocess.Popen[str], list[psutil.Process]], bool]  # whether it was running, and is ended
@@ -182,9 +186,9 @@ class Disturbed:
         return any((self.lab.folder / self.name / "store" / "partial").glob("*"))
 
     def _running(self) -> subprocess.Popen[str]:
-        """The run that goes on: with two workers and with one in turn."""
+        """The run that goes on: with two workers, and every third time with one."""
         if self.process is None or self.process.poll() is not None:
-            workers, store = str(2 - self.begun % 2), f"{self.name}/store"
+            workers, store = str(2 - (self.begun % 3 == 2)), f"{self.name}/store"
             if not (self.lab.folder / store).exists():
                 self.anew(store)
             self.process = self.lab.start(self.name, "--workers", workers, store=store)
@@ -267,7 +271,7 @@ def test_a_disk_that_fills(lab: TimedLab, small_disk: Path) -> None:
     assert "Traceback" not in done.stderr
     assert json.loads((lab.folder / "filled" / "status.json").read_text())["state"] == "failed"
     kept = lab.published("small/store")
-    assert kept > there
+    assert kept >= max(there, 1)
     assert list((small_disk / "store" / "parts").iterdir()) == []
     enough = f"remount,size={4 * needs(lab.folder / 'store')}"
     subprocess.run(["mount", "-o", enough, str(small_disk)], check=True)
