@@ -4,6 +4,7 @@
 #   make test ARGS="tests/sandbox -x"                      arguments for pytest
 #   make test SELECT="slow"                                another choice of marked tests
 #   make test PROCESSES=0                                  in one process, for a debugger
+#   make faults CONFIG=                                    a comparison of seconds in place of the quickstart
 #   make compare PIP_ARGS="..."                            arguments for pip, such as another index
 
 SHELL := bash
@@ -14,7 +15,7 @@ SHELL := bash
 VENV ?= .venv
 BIN := $(VENV)/bin
 ARGS ?=
-CONFIG ?=
+CONFIG ?= configs/quickstart.yaml
 SELECT ?= not slow and not gpu and not network
 PROCESSES ?= 2
 PIP_ARGS ?=
@@ -33,7 +34,7 @@ compare: $(VENV)/.installed ## run the quickstart (or ARGS="my.yaml …") and wr
 test: $(VENV)/.installed-dev ## run the tests that need no GPU, no network and no minutes, with coverage
 	@$(ONE_THREAD) $(BIN)/python -m pytest -m "$(SELECT)" -n $(PROCESSES) --dist loadfile --no-loadscope-reorder --cov --cov-report=term $(ARGS)
 
-faults: $(VENV)/.installed-faults ## kill, terminate, damage and fill up a comparison (minutes; much longer with CONFIG="configs/quickstart.yaml")
+faults: $(VENV)/.installed-faults ## kill, terminate, damage and fill up the quickstart (20 minutes; half of it with CONFIG=)
 	@$(ONE_THREAD) FAULTS_CONFIG="$(CONFIG)" $(BIN)/python -m pytest tests/test_faults.py -m slow $(ARGS)
 
 lint: $(VENV)/.installed-dev ## ruff, mypy and the import contracts

@@ -97,12 +97,11 @@ def compare(
     comparison = resolve(raw, registry, where)
     graph, observers = plan(comparison), Observers(registry)
     kept = Store(store, Mirror(means.mirror) if means.mirror else None)
-    kept.sweep()
     _check_means(comparison, graph, kept, variables, where)
     _make(folder)
     settings = {**_settings(comparison, graph), "store": str(kept.root), "mirror": means.mirror}
     journal = Journal(folder, comparison.config.name, means.log)
-    with locked(folder), journal.told():
+    with locked(folder), kept.swept(), journal.told():
         need(kept, Root.of(comparison.config.name, folder, graph.stages.keys()))
         present = {stage.key for stage in graph if kept.holds(stage.key)}  # of these nothing is collected any more
         executor = means.executor(workers, settings, folder / "logs")

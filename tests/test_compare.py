@@ -235,6 +235,7 @@ def test_a_terminated_run_says_so_and_leaves_no_worker(lab: Lab) -> None:
     assert process.returncode == 143
     assert (stdout, stderr) == ("", "terminated; what was finished is kept, and the same command goes on from there\n")
     assert alive(workers) == []
+    assert list((lab.folder / "terminated-store" / "parts").iterdir()) == []
 
 
 def failing(lab: Lab, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *more: str) -> subprocess.CompletedProcess[str]:
@@ -305,6 +306,7 @@ def test_a_run_interrupted_twice_ends_at_once(lab: Lab) -> None:
     assert json.loads(status.read_text())["state"] == "interrupted"
     assert workers
     assert alive(workers) == []
+    assert list((lab.folder / "twice-store" / "parts").iterdir()) == []
 
 
 def test_the_status_of_a_run(lab: Lab) -> None:

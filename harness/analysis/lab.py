@@ -151,13 +151,13 @@ class Lab:
         graph, store = planned.graph, planned.store
         needed = graph.ancestors(*(key for row in graph.rows for key in wanted(row)))
         cut = Graph(graph.environment, {key: graph.stages[key] for key in graph.stages if key in needed}, [], graph.checkpoints)
-        store.sweep()
         observers = Observers(self.registry)
         settings = {"store": str(store.root), "checkpoints": graph.checkpoints}
-        folder = self.means.folder / str(raw["name"])
+        name, interactive = str(raw["name"]), self.means.interactive
+        folder = self.means.folder / name
         executor = LocalExecutor(self.means.workers, settings, folder / "logs", gpus=self.means.gpus)
         present = {stage.key for stage in cut if store.holds(stage.key)}
-        with observers.watching(str(raw["name"]), cut, present, interactive=self.means.interactive, folder=folder):
+        with store.swept(), observers.watching(name, cut, present, interactive=interactive, folder=folder):
             outcome = executor.run(cut, present, observers)
         if outcome.failed:
             raise StageError(_first_failure(cut, outcome.failed))

@@ -9,8 +9,9 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from harness.store.heart import LEASE_SECONDS, beating
 from harness.store.machine import machine
 
 SILENT_SECONDS = 86400.0
+PARTIAL_DAYS = 30  # what nobody went on with for so long is swept
 LEAST_SILENT_SECONDS = 10 * LEASE_SECONDS  # a machine that stands still for a minute or two is not dead
 
 
@@ -60,6 +62,23 @@ class Parts:
                     shutil.rmtree(part, ignore_errors=True)
                     removed += 1
         return removed
+
+
+def sweep_partial(folder: Path, done: Callable[[str], bool]) -> int:
+    """Remove how far making came, of what is done by now or what nobody went on with; how many.
+
+    Args:
+        folder: of folders named by key.
+        done: whether the artifact of a key is there.
+    """
+    removed = 0
+    for partial in folder.glob("*"):
+        with contextlib.suppress(FileNotFoundError):  # another run published it
+            old = time.time() - partial.stat().st_mtime > PARTIAL_DAYS * 24 * 3600
+            if old or done(partial.name):
+                shutil.rmtree(partial, ignore_errors=True)
+                removed += 1
+    return removed
 
 
 def _lives(name: str) -> bool | None:

@@ -33,10 +33,9 @@ from harness.store.claims import Claims
 from harness.store.failures import as_store_errors, telling_full_disk
 from harness.store.keys import file_hash
 from harness.store.mirror import Mirror
-from harness.store.parts import SILENT_SECONDS, Parts
+from harness.store.parts import SILENT_SECONDS, Parts, sweep_partial
 
 FOLDERS = ("artifacts", "index", "claims", "parts", "roots")
-PARTIAL_DAYS = 30  # what nobody went on with for so long is swept
 
 
 class Store:
@@ -184,7 +183,7 @@ class Store:
     def partial(self, key: str) -> Path:
         """Where whoever has claimed `key` may keep how far it has come, whole at every moment. It may be absent.
 
-        It goes when the artifact is there, or when nothing was written to it for `PARTIAL_DAYS`.
+        It goes when the artifact is there, or when nothing was written to it for `parts.PARTIAL_DAYS`.
         """
         return self.root / "partial" / key
 
@@ -194,14 +193,18 @@ class Store:
         Args:
             silent_seconds: for how long processes of other machines must have touched nothing to be taken for dead.
         """
-        removed = 0
-        for partial in (self.root / "partial").glob("*"):
-            with contextlib.suppress(FileNotFoundError):  # another run published it
-                old = time.time() - partial.stat().st_mtime > PARTIAL_DAYS * 24 * 3600
-                if old or (self.place(partial.name) / MANIFEST).exists():
-                    shutil.rmtree(partial, ignore_errors=True)
-                    removed += 1
+        removed = sweep_partial(self.root / "partial", lambda key: (self.place(key) / MANIFEST).exists())
         return removed + self.parts.sweep(silent_seconds)
+
+    @contextmanager
+    def swept(self) -> Iterator[None]:
+        """Sweep before the block and after it: of what workers were making when they were stopped nothing stays."""
+        self.sweep()
+        try:
+            yield
+        finally:
+            with contextlib.suppress(OSError):  # it is too late to complain
+                self.sweep()
 
     def put(self, folder: Path, key: str, kind: str) -> bool:
         """Rename a whole, verified artifact into its place; False if one is there already.

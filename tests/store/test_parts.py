@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -86,3 +87,21 @@ with Store(Path({str(store.root)!r})).draft("test", {KEY!r}) as draft:
     assert store.sweep() == 1
     make(store)
     assert store.holds(KEY)
+
+
+def test_what_the_dead_leave_goes_before_a_block_and_after_it(store: Store) -> None:
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    left = store.parts.folder / store.parts.new().name.replace(f"-{os.getpid()}-", f"-{dead.pid}-")
+    left.mkdir()
+    with pytest.raises(KeyboardInterrupt), store.swept():
+        assert parts(store) == []
+        left.mkdir()
+        raise KeyboardInterrupt
+    assert parts(store) == []
+
+
+def test_a_store_that_is_gone_hides_no_error(store: Store) -> None:
+    with pytest.raises(RuntimeError, match="the first"), store.swept():
+        shutil.rmtree(store.root)
+        raise RuntimeError("the first")
