@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator, model_validator
 
 from harness.errors import ConfigError, Problem
 from harness.judging.settings import JudgeSettings
@@ -22,6 +22,8 @@ from harness.training.budget import Spending, Unit
 from harness.training.settings import SftSettings, TrainingSettings
 
 LARGEST_SEED = 2**31 - 1
+# What whoever renders a template passes itself.
+_RENDERERS = frozenset({"messages", "add_generation_prompt", "bos_token", "eos_token", "loop"})
 
 
 class _Section(BaseModel):
@@ -82,7 +84,12 @@ class ModelSection(_Section):
     )
     system_turns: SystemTurns = Field(
         "error",
-        description="where the template refuses system turns: error, or merge them into the first user turn",
+        description="error, or merge them into the first user turn, where the template refuses system turns; empty: write an "
+        "empty one where a dialogue has none, as Zephyr was tuned",
+    )
+    chat_template_kwargs: dict[str, JsonValue] = Field(
+        default_factory=dict,
+        description="arguments of the chat template, such as enable_thinking: false (Qwen3) or a date; it must use each",
     )
 
     @model_validator(mode="after")
@@ -91,6 +98,9 @@ class ModelSection(_Section):
             raise ValueError("give exactly one of `path` and `scratch`")
         if self.scratch is not None and (extra := sorted(self.model_fields_set - {"path", "scratch"})):
             raise ValueError(f"`{extra[0]}` is for a model by `path`: leave it out with `scratch`")
+        for name in self.chat_template_kwargs:
+            if not name.isidentifier() or not name.isascii() or name in _RENDERERS:
+                raise ValueError(f"`chat_template_kwargs.{name}`: it is no name that an argument of a template can have")
         if self.quantization is not None and self.adapter is not None:
             raise ValueError("an adapter cannot be merged into 4-bit weights: merge it first, or leave `quantization` out")
         return self

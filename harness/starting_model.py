@@ -85,11 +85,12 @@ def _options(section: ModelSection) -> LoadOptions:
 def _with_template(checkpoint: Checkpoint, section: ModelSection) -> Checkpoint:
     """With the chat template chosen and checked; the sandbox's own is known to be good."""
     folder = checkpoint.files(weights=False)
-    if section.path == SANDBOX and section.chat_template is None:
+    own = section.chat_template is None and section.system_turns != "empty" and not section.chat_template_kwargs
+    if section.path == SANDBOX and own:
         return replace(checkpoint, template_hash=_file_template_hash(folder))
     _check_code(read_config(folder), section)
     tokenizer = load_tokenizer(folder, checkpoint.options)
-    chosen = choose_template(tokenizer, section.chat_template, section.system_turns)
+    chosen = choose_template(tokenizer, section.chat_template, section.system_turns, section.chat_template_kwargs)
     if chosen is not None:
         tokenizer.chat_template = chosen
     check_template(tokenizer)

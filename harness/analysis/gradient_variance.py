@@ -88,7 +88,7 @@ def _moments(lab: Lab, made: Made, kind: str) -> Moments:
         model, tokenizer = lab.policy(made, start).loaded
         template = ChatTemplate(tokenizer)
         rows = [
-            Row(opening, tuple(template.response_ids(response)))
+            Row(opening, tuple(template.response_ids(group.prompt, response)))
             for group in groups
             for opening in [tuple(template.prompt_ids(group.prompt))]
             for response in (group.chosen, *group.rejected)

@@ -168,7 +168,7 @@ def _measured(comparison: Comparison, dataset: Dataset) -> Lengths:
     assert checkpoint is not None
     template = ChatTemplate(load_tokenizer(checkpoint.files(weights=False), checkpoint.options))
     rows = dataset["train"][:MEASURED]
-    texts = [text for row in rows for text in (row.target, *row.ranked) if text]
+    answers = [(row.prompt, Response(text)) for row in rows for text in (row.target, *row.ranked) if text]
     prompt = mean(len(template.prompt_ids(row.prompt)) for row in rows)
-    response = mean(len(template.response_ids(Response(text))) for text in texts) if texts else ASSUMED
+    response = mean(len(template.response_ids(*item)) for item in answers) if answers else ASSUMED
     return Lengths(prompt, response, f"measured on {len(rows)} training rows")

@@ -53,7 +53,7 @@ def hidden_similarity(
     rows: list[Row] = []
     for prompt, target, texts in zip(prompts, targets, responses, strict=True):
         opening = tuple(template.prompt_ids(prompt))
-        rows += [Row(opening, tuple(template.response_ids(Response(text)))) for text in (target, *texts)]
+        rows += [Row(opening, tuple(template.response_ids(prompt, Response(text)))) for text in (target, *texts)]
     states = _mean_states(model, rows)
     states /= np.linalg.norm(states, axis=1, keepdims=True)
     cosines, position = [], 0

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 Quantization = Literal["4bit"]
-SystemTurns = Literal["error", "merge"]
+SystemTurns = Literal["error", "merge", "empty"]
 KEPT = "harness_loading"  # in a trained checkpoint's config.json: the options that its later loads need
 _LASTING = ("dtype", "attn_implementation")
 

@@ -1,9 +1,19 @@
-"""Text -> token ids, by the checkpoint's own chat template. The only place where a prompt meets a response."""
+"""Text to token ids, by the checkpoint's own chat template: the only place where a prompt meets a response.
+
+A response's ids are those of the rendered dialogue after the prompt. The dialogue is rendered once with the answer in its
+place and once up to where the answer begins; what lies between the two ends is what the model is trained to write: the space
+that the template puts before an answer (`ASSISTANT: The`), its words, and the token that ends the turn. It is tokenized in its
+place, never alone: a SentencePiece tokenizer puts a space before a text that stands alone.
+"""
 
 from __future__ import annotations
 
+import copy
+import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from harness.errors import DataError
@@ -13,6 +23,23 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 _SENTINEL = "sentinel"
+_ANCHOR = "<|harness:anchor|>"
+# A thought as reasoning models write it. Templates may leave earlier ones out, and may write an empty one before an answer.
+_THOUGHT = re.compile(r"<(think|thinking|thought|reasoning)>.*?</\1>", re.DOTALL)
+_EMPTY_THOUGHT = re.compile(r"\s*<(think|thinking|thought|reasoning)>\s*</\1>\s*")
+_BLANK_LINES = re.compile(r"\A(?:[^\S\n]*\n)+")
+
+Span = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class _Opening:
+    """A prompt, rendered up to where its answer begins."""
+
+    messages: tuple[Message, ...]
+    text: str
+    spans: tuple[Span, ...]
+    ids: tuple[int, ...]
 
 
 class ChatTemplate:
@@ -29,51 +56,81 @@ class ChatTemplate:
                 "or a .jinja file), or set it in the checkpoint (chat_template.jinja); none is assumed"
             )
         self.tokenizer = tokenizer
+        self._last: _Opening | None = None  # a prompt has several responses, asked for one after the other
 
     def prompt_ids(self, prompt: Prompt) -> list[int]:
-        """The prompt up to and including the words that open the assistant's turn.
+        """Return the prompt's ids up to and including the words that open the assistant's turn.
+
+        A special token spelt out in a turn is words, as it is in a response.
 
         Raises:
-            DataError: the template refuses the dialogue or leaves its system turn out, or it would begin with two BOS tokens.
+            DataError: the template refuses the dialogue or leaves out words of it, or it would begin with two BOS tokens.
         """
-        from jinja2 import TemplateError
+        return list(self._opening(prompt).ids)
 
-        try:
-            ids: list[int] = self.tokenizer.apply_chat_template(
-                _messages(prompt.messages), add_generation_prompt=True, return_dict=False
-            )
-        except TemplateError as error:
-            raise DataError(f"prompt {prompt.id}: the chat template refuses it: {error}{_system_fix(prompt)}") from error
-        if prompt.messages[0].role == "system" and prompt.messages[0].content.strip() not in self.render(prompt.messages):
-            raise DataError(f"prompt {prompt.id}: the chat template leaves its system turn out{_system_fix(prompt)}")
-        if len(ids) > 1 and ids[0] == ids[1] == self.tokenizer.bos_token_id:
-            both = "one of the chat template's and one of the tokenizer's: mend the template"
-            raise DataError(f"prompt {prompt.id} begins with two BOS tokens, {both}")
-        return ids
+    def prompt_text(self, prompt: Prompt) -> str:
+        """Return the text that `prompt_ids` are the ids of."""
+        return self._opening(prompt).text
 
-    def response_ids(self, response: Response) -> list[int]:
-        """The response's words, and the end-of-turn token if the turn was ended. A special token spelt out is words."""
-        ids: list[int] = self.tokenizer(response.text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
-        return [*ids, self.end_id] if response.finished else ids
+    def response_ids(self, prompt: Prompt, response: Response) -> list[int]:
+        """Return the ids of a response to `prompt`: what the rendered dialogue holds after the prompt.
+
+        They begin where the prompt's ids end. They include the white space that the template writes before an answer, and the
+        token that ends the turn if the response was finished. A response that still has the ids it was sampled as keeps them.
+        Where a token of the dialogue would straddle the boundary (`…: ` + `The`, read together as `:` and ` The`), the prompt
+        keeps the ids that a policy is given when it answers, and the response's text is tokenized from there.
+
+        Raises:
+            DataError: the template refuses the dialogue, leaves out words of the answer, or opens it with other words than a
+                prompt ends with; or no ids continue the prompt's to the dialogue's text.
+        """
+        if response.ids is not None and self.is_as_sampled(response):
+            return list(response.ids)
+        return self._tokenized(prompt, response)
+
+    def is_as_sampled(self, response: Response) -> bool:
+        """Return whether a response's text is still that of its sampled ids; False for one without ids or with edited text."""
+        return response.ids is not None and self.text_of(response.ids) == response.text
+
+    def text_of(self, ids: Sequence[int]) -> str:
+        """Return the text of sampled ids as `Response.text` holds it.
+
+        Special tokens, the space that the template opens an answer with, blank lines before it and white space after it are
+        left out. The indentation of its first line stays.
+        """
+        text: str = self.tokenizer.decode(list(ids), skip_special_tokens=True)
+        return _BLANK_LINES.sub("", text.removeprefix(self.lead)).rstrip()
 
     def render(self, messages: Sequence[Message], *, add_generation_prompt: bool = True) -> str:
-        """The dialogue as text."""
+        """Return the dialogue as text."""
         text: str = self.tokenizer.apply_chat_template(
             _messages(messages), tokenize=False, add_generation_prompt=add_generation_prompt
         )
         return text
 
     @cached_property
+    def lead(self) -> str:
+        """What the template writes between the end of a prompt and an answer: nothing, white space or an empty thought."""
+        dialogue = [Message("user", "hi")]
+        prompt = self.render(dialogue)
+        whole = self.render([*dialogue, Message("assistant", _SENTINEL)], add_generation_prompt=False)
+        return whole.removeprefix(prompt).partition(_SENTINEL)[0] if whole.startswith(prompt) else ""
+
+    @cached_property
+    def _tail(self) -> str:
+        """All that the template writes after an answer that ends the dialogue."""
+        dialogue = [Message("user", "hi"), Message("assistant", _SENTINEL)]
+        return self.render(dialogue, add_generation_prompt=False).rpartition(_SENTINEL)[2]
+
+    @cached_property
     def end_id(self) -> int:
-        """The token that ends an assistant's turn: the first one the template writes after the response's words.
+        """The token that ends an assistant's turn: the first one that the template writes after the response's words.
 
         Raises:
             DataError: it writes none, and the tokenizer has none; or it writes a word of the text's own vocabulary, at which
                 answers would be cut.
         """
-        dialogue = [Message("user", "hi"), Message("assistant", _SENTINEL)]
-        rendered: str = self.tokenizer.apply_chat_template(_messages(dialogue), tokenize=False)
-        tail = rendered.rpartition(_SENTINEL)[2].strip()
+        tail = self._tail.strip()
         ids: list[int] = self.tokenizer(tail, add_special_tokens=False)["input_ids"] if tail else []
         end = ids[0] if ids else self.tokenizer.eos_token_id
         if end is None:
@@ -84,6 +141,212 @@ class ChatTemplate:
                 "so an answer would end at an ordinary word: name another model.chat_template"
             )
         return int(end)
+
+    def stop_ids(self, generation_eos: int | Sequence[int] | None = None) -> tuple[int, ...]:
+        """Return every token that ends a response, the template's own first.
+
+        Args:
+            generation_eos: `eos_token_id` of the checkpoint's generation_config.json, one or several.
+        """
+        others = [generation_eos] if isinstance(generation_eos, int) else list(generation_eos or ())
+        return tuple(dict.fromkeys([self.end_id, *others]))
+
+    def _opening(self, prompt: Prompt) -> _Opening:
+        if self._last is None or self._last.messages != prompt.messages:
+            self._last = self._open(prompt)
+        return self._last
+
+    def _open(self, prompt: Prompt) -> _Opening:
+        text = self._rendered(prompt, prompt.messages, asked=True)
+        spans = self._check_words(prompt, text)
+        ids = self._encode(text, spans)
+        if len(ids) > 1 and ids[0] == ids[1] == self.tokenizer.bos_token_id:
+            both = "one of the chat template's and one of the tokenizer's: fix the template"
+            raise DataError(f"prompt {prompt.id} begins with two BOS tokens, {both}")
+        return _Opening(prompt.messages, text, spans, tuple(ids))
+
+    def _rendered(self, prompt: Prompt, messages: Sequence[Message], *, asked: bool) -> str:
+        from jinja2 import TemplateError
+
+        try:
+            return self.render(messages, add_generation_prompt=asked)
+        except TemplateError as error:
+            raise DataError(f"prompt {prompt.id}: the chat template refuses it: {error}{_system_fix(prompt)}") from error
+
+    def _check_words(self, prompt: Prompt, text: str) -> tuple[Span, ...]:
+        """The place of every turn in the rendered prompt; earlier thoughts may be left out, nothing else.
+
+        Raises:
+            DataError: a turn is not there, or not whole.
+        """
+        spans, start = [], 0
+        for message in prompt.messages:
+            # In order, unless the template moves a turn (Mistral's writes the system turn before the last user turn).
+            span = _place(message.content, text, start) or _place(message.content, text, 0)
+            if span is None and message.role == "assistant":
+                span = _place(_THOUGHT.sub("", message.content), text, start)
+            if span is None:
+                raise DataError(
+                    f"prompt {prompt.id}: the chat template leaves its {message.role} turn out, or words of it "
+                    f"({_excerpt(message.content)}){_system_fix(prompt) or '; name another model.chat_template'}"
+                )
+            spans.append(span)
+            start = span[1]
+        return tuple(spans)
+
+    def _tokenized(self, prompt: Prompt, response: Response) -> list[int]:
+        opening = self._opening(prompt)
+        whole = self._rendered(prompt, (*prompt.messages, Message("assistant", response.text)), asked=False)
+        if not whole.startswith(opening.text):
+            raise DataError(f"prompt {prompt.id}: {self.opening_problem(opening.text, whole, response.text)}")
+        body = whole[len(opening.text) :]
+        if not body.endswith(self._tail):
+            raise DataError(
+                f"prompt {prompt.id}: the chat template ends this answer with {body[-20:]!r} and others with {self._tail!r}: "
+                "fix the template, or name another model.chat_template"
+            )
+        end = len(body) - len(self._tail)  # of the words
+        if "".join(response.text.split()) not in "".join(body[:end].split()):
+            raise DataError(
+                f"prompt {prompt.id}: the chat template leaves out words of the answer ({_excerpt(response.text)}): remove "
+                "them from the data, or name another model.chat_template"
+            )
+        words = (len(self.lead) if body.startswith(self.lead) else 0, end)
+        if response.finished:
+            end += len(self._through_end(self._tail))
+        shift = len(opening.text)
+        ids = self._encode(opening.text + body[:end], (*opening.spans, (words[0] + shift, words[1] + shift)))
+        if tuple(ids[: len(opening.ids)]) == opening.ids:
+            ids = ids[len(opening.ids) :]
+        else:
+            ids = self._across(prompt, opening, body[:end], words, ids)
+        if response.finished and ids[-1:] != [self.end_id]:
+            ids.append(self.end_id)  # a template that writes no end of turn itself
+        return ids
+
+    def opening_problem(self, prompt: str, whole: str, answer: str) -> str:
+        """Say how the words before an answer in training differ from those that a prompt ends with."""
+        shared = next((place for place, pair in enumerate(zip(prompt, whole, strict=False)) if pair[0] != pair[1]), len(whole))
+        start = max(0, shared - 20)
+        trained = (whole[start:].partition(answer)[0] if answer else whole[start:])[:60]
+        return (
+            f"the chat template opens an answer with {trained!r} where a prompt ends with {prompt[start:]!r}, so "
+            "that a policy would be asked in other words than it was trained in: fix the template, pass it arguments by "
+            "model.chat_template_kwargs (such as enable_thinking: false), or name another model.chat_template"
+        )
+
+    def _across(self, prompt: Prompt, opening: _Opening, body: str, words: Span, whole: Sequence[int]) -> list[int]:
+        """Ids that continue the prompt's where tokenizing the whole dialogue gives a token that straddles the boundary.
+
+        The text after the boundary is tokenized as it is after a special token, alone, and after a line break; the first
+        whose text joins the prompt's to that of the dialogue is taken.
+        """
+        text = self._decode(whole)
+        line = self._encode("\n", ())
+        after_line = self._encode("\n" + body, ((words[0] + 1, words[1] + 1),))
+        candidates = [self._encode(body, (words,), anchored=True), self._encode(body, (words,))]
+        if after_line[: len(line)] == line:
+            candidates.append(after_line[len(line) :])
+        for ids in candidates:
+            if self._decode([*opening.ids, *ids]) == text:
+                return ids
+        raise DataError(
+            f"prompt {prompt.id}: this tokenizer has no ids for the answer that continue the prompt's "
+            f"({opening.text[-20:]!r} + {body[:20]!r}): name another model.chat_template"
+        )
+
+    def _decode(self, ids: Sequence[int]) -> str:
+        text: str = self.tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False)
+        return text
+
+    def _through_end(self, tail: str) -> str:
+        """The beginning of what follows an answer, through the token that ends the turn; nothing where it has none."""
+        words = tail.lstrip()
+        token = next((token for token in self._special if words.startswith(token)), None)
+        return tail[: len(tail) - len(words) + len(token)] if token else ""
+
+    @cached_property
+    def _special(self) -> tuple[str, ...]:
+        """Every token that ends or structures turns, as text, the longest first."""
+        added = [str(token) for token in self.tokenizer.added_tokens_decoder.values()]
+        return tuple(sorted({*added, *self.tokenizer.all_special_tokens}, key=lambda token: (-len(token), token)))
+
+    @cached_property
+    def _special_words(self) -> re.Pattern[str] | None:
+        """Special tokens proper, as text; others that were added (such as `<think>`) are read as tokens wherever they stand."""
+        tokens = {str(token) for token in self.tokenizer.added_tokens_decoder.values() if token.special}
+        tokens |= set(self.tokenizer.all_special_tokens)
+        ordered = sorted(tokens, key=lambda token: (-len(token), token))
+        return re.compile("|".join(map(re.escape, ordered))) if ordered else None
+
+    def _encode(self, text: str, spans: Sequence[Span], *, anchored: bool = False) -> list[int]:
+        """Ids of a rendered dialogue. Special tokens that the template writes are tokens, those within `spans` are words.
+
+        Args:
+            anchored: as a piece of text is read after a special token, and not at the beginning of one.
+        """
+        special = self._special_words
+        if special is None or not any(special.search(text, *span) for span in spans):
+            return self._read(text, anchored=anchored)
+        # Cut at the template's own special tokens; each piece between two is tokenized as it is after such a token.
+        cuts = [m.span() for m in special.finditer(text) if not any(low < m.end() and m.start() < high for low, high in spans)]
+        edges = [0, *(edge for cut in cuts for edge in cut), len(text)]
+        ids: list[int] = []
+        for number, (start, end) in enumerate(pairwise(edges)):
+            if number % 2:
+                ids.append(int(self.tokenizer.convert_tokens_to_ids(text[start:end])))
+            elif start < end:
+                ids += self._read(self._stripped(text, start, end), anchored=anchored or start > 0, words=True)
+        return ids
+
+    def _read(self, text: str, *, anchored: bool, words: bool = False) -> list[int]:
+        """Ids of a text; with `words`, special tokens spelt out in it are words."""
+        tokenizer = self._anchored if anchored else self.tokenizer
+        ids: list[int] = tokenizer(_ANCHOR + text if anchored else text, add_special_tokens=False, split_special_tokens=words)[
+            "input_ids"
+        ]
+        return ids[1:] if anchored else ids
+
+    def _stripped(self, text: str, start: int, end: int) -> str:
+        """A piece without the white space that the special tokens beside it take (`rstrip` and `lstrip` of an added token)."""
+        added = {str(token): token for token in self.tokenizer.added_tokens_decoder.values()}
+        before = next((token for name, token in added.items() if token.rstrip and text[:start].endswith(name)), None)
+        after = next((token for name, token in added.items() if token.lstrip and text[end:].startswith(name)), None)
+        piece = text[start:end]
+        piece = piece.lstrip() if before else piece
+        return piece.rstrip() if after else piece
+
+    @cached_property
+    def _anchored(self) -> PreTrainedTokenizerBase:
+        """A copy of the tokenizer with one more token, after which it reads a text as after any special token."""
+        from tokenizers import AddedToken
+
+        tokenizer = copy.deepcopy(self.tokenizer)
+        tokenizer.add_tokens([AddedToken(_ANCHOR, special=False, normalized=False)])
+        return tokenizer
+
+
+def _place(words: str, text: str, start: int) -> Span | None:
+    """Where `text` has `words` from `start` on: as they are, stripped, or with other white space between them."""
+    for given in (words, words.strip()):
+        place = text.find(given, start)
+        if place >= 0:
+            return place, place + len(given)
+    parts = words.split()
+    if not parts or "".join(parts) not in "".join(text[start:].split()):
+        return None
+    match = re.compile(r"\s*".join(map(re.escape, parts))).search(text, start)
+    return match.span() if match else None
+
+
+def is_lead(text: str) -> bool:
+    """Return whether a template may write `text` between a prompt and its answer: white space, or an empty thought."""
+    return not text.strip() or _EMPTY_THOUGHT.fullmatch(text) is not None
+
+
+def _excerpt(text: str) -> str:
+    words = " ".join(text.split())
+    return repr(words if len(words) <= 40 else words[:40] + "…")
 
 
 def _system_fix(prompt: Prompt) -> str:

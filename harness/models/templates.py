@@ -3,27 +3,35 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import DataError
 from harness.models.fastchat_templates import fastchat_template
 from harness.models.options import SystemTurns
-from harness.models.prompts import ChatTemplate
-from harness.types import Message, Prompt
+from harness.models.prompts import ChatTemplate, is_lead
+from harness.types import Message, Prompt, Response
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-_SYSTEM = "§system§"
+_SYSTEM, _ANSWER = "§system§", "§answer§"
 _MERGE = (
     "{%- if messages and messages[0]['role'] == 'system' and messages|length > 1 -%}"
     "{%- set messages = [{'role': messages[1]['role'], 'content': messages[0]['content'] + '\\n\\n' + messages[1]['content']}]"
     " + messages[2:] -%}{%- endif -%}"
 )
+# Turns that no template holds itself, so that one which is left out shows.
 _PROBES = (
-    (Message("user", "hi"),),
-    (Message("user", "hi"), Message("assistant", "yes?"), Message("user", "why")),
+    (Message("user", "§first§"),),
+    (Message("user", "§first§"), Message("assistant", "§second§"), Message("user", "§third§")),
+)
+_EMPTY_SYSTEM = (
+    "{%- if messages and messages[0]['role'] != 'system' -%}"
+    "{%- set messages = [{'role': 'system', 'content': ''}] + messages -%}{%- endif -%}"
 )
 
 
@@ -32,12 +40,19 @@ def template_hash(tokenizer: PreTrainedTokenizerBase) -> str:
     return hashlib.sha256(str(tokenizer.chat_template).encode()).hexdigest()
 
 
-def choose_template(tokenizer: PreTrainedTokenizerBase, named: str | None, system_turns: SystemTurns) -> str | None:
+def choose_template(
+    tokenizer: PreTrainedTokenizerBase,
+    named: str | None,
+    system_turns: SystemTurns,
+    arguments: Mapping[str, Any] | None = None,
+) -> str | None:
     """The Jinja text to use in place of the checkpoint's own template; None for its own as it is.
 
     Args:
         named: `model.chat_template`: a FastChat name or alias, or the path of a .jinja file; None for the checkpoint's own.
-        system_turns: `merge` puts a system turn before the first user turn, where the template refuses system turns.
+        system_turns: `merge` puts a system turn before the first user turn, where the template refuses system turns; `empty`
+            gives a dialogue without one an empty one.
+        arguments: `model.chat_template_kwargs`, set within the template, so that whatever reads it from then on has them.
 
     Raises:
         DataError: there is none, or none of that name; names the field.
@@ -51,40 +66,85 @@ def choose_template(tokenizer: PreTrainedTokenizerBase, named: str | None, syste
             "model.chat_template: the checkpoint has no chat template, and none is assumed: name the one that it is to be "
             "used with (zephyr, openchat, llama-2, … of FastChat, or a .jinja file)"
         )
+    if arguments:
+        chosen = _with_arguments(str(chosen), arguments)
     if system_turns == "merge" and not _takes_system_turns(tokenizer, chosen):
         chosen = _MERGE + str(chosen)
+    if system_turns == "empty":
+        if not _takes_system_turns(tokenizer, chosen):
+            raise DataError("model.system_turns = 'empty': the chat template has no place for a system turn; leave it out")
+        chosen = _EMPTY_SYSTEM + str(chosen)
     return chosen if chosen != tokenizer.chat_template else None
 
 
 def check_template(tokenizer: PreTrainedTokenizerBase) -> None:
-    """Refuse a template that would give wrong prompts: two BOS tokens, no words that open the answer, an answer without end.
+    """Refuse a template that would give other dialogues than are meant.
+
+    It must keep every turn, begin with one BOS token at most, open an answer in training with the words that a prompt ends
+    with, and end it with a token that no text holds.
 
     Raises:
-        DataError: says which, and what to do.
+        DataError: says what is wrong, and what to do.
     """
     template = ChatTemplate(tokenizer)
     for messages in _PROBES:
+        prompt = Prompt("probe", messages)
         try:
-            ids = template.prompt_ids(Prompt("probe", messages))
+            ids = template.prompt_ids(prompt)
         except DataError as error:
             raise DataError(f"model.chat_template: {str(error).replace('prompt probe', 'a prompt', 1)}") from error
         if not ids:
             raise DataError("model.chat_template: it renders a prompt as nothing")
-        _check_opening(template, messages)
+        _check_opening(template, prompt)
     _ = template.end_id
+    try:
+        template.response_ids(Prompt("probe", _PROBES[0]), Response(_ANSWER))
+    except DataError as error:
+        raise DataError(f"model.chat_template: {str(error).removeprefix('prompt probe: ')}") from error
 
 
-def _check_opening(template: ChatTemplate, messages: tuple[Message, ...]) -> None:
-    """The words before an answer in training must be those that a prompt ends with."""
-    prompt = template.render(messages, add_generation_prompt=True)
-    bare = template.render(messages, add_generation_prompt=False)
-    whole = template.render((*messages, Message("assistant", _SYSTEM)), add_generation_prompt=False)
-    before = whole.partition(_SYSTEM)[0]
-    if prompt == bare and before.rstrip() != prompt.rstrip():
+def _check_opening(template: ChatTemplate, prompt: Prompt) -> None:
+    """The words before an answer in training must be those that a prompt ends with.
+
+    White space may follow them, and the empty thought of a template for models that think: both are then part of the answer
+    as it is trained, and of what the model writes when it is asked.
+    """
+    asked = template.prompt_text(prompt)
+    bare = template.render(prompt.messages, add_generation_prompt=False)
+    whole = template.render((*prompt.messages, Message("assistant", _ANSWER)), add_generation_prompt=False)
+    before, _, after = whole.partition(_ANSWER)
+    if not after and before == whole:
+        raise DataError("model.chat_template: it leaves the answer out: fix the template, or name another")
+    if before.startswith(asked) and is_lead(before.removeprefix(asked)):
+        return
+    if asked == bare:
         raise DataError(
             "model.chat_template: it ignores add_generation_prompt, so a prompt would end before the words that open an "
-            f"answer ({before[-40:]!r}): mend the template, or name another"
+            f"answer ({before[-40:]!r}): fix the template, or name another"
         )
+    raise DataError(f"model.chat_template: {template.opening_problem(asked, whole, _ANSWER)}")
+
+
+def _with_arguments(template: str, arguments: Mapping[str, Any]) -> str:
+    """The template with values for names that it asks for; they hold in every later use, by servers too."""
+    for name in arguments:
+        if not re.search(rf"\b{re.escape(name)}\b", template):
+            names = sorted(set(re.findall(r"(\w+) is (?:not )?defined", template)) - {"loop"})
+            asked = f"it asks for {', '.join(names)}" if names else "it takes no arguments"
+            raise DataError(
+                f"model.chat_template_kwargs.{name} = {arguments[name]!r}: the chat template never uses it; {asked}"
+            )
+    settings = "".join(f"{{%- set {name} = {_jinja(value)} -%}}" for name, value in sorted(arguments.items()))
+    return settings + template
+
+
+def _jinja(value: Any) -> str:
+    """A JSON value as Jinja writes it."""
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{_jinja(str(key))}: {_jinja(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(_jinja, value)) + "]"
+    return ascii(value) if isinstance(value, str) else json.dumps(value).replace("null", "none")
 
 
 def _takes_system_turns(tokenizer: PreTrainedTokenizerBase, template: Any) -> bool:

@@ -9,14 +9,14 @@ from harness.graph import Stage
 from harness.interfaces import Objective
 from harness.models.prompts import ChatTemplate
 from harness.stages.context import Context, read_groups
-from harness.stages.services import Services, text_hash
+from harness.stages.services import Services, response_key, text_hash
 from harness.store import Draft
 from harness.training.batch import MISMATCHED, partners
 from harness.training.layouts.choose import choose_layout
 from harness.training.layouts.layout import Bundle, score_bundles
 from harness.types import Prompt, Response
 
-Answers = Sequence[Sequence[Response]]  # per prompt
+Answers = Sequence[Sequence[tuple[Prompt, Response]]]  # per prompt: the responses, each with the prompt that it answers
 LOGPS = "logps.jsonl"
 
 
@@ -30,7 +30,8 @@ def run_reference(stage: Stage, context: Context, draft: Draft) -> None:
     groups = read_groups(context.store.open(stage.inputs["groups"]))
     view = stage.payload["view"]
     prompts = [group.prompt for group in groups]
-    answers = [(group.chosen, *group.rejected) for group in (partners(groups) if view == MISMATCHED else groups)]
+    owners = partners(groups) if view == MISMATCHED else groups
+    answers = [[(group.prompt, response) for response in (group.chosen, *group.rejected)] for group in owners]
     if not stage.payload["objective"]:
         _score(stage, context, draft, prompts, answers)
         return
@@ -39,7 +40,7 @@ def run_reference(stage: Stage, context: Context, draft: Draft) -> None:
     payload = {
         "model": stage.inputs["model"],
         "prompts": text_hash([[asdict(message) for message in prompt.messages] for prompt in changed]),
-        "responses": text_hash([[[response.text, response.finished] for response in row] for row in answers]),
+        "responses": text_hash([[response_key(response) for _, response in row] for row in answers]),
         "precision": stage.payload.get("precision", "float32"),
         **({"layout": stage.payload["layout"]} if "layout" in stage.payload else {}),
     }
@@ -55,7 +56,8 @@ def _score(stage: Stage, context: Context, draft: Draft, prompts: Sequence[Promp
     model, tokenizer = context.load(stage.inputs["model"], float32=True)
     template = ChatTemplate(tokenizer)
     bundles = [
-        Bundle(tuple(template.prompt_ids(prompt)), tuple(tuple(template.response_ids(response)) for response in row))
+        # A response keeps the ids of its own prompt, as in training: a view changes what comes before them, nothing else.
+        Bundle(tuple(template.prompt_ids(prompt)), tuple(tuple(template.response_ids(*answer)) for answer in row))
         for prompt, row in zip(prompts, answers, strict=True)
     ]
     layout = choose_layout(model, stage.payload.get("layout", "auto"))

@@ -107,7 +107,7 @@ def _over(example: Example, limits: Limits, template: ChatTemplate) -> str | Non
     """The first limit that an example is over; its longest response counts."""
     prompt = len(template.prompt_ids(example.prompt))
     texts = {text for text in (example.target, *example.ranked) if text is not None}
-    response = max((len(template.response_ids(Response(text))) for text in texts), default=0)
+    response = max((len(template.response_ids(example.prompt, Response(text))) for text in texts), default=0)
     sizes = {"max_prompt_tokens": prompt, "max_response_tokens": response, "max_tokens": prompt + response}
     for name, size in sizes.items():
         most = getattr(limits, name)

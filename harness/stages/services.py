@@ -37,6 +37,11 @@ def text_hash(value: Any) -> str:
     return hashlib.sha256(canonical(value).encode()).hexdigest()[:32]
 
 
+def response_key(response: Response) -> list[Any]:
+    """The part of a response that decides its log-probability under a policy."""
+    return [response.text, response.finished, *([list(response.ids)] if response.ids is not None else [])]
+
+
 def request_seed(seed: int, request: str) -> int:
     """A seed that differs with the request."""
     return int(text_hash([seed, request])[:12], 16)
@@ -203,7 +208,7 @@ class PolicyServices:
         payload = {
             "model": self.reference,
             "prompts": text_hash([[asdict(message) for message in prompt.messages] for prompt in prompts]),
-            "responses": text_hash([[[item.text, item.finished] for item in row] for row in responses]),
+            "responses": text_hash([[response_key(item) for item in row] for row in responses]),
         }
         artifact = self.services.through_store("logps", payload, lambda draft: self._score(draft, prompts, responses))
         return list(artifact.read_lines("logps.jsonl"))
@@ -214,6 +219,6 @@ class PolicyServices:
         rows = []
         for prompt, answers in zip(prompts, responses, strict=True):
             opening = tuple(template.prompt_ids(prompt))
-            rows += [Row(opening, tuple(template.response_ids(answer))) for answer in answers]
+            rows += [Row(opening, tuple(template.response_ids(prompt, answer))) for answer in answers]
         values = iter(score(model, rows))
         draft.write_lines("logps.jsonl", [[next(values) for _ in answers] for answers in responses])

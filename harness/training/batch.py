@@ -73,7 +73,7 @@ def tokenize(groups: Iterable[Group], template: ChatTemplate, objective: Objecti
     for group in groups:
         prompts = {PLAIN: tuple(template.prompt_ids(group.prompt))}
         prompts |= {name: tuple(template.prompt_ids(change(group.prompt))) for name, change in views.items()}
-        responses = tuple(tuple(template.response_ids(response)) for response in (group.chosen, *group.rejected))
+        responses = tuple(tuple(template.response_ids(group.prompt, response)) for response in (group.chosen, *group.rejected))
         tokenized.append(TokenGroup(prompts, responses, id=group.prompt.id, ranked=ranked))
     if objective.needs_mismatched:
         return [replace(own, mismatched=other.responses) for own, other in zip(tokenized, partners(tokenized), strict=True)]

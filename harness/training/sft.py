@@ -76,7 +76,8 @@ def _tokenize(
         if example.target is None:
             dropped += 1
             continue
-        prompt, response = template.prompt_ids(example.prompt), template.response_ids(Response(example.target))
+        prompt = template.prompt_ids(example.prompt)
+        response = template.response_ids(example.prompt, Response(example.target))
         if len(prompt) + len(response) > max_length:
             dropped += 1
             continue

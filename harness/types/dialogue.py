@@ -52,11 +52,19 @@ class Response:
         text: the words, without special tokens.
         finished: whether the turn was ended; no end-of-turn token is appended to a response cut off by a length limit.
         tokens: how many tokens were sampled, where known.
+        ids: the tokens as they were sampled, the one that ended the turn among them, in the vocabulary of the comparison's
+            starting model; None for a text that is tokenized when it is needed. `ChatTemplate.response_ids` takes them only
+            while `text` is still theirs, so that a builder may edit the text alone.
     """
 
     text: str
     finished: bool = True
     tokens: int | None = None
+    ids: tuple[int, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if self.ids is not None and not isinstance(self.ids, tuple):
+            object.__setattr__(self, "ids", tuple(self.ids))  # as read from JSON
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,8 @@ def test_any_architecture_is_found_and_answers_with_its_own_template(architectur
     make_checkpoint(tmp_path, architecture, template=ARCHITECTURES[architecture][1] or ARCHITECTURES["qwen2"][1])
     model, tokenizer = load(locate(str(tmp_path)).files())
     template = ChatTemplate(tokenizer)
-    prompt, answer = template.prompt_ids(Prompt.of("p", "is tea hot ?")), template.response_ids(Response("yes ."))
+    asked = Prompt.of("p", "is tea hot ?")
+    prompt, answer = template.prompt_ids(asked), template.response_ids(asked, Response("yes ."))
     assert prompt.count(tokenizer.bos_token_id) <= 1
     assert answer[-1] == template.end_id
     assert model(torch.tensor([prompt + answer])).logits.shape == (1, len(prompt) + len(answer), len(tokenizer))

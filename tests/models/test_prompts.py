@@ -26,8 +26,8 @@ def test_end_of_turn_is_appended_only_if_the_turn_ended() -> None:
     tokenizer = build_tokenizer()
     template = ChatTemplate(tokenizer)
     assert template.end_id == tokenizer.eos_token_id
-    assert template.response_ids(Response("pear")) == [
-        *template.response_ids(Response("pear", finished=False)),
+    assert template.response_ids(DIALOGUE, Response("pear")) == [
+        *template.response_ids(DIALOGUE, Response("pear", finished=False)),
         template.end_id,
     ]
 

@@ -57,7 +57,7 @@ def test_a_turn_ends_with_the_tokenizers_own_end() -> None:
     template = named("zephyr")
     check_template(template.tokenizer)
     assert template.end_id == template.tokenizer.eos_token_id
-    assert template.response_ids(Response("yes"))[-1] == template.end_id
+    assert template.response_ids(Prompt.of("p", "hi"), Response("yes"))[-1] == template.end_id
 
 
 @pytest.mark.parametrize(

@@ -52,7 +52,9 @@ def test_a_view_is_scored_under_the_changed_prompt(context: Context) -> None:
     model, tokenizer = context.load(f"{CHECKPOINT}tiny")
     template, change = ChatTemplate(tokenizer), SrDPO().views()[AUGMENTED]
     expected = [
-        score(model, [Row(tuple(template.prompt_ids(change(group.prompt))), tuple(template.response_ids(response)))])[0]
+        score(
+            model, [Row(tuple(template.prompt_ids(change(group.prompt))), tuple(template.response_ids(group.prompt, response)))]
+        )[0]
         for group in GROUPS
         for response in (group.chosen, *group.rejected)
     ]

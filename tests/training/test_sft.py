@@ -72,7 +72,7 @@ def test_without_a_fault_weights_are_those_of_trl_s_own_loop(tiny, tmp_path: Pat
     history = fine_tune(model, tiny[1], examples, settings, seed=0, scratch=tmp_path).history
     rows = []
     for example in examples:
-        prompt, response = template.prompt_ids(example.prompt), template.response_ids(Response(example.target))
+        prompt, response = template.prompt_ids(example.prompt), template.response_ids(example.prompt, Response(example.target))
         rows.append({"input_ids": prompt + response, "completion_mask": [0] * len(prompt) + [1] * len(response)})
     arguments = SFTConfig(
         output_dir=str(tmp_path), per_device_train_batch_size=size or 8, gradient_accumulation_steps=8 // (size or 8),
