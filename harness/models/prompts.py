@@ -135,7 +135,8 @@ class ChatTemplate:
         end = ids[0] if ids else self.tokenizer.eos_token_id
         if end is None:
             raise DataError("neither the chat template nor the tokenizer says how an assistant's turn ends")
-        if end not in self.tokenizer.all_special_ids and end not in self.tokenizer.added_tokens_decoder:
+        unknown = bool(ids) and end == self.tokenizer.unk_token_id and not tail.startswith(str(self.tokenizer.unk_token))
+        if unknown or (end not in self.tokenizer.all_special_ids and end not in self.tokenizer.added_tokens_decoder):
             raise DataError(
                 f"the chat template ends an assistant's turn with {tail[:20]!r}, which is no special token of this tokenizer, "
                 "so an answer would end at an ordinary word: name another model.chat_template"

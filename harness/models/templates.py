@@ -87,18 +87,19 @@ def check_template(tokenizer: PreTrainedTokenizerBase) -> None:
         DataError: says what is wrong, and what to do.
     """
     template = ChatTemplate(tokenizer)
-    for messages in _PROBES:
-        prompt = Prompt("probe", messages)
+    probes = [Prompt("probe", messages) for messages in _PROBES]
+    for prompt in probes:
         try:
             ids = template.prompt_ids(prompt)
         except DataError as error:
             raise DataError(f"model.chat_template: {str(error).replace('prompt probe', 'a prompt', 1)}") from error
         if not ids:
             raise DataError("model.chat_template: it renders a prompt as nothing")
+    for prompt in probes:
         _check_opening(template, prompt)
     _ = template.end_id
     try:
-        template.response_ids(Prompt("probe", _PROBES[0]), Response(_ANSWER))
+        template.response_ids(probes[0], Response(_ANSWER))
     except DataError as error:
         raise DataError(f"model.chat_template: {str(error).removeprefix('prompt probe: ')}") from error
 
