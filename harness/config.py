@@ -60,7 +60,8 @@ class ModelSection(_Section):
 
     path: str | None = Field(
         None,
-        description="'sandbox', a local checkpoint folder, or a model of the Hugging Face hub as owner/name",
+        description="'sandbox', 'smollm2' (after `harness fetch smollm2`), a local checkpoint folder, or a model of the "
+        "Hugging Face hub as owner/name",
     )
     revision: str | None = Field(
         None, description="a hub model's branch, tag or commit; planning pins it to the commit it stands for (main if absent)"

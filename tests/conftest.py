@@ -1,8 +1,11 @@
-"""Shared fixtures: a tiny model of the sandbox's language, made once a session."""
+"""Shared fixtures: a tiny model of the sandbox's language; real weights and tokenizers, where they were fetched."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -71,3 +74,66 @@ def tiny(tiny_checkpoint: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBas
     from harness.models.load import load
 
     return load(tiny_checkpoint)
+
+
+# ---- real weights and tokenizers: `.ci/run` fetches them, tests use what is there
+
+SMOLLM2_LAYERS = 3
+
+
+def fetched_or_skip(name: str, kind: str) -> Path:
+    """The folder of something that `harness fetch` got, or the test is skipped with the reason."""
+    from harness.errors import DataError
+    from harness.models.fetched import cache_folder, fetched
+
+    try:
+        folder = fetched(name, kind, cache_folder(os.environ))
+    except DataError as error:
+        pytest.skip(f"{name}: {error}")
+    assert folder is not None
+    return folder
+
+
+@pytest.fixture(scope="session")
+def real_tokenizers() -> Mapping[str, Path]:
+    """Folders of real tokenizers with templates: mistral-v1 (with Zephyr's), mistral-v3, mistral-nemo, llama-3, smollm2."""
+    from harness.models.fetched import CAUSAL_LM, TOKENIZER_FOLDERS
+
+    folder = fetched_or_skip("tokenizers", TOKENIZER_FOLDERS)
+    names = ("mistral-v1", "mistral-v3", "mistral-nemo", "llama-3")
+    return {**{name: folder / name for name in names}, "smollm2": fetched_or_skip("smollm2", CAUSAL_LM)}
+
+
+@pytest.fixture(scope="session")
+def smollm2_whole() -> Path:
+    """SmolLM2-135M-Instruct with all its 30 layers: a checkpoint folder, not to be written to."""
+    from harness.models.fetched import CAUSAL_LM
+
+    return fetched_or_skip("smollm2", CAUSAL_LM)
+
+
+@pytest.fixture(scope="session")
+def smollm2(smollm2_whole: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The first layers of SmolLM2-135M-Instruct with its tokenizer and template: a checkpoint folder, not to be written to."""
+    from safetensors import safe_open
+    from safetensors.torch import save_file
+
+    folder = tmp_path_factory.mktemp("smollm2")
+    for path in smollm2_whole.iterdir():
+        if path.name not in ("model.safetensors", "FETCHED"):
+            shutil.copy(path, folder)
+    config = json.loads((smollm2_whole / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "num_hidden_layers": SMOLLM2_LAYERS}))
+    with safe_open(smollm2_whole / "model.safetensors", "pt") as weights:
+        later = tuple(f"model.layers.{number}." for number in range(SMOLLM2_LAYERS, config["num_hidden_layers"]))
+        kept = {name: weights.get_tensor(name) for name in weights.keys() if not name.startswith(later)}  # noqa: SIM118
+    save_file(kept, folder / "model.safetensors", {"format": "pt"})
+    return folder
+
+
+@pytest.fixture(scope="session")
+def minilm() -> Path:
+    """all-MiniLM-L6-v2, a sentence-transformers model: a folder, not to be written to."""
+    from harness.models.fetched import SENTENCE_EMBEDDER
+
+    return fetched_or_skip("minilm", SENTENCE_EMBEDDER)

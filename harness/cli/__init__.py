@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 
@@ -17,6 +18,7 @@ from harness.cli import (
     check,
     compare,
     doctor,
+    fetch,
     imports,
     new,
     plan,
@@ -29,6 +31,7 @@ from harness.cli import (
 )
 from harness.cli.signals import leave
 from harness.errors import HarnessError
+from harness.models.fetched import cache_folder, use_cache
 from harness.version import __version__
 
 app = typer.Typer(
@@ -53,6 +56,7 @@ app.add_typer(plugins.app, name="plugins")
 app.add_typer(cache.app, name="cache")
 new.register(app)
 app.add_typer(sandbox.app, name="sandbox")
+fetch.register(app)
 serve.register(app)
 doctor.register(app)
 
@@ -67,7 +71,7 @@ def _version(value: bool) -> None:
 def _root(
     version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version and leave."),
 ) -> None:
-    pass
+    use_cache(cache_folder(os.environ))
 
 
 def main() -> None:

@@ -20,6 +20,7 @@ from typing import IO, Any
 
 from harness.errors import HarnessError, StoreWriteError
 from harness.graph import Stage
+from harness.models.fetched import cache_folder, use_cache
 from harness.problems import quoted
 from harness.registry import Registry
 from harness.stages import run_stage
@@ -46,6 +47,7 @@ def main() -> None:
 
 def make_context(settings: Mapping[str, Any], report: Report) -> Context:
     """A worker's means, from what the executor says."""
+    use_cache(cache_folder(os.environ))
     mirror = Mirror(settings["mirror"]) if settings.get("mirror") else None
     return Context(
         Store(Path(settings["store"]), mirror),

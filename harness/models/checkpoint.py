@@ -14,6 +14,7 @@ from typing import Any
 
 from harness.errors import DataError
 from harness.hub import NAME, hub_commit, hub_files, hub_snapshot
+from harness.models.fetched import CAUSAL_LM, fetched
 from harness.models.options import LoadOptions
 from harness.store import canonical, file_hash
 
@@ -82,7 +83,7 @@ class Checkpoint:
 
 
 def locate(path: str, revision: str | None = None) -> Checkpoint:
-    """The starting model that `model.path` names: `sandbox`, a local folder, or a hub model pinned to its commit.
+    """The starting model that `model.path` names: `sandbox`, a local folder, a fetched one, or a hub model at its commit.
 
     Raises:
         DataError: there is none, it cannot be reached, or its weights are not safetensors.
@@ -100,16 +101,23 @@ def locate(path: str, revision: str | None = None) -> Checkpoint:
 
 
 def checkpoint_folder(path: str) -> Path:
-    """The folder of a local starting model: `sandbox` is the one in the package.
+    """The folder of a local starting model: `sandbox` is the one in the package, `smollm2` the one that `harness fetch` made.
 
     Raises:
         DataError: no such folder, or no safetensors in it, or not all of them.
     """
     folder = Path(__file__).parent.parent / "sandbox" / "base" if path == SANDBOX else Path(path).expanduser()
     if not folder.is_dir():
-        raise DataError(
-            f"model.path = {path!r}: no such folder; give 'sandbox', a local checkpoint folder, or a hub model as owner/name"
-        )
+        try:
+            known = fetched(path, CAUSAL_LM)
+        except DataError as error:
+            raise DataError(f"model.path = {path!r}: {error}") from error
+        if known is None:
+            raise DataError(
+                f"model.path = {path!r}: no such folder; give 'sandbox', a local checkpoint folder, 'smollm2' after `harness "
+                "fetch smollm2`, or a hub model as owner/name"
+            )
+        folder = known
     if (folder / ADAPTER).exists() and not (folder / "config.json").exists():
         raise DataError(f"model.path = {path!r}: it is a PEFT adapter; name its base here and the adapter as model.adapter")
     _check_weights([file.name for file in folder.iterdir()], folder, path)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
+from harness.models.fetched import SENTENCE_EMBEDDER
 from harness.models.weights import Weights
 
 if TYPE_CHECKING:
@@ -14,7 +15,12 @@ if TYPE_CHECKING:
 
 
 class SentenceEmbedder(Weights):
-    """A sentence-transformers model, or any encoder with a pooling. Self-Contrast's paper: WhereIsAI/UAE-Large-V1, `cls`."""
+    """A sentence-transformers model, or any encoder with a pooling. Self-Contrast's paper: WhereIsAI/UAE-Large-V1, `cls`.
+
+    `model: minilm` is the one that `harness fetch minilm` gets.
+    """
+
+    fetched_kind: ClassVar[str] = SENTENCE_EMBEDDER
 
     name: Literal["sentence_transformers"] = Field("sentence_transformers", description="the only one that takes fields")
     pooling: Literal["cls", "mean", "max", "lasttoken"] | None = Field(
