@@ -39,7 +39,9 @@ def stand_in(raw: dict[str, Any], checkpoint: Path, folder: Path) -> dict[str, A
     row = {"chosen": "\n\nHuman: hi\n\nAssistant: good day", "rejected": "\n\nHuman: hi\n\nAssistant: no"}
     (folder / "train.jsonl").write_text(json.dumps(row) + "\n")
     source = {**raw["source"], "dataset": str(folder)}
-    model = {name: value for name, value in raw["model"].items() if name not in ("revision", "chat_template", "chat_template_kwargs")}
+    model = {
+        name: value for name, value in raw["model"].items() if name not in ("revision", "chat_template", "chat_template_kwargs")
+    }
     return {**raw, "source": source, "model": {**model, "path": str(checkpoint)}}
 
 

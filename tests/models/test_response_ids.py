@@ -61,7 +61,9 @@ def check_pair(template: ChatTemplate, prompt: Prompt, answer: str, where: str) 
     assert ids[:-1] and template.end_id not in ids[:-1], where
     whole = template.render([*prompt.messages, Message("assistant", answer)], add_generation_prompt=False)
     read = tokenizer(whole, add_special_tokens=False)["input_ids"]
-    written = [*asked, *ids] if template.end_id in read[len(asked) :] else [*asked, *ids[:-1]]  # no end in the template: added
+    written = [*asked, *ids]
+    if template.end_id not in read[len(asked) :]:  # the template writes no end of turn: it is added, in place of a line break
+        read, written = tokenizer(whole.rstrip(), add_special_tokens=False)["input_ids"], written[:-1]
     if read[: len(written)] == written:
         return False
     # A token straddles the boundary: the text is the same, the prompt's ids stay those that a policy is asked with.
@@ -96,17 +98,17 @@ def test_real_tokenizers_as_those_built_here(real_tokenizers: dict[str, Path]) -
     for model, folder in real_tokenizers.items():
         tokenizer = AutoTokenizer.from_pretrained(folder)
         own = tokenizer.chat_template
-        names = [name for name, template in usable(tokenizer) if _checked(template, f"{model}, {name}")]
+        names = []
+        for name, template in usable(tokenizer):
+            names.append(name)
+            # Where a token straddles, the tokenizer is copied: seconds in all for a vocabulary of this size.
+            for answer in ANSWERS if name in HUB_TEMPLATES else (ANSWERS[0], ANSWERS[3]):
+                for prompt in PROMPTS:
+                    check_pair(template, prompt, answer, f"{model}, {name}, {prompt.id}, {answer!r}")
         assert len(names) >= 30, (model, names)
-        if own:
-            _checked(with_template(tokenizer, own), f"{model}, its own")
-
-
-def _checked(template: ChatTemplate, where: str) -> bool:
-    for prompt in PROMPTS:
+        template = with_template(tokenizer, own)
         for answer in ANSWERS:
-            check_pair(template, prompt, answer, f"{where}, {prompt.id}, {answer!r}")
-    return True
+            check_pair(template, PROMPTS[1], answer, f"{model}, its own, {answer!r}")
 
 
 @pytest.mark.parametrize("kind", ["legacy", "metaspace-first", "metaspace-always"])
