@@ -34,12 +34,21 @@ Span = tuple[int, int]
 
 @dataclass(frozen=True)
 class _Opening:
-    """A prompt, rendered up to where its answer begins."""
+    """A prompt, rendered up to where its answer begins.
+
+    Attributes:
+        spans: the places of its turns' words in `text`.
+        start: where the last special token of the template begins. A tokenizer reads what follows one by itself, so an answer's
+            ids are found from there on, without the turns before it.
+        head: how many of `ids` come before `start`.
+    """
 
     messages: tuple[Message, ...]
     text: str
     spans: tuple[Span, ...]
     ids: tuple[int, ...]
+    start: int
+    head: int
 
 
 class ChatTemplate:
@@ -164,7 +173,18 @@ class ChatTemplate:
         if len(ids) > 1 and ids[0] == ids[1] == self.tokenizer.bos_token_id:
             both = "one of the chat template's and one of the tokenizer's: fix the template"
             raise DataError(f"prompt {prompt.id} begins with two BOS tokens, {both}")
-        return _Opening(prompt.messages, text, spans, tuple(ids))
+        start = self._last_special(text, spans)
+        rest = self._encode(text[start:], _moved(spans, -start))
+        head = len(ids) - len(rest)
+        if ids[head:] != rest:  # a tokenizer that does look back
+            start = head = 0
+        return _Opening(prompt.messages, text, spans, tuple(ids), start, head)
+
+    def _last_special(self, text: str, spans: Sequence[Span]) -> int:
+        """Where the last special token that the template itself writes begins; 0 where there is none."""
+        places = self._special_words.finditer(text) if self._special_words else ()
+        own = [place.start() for place in places if not any(low < place.end() and place.start() < high for low, high in spans)]
+        return own[-1] if own else 0
 
     def _rendered(self, prompt: Prompt, messages: Sequence[Message], *, asked: bool) -> str:
         from jinja2 import TemplateError
@@ -215,12 +235,12 @@ class ChatTemplate:
         words = (len(self.lead) if body.startswith(self.lead) else 0, end)
         if response.finished:
             end += len(self._through_end(self._tail))
-        shift = len(opening.text)
-        ids = self._encode(opening.text + body[:end], (*opening.spans, (words[0] + shift, words[1] + shift)))
-        if tuple(ids[: len(opening.ids)]) == opening.ids:
-            ids = ids[len(opening.ids) :]
-        else:
-            ids = self._across(prompt, opening, body[:end], words, ids)
+        near = opening.text[opening.start :]
+        spans = (*_moved(opening.spans, -opening.start), *_moved((words,), len(near)))
+        ids = self._encode(near + body[:end], spans)
+        asked = opening.ids[opening.head :]
+        split = tuple(ids[: len(asked)]) == asked
+        ids = ids[len(asked) :] if split else self._across(prompt, opening, body[:end], words, ids)
         if response.finished and ids[-1:] != [self.end_id]:
             ids.append(self.end_id)  # a template that writes no end of turn itself
         return ids
@@ -242,14 +262,14 @@ class ChatTemplate:
         The text after the boundary is tokenized as it is after a special token, alone, and after a line break; the first
         whose text joins the prompt's to that of the dialogue is taken.
         """
-        text = self._decode(whole)
+        text, asked = self._decode(whole), opening.ids[opening.head :]
         line = self._encode("\n", ())
         after_line = self._encode("\n" + body, ((words[0] + 1, words[1] + 1),))
         candidates = [self._encode(body, (words,), anchored=True), self._encode(body, (words,))]
         if after_line[: len(line)] == line:
             candidates.append(after_line[len(line) :])
         for ids in candidates:
-            if self._decode([*opening.ids, *ids]) == text:
+            if self._decode([*asked, *ids]) == text:
                 return ids
         raise DataError(
             f"prompt {prompt.id}: this tokenizer has no ids for the answer that continue the prompt's "
@@ -325,6 +345,11 @@ class ChatTemplate:
         tokenizer = copy.deepcopy(self.tokenizer)
         tokenizer.add_tokens([AddedToken(_ANCHOR, special=False, normalized=False)])
         return tokenizer
+
+
+def _moved(spans: Sequence[Span], by: int) -> tuple[Span, ...]:
+    """Places in a text that begins `-by` characters later; those before its beginning are left out."""
+    return tuple((low + by, high + by) for low, high in spans if low + by >= 0)
 
 
 def _place(words: str, text: str, start: int) -> Span | None:
