@@ -63,8 +63,8 @@ class Response:
     ids: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
-        if self.ids is not None and not isinstance(self.ids, tuple):
-            object.__setattr__(self, "ids", tuple(self.ids))  # as read from JSON
+        if self.ids is not None:
+            object.__setattr__(self, "ids", tuple(self.ids))  # JSON gives a list
 
 
 @dataclass(frozen=True)
