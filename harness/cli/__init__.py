@@ -16,6 +16,7 @@ from harness.cli import (
     cache,
     check,
     compare,
+    data,
     doctor,
     imports,
     new,
@@ -41,6 +42,7 @@ app = typer.Typer(
 )
 compare.register(app)
 plan.register(app)
+data.register(app)
 analyze.register(app)
 board.register(app)
 status.register(app)
