@@ -86,7 +86,9 @@ def data(
         if json_ and rows:
             typer.echo(json.dumps([item for shown in rows for item in _as_dicts(shown)]))
         elif rows:
-            _print(comparison, preview, rows)
+            untrained = comparison.config.sft is None and not row and split in (None, "train")
+            left_out = [variant.label for variant in comparison.variants if untrained and not variant.rounds]
+            _print(comparison, preview, rows, left_out)
     if problems:
         raise HarnessError("\n".join(problems))
 
@@ -95,7 +97,7 @@ def _rows(
     preview: Preview, comparison: Comparison, chosen: Sequence[str] | None, split: str | None, n: int
 ) -> tuple[list[ShownRow], list[str]]:
     """The rows that are asked for, and why others train on nothing. Of what all rows share, one row stands for all."""
-    from harness.stages.preview import EmptyRowError
+    from harness.stages.preview import EmptyRowError, ShownRow
 
     variants = [variant for variant in comparison.variants if not chosen or variant.label in chosen]
     if split is None and not chosen and comparison.config.sft is None:
@@ -105,7 +107,11 @@ def _rows(
     labels = [variant.label for variant in variants]
     if split in ("sft", "tuning", "heldout") and not chosen:
         labels = [comparison.config.baseline]
-    rows, problems = [], []
+    rows, problems = list[ShownRow](), list[str]()
+    if not labels:
+        problems.append(
+            "no row trains on anything: all are the starting model; see what they are evaluated on by --split heldout"
+        )
     for label in labels:
         try:
             rows.append(_row(preview, comparison, label, split, n))
@@ -119,8 +125,8 @@ def _row(preview: Preview, comparison: Comparison, label: str, split: str | None
 
     if split == "sft":
         return preview.fine_tuning(label, n)
-    if split == "tuning" or split == "heldout":
-        return preview.split(label, split, n)
+    if split is not None and split != "train":
+        return preview.split(label, "tuning" if split == "tuning" else "heldout", n)
     variant = next(variant for variant in comparison.variants if variant.label == label)
     if split == "train" and not variant.rounds:
         raise EmptyRowError(f"row {label!r}: it is the starting model, and trains on nothing of the split train: --split sft")
@@ -147,8 +153,12 @@ def _as_dicts(row: ShownRow) -> Iterator[dict[str, Any]]:
 # On a terminal
 
 
-def _print(comparison: Comparison, preview: Preview, rows: Sequence[ShownRow]) -> None:
-    """The data, how to read tokens, and every part of every row; rows with equal examples together."""
+def _print(comparison: Comparison, preview: Preview, rows: Sequence[ShownRow], left_out: Sequence[str]) -> None:
+    """The data, how to read tokens, and every part of every row; rows with equal examples together.
+
+    Args:
+        left_out: rows that train on nothing and were not asked for.
+    """
     from rich.console import Console
     from rich.text import Text
 
@@ -164,6 +174,8 @@ def _print(comparison: Comparison, preview: Preview, rows: Sequence[ShownRow]) -
     together: dict[Any, list[ShownRow]] = {}
     for row in rows:
         together.setdefault(tuple(_content(part) for part in row.parts), []).append(row)
+    for label in left_out:
+        console.print(Text(f"{one_line(label)}: the starting model as it is; nothing is trained", style="dim"))
     for alike in together.values():
         console.print()
         console.print(Text(", ".join(one_line(row.label) for row in alike), style="bold underline"))

@@ -162,7 +162,7 @@ class Preview:
                 "section; show another row (--row) or the prompts that it is evaluated on (--split heldout)"
             )
         template, most = self._template(stage.inputs["model"]), SftSettings(**stage.payload["settings"]).max_length
-        examples, dropped, looked, whole = [], Counter[str](), 0, self._dataset["sft"]
+        examples, dropped, looked, whole = list[ShownExample](), Counter[str](), 0, self._dataset["sft"]
         for example in whole:
             if len(examples) == n:
                 break
