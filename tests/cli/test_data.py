@@ -249,6 +249,10 @@ def test_targets_that_do_not_fit_are_counted(config: Path, harness: Any) -> None
         (["--row", "sft", "--set", "sft=null"], "row 'sft': it is the starting model as it is, which nothing is trained on"),
         (["--set", "sft=null", "--set", "methods=[sft]"], "no row trains on anything: all are the starting model"),
         (["--set", "model.path=nobody/nothing"], "model.path = 'nobody/nothing': nobody/nothing at 'main' needs network"),
+        (
+            ["--set", "source={name: hub, dataset: nobody/nothing}", "--set", "evaluators=[response_stats]"],
+            "source = 'hub': nobody/nothing at 'main' needs network",
+        ),
         (["--set", "model={scratch: {}, path: x}"], "give exactly one of `path` and `scratch`"),
     ],
 )
@@ -348,11 +352,11 @@ def sentence_piece() -> PreTrainedTokenizerFast:
 def test_pieces_are_the_whole_text(text: str, build: Callable[[], PreTrainedTokenizerFast]) -> None:
     tokenizer = build()
     before, ids = tokenizer("two")["input_ids"], tokenizer(text)["input_ids"]
-    found = pieces(ChatTemplate(tokenizer), ids, before)
-    assert len(found) == len(ids) and "".join(found) == tokenizer.decode([*before, *ids])[len("two") :]
-    assert not any("\ufffd" in piece for piece in found)
+    parts = pieces(ChatTemplate(tokenizer), ids, before)
+    assert len(parts) == len(ids) and "".join(parts) == tokenizer.decode([*before, *ids])[len("two") :]
+    assert not any("\ufffd" in piece for piece in parts)
     if build is sentence_piece and text == "two two":
-        assert found == [" two", " two"]  # the spaces of an answer that was tokenized alone are seen
+        assert parts == [" two", " two"]  # the spaces of an answer that was tokenized alone are seen
 
 
 def test_rows_without_groups_say_why_and_others_are_shown(scratch: Path, harness: Any, tmp_path: Path) -> None:
