@@ -17,6 +17,7 @@ from harness.cli import (
     cache,
     check,
     compare,
+    data,
     doctor,
     fetch,
     imports,
@@ -44,6 +45,7 @@ app = typer.Typer(
 )
 compare.register(app)
 plan.register(app)
+data.register(app)
 analyze.register(app)
 board.register(app)
 status.register(app)

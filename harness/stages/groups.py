@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from harness.errors import StageError
 from harness.graph import Stage
-from harness.interfaces import Source
+from harness.interfaces import DataBuilder, Source
 from harness.judging.judge import Judge
 from harness.models.embed import hidden_similarity, known_embedder, tfidf_similarity
 from harness.models.reward import RewardModel
@@ -20,26 +20,20 @@ from harness.stages.context import Context, group_row, read_dataset
 from harness.stages.judging import judge_facts, stage_judge
 from harness.stages.services import PolicyServices, Services, request_seed, reward_service, text_hash
 from harness.store import Draft
-from harness.types import Example, Group, JudgeAnswer, Judgment, Message, Prompt, Response, Sampling
+from harness.types import Dataset, Example, Group, JudgeAnswer, Judgment, Message, Prompt, Response, Sampling
 
 
 def run_groups(stage: Stage, context: Context, draft: Draft) -> None:
     """Build a round's groups; `facts` tell how many, from how many prompts, and why some gave none."""
     payload = stage.payload
     builder = context.component("data", payload["builder"])
-    first, last = payload["examples"]
-    examples = read_dataset(context.store.open(stage.inputs["source"]))["train"]
-    if len(examples) < last:
-        raise StageError(
-            f"budget.prompts asks for {last} training prompts and the source has {len(examples)}: lower it, or load more"
-        )
     services, judge = Services(context), stage_judge(stage, context)
     backend = context.component("backend", payload["backend"])
     task = BuilderServices(
         services=services,
-        examples=examples[first:last],
+        examples=round_examples(stage, read_dataset(context.store.open(stage.inputs["source"]))),
         round=payload["round"],
-        rng=random.Random(f"groups {payload['seed']} {payload['round']} {builder.name}"),
+        rng=round_rng(stage, builder),
         source=source_of(stage, context),
         start=PolicyServices(services, stage.inputs["start"], backend),
         current=PolicyServices(services, stage.inputs["policy"], backend),
@@ -49,12 +43,37 @@ def run_groups(stage: Stage, context: Context, draft: Draft) -> None:
     )
     groups = list(builder.build(task))
     if not groups:
-        reasons = ", ".join(f"{reason}: {count}" for reason, count in task.dropped.items()) or "no reason counted"
-        raise StageError(f"data builder {builder.name!r} made no group from {len(task.examples)} prompts ({reasons})")
+        raise no_group(builder, len(task.examples), task.dropped)
     draft.write_lines("groups.jsonl", [group_row(group) for group in groups])
     draft.facts.update({**services.ledger.facts(), **judge_facts(stage, judge)})
     draft.facts.update(_summary(groups))
     draft.facts.update({"prompts": len(task.examples), "dropped": task.dropped})
+
+
+def round_examples(stage: Stage, dataset: Dataset) -> Sequence[Example]:
+    """Return a round's share of the budget: training prompts in the source's order.
+
+    Raises:
+        StageError: the source has fewer.
+    """
+    first, last = stage.payload["examples"]
+    examples = dataset["train"]
+    if len(examples) < last:
+        raise StageError(
+            f"budget.prompts asks for {last} training prompts and the source has {len(examples)}: lower it, or load more"
+        )
+    return examples[first:last]
+
+
+def round_rng(stage: Stage, builder: DataBuilder) -> random.Random:
+    """Return the random numbers that a round's builder draws from."""
+    return random.Random(f"groups {stage.payload['seed']} {stage.payload['round']} {builder.name}")
+
+
+def no_group(builder: DataBuilder, prompts: int, dropped: Mapping[str, int]) -> StageError:
+    """Return the error of a round whose builder made no group."""
+    reasons = ", ".join(f"{reason}: {count}" for reason, count in dropped.items()) or "no reason counted"
+    return StageError(f"data builder {builder.name!r} made no group from {prompts} prompts ({reasons})")
 
 
 def source_of(stage: Stage, context: Context) -> Source:

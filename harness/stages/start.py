@@ -11,7 +11,7 @@ from harness.stages.screening import screen
 from harness.stages.train import Start, checkpoints_of
 from harness.store import Draft
 from harness.training.ranks import Ranks
-from harness.types import Message
+from harness.types import Dataset, Message
 
 
 def run_source(stage: Stage, context: Context, draft: Draft) -> None:
@@ -30,10 +30,20 @@ def run_source(stage: Stage, context: Context, draft: Draft) -> None:
 
 
 def run_scratch(stage: Stage, context: Context, draft: Draft) -> None:
-    """A tokenizer and a small model from the training text: every dialogue of the `sft` and `train` splits, each once."""
+    """A tokenizer and a small model from the training text."""
     from harness.models.scratch import ScratchModel, train_from_scratch
 
-    dataset = read_dataset(context.store.open(stage.inputs["source"]))
+    dialogues = training_dialogues(read_dataset(context.store.open(stage.inputs["source"])))
+    facts = train_from_scratch(ScratchModel(**stage.payload["recipe"]), dialogues, draft.folder / "model", context.report)
+    draft.facts.update(facts)
+
+
+def training_dialogues(dataset: Dataset) -> list[tuple[Message, ...]]:
+    """Return every dialogue of the `sft` and `train` splits, each once: the text of a model made from nothing.
+
+    Raises:
+        DataError: no example of them has a response.
+    """
     dialogues = dict.fromkeys(
         (*example.prompt.messages, Message("assistant", text))
         for example in (*dataset["sft"], *dataset["train"])
@@ -42,8 +52,7 @@ def run_scratch(stage: Stage, context: Context, draft: Draft) -> None:
     )
     if not dialogues:
         raise DataError("model.scratch needs a source with targets or ranked responses in its training splits")
-    facts = train_from_scratch(ScratchModel(**stage.payload["recipe"]), list(dialogues), draft.folder / "model", context.report)
-    draft.facts.update(facts)
+    return list(dialogues)
 
 
 def run_sft(stage: Stage, context: Context, draft: Draft) -> None:

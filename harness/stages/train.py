@@ -81,13 +81,23 @@ def _trainable(groups: list[TokenGroup], objective: Objective) -> list[TokenGrou
     Raises:
         StageError: there is none.
     """
-    kept = [group for group in groups if group.pairs or not objective.needs_rejected]
+    kept = [group for group in groups if is_trainable(group.pairs, objective)]
     if groups and not kept:
-        raise StageError(
-            f"none of {len(groups)} groups has a rejected response, and {objective.name!r} compares with one: "
-            "choose another data builder or objective"
-        )
+        raise no_pair(len(groups), objective)
     return kept
+
+
+def is_trainable(rejected: int, objective: Objective) -> bool:
+    """Return whether the objective can train on a group with so many rejected responses."""
+    return rejected > 0 or not objective.needs_rejected
+
+
+def no_pair(groups: int, objective: Objective) -> StageError:
+    """Return the error of a round none of whose groups can be trained on."""
+    return StageError(
+        f"none of {groups} groups has a rejected response, and {objective.name!r} compares with one: "
+        "choose another data builder or objective"
+    )
 
 
 def checkpoints_of(stage: Stage, context: Context) -> Checkpoints:

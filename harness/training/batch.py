@@ -12,7 +12,7 @@ from harness.models.logps import Row
 from harness.models.prompts import ChatTemplate
 from harness.training.layouts.layout import Bundle, Layout, cut, score_bundles
 from harness.training.layouts.padded import UniqueRows
-from harness.types import Group, GroupLogps, Logps, Mismatched, View
+from harness.types import Example, Group, GroupLogps, Logps, Mismatched, Prompt, Response, View
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -68,16 +68,31 @@ class TokenGroup:
 
 def tokenize(groups: Iterable[Group], template: ChatTemplate, objective: Objective, *, ranked: bool = True) -> list[TokenGroup]:
     """Groups as ids, under the plain prompt and every view of the objective; `ranked` if their builder ranks the rejected."""
-    views = objective.views()
     tokenized = []
     for group in groups:
-        prompts = {PLAIN: tuple(template.prompt_ids(group.prompt))}
-        prompts |= {name: tuple(template.prompt_ids(change(group.prompt))) for name, change in views.items()}
+        prompts = tokenize_prompt(group.prompt, template, objective)
         responses = tuple(tuple(template.response_ids(group.prompt, response)) for response in (group.chosen, *group.rejected))
         tokenized.append(TokenGroup(prompts, responses, id=group.prompt.id, ranked=ranked))
     if objective.needs_mismatched:
         return [replace(own, mismatched=other.responses) for own, other in zip(tokenized, partners(tokenized), strict=True)]
     return tokenized
+
+
+def tokenize_prompt(prompt: Prompt, template: ChatTemplate, objective: Objective) -> dict[str, tuple[int, ...]]:
+    """Return a prompt's ids, plain and under every view of the objective."""
+    views = {name: tuple(template.prompt_ids(change(prompt))) for name, change in objective.views().items()}
+    return {PLAIN: tuple(template.prompt_ids(prompt)), **views}
+
+
+def tokenize_target(example: Example, template: ChatTemplate, max_length: int) -> tuple[list[int], list[int]] | str:
+    """Return ids of an example's prompt and target for supervised fine-tuning, or the reason why it is dropped."""
+    if example.target is None:
+        return "no target"
+    prompt = template.prompt_ids(example.prompt)
+    response = template.response_ids(example.prompt, Response(example.target))
+    if len(prompt) + len(response) > max_length:
+        return "longer than sft.max_length"
+    return prompt, response
 
 
 def partners(groups: Sequence[AnyGroup]) -> list[AnyGroup]:

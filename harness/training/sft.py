@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 from harness.errors import DataError
 from harness.models.prompts import ChatTemplate
 from harness.training.arguments import shared_arguments
+from harness.training.batch import tokenize_target
 from harness.training.checkpoints import Checkpoints, train_resumably
 from harness.training.progress import Report, StepCallback
 from harness.training.settings import SftSettings, resolve_precision
 from harness.training.trainer import recompute_layers
-from harness.types import Example, Response
+from harness.types import Example
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -73,14 +74,11 @@ def _tokenize(
     """Rows for SFTTrainer, tokenised by the same code as all else: ids, a mask of the response's tokens, the prompt's id."""
     rows, dropped, tokens = [], 0, 0
     for example in examples:
-        if example.target is None:
+        ids = tokenize_target(example, template, max_length)
+        if isinstance(ids, str):
             dropped += 1
             continue
-        prompt = template.prompt_ids(example.prompt)
-        response = template.response_ids(example.prompt, Response(example.target))
-        if len(prompt) + len(response) > max_length:
-            dropped += 1
-            continue
+        prompt, response = ids
         mask = [0] * len(prompt) + [1] * len(response)
         rows.append({"input_ids": prompt + response, "completion_mask": mask, "id": example.prompt.id})
         tokens += len(prompt) + len(response)

@@ -22,6 +22,7 @@ COMMANDS = [
     ["compare"],
     ["analyze"],
     ["plan"],
+    ["data"],
     ["report"],
     ["status"],
     ["serve-policy"],
