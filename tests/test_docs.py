@@ -107,6 +107,29 @@ def test_every_plugin_folder_has_a_page() -> None:
     assert not [folder.name for folder in folders if not (folder / "README.md").is_file()]
 
 
+# The budget of words
+
+
+def hand_written_words(text: str) -> int:
+    """Return how many words (runs without white space) a page has outside its generated blocks."""
+    return len(re.sub(r"<!-- generated: .*?<!-- end of generated -->", "", text, flags=re.DOTALL).split())
+
+
+def test_generated_blocks_are_not_counted() -> None:
+    block = "<!-- generated: evaluators -->\nmany words of a table\n<!-- end of generated -->"
+    assert hand_written_words(f"two words\n{block}\nand `three more`\n{block}\n") == 5
+
+
+def test_the_documentation_keeps_to_its_budget_of_words() -> None:
+    words = {named(page): hand_written_words(page.read_text(encoding="utf-8")) for page in (ROOT / "docs").rglob("*.md")}
+    longest = ", ".join(f"{name} {count}" for name, count in sorted(words.items(), key=lambda item: -item[1])[:5])
+    assert 10_000 < sum(words.values()) <= 25_000, f"docs/ has {sum(words.values())} hand-written words; longest: {longest}"
+
+
+def test_the_readme_keeps_to_its_budget_of_words() -> None:
+    assert 300 < hand_written_words((ROOT / "README.md").read_text(encoding="utf-8")) <= 1_000
+
+
 # What the pages say
 
 
