@@ -62,9 +62,10 @@ class AlpacaImporter(Importer):
     def read(self, paths: Sequence[Path]) -> Iterator[Imported]:
         if self.difficulty is not None and (wrong := AlpacaEval(difficulty=self.difficulty).wrong_files()):
             raise DataError(f"--set difficulty={self.difficulty}: {wrong[0]}")
-        files = {
-            path: _annotations(path) for path in dict.fromkeys(file for given in paths for file in _annotation_files(given))
-        }
+        distinct: dict[Path, Path] = {}
+        for file in (file for path in paths for file in _annotation_files(path)):
+            distinct.setdefault(file.resolve(), file)  # a file that was given twice is one
+        files = {file: _annotations(file) for file in distinct.values()}
         labels = _labels(files)
         for path, rows in files.items():
             for model in sorted({row["generator_2"] for row in rows}):
