@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from harness import Message, Prompt, StageError
-from harness.models.load import load_model, load_tokenizer
+from harness import ChatTemplate, Message, Prompt, StageError
+from harness.models.load import generation_eos, load_model, load_tokenizer
 
 
 @dataclass
@@ -32,6 +32,10 @@ class FolderPolicy:
     @cached_property
     def tokenizer(self) -> Any:
         return load_tokenizer(self.folder)
+
+    @property
+    def stop_ids(self) -> tuple[int, ...]:
+        return ChatTemplate(self.tokenizer).stop_ids(generation_eos(self.folder))
 
     def secret(self, variable: str) -> str:
         if variable not in self.secrets:

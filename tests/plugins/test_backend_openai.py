@@ -119,7 +119,7 @@ def test_no_answer_is_lost_or_doubled_by_faults(policy, prompts, knows_n: bool) 
         answered, waits = fake.answered, []
         fake.faults, fake.asked = [*FAULTS, "", *FAULTS], []
         with Client(fake.url, None, Patience(timeout_seconds=0.2, retries=20), sleep=waits.append) as client:
-            asking = Asking(client, "policy-test", ChatTemplate(policy.tokenizer), "ids", "openai", concurrency=2)
+            asking = Asking(client, "policy-test", ChatTemplate(policy.tokenizer), "ids", "openai", 2, policy.stop_ids)
             assert asking.generate(prompts, FOUR) == undisturbed
         assert fake.answered == 2 * answered
         assert len(waits) == 2 * len(FAULTS)
