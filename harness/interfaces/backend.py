@@ -123,8 +123,8 @@ class Backend(Component):
     ) -> list[list[Response]]:
         """Return `sampling.n` responses per prompt, reproducible in `sampling.seed`; `report` gets (done, total) responses.
 
-        Each ends at any of `policy.stop_ids`. A backend that knows the tokens it sampled gives them (`Response.ids`, the one that
-        ended the turn among them; `ChatTemplate.sampled` makes such a response): they are then what is trained and scored. One
-        that knows the text alone leaves them out, and the text is tokenized again.
+        Each ends at any of `policy.stop_ids`. A backend that knows the tokens it sampled gives them (`Response.ids`, the one
+        that ended the turn among them; `ChatTemplate.sampled` makes such a response): they are then what is trained and
+        scored. One that knows the text alone leaves them out, and the text is tokenized again.
         """
         raise NotImplementedError

@@ -101,7 +101,7 @@ def _generator(device: device, seed: int, state: bytes) -> Generator:
 def _decode_batch(
     model: PreTrainedModel, prompts: list[list[int]], sampling: Sampling, end_ids: Sequence[int], random: Generator
 ) -> list[tuple[list[int], bool]]:
-    """Return (ids with the one that ended it, whether it ended) for n samples of each prompt, a prompt's samples next to each other."""
+    """Return n samples of each prompt, next to each other: their ids with the one that ended it, and whether it ended."""
     import torch
 
     rows = _Rows.of(model, prompts, sampling.n)

@@ -297,7 +297,7 @@ class ChatTemplate:
     @cached_property
     def _skipped_ids(self) -> frozenset[int]:
         """Special tokens proper, which are no words of a response."""
-        added = {id for id, token in self.tokenizer.added_tokens_decoder.items() if token.special}
+        added = {number for number, token in self.tokenizer.added_tokens_decoder.items() if token.special}
         return frozenset(added | set(self.tokenizer.all_special_ids))
 
     @cached_property

@@ -177,7 +177,7 @@ class Asking:
         return replace(self.template.sampled(ids, finished), tokens=tokens)
 
     def _ours(self, ids: Sequence[int]) -> bool:
-        """Return whether ids are of the policy's vocabulary, as far as can be known: the server reads ours, or has its model."""
+        """Return whether ids are of the policy's vocabulary: the server has its model, or reads its ids and tells such."""
         return (self.own or self.send == "ids") and all(0 <= token < len(self.template.tokenizer) for token in ids)
 
     def _token_counts(self, reply: Reply) -> list[int]:
