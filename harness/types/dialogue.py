@@ -64,8 +64,8 @@ class Response:
     ids: tuple[int, ...] | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
-        if self.ids is not None and not isinstance(self.ids, tuple):
-            object.__setattr__(self, "ids", tuple(self.ids))  # as read from JSON
+        if self.ids is not None:
+            object.__setattr__(self, "ids", tuple(self.ids))  # a list where it was read from JSON
 
 
 @dataclass(frozen=True)
