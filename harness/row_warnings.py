@@ -76,11 +76,23 @@ def _judge_warnings(row: RowResult) -> list[str]:
 
 
 def _data_warnings(row: RowResult) -> list[str]:
-    """What a reader should know of a row's data: rounds in which many prompts gave no group."""
+    """Return what a reader should know of a row's data: many prompts without a group, own samples tokenized again."""
     said = []
     for seed, rounds in row.provenance["data"].items():
         asked, built = sum(facts["prompts"] for facts in rounds), sum(facts["groups"] for facts in rounds)
         if asked and 1 - built / asked > MUCH_DROPPED:
             reasons = sorted({reason for facts in rounds for reason in facts["dropped"]})
             said.append(f"{row.label}, seed {seed}: only {built} of {asked} prompts gave a group ({', '.join(reasons)})")
-    return said
+    return [*said, *_tokenized_again(row)]
+
+
+def _tokenized_again(row: RowResult) -> list[str]:
+    """Return a warning where all own samples of a row were tokenized again: its ids may not be those that were sampled."""
+    counts = [facts.get("responses", {}) for rounds in row.provenance["data"].values() for facts in rounds]
+    again, kept = (sum(count.get(name, 0) for count in counts) for name in ("tokenized_again", "as_sampled"))
+    if not again or kept:
+        return []
+    return [
+        f"{row.label}: all {again} responses that are not the data's own were tokenized again from their text, since the "
+        "backend gave no tokens or the data builder edited them: what is trained may differ from what was sampled"
+    ]

@@ -110,8 +110,9 @@ def _provenance(variant: Variant, rows: Sequence[RowPlan], run: Run) -> dict[str
 
 
 def _data(facts: Mapping[str, Any]) -> dict[str, Any]:
-    """How a round's data turned out, and who judged them where somebody did."""
-    return {name: facts[name] for name in ("prompts", "groups", "pairs", "dropped", "means", "judge") if name in facts}
+    """Return how a round's data turned out: counts, where the responses' ids come from, who judged where somebody did."""
+    names = ("prompts", "groups", "pairs", "dropped", "responses", "means", "judge")
+    return {name: facts[name] for name in names if name in facts}
 
 
 def _judged(rows: Sequence[RowPlan], store: Store) -> dict[str, Any]:

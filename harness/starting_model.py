@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from harness.config import ModelSection
 from harness.errors import DataError, Problem, UnreachableError
 from harness.models.checkpoint import SANDBOX, Checkpoint, adapter_folder, checkpoint_hash, locate
-from harness.models.load import load_tokenizer, quantization_problem, read_config
+from harness.models.load import generation_eos, load_tokenizer, quantization_problem, read_config
 from harness.models.options import LoadOptions
 from harness.models.templates import check_template, choose_template, template_hash
 from harness.training.settings import SftSettings, TrainingSettings
@@ -89,6 +89,7 @@ def _with_template(checkpoint: Checkpoint, section: ModelSection) -> Checkpoint:
     if section.path == SANDBOX and own:
         return replace(checkpoint, template_hash=_file_template_hash(folder))
     _check_code(read_config(folder), section)
+    generation_eos(folder)  # raises where it is malformed
     tokenizer = load_tokenizer(folder, checkpoint.options)
     chosen = choose_template(tokenizer, section.chat_template, section.system_turns, section.chat_template_kwargs)
     if chosen is not None:

@@ -22,6 +22,8 @@ class Policy(Protocol):
         folder: its files: weights as safetensors, configuration, tokenizer and template.
         name: what tells it from every other checkpoint; made of letters, digits and hyphens.
         logs: where an engine's output goes; made when first needed.
+        stop_ids: every token that ends a response, the chat template's own first; the others are those of the checkpoint's
+            generation configuration, which may name several, and the tokenizer's `eos_token`.
     """
 
     @property
@@ -40,6 +42,9 @@ class Policy(Protocol):
 
     @property
     def tokenizer(self) -> PreTrainedTokenizerBase: ...
+
+    @property
+    def stop_ids(self) -> tuple[int, ...]: ...
 
     def secret(self, variable: str) -> str:
         """An environment variable's value, such as an API key; `StageError` where it is not set. Never write it anywhere."""
@@ -116,5 +121,10 @@ class Backend(Component):
         sampling: Sampling,
         report: Callable[[int, int], None] | None = None,
     ) -> list[list[Response]]:
-        """`sampling.n` responses per prompt, reproducible in `sampling.seed`; `report` gets (done, total) responses."""
+        """Return `sampling.n` responses per prompt, reproducible in `sampling.seed`; `report` gets (done, total) responses.
+
+        Each ends at any of `policy.stop_ids`. A backend that knows the tokens it sampled gives them (`Response.ids`, the one
+        that ended the turn among them; `ChatTemplate.sampled` makes such a response): they are then what is trained and
+        scored. One that knows the text alone leaves them out, and the text is tokenized again.
+        """
         raise NotImplementedError

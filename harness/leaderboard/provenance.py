@@ -14,6 +14,8 @@ COLUMNS = (
     *("Effect", "Won / tied / lost", "Smallest seen"),
 )
 NONE = ""
+# Where ids of responses come from, as the `groups` stage counts them.
+RESPONSES = {"as_sampled": "as sampled", "tokenized_again": "tokenized again", "from_dataset": "from the data"}
 
 
 def numbers(board: Board) -> dict[str, Any]:
@@ -64,6 +66,7 @@ def made_of(board: Board, row: RowEntry) -> list[tuple[str, str]]:
         ("Models", _models(known.get("models"))),
         ("Judge", _judges(known.get("judges"))),
         ("Backend", _of(known.get("backend"), "name")),
+        ("Responses", _responses(known.get("data"))),
         ("Written by", ", ".join(f"{'harness' if key == 'version' else key} {v}" for key, v in sorted(board.harness.items()))),
         ("Versions", _listed(board.sharing.get("versions"))),
         ("Command", board.sharing.get("command") if row.kind != "published" else None),
@@ -95,6 +98,16 @@ def _digest(value: Any) -> str:
 
 def _models(models: Any) -> str:
     return ", ".join(f"seed {seed}: {key}" for seed, key in models.items()) if isinstance(models, Mapping) else ""
+
+
+def _responses(data: Any) -> str:
+    """Return where the ids of the trained responses come from, over all seeds and rounds."""
+    rounds = (
+        [facts for entry in data.values() if isinstance(entry, list) for facts in entry] if isinstance(data, Mapping) else []
+    )
+    counts = [count for facts in rounds if isinstance(count := _of(facts, "responses"), Mapping)]
+    totals = {name: sum(n for count in counts if isinstance(n := count.get(name), int)) for name in RESPONSES}
+    return ", ".join(f"{totals[name]:,} {words}" for name, words in RESPONSES.items() if totals[name])
 
 
 def _judges(judges: Any) -> str:

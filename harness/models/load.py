@@ -14,6 +14,8 @@ from harness.models.options import KEPT, LoadOptions
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+GENERATION = "generation_config.json"
+
 
 def load_tokenizer(folder: Path, options: LoadOptions | None = None) -> PreTrainedTokenizerBase:
     """The checkpoint's tokenizer, with the template that the options name in place of its own."""
@@ -82,6 +84,40 @@ def read_config(folder: Path) -> dict[str, Any]:
     if not isinstance(config, dict):
         raise DataError(f"{folder / 'config.json'} holds no object: it is no checkpoint's")
     return config
+
+
+def generation_eos(folder: Path) -> tuple[int, ...]:
+    """Return the end tokens that a checkpoint folder names: `eos_token_id` of generation_config.json, one or several.
+
+    Without that file they are config.json's, as in transformers. A negative id stands for none.
+
+    Raises:
+        DataError: the file cannot be read, or `eos_token_id` is neither an id nor a list of ids.
+    """
+    path = folder / GENERATION
+    try:
+        config = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else read_config(folder)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} cannot be read ({error}): mend it, or remove it") from error
+    if not isinstance(config, dict):
+        raise DataError(f"{path} holds no object: mend it, or remove it")
+    told = config.get("eos_token_id")
+    if path.is_file() or told is not None or not isinstance(config.get("text_config"), dict):
+        return _ids(told, path if path.is_file() else folder / "config.json")
+    return _ids(config["text_config"].get("eos_token_id"), folder / "config.json")
+
+
+def model_eos(model: PreTrainedModel) -> tuple[int, ...]:
+    """Return the end tokens of a model in memory: what `generation_eos` gives for the folder it was loaded from."""
+    config = getattr(model, "generation_config", None)
+    return _ids(getattr(config, "eos_token_id", None), "generation_config")
+
+
+def _ids(value: Any, place: object) -> tuple[int, ...]:
+    ids = value if isinstance(value, list | tuple) else [] if value is None else [value]
+    if not all(isinstance(item, int) and not isinstance(item, bool) for item in ids):
+        raise DataError(f"{place}: eos_token_id = {value!r} is neither the id of a token nor a list of them: correct it")
+    return tuple(item for item in ids if item >= 0)
 
 
 def quantization_problem() -> str | None:

@@ -13,7 +13,7 @@ from harness.errors import StageError
 from harness.graph import CHECKPOINT
 from harness.interfaces import Component, Generate
 from harness.models.checkpoint import Checkpoint
-from harness.models.load import load_model, load_tokenizer
+from harness.models.load import generation_eos, load_model, load_tokenizer
 from harness.registry import Kind, Registry
 from harness.store import Artifact, Store
 from harness.types import Dataset, Example, Group, Message, Prompt, Response, SplitName
@@ -115,9 +115,15 @@ class Context:
     def load_tokenizer(self, reference: str) -> PreTrainedTokenizerBase:
         """The tokenizer of a model input; of a hub model no weights are downloaded."""
         checkpoint = self._checkpoint(reference)
-        if checkpoint:
-            return load_tokenizer(checkpoint.files(weights=False), checkpoint.options)
-        return load_tokenizer(self.model_folder(reference))
+        return load_tokenizer(self._small_files(reference), checkpoint.options if checkpoint else None)
+
+    def generation_eos(self, reference: str) -> tuple[int, ...]:
+        """Return the end tokens that a model input's generation configuration names; of a hub model no weights are loaded."""
+        return generation_eos(self._small_files(reference))
+
+    def _small_files(self, reference: str) -> Path:
+        checkpoint = self._checkpoint(reference)
+        return checkpoint.files(weights=False) if checkpoint else self.model_folder(reference)
 
     def _checkpoint(self, reference: str) -> Checkpoint | None:
         if not reference.startswith(CHECKPOINT):
@@ -180,12 +186,15 @@ def read_groups(artifact: Artifact) -> list[Group]:
 
 
 def read_answers(artifact: Artifact) -> list[list[Response]]:
-    """Responses per prompt, as written by `write_answers`."""
-    return [
-        [Response(text, finished, tokens) for text, finished, tokens in row] for row in artifact.read_lines("answers.jsonl")
-    ]
+    """Return responses per prompt, as `answer_rows` gives them; those of earlier versions have no ids."""
+    return [[Response(*fields) for fields in row] for row in artifact.read_lines("answers.jsonl")]
 
 
 def answer_rows(answers: list[list[Response]]) -> list[list[list[Any]]]:
-    """Responses per prompt as JSON."""
-    return [[[response.text, response.finished, response.tokens] for response in row] for row in answers]
+    """Return responses per prompt as JSON: text, whether it ended, how many tokens, and their ids where they are known."""
+    return [[_answer_row(response) for response in row] for row in answers]
+
+
+def _answer_row(response: Response) -> list[Any]:
+    known = [] if response.ids is None else [list(response.ids)]
+    return [response.text, response.finished, response.tokens, *known]

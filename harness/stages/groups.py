@@ -14,6 +14,7 @@ from harness.graph import Stage
 from harness.interfaces import DataBuilder, Source
 from harness.judging.judge import Judge
 from harness.models.embed import hidden_similarity, known_embedder, tfidf_similarity
+from harness.models.prompts import ChatTemplate
 from harness.models.reward import RewardModel
 from harness.models.sentence import SentenceEmbedder, sentence_similarity
 from harness.stages.context import Context, group_row, read_dataset
@@ -48,6 +49,7 @@ def run_groups(stage: Stage, context: Context, draft: Draft) -> None:
     draft.facts.update({**services.ledger.facts(), **judge_facts(stage, judge)})
     draft.facts.update(_summary(groups))
     draft.facts.update({"prompts": len(task.examples), "dropped": task.dropped})
+    draft.facts["responses"] = count_responses(groups, task.examples, lambda: ChatTemplate(task.start.tokenizer))
 
 
 def round_examples(stage: Stage, dataset: Dataset) -> Sequence[Example]:
@@ -81,6 +83,28 @@ def source_of(stage: Stage, context: Context) -> Source:
     description: dict[str, Any] = context.store.open(stage.inputs["source"]).read_json("source.json")
     source: Source = context.component("source", description)
     return source
+
+
+def count_responses(
+    groups: Sequence[Group], examples: Sequence[Example], template: Callable[[], ChatTemplate]
+) -> dict[str, int]:
+    """Count where the ids of the groups' responses come from.
+
+    `as_sampled`: the ids that a policy sampled. `tokenized_again`: a policy's text, or one that a builder wrote or edited.
+    `from_dataset`: a text of the source. The template is made only where a response has ids.
+    """
+    known = {example.prompt.id: {example.target, *example.ranked} for example in examples}
+    counts = {"as_sampled": 0, "tokenized_again": 0, "from_dataset": 0}
+    reader: ChatTemplate | None = None
+    for group in groups:
+        for response in (group.chosen, *group.rejected):
+            if response.ids is not None:
+                reader = reader or template()
+                counts["as_sampled" if reader.is_as_sampled(response) else "tokenized_again"] += 1
+            else:
+                given = response.tokens is None and response.text in known.get(group.prompt.id, ())
+                counts["from_dataset" if given else "tokenized_again"] += 1
+    return counts
 
 
 def _summary(groups: Sequence[Group]) -> dict[str, Any]:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 # As `harness.graph.VERSIONS`, of what services make.
-VERSIONS = {"samples": 1, "logps": 1, "similarity": 1, "rewards": 1, "views": 1}
+VERSIONS = {"samples": 2, "logps": 2, "similarity": 2, "rewards": 1, "views": 2}
 
 
 def text_hash(value: Any) -> str:
@@ -132,6 +132,10 @@ class PolicyServices:
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerBase:
         return self.services.context.load_tokenizer(self.reference)
+
+    @cached_property
+    def stop_ids(self) -> tuple[int, ...]:
+        return ChatTemplate(self.tokenizer).stop_ids(self.services.context.generation_eos(self.reference))
 
     @property
     def loaded(self) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:

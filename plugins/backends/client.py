@@ -140,7 +140,8 @@ def _reply(answer: Any, text_of: Callable[[Any], str | None]) -> Reply:
 def _ids(choice: Any) -> tuple[int, ...] | None:
     """The answer's tokens where the server adds them (vLLM's `return_token_ids`)."""
     ids = (getattr(choice, "model_extra", None) or {}).get("token_ids")
-    return tuple(ids) if ids else None
+    whole = isinstance(ids, list) and all(type(token) is int for token in ids)
+    return tuple(ids) if ids and whole else None
 
 
 def _retry_after(error: APIStatusError) -> float | None:

@@ -42,7 +42,8 @@ class ServedBackend(Backend):
             client = stack.enter_context(Client(url, self.api_key(policy), Patience(self.timeout_seconds, self.retries)))
             self.check_server(client, url, name, policy)
             template = ChatTemplate(policy.tokenizer)
-            yield Asking(client, name, template, self.send, self.dialect, self.concurrency).generate
+            own = self.serves_any_policy()
+            yield Asking(client, name, template, self.send, self.dialect, self.concurrency, policy.stop_ids, own).generate
 
     @contextmanager
     def serving(self, policy: Policy) -> Iterator[tuple[str, str]]:

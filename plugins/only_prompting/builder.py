@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import ClassVar
 
 from pydantic import Field
@@ -66,4 +67,4 @@ def without_preamble(response: Response) -> Response:
     text = response.text
     for pattern in PREAMBLES:
         text = re.sub(pattern, "", text, flags=re.IGNORECASE)
-    return response if text == response.text else Response(text.strip(), response.finished)
+    return response if text == response.text else replace(response, text=text.strip(), ids=None)

@@ -199,7 +199,10 @@ def test_only_prompting_asks_twice_and_trains_without_the_prefix() -> None:
     ],
 )
 def test_preambles_go_and_answers_stay(text: str, left: str) -> None:
-    assert without_preamble(Response(text)).text == left
+    sampled = Response(text, True, 9, (7, 3))
+    assert without_preamble(sampled).text == left
+    assert without_preamble(sampled).ids == ((7, 3) if text == left else None), "edited text is tokenized again"
+    assert without_preamble(sampled).tokens == 9
 
 
 def test_a_preamble_without_an_answer_drops_the_pair() -> None:
