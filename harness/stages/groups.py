@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -16,7 +16,7 @@ from harness.judging.judge import Judge
 from harness.models.embed import hidden_similarity, known_embedder, tfidf_similarity
 from harness.models.reward import RewardModel
 from harness.models.sentence import SentenceEmbedder, sentence_similarity
-from harness.stages.context import Context, group_row, read_dataset
+from harness.stages.context import Context, StageProgress, group_row, read_dataset
 from harness.stages.judging import judge_facts, stage_judge
 from harness.stages.services import PolicyServices, Services, request_seed, reward_service, text_hash
 from harness.store import Draft
@@ -33,6 +33,8 @@ def run_groups(stage: Stage, context: Context, draft: Draft) -> None:
         raise StageError(
             f"budget.prompts asks for {last} training prompts and the source has {len(examples)}: lower it, or load more"
         )
+    expected = builder.responses_per_prompt() or 0
+    context = replace(context, report=StageProgress(context.report, expected * (last - first)))
     services, judge = Services(context), stage_judge(stage, context)
     backend = context.component("backend", payload["backend"])
     task = BuilderServices(
