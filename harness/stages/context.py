@@ -25,6 +25,38 @@ Report = Callable[[int, int, str], None]
 CHECKPOINT_MINUTES = 10.0
 
 
+@dataclass
+class StageProgress:
+    """A `Report` for a stage that makes several requests: its progress runs once from 0 to its total, and never backwards.
+
+    A request begins where `done` falls or `total` changes. Each takes its share of the stage: `total` of the `expected` units
+    where those are known, else nine tenths of what is left, so that a request still to come has room.
+
+    Attributes:
+        report: is told (units done, units in all, note) of the whole stage.
+        expected: units of all requests together; 0 if unknown.
+    """
+
+    report: Report
+    expected: int = 0
+    _request: tuple[int, int] = (0, 0)  # done and total of the request under way
+    _begun: float = 0.0  # share of the stage that was done before it
+    _share: float = 0.0  # of the stage that it takes
+    _reached: float = 0.0
+
+    def __call__(self, done: int, total: int, note: str) -> None:
+        before, previous_total = self._request
+        if total != previous_total or done < before:
+            left = 1.0 - self._reached
+            self._begun = self._reached
+            self._share = min(left, total / self.expected) if self.expected else 0.9 * left
+        self._request = (done, total)
+        if total > 0:
+            self._reached = max(self._reached, self._begun + self._share * min(1.0, done / total))
+        units = self.expected or 1000
+        self.report(round(self._reached * units), units, note)
+
+
 class Engine:
     """The one engine that a stage may have running: another policy's ends it first, and so does the end of the stage."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ from harness.judging.judge import Judge
 from harness.models.reward import RewardModel
 from harness.plan import OPPONENT, run_sampling
 from harness.stages.answers import evaluated_examples
-from harness.stages.context import Context, read_answers
+from harness.stages.context import Context, StageProgress, read_answers
 from harness.stages.groups import source_of
 from harness.stages.judging import judge_facts, stage_judge
 from harness.stages.services import PolicyServices, Services, reward_service
@@ -33,6 +33,7 @@ def run_evaluate(stage: Stage, context: Context, draft: Draft) -> None:
     """Evaluate; every score must be a number of a declared metric."""
     evaluator: Evaluator = context.component("evaluator", stage.payload["evaluator"])
     backend = context.component("backend", stage.payload["backend"])
+    context = replace(context, report=StageProgress(context.report))
     services, seed = Services(context), stage.payload["seed"]
     prepared = {
         run_sampling(sampling, seed): read_answers(context.store.open(stage.inputs[f"answers:{number}"]))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -17,7 +17,7 @@ from harness.models.embed import hidden_similarity, known_embedder, tfidf_simila
 from harness.models.prompts import ChatTemplate
 from harness.models.reward import RewardModel
 from harness.models.sentence import SentenceEmbedder, sentence_similarity
-from harness.stages.context import Context, group_row, read_dataset
+from harness.stages.context import Context, StageProgress, group_row, read_dataset
 from harness.stages.judging import judge_facts, stage_judge
 from harness.stages.services import PolicyServices, Services, request_seed, reward_service, text_hash
 from harness.store import Draft
@@ -28,11 +28,14 @@ def run_groups(stage: Stage, context: Context, draft: Draft) -> None:
     """Build a round's groups; `facts` tell how many, from how many prompts, and why some gave none."""
     payload = stage.payload
     builder = context.component("data", payload["builder"])
+    examples = round_examples(stage, read_dataset(context.store.open(stage.inputs["source"])))
+    expected = builder.responses_per_prompt() or 0
+    context = replace(context, report=StageProgress(context.report, expected * len(examples)))
     services, judge = Services(context), stage_judge(stage, context)
     backend = context.component("backend", payload["backend"])
     task = BuilderServices(
         services=services,
-        examples=round_examples(stage, read_dataset(context.store.open(stage.inputs["source"]))),
+        examples=examples,
         round=payload["round"],
         rng=round_rng(stage, builder),
         source=source_of(stage, context),

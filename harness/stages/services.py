@@ -161,18 +161,29 @@ class PolicyServices:
             raise StageError(f"the environment variable {variable} is not set: generation.backend asks for it; export it first")
         return value
 
-    def draw(self, draft: Draft, folder: Path, prompts: Sequence[Prompt], sampling: Sampling, noun: str) -> int:
+    def draw(
+        self,
+        draft: Draft,
+        folder: Path,
+        prompts: Sequence[Prompt],
+        sampling: Sampling,
+        noun: str,
+        part: tuple[int, int] | None = None,
+    ) -> int:
         """Fresh responses into a draft, and how many tokens they have; `respond` goes through the store.
 
         Args:
             folder: outlives this process: what an earlier one kept there is not drawn again.
             noun: what one is called in reports.
+            part: of a larger request: how many responses came before these, and how many there are in all.
         """
         context = self.services.context
         chunks = KeptChunks.of(folder, prompts, sampling, context.checkpoint_minutes * 60)
 
+        before, whole = part or (0, len(prompts) * sampling.n)
+
         def report(done: int, total: int) -> None:
-            context.report(done, total, f"{noun} {done:,} of {total:,}")
+            context.report(before + done, whole, f"{noun} {before + done:,} of {whole:,}")
 
         if chunks.responses:
             report(len(chunks.responses) * sampling.n, len(prompts) * sampling.n)
@@ -195,17 +206,24 @@ class PolicyServices:
         answers: list[list[Response]] = [[] for _ in prompts]
         asked = text_hash([[asdict(message) for message in prompt.messages] for prompt in prompts])
         cuts = blocks(sampling.n) if sampling.temperature else [(0, 1)]
+        whole, report = len(prompts) * sum(size for _, size in cuts), self.services.context.report
+        report(0, whole, f"sample 0 of {whole:,}")
         for start, size in cuts:
             block = block_sampling(sampling, start, size)
+            part = (len(prompts) * start, whole)
             payload = {"model": self.reference, "prompts": asked, "sampling": asdict(block), "backend": describe(self.backend)}
-            artifact = self.services.through_store("samples", payload, partial(self._sample, payload, prompts, block))
+            artifact = self.services.through_store("samples", payload, partial(self._sample, payload, prompts, block, part))
+            done = len(prompts) * (start + size)
+            report(done, whole, f"sample {done:,} of {whole:,}")  # a block that was in the store reports nothing itself
             for answer, drawn in zip(answers, read_answers(artifact), strict=True):
                 answer += drawn
         return [(answer * sampling.n if not sampling.temperature else answer)[: sampling.n] for answer in answers]
 
-    def _sample(self, payload: dict[str, Any], prompts: Sequence[Prompt], sampling: Sampling, draft: Draft) -> None:
+    def _sample(
+        self, payload: dict[str, Any], prompts: Sequence[Prompt], sampling: Sampling, part: tuple[int, int], draft: Draft
+    ) -> None:
         folder = self.services.context.store.partial(self.services.key("samples", payload))
-        draft.facts["tokens"] = self.draw(draft, folder, prompts, sampling, "sample")
+        draft.facts["tokens"] = self.draw(draft, folder, prompts, sampling, "sample", part)
 
     def logps(self, prompts: Sequence[Prompt], responses: Sequence[Sequence[Response]]) -> list[list[float]]:
         """Summed log-probabilities of responses, per prompt."""

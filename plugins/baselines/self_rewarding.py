@@ -110,6 +110,9 @@ class SelfRewarding(DataBuilder):
         WrittenJudgment(), description="how the policy judges: `{kind: written}` or `{kind: likelihood}`, with their fields"
     )
 
+    def responses_per_prompt(self) -> int:
+        return self.samples * (1 + (self.judge.times if isinstance(self.judge, WrittenJudgment) else 0))
+
     def build(self, task: BuildTask) -> Iterable[Group]:
         sampling = (self.temperature, self.top_p)
         samples = task.sample(self.samples, temperature=self.temperature, top_p=self.top_p)

@@ -48,6 +48,9 @@ class OnlyPrompting(DataBuilder):
     rejected_prefix: str = Field(REJECTED_PREFIX, min_length=1, description="the same for the rejected; {score} becomes s")
     temperature: float = Field(1.0, gt=0, description="of both samples")
 
+    def responses_per_prompt(self) -> int:
+        return 2  # one of each prefix
+
     def build(self, task: BuildTask) -> Iterable[Group]:
         chosen = task.sample(1, prefix=self.chosen_prefix, temperature=self.temperature)
         prefix = self.rejected_prefix.replace("{score}", str(self.rejected_score))

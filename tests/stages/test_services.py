@@ -139,3 +139,70 @@ def test_a_component_whose_files_changed_since_planning_is_refused(context: Cont
 def test_an_embedder_asks_for_the_hub_only_with_a_revision() -> None:
     ((field, fix),) = SentenceEmbedder(model="WhereIsAI/UAE-Large-V1", pooling="cls").problems("embedder")
     assert field == "embedder.revision" and "commit" in fix
+
+
+def whole_run(reports: list[tuple[int, int, str]], total: int) -> None:
+    """Assert that reports run once from 0 to `total`, and never backwards."""
+    assert {of for _, of, _ in reports} == {total}
+    counts = [done for done, _, _ in reports]
+    assert counts == sorted(counts) and counts[0] == 0 and counts[-1] == total
+    assert counts.index(total) >= len(counts) - 2  # the last response, and the end of its block
+
+
+def reported(context: Context) -> tuple[Context, list[tuple[int, int, str]]]:
+    reports: list[tuple[int, int, str]] = []
+    return replace(context, report=lambda *report: reports.append(report)), reports
+
+
+def test_blocks_of_samples_are_one_progress(context: Context) -> None:
+    watched, reports = reported(context)
+    policy = PolicyServices(Services(watched), "checkpoint:0123456789abcdef0123", TransformersBackend())
+    policy.respond(PROMPTS, Sampling(n=8, max_tokens=4))
+    whole_run(reports, 16)
+    assert [done for done, _, _ in reports if done] == [2, 2, 4, 4, 8, 8, 16, 16]
+    assert reports[-1][2] == "sample 16 of 16"
+
+
+def test_blocks_that_are_in_the_store_count(context: Context) -> None:
+    PolicyServices(Services(context), "checkpoint:0123456789abcdef0123", TransformersBackend()).respond(
+        PROMPTS, Sampling(n=4, max_tokens=4)
+    )
+    watched, reports = reported(context)
+    policy = PolicyServices(Services(watched), "checkpoint:0123456789abcdef0123", TransformersBackend())
+    policy.respond(PROMPTS, Sampling(n=8, max_tokens=4))
+    whole_run(reports, 16)
+    assert [done for done, _, _ in reports] == [0, 2, 4, 8, 16, 16]
+
+
+def test_self_rewardings_samples_and_judgments_are_one_progress(context: Context) -> None:
+    """Four samples a prompt and three judgments of each: 32 responses for two prompts, over two requests."""
+    import random
+
+    from harness.stages.context import StageProgress
+    from harness.stages.groups import BuilderServices
+    from harness.types import Example
+    from harness_plugins.baselines.self_rewarding import SelfRewarding
+
+    builder, (watched, reports) = SelfRewarding(judge={"kind": "written", "max_tokens": 8}), reported(context)
+    assert builder.responses_per_prompt() == 16
+    services = Services(replace(watched, report=StageProgress(watched.report, 32)))
+    policy = PolicyServices(services, "checkpoint:0123456789abcdef0123", TransformersBackend())
+    examples = [Example(prompt, None, (), {}) for prompt in PROMPTS]
+    source = context.component("source", {"name": "sandbox", "version": 1, "fields": {}})
+    task = BuilderServices(services, examples, 1, random.Random(0), source, policy, policy, 0, 4)
+    list(builder.build(task))
+    whole_run(reports, 32)
+    assert 8 in [done for done, _, _ in reports]  # the samples' share: a quarter
+
+
+def test_progress_of_unknown_length_never_goes_backwards_and_leaves_room() -> None:
+    from harness.stages.context import StageProgress
+
+    reports: list[tuple[int, int, str]] = []
+    progress = StageProgress(lambda *report: reports.append(report))
+    for total in (4, 4, 100):
+        for done in range(total + 1):
+            progress(done, total, "")
+    counts = [done for done, _, _ in reports]
+    assert counts == sorted(counts) and {of for _, of, _ in reports} == {1000}
+    assert (counts[0], counts[4], counts[9], counts[-1]) == (0, 900, 990, 999)
