@@ -25,7 +25,7 @@ FILTERED = (  # as codes or types
     "moderation_blocked",
     "responsibleaipolicyviolation",
 )
-FILTER_ENDS = (*FILTERED, "refusal", "safety", "prohibited_content", "blocklist", "recitation", "sensitive")  # as finish reasons
+FILTER_ENDS = (*FILTERED, "refusal", "safety", "prohibited_content", "blocklist", "recitation", "sensitive")  # finish reasons
 # Servers that tell a filter's refusal from others in words alone: DeepSeek, Anthropic, Azure, OpenAI (`invalid_prompt`), xAI.
 FILTERED_WORDS = (
     "content exists risk",
