@@ -133,7 +133,7 @@ class SelfRewarding(DataBuilder):
 
 
 def read_judgment(judgment: Response) -> float:
-    """Return the score of a whole judgment, without its thoughts; NaN where it was cut off, ends in a thought, or names none."""
+    """Return a judgment's score, thoughts unread; NaN where it was cut off, ends within a thought, or names none."""
     parts = divide(judgment.text)
     return read_score(parts.answer) if judgment.finished and parts.closed else math.nan
 

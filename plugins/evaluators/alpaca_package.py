@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from harness import DataError, EvaluationTask, JudgeAnswer, Judgment, Message
+from harness import DataError, EvaluationTask, JudgeAnswer, Message
 
 SENT = frozenset({"temperature", "max_tokens", "top_p", "logprobs", "top_logprobs", "stop", "seed"})
 UNREAD = JudgeAnswer("", "")

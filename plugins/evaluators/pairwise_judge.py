@@ -195,13 +195,19 @@ def read_verdict(answer: JudgeAnswer) -> str | None:
     return found[-1] if found else None
 
 
-def read_label(answer: JudgeAnswer) -> str | None:
-    """The last of Arena-Hard's labels, as A, B or C; None where there is none, or the last is none of the five.
+def last_label(answer: JudgeAnswer) -> str | None:
+    """Return the last of Arena-Hard's labels in an answer; None where there is none, or the last is none of the five.
 
-    Arena-Hard v2 reads the last one too. Its v0.1 gives no score where labels differ, and counts a much better answer thrice.
+    Arena-Hard v2 reads the last one too. Its v0.1 gives no score where labels differ.
     """
     found = [label.upper() for label in LABEL.findall(answer.text)]
-    return LABELS.get(found[-1]) if found else None
+    return found[-1] if found and found[-1] in LABELS else None
+
+
+def read_label(answer: JudgeAnswer) -> str | None:
+    """Return an Arena-Hard label as A, B or C, however clearly one is better; Arena-Hard counts a much better answer thrice."""
+    label = last_label(answer)
+    return None if label is None else LABELS[label]
 
 
 READERS: Mapping[str, Callable[[JudgeAnswer], str | None]] = {"[[A]]": read_verdict, "[[A>>B]]": read_label}
