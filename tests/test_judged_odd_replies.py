@@ -60,7 +60,7 @@ READABLE = {  # to be filled with the verdict
 
 
 class OddJudge:
-    """Gives each pair a verdict of its own, and answers in an odd way to the first question about as many pairs as ways exist."""
+    """Gives every question a verdict; the first one about each of the first pairs gets it, or none, in an odd way."""
 
     def __init__(self, odd: bool) -> None:
         self.left = [*DECLINED, *CUT_OFF, *READABLE] if odd else []
@@ -110,7 +110,7 @@ def runs(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Ite
 
 def scores(run: Lab, metric: str) -> dict[str, float]:
     rows = parquet.read_table(run.folder / "out" / "scores.parquet").to_pylist()
-    return {row["example"]: row["value"] for row in rows if row["metric"] == f"pairwise_judge/{metric}"}
+    return {row["example"]: row["value"] for row in rows if row["metric"] == metric}
 
 
 def test_every_odd_reply_was_met(runs: tuple[Lab, Lab, OddJudge, ScriptedJudge]) -> None:
