@@ -105,7 +105,7 @@ def reports_tokens(answer: JudgeAnswer) -> bool:
 
 def declines(error: APIStatusError) -> bool:
     """Return whether a refusal is about its question, which is filtered or too long, and not about all of them."""
-    words = error.message.lower()
+    words = f"{error.message} {error.body}".lower()  # an error that is text alone, as xAI's, is in the body only
     if error.status_code in (400, 403, 422) and _filtered((error.code, error.type), words):
         return True
     if error.status_code not in (400, 413):

@@ -21,8 +21,8 @@ class FakeServer:
     """What the server does, and what it was asked.
 
     Attributes:
-        faults: for each request to come, one of `429`, `500`, `400`, `broken`, `empty`, `filtered`, `failed`, `stall`, `dropped` or
-            `` (answer).
+        faults: for each request to come, one of `429`, `500`, `400`, `broken`, `empty`, `filtered`, `failed`, `stall`,
+            `dropped` or `` (answer).
         knows_n: whether it answers with `n` choices; `refuses_n` answers 400 to n > 1.
         choice: fields of every choice, in place of its own.
         tells_ids: adds `token_ids` to each choice.
