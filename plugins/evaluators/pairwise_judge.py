@@ -41,7 +41,7 @@ SYSTEM = (
     "You compare two answers to the same question. Judge them by whether they do what was asked, are correct, clear and "
     "complete, without padding. The order in which you see them, their length as such and the names A and B mean nothing."
 )
-TEMPLATE = """[User Question]
+QUESTION = """[User Question]
 {question}
 
 [The Start of Assistant A's Answer]
@@ -58,6 +58,7 @@ ENDINGS = {
     "[[A>>B]]": "[[A>>B]] if the answer of Assistant A is much better, [[A>B]] if it is slightly better, [[A=B]] if both are "
     "about as good, [[B>A]] if that of Assistant B is slightly better, [[B>>A]] if it is much better.",
 }
+TEMPLATE = QUESTION + ENDINGS["[[A]]"]
 
 
 class PairwiseJudge(SampledEvaluator):
@@ -235,7 +236,7 @@ class _Prompt:
             PromptError: the file, the prompt or its form is not there.
         """
         if path is None:
-            return cls(SYSTEM, TEMPLATE + ENDINGS[form])
+            return cls(SYSTEM, QUESTION + ENDINGS[form])
         try:
             rows = fastchat.read_lines(Path(path), ("name", "system_prompt", "prompt_template", "output_format"))
         except DataError as error:
