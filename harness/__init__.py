@@ -33,8 +33,11 @@ from harness.models.reward import RewardModel
 from harness.models.sentence import SentenceEmbedder
 from harness.models.vllm import vllm_command
 from harness.types import (
+    DELIMITERS,
+    UNREAD_METRICS,
     Cost,
     Dataset,
+    Divided,
     Example,
     Group,
     GroupLogps,
@@ -49,10 +52,13 @@ from harness.types import (
     Paper,
     Prompt,
     Questions,
+    ReadResponse,
     Response,
     Sampling,
     Score,
     View,
+    divide,
+    unread_shares,
 )
 from harness.version import __version__
 
@@ -62,6 +68,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "API_VERSION",
+    "DELIMITERS",
+    "UNREAD_METRICS",
     "Backend",
     "Board",
     "BuildTask",
@@ -74,6 +82,7 @@ __all__ = [
     "DataBuilder",
     "DataError",
     "Dataset",
+    "Divided",
     "EvaluationTask",
     "Evaluator",
     "Example",
@@ -98,6 +107,7 @@ __all__ = [
     "Problem",
     "Prompt",
     "Questions",
+    "ReadResponse",
     "Response",
     "RewardModel",
     "Round",
@@ -110,10 +120,12 @@ __all__ = [
     "View",
     "__version__",
     "compare",
+    "divide",
     "generate",
     "hookimpl",
     "hub_commit",
     "hub_snapshot",
+    "unread_shares",
     "vllm_command",
 ]
 

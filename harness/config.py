@@ -20,6 +20,7 @@ from harness.models.scratch import ScratchModel
 from harness.problems import QUOTE_NULL, impossible, problems_of
 from harness.training.budget import Spending, Unit
 from harness.training.settings import SftSettings, TrainingSettings
+from harness.types.thoughts import DELIMITERS, Delimiters, wrong_delimiters
 
 LARGEST_SEED = 2**31 - 1
 # What whoever renders a template passes itself.
@@ -154,11 +155,30 @@ class GenerationSection(_Section):
     max_tokens: int = Field(64, ge=1, le=8192, description="longest sample, in tokens")
 
 
+class ResponseSection(_Section):
+    """What becomes of the thoughts in a policy's answers, for all evaluators; `response_stats` counts their tokens apart."""
+
+    thinking: Literal["keep", "strip"] = Field(
+        "keep", description="whether judges, reward models and gold read an answer with its thoughts (keep) or without (strip)"
+    )
+    delimiters: Delimiters = Field(DELIMITERS, min_length=1, description="pairs of strings that begin and end thoughts")
+
+    @field_validator("delimiters")
+    @classmethod
+    def _delimit(cls, delimiters: Delimiters) -> Delimiters:
+        if wrong := wrong_delimiters(delimiters):
+            raise ValueError(wrong)
+        return delimiters
+
+
 class EvaluationSection(_Section):
     """What every row is evaluated on."""
 
     split: Literal["heldout", "tuning"] = Field("heldout", description="which prompts; `tuning` is for choosing settings")
     prompts: int | None = Field(None, ge=1, description="the first n of the split; all of them if absent")
+    response: ResponseSection | None = Field(
+        None, description="what becomes of thoughts in answers; if absent they are kept and not looked for"
+    )
 
 
 class RunSection(_Section):

@@ -108,7 +108,8 @@ class _Planner:
             "seed": seed,
         }
         if round_.builder.judged:
-            payload["judge"] = judge_of(self.graph.judges, payload).identity
+            judge = judge_of(self.graph.judges, payload)
+            payload |= {"judge": judge.identity, "reading": judge.reading}
         inputs = {"source": self.source, "start": start, "policy": model}
         title = f"data {round_.builder.name}{_round(variant, number)} · seed {seed}"
         return self.graph.add("groups", title, payload, inputs, shares=f"samples {model}", weight=15)
@@ -169,7 +170,10 @@ class _Planner:
         if fingerprint := evaluator.fingerprint():
             payload["fingerprint"] = fingerprint
         if evaluator.judged:
-            payload |= {"judge": self.comparison.judges[evaluator.name].identity, "label": row.variant.label}
+            judge = self.comparison.judges[evaluator.name]
+            payload |= {"judge": judge.identity, "reading": judge.reading, "label": row.variant.label}
+        if self.config.evaluation.response is not None:
+            payload["response"] = self.config.evaluation.response.model_dump(mode="json")
         title = f"{evaluator.name} of {row.variant.label} · seed {row.seed}"
         return self.graph.add("evaluate", title, payload, inputs, weight=3)
 

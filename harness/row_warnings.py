@@ -69,10 +69,22 @@ def _judge_warnings(row: RowResult) -> list[str]:
     for evaluator, judge in row.provenance.get("judges", {}).items():
         if judge["unparsed"]:
             asked = f"{judge['unparsed']} of {judge['judgments']} judgments of {evaluator}"
-            said.append(f"{row.label}: {asked} could not be read, asked twice; they are not scored")
+            said.append(f"{row.label}: {asked} could not be read{_unread_reasons(judge)}; they are not scored")
         if len(judge["versions"]) > 1:
             said.append(f"{row.label}: several versions of the judge marked {evaluator}: {', '.join(judge['versions'])}")
     return said
+
+
+def _unread_reasons(judge: Mapping[str, Any]) -> str:
+    """Why judgments could not be read, as far as their servers said, with the fix for those that were cut off."""
+    reasons = [f"{judge['declined']} declined"] if judge["declined"] else []
+    if judge["cut_off"]:
+        ends = ", ".join(judge["cut_off_reasons"])
+        reasons.append(f"{judge['cut_off']} cut off, asked twice ({ends}): raise judge.max_tokens")
+    rest = judge["unparsed"] - judge["declined"] - judge["cut_off"]
+    if not reasons:
+        return ", asked twice"
+    return f" ({'; '.join([*reasons, *([f'{rest} without a verdict, asked twice'] if rest else [])])})"
 
 
 def _data_warnings(row: RowResult) -> list[str]:

@@ -22,7 +22,8 @@ from harness.stages.evaluate import FILES
 from harness.store import Store
 from harness.types import Score
 
-_COUNTED = ("judge_calls", "judge_tokens", "judgments", "unparsed")  # of a row's judge, summed over its seeds
+# Of a row's judge: summed over its seeds.
+_COUNTED = ("judge_calls", "judge_tokens", "judgments", "unparsed", "declined", "cut_off")
 
 
 @dataclass(frozen=True)
@@ -123,9 +124,11 @@ def _judged(rows: Sequence[RowPlan], store: Store) -> dict[str, Any]:
         for evaluator, key in row.evaluations.items():
             facts = store.open(key).facts if store.holds(key) else {}
             if judge := facts.get("judge"):
-                entry = judges.setdefault(evaluator, {**judge, "versions": [], **dict.fromkeys(_COUNTED, 0)})
+                nothing = {"versions": [], "cut_off_reasons": [], **dict.fromkeys(_COUNTED, 0)}
+                entry = judges.setdefault(evaluator, judge | nothing)
                 named = [f"{judge['model']} ({version})" for version in judge["versions"]]
                 entry["versions"] = sorted({*entry["versions"], *named})
+                entry["cut_off_reasons"] = sorted({*entry["cut_off_reasons"], *judge["cut_off_reasons"]})
                 for name in _COUNTED:
                     entry[name] += judge[name]
                 entry.pop("judge_usd", None)

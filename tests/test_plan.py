@@ -340,3 +340,21 @@ def test_a_judge_changes_the_keys_of_what_it_judges_alone(raw: dict[str, Any], r
         assert (evaluations(before, "pairwise_judge") == evaluations(after, "pairwise_judge")) is same
         assert evaluations(before, "gold_reward") == evaluations(after, "gold_reward")
     assert "gpt-4o" in json.dumps(before.judges)
+
+
+def test_what_becomes_of_thoughts_is_in_the_keys_of_evaluations_alone(raw: dict[str, Any], registry: Registry) -> None:
+    plain, strip = graph_of(raw, registry), graph_of(raw, registry, "evaluation.response={thinking: strip}")
+    assert all("response" not in stage.payload and "reading" not in stage.payload for stage in plain)
+    assert {stage.key for stage in plain if stage.kind != "evaluate"} == {s.key for s in strip if s.kind != "evaluate"}
+    changed = {stage.key for stage in plain if stage.kind == "evaluate"} & {s.key for s in strip if s.kind == "evaluate"}
+    assert kinds(plain, "evaluate") and changed == set()
+
+
+def test_how_judges_are_read_is_in_the_keys_of_what_they_judge_alone(raw: dict[str, Any], registry: Registry) -> None:
+    raw |= {"judge": {"model": "m"}, "evaluators": ["gold_reward", "pairwise_judge"]}
+    plain, own = graph_of(raw, registry), graph_of(raw, registry, 'judge.reasoning_delimiters=[["<a>", "</a>"]]')
+    judged = {stage.key for stage in kinds(plain, "evaluate") if "judge" in stage.payload}
+    assert len(judged) == len(plain.rows)
+    assert {stage.key for stage in plain} - {stage.key for stage in own} == judged
+    pairs = [(stage, other) for stage, other in zip(plain, own, strict=True) if "judge" in stage.payload]
+    assert all(stage.payload["judge"] == other.payload["judge"] for stage, other in pairs)  # what is kept stays readable

@@ -13,6 +13,8 @@ from harness import hookspecs
 
 NAMES = [
     "API_VERSION",
+    "DELIMITERS",
+    "UNREAD_METRICS",
     "Backend",
     "Board",
     "BuildTask",
@@ -25,6 +27,7 @@ NAMES = [
     "DataBuilder",
     "DataError",
     "Dataset",
+    "Divided",
     "EvaluationTask",
     "Evaluator",
     "Generate",
@@ -66,6 +69,9 @@ NAMES = [
     "hub_commit",
     "hub_snapshot",
     "vllm_command",
+    "ReadResponse",
+    "divide",
+    "unread_shares",
 ]
 
 HOOKS = {

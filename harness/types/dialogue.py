@@ -69,6 +69,22 @@ class Response:
 
 
 @dataclass(frozen=True)
+class ReadResponse(Response):
+    """A response as evaluators read it where a comparison says what becomes of thoughts (`evaluation.response`).
+
+    Attributes:
+        tokens: without those of the thoughts where these were taken out of the text.
+        whole: the response as the policy gave it, thoughts included.
+        thought_tokens: how many of its tokens are thoughts.
+        closed: whether every thought has ended.
+    """
+
+    whole: Response | None = None
+    thought_tokens: int = 0
+    closed: bool = True
+
+
+@dataclass(frozen=True)
 class Sampling:
     """How responses are drawn. `temperature` 0 is greedy decoding."""
 

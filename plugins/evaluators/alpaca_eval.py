@@ -14,8 +14,20 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
-from harness import DataError, EvaluationTask, Evaluator, Example, Metric, Paper, Prompt, Questions, Sampling, Score
-from harness_plugins.evaluators.alpaca_package import Row, annotate, annotator_size, figures
+from harness import (
+    UNREAD_METRICS,
+    DataError,
+    EvaluationTask,
+    Evaluator,
+    Example,
+    Metric,
+    Paper,
+    Prompt,
+    Questions,
+    Sampling,
+    Score,
+)
+from harness_plugins.evaluators.alpaca_package import REASONS, Row, annotate, annotator_size, figures
 from harness_plugins.evaluators.shapes import named
 
 INSTRUCTIONS = 805
@@ -68,7 +80,7 @@ class AlpacaEval(Evaluator):
             Metric("win_rate", "mean preference for the row over the reference, 0 to 1", primary=self.difficulty is None),
             Metric("discrete_win_rate", "share of verdicts for the row; a tie is half"),
             Metric("characters", "length of the answer", higher_is_better=None),
-            Metric("unparsed", "share of judgments that could not be read, asked twice", higher_is_better=False),
+            *UNREAD_METRICS,
         )
 
     def problems(self) -> Sequence[tuple[str, str]]:
@@ -119,7 +131,7 @@ class AlpacaEval(Evaluator):
             for row, (answer,) in zip(reference, answers, strict=True)
         ]
         _write(task.files / "model_outputs.json", outputs)
-        annotations = annotate(task, self.annotator, reference, outputs)
+        annotations, reasons = annotate(task, self.annotator, reference, outputs)
         _write(task.files / "annotations.json", annotations)
         found = figures(annotations, self.placed([row["instruction"] for row in reference], self.reference), self._hub())
         task.note("alpaca_eval", found.summary)
@@ -129,7 +141,11 @@ class AlpacaEval(Evaluator):
             example = example_name(row["instruction"])
             yield Score(example, "characters", float(len(row["output"])))
             yield Score(example, "unparsed", float(row["instruction"] not in found.preferences))
-            for metric, value in found.preferences.get(row["instruction"], {}).items():
+            # Two equal outputs are a tie that nobody is asked about.
+            values = reasons.get(row["instruction"], dict.fromkeys(REASONS, 0.0)) | found.preferences.get(
+                row["instruction"], {}
+            )
+            for metric, value in values.items():
                 yield Score(example, metric, value)
 
     def _reference(self) -> list[Row]:

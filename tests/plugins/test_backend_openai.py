@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 from fake_server import FakeServer
 
-from harness import ChatTemplate, Sampling, StageError
+from harness import ChatTemplate, Response, Sampling, StageError
 from harness_plugins.backends.asking import Asking, request_seed, share_out
 from harness_plugins.backends.client import Client, Patience
 from harness_plugins.backends.openai import OpenAIBackend, server_version
@@ -286,3 +286,43 @@ def test_requests_run_side_by_side(policy, prompts) -> None:
     with FakeServer(meeting=threading.Barrier(4, timeout=20)).running() as fake:
         rows = generate(fake, policy, [*prompts, prompts[0]], Sampling(n=1), concurrency=4)
     assert len(rows) == fake.answered == 4
+
+
+@pytest.mark.parametrize("faults", [["filtered"], ["empty", "empty"]])
+def test_what_a_filter_declines_is_an_empty_answer_and_ends_no_run(policy, prompts, faults) -> None:
+    with FakeServer(faults=[*faults]).running() as fake:
+        rows = generate(fake, policy, prompts, retries=3, concurrency=1)
+    assert rows[0] == [Response("", finished=False, tokens=0)] * 4
+    assert all(response.text and response.finished for row in rows[1:] for response in row)
+    assert len(fake.asked) == len(faults) + 2  # asked once more where no choice came, and then kept
+
+
+def test_a_failure_with_a_status_of_200_is_asked_again(policy, prompts) -> None:
+    with FakeServer(faults=["failed"]).running() as fake:
+        rows = generate(fake, policy, prompts, retries=3, concurrency=1)
+    assert all(response.text for row in rows for response in row) and len(fake.asked) == 4
+
+
+MESSAGES = {
+    "null": ({"message": None}, ("", False)),
+    "null content": ({"message": {"role": "assistant", "content": None}}, ("", False)),
+    "a refusal": ({"message": {"role": "assistant", "content": None, "refusal": "no"}}, ("", False)),
+    "a filter": ({"message": {"role": "assistant", "content": "pl"}, "finish_reason": "content_filter"}, ("pl", False)),
+    "parts": ({"message": {"role": "assistant", "content": [{"type": "text", "text": "pl"}, "um"]}}, ("plum", True)),
+    "a thought apart": (
+        {"message": {"role": "assistant", "content": "plum", "reasoning_content": "hm"}},
+        ("<think>hm</think>plum", True),
+    ),
+    "an open thought apart": (
+        {"message": {"role": "assistant", "content": None, "reasoning": "hm"}, "finish_reason": "length"},
+        ("<think>hm", False),
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", MESSAGES)
+def test_odd_messages_are_read(policy, prompts, kind) -> None:
+    choice, expected = MESSAGES[kind]
+    with FakeServer(choice=choice).running() as fake:
+        rows = generate(fake, policy, prompts[:1], Sampling(max_tokens=9), send="chat")
+    assert [(response.text, response.finished) for response in rows[0]] == [expected]
