@@ -12,6 +12,7 @@ from harness.errors import StageError
 from harness.graph import Stage
 from harness.interfaces import Evaluator, Source
 from harness.judging.judge import Judge
+from harness.models.logps import exact_products
 from harness.models.reward import RewardModel
 from harness.plan import OPPONENT, run_sampling
 from harness.stages.answers import evaluated_examples
@@ -61,7 +62,8 @@ def run_evaluate(stage: Stage, context: Context, draft: Draft) -> None:
             asked=judge,
         )
         task.files.mkdir()
-        scores = list(evaluator.evaluate(task))
+        with exact_products():
+            scores = list(evaluator.evaluate(task))
     _check(scores, evaluator)
     draft.write_lines("scores.jsonl", [_fields(score) for score in scores])
     if not any(task.files.iterdir()):

@@ -52,7 +52,7 @@ def run_reference(stage: Stage, context: Context, draft: Draft) -> None:
 def _score(stage: Stage, context: Context, draft: Draft, prompts: Sequence[Prompt], answers: Answers) -> None:
     from harness.training.precision import autocast
 
-    model, tokenizer = context.load(stage.inputs["model"], float32=True)
+    model, tokenizer = context.load(stage.inputs["model"], "training")
     template = ChatTemplate(tokenizer)
     bundles = [
         Bundle(tuple(template.prompt_ids(prompt)), tuple(tuple(template.response_ids(response)) for response in row))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
 from harness.errors import StageError
 from harness.graph import Stage
 from harness.interfaces import Objective
+from harness.models.load import merged
 from harness.models.prompts import ChatTemplate
 from harness.stages.context import Context, read_groups, save_checkpoint
 from harness.store import Draft
@@ -109,14 +110,16 @@ class Start:
         """The model to train, with adapters where the settings ask for them, and its tokenizer."""
         from harness.training.adapters import add_adapters
 
-        model, tokenizer = self.context.load(self.stage.inputs["model"], float32=True)
+        model, tokenizer = self.context.load(self.stage.inputs["model"], "training")
         lora = self.settings.lora
         return add_adapters(model, lora, self.stage.payload["seed"]) if lora else model, tokenizer
 
     def save(self, policy: PreTrainedModel | PeftModel, tokenizer: PreTrainedTokenizerBase, draft: Draft) -> None:
         """The whole model as `model`, adapters merged into it; and those alone as `adapter`, where there are any.
 
-        Of several processes, all must call it, and the first writes.
+        Weights are stored in float32, so that the smallest step is in them; in `model.dtype` where that names another type,
+        which takes adapters, and then with what it loses among the facts. Of several processes, all must call it, and the
+        first writes.
         """
         from harness.training.shared_trainer import whole_weights
 
@@ -129,10 +132,21 @@ class Start:
         if not hasattr(policy, "merge_and_unload"):
             save_checkpoint(policy, tokenizer, draft.folder / "model")
             return
-        from harness.training.adapters import merge, save_adapters
+        from harness.training.adapters import merge_into, round_weights, save_adapters
 
         save_adapters(policy, draft.folder / "adapter", self.stage.inputs["model"])
-        save_checkpoint(merge(policy), tokenizer, draft.folder / "model")
+        start, options = self.stage.inputs["model"], self.context.options(self.stage.inputs["model"])
+        if not options.rounds:
+            save_checkpoint(merged(policy), tokenizer, draft.folder / "model")
+            return
+        if options.quantization is None:
+            policy.to("cpu")  # makes room: a float32 copy of the whole model comes next
+        whole = self.context.load_model(start, "scoring")
+        before = {name: weight.to("cpu", copy=True) for name, weight in whole.state_dict().items()}
+        whole = merge_into(whole, draft.folder / "adapter")
+        if options.dtype not in ("auto", "float32"):
+            draft.facts["rounding"] = asdict(round_weights(whole, before, options.dtype))
+        save_checkpoint(whole, tokenizer, draft.folder / "model")
 
 
 def memory_warning(asked: int, used: int) -> str:
