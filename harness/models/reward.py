@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from harness.errors import DataError
+from harness.errors import DataError, UnreachableError
+from harness.hub import hub_snapshot
+from harness.models.checkpoint import SMALL_FILES
+from harness.models.fit import classifier_problem, starling_problem
 from harness.models.logps import Row, cut
 from harness.models.starling import StarlingReward, starling_ids
 from harness.models.weights import Weights
@@ -35,6 +39,20 @@ class RewardModel(Weights):
     max_tokens: int = Field(
         2048, ge=8, le=131_072, description="longest dialogue; of a longer one the beginning is left out, and it is counted"
     )
+
+    def problems(self, field: str) -> Sequence[tuple[str, str]]:
+        """As `Weights.problems`, and whether the checkpoint is what `layout` says; unknown of the hub's while out of reach."""
+        if problems := super().problems(field):
+            return problems
+        check = starling_problem if self.layout == "starling" else classifier_problem
+        try:
+            folder = Path(self.model).expanduser() if self.local else hub_snapshot(self.model, self.revision or "", SMALL_FILES)
+            fix = check(folder, whole=self.local)
+        except UnreachableError:
+            return ()
+        except DataError as error:
+            fix = str(error)
+        return [(f"{field}.model", fix)] if fix else ()
 
 
 def rewards(
