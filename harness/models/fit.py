@@ -21,7 +21,16 @@ Shape = tuple[int, ...]
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 INDEX = "model.safetensors.index.json"
 _WRAPPED = "base_model.model."  # what PEFT puts before the names of the model's own modules
-_SUFFIXES = (".lora_A.weight", ".lora_B.weight", ".lora_embedding_A", ".lora_embedding_B", ".base_layer.weight", ".weight", ".bias")
+_COPIES = (".modules_to_save", ".original_module")  # of a layer that is trained whole
+_SUFFIXES = (
+    ".lora_A.weight",
+    ".lora_B.weight",
+    ".lora_embedding_A",
+    ".lora_embedding_B",
+    ".base_layer.weight",
+    ".weight",
+    ".bias",
+)
 
 
 def shapes(files: Iterable[Path]) -> dict[str, Shape]:
@@ -64,6 +73,8 @@ def check_adapter(adapter: Path, folder: Path, *, trust_remote_code: bool = Fals
         if suffix is None:
             continue  # a vector of DoRA's, a few tokens' rows: they go by the weights beside them
         place = name.removesuffix(suffix).removeprefix(_WRAPPED)
+        for inner in _COPIES:
+            place = place.removesuffix(inner)
         module = modules.get(place)
         if module is None:
             raise DataError(
@@ -109,7 +120,7 @@ def _on_meta(folder: Path, trust_remote_code: bool) -> PreTrainedModel:
 
 def _sizes(module: nn.Module, suffix: str, shape: Shape) -> list[tuple[int, int, str]]:
     """Return the sizes that must agree: of the adapter, of the model, and of what."""
-    weight: Shape = tuple(getattr(module, "weight").shape) if hasattr(module, "weight") else ()
+    weight: Shape = tuple(module.weight.shape) if hasattr(module, "weight") else ()
     if len(weight) == 2:
         rows, columns = weight if type(module).__name__ != "Conv1D" else weight[::-1]
         table = {
@@ -131,13 +142,10 @@ def _sizes(module: nn.Module, suffix: str, shape: Shape) -> list[tuple[int, int,
 def _misfit(place: str, have: int, need: int, what: str, end: bool) -> str:
     if end and what == "outputs":
         return (
-            f"it was trained with a vocabulary of {have:,} tokens ({place}), and the model has one of {need:,}: load the model, "
-            f"call resize_token_embeddings({have}), save it with the adapter's tokenizer, and give that folder as model.path"
+            f"it was trained with a vocabulary of {have:,} tokens ({place}), and the model has one of {need:,}: load that "
+            f"model, call resize_token_embeddings({have}), save it with the adapter's tokenizer and give it as model.path"
         )
-    return (
-        f"its {place} has {have:,} {what}, and the model's has {need:,}: "
-        "give the model that it was trained on as model.path"
-    )
+    return f"its {place} has {have:,} {what}, and the model's has {need:,}: give the model that it was trained on as model.path"
 
 
 def classifier_problem(folder: Path, *, whole: bool) -> str | None:
@@ -189,8 +197,8 @@ def starling_problem(folder: Path, *, whole: bool) -> str | None:
         return config if isinstance(config, str) else None
     if missing := missing_weights(config, names):
         return (
-            f"it has not Starling's layout: it lacks {', '.join(missing[:3])}; leave `layout` out for a sequence classifier, or "
-            "convert it as docs/backends.md says"
+            f"it has not Starling's layout: it lacks {', '.join(missing[:3])}; leave `layout` out for a sequence classifier, "
+            "or convert it as docs/backends.md says"
         )
     return None
 

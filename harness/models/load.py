@@ -120,7 +120,7 @@ def _quantization() -> Any:
 
 
 def cast(model: PreTrainedModel, dtype: str) -> PreTrainedModel:
-    """Give the model weights of another type, in place; tables that it computes itself, as those of positions, stay as they are."""
+    """Give the model weights of another type, in place; tables that it computes itself, as of positions, stay as they are."""
     import torch
 
     for parameter in model.parameters():

@@ -130,7 +130,7 @@ def exact_products() -> Iterator[None]:
 
 
 def score(model: PreTrainedModel, rows: Sequence[Row], tokens_per_batch: int = 8192) -> list[float]:
-    """Log-probabilities without gradient, in the rows' order. Equal rows are computed once, in the weights' own type throughout."""
+    """Log-probabilities without gradient, in the rows' order. Equal rows are computed once, in the weights' own type."""
     import torch
 
     unique = list(dict.fromkeys(rows))

@@ -99,6 +99,11 @@ def _padded(rows: Sequence[Ids], pad_id: int | None) -> tuple[Tensor, Tensor]:
     return ids, mask
 
 
+def reward_dtype(device: str) -> str:
+    """Return the type in which reward models compute: a value is compared with others of the same model alone."""
+    return "bfloat16" if device == "cuda" else "float32"
+
+
 def _load(model: RewardModel) -> tuple[Callable[[Sequence[Message]], Ids], Scorer, int | None]:
     """How it reads a dialogue, how it scores ids, and its padding token (None: any id that does not occur)."""
     import torch
@@ -106,7 +111,7 @@ def _load(model: RewardModel) -> tuple[Callable[[Sequence[Message]], Ids], Score
 
     folder = model.folder()
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    dtype = torch.bfloat16 if device == "cuda" else torch.float32
+    dtype = getattr(torch, reward_dtype(device))
     tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     if model.layout == "starling":
         starling = StarlingReward.load(folder, device, dtype)

@@ -137,7 +137,9 @@ class PolicyServices:
     def _in_memory(self, use: Use) -> PreTrainedModel:
         """The model as it is loaded for a use; it takes the place of one with weights of another type."""
         options = self._options
-        same = use == "generation" and not options.rounds and self.services.context.weights_dtype(self.reference, use) == "float32"
+        same = (
+            use == "generation" and not options.rounds and self.services.context.weights_dtype(self.reference, use) == "float32"
+        )
         use = "scoring" if same else use
         if self._loaded is None or self._loaded[0] != use:
             self._loaded = None  # first, so that the two never take memory side by side

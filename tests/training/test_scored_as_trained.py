@@ -39,6 +39,9 @@ GPU = {**environment(), "device": "cuda"}
 GROUPS, SOURCE = "a" * 32, "b" * 32
 
 
+DEFAULT = LoadOptions()
+
+
 def examples(groups: Sequence[Group]) -> list[Example]:
     """Held-out pairs."""
     return [Example(group.prompt, None, (group.chosen.text, group.rejected[0].text), {}) for group in groups]
@@ -79,14 +82,12 @@ class Way:
     folder: Path
     place: Path
     device: dict[str, str]
-    options: LoadOptions = LoadOptions()
+    options: LoadOptions = DEFAULT
 
     def run(self, settings: TrainingSettings, training: Sequence[Group], pairs: Sequence[Example]) -> Outcome:
         start = f"{CHECKPOINT}start"
         checkpoints = {"start": Checkpoint(str(self.folder), options=self.options).as_dict()}
-        context = Context(
-            Store(self.place / "store"), Registry.load(), checkpoints, lambda *_: None, environment=self.device
-        )
+        context = Context(Store(self.place / "store"), Registry.load(), checkpoints, lambda *_: None, environment=self.device)
         with context.store.draft("groups", GROUPS) as draft:
             draft.write_lines("groups.jsonl", [asdict(group) for group in training])
         with context.store.draft("source", SOURCE) as draft:
@@ -148,7 +149,7 @@ def worst(one: Sequence[float], other: Sequence[float]) -> float:
     return max(abs(a - b) for a, b in zip(one, other, strict=True))
 
 
-def ONE_STEP(learning_rate: float, **changes: Any) -> TrainingSettings:
+def one_step(learning_rate: float, **changes: Any) -> TrainingSettings:
     return TrainingSettings(learning_rate=learning_rate, prompts_per_batch=4, warmup_share=0.0, **changes)
 
 
@@ -169,7 +170,7 @@ def real_layers(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("lora", [None, LoraSettings(rank=4)], ids=["all weights", "adapters"])
 def test_a_small_step_is_evaluated_as_it_was_trained(tiny_checkpoint: Path, tmp_path: Path, lora: LoraSettings | None) -> None:
     training, pairs = preference_groups(4), examples(preference_groups(24)[4:])
-    settings = ONE_STEP(1e-6 if lora is None else 1e-4, lora=lora)
+    settings = one_step(1e-6 if lora is None else 1e-4, lora=lora)
     found = Way(tiny_checkpoint, tmp_path, GPU).run(settings, training, pairs)
     largest = max(map(abs, found.trained))
     assert len(found.evaluated) == 20 and largest > 0
@@ -181,7 +182,7 @@ def test_a_small_step_is_evaluated_as_it_was_trained(tiny_checkpoint: Path, tmp_
 
 def test_a_small_step_on_real_layers_is_evaluated_as_it_was_trained(real_layers: Path, tmp_path: Path) -> None:
     training, pairs = preference_groups(4), examples(preference_groups(24)[4:])
-    found = Way(real_layers, tmp_path, GPU).run(ONE_STEP(1e-6), training, pairs)
+    found = Way(real_layers, tmp_path, GPU).run(one_step(1e-6), training, pairs)
     assert len(found.evaluated) == 20
     assert worst(found.evaluated, found.trained) <= 1e-3 < max(map(abs, found.trained))
     assert worst(found.halved, found.trained) > 1e-2
@@ -219,7 +220,7 @@ def test_what_is_scored_is_the_model_that_a_dtype_rounds(tiny_checkpoint: Path) 
 
 def test_products_are_not_rounded_while_scoring(tiny) -> None:
     """Neither a caller's autocast nor its setting for float32 products reaches a score, and both are as before afterwards."""
-    model, tokenizer = tiny
+    model, _ = tiny
     rows = [Row((7, 8), (9, 10, 11))]
     right, seen = score(model, rows), []
     model.register_forward_pre_hook(
@@ -254,9 +255,11 @@ def test_one_of_two_models_is_in_memory(tiny_checkpoint: Path, tmp_path: Path) -
 
 
 @pytest.mark.parametrize(("dtype", "rate"), [("bfloat16", 1e-3), ("bfloat16", 1e-6), ("auto", 1e-3)])
-def test_what_a_smaller_type_loses_of_an_update_is_measured(tiny_checkpoint: Path, tmp_path: Path, dtype: Any, rate: float) -> None:
+def test_what_a_smaller_type_loses_of_an_update_is_measured(
+    tiny_checkpoint: Path, tmp_path: Path, dtype: Any, rate: float
+) -> None:
     """`model.dtype: bfloat16` stores adapters merged in float32 and rounded once; nothing is lost where it is not asked for."""
-    settings = ONE_STEP(rate, lora=LoraSettings(rank=4))
+    settings = one_step(rate, lora=LoraSettings(rank=4))
     way = Way(tiny_checkpoint, tmp_path, {**GPU, "device": "cpu"}, LoadOptions(dtype=dtype))
     found = way.run(settings, preference_groups(4), examples(preference_groups(8)[4:]))
     stored = load_file(found.stored / "model" / "model.safetensors")
