@@ -78,6 +78,8 @@ def precision(known: Mapping[str, Any]) -> str:
     if not isinstance(types, Mapping) or not {"training", "weights", "scoring", "generation"} <= types.keys():
         return ""
     trained = f"trained with products in {types['training']}" if types["training"] != "none" else "not trained"
+    if "bfloat16" in types["training"]:
+        trained += " (its references and refinements too)"
     rewards = f", reward models in {types['rewards']}" if "rewards" in types else ""
     return (
         f"{trained}, weights kept in {types['weights']}, log-probabilities scored in {types['scoring']}, "

@@ -53,11 +53,12 @@ CASES = {
     "kto": Case(KTO()),
     "views": Case(SrDPO()),
     "adapters": Case(DPO(), SETTINGS.model_copy(update={"lora": LoraSettings(rank=2)})),
+    "tied": Case(DPO(), SETTINGS.model_copy(update={"lora": LoraSettings(rank=2, target_modules=("q_proj", "lm_head"))})),
     "memory": Case(DPO(), SETTINGS.model_copy(update={"tokens_per_micro_batch": 4096}), forgets=True),
     "sft": Case(None),
     "sft-memory": Case(None, forgets=True),
 }
-SHARDED = ("dpo", "kto", "adapters", "sft")
+SHARDED = ("dpo", "kto", "adapters", "tied", "sft")
 
 
 def run(case: Case, checkpoint: Path, scratch: Path) -> tuple[dict[str, Any], Mapping[str, torch.Tensor]]:
