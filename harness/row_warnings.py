@@ -73,8 +73,8 @@ def _rounded(facts: Mapping[str, Any], what: str = "training") -> str:
     if not rounding:
         return ""
     return (
-        f"stored in {rounding['dtype']}, as model.dtype asks: {rounding['kept']:.1%} of the {rounding['moved']:,} weights that "
-        f"{what} moved are stored as they were before, and the rounding is {rounding['error']:.3g} times as long as the update"
+        f"stored in {rounding['dtype']}, as model.storage asks: of {rounding['moved']:,} weights that {what} moved "
+        f"{rounding['kept']:.1%} are stored as they were before, and the rounding is {rounding['error']:.3g} times the update's length"
     )
 
 

@@ -123,7 +123,7 @@ def _precision(variant: Variant, run: Run) -> dict[str, str]:
     rewards = any(getattr(component, "reward", None) is not None for component in components)
     return {
         "training": " and ".join(products) or "none",
-        "weights": weights_dtype(options, device, "training"),
+        "weights": options.storage,
         "scoring": weights_dtype(options, device, "scoring"),
         "generation": run.comparison.backend.precision(weights_dtype(options, device, "generation")),
         **({"rewards": reward_dtype(device)} if rewards else {}),

@@ -75,6 +75,7 @@ def _options(section: ModelSection) -> LoadOptions:
         raise DataError(f"model.quantization = {section.quantization!r}: {problem}")
     return LoadOptions(
         dtype=section.dtype,
+        storage=section.storage,
         attn_implementation=section.attn_implementation,
         quantization=section.quantization,
         trust_remote_code=section.trust_remote_code,

@@ -1,7 +1,6 @@
 """Low-rank adapters: added before training, merged into the weights after it. Imports peft; import it where training begins.
 
-They are merged in float32, whatever the type of the weights beneath them, and then rounded once where `model.dtype` asks for
-fewer digits; what that loses is measured.
+They are merged in float32, whatever the type of the weights beneath them.
 
 The reference of a round is the model that the round names, by default the one that it starts from. Its log-probabilities are a
 stage of their own, computed from that model's checkpoint before there is any adapter here, so that 'the adapters switched off'
@@ -12,8 +11,6 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,7 +22,6 @@ from harness.models.load import merged, quiet_peft
 from harness.training.settings import LoraSettings
 
 if TYPE_CHECKING:
-    from torch import Tensor
     from transformers import PreTrainedModel
 
 
@@ -69,42 +65,3 @@ def merge_into(start: PreTrainedModel, adapter: Path) -> PreTrainedModel:
         quiet_peft()
         wrapped = PeftModel.from_pretrained(start, adapter)
     return merged(wrapped)
-
-
-@dataclass(frozen=True)
-class Rounding:
-    """How much of what training changed is lost where weights are stored with fewer digits.
-
-    Attributes:
-        dtype: the type that they are stored in.
-        moved: how many weights training moved.
-        kept: the share of those that are stored as they were before.
-        error: length of what rounding changed, over the length of what training changed; 1 where nothing of it is left.
-    """
-
-    dtype: str
-    moved: int
-    kept: float
-    error: float
-
-
-def round_weights(model: PreTrainedModel, start: Mapping[str, Tensor], dtype: str) -> Rounding:
-    """Round the model's weights to `dtype`, in place, and measure what that costs.
-
-    Args:
-        model: with float32 weights, as trained.
-        start: the weights that the training began with, by their names in the model.
-        dtype: what to store them in.
-    """
-    moved = kept = 0
-    lost = length = 0.0
-    for name, weight in model.named_parameters():
-        trained, before = weight.data, start[name].to(weight.device)
-        stored = trained.to(getattr(torch, dtype))
-        changed = trained != before
-        moved += int(changed.sum())
-        kept += int((changed & (stored == before.to(stored.dtype))).sum())
-        lost += float((stored.double() - trained.double()).square()[changed].sum())
-        length += float((trained.double() - before.double()).square().sum())
-        weight.data = stored
-    return Rounding(dtype, moved, kept / moved if moved else 0.0, (lost / length) ** 0.5 if length else 0.0)
