@@ -74,8 +74,8 @@ def _rounded(facts: Mapping[str, Any], what: str = "training") -> str:
         return ""
     return (
         f"stored in {rounding['dtype']}, as model.storage asks: of {rounding['moved']:,} weights that {what} moved "
-        f"{rounding['kept']:.1%} are stored as they were before; what rounding changes is {rounding['error']:.3g} times as long "
-        "as the update"
+        f"{rounding['kept']:.1%} are stored as they were before; what rounding changes is {rounding['error']:.3g} times as "
+        "long as the update"
     )
 
 

@@ -120,7 +120,8 @@ def _on_meta(folder: Path, trust_remote_code: bool) -> PreTrainedModel:
 
 def _sizes(module: nn.Module, suffix: str, shape: Shape) -> list[tuple[int, int, str]]:
     """Return the sizes that must agree: of the adapter, of the model, and of what."""
-    weight: Shape = tuple(module.weight.shape) if hasattr(module, "weight") else ()
+    own: Any = getattr(module, "weight", None)
+    weight: Shape = () if own is None else tuple(own.shape)
     if len(weight) == 2:
         rows, columns = weight if type(module).__name__ != "Conv1D" else weight[::-1]
         table = {

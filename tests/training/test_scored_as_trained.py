@@ -105,9 +105,7 @@ class Way:
         last = graph.add("evaluate", "evaluate", asked, {"source": SOURCE, "model": key, "start": start})
         own: list[float] = []
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(
-                trainer, "train", _watched(trainer.train, lambda policy: own.extend(self._margins(whole(policy), pairs)))
-            )
+            patch.setattr(trainer, "train", _watched(trainer.train, lambda policy: own.extend(self._margins(policy, pairs))))
             for stage in graph.stages.values():
                 with context.store.draft(stage.kind, stage.key) as draft:
                     RUNNERS[stage.kind](stage, context, draft)
@@ -142,7 +140,7 @@ def _watched(train: Callable[..., Any], look: Callable[[Any], None]) -> Callable
 
     def watched(policy: Any, *arguments: Any, **keywords: Any) -> Any:
         trained = train(policy, *arguments, **keywords)
-        look(policy)
+        look(whole(policy))
         return trained
 
     return watched
@@ -266,7 +264,7 @@ def test_one_of_two_models_is_in_memory(tiny_checkpoint: Path, tmp_path: Path) -
 
 
 def test_adapters_on_rounded_weights_lose_nothing(tiny_checkpoint: Path, tmp_path: Path) -> None:
-    """`model.dtype: bfloat16` is how the start lies in memory; what training adds to it is kept in float32, and read so again."""
+    """`model.dtype: bfloat16` is how the start lies in memory; what training adds is kept in float32."""
     settings = one_step(1e-5, lora=LoraSettings(rank=4))
     way = Way(tiny_checkpoint, tmp_path, GPU, LoadOptions(dtype="bfloat16"))
     found = way.run(settings, preference_groups(4), examples(preference_groups(12)[4:]))
