@@ -106,14 +106,14 @@ def _provenance(variant: Variant, rows: Sequence[RowPlan], run: Run) -> dict[str
         ],
         "seed_offset": variant.seed_offset,
         "backend": backend,
-        "precision": _precision(variant, run),
+        "precision": row_precision(variant, run),
         "models": {str(row.seed): row.model for row in rows},
         **_judged(rows, store),
         "data": {str(row.seed): [_data(store.open(key).facts) for key in row.groups] for row in rows},
     }
 
 
-def _precision(variant: Variant, run: Run) -> dict[str, str]:
+def row_precision(variant: Variant, run: Run) -> dict[str, str]:
     """In which types a row was trained, is stored, was scored and generated."""
     device, config = run.graph.environment.get("device", "cpu"), run.comparison.config
     options = run.comparison.checkpoint.options if run.comparison.checkpoint else LoadOptions()
