@@ -14,6 +14,7 @@ COLUMNS = (
     *("Effect", "Won / tied / lost", "Smallest seen"),
 )
 NONE = ""
+UNTRAINED = "not trained"
 
 
 def numbers(board: Board) -> dict[str, Any]:
@@ -77,7 +78,7 @@ def precision(known: Mapping[str, Any]) -> str:
     types = known.get("precision")
     if not isinstance(types, Mapping) or not {"training", "weights", "scoring", "generation"} <= types.keys():
         return ""
-    trained = f"trained with products in {types['training']}" if types["training"] != "none" else "not trained"
+    trained = f"trained with products in {types['training']}" if types["training"] != "none" else UNTRAINED
     if "bfloat16" in types["training"]:
         trained += " (its references and refinements too)"
     rewards = f", reward models in {types['rewards']}" if "rewards" in types else ""
@@ -88,11 +89,14 @@ def precision(known: Mapping[str, Any]) -> str:
 
 
 def board_precision(board: Board) -> str:
-    """The same of all rows, with the rows' names where they differ."""
+    """The same of all rows, with the rows' names where they differ in more than that some were not trained."""
     rows: dict[str, list[str]] = {}
     for row in board.rows:
         if words := precision(row.provenance):
             rows.setdefault(words, []).append(text.shortened(text.one_line(row.method), 40))
+    for words in [words for words in rows if words.startswith(UNTRAINED)]:
+        if any(other != words and other.endswith(words.removeprefix(UNTRAINED)) for other in rows):
+            del rows[words]
     if len(rows) < 2:
         return "".join(rows)
     return "; ".join(f"{words} ({', '.join(labels)})" for words, labels in rows.items())

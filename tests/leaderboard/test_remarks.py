@@ -64,6 +64,8 @@ def test_in_which_types_it_was_computed_stands_in_every_form(board: Board) -> No
     assert f"Precision: {WORDS}." in " ".join(out.getvalue().split())
     assert markdown_text(f"Precision: {WORDS}.") in to_markdown(same)
     assert ("Precision", WORDS) in _facts(same) and ("Precision", WORDS) in made_of(same, same.rows[0])
+    assert board_precision(with_types({**GPU, "training": "none"}, GPU)) == WORDS  # a row that was not trained says no less
+    assert board_precision(with_types({**GPU, "training": "none"})).startswith("not trained, weights kept in float32, ")
     other = with_types({**GPU, "training": "float32", "generation": "float32", "rewards": "bfloat16"}, GPU)
     said = board_precision(other)
     assert said.startswith("trained with products in float32, weights kept") and "reward models in bfloat16" in said
