@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM
 from trl_twin import preference_groups
 
 from harness.environment import environment
@@ -162,8 +163,6 @@ def one_step(learning_rate: float, **changes: Any) -> TrainingSettings:
 @pytest.fixture(scope="session")
 def real_layers(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The first four layers of SmolLM2-135M-Instruct with its tokenizer, where `harness fetch smollm2` has put it."""
-    from transformers import AutoModelForCausalLM
-
     whole = Path(os.environ.get("HARNESS_CACHE") or "~/.cache/harness").expanduser() / "smollm2"
     if not (whole / "config.json").is_file():
         pytest.skip(f"no SmolLM2 in {whole}: `harness fetch smollm2` gets it")
@@ -225,6 +224,21 @@ def test_what_is_scored_is_the_model_that_a_dtype_rounds(tiny_checkpoint: Path) 
     assert all(torch.equal(scored[name], rounded[name].float()) for name in rounded)
     whole = load_model(tiny_checkpoint, use="scoring").state_dict()
     assert any(not torch.equal(scored[name], whole[name]) for name in whole)
+
+
+def test_attention_of_16_bits_alone_is_replaced_for_scores(tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    real = AutoModelForCausalLM.from_pretrained
+
+    def watched(folder: Path, **keywords: Any) -> Any:
+        asked.append(keywords["attn_implementation"])
+        return real(folder, **{**keywords, "attn_implementation": "eager"})
+
+    monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", watched)
+    for attention in ("flash_attention_2", "eager"):
+        for use in ("training", "scoring"):
+            load_model(tiny_checkpoint, LoadOptions(attn_implementation=attention), use=use)
+    assert asked == ["flash_attention_2", "sdpa", "eager", "eager"]
 
 
 def test_products_are_not_rounded_while_scoring(tiny) -> None:
