@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, f
 from harness.errors import ConfigError, Problem
 from harness.judging.settings import JudgeSettings
 from harness.methods import Round
-from harness.models.options import Dtype, Quantization, SystemTurns
+from harness.models.options import Dtype, Quantization, Storage, SystemTurns
 from harness.models.scratch import ScratchModel
 from harness.problems import QUOTE_NULL, impossible, problems_of
 from harness.training.budget import Spending, Unit
@@ -69,7 +69,13 @@ class ModelSection(_Section):
     )
     scratch: ScratchModel | None = Field(None, description="make a tokenizer and a small Llama from the source's training text")
     dtype: Dtype = Field(
-        "auto", description="of the weights in memory; auto: float32 on a CPU and wherever they are trained, else bfloat16"
+        "auto",
+        description="of weights in memory; auto: float32, but bfloat16 to generate on a GPU; scores are always float32",
+    )
+    storage: Storage = Field(
+        "float32",
+        description="of the weights that training leaves on disk; where it is not float32, the board says how much of an "
+        "update that loses",
     )
     attn_implementation: str | None = Field(
         None, description="eager, sdpa, flash_attention_2 or another that transformers knows; its own choice if absent"

@@ -45,13 +45,17 @@ def _passes_warning(run: Run) -> list[str]:
 def _training_warnings(run: Run) -> list[str]:
     """Models that were trained more slowly than others would be, and why: once each, with the rows unless all share it."""
     starts = [run.store.open(stage.key).facts for stage in run.graph if stage.kind == "sft" and run.store.holds(stage.key)]
-    shared = dict.fromkeys(filter(None, (facts.get("memory_warning") for facts in starts)))
+    shared = dict.fromkeys(
+        filter(None, (text for facts in starts for text in (facts.get("memory_warning"), _rounded(facts, "SFT"))))
+    )
     rows: dict[str, list[str]] = {}
     trained = {row.label for row in run.graph.rows if row.training}
     for row in run.graph.rows:
         for key in filter(run.store.holds, row.training):
             facts = run.store.open(key).facts
-            for text in filter(None, (facts.get("layout_warning"), facts.get("memory_warning"), _unpaired(facts))):
+            for text in filter(
+                None, (facts.get("layout_warning"), facts.get("memory_warning"), _unpaired(facts), _rounded(facts))
+            ):
                 rows.setdefault(text, []).append(row.label)
     said = [text if set(labels) == trained else f"{', '.join(dict.fromkeys(labels))}: {text}" for text, labels in rows.items()]
     return [*shared, *said]
@@ -61,6 +65,18 @@ def _unpaired(facts: Mapping[str, Any]) -> str:
     """What is said of groups that were left out of a training since they have no rejected response."""
     count = facts.get("unpaired", 0)
     return f"{count} groups have no rejected response and were not trained on" if count else ""
+
+
+def _rounded(facts: Mapping[str, Any], what: str = "training") -> str:
+    """What is said of a model that is stored with fewer digits than it was trained with."""
+    rounding = facts.get("rounding")
+    if not rounding:
+        return ""
+    return (
+        f"stored in {rounding['dtype']}, as model.storage asks: of {rounding['moved']:,} weights that {what} moved "
+        f"{rounding['kept']:.1%} are stored as they were before; what rounding changes is {rounding['error']:.3g} times as "
+        "long as the update"
+    )
 
 
 def _judge_warnings(row: RowResult) -> list[str]:

@@ -15,11 +15,14 @@ from harness.execute.events import Outcome
 from harness.graph import Graph, RowPlan
 from harness.leaderboard.board import RowResult
 from harness.models.checkpoint import Checkpoint
+from harness.models.options import LoadOptions, weights_dtype
+from harness.models.reward import reward_dtype
 from harness.models.scratch import CHAT_TEMPLATE
 from harness.resolve import Comparison, Variant, describe
 from harness.sharing import row_budget, row_cost
 from harness.stages.evaluate import FILES
 from harness.store import Store
+from harness.training.settings import resolve_precision
 from harness.types import Score
 
 # Of a row's judge: summed over its seeds.
@@ -104,9 +107,27 @@ def _provenance(variant: Variant, rows: Sequence[RowPlan], run: Run) -> dict[str
         ],
         "seed_offset": variant.seed_offset,
         "backend": backend,
+        "precision": row_precision(variant, run),
         "models": {str(row.seed): row.model for row in rows},
         **_judged(rows, store),
         "data": {str(row.seed): [_data(store.open(key).facts) for key in row.groups] for row in rows},
+    }
+
+
+def row_precision(variant: Variant, run: Run) -> dict[str, str]:
+    """In which types a row was trained, is stored, was scored and generated."""
+    device, config = run.graph.environment.get("device", "cpu"), run.comparison.config
+    options = run.comparison.checkpoint.options if run.comparison.checkpoint else LoadOptions()
+    trained = [*([config.sft] if config.sft else []), *(round_.training for round_ in variant.rounds)]
+    products = dict.fromkeys(resolve_precision(settings.precision, device) for settings in trained)
+    components = [*run.comparison.evaluators, *(round_.builder for round_ in variant.rounds)]
+    rewards = any(getattr(component, "reward", None) is not None for component in components)
+    return {
+        "training": " and ".join(products) or "none",
+        "weights": options.storage,
+        "scoring": weights_dtype(options, device, "scoring"),
+        "generation": run.comparison.backend.precision(weights_dtype(options, device, "generation")),
+        **({"rewards": reward_dtype(device)} if rewards else {}),
     }
 
 

@@ -130,3 +130,17 @@ def test_what_evaluators_left_lies_beside_the_board(tmp_path: Path) -> None:
         other: "others",
     }
     assert other.startswith("files/_dpo_-")
+
+
+def test_a_smaller_storage_says_what_it_loses(tmp_path: Path) -> None:
+    graph, store = Graph(), Store(tmp_path)
+    rounding = {"dtype": "bfloat16", "moved": 1_000, "kept": 0.9754, "error": 0.978}
+    for kind, title in (("sft", "SFT · seed 0"), ("train", "train dpo · seed 0")):
+        key = graph.add(kind, title, {}, {})
+        with store.draft(kind, key) as draft:
+            draft.facts["rounding"] = rounding
+    graph.rows += [RowPlan("dpo", 0, key, (), (key,), {})]
+    words = "moved 97.5% are stored as they were before; what rounding changes is 0.978 times as long as the update"
+    assert run_warnings(Run(UNTRAINED, graph, store, Outcome()), []) == [
+        f"stored in bfloat16, as model.storage asks: of 1,000 weights that {what} {words}" for what in ("SFT", "training")
+    ]

@@ -109,6 +109,14 @@ class Backend(Component):
         """Whether it answers with the checkpoint it is given; False for a server that holds one model of its own."""
         return self.any_policy
 
+    def precision(self, weights: str) -> str:
+        """Return in which type it generates, as the board says it.
+
+        Args:
+            weights: the type of a policy's weights where it generates with `Policy.model`.
+        """
+        return "a type that its engine chooses"
+
     @contextmanager
     def session(self, policy: Policy) -> Iterator[Generate]:
         """An engine for `policy`, ended with the block. A stage opens it when it first generates, and one at a time."""

@@ -17,6 +17,8 @@ NONE = ""
 # Where ids of responses come from, as the `groups` stage counts them.
 RESPONSES = {"as_sampled": "as sampled", "tokenized_again": "tokenized again", "from_dataset": "from the data"}
 
+UNTRAINED = "not trained"
+
 
 def numbers(board: Board) -> dict[str, Any]:
     """Every row's numbers as a page shows them: per row a list per metric it has, its cells by `COLUMNS`, and a verdict."""
@@ -67,11 +69,41 @@ def made_of(board: Board, row: RowEntry) -> list[tuple[str, str]]:
         ("Judge", _judges(known.get("judges"))),
         ("Backend", _of(known.get("backend"), "name")),
         ("Responses", _responses(known.get("data"))),
+        ("Precision", precision(known)),
         ("Written by", ", ".join(f"{'harness' if key == 'version' else key} {v}" for key, v in sorted(board.harness.items()))),
         ("Versions", _listed(board.sharing.get("versions"))),
         ("Command", board.sharing.get("command") if row.kind != "published" else None),
     ]
     return [(name, str(value)) for name, value in facts if value]
+
+
+def precision(known: Mapping[str, Any]) -> str:
+    """In which types a row was trained, is stored, was scored and generated; empty where its provenance does not say."""
+    types = known.get("precision")
+    if not isinstance(types, Mapping) or not {"training", "weights", "scoring", "generation"} <= types.keys():
+        return ""
+    trained = f"trained with products in {types['training']}" if types["training"] != "none" else UNTRAINED
+    if "bfloat16" in types["training"]:
+        trained += " (its references and refinements too)"
+    rewards = f", reward models in {types['rewards']}" if "rewards" in types else ""
+    return (
+        f"{trained}, weights kept in {types['weights']}, log-probabilities scored in {types['scoring']}, "
+        f"text generated in {types['generation']}{rewards}"
+    )
+
+
+def board_precision(board: Board) -> str:
+    """The same of all rows, with the rows' names where they differ in more than that some were not trained."""
+    rows: dict[str, list[str]] = {}
+    for row in board.rows:
+        if words := precision(row.provenance):
+            rows.setdefault(words, []).append(text.shortened(text.one_line(row.method), 40))
+    for words in [words for words in rows if words.startswith(UNTRAINED)]:
+        if any(other != words and other.endswith(words.removeprefix(UNTRAINED)) for other in rows):
+            del rows[words]
+    if len(rows) < 2:
+        return "".join(rows)
+    return "; ".join(f"{words} ({', '.join(labels)})" for words, labels in rows.items())
 
 
 def _source(known: Mapping[str, Any]) -> str:

@@ -13,7 +13,8 @@ from harness.errors import StageError
 from harness.graph import CHECKPOINT
 from harness.interfaces import Component, Generate
 from harness.models.checkpoint import Checkpoint
-from harness.models.load import generation_eos, load_model, load_tokenizer
+from harness.models.load import generation_eos, load_model, load_tokenizer, read_config
+from harness.models.options import LoadOptions, Use, weights_dtype
 from harness.registry import Kind, Registry
 from harness.store import Artifact, Store
 from harness.types import Dataset, Example, Group, Message, Prompt, Response, SplitName
@@ -88,7 +89,7 @@ class Context:
     """A worker's means.
 
     Attributes:
-        environment: of `harness.environment`, part of the keys of what services make.
+        environment: of `harness.environment`, part of the keys of what services make; its device decides the type of weights.
         judges: evaluator -> settings of its judge.
         run: names the run, whose judges have one budget.
         checkpoints: hash -> starting models that are not artifacts, as `Checkpoint.as_dict` gives them.
@@ -135,14 +136,27 @@ class Context:
         checkpoint = self._checkpoint(reference)
         return checkpoint.files() if checkpoint else self.store.open(reference) / "model"
 
-    def load(self, reference: str, *, float32: bool = False) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-        """Model and tokenizer of a model input; `float32` whatever the device, as training wants its weights."""
-        return self.load_model(reference, float32=float32), self.load_tokenizer(reference)
+    def load(self, reference: str, use: Use) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+        """Model and tokenizer of a model input."""
+        return self.load_model(reference, use), self.load_tokenizer(reference)
 
-    def load_model(self, reference: str, *, float32: bool = False) -> PreTrainedModel:
-        """A model input in memory, as its comparison's `model` section says."""
+    def load_model(self, reference: str, use: Use) -> PreTrainedModel:
+        """A model input in memory, as its comparison's `model` section and its use say."""
+        device = self.environment.get("device")
+        return load_model(self.model_folder(reference), self._given_options(reference), use=use, device=device)
+
+    def options(self, reference: str) -> LoadOptions:
+        """How a model input is loaded: a starting model's own way, or what a run noted in the checkpoint that it trained."""
+        given = self._given_options(reference)
+        return given if given is not None else LoadOptions.of_config(read_config(self.model_folder(reference)))
+
+    def weights_dtype(self, reference: str, use: Use) -> str:
+        """The type in which a model input's weights lie in memory."""
+        return weights_dtype(self.options(reference), self.environment.get("device", "cpu"), use)
+
+    def _given_options(self, reference: str) -> LoadOptions | None:
         checkpoint = self._checkpoint(reference)
-        return load_model(self.model_folder(reference), checkpoint.options if checkpoint else None, float32=float32)
+        return checkpoint.options if checkpoint else None
 
     def load_tokenizer(self, reference: str) -> PreTrainedTokenizerBase:
         """The tokenizer of a model input; of a hub model no weights are downloaded."""

@@ -12,6 +12,7 @@ from harness.errors import StageError
 from harness.graph import Stage
 from harness.interfaces import Evaluator, Source
 from harness.judging.judge import Judge
+from harness.models.logps import exact_products
 from harness.models.prompts import ChatTemplate
 from harness.models.reward import RewardModel
 from harness.plan import OPPONENT, run_sampling
@@ -76,7 +77,8 @@ def run_evaluate(stage: Stage, context: Context, draft: Draft) -> None:
             reader=AnswerReader(**stage.payload["response"]) if "response" in stage.payload else None,
         )
         task.files.mkdir()
-        scores = list(evaluator.evaluate(task))
+        with exact_products():
+            scores = list(evaluator.evaluate(task))
     _check(scores, evaluator)
     draft.write_lines("scores.jsonl", [_fields(score) for score in scores])
     if not any(task.files.iterdir()):
@@ -116,7 +118,8 @@ class AnswerReader:
             thoughts = tokens if parts.thought and not parts.answer and not response.finished else min(thoughts, tokens)
         if self.thinking == "strip":
             text, tokens = parts.answer, None if tokens is None else tokens - thoughts
-        return ReadResponse(text, response.finished, tokens, response, thoughts, parts.closed)
+        ids = response.ids if text == response.text else None
+        return ReadResponse(text, response.finished, tokens, ids, whole=response, thought_tokens=thoughts, closed=parts.closed)
 
 
 def _fields(score: Score) -> list[str | float]:

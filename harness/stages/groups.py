@@ -176,6 +176,7 @@ class BuilderServices:
             "model": self.start.reference if embedder == "hidden" else None,
             "prompts": text_hash([example.prompt.id for example in self.examples]) if embedder == "hidden" else None,
             "texts": text_hash([targets, texts]),
+            **(self.start.rounding if embedder == "hidden" else {}),
         }
 
         def make(draft: Draft) -> None:

@@ -16,6 +16,7 @@ from harness.graph import CHECKPOINT
 from harness.interfaces import Backend, Chunks, ResumableGenerate
 from harness.models.generate import block_sampling, blocks
 from harness.models.logps import Row, score
+from harness.models.options import LoadOptions, Use
 from harness.models.prompts import ChatTemplate
 from harness.models.reward import RewardModel, rewards
 from harness.resolve import describe
@@ -119,15 +120,40 @@ def reward_service(
 
 @dataclass
 class PolicyServices:
-    """Generation and scoring with one model, loaded when first needed. A `Policy` for backends."""
+    """Generation and scoring with one model, loaded when first needed. A `Policy` for backends.
+
+    Where the two take weights of different types, as on a GPU, those that were needed last are in memory.
+    """
 
     services: Services
     reference: str
     backend: Backend
+    _loaded: tuple[Use, PreTrainedModel] | None = field(default=None, init=False, repr=False)
+
+    @property
+    def model(self) -> PreTrainedModel:
+        return self._in_memory("generation")
+
+    @property
+    def scorer(self) -> PreTrainedModel:
+        """The model with float32 weights, for every number but generated text."""
+        return self._in_memory("scoring")
+
+    def _in_memory(self, use: Use) -> PreTrainedModel:
+        """The model as it is loaded for a use; it takes the place of one with weights of another type."""
+        options = self._options
+        same = (
+            use == "generation" and not options.rounds and self.services.context.weights_dtype(self.reference, use) == "float32"
+        )
+        use = "scoring" if same else use
+        if self._loaded is None or self._loaded[0] != use:
+            self._loaded = None  # first, so that the two never take memory side by side
+            self._loaded = use, self.services.context.load_model(self.reference, use)
+        return self._loaded[1]
 
     @cached_property
-    def model(self) -> PreTrainedModel:
-        return self.services.context.load_model(self.reference)
+    def _options(self) -> LoadOptions:
+        return self.services.context.options(self.reference)
 
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerBase:
@@ -139,7 +165,13 @@ class PolicyServices:
 
     @property
     def loaded(self) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-        return self.model, self.tokenizer
+        """The scorer and the tokenizer."""
+        return self.scorer, self.tokenizer
+
+    @property
+    def rounding(self) -> dict[str, str]:
+        """What a key says where scoring was once done with rounded products: `float32`, the type of now."""
+        return {"scoring": "float32"} if self._options.rounds else {}
 
     @property
     def folder(self) -> Path:
@@ -226,9 +258,10 @@ class PolicyServices:
         draft.facts["tokens"] = self.draw(draft, folder, prompts, sampling, "sample", part)
 
     def logps(self, prompts: Sequence[Prompt], responses: Sequence[Sequence[Response]]) -> list[list[float]]:
-        """Summed log-probabilities of responses, per prompt."""
+        """Summed log-probabilities of responses, per prompt; of the weights that training left, with products in float32."""
         payload = {
             "model": self.reference,
+            **self.rounding,
             "prompts": text_hash([[asdict(message) for message in prompt.messages] for prompt in prompts]),
             "responses": text_hash([[response_key(item) for item in row] for row in responses]),
         }

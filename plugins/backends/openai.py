@@ -35,6 +35,9 @@ class ServedBackend(Backend):
     timeout_seconds: float = Field(600.0, gt=0, le=86_400, description="for one answer")
     start_seconds: float = Field(900.0, gt=0, le=86_400, description="until a server that is started answers")
 
+    def precision(self, weights: str) -> str:
+        return "a type that the server chooses"
+
     @contextmanager
     def session(self, policy: Policy) -> Iterator[Generate]:
         with ExitStack() as stack:

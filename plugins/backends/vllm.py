@@ -42,6 +42,9 @@ class VllmBackend(Backend):
         except metadata.PackageNotFoundError:
             return ""
 
+    def precision(self, weights: str) -> str:
+        return "a type that vLLM chooses" if self.dtype == "auto" else self.dtype
+
     @contextmanager
     def session(self, policy: Policy) -> Iterator[Generate]:
         try:
