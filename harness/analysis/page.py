@@ -75,14 +75,15 @@ def _cell(cell: Any) -> Any:
 
 
 def _page(analysis: Analysis, report: Report, command: str) -> str:
+    paper = analysis.paper
     findings = "".join(
         f"- **{finding.verdict.capitalize()}** ({finding.place}). {finding.claim}\n  Measured: {finding.measured}.\n"
         for finding in report.findings
     )
-    claims = f"## The paper's claims\n\n{findings}\n" if findings else ""
+    heading = "The paper's claims" if paper else "Claims"
+    claims = f"## {heading}\n\n{findings}\n" if findings else ""
     sizes = ", ".join(f"{name} {count}" for name, count in report.n.items())
     method = "".join(f"- {text}\n" for text in report.method)
-    paper = analysis.paper
     origin = f"{cited(paper)}{', ' if paper.equations else ''}{paper.equations}. " if paper else ""
     return (
         f"# {analysis.name}\n\n{analysis.question}.\n\n"
