@@ -10,7 +10,6 @@ import math
 import tempfile
 from collections.abc import Iterator
 from functools import partial
-from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -53,12 +52,15 @@ def check_analysis(analysis: Analysis, registry: Registry) -> Iterator[Finding]:
     with tempfile.TemporaryDirectory() as folder:
         context = analysis_context(Path(folder), analysis.name, registry=registry)
         reports: list[Report] = []
-        yield (first := run("run", partial(_runs, analysis, context, reports)))
+        earlier = run("run", partial(_runs, analysis, context, reports))
+        yield earlier
         for name, check in (("report", _whole), ("files", _writes), ("determinism", _repeats)):
-            if first.status == "passed":
-                yield run(name, partial(check, analysis, context, reports[0]))
+            # Each check needs what the ones before it found whole.
+            if earlier.status == "passed":
+                earlier = run(name, partial(check, analysis, context, reports[0]))
+                yield earlier
             else:
-                yield Finding(name, "not run", "there is no report", "see above")
+                yield Finding(name, "not run", "there is no whole report", "see above")
 
 
 def _described(analysis: Analysis) -> None:
@@ -67,7 +69,7 @@ def _described(analysis: Analysis) -> None:
         fix = 'write question: ClassVar[str] = "Whether …", one line without a full stop: lists and pages show it'
         raise Fault(f"its question is {question!r}", fix)
     minutes: Any = getattr(analysis, "minutes", None)
-    if not isinstance(minutes, Real) or isinstance(minutes, bool) or not 0 < float(minutes) < math.inf:
+    if type(minutes) not in (int, float) or not 0 < minutes < math.inf:
         fix = "write minutes: ClassVar[float] = …, about how long it takes with the quickstart's settings"
         raise Fault(f"its minutes are {minutes!r}", fix)
 

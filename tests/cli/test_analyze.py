@@ -11,11 +11,12 @@ from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import yaml
 
+from harness import Analysis, hookimpl
 from harness.analysis.context import AnalysisContext, AnalysisOptions
 from harness.analysis.report import ClaimVerdict
 from harness.cli import main
@@ -280,3 +281,21 @@ def test_names_are_taken_once_and_in_order() -> None:
     ]
     with pytest.raises(HarnessError, match="known: "):
         find(["x"], registry)
+
+
+def test_a_field_without_a_default_is_refused_before_any_compute() -> None:
+    class Asking(Analysis):
+        """An analysis with a field that nothing gives."""
+
+        name: ClassVar[str] = "asking"
+        question: ClassVar[str] = "Whether"
+        minutes: ClassVar[float] = 1
+        share: float
+
+    class Plugin:
+        @hookimpl
+        def harness_analyses(self) -> list[type[Analysis]]:
+            return [Asking]
+
+    with pytest.raises(HarnessError, match=r"the analysis 'asking' of .* cannot be made \(share\): give each field a default"):
+        find(["asking"], Registry.load(extra=[Plugin()]))
