@@ -14,8 +14,9 @@ from harness.cli.options import JsonOption
 
 def register(app: typer.Typer) -> None:
     app.command(
-        name="new", epilog="Examples: harness new method my_method  ·  harness new evaluator my_measure --into ~/plugins  ·  "
-        "harness new analysis my_question"
+        name="new",
+        epilog="Examples: harness new method my_method  ·  harness new evaluator my_measure --into ~/plugins  ·  "
+        "harness new analysis my_question",
     )(new)
 
 
