@@ -46,7 +46,8 @@ SMALL: dict[str, dict[str, Any]] = {
     "lm_eval": {"limit": 1},
 }
 BUILT_IN = [
-    pytest.param(kind, name, marks=[pytest.mark.slow] if name == "lm_eval" else [], id=f"{kind}-{name}")
+    # tests/cli/test_analyze.py runs every analysis on a tiny comparison; here each starts worker processes as well.
+    pytest.param(kind, name, marks=[pytest.mark.slow] if name == "lm_eval" or kind == "analysis" else [], id=f"{kind}-{name}")
     for kind in KINDS
     for name in Registry.load().names(kind)
 ]
