@@ -21,8 +21,9 @@ from typing import Any
 
 import torch
 
+from harness.models.checkpoint import checkpoint_folder
 from harness.models.generate import generate_ids
-from harness.models.load import checkpoint_folder, load
+from harness.models.load import load
 from harness.models.prompts import ChatTemplate
 from harness.sandbox import build_dataset
 from harness.types import Sampling
@@ -86,7 +87,7 @@ def measure(model: Any, tokenizer: Any, encoded: list[list[int]], end_id: int, n
 
 
 def _ours(model: Any, tokenizer: Any, encoded: list[list[int]], end_id: int, sampling: Sampling) -> int:
-    answers = generate_ids(model, tokenizer, encoded, sampling, end_id, rows_per_batch=ROWS_PER_BATCH)
+    answers = generate_ids(model, ChatTemplate(tokenizer), encoded, sampling, [end_id], rows_per_batch=ROWS_PER_BATCH)
     return sum(response.tokens or 0 for row in answers for response in row)
 
 
@@ -117,10 +118,10 @@ def _plain_ids(model: Any, encoded: list[list[int]], end_id: int, n: int, seed: 
 
 
 def _check(model: Any, tokenizer: Any, encoded: list[list[int]], end_id: int) -> None:
-    ordered = sorted(encoded, key=len)
-    ours = generate_ids(model, tokenizer, ordered, Sampling(1, 0.0, 1.0, MAX_TOKENS), end_id)
+    ordered, template = sorted(encoded, key=len), ChatTemplate(tokenizer)
+    ours = generate_ids(model, template, ordered, Sampling(1, 0.0, 1.0, MAX_TOKENS), [end_id])
     plain = _plain_ids(model, ordered, end_id, 1, 0, greedy=True)
-    words = [tokenizer.decode(ids, skip_special_tokens=True).strip() for ids in plain]
+    words = [template.text_of(ids) for ids in plain]
     assert [row[0].text for row in ours] == words, "the two sides answer differently"
 
 

@@ -26,7 +26,6 @@ from pydantic.fields import FieldInfo
 import harness
 import harness.testing
 from harness import hookspecs
-from harness.analysis.catalogue import ANALYSES
 from harness.config import Config, Named
 from harness.registry import KINDS, Kind, Registered, Registry
 
@@ -40,6 +39,7 @@ KIND_TITLES: dict[Kind, str] = {
     "source": "Sources",
     "importer": "Importers",
     "method": "Methods",
+    "analysis": "Analyses",
 }
 TYPES = {"str": "text", "int": "whole number", "float": "number", "bool": "true or false"}
 SIGNS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
@@ -198,7 +198,7 @@ REQUIRED = {"reward": {"model": "path-or-name"}}  # stand-ins for fields without
 def component_fields(registry: Registry, page: Path) -> str:
     """Every field of every component, by kind."""
     parts = []
-    for kind in KINDS[:-1]:
+    for kind in (kind for kind in KINDS if kind not in ("method", "analysis")):
         parts.append(f"### {KIND_TITLES[kind]}")
         for entry in own(registry, kind):
             parts.append(f"#### `{entry.name}`\n\n{entry.summary}")
@@ -364,13 +364,13 @@ def _without_tags(line: str) -> str:
 def analyses(registry: Registry, page: Path) -> str:
     """What every analysis answers, and how it came out where it was published."""
     parts = []
-    for analysis in ANALYSES:
+    for analysis in (entry.component for entry in own(registry, "analysis")):
         place = f"leaderboards/analyses/{analysis.name}"
         result = json.loads((ROOT / place / "result.json").read_text(encoding="utf-8"))
         rows = [[item["claim"], item["place"], item["measured"], f"**{item['verdict']}**"] for item in result["findings"]]
         paper = f"[{analysis.paper.title}](https://arxiv.org/abs/{analysis.paper.arxiv})"
         parts.append(
-            f"### {analysis.name}\n\n{analysis.question}. {paper}, {analysis.places}; "
+            f"### {analysis.name}\n\n{analysis.question}. {paper}, {analysis.paper.equations}; "
             f"[table, figure and how it was measured](../{place}/README.md).\n\n"
             f"{table(['the paper says', 'where', 'measured', 'the numbers'], rows)}"
         )
@@ -385,11 +385,11 @@ def findings(registry: Registry, page: Path) -> str:
     arxiv = re.findall(r"arxiv\.org/abs/([\d.]+)", page.read_text(encoding="utf-8"))[0]
     verdicts = ("agrees", "disagrees", "undecided")
     rows = []
-    for analysis in (analysis for analysis in ANALYSES if analysis.paper.arxiv == arxiv):
+    for analysis in (entry.component for entry in own(registry, "analysis") if entry.component.paper.arxiv == arxiv):
         result = json.loads((ROOT / "leaderboards" / "analyses" / analysis.name / "result.json").read_text(encoding="utf-8"))
         counts = Counter(finding["verdict"] for finding in result["findings"])
         link = f"[{analysis.name}](../analyses.md#{analysis.name})"
-        rows.append([link, analysis.question, analysis.places, *(str(counts[verdict]) for verdict in verdicts)])
+        rows.append([link, analysis.question, analysis.paper.equations, *(str(counts[verdict]) for verdict in verdicts)])
     return table(["analysis", "what it asks", "of the paper", *verdicts], rows)
 
 
@@ -432,7 +432,15 @@ def layers(registry: Registry, page: Path) -> str:
 
 
 def example_plugin(registry: Registry, page: Path) -> str:
-    source = (ROOT / "docs" / "examples" / "swapped_targets.py").read_text(encoding="utf-8")
+    return _example_file("swapped_targets.py")
+
+
+def example_analysis(registry: Registry, page: Path) -> str:
+    return _example_file("negative_lengths.py")
+
+
+def _example_file(name: str) -> str:
+    source = (ROOT / "docs" / "examples" / name).read_text(encoding="utf-8")
     return f"```python\n{source.strip()}\n```"
 
 
@@ -463,7 +471,10 @@ def strategies() -> list[str]:
 
 
 VALUES = {
+    "Cell": "a cell of `Report.rows`: text, a number, an `Interval` or None",
     "API_VERSION": "version of what plugins may rely on; raised when a name, a hook or a meaning goes",
+    "DELIMITERS": "pairs of strings that begin and end a model's thoughts, as `divide` takes them unless told others",
+    "UNREAD_METRICS": "what a judged evaluator reports of judgments without a value: unparsed, declined, cut off",
     "__version__": "version of the distribution",
     "hookimpl": "the mark above a plugin's hooks",
 }
@@ -484,6 +495,7 @@ GENERATORS: dict[str, Callable[[Registry, Path], str]] = {
     "analyses": analyses,
     "layers": layers,
     "example plugin": example_plugin,
+    "example analysis": example_analysis,
     "api": api,
 }
 

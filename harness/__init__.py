@@ -3,7 +3,7 @@
 This module is the facade. Plugins import from here and from nowhere else in the package; what is listed in `__all__` is a
 promise, versioned by `API_VERSION`. Nothing here imports torch.
 
-Scripts and notebooks find `compare` and `Board` here; they are imported when first used.
+`compare` and `Board`, for scripts, and the kit that analyses are written with are imported when they are first used.
 """
 
 from importlib import import_module
@@ -13,6 +13,7 @@ from harness.errors import ConfigError, DataError, HarnessError, PluginError, Pr
 from harness.hookspecs import API_VERSION, hookimpl
 from harness.hub import hub_commit, hub_snapshot
 from harness.interfaces import (
+    Analysis,
     Backend,
     BuildTask,
     Chunks,
@@ -33,8 +34,11 @@ from harness.models.reward import RewardModel
 from harness.models.sentence import SentenceEmbedder
 from harness.models.vllm import vllm_command
 from harness.types import (
+    DELIMITERS,
+    UNREAD_METRICS,
     Cost,
     Dataset,
+    Divided,
     Example,
     Group,
     GroupLogps,
@@ -49,42 +53,62 @@ from harness.types import (
     Paper,
     Prompt,
     Questions,
+    ReadResponse,
     Response,
     Sampling,
     Score,
     View,
+    divide,
+    unread_shares,
 )
 from harness.version import __version__
 
 if TYPE_CHECKING:
+    from harness.analysis.context import AnalysisContext, ComparisonResults
+    from harness.analysis.contrasts import contrast, resampled
+    from harness.analysis.figure import Axes, Figure, Line, Panel
+    from harness.analysis.report import Cell, CheckedClaim, Report
     from harness.leaderboard.schema import Board
     from harness.library import Choice, compare
+    from harness.statistics import Interval, Values, interval
 
 __all__ = [
     "API_VERSION",
+    "DELIMITERS",
+    "UNREAD_METRICS",
+    "Analysis",
+    "AnalysisContext",
+    "Axes",
     "Backend",
     "Board",
     "BuildTask",
+    "Cell",
     "ChatTemplate",
+    "CheckedClaim",
     "Choice",
     "Chunks",
+    "ComparisonResults",
     "Component",
     "ConfigError",
     "Cost",
     "DataBuilder",
     "DataError",
     "Dataset",
+    "Divided",
     "EvaluationTask",
     "Evaluator",
     "Example",
+    "Figure",
     "Generate",
     "Group",
     "GroupLogps",
     "HarnessError",
     "Imported",
     "Importer",
+    "Interval",
     "JudgeAnswer",
     "Judgment",
+    "Line",
     "Logps",
     "Loss",
     "Message",
@@ -92,12 +116,15 @@ __all__ = [
     "Metric",
     "Mismatched",
     "Objective",
+    "Panel",
     "Paper",
     "PluginError",
     "Policy",
     "Problem",
     "Prompt",
     "Questions",
+    "ReadResponse",
+    "Report",
     "Response",
     "RewardModel",
     "Round",
@@ -107,23 +134,41 @@ __all__ = [
     "Source",
     "StageError",
     "StoreError",
+    "Values",
     "View",
     "__version__",
     "compare",
+    "contrast",
+    "divide",
     "generate",
     "hookimpl",
     "hub_commit",
     "hub_snapshot",
+    "interval",
+    "resampled",
+    "unread_shares",
     "vllm_command",
 ]
 
-_LAZY = {"Board": "harness.leaderboard.schema", "Choice": "harness.library", "compare": "harness.library"}
+_LAZY = {
+    name: module
+    for module, names in {
+        "harness.analysis.context": ("AnalysisContext", "ComparisonResults"),
+        "harness.analysis.contrasts": ("contrast", "resampled"),
+        "harness.analysis.figure": ("Axes", "Figure", "Line", "Panel"),
+        "harness.analysis.report": ("Cell", "CheckedClaim", "Report"),
+        "harness.leaderboard.schema": ("Board",),
+        "harness.library": ("Choice", "compare"),
+        "harness.statistics": ("Interval", "Values", "interval"),
+    }.items()
+    for name in names
+}
 
 
 if not TYPE_CHECKING:  # a type checker would take any name for one of these
 
     def __getattr__(name: str) -> Any:
-        """What scripts use and plugins don't, imported when asked for."""
+        """Import a name of `_LAZY`: what lies behind it takes longer to load than listing plugins may."""
         if name not in _LAZY:
             raise AttributeError(f"module 'harness' has no attribute {name!r}")
         return getattr(import_module(_LAZY[name]), name)

@@ -15,11 +15,12 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, f
 from harness.errors import ConfigError, Problem
 from harness.judging.settings import JudgeSettings
 from harness.methods import Round
-from harness.models.options import Dtype, Quantization, SystemTurns
+from harness.models.options import Dtype, Quantization, Storage, SystemTurns
 from harness.models.scratch import ScratchModel
 from harness.problems import QUOTE_NULL, impossible, problems_of
 from harness.training.budget import Spending, Unit
 from harness.training.settings import SftSettings, TrainingSettings
+from harness.types.thoughts import DELIMITERS, Delimiters, wrong_delimiters
 
 LARGEST_SEED = 2**31 - 1
 # What whoever renders a template passes itself.
@@ -68,7 +69,13 @@ class ModelSection(_Section):
     )
     scratch: ScratchModel | None = Field(None, description="make a tokenizer and a small Llama from the source's training text")
     dtype: Dtype = Field(
-        "auto", description="of the weights in memory; auto: float32 on a CPU and wherever they are trained, else bfloat16"
+        "auto",
+        description="of weights in memory; auto: float32, but bfloat16 to generate on a GPU; scores are always float32",
+    )
+    storage: Storage = Field(
+        "float32",
+        description="of the weights that training leaves on disk; where it is not float32, the board says how much of an "
+        "update that loses",
     )
     attn_implementation: str | None = Field(
         None, description="eager, sdpa, flash_attention_2 or another that transformers knows; its own choice if absent"
@@ -154,11 +161,30 @@ class GenerationSection(_Section):
     max_tokens: int = Field(64, ge=1, le=8192, description="longest sample, in tokens")
 
 
+class ResponseSection(_Section):
+    """What becomes of the thoughts in a policy's answers, for all evaluators; `response_stats` counts their tokens apart."""
+
+    thinking: Literal["keep", "strip"] = Field(
+        "keep", description="whether judges, reward models and gold read an answer with its thoughts (keep) or without (strip)"
+    )
+    delimiters: Delimiters = Field(DELIMITERS, min_length=1, description="pairs of strings that begin and end thoughts")
+
+    @field_validator("delimiters")
+    @classmethod
+    def _delimit(cls, delimiters: Delimiters) -> Delimiters:
+        if wrong := wrong_delimiters(delimiters):
+            raise ValueError(wrong)
+        return delimiters
+
+
 class EvaluationSection(_Section):
     """What every row is evaluated on."""
 
     split: Literal["heldout", "tuning"] = Field("heldout", description="which prompts; `tuning` is for choosing settings")
     prompts: int | None = Field(None, ge=1, description="the first n of the split; all of them if absent")
+    response: ResponseSection | None = Field(
+        None, description="what becomes of thoughts in answers; if absent they are kept and not looked for"
+    )
 
 
 class RunSection(_Section):

@@ -27,6 +27,10 @@ def device_kind() -> str:
 
 
 def environment() -> dict[str, str]:
-    """For artifact keys: an upgrade of a library or another kind of device makes artifacts of its own."""
-    found = versions()
-    return {"device": device_kind(), **{name: found[name] for name in DECIDING if name in found}}
+    """For artifact keys: an upgrade of a library or another kind of device makes artifacts of its own.
+
+    On a GPU they also say that scores are float32: what was made while they were bfloat16 is not found.
+    """
+    found, device = versions(), device_kind()
+    scoring = {"scoring": "float32"} if device == "cuda" else {}
+    return {"device": device, **scoring, **{name: found[name] for name in DECIDING if name in found}}

@@ -11,7 +11,7 @@ import pluggy
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from harness.interfaces import Backend, DataBuilder, Evaluator, Importer, Objective, Source
+    from harness.interfaces import Analysis, Backend, DataBuilder, Evaluator, Importer, Objective, Source
     from harness.methods import Method
 
 PROJECT = "harness"
@@ -53,6 +53,11 @@ def harness_importers() -> list[type[Importer]]:  # type: ignore[empty-body]
 @hookspec
 def harness_methods() -> list[Method]:  # type: ignore[empty-body]
     """Methods: named pairs of a builder and an objective."""
+
+
+@hookspec
+def harness_analyses() -> list[type[Analysis]]:  # type: ignore[empty-body]
+    """Analysis classes: a paper's questions, for `harness analyze`."""
 
 
 @hookspec

@@ -107,8 +107,10 @@ class _Planner:
             "round": number,
             "seed": seed,
         }
+        payload |= self._rounding
         if round_.builder.judged:
-            payload["judge"] = judge_of(self.graph.judges, payload).identity
+            judge = judge_of(self.graph.judges, payload)
+            payload |= {"judge": judge.identity, "reading": judge.reading}
         inputs = {"source": self.source, "start": start, "policy": model}
         title = f"data {round_.builder.name}{_round(variant, number)} · seed {seed}"
         return self.graph.add("groups", title, payload, inputs, shares=f"samples {model}", weight=15)
@@ -150,7 +152,16 @@ class _Planner:
     def _settings(self, settings: SftSettings | TrainingSettings) -> dict[str, Any]:
         """Settings as part of a payload, with the versions of the libraries that only some of them use."""
         used = [*(["peft"] if settings.lora else []), *(settings.devices.libraries if settings.devices else [])]
-        return {"settings": settings.payload(self._device), **{name: metadata.version(name) for name in used}}
+        # Adapters on named layers may lie on tied embeddings, and rounded weights are merged in float32: both once were not.
+        merging = settings.lora is not None and (settings.lora.target_modules != "all-linear" or bool(self._rounding))
+        payload = {"settings": settings.payload(self._device), **{name: metadata.version(name) for name in used}}
+        return payload | ({"merging": 2} if merging else {})
+
+    @property
+    def _rounding(self) -> dict[str, str]:
+        """What the key of a score says where weights have fewer digits than float32: they were once scored as they are."""
+        checkpoint = self.comparison.checkpoint
+        return {"scoring": "float32"} if checkpoint and checkpoint.options.rounds else {}
 
     def _evaluation(self, evaluator: Evaluator, row: _Trained, trained: Sequence[_Trained]) -> str:
         """A row's evaluation. A judged one also hangs on what decides its judge's answers, and on its opponents' answers."""
@@ -166,10 +177,14 @@ class _Planner:
             "backend": describe(self.comparison.backend),
             "seed": row.own_seed,
         }
+        payload |= self._rounding
         if fingerprint := evaluator.fingerprint():
             payload["fingerprint"] = fingerprint
         if evaluator.judged:
-            payload |= {"judge": self.comparison.judges[evaluator.name].identity, "label": row.variant.label}
+            judge = self.comparison.judges[evaluator.name]
+            payload |= {"judge": judge.identity, "reading": judge.reading, "label": row.variant.label}
+        if self.config.evaluation.response is not None:
+            payload["response"] = self.config.evaluation.response.model_dump(mode="json")
         title = f"{evaluator.name} of {row.variant.label} · seed {row.seed}"
         return self.graph.add("evaluate", title, payload, inputs, weight=3)
 

@@ -12,10 +12,10 @@ import pluggy
 
 from harness import hookspecs
 from harness.errors import PluginError, did_you_mean
-from harness.interfaces import Backend, DataBuilder, Evaluator, Importer, Objective, Source
+from harness.interfaces import Analysis, Backend, DataBuilder, Evaluator, Importer, Objective, Source
 from harness.methods import Method
 
-Kind = Literal["data", "objective", "evaluator", "backend", "source", "importer", "method"]
+Kind = Literal["data", "objective", "evaluator", "backend", "source", "importer", "method", "analysis"]
 
 _HOOKS: dict[Kind, tuple[str, type]] = {
     "data": ("harness_data_builders", DataBuilder),
@@ -25,8 +25,13 @@ _HOOKS: dict[Kind, tuple[str, type]] = {
     "source": ("harness_sources", Source),
     "importer": ("harness_importers", Importer),
     "method": ("harness_methods", Method),
+    "analysis": ("harness_analyses", Analysis),
 }
 KINDS: tuple[Kind, ...] = tuple(_HOOKS)
+
+# `harness analyze` takes names as arguments beside these words, and writes into a folder of each name.
+ANALYSIS_NAME = re.compile(r"[a-z][a-z0-9]*([_-][a-z0-9]+)*")
+RESERVED_ANALYSIS_NAMES = ("all", "list")
 
 
 @dataclass(frozen=True)
@@ -43,8 +48,8 @@ class Registered:
     @property
     def summary(self) -> str:
         """One line of documentation."""
-        text = self.component.description if self.kind == "method" else (self.component.__doc__ or "")
-        return str(text).strip().split("\n")[0]
+        attribute = {"method": "description", "analysis": "question"}.get(self.kind, "__doc__")
+        return str(getattr(self.component, attribute, "") or "").strip().split("\n")[0]
 
 
 @dataclass(frozen=True)
@@ -168,4 +173,14 @@ def _components(implementation: pluggy.HookImpl, base: type, where: str) -> list
             raise PluginError(f"{where} returned {component!r} in its list: {wanted}")
         if not isinstance(getattr(component, "name", None), str):
             raise PluginError(f'{component!r} of {where} has no name: set `name: ClassVar[str] = "..."` on the class')
+        if base is Analysis:
+            _check_analysis_name(component.name, where)
     return list(returned)
+
+
+def _check_analysis_name(name: str, where: str) -> None:
+    if name in RESERVED_ANALYSIS_NAMES or not ANALYSIS_NAME.fullmatch(name):
+        raise PluginError(
+            f"{where} returned an analysis called {name!r}: write small letters, digits and single hyphens or underscores, a "
+            f"letter first, and none of {', '.join(RESERVED_ANALYSIS_NAMES)}"
+        )

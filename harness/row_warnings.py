@@ -45,13 +45,17 @@ def _passes_warning(run: Run) -> list[str]:
 def _training_warnings(run: Run) -> list[str]:
     """Models that were trained more slowly than others would be, and why: once each, with the rows unless all share it."""
     starts = [run.store.open(stage.key).facts for stage in run.graph if stage.kind == "sft" and run.store.holds(stage.key)]
-    shared = dict.fromkeys(filter(None, (facts.get("memory_warning") for facts in starts)))
+    shared = dict.fromkeys(
+        filter(None, (text for facts in starts for text in (facts.get("memory_warning"), _rounded(facts, "SFT"))))
+    )
     rows: dict[str, list[str]] = {}
     trained = {row.label for row in run.graph.rows if row.training}
     for row in run.graph.rows:
         for key in filter(run.store.holds, row.training):
             facts = run.store.open(key).facts
-            for text in filter(None, (facts.get("layout_warning"), facts.get("memory_warning"), _unpaired(facts))):
+            for text in filter(
+                None, (facts.get("layout_warning"), facts.get("memory_warning"), _unpaired(facts), _rounded(facts))
+            ):
                 rows.setdefault(text, []).append(row.label)
     said = [text if set(labels) == trained else f"{', '.join(dict.fromkeys(labels))}: {text}" for text, labels in rows.items()]
     return [*shared, *said]
@@ -63,24 +67,60 @@ def _unpaired(facts: Mapping[str, Any]) -> str:
     return f"{count} groups have no rejected response and were not trained on" if count else ""
 
 
+def _rounded(facts: Mapping[str, Any], what: str = "training") -> str:
+    """What is said of a model that is stored with fewer digits than it was trained with."""
+    rounding = facts.get("rounding")
+    if not rounding:
+        return ""
+    return (
+        f"stored in {rounding['dtype']}, as model.storage asks: of {rounding['moved']:,} weights that {what} moved "
+        f"{rounding['kept']:.1%} are stored as they were before; what rounding changes is {rounding['error']:.3g} times as "
+        "long as the update"
+    )
+
+
 def _judge_warnings(row: RowResult) -> list[str]:
     """Judgments that could not be read, and a judge that changed while it judged one row."""
     said = []
     for evaluator, judge in row.provenance.get("judges", {}).items():
         if judge["unparsed"]:
             asked = f"{judge['unparsed']} of {judge['judgments']} judgments of {evaluator}"
-            said.append(f"{row.label}: {asked} could not be read, asked twice; they are not scored")
+            said.append(f"{row.label}: {asked} could not be read{_unread_reasons(judge)}; they are not scored")
         if len(judge["versions"]) > 1:
             said.append(f"{row.label}: several versions of the judge marked {evaluator}: {', '.join(judge['versions'])}")
     return said
 
 
+def _unread_reasons(judge: Mapping[str, Any]) -> str:
+    """Why judgments could not be read, as far as their servers said, with the fix for those that were cut off."""
+    reasons = [f"{judge['declined']} declined"] if judge["declined"] else []
+    if judge["cut_off"]:
+        ends = ", ".join(judge["cut_off_reasons"])
+        reasons.append(f"{judge['cut_off']} cut off, asked twice ({ends}): raise judge.max_tokens")
+    rest = judge["unparsed"] - judge["declined"] - judge["cut_off"]
+    if not reasons:
+        return ", asked twice"
+    return f" ({'; '.join([*reasons, *([f'{rest} without a verdict, asked twice'] if rest else [])])})"
+
+
 def _data_warnings(row: RowResult) -> list[str]:
-    """What a reader should know of a row's data: rounds in which many prompts gave no group."""
+    """Return what a reader should know of a row's data: many prompts without a group, own samples tokenized again."""
     said = []
     for seed, rounds in row.provenance["data"].items():
         asked, built = sum(facts["prompts"] for facts in rounds), sum(facts["groups"] for facts in rounds)
         if asked and 1 - built / asked > MUCH_DROPPED:
             reasons = sorted({reason for facts in rounds for reason in facts["dropped"]})
             said.append(f"{row.label}, seed {seed}: only {built} of {asked} prompts gave a group ({', '.join(reasons)})")
-    return said
+    return [*said, *_tokenized_again(row)]
+
+
+def _tokenized_again(row: RowResult) -> list[str]:
+    """Return a warning where all own samples of a row were tokenized again: its ids may not be those that were sampled."""
+    counts = [facts.get("responses", {}) for rounds in row.provenance["data"].values() for facts in rounds]
+    again, kept = (sum(count.get(name, 0) for count in counts) for name in ("tokenized_again", "as_sampled"))
+    if not again or kept:
+        return []
+    return [
+        f"{row.label}: all {again} responses that are not the data's own were tokenized again from their text, since the "
+        "backend gave no tokens or the data builder edited them: what is trained may differ from what was sampled"
+    ]

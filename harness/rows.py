@@ -15,14 +15,18 @@ from harness.execute.events import Outcome
 from harness.graph import Graph, RowPlan
 from harness.leaderboard.board import RowResult
 from harness.models.checkpoint import Checkpoint
+from harness.models.options import LoadOptions, weights_dtype
+from harness.models.reward import reward_dtype
 from harness.models.scratch import CHAT_TEMPLATE
 from harness.resolve import Comparison, Variant, describe
 from harness.sharing import row_budget, row_cost
 from harness.stages.evaluate import FILES
 from harness.store import Store
+from harness.training.settings import resolve_precision
 from harness.types import Score
 
-_COUNTED = ("judge_calls", "judge_tokens", "judgments", "unparsed")  # of a row's judge, summed over its seeds
+# Of a row's judge: summed over its seeds.
+_COUNTED = ("judge_calls", "judge_tokens", "judgments", "unparsed", "declined", "cut_off")
 
 
 @dataclass(frozen=True)
@@ -103,15 +107,34 @@ def _provenance(variant: Variant, rows: Sequence[RowPlan], run: Run) -> dict[str
         ],
         "seed_offset": variant.seed_offset,
         "backend": backend,
+        "precision": row_precision(variant, run),
         "models": {str(row.seed): row.model for row in rows},
         **_judged(rows, store),
         "data": {str(row.seed): [_data(store.open(key).facts) for key in row.groups] for row in rows},
     }
 
 
+def row_precision(variant: Variant, run: Run) -> dict[str, str]:
+    """In which types a row was trained, is stored, was scored and generated."""
+    device, config = run.graph.environment.get("device", "cpu"), run.comparison.config
+    options = run.comparison.checkpoint.options if run.comparison.checkpoint else LoadOptions()
+    trained = [*([config.sft] if config.sft else []), *(round_.training for round_ in variant.rounds)]
+    products = dict.fromkeys(resolve_precision(settings.precision, device) for settings in trained)
+    components = [*run.comparison.evaluators, *(round_.builder for round_ in variant.rounds)]
+    rewards = any(getattr(component, "reward", None) is not None for component in components)
+    return {
+        "training": " and ".join(products) or "none",
+        "weights": options.storage,
+        "scoring": weights_dtype(options, device, "scoring"),
+        "generation": run.comparison.backend.precision(weights_dtype(options, device, "generation")),
+        **({"rewards": reward_dtype(device)} if rewards else {}),
+    }
+
+
 def _data(facts: Mapping[str, Any]) -> dict[str, Any]:
-    """How a round's data turned out, and who judged them where somebody did."""
-    return {name: facts[name] for name in ("prompts", "groups", "pairs", "dropped", "means", "judge") if name in facts}
+    """Return how a round's data turned out: counts, where the responses' ids come from, who judged where somebody did."""
+    names = ("prompts", "groups", "pairs", "dropped", "responses", "means", "judge")
+    return {name: facts[name] for name in names if name in facts}
 
 
 def _judged(rows: Sequence[RowPlan], store: Store) -> dict[str, Any]:
@@ -122,9 +145,11 @@ def _judged(rows: Sequence[RowPlan], store: Store) -> dict[str, Any]:
         for evaluator, key in row.evaluations.items():
             facts = store.open(key).facts if store.holds(key) else {}
             if judge := facts.get("judge"):
-                entry = judges.setdefault(evaluator, {**judge, "versions": [], **dict.fromkeys(_COUNTED, 0)})
+                nothing = {"versions": [], "cut_off_reasons": [], **dict.fromkeys(_COUNTED, 0)}
+                entry = judges.setdefault(evaluator, judge | nothing)
                 named = [f"{judge['model']} ({version})" for version in judge["versions"]]
                 entry["versions"] = sorted({*entry["versions"], *named})
+                entry["cut_off_reasons"] = sorted({*entry["cut_off_reasons"], *judge["cut_off_reasons"]})
                 for name in _COUNTED:
                     entry[name] += judge[name]
                 entry.pop("judge_usd", None)

@@ -13,7 +13,8 @@ from pydantic import ValidationError
 from harness.config import ModelSection
 from harness.errors import DataError, Problem, UnreachableError
 from harness.models.checkpoint import SANDBOX, Checkpoint, adapter_folder, checkpoint_hash, locate
-from harness.models.load import load_tokenizer, quantization_problem, read_config
+from harness.models.fit import check_adapter
+from harness.models.load import generation_eos, load_tokenizer, quantization_problem, read_config
 from harness.models.options import LoadOptions
 from harness.models.templates import check_template, choose_template, template_hash
 from harness.training.settings import SftSettings, TrainingSettings
@@ -35,7 +36,7 @@ def starting_model(problems: list[Problem], raw: Any, unreachable: dict[str, str
     try:
         options = _options(section)
         checkpoint = replace(locate(section.path, section.revision), options=options)
-        return _with_template(checkpoint, section)
+        return _with_adapter(_with_template(checkpoint, section))
     except UnreachableError as error:
         if unreachable is not None:
             unreachable["model"] = str(error)
@@ -74,12 +75,23 @@ def _options(section: ModelSection) -> LoadOptions:
         raise DataError(f"model.quantization = {section.quantization!r}: {problem}")
     return LoadOptions(
         dtype=section.dtype,
+        storage=section.storage,
         attn_implementation=section.attn_implementation,
         quantization=section.quantization,
         trust_remote_code=section.trust_remote_code,
         adapter=str(adapter) if adapter else None,
         adapter_hash=checkpoint_hash(adapter) if adapter else None,
     )
+
+
+def _with_adapter(checkpoint: Checkpoint) -> Checkpoint:
+    """The checkpoint with its adapter checked against it, and how that is merged noted, which is part of its key."""
+    options = checkpoint.options
+    if options.adapter is None:
+        return checkpoint
+    folder = checkpoint.files(weights=False)
+    untied = check_adapter(Path(options.adapter), folder, trust_remote_code=options.trust_remote_code)
+    return replace(checkpoint, options=replace(options, merging="untied" if untied else "rounded" if options.rounds else None))
 
 
 def _with_template(checkpoint: Checkpoint, section: ModelSection) -> Checkpoint:
@@ -89,6 +101,7 @@ def _with_template(checkpoint: Checkpoint, section: ModelSection) -> Checkpoint:
     if section.path == SANDBOX and own:
         return replace(checkpoint, template_hash=_file_template_hash(folder))
     _check_code(read_config(folder), section)
+    generation_eos(folder)  # raises where it is malformed
     tokenizer = load_tokenizer(folder, checkpoint.options)
     chosen = choose_template(tokenizer, section.chat_template, section.system_turns, section.chat_template_kwargs)
     if chosen is not None:

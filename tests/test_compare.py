@@ -274,10 +274,18 @@ def test_ray_gives_the_same_board(lab: Lab) -> None:
     assert lab.board("ray").without_times() == lab.board("first").without_times()
 
 
+def running(status: Path) -> list[str]:
+    """The stages that are under way, by a run's status file."""
+    return [stage["key"] for stage in json.loads(status.read_text())["running"]] if status.exists() else []
+
+
 def test_an_interrupted_run_finishes_what_runs_and_goes_on(lab: Lab) -> None:
-    process = lab.start("interrupted", store="interrupted-store")
+    """All that runs, on every worker: with one, what ends a run after the first stage would look the same."""
+    process = lab.start("interrupted", "--workers", "2", store="interrupted-store")
     status = lab.folder / "interrupted" / "status.json"
-    wait_until(lambda: (status.exists() and '"since"' in status.read_text()) or process.poll() is not None)
+    seen: list[list[str]] = []
+    wait_until(lambda: seen.append(running(status)) or len(seen[-1]) == 2 or process.poll() is not None)
+    under_way = seen[-1]
     os.kill(process.pid, signal.SIGINT)
     stdout, stderr = process.communicate(timeout=120)
     assert (process.returncode, stdout) == (130, "")
@@ -285,7 +293,12 @@ def test_an_interrupted_run_finishes_what_runs_and_goes_on(lab: Lab) -> None:
     assert stderr.endswith("what was finished is kept, and the same command goes on from there\n")
     said = json.loads(status.read_text())
     assert (said["state"], said["running"]) == ("interrupted", [])
-    assert lab.published("interrupted-store") >= said["done"] >= 1
+    assert lab.published("interrupted-store") >= said["done"] >= 2
+    events = [json.loads(line) for line in (lab.folder / "interrupted" / "events.jsonl").read_text().splitlines()]
+    finished = {event["key"] for event in events if event["event"] == "stage_finished"}
+    assert len(under_way) == 2 and set(under_way) <= finished
+    begun = {event["key"] for event in events if event["event"] == "stage_started"}
+    assert begun == finished and len(finished) < lab.published("store")  # none ended half-way, and none was begun after
     assert list((lab.folder / "interrupted-store" / "parts").iterdir()) == []
 
 

@@ -299,3 +299,15 @@ def test_the_example_runs_to_a_board(installed: Path, tmp_path: Path) -> None:
     assert set(rows) == {"sft", "swapped"}
     assert (rows["swapped"]["data"], rows["swapped"]["objective"]) == ("swapped_targets", "example_hinge")
     assert math.isfinite(rows["swapped"]["scores"]["gold_reward/gold"]["delta"]["mean"])
+
+
+@pytest.mark.slow  # it builds data, twice, in worker processes
+def test_the_example_of_an_analysis_conforms() -> None:
+    from harness.testing import check
+
+    spec = importlib.util.spec_from_file_location("negative_lengths", ROOT / "docs" / "examples" / "negative_lengths.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    (verdict,) = check("negative-lengths", registry=Registry.load(extra=[module]))
+    assert {finding.status for finding in verdict.findings} <= {"passed", "advice"}, str(verdict)

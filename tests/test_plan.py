@@ -10,10 +10,12 @@ import pytest
 
 from harness import Dataset, HarnessError, Source, hookimpl
 from harness.errors import ConfigError
+from harness.execute.events import Outcome
 from harness.graph import Graph, Stage
 from harness.plan import plan
 from harness.registry import Registry
 from harness.resolve import resolve
+from harness.rows import Run, row_precision
 from harness.training.settings import TrainingSettings
 from harness.yaml_file import override
 
@@ -182,7 +184,9 @@ def test_files_behind_a_source_count_by_their_content(
 ) -> None:
     before = graph_of(raw, registry)
     monkeypatch.setattr(Fingerprinted, "content", "b")
-    assert not set(before.stages) & set(graph_of(raw, registry).stages)
+    after = graph_of(raw, registry)
+    assert len(before.stages) == len(after.stages) > 0
+    assert not set(before.stages) & set(after.stages)
 
 
 def test_a_checkpoint_counts_by_its_content_and_not_its_place(raw: dict[str, Any], registry: Registry, tmp_path: Path) -> None:
@@ -207,6 +211,7 @@ def test_the_null_row_of_a_trained_baseline_is_trained(raw: dict[str, Any], regi
     null, base = (next(row for row in graph.rows if row.label == label) for label in ("null", "dpo"))
     assert len(null.training) == len(base.training) == 1
     assert models(graph)["null", 0] == models(graph_of(raw, registry, "baseline=dpo", "seeds=[1000]"))["dpo", 1000]
+    assert len(null.evaluations) == len(base.evaluations) > 0
     assert set(null.evaluations.values()).isdisjoint(base.evaluations.values())
 
 
@@ -337,3 +342,63 @@ def test_a_judge_changes_the_keys_of_what_it_judges_alone(raw: dict[str, Any], r
         assert (evaluations(before, "pairwise_judge") == evaluations(after, "pairwise_judge")) is same
         assert evaluations(before, "gold_reward") == evaluations(after, "gold_reward")
     assert "gpt-4o" in json.dumps(before.judges)
+
+
+def test_what_becomes_of_thoughts_is_in_the_keys_of_evaluations_alone(raw: dict[str, Any], registry: Registry) -> None:
+    plain, strip = graph_of(raw, registry), graph_of(raw, registry, "evaluation.response={thinking: strip}")
+    assert all("response" not in stage.payload and "reading" not in stage.payload for stage in plain)
+    assert {stage.key for stage in plain if stage.kind != "evaluate"} == {s.key for s in strip if s.kind != "evaluate"}
+    changed = {stage.key for stage in plain if stage.kind == "evaluate"} & {s.key for s in strip if s.kind == "evaluate"}
+    assert kinds(plain, "evaluate") and changed == set()
+
+
+def test_how_judges_are_read_is_in_the_keys_of_what_they_judge_alone(raw: dict[str, Any], registry: Registry) -> None:
+    raw |= {"judge": {"model": "m"}, "evaluators": ["gold_reward", "pairwise_judge"]}
+    plain, own = graph_of(raw, registry), graph_of(raw, registry, 'judge.reasoning_delimiters=[["<a>", "</a>"]]')
+    judged = {stage.key for stage in kinds(plain, "evaluate") if "judge" in stage.payload}
+    assert len(judged) == len(plain.rows)
+    assert {stage.key for stage in plain} - {stage.key for stage in own} == judged
+    pairs = [(stage, other) for stage, other in zip(plain, own, strict=True) if "judge" in stage.payload]
+    assert all(stage.payload["judge"] == other.payload["judge"] for stage, other in pairs)  # what is kept stays readable
+
+
+def test_keys_say_what_scores_and_merges_are_now_only_where_they_once_were_rounded(
+    raw: dict[str, Any], registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def marked(*changes: str) -> dict[str, set[str]]:
+        graph = graph_of(raw, registry, *changes)
+        return {name: {stage.kind for stage in graph if name in stage.payload} for name in ("scoring", "merging")}
+
+    assert marked() == {"scoring": set(), "merging": set()}
+    lora = "training={lora: {}}", "sft={lora: {}}"
+    assert marked(*lora) == {"scoring": set(), "merging": set()}
+    assert marked("training={lora: {target_modules: [lm_head]}}")["merging"] == {"train"}
+    rounded = marked("model.dtype=bfloat16", *lora)
+    assert rounded == {"scoring": {"groups", "evaluate"}, "merging": {"sft", "train"}}
+    assert "scoring" not in graph_of(raw, registry).environment
+    before = {stage.key for stage in graph_of(raw, registry)}
+    monkeypatch.setattr("harness.environment.device_kind", lambda: "cuda")
+    on_gpu = graph_of(raw, registry)
+    assert on_gpu.environment["scoring"] == "float32"
+    assert {stage.key for stage in on_gpu if stage.kind != "source"}.isdisjoint(before)
+
+
+@pytest.mark.parametrize(
+    ("device", "changes", "types"),
+    [
+        ("cpu", (), ("float32", "float32", "float32", "float32")),
+        ("cuda", (), ("bfloat16", "float32", "float32", "bfloat16")),
+        ("cuda", ("training.precision=float32",), ("bfloat16 and float32", "float32", "float32", "bfloat16")),
+        ("cuda", ("sft=null", "training.precision=float32"), ("float32", "float32", "float32", "bfloat16")),
+        ("cpu", ("model.storage=bfloat16",), ("float32", "bfloat16", "float32", "float32")),
+    ],
+)
+def test_a_row_says_in_which_types_it_was_computed(
+    raw: dict[str, Any], registry: Registry, monkeypatch: pytest.MonkeyPatch, device: str, changes: tuple[str, ...], types: Any
+) -> None:
+    monkeypatch.setattr("harness.environment.device_kind", lambda: device)
+    comparison = resolve(override(raw, changes), registry)
+    variant = next(variant for variant in comparison.variants if variant.label == "dpo")
+    store: Any = None
+    said = row_precision(variant, Run(comparison, plan(comparison), store, Outcome()))
+    assert tuple(said[name] for name in ("training", "weights", "scoring", "generation")) == types

@@ -12,7 +12,24 @@ import harness
 from harness import hookspecs
 
 NAMES = [
+    "Analysis",
+    "AnalysisContext",
+    "Axes",
+    "Cell",
+    "CheckedClaim",
+    "ComparisonResults",
+    "Figure",
+    "Interval",
+    "Line",
+    "Panel",
+    "Report",
+    "Values",
+    "contrast",
+    "interval",
+    "resampled",
     "API_VERSION",
+    "DELIMITERS",
+    "UNREAD_METRICS",
     "Backend",
     "Board",
     "BuildTask",
@@ -25,6 +42,7 @@ NAMES = [
     "DataBuilder",
     "DataError",
     "Dataset",
+    "Divided",
     "EvaluationTask",
     "Evaluator",
     "Generate",
@@ -66,6 +84,9 @@ NAMES = [
     "hub_commit",
     "hub_snapshot",
     "vllm_command",
+    "ReadResponse",
+    "divide",
+    "unread_shares",
 ]
 
 HOOKS = {
@@ -76,6 +97,7 @@ HOOKS = {
     "harness_sources": [],
     "harness_importers": [],
     "harness_methods": [],
+    "harness_analyses": [],
     "harness_run_started": ["name", "weights", "cached", "interactive", "folder", "tracking"],
     "harness_stage_started": ["key", "title"],
     "harness_stage_progress": ["key", "done", "total", "note"],

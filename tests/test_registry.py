@@ -184,3 +184,30 @@ def test_extra_plugins_are_given_in_code() -> None:
 def test_an_unknown_name_gets_a_hint() -> None:
     with pytest.raises(PluginError, match="no method is called 'dop': did you mean 'dpo'"):
         Registry.load().get("method", "dop")
+
+
+ANALYSIS = """
+    from harness import Analysis, hookimpl
+
+    class Mine(Analysis):
+        name = "{name}"
+        question = "Whether"
+        minutes = 1
+
+    @hookimpl
+    def harness_analyses():
+        return [Mine]
+"""
+
+
+@pytest.mark.parametrize("name", ["my-question", "my_question", "m2"])
+def test_an_analysis_is_found_with_its_origin(site: Path, name: str) -> None:
+    write_distribution(site, "my-plugin", ANALYSIS.format(name=name))
+    entry = Registry.load().get("analysis", name)
+    assert (entry.distribution, entry.module, entry.summary) == ("my-plugin", "my_plugin", "Whether")
+
+
+@pytest.mark.parametrize("name", ["all", "list", "../up", "My-Question", "a--b", ""])
+def test_a_name_that_cannot_be_an_argument_and_a_folder_is_refused(site: Path, name: str) -> None:
+    write_distribution(site, "my-plugin", ANALYSIS.format(name=name))
+    assert f"harness_analyses of my-plugin returned an analysis called {name!r}: write small letters" in refused()

@@ -81,6 +81,21 @@ def test_a_warning_of_the_shared_start_is_said_once(tmp_path: Path) -> None:
     assert run_warnings(Run(UNTRAINED, graph, store, Outcome()), []) == ["cut"]
 
 
+def test_a_row_whose_own_samples_were_all_tokenized_again_is_named_once(tmp_path: Path) -> None:
+    def row(label: str, *counts: dict[str, int]) -> Any:
+        facts = [{"prompts": 4, "groups": 4, "dropped": {}, **({"responses": count} if count else {})} for count in counts]
+        return SimpleNamespace(label=label, provenance={"data": {"0": facts, "1": facts}})
+
+    rows = [
+        row("spin", {"as_sampled": 0, "tokenized_again": 4, "from_dataset": 4}, {"as_sampled": 0, "tokenized_again": 2}),
+        row("only_prompting", {"as_sampled": 7, "tokenized_again": 1, "from_dataset": 0}),
+        row("dpo", {"as_sampled": 0, "tokenized_again": 0, "from_dataset": 8}),
+        row("of before", {}),
+    ]
+    (told,) = run_warnings(Run(UNTRAINED, Graph(), Store(tmp_path), Outcome()), rows)
+    assert told.startswith("spin: all 12 responses that are not the data's own were tokenized again from their text")
+
+
 def test_examples_are_kept_back_where_the_config_says_so(tmp_path: Path) -> None:
     config = SimpleNamespace(run=RunSection(examples=False))
     run = Run(SimpleNamespace(config=config), Graph(), Store(tmp_path), Outcome())  # type: ignore[arg-type]
@@ -115,3 +130,17 @@ def test_what_evaluators_left_lies_beside_the_board(tmp_path: Path) -> None:
         other: "others",
     }
     assert other.startswith("files/_dpo_-")
+
+
+def test_a_smaller_storage_says_what_it_loses(tmp_path: Path) -> None:
+    graph, store = Graph(), Store(tmp_path)
+    rounding = {"dtype": "bfloat16", "moved": 1_000, "kept": 0.9754, "error": 0.978}
+    for kind, title in (("sft", "SFT · seed 0"), ("train", "train dpo · seed 0")):
+        key = graph.add(kind, title, {}, {})
+        with store.draft(kind, key) as draft:
+            draft.facts["rounding"] = rounding
+    graph.rows += [RowPlan("dpo", 0, key, (), (key,), {})]
+    words = "moved 97.5% are stored as they were before; what rounding changes is 0.978 times as long as the update"
+    assert run_warnings(Run(UNTRAINED, graph, store, Outcome()), []) == [
+        f"stored in bfloat16, as model.storage asks: of 1,000 weights that {what} {words}" for what in ("SFT", "training")
+    ]

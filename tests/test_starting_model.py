@@ -168,3 +168,10 @@ def test_a_real_hub_model_is_pinned_and_checked() -> None:
     assert checkpoint is not None
     assert len(checkpoint.commit or "") == 40
     assert checkpoint.template_hash
+
+
+def test_malformed_end_tokens_are_found_while_planning(tmp_path: Path) -> None:
+    folder = make_checkpoint(tmp_path / "base", "qwen2")
+    (folder / "generation_config.json").write_text('{"eos_token_id": "</s>"}')
+    found = problem({"path": str(folder)})
+    assert found.field == "model.path" and "generation_config.json: eos_token_id = '</s>' is neither" in found.fix

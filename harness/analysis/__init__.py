@@ -1,1 +1,1 @@
-"""The papers' own analyses, run on any source and starting model: each is one module, and `catalogue` names them all."""
+"""The kit that analyses are written with, public through the facade. The analyses themselves are plugins."""

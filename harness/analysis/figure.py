@@ -1,4 +1,4 @@
-"""An analysis's figure: lines with intervals over named places on the horizontal axis, as an SVG file of its own."""
+"""The figure of an analysis: lines with intervals over named places on the horizontal axis, as an SVG file."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ WIDTH, HEIGHT, LEFT, RIGHT, TOP, FLOOR = 760, 376, 64, 196, 34, 320
 ROOM = 13  # between two labels at the right, and between a place's first and last whisker
 LETTER = 6.6
 
-# Colours that those with any colour vision can tell apart (Okabe and Ito, 2008), and dashes for those who print in grey.
+# Okabe and Ito's palette (2008), which all kinds of colour vision can tell apart; dashes for print in grey.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#7a6a00", "#56b4e9")
 DASHES = ("", "6 3", "2 3", "8 3 2 3", "4 2", "1 2")
 
@@ -28,10 +28,11 @@ STYLE = (
 
 @dataclass(frozen=True)
 class Line:
-    """One series.
+    """One series of a panel.
 
     Attributes:
-        points: one per place; a number, an interval that is drawn with whiskers, or None where there is nothing.
+        name: the label at its right end.
+        points: one per place: a number, an interval (drawn with whiskers), or None for no point.
     """
 
     name: str
@@ -40,7 +41,14 @@ class Line:
 
 @dataclass(frozen=True)
 class Axes:
-    """What the axes say. `places` are the named positions of the horizontal axis; `level` draws a horizontal line."""
+    """The axes of a panel.
+
+    Attributes:
+        across: the horizontal axis's title.
+        up: the vertical axis's title.
+        places: the named positions on the horizontal axis.
+        level: the height of a horizontal line, if there is one.
+    """
 
     across: str
     up: str
@@ -50,24 +58,31 @@ class Axes:
 
 @dataclass(frozen=True)
 class Panel:
-    """One pair of axes and its lines."""
+    """One pair of axes and the lines on them."""
 
     axes: Axes
     lines: Sequence[Line]
 
 
-def draw(title: str, *panels: Panel) -> Markup:
-    """A whole SVG file, panels one above the other. Lines are named at their right end."""
-    height = HEIGHT * len(panels)
-    head = Markup(
-        '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {} {}" width="{}" height="{}" role="img" aria-label="{}">'
-        "<style>{}</style>"
-    ).format(WIDTH, height, WIDTH, height, one_line(title), Markup(STYLE))
-    placed = [
-        Markup('<g transform="translate(0 {})">{}</g>').format(HEIGHT * number, _panel(panel))
-        for number, panel in enumerate(panels)
-    ]
-    return head + svg.rect(0, 0, WIDTH, height, "page") + Markup("").join(placed) + Markup("</svg>\n")
+@dataclass(frozen=True)
+class Figure:
+    """Panels one above the other; the title describes them to those who cannot see them."""
+
+    title: str
+    panels: Sequence[Panel]
+
+    def svg(self) -> Markup:
+        """Return a whole SVG file."""
+        height = HEIGHT * len(self.panels)
+        head = Markup(
+            '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {} {}" width="{}" height="{}" role="img" aria-label="{}">'
+            "<style>{}</style>"
+        ).format(WIDTH, height, WIDTH, height, one_line(self.title), Markup(STYLE))
+        placed = [
+            Markup('<g transform="translate(0 {})">{}</g>').format(HEIGHT * index, _panel(panel))
+            for index, panel in enumerate(self.panels)
+        ]
+        return head + svg.rect(0, 0, WIDTH, height, "page") + Markup("").join(placed) + Markup("</svg>\n")
 
 
 def _panel(panel: Panel) -> Markup:
@@ -101,13 +116,13 @@ def _frame(axes: Axes, scale: svg.Scale) -> list[Markup]:
 
 
 def _place(index: int, axes: Axes) -> float:
-    """Where a place lies, in pixels."""
+    """Return a place's distance from the left, in pixels."""
     step = (WIDTH - RIGHT - LEFT) / len(axes.places)
     return round(LEFT + step * (index + 0.5), 2)
 
 
 def _line(line: Line, index: int, count: int, axes: Axes, scale: svg.Scale) -> list[Markup]:
-    """A series: its line where neighbours are both there, its points, its whiskers, each a little aside of the others'."""
+    """Draw a series: a line between neighbouring points, the points, and whiskers shifted to not cover other series'."""
     colour, dash = COLOURS[index % len(COLOURS)], DASHES[index % len(DASHES)]
     whiskers = any(isinstance(point, Interval) for point in line.points)
     aside = (index - (count - 1) / 2) * (ROOM / count) if whiskers else 0.0
@@ -138,7 +153,7 @@ def _line(line: Line, index: int, count: int, axes: Axes, scale: svg.Scale) -> l
 
 
 def _names(lines: Sequence[Line], axes: Axes, scale: svg.Scale) -> list[Markup]:
-    """Names at the right, at the height of each line's last point, moved apart where they would touch."""
+    """Name each line at the right, at the height of its last point, moved down where names would touch."""
     ends = sorted(
         (scale(_mean(last)), index)
         for index, line in enumerate(lines)

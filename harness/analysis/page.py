@@ -1,23 +1,26 @@
-"""A finished analysis as files: `table.csv`, `table.md`, `figure.svg`, `result.json` and the page that holds them together."""
+"""The files of an analysis: `table.csv`, `table.md`, `figure.svg`, `result.json` and `README.md`, which shows the others."""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from harness.analysis.catalogue import Analysis
-from harness.analysis.report import Report, Verdict, cited, csv_table, markdown_table
+from harness.analysis.report import ClaimVerdict, Report, cited, csv_table, markdown_table
 from harness.environment import versions
 from harness.errors import HarnessError
+from harness.interfaces import Analysis
 from harness.leaderboard.text import plain
 from harness.version import __version__
 
 
 def write(analysis: Analysis, report: Report, folder: Path, command: str) -> dict[str, Any]:
-    """Write an analysis's folder; what `result.json` holds.
+    """Write an analysis's files into a folder; return the content of `result.json`.
+
+    Args:
+        command: the command that makes the same files again.
 
     Raises:
         HarnessError: the folder cannot be written.
@@ -26,7 +29,7 @@ def write(analysis: Analysis, report: Report, folder: Path, command: str) -> dic
     files = {
         "table.csv": csv_table(report),
         "table.md": markdown_table(report),
-        "figure.svg": str(report.figure),
+        "figure.svg": str(report.figure.svg()),
         "result.json": json.dumps(result, indent=1, ensure_ascii=False) + "\n",
         "README.md": _page(analysis, report, command),
     }
@@ -40,18 +43,19 @@ def write(analysis: Analysis, report: Report, folder: Path, command: str) -> dic
 
 
 def outcome(report: Report) -> str:
-    """In how many of its claims the paper was met."""
+    """Return how many claims got each verdict, in words."""
     counts = Counter(finding.verdict for finding in report.findings)
-    return ", ".join(f"{counts[verdict]} {verdict}" for verdict in Verdict if counts[verdict])
+    return ", ".join(f"{counts[verdict]} {verdict}" for verdict in ClaimVerdict if counts[verdict])
 
 
 def _result(analysis: Analysis, report: Report, command: str) -> dict[str, Any]:
+    paper = analysis.paper
     value: dict[str, Any] = plain(
         {
             "schema": 1,
             "analysis": analysis.name,
-            "paper": asdict(analysis.paper),
-            "places": analysis.places,
+            "paper": paper and asdict(replace(paper, equations="")),
+            "places": paper.equations if paper else "",
             "command": command,
             "harness": __version__,
             "versions": versions(),
@@ -71,16 +75,20 @@ def _cell(cell: Any) -> Any:
 
 
 def _page(analysis: Analysis, report: Report, command: str) -> str:
+    paper = analysis.paper
     findings = "".join(
         f"- **{finding.verdict.capitalize()}** ({finding.place}). {finding.claim}\n  Measured: {finding.measured}.\n"
         for finding in report.findings
     )
+    heading = "The paper's claims" if paper else "Claims"
+    claims = f"## {heading}\n\n{findings}\n" if findings else ""
     sizes = ", ".join(f"{name} {count}" for name, count in report.n.items())
     method = "".join(f"- {text}\n" for text in report.method)
+    origin = f"{cited(paper)}{', ' if paper.equations else ''}{paper.equations}. " if paper else ""
     return (
         f"# {analysis.name}\n\n{analysis.question}.\n\n"
-        f"{cited(analysis.paper)}, {analysis.places}. Made by:\n\n```console\n$ {command}\n```\n\n"
-        f"## The paper's claims\n\n{findings}\n"
+        f"{origin}Made by:\n\n```console\n$ {command}\n```\n\n"
+        f"{claims}"
         f"## Measured\n\n![{analysis.name}](figure.svg)\n\n{markdown_table(report)}\n"
         f"Intervals are at 95 %. {sizes[:1].upper()}{sizes[1:]}.\n\n"
         f"## How\n\n{method}"

@@ -1,6 +1,6 @@
-"""What an analysis says: a table, a figure, and for each of the paper's claims whether the numbers agree.
+"""The report of an analysis: a table, a figure, and for each of the paper's claims whether the numbers agree.
 
-A verdict is computed, never written: from an interval, by one of the rules below.
+A verdict is computed from an interval, by one of the rules of `CheckedClaim`; nobody writes one by hand.
 """
 
 from __future__ import annotations
@@ -12,8 +12,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from markupsafe import Markup
-
+from harness.analysis.figure import Figure
 from harness.leaderboard.text import number, signed
 from harness.statistics import Difference, Interval
 from harness.types import Paper
@@ -21,8 +20,8 @@ from harness.types import Paper
 Cell = str | int | float | Interval | None
 
 
-class Verdict(StrEnum):
-    """Whether what was measured agrees with a claim."""
+class ClaimVerdict(StrEnum):
+    """Whether the measured numbers agree with a claim."""
 
     AGREES = "agrees"
     DISAGREES = "disagrees"
@@ -30,77 +29,84 @@ class Verdict(StrEnum):
 
 
 @dataclass(frozen=True)
-class Finding:
-    """One claim of the paper, held against numbers.
+class CheckedClaim:
+    """One claim of the paper and the verdict of an interval on it. The four rules below compute the verdict.
 
     Attributes:
-        claim: what the paper says, in our words.
-        place: where it says so, e.g. `Figure 5`.
+        claim: the paper's claim, in our words.
+        place: its place in the paper, e.g. `Figure 5`.
         measured: the numbers behind the verdict.
     """
 
     claim: str
     place: str
     measured: str
-    verdict: Verdict
+    verdict: ClaimVerdict
+
+    @classmethod
+    def above_zero(cls, claim: str, place: str, what: str, difference: Difference | Interval) -> CheckedClaim:
+        """Agree if the interval lies above 0, disagree if it lies below; undecided if it holds 0.
+
+        Args:
+            what: the difference that was measured, e.g. `gold at m = 16 less that at m = 1`.
+        """
+        return cls(claim, place, f"{what}: {_signed(difference)}", _verdict(difference.low > 0, difference.high < 0))
+
+    @classmethod
+    def within(cls, claim: str, place: str, what: str, difference: Difference | Interval, room: float) -> CheckedClaim:
+        """Agree if the interval lies within ±room, disagree if it lies outside; else undecided."""
+        inside = -room <= difference.low and difference.high <= room
+        outside = difference.low > room or difference.high < -room
+        measured = f"{what}: {_signed(difference)}; alike is within ±{number(room)}"
+        return cls(claim, place, measured, _verdict(inside, outside))
+
+    @classmethod
+    def at_least(cls, claim: str, place: str, what: str, value: Interval, bar: float) -> CheckedClaim:
+        """Agree if the interval lies at or above the bar, disagree if it lies below; else undecided."""
+        measured = f"{what}: {shown(value)}; asked is {number(bar)} or more"
+        return cls(claim, place, measured, _verdict(value.low >= bar, value.high < bar))
+
+    @classmethod
+    def at_most(cls, claim: str, place: str, what: str, value: Interval, bar: float) -> CheckedClaim:
+        """Agree if the interval lies at or below the bar, disagree if it lies above; else undecided."""
+        measured = f"{what}: {shown(value)}; asked is {number(bar)} or less"
+        return cls(claim, place, measured, _verdict(value.high <= bar, value.low > bar))
 
 
 @dataclass(frozen=True)
 class Report:
-    """A finished analysis.
+    """The result of an analysis.
 
     Attributes:
         columns: names of the table's columns.
-        rows: its cells; an interval is written with its bounds.
-        method: how it was measured: estimators, definitions, deviations from the paper; one paragraph each.
+        rows: its cells; an interval is written with its bounds, None as a dash.
+        findings: the paper's claims, with verdicts.
+        method: the way it was measured: estimators, definitions, deviations from the paper; one paragraph each.
         configs: the raw configs of its comparisons, by part.
-        n: how many prompts, seeds and so on the numbers rest on.
+        n: numbers of prompts, seeds and so on that the results rest on.
     """
 
     columns: Sequence[str]
     rows: Sequence[Sequence[Cell]]
-    figure: Markup
-    findings: Sequence[Finding]
+    figure: Figure
+    findings: Sequence[CheckedClaim]
     method: Sequence[str]
     configs: Mapping[str, Any] = field(default_factory=dict)
     n: Mapping[str, int] = field(default_factory=dict)
 
 
-def above_zero(claim: str, place: str, what: str, difference: Difference | Interval) -> Finding:
-    """Agrees where the interval lies above 0, disagrees where it lies below, is undecided where it holds 0."""
-    verdict = Verdict.AGREES if difference.low > 0 else Verdict.DISAGREES if difference.high < 0 else Verdict.UNDECIDED
-    return Finding(claim, place, f"{what}: {spread(difference)}", verdict)
+def _verdict(agrees: bool, disagrees: bool) -> ClaimVerdict:
+    if agrees:
+        return ClaimVerdict.AGREES
+    return ClaimVerdict.DISAGREES if disagrees else ClaimVerdict.UNDECIDED
 
 
-def within(claim: str, place: str, what: str, difference: Difference | Interval, room: float) -> Finding:
-    """Agrees where the interval lies within ±room, disagrees where it lies outside, else undecided."""
-    inside = -room <= difference.low and difference.high <= room
-    outside = difference.low > room or difference.high < -room
-    verdict = Verdict.AGREES if inside else Verdict.DISAGREES if outside else Verdict.UNDECIDED
-    return Finding(claim, place, f"{what}: {spread(difference)}; alike is within ±{number(room)}", verdict)
-
-
-def at_least(claim: str, place: str, what: str, value: Interval, bar: float) -> Finding:
-    """Agrees where the interval lies at or above the bar, disagrees where it lies below, else undecided."""
-    verdict = Verdict.AGREES if value.low >= bar else Verdict.DISAGREES if value.high < bar else Verdict.UNDECIDED
-    measured = f"{what}: {number(value.mean)} [{number(value.low)}, {number(value.high)}]; asked is {number(bar)} or more"
-    return Finding(claim, place, measured, verdict)
-
-
-def at_most(claim: str, place: str, what: str, value: Interval, bar: float) -> Finding:
-    """Agrees where the interval lies at or below the bar, disagrees where it lies above, else undecided."""
-    verdict = Verdict.AGREES if value.high <= bar else Verdict.DISAGREES if value.low > bar else Verdict.UNDECIDED
-    measured = f"{what}: {number(value.mean)} [{number(value.low)}, {number(value.high)}]; asked is {number(bar)} or less"
-    return Finding(claim, place, measured, verdict)
-
-
-def spread(difference: Difference | Interval) -> str:
-    """A difference with its bounds."""
+def _signed(difference: Difference | Interval) -> str:
     return f"{signed(difference.mean)} [{signed(difference.low)}, {signed(difference.high)}]"
 
 
 def shown(cell: Cell) -> str:
-    """A cell as people read it."""
+    """Return a cell as people read it."""
     if cell is None:
         return "–"
     if isinstance(cell, Interval):
@@ -109,7 +115,7 @@ def shown(cell: Cell) -> str:
 
 
 def markdown_table(report: Report) -> str:
-    """The table in Markdown; numbers to the right."""
+    """Return the table in Markdown, numbers to the right."""
     right = [all(not isinstance(row[index], str) for row in report.rows) for index in range(len(report.columns))]
     lines = [list(report.columns), ["---:" if flag else "---" for flag in right]]
     lines += [[shown(cell).replace("|", "\\|") for cell in row] for row in report.rows]
@@ -117,7 +123,7 @@ def markdown_table(report: Report) -> str:
 
 
 def csv_table(report: Report) -> str:
-    """The table with all digits; an interval takes four columns."""
+    """Return the table with all digits; an interval takes four columns."""
     wide = [any(isinstance(row[index], Interval) for row in report.rows) for index in range(len(report.columns))]
     header: list[str] = []
     for name, interval in zip(report.columns, wide, strict=True):
@@ -137,5 +143,7 @@ def csv_table(report: Report) -> str:
 
 
 def cited(paper: Paper) -> str:
-    """A paper as a link."""
+    """Return a paper as a link, or its title if it has no arXiv number."""
+    if not paper.arxiv:
+        return paper.title
     return f"[{paper.title}](https://arxiv.org/abs/{paper.arxiv})"

@@ -1,4 +1,4 @@
-"""`harness analyze`: the papers' own analyses."""
+"""`harness analyze`: run the analyses of papers that plugins register."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 import shlex
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,7 +16,10 @@ import typer
 from harness.cli.options import JsonOption, SeedsOption, SetOption, StoreOption, find_config, read_config, store_folder
 
 if TYPE_CHECKING:
-    from harness.analysis.catalogue import Analysis
+    from harness.interfaces import Analysis
+    from harness.registry import Registry
+
+FEATURES = ("target", "ranked", "gold", "benchmarks")
 
 
 def register(app: typer.Typer) -> None:
@@ -48,22 +52,24 @@ def analyze(
 
     Trained rows are comparisons through the store: what is there is not computed again, and a run that was killed goes on.
     """
-    from harness.analysis.catalogue import find
-    from harness.analysis.lab import Lab, Means
+    from harness.registry import Registry
+
+    registry = Registry.load()
+    if names == ["list"]:
+        _list(registry, json_)
+        return
+    chosen = find(names, registry)
+    from harness.analysis.context import AnalysisContext, AnalysisOptions
     from harness.analysis.page import outcome, write
     from harness.execute.machine import places, visible_gpus
 
-    if names == ["list"]:
-        _list(json_)
-        return
-    chosen = find(names)
     path = find_config(config)
     raw = read_config(path, set_, None, seeds)
     gpus = visible_gpus()
     results: dict[str, Any] = {}
     for analysis in chosen:
         began, folder = time.monotonic(), out / analysis.name
-        means = Means(
+        options = AnalysisOptions(
             folder / "boards",
             store_folder(store),
             workers or places(gpus),
@@ -71,7 +77,7 @@ def analyze(
             interactive=sys.stderr.isatty() and not json_,
             secret=os.environ.get,
         )
-        report = analysis.run(Lab(analysis.name, raw, str(path), means))
+        report = AnalysisContext(analysis.name, raw, str(path), options, registry).run(analysis)
         results[analysis.name] = write(analysis, report, folder, _command(analysis, config, set_, seeds, out))
         if not json_:
             spent = time.monotonic() - began
@@ -80,40 +86,70 @@ def analyze(
         typer.echo(json.dumps({"folder": str(out), "analyses": results}))
 
 
-def _list(json_: bool) -> None:
+def find(names: Sequence[str], registry: Registry) -> list[Analysis]:
+    """Return the analyses of these names, each once; `all` is every one, by name.
+
+    Raises:
+        PluginError: a name is not known, or an analysis has a field without a default.
+    """
+    from pydantic import ValidationError
+
+    from harness.errors import PluginError, did_you_mean
+
+    known = registry.names("analysis")
+    wanted = [name for given in names for name in (known if given == "all" else [given])]
+    for name in wanted:
+        if name not in known:
+            raise PluginError(f"no analysis is called {name!r}: {did_you_mean(name, [*known, 'all', 'list'])}")
+    analyses: list[Analysis] = []
+    for name in dict.fromkeys(wanted):
+        entry = registry.get("analysis", name)
+        try:
+            analyses.append(entry.component())
+        except ValidationError as error:
+            fields = ", ".join(sorted({str(item["loc"][0]) for item in error.errors() if item["loc"]}))
+            raise PluginError(
+                f"the analysis {name!r} of {entry.distribution} cannot be made ({fields}): give each field a default"
+            ) from error
+    return analyses
+
+
+def _list(registry: Registry, json_: bool) -> None:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    from harness.analysis.catalogue import ANALYSES
-
+    rows = [_row(registry.get("analysis", name).component) for name in registry.names("analysis")]
     if json_:
-        typer.echo(json.dumps([_row(analysis) for analysis in ANALYSES]))
+        typer.echo(json.dumps(rows))
         return
     table = Table(box=None, pad_edge=False, header_style="dim")
     for name in ("name", "what it answers", "about"):
         table.add_column(name, no_wrap=name != "what it answers", justify="right" if name == "about" else "left")
-    for row in map(_row, ANALYSES):
-        origin = f"arXiv {row['arxiv']}, {row['places']} · needs {', '.join(row['needs'])}"
+    for row in rows:
+        paper = f"arXiv {row['arxiv']}" if row["arxiv"] else row["paper"]
+        origin = ", ".join(filter(None, (paper, row["places"]))) or "no paper"
+        origin += f" · needs {', '.join(row['needs']) or 'nothing beside prompts'}"
         what = Text.assemble(row["question"], "\n", (origin, "dim"))
         table.add_row(Text(row["name"], style="bold"), what, f"{row['minutes']:g} min")
     Console().print(table)
 
 
-def _row(analysis: Analysis) -> dict[str, Any]:
+def _row(analysis: type[Analysis]) -> dict[str, Any]:
+    paper = analysis.paper
     return {
         "name": analysis.name,
         "question": analysis.question,
-        "paper": analysis.paper.title,
-        "arxiv": analysis.paper.arxiv,
-        "places": analysis.places,
-        "needs": list(analysis.needs),
+        "paper": paper.title if paper else "",
+        "arxiv": paper.arxiv if paper else "",
+        "places": paper.equations if paper else "",
+        "needs": [feature for feature in FEATURES if feature in analysis.needs],
         "minutes": analysis.minutes,
     }
 
 
 def _command(analysis: Analysis, config: Path | None, sets: list[str] | None, seeds: str | None, out: Path) -> str:
-    """What makes the same files again, wherever the store is."""
+    """Return the command that makes the same files again, wherever the store is."""
     words = ["harness", "analyze", analysis.name]
     words += ["--config", str(config)] if config else []
     words += [word for assignment in sets or () for word in ("--set", assignment)]

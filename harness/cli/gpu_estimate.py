@@ -141,7 +141,7 @@ class GpuEstimate:
 
     def _groups(self, stage: Stage, graph: Graph) -> _Cost:
         demand, prompts = self._demand(stage), self._range(stage)
-        cost = self._scoring(prompts * demand.scored, 2)
+        cost = self._scoring(prompts * demand.scored, single=True)
         for request, wanted in demand.samples.items():
             asked: dict[str, Any] = dict(item for item in request if isinstance(item, tuple))
             policy = stage.inputs["start" if asked.get("policy") == "start" else "policy"]
@@ -159,7 +159,7 @@ class GpuEstimate:
 
     def _reference(self, stage: Stage, graph: Graph) -> _Cost:
         groups = graph.stages[stage.inputs["groups"]]
-        return self._scoring(self._range(groups) * (1 + self._demand(groups).negatives), 4)
+        return self._scoring(self._range(groups) * (1 + self._demand(groups).negatives), single=False)
 
     def _answers(self, stage: Stage, graph: Graph) -> _Cost:
         prompts, sampling = self._evaluated(), stage.payload["sampling"]
@@ -171,7 +171,7 @@ class GpuEstimate:
         if name in BENCHMARKS:
             self._note(f"what {name} computes is not counted")
             return _Cost()
-        return self._scoring(4 * self._evaluated(), 2)
+        return self._scoring(4 * self._evaluated(), single=True)
 
     def _generation(self, prompts: float, samples: float, most: int) -> _Cost:
         if not samples:
@@ -183,11 +183,12 @@ class GpuEstimate:
         cache = rows * ((self.lengths.prompt + response) * self.size.cache_bytes + 8 * self.size.vocabulary)
         return _Cost(generated=samples * response, seconds=seconds, memory=formula.OVERHEAD + 2 * self.size.parameters + cache)
 
-    def _scoring(self, sequences: float, weight_bytes: float) -> _Cost:
+    def _scoring(self, sequences: float, *, single: bool) -> _Cost:
+        """Weights are float32 whatever the products: in a reference those of the training, in a score float32 (`single`)."""
         length = self.lengths.prompt + self.lengths.response
         tokens = sequences * length
-        seconds = formula.compute_seconds(formula.forward_flops(self.size, tokens, length), self.gpu)
-        memory = formula.OVERHEAD + weight_bytes * self.size.parameters + formula.logits_bytes(self.size, 8192, whole=False)
+        seconds = formula.compute_seconds(formula.forward_flops(self.size, tokens, length), self.gpu, single=single)
+        memory = formula.OVERHEAD + 4 * self.size.parameters + formula.logits_bytes(self.size, 8192, whole=False)
         return _Cost(scored=tokens, seconds=seconds, memory=memory if sequences else 0.0)
 
     def _demand(self, groups: Stage) -> Demand:

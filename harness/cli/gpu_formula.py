@@ -29,8 +29,9 @@ def training_flops(size: ModelSize, tokens: float, length: float, settings: SftS
     return passes * forward_flops(size, tokens, length)
 
 
-def compute_seconds(flops: float, gpu: Gpu) -> float:
-    return flops / (gpu.flops * COMPUTE)
+def compute_seconds(flops: float, gpu: Gpu, *, single: bool = False) -> float:
+    """Of products in bfloat16, or in float32 (`single`), as scores are computed."""
+    return flops / ((gpu.single if single else gpu.flops) * COMPUTE)
 
 
 def decoding_rows(size: ModelSize, gpu: Gpu, length: float) -> int:

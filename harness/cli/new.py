@@ -14,19 +14,21 @@ from harness.cli.options import JsonOption
 
 def register(app: typer.Typer) -> None:
     app.command(
-        name="new", epilog="Examples: harness new method my_method  ·  harness new evaluator my_measure --into ~/plugins"
+        name="new",
+        epilog="Examples: harness new method my_method  ·  harness new evaluator my_measure --into ~/plugins  ·  "
+        "harness new analysis my_question",
     )(new)
 
 
 def new(
-    kind: Annotated[str, typer.Argument(metavar="KIND", help="data-builder, objective, evaluator or method.")],
-    name: Annotated[str, typer.Argument(metavar="NAME", help="The component's name, as configs will call it.")],
+    kind: Annotated[str, typer.Argument(metavar="KIND", help="data-builder, objective, evaluator, method or analysis.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The component's name, as configs and commands will call it.")],
     into: Annotated[Path, typer.Option(help="The folder that the package's folder is put into.")] = Path(),
     json_: JsonOption = False,
 ) -> None:
     """Write an installable plugin package with a component that runs, its test and a README.
 
-    After `pip install -e`, `harness plugins list` shows it and configs can name it.
+    After `pip install -e`, `harness plugins list` shows it and configs can name it; an analysis is run by `harness analyze`.
     """
     from harness.errors import HarnessError, did_you_mean
     from harness.registry import Registry

@@ -1,4 +1,4 @@
-"""`harness plugins`: what can be named in a config."""
+"""`harness plugins`: list and show every component."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import typer
 from harness.cli.options import JsonOption
 
 app = typer.Typer(
-    help="What can be named in a config, and importers: methods, builders, objectives, evaluators, backends, sources.",
+    help="Every component: methods, builders, objectives, evaluators, backends, sources, importers, analyses.",
     no_args_is_help=True,
     epilog="Example: harness plugins show self_contrast",
 )
@@ -21,7 +21,8 @@ def list_(
     kind: Annotated[
         str | None,
         typer.Option(
-            help="Only this kind: data, objective, evaluator, backend, source, importer or method.", show_default=False
+            help="Only this kind: data, objective, evaluator, backend, source, importer, method or analysis.",
+            show_default=False,
         ),
     ] = None,
     json_: JsonOption = False,
@@ -94,6 +95,9 @@ def _document(entry: Any) -> dict[str, Any]:
         }
     import inspect
 
+    if entry.kind == "analysis":
+        document["question"] = component.question
+        document["analysis"] = {"needs": sorted(component.needs), "minutes": component.minutes}
     return {**document, "text": inspect.getdoc(component) or "", "fields": component.model_json_schema().get("properties", {})}
 
 
@@ -109,6 +113,8 @@ def _print(console: Any, document: dict[str, Any]) -> None:
         where = f", arXiv {paper['arxiv']}" if paper["arxiv"] else ""
         equations = f", {paper['equations']}" if paper["equations"] else ""
         console.print(Text(f"{paper['title']}{where}{equations}", style="italic"))
+    if question := document.get("question"):
+        console.print(Text(f"\n{question}."))
     console.print(Text(f"\n{document['text']}\n"))
     for name, schema in document.get("fields", {}).items():
         console.print(
@@ -117,7 +123,7 @@ def _print(console: Any, document: dict[str, Any]) -> None:
             )
         )
         console.print(Text(f"      {schema.get('description', '')}"))
-    for name, value in document.get("method", {}).items():
+    for name, value in document.get("method", document.get("analysis", {})).items():
         if value not in (None, {}, [], 0):
             console.print(Text.assemble((f"  {name}", "bold"), f" = {json.dumps(value)}"))
     console.print()

@@ -2,6 +2,7 @@
 descriptions; its methods are its behaviour. Class variables say what it is called, where it comes from and what it needs.
 """
 
+from harness.interfaces.analysis import Analysis
 from harness.interfaces.backend import Backend, Chunks, Generate, Policy, ResumableGenerate
 from harness.interfaces.builder import BuildTask, DataBuilder
 from harness.interfaces.component import Component
@@ -11,6 +12,7 @@ from harness.interfaces.objective import Objective
 from harness.interfaces.source import Source
 
 __all__ = [
+    "Analysis",
     "Backend",
     "BuildTask",
     "Chunks",

@@ -22,6 +22,8 @@ class Policy(Protocol):
         folder: its files: weights as safetensors, configuration, tokenizer and template.
         name: what tells it from every other checkpoint; made of letters, digits and hyphens.
         logs: where an engine's output goes; made when first needed.
+        stop_ids: every token that ends a response, the chat template's own first; the others are those of the checkpoint's
+            generation configuration, which may name several, and the tokenizer's `eos_token`.
     """
 
     @property
@@ -40,6 +42,9 @@ class Policy(Protocol):
 
     @property
     def tokenizer(self) -> PreTrainedTokenizerBase: ...
+
+    @property
+    def stop_ids(self) -> tuple[int, ...]: ...
 
     def secret(self, variable: str) -> str:
         """An environment variable's value, such as an API key; `StageError` where it is not set. Never write it anywhere."""
@@ -104,6 +109,14 @@ class Backend(Component):
         """Whether it answers with the checkpoint it is given; False for a server that holds one model of its own."""
         return self.any_policy
 
+    def precision(self, weights: str) -> str:
+        """Return in which type it generates, as the board says it.
+
+        Args:
+            weights: the type of a policy's weights where it generates with `Policy.model`.
+        """
+        return "a type that its engine chooses"
+
     @contextmanager
     def session(self, policy: Policy) -> Iterator[Generate]:
         """An engine for `policy`, ended with the block. A stage opens it when it first generates, and one at a time."""
@@ -116,5 +129,10 @@ class Backend(Component):
         sampling: Sampling,
         report: Callable[[int, int], None] | None = None,
     ) -> list[list[Response]]:
-        """`sampling.n` responses per prompt, reproducible in `sampling.seed`; `report` gets (done, total) responses."""
+        """Return `sampling.n` responses per prompt, reproducible in `sampling.seed`; `report` gets (done, total) responses.
+
+        Each ends at any of `policy.stop_ids`. A backend that knows the tokens it sampled gives them (`Response.ids`, the one
+        that ended the turn among them; `ChatTemplate.sampled` makes such a response): they are then what is trained and
+        scored. One that knows the text alone leaves them out, and the text is tokenized again.
+        """
         raise NotImplementedError

@@ -103,6 +103,13 @@ class DataBuilder(Component):
         """Whether its groups have rejected responses with these fields."""
         return True
 
+    def responses_per_prompt(self) -> int | None:
+        """How many responses `build` asks for per training prompt, over all its requests; None if it cannot tell.
+
+        Progress is shown with it; no result depends on it.
+        """
+        return None
+
     def build(self, task: BuildTask) -> Iterable[Group]:
         """Yield at most one group per example of `task.examples`."""
         raise NotImplementedError

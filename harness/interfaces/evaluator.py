@@ -80,7 +80,7 @@ class EvaluationTask(Protocol):
         ...
 
     def policy(self) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-        """The policy in memory, in evaluation mode."""
+        """The policy in memory, in evaluation mode, with float32 weights on every device."""
         ...
 
 

@@ -88,7 +88,7 @@ class JudgeAnswers:
         """
         noted = {"run": self.run, "at": time.time()}
         rows = [
-            {**noted, "key": item.key, "question": item.question, "answer": vars(item.answer), "cost": vars(item.cost)}
+            {**noted, "key": item.key, "question": item.question, "answer": _row(item.answer), "cost": vars(item.cost)}
             for item in batch
         ]
         if lost != Spending():
@@ -108,6 +108,11 @@ class JudgeAnswers:
             if "key" in row:
                 found = row["at"], place
                 self._earliest[row["key"]] = min(found, self._earliest.get(row["key"], found))
+
+
+def _row(answer: JudgeAnswer) -> dict[str, Any]:
+    """An answer as JSON. Answers of versions that knew no thoughts have no such field, nor have those without one."""
+    return {name: value for name, value in vars(answer).items() if name != "thought" or value}
 
 
 def _answer(row: dict[str, Any]) -> JudgeAnswer:

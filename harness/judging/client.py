@@ -21,6 +21,7 @@ from harness.judging.budget import Budget
 from harness.judging.replies import declines, read_completion, reports_tokens
 from harness.judging.settings import JudgeSettings
 from harness.types import JudgeAnswer, Message
+from harness.types.judgments import DECLINED
 
 if TYPE_CHECKING:
     from openai import APIStatusError, AsyncOpenAI
@@ -192,7 +193,7 @@ class JudgeClient:
     def _refused(self, error: APIStatusError) -> JudgeAnswer:
         """An answer that says no, `Passing` where the server may change its mind, `StageError` where it will not."""
         if declines(error):
-            return JudgeAnswer("", model="", finish="declined")  # no version of the judge said it, but its server
+            return JudgeAnswer("", model="", finish=DECLINED)  # no version of the judge said it, but its server
         status = error.status_code
         if (status in PASSING or status >= 500) and error.code != "insufficient_quota":
             asked = self._asked_to_wait(error.response.headers)

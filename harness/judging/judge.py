@@ -1,7 +1,8 @@
 """A judge as evaluators use it: questions in, judgments out; what was asked before costs nothing.
 
-An answer that cannot be read is asked for once more, in a slot of its own; if that cannot be read either, the judgment stays
-unparsed. It is counted, and never scored. Answers are written to the store as they arrive, those that arrive together at
+Rules read an answer without its thoughts, and only if it came to its end. One that cannot be read is asked for once more, in a
+slot of its own; if that cannot be read either, the judgment stays unparsed. A declined question is unparsed at once. Both are
+counted, and never scored. Answers are written to the store as they arrive, those that arrive together at
 once, and count as given only when they are on the disk.
 """
 
@@ -17,9 +18,11 @@ from harness.errors import StageError
 from harness.judging.answers import JudgeAnswers, Kept, Spending, question_key
 from harness.judging.budget import Budget, BudgetSpent
 from harness.judging.client import Clock, JudgeClient
+from harness.judging.replies import as_read
 from harness.judging.settings import JudgeSettings
 from harness.store import Store
 from harness.types import JudgeAnswer, Judgment, Message
+from harness.types.judgments import DECLINED
 
 Conversation = Sequence[Message]
 Parse = Callable[[JudgeAnswer], Any]
@@ -37,9 +40,21 @@ class Tally:
     tokens: int = 0
     usd: float | None = 0.0
     unparsed: int = 0
+    declined: int = 0
+    cut_off: int = 0
     judgments: int = 0
+    ends: set[str] = field(default_factory=set)
     versions: set[str] = field(default_factory=set)
     paid: Spending = field(default_factory=Spending)
+
+    def note(self, judgments: Sequence[Judgment]) -> None:
+        """Count judgments, and those of them that have no value."""
+        self.judgments += len(judgments)
+        self.unparsed += sum(not judgment.parsed for judgment in judgments)
+        self.declined += sum(judgment.declined for judgment in judgments)
+        cut_off = [judgment for judgment in judgments if judgment.cut_off]
+        self.cut_off += len(cut_off)
+        self.ends |= {judgment.answer.finish for judgment in cut_off}
 
     def facts(self) -> dict[str, Any]:
         """For the artifact; what was paid now is a matter of the run and left out."""
@@ -49,6 +64,9 @@ class Tally:
             "judge_usd": self.usd,
             "judgments": self.judgments,
             "unparsed": self.unparsed,
+            "declined": self.declined,
+            "cut_off": self.cut_off,
+            "cut_off_reasons": sorted(self.ends),
             "versions": sorted(self.versions - {""} or self.versions),  # an answer without one adds none
         }
 
@@ -85,8 +103,7 @@ class Judge:
         ):
             asking = _Asking(self, settings, extra, answers, parse)
             judgments = asking.run(conversations)
-        self.tally.judgments += len(judgments)
-        self.tally.unparsed += sum(not judgment.parsed for judgment in judgments)
+        self.tally.note(judgments)
         return judgments
 
 
@@ -113,9 +130,14 @@ class _Asking:
         for slot in SLOTS:
             answered = self._answered(left, slot)
             self._count(answered.values())
-            found |= {asked: Judgment(answer, self.parse(answer)) for asked, answer in answered.items()}
-            left = [asked for asked in left if not found[asked].parsed and found[asked].answer.finish != "declined"]
+            found |= {asked: self._read(answer) for asked, answer in answered.items()}
+            left = [asked for asked in left if not found[asked].parsed and not found[asked].declined]
         return [found[tuple(conversation)] for conversation in conversations]
+
+    def _read(self, answer: JudgeAnswer) -> Judgment:
+        """The judgment of an answer. No rule, of whatever plugin, sees a thought or an answer that was cut off."""
+        answer = as_read(answer, self.settings.reasoning_delimiters, self.settings.max_tokens)
+        return Judgment(answer, self.parse(answer) if answer.finished else None)
 
     def _answered(self, conversations: Sequence[Conversation], slot: int) -> dict[Conversation, JudgeAnswer]:
         """Each conversation's answer in a slot: from the store, or asked now."""
@@ -184,7 +206,7 @@ class _Asking:
             tally.tokens += answer.input_tokens + answer.output_tokens
             cost = price.of(answer.input_tokens, answer.output_tokens) if price else None
             tally.usd = None if tally.usd is None or cost is None else tally.usd + cost
-            if answer.finish != "declined":  # older stores hold the judge's name there, which is no version
+            if answer.finish != DECLINED:  # older stores hold the judge's name there, which is no version
                 tally.versions.add(answer.model)
 
 

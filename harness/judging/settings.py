@@ -8,8 +8,10 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from harness.judging.prices import Price, list_price
+from harness.types.thoughts import DELIMITERS, Delimiters, wrong_delimiters
 
 OPENAI = "https://api.openai.com/v1"
+READING = 2  # raise it when kept answers are read by other rules: they are not asked again, and what was scored of them is
 BUILDERS = "data builders"  # among judges, which are kept by evaluator, the config's own, for data builders
 
 
@@ -48,6 +50,11 @@ class JudgeSettings(BaseModel):
     max_calls: int | None = Field(None, ge=0, description="questions one run may ask")
     max_total_tokens: int | None = Field(None, ge=0, description="tokens one run may use, questions and answers")
     price: PriceSection | None = Field(None, description="the list price of `model` if absent (harness/judging/prices.json)")
+    reasoning_delimiters: Delimiters = Field(
+        DELIMITERS,
+        description="pairs of strings that begin and end a judge's thoughts, which are removed before a verdict is read; "
+        "[] removes none",
+    )
     allow_mixed_judges: bool = Field(False, description="compare rows although another judge, or another version, marked them")
 
     @field_validator("base_url")
@@ -65,6 +72,13 @@ class JudgeSettings(BaseModel):
         if name is not None and not (name.isidentifier() and name.isascii()):
             raise ValueError("write the name of an environment variable, such as OPENAI_API_KEY, and never the key itself")
         return name
+
+    @field_validator("reasoning_delimiters")
+    @classmethod
+    def _delimit(cls, delimiters: Delimiters) -> Delimiters:
+        if wrong := wrong_delimiters(delimiters):
+            raise ValueError(wrong)
+        return delimiters
 
     @model_validator(mode="after")
     def _the_price_is_known(self) -> Self:
@@ -88,6 +102,11 @@ class JudgeSettings(BaseModel):
     def identity(self) -> dict[str, Any]:
         """All that decides its answers, for keys and for the board."""
         return {"model": self.model, "endpoint": self.name or self.base_url, "parameters": self.parameters}
+
+    @property
+    def reading(self) -> dict[str, Any]:
+        """How its answers are read: part of the keys of what is scored, and not of the answers' own."""
+        return {"version": READING, "delimiters": [list(pair) for pair in self.reasoning_delimiters]}
 
     def changed(self, changes: Mapping[str, Any]) -> JudgeSettings:
         """The same with other fields, validated."""

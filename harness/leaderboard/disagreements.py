@@ -8,6 +8,7 @@ from typing import Any
 
 from harness.leaderboard.part import Part
 from harness.leaderboard.pool import recipe
+from harness.leaderboard.provenance import board_precision
 from harness.leaderboard.schema import Board, RowEntry
 from harness.leaderboard.text import one_line, shortened
 
@@ -56,6 +57,9 @@ def caveats(parts: Sequence[Part]) -> Iterator[str]:
                     f"{key} is {_short(part.board.config.get(key))} in {part.name}, {_short(first.board.config.get(key))} in "
                 )
                 yield f"{said}{first.name}: rows of the two had different settings."
+        types = [board_precision(found.board) for found in (first, part)]
+        if all(types) and types[0] != types[1]:
+            yield f"{part.name}: {types[1]}; {first.name}: {types[0]}."
         versions = [found.board.sharing.get("versions") for found in (first, part)]
         if part.board.harness.get("version") != first.board.harness.get("version") or versions[0] != versions[1]:
             yield f"{part.name} and {first.name} were made with different versions of the harness or its libraries."

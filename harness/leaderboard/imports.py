@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from harness.leaderboard.existing import Existing
 from harness.leaderboard.imported import check_models, named_apart, with_imported
 from harness.leaderboard.result import RowResult
 from harness.leaderboard.schema import Board, ExampleRow
+from harness.leaderboard.shapes import LARGEST
 from harness.types import Imported, Metric
 
 SHOWN_EXAMPLES = 40
@@ -46,11 +48,12 @@ def import_rows(found: Sequence[Imported], request: ImportRequest, name: str, ex
     """A board with the imported rows, and with those of the board in the folder `existing`.
 
     Raises:
-        DataError: nothing was found; a label is taken; the existing board has no scores per example.
+        DataError: nothing was found; a value cannot be shown; a label is taken; the existing board has no scores per example.
     """
     if not found:
         raise DataError(f"{', '.join(map(str, request.files))}: nothing in there that {request.tool} reads")
     old = Existing.read(existing)
+    _check_values(found, request)
     check_models([item for item in found if item.label not in request.labels], old.rows)
     named = named_apart([replace(item, label=request.labels.get(item.label, item.label)) for item in found], old.rows)
     rows = with_imported(old.rows, named, request.tool, request.files)
@@ -70,6 +73,16 @@ def import_rows(found: Sequence[Imported], request: ImportRequest, name: str, ex
         derived=old.derived,
     )
     return board.model_copy(update={"rows": tuple(old.with_costs(row) for row in board.rows)})
+
+
+def _check_values(found: Iterable[Imported], request: ImportRequest) -> None:
+    """Refuse numbers that no board can hold. Among values per example NaN and infinity are holes, which the board counts."""
+    for item in found:
+        for score in item.scores:
+            hole = item.whole and not isfinite(score.value)
+            if not (hole or abs(score.value) <= LARGEST):
+                where = f"{', '.join(map(str, item.files or request.files))}: {score.metric} of {item.label} ({score.example})"
+                raise DataError(f"{where} = {score.value:g}: it should be a finite number up to {LARGEST:g}")
 
 
 def _metrics(old: Existing, found: Iterable[Imported]) -> dict[str, list[Metric]]:
@@ -138,7 +151,9 @@ def _differing(row: RowResult, base: RowResult | None, evaluator: str, fact: str
     ours, theirs = (_fact(side, evaluator, fact) for side in (row, base))
     found: dict[tuple[str, str], list[str]] = {}
     for task in sorted(set(ours) & set(theirs)):
-        if str(ours[task]) != str(theirs[task]):
+        # two rows that met only each other differ in this by what a pair is
+        each_other = fact == "opponents" and base is not None and (ours[task], theirs[task]) == (base.label, row.label)
+        if str(ours[task]) != str(theirs[task]) and not each_other:
             found.setdefault((_word(ours[task]), _word(theirs[task])), []).append(task)
     return found
 

@@ -142,7 +142,7 @@ def _facts(board: Board) -> list[tuple[str, str]]:
             ("Work", f"{stages[1]:,} of {stages[0]:,} stages ran" + (f", {text.duration(saved)} saved" if saved else ""))
         )
     facts += [(name.capitalize(), value) for name, _, value in map(_parted, text.data_lines(board.sharing.get("data", {})))]
-    facts += [("Chat template", _template(board))]
+    facts += [("Chat template", _template(board)), ("Precision", provenance.board_precision(board))]
     return [(name, value) for name, value in facts if value]
 
 

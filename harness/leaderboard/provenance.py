@@ -14,6 +14,10 @@ COLUMNS = (
     *("Effect", "Won / tied / lost", "Smallest seen"),
 )
 NONE = ""
+# Where ids of responses come from, as the `groups` stage counts them.
+RESPONSES = {"as_sampled": "as sampled", "tokenized_again": "tokenized again", "from_dataset": "from the data"}
+
+UNTRAINED = "not trained"
 
 
 def numbers(board: Board) -> dict[str, Any]:
@@ -64,11 +68,42 @@ def made_of(board: Board, row: RowEntry) -> list[tuple[str, str]]:
         ("Models", _models(known.get("models"))),
         ("Judge", _judges(known.get("judges"))),
         ("Backend", _of(known.get("backend"), "name")),
+        ("Responses", _responses(known.get("data"))),
+        ("Precision", precision(known)),
         ("Written by", ", ".join(f"{'harness' if key == 'version' else key} {v}" for key, v in sorted(board.harness.items()))),
         ("Versions", _listed(board.sharing.get("versions"))),
         ("Command", board.sharing.get("command") if row.kind != "published" else None),
     ]
     return [(name, str(value)) for name, value in facts if value]
+
+
+def precision(known: Mapping[str, Any]) -> str:
+    """In which types a row was trained, is stored, was scored and generated; empty where its provenance does not say."""
+    types = known.get("precision")
+    if not isinstance(types, Mapping) or not {"training", "weights", "scoring", "generation"} <= types.keys():
+        return ""
+    trained = f"trained with products in {types['training']}" if types["training"] != "none" else UNTRAINED
+    if "bfloat16" in types["training"]:
+        trained += " (its references and refinements too)"
+    rewards = f", reward models in {types['rewards']}" if "rewards" in types else ""
+    return (
+        f"{trained}, weights kept in {types['weights']}, log-probabilities scored in {types['scoring']}, "
+        f"text generated in {types['generation']}{rewards}"
+    )
+
+
+def board_precision(board: Board) -> str:
+    """The same of all rows, with the rows' names where they differ in more than that some were not trained."""
+    rows: dict[str, list[str]] = {}
+    for row in board.rows:
+        if words := precision(row.provenance):
+            rows.setdefault(words, []).append(text.shortened(text.one_line(row.method), 40))
+    for words in [words for words in rows if words.startswith(UNTRAINED)]:
+        if any(other != words and other.endswith(words.removeprefix(UNTRAINED)) for other in rows):
+            del rows[words]
+    if len(rows) < 2:
+        return "".join(rows)
+    return "; ".join(f"{words} ({', '.join(labels)})" for words, labels in rows.items())
 
 
 def _source(known: Mapping[str, Any]) -> str:
@@ -95,6 +130,16 @@ def _digest(value: Any) -> str:
 
 def _models(models: Any) -> str:
     return ", ".join(f"seed {seed}: {key}" for seed, key in models.items()) if isinstance(models, Mapping) else ""
+
+
+def _responses(data: Any) -> str:
+    """Return where the ids of the trained responses come from, over all seeds and rounds."""
+    rounds = (
+        [facts for entry in data.values() if isinstance(entry, list) for facts in entry] if isinstance(data, Mapping) else []
+    )
+    counts = [count for facts in rounds if isinstance(count := _of(facts, "responses"), Mapping)]
+    totals = {name: sum(n for count in counts if isinstance(n := count.get(name), int)) for name in RESPONSES}
+    return ", ".join(f"{totals[name]:,} {words}" for name, words in RESPONSES.items() if totals[name])
 
 
 def _judges(judges: Any) -> str:

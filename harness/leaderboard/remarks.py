@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from harness.leaderboard.provenance import board_precision
 from harness.leaderboard.schema import Board
 from harness.leaderboard.standing import short_name
 from harness.leaderboard.text import number
@@ -10,8 +11,9 @@ LEADERS = 3  # rows named with how often they come first
 
 
 def remarks(board: Board) -> list[str]:
-    """How tests were corrected, how stable the first place is, what the board could have seen; less on an older board."""
-    return [said for said in (_families(board), _ranks(board), _detectable(board)) if said]
+    """How tests were corrected, how stable the first place is, what the board could have seen, in which types it was computed;
+    less on an older board."""
+    return [said for said in (_families(board), _ranks(board), _detectable(board), _precision(board)) if said]
 
 
 def is_published(board: Board) -> bool:
@@ -33,6 +35,11 @@ def _ranks(board: Board) -> str:
     leaders = sorted(ranks.items(), key=lambda item: (-item[1].first, item[1].mean, item[0]))[:LEADERS]
     named = [f"{label} {rank.first:.0%} (rank {rank.low:.0f} to {rank.high:.0f})" for label, rank in leaders if rank.first > 0]
     return f"First on {short_name(board, board.primary[0])} over bootstrap draws: {', '.join(named)}." if named else ""
+
+
+def _precision(board: Board) -> str:
+    words = board_precision(board)
+    return f"Precision: {words}." if words else ""
 
 
 def _detectable(board: Board) -> str:

@@ -62,6 +62,7 @@ class ProvenanceShape(_Open):
     judges: dict[str, _Judged] = {}
     notes: dict[str, dict[str, _Facts]] = {}
     models: dict[str, Any] = {}
+    precision: dict[str, str] = {}
     imported: tuple[Any, ...] = ()
 
 

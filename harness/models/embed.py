@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from harness.errors import DataError
-from harness.models.logps import Row, cut
+from harness.models.logps import Row, cut, exact_products
 from harness.models.prompts import ChatTemplate
 from harness.models.sentence import SentenceEmbedder
 from harness.types import Prompt, Response
@@ -68,7 +68,7 @@ def _mean_states(model: PreTrainedModel, rows: Sequence[Row]) -> np.ndarray:
     import torch
 
     states = np.zeros((len(rows), model.config.hidden_size))
-    with torch.inference_mode():
+    with torch.inference_mode(), exact_products():
         for batch in cut(rows, 8192):
             width = max(rows[index].tokens for index in batch)
             ids = torch.zeros((len(batch), width), dtype=torch.long)

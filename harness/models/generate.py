@@ -11,6 +11,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from harness.interfaces import Chunks
+from harness.models.load import model_eos
 from harness.models.prompts import ChatTemplate
 from harness.types import Prompt, Response, Sampling
 
@@ -33,7 +34,9 @@ def generate(
     report: Report | None = None,
     chunks: Chunks | None = None,
 ) -> list[list[Response]]:
-    """`sampling.n` responses per prompt.
+    """Return `sampling.n` responses per prompt, with the ids they were sampled as.
+
+    A response ends at any token of `ChatTemplate.stop_ids`: the template's, and those of the model's generation configuration.
 
     Args:
         prompts: answered in batches of like length; the order of the result is theirs.
@@ -44,23 +47,22 @@ def generate(
     """
     template = ChatTemplate(tokenizer)
     encoded = [template.prompt_ids(prompt) for prompt in prompts]
-    return generate_ids(
-        model, tokenizer, encoded, sampling, template.end_id, rows_per_batch=rows_per_batch, report=report, chunks=chunks
-    )
+    ends = template.stop_ids(model_eos(model))
+    return generate_ids(model, template, encoded, sampling, ends, rows_per_batch=rows_per_batch, report=report, chunks=chunks)
 
 
 def generate_ids(
     model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
+    template: ChatTemplate,
     encoded: Sequence[list[int]],
     sampling: Sampling,
-    end_id: int,
+    end_ids: Sequence[int],
     *,
     rows_per_batch: int = 256,
     report: Report | None = None,
     chunks: Chunks | None = None,
 ) -> list[list[Response]]:
-    """As `generate`, for prompts that are tokens already; `end_id` ends a turn."""
+    """Do as `generate` does, for prompts that are tokens already; each of `end_ids` ends a turn."""
     import torch
 
     answers = {} if chunks is None else dict(chunks.responses)
@@ -69,10 +71,9 @@ def generate_ids(
         for batch in _batches(encoded, max(1, rows_per_batch // sampling.n)):
             if answers.keys() >= set(batch):
                 continue  # an earlier process did it, and `random` is as it was after it
-            sequences = _decode_batch(model, [encoded[place] for place in batch], sampling, end_id, random)
-            texts = tokenizer.batch_decode([ids for ids, _ in sequences], skip_special_tokens=True)
-            said = iter(Response(t.strip(), ended, len(ids) + ended) for t, (ids, ended) in zip(texts, sequences, strict=True))
-            fresh = {place: list(islice(said, sampling.n)) for place in batch}
+            sequences = _decode_batch(model, [encoded[place] for place in batch], sampling, end_ids, random)
+            sampled = iter(template.sampled(ids, finished) for ids, finished in sequences)
+            fresh = {place: list(islice(sampled, sampling.n)) for place in batch}
             answers |= fresh
             if chunks is not None:
                 chunks.add(fresh, random.get_state().numpy().tobytes())
@@ -98,21 +99,22 @@ def _generator(device: device, seed: int, state: bytes) -> Generator:
 
 
 def _decode_batch(
-    model: PreTrainedModel, prompts: list[list[int]], sampling: Sampling, end_id: int, random: Generator
+    model: PreTrainedModel, prompts: list[list[int]], sampling: Sampling, end_ids: Sequence[int], random: Generator
 ) -> list[tuple[list[int], bool]]:
-    """(ids without the end, whether it ended) for n samples of each prompt, a prompt's samples next to each other."""
+    """Return n samples of each prompt, next to each other: their ids with the one that ended it, and whether it ended."""
     import torch
 
     rows = _Rows.of(model, prompts, sampling.n)
+    ends = torch.tensor(list(end_ids), device=model.device)
     count = len(rows.origin)
     said = torch.full((count, sampling.max_tokens), NOTHING, dtype=torch.long, device=model.device)
     finished = torch.zeros(count, dtype=torch.bool, device=model.device)
     for step in range(sampling.max_tokens):
         token = _choose(rows.logits, sampling, random)
-        ended = rows.live & (token == end_id)
+        said[rows.origin[rows.live], step] = token[rows.live]
+        ended = rows.live & torch.isin(token, ends)
         finished[rows.origin[ended]] = True
         rows.live = rows.live & ~ended
-        said[rows.origin[rows.live], step] = token[rows.live]
         if step + 1 == sampling.max_tokens or not bool(rows.live.any()):
             break
         if float(rows.live.float().mean()) < 1 - DROP_SHARE:

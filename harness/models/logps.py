@@ -7,6 +7,7 @@ model then needs to compute logits for the response columns alone (`logits_to_ke
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -109,14 +110,33 @@ def cut(rows: Sequence[Row], tokens: int) -> Iterator[list[int]]:
         yield batch
 
 
+@contextmanager
+def exact_products() -> Iterator[None]:
+    """Compute products of float32 numbers in float32 while the block runs: no autocast, no TF32, no bfloat16 in their place.
+
+    TF32 keeps 10 binary digits of each factor, bfloat16 7. Either is more than a small update changes in a log-probability.
+    """
+    import torch
+
+    matrices, convolutions = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    torch.set_float32_matmul_precision("highest")
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        with torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
+            yield
+    finally:
+        torch.set_float32_matmul_precision(matrices)
+        torch.backends.cudnn.allow_tf32 = convolutions
+
+
 def score(model: PreTrainedModel, rows: Sequence[Row], tokens_per_batch: int = 8192) -> list[float]:
-    """Log-probabilities without gradient, in the rows' order. Equal rows are computed once."""
+    """Log-probabilities without gradient, in the rows' order. Equal rows are computed once, in the weights' own type."""
     import torch
 
     unique = list(dict.fromkeys(rows))
     values: dict[Row, float] = {}
     tokens = min(tokens_per_batch, max(1, LOGITS // vocabulary_size(model)))
-    with torch.inference_mode():
+    with torch.inference_mode(), exact_products():
         for batch in cut(unique, tokens):
             chosen = [unique[index] for index in batch]
             values.update(zip(chosen, response_logps(model, chosen).tolist(), strict=True))

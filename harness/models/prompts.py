@@ -99,16 +99,36 @@ class ChatTemplate:
 
     def is_as_sampled(self, response: Response) -> bool:
         """Return whether a response's text is still that of its sampled ids; False for one without ids or with edited text."""
-        return response.ids is not None and self.text_of(response.ids) == response.text
+        if not response.ids:
+            return False
+        if not response.finished and response.ids[-1] in self.stop_ids():
+            return False  # a builder said that the turn goes on
+        return self.text_of(response.ids, finished=response.finished) == response.text
 
-    def text_of(self, ids: Sequence[int]) -> str:
-        """Return the text of sampled ids as `Response.text` holds it.
+    def sampled(self, ids: Sequence[int], finished: bool) -> Response:
+        """Return the response that was sampled as `ids`, with the one that ended the turn if it was `finished`."""
+        return Response(self.text_of(ids, finished=finished), finished, len(ids), tuple(ids))
 
-        Special tokens, the space that the template opens an answer with, blank lines before it and white space after it are
-        left out. The indentation of its first line stays.
+    def text_of(self, ids: Sequence[int], *, finished: bool = False) -> str:
+        """Return the text of sampled ids as `Response.text` holds it: without special tokens, trimmed.
+
+        Args:
+            finished: leave the last id out: it ended the turn, whether the tokenizer calls it special or not.
         """
-        text: str = self.tokenizer.decode(list(ids), skip_special_tokens=True)
-        return _BLANK_LINES.sub("", text.removeprefix(self.lead)).rstrip()
+        words = [token for token in (ids[:-1] if finished else ids) if token not in self._skipped_ids]
+        # After a token: a SentencePiece decoder takes one space off a text that stands alone, and so one off an indentation.
+        text = self._decode([self.end_id, *words])
+        before = self._decode([self.end_id])
+        return self.trimmed(text.removeprefix(before) if text.startswith(before) else self._decode(words))
+
+    def trimmed(self, text: str) -> str:
+        """Return generated text as `Response.text` holds it.
+
+        The space that the template opens an answer with, blank lines before it and white space after it are left out, and so is
+        a single space before the first word, which many tokenizers write there. The indentation of the first line stays.
+        """
+        text = _BLANK_LINES.sub("", text.removeprefix(self.lead)).rstrip()
+        return text[1:] if text[:1] == " " and not text[1:2].isspace() else text
 
     def render(self, messages: Sequence[Message], *, add_generation_prompt: bool = True) -> str:
         """Return the dialogue as text."""
@@ -153,13 +173,16 @@ class ChatTemplate:
         return int(end)
 
     def stop_ids(self, generation_eos: int | Sequence[int] | None = None) -> tuple[int, ...]:
-        """Return every token that ends a response, the template's own first.
+        """Return every token that ends a response, the template's own first, the tokenizer's `eos_token` among them.
+
+        Engines end at that one whatever they are asked, and training adds it to a checkpoint's generation configuration.
 
         Args:
-            generation_eos: `eos_token_id` of the checkpoint's generation_config.json, one or several.
+            generation_eos: `eos_token_id` of the checkpoint's generation_config.json, one or several (`generation_eos`).
         """
         others = [generation_eos] if isinstance(generation_eos, int) else list(generation_eos or ())
-        return tuple(dict.fromkeys([self.end_id, *others]))
+        own = self.tokenizer.eos_token_id
+        return tuple(dict.fromkeys([self.end_id, *others, *([] if own is None else [int(own)])]))
 
     def _opening(self, prompt: Prompt) -> _Opening:
         if self._last is None or self._last.messages != prompt.messages:
@@ -291,6 +314,12 @@ class ChatTemplate:
         """Every token that ends or structures turns, as text, the longest first."""
         added = [str(token) for token in self.tokenizer.added_tokens_decoder.values()]
         return tuple(sorted({*added, *self.tokenizer.all_special_tokens}, key=lambda token: (-len(token), token)))
+
+    @cached_property
+    def _skipped_ids(self) -> frozenset[int]:
+        """Special tokens proper, which are no words of a response."""
+        added = {number for number, token in self.tokenizer.added_tokens_decoder.items() if token.special}
+        return frozenset(added | set(self.tokenizer.all_special_ids))
 
     @cached_property
     def _special_words(self) -> re.Pattern[str] | None:

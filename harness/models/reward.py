@@ -7,7 +7,10 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from harness.errors import DataError
+from harness.errors import DataError, UnreachableError
+from harness.hub import hub_snapshot
+from harness.models.checkpoint import SMALL_FILES
+from harness.models.fit import classifier_problem, starling_problem
 from harness.models.logps import Row, cut
 from harness.models.starling import StarlingReward, starling_ids
 from harness.models.weights import Weights
@@ -35,6 +38,21 @@ class RewardModel(Weights):
     max_tokens: int = Field(
         2048, ge=8, le=131_072, description="longest dialogue; of a longer one the beginning is left out, and it is counted"
     )
+
+    def problems(self, field: str) -> Sequence[tuple[str, str]]:
+        """As `Weights.problems`, and whether the checkpoint is what `layout` says; unknown of the hub's while out of reach."""
+        if problems := super().problems(field):
+            return problems
+        check = starling_problem if self.layout == "starling" else classifier_problem
+        try:
+            local = self.local
+            folder = local or hub_snapshot(self.model, self.revision or "", SMALL_FILES)
+            fix = check(folder, whole=local is not None)
+        except UnreachableError:
+            return ()
+        except DataError as error:
+            fix = str(error)
+        return [(f"{field}.model", fix)] if fix else ()
 
 
 def rewards(
@@ -81,6 +99,11 @@ def _padded(rows: Sequence[Ids], pad_id: int | None) -> tuple[Tensor, Tensor]:
     return ids, mask
 
 
+def reward_dtype(device: str) -> str:
+    """Return the type in which reward models compute: a value is compared with others of the same model alone."""
+    return "bfloat16" if device == "cuda" else "float32"
+
+
 def _load(model: RewardModel) -> tuple[Callable[[Sequence[Message]], Ids], Scorer, int | None]:
     """How it reads a dialogue, how it scores ids, and its padding token (None: any id that does not occur)."""
     import torch
@@ -88,7 +111,7 @@ def _load(model: RewardModel) -> tuple[Callable[[Sequence[Message]], Ids], Score
 
     folder = model.folder()
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    dtype = torch.bfloat16 if device == "cuda" else torch.float32
+    dtype = getattr(torch, reward_dtype(device))
     tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     if model.layout == "starling":
         starling = StarlingReward.load(folder, device, dtype)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from harness.errors import HarnessError
 from harness.models.generate import generate_ids
-from harness.models.load import load
+from harness.models.load import load, model_eos
 from harness.models.prompts import ChatTemplate
 from harness.types import Message, Prompt, Response, Sampling
 from harness.version import __version__
@@ -144,23 +144,28 @@ class PolicyServer:
     def _answer(self, request: Request) -> dict[str, Any]:
         template = ChatTemplate(self.tokenizer)
         ids = self._ids(request, template)
-        self._check_stops(request, template)
+        ends = template.stop_ids(model_eos(self.model))
+        self._check_stops(request, ends)
         longest = getattr(self.model.config, "max_position_embeddings", None)
         if not ids or (longest and len(ids) + request.max_tokens > longest):
             raise RequestError(
                 f"a prompt of {len(ids)} tokens and max_tokens = {request.max_tokens}: the model reads {longest}"
             )
         with self.lock:
-            (responses,) = generate_ids(self.model, self.tokenizer, [ids], request.sampling, template.end_id)
+            (responses,) = generate_ids(self.model, template, [ids], request.sampling, ends)
         responses = responses * request.n if request.temperature == 0 else responses
         chat = isinstance(request, Chat)
         completion = sum(response.tokens or 0 for response in responses)
+        # As vLLM: with each choice of a completion, and once with a chat's.
+        told = {"prompt_token_ids": ids} if request.return_token_ids else {}
+        choices = [_choice(index, response, request) for index, response in enumerate(responses)]
         return {
             "id": "harness",
             "object": "chat.completion" if chat else "text_completion",
             "created": 0,
             "model": self.name,
-            "choices": [_choice(index, response, chat) for index, response in enumerate(responses)],
+            "choices": choices if chat else [{**choice, **told} for choice in choices],
+            **(told if chat else {}),
             "usage": {"prompt_tokens": len(ids), "completion_tokens": completion, "total_tokens": len(ids) + completion},
         }
 
@@ -175,18 +180,21 @@ class PolicyServer:
             raise RequestError("the prompt holds a token that the model does not have")
         return request.prompt
 
-    def _check_stops(self, request: Request, template: ChatTemplate) -> None:
-        """The end of a turn is the only stop there is; asking for it is fine."""
+    def _check_stops(self, request: Request, ends: Sequence[int]) -> None:
+        """Refuse any stop but the tokens that end a turn, each of which ends it in any case."""
         stops = [request.stop] if isinstance(request.stop, str) else request.stop or []
-        end = self.tokenizer.decode([template.end_id])
-        others = [stop for stop in stops if stop != end] + [stop for stop in request.stop_token_ids if stop != template.end_id]
+        words = [self.tokenizer.decode([end]) for end in ends]
+        others = [stop for stop in stops if stop not in words] + [stop for stop in request.stop_token_ids if stop not in ends]
         if others:
-            raise RequestError(f"stop = {others[0]!r} is not supported here: the only stop is the end of a turn, {end!r}")
+            named = ", ".join(map(repr, words))
+            raise RequestError(f"stop = {others[0]!r} is not supported here: the only stop is the end of a turn, {named}")
 
 
-def _choice(index: int, response: Response, chat: bool) -> dict[str, Any]:
-    said = {"message": {"role": "assistant", "content": response.text}} if chat else {"text": response.text}
-    return {"index": index, **said, "logprobs": None, "finish_reason": "stop" if response.finished else "length"}
+def _choice(index: int, response: Response, request: Request) -> dict[str, Any]:
+    text = response.text
+    said = {"message": {"role": "assistant", "content": text}} if isinstance(request, Chat) else {"text": text}
+    ids = {"token_ids": list(response.ids or ())} if request.return_token_ids else {}
+    return {"index": index, **said, "logprobs": None, "finish_reason": "stop" if response.finished else "length", **ids}
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -7,7 +7,7 @@ one turn is followed to the letter, the tokenizer's own BOS before the written o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -43,14 +43,10 @@ class StarlingReward:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
         files = sorted(folder.glob("*.safetensors"))
         found: dict[str, Tensor] = {name: value for file in files for name, value in load_file(file).items()}
-        with torch.device("meta"):
-            trunk = LlamaModel(config)
-        wanted = trunk.state_dict().keys()
-        state = {name: found[key] for name in wanted if (key := _place(name, found)) is not None}
-        missing = sorted({*wanted, "v_head.weight"} - {*state, *found})
-        if missing:
+        if missing := missing_weights(config, found):
             raise DataError(f"{folder} has not Starling's layout: it lacks {', '.join(missing[:3])}")
         trunk = LlamaModel(config)  # with its rotary tables, which no file holds
+        state = {name: found[key] for name in trunk.state_dict() if (key := _place(name, found)) is not None}
         trunk.load_state_dict(state)
         return cls(trunk.to(device=device, dtype=dtype).eval(), found["v_head.weight"].reshape(-1).to(device, torch.float32))
 
@@ -64,7 +60,18 @@ class StarlingReward:
         return values.cpu()
 
 
-def _place(name: str, found: dict[str, Tensor]) -> str | None:
+def missing_weights(config: Any, names: Collection[str]) -> list[str]:
+    """Return what the layout needs and is not among a checkpoint's weights."""
+    import torch
+    from transformers import LlamaModel
+
+    with torch.device("meta"):
+        wanted = LlamaModel(config).state_dict().keys()
+    missing = [name for name in wanted if _place(name, names) is None]
+    return sorted([*missing, *([] if "v_head.weight" in names else ["v_head.weight"])])
+
+
+def _place(name: str, found: Collection[str]) -> str | None:
     """Where a weight of the trunk is among the files' names."""
     return next((prefix + name for prefix in _PREFIXES if prefix + name in found), None)
 

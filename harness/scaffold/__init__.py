@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Literal
 
 from harness.errors import HarnessError, StoreError
-from harness.registry import Kind, Registry
+from harness.registry import RESERVED_ANALYSIS_NAMES, Kind, Registry
 from harness.version import __version__
 
-ComponentKind = Literal["data-builder", "objective", "evaluator", "method"]
+ComponentKind = Literal["data-builder", "objective", "evaluator", "method", "analysis"]
 
 LONGEST_NAME = 40
 _REGISTERS: dict[ComponentKind, tuple[Kind, ...]] = {
@@ -22,6 +22,7 @@ _REGISTERS: dict[ComponentKind, tuple[Kind, ...]] = {
     "objective": ("objective", "method"),
     "evaluator": ("evaluator",),
     "method": ("data", "objective", "method"),
+    "analysis": ("analysis",),
 }
 KINDS: tuple[ComponentKind, ...] = tuple(_REGISTERS)
 
@@ -102,6 +103,8 @@ def _check_name(kind: ComponentKind, name: str, registry: Registry) -> None:
             f"{name!r} is no name for a component: write at most {LONGEST_NAME} small letters, digits and single underscores, "
             f"a letter first{hint}"
         )
+    if kind == "analysis" and name in RESERVED_ANALYSIS_NAMES:
+        raise HarnessError(f"`harness analyze {name}` means something else: choose another name")
     for taken in _REGISTERS[kind]:
         if name in registry.entries[taken]:
             other = registry.get(taken, name)

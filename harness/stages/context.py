@@ -13,7 +13,8 @@ from harness.errors import StageError
 from harness.graph import CHECKPOINT
 from harness.interfaces import Component, Generate
 from harness.models.checkpoint import Checkpoint
-from harness.models.load import load_model, load_tokenizer
+from harness.models.load import generation_eos, load_model, load_tokenizer, read_config
+from harness.models.options import LoadOptions, Use, weights_dtype
 from harness.registry import Kind, Registry
 from harness.store import Artifact, Store
 from harness.types import Dataset, Example, Group, Message, Prompt, Response, SplitName
@@ -23,6 +24,38 @@ if TYPE_CHECKING:
 
 Report = Callable[[int, int, str], None]
 CHECKPOINT_MINUTES = 10.0
+
+
+@dataclass
+class StageProgress:
+    """A `Report` for a stage that makes several requests: its progress runs once from 0 to its total, and never backwards.
+
+    A request begins where `done` falls or `total` changes. Each takes its share of the stage: `total` of the `expected` units
+    where those are known, else nine tenths of what is left, so that a request still to come has room.
+
+    Attributes:
+        report: is told (units done, units in all, note) of the whole stage.
+        expected: units of all requests together; 0 if unknown.
+    """
+
+    report: Report
+    expected: int = 0
+    _request: tuple[int, int] = (0, 0)  # done and total of the request under way
+    _begun: float = 0.0  # share of the stage that was done before it
+    _share: float = 0.0  # of the stage that it takes
+    _reached: float = 0.0
+
+    def __call__(self, done: int, total: int, note: str) -> None:
+        before, previous_total = self._request
+        if total != previous_total or done < before:
+            left = 1.0 - self._reached
+            self._begun = self._reached
+            self._share = min(left, total / self.expected) if self.expected else 0.9 * left
+        self._request = (done, total)
+        if total > 0:
+            self._reached = max(self._reached, self._begun + self._share * min(1.0, done / total))
+        units = self.expected or 1000
+        self.report(round(self._reached * units), units, note)
 
 
 class Engine:
@@ -56,7 +89,7 @@ class Context:
     """A worker's means.
 
     Attributes:
-        environment: of `harness.environment`, part of the keys of what services make.
+        environment: of `harness.environment`, part of the keys of what services make; its device decides the type of weights.
         judges: evaluator -> settings of its judge.
         run: names the run, whose judges have one budget.
         checkpoints: hash -> starting models that are not artifacts, as `Checkpoint.as_dict` gives them.
@@ -103,21 +136,40 @@ class Context:
         checkpoint = self._checkpoint(reference)
         return checkpoint.files() if checkpoint else self.store.open(reference) / "model"
 
-    def load(self, reference: str, *, float32: bool = False) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-        """Model and tokenizer of a model input; `float32` whatever the device, as training wants its weights."""
-        return self.load_model(reference, float32=float32), self.load_tokenizer(reference)
+    def load(self, reference: str, use: Use) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+        """Model and tokenizer of a model input."""
+        return self.load_model(reference, use), self.load_tokenizer(reference)
 
-    def load_model(self, reference: str, *, float32: bool = False) -> PreTrainedModel:
-        """A model input in memory, as its comparison's `model` section says."""
+    def load_model(self, reference: str, use: Use) -> PreTrainedModel:
+        """A model input in memory, as its comparison's `model` section and its use say."""
+        device = self.environment.get("device")
+        return load_model(self.model_folder(reference), self._given_options(reference), use=use, device=device)
+
+    def options(self, reference: str) -> LoadOptions:
+        """How a model input is loaded: a starting model's own way, or what a run noted in the checkpoint that it trained."""
+        given = self._given_options(reference)
+        return given if given is not None else LoadOptions.of_config(read_config(self.model_folder(reference)))
+
+    def weights_dtype(self, reference: str, use: Use) -> str:
+        """The type in which a model input's weights lie in memory."""
+        return weights_dtype(self.options(reference), self.environment.get("device", "cpu"), use)
+
+    def _given_options(self, reference: str) -> LoadOptions | None:
         checkpoint = self._checkpoint(reference)
-        return load_model(self.model_folder(reference), checkpoint.options if checkpoint else None, float32=float32)
+        return checkpoint.options if checkpoint else None
 
     def load_tokenizer(self, reference: str) -> PreTrainedTokenizerBase:
         """The tokenizer of a model input; of a hub model no weights are downloaded."""
         checkpoint = self._checkpoint(reference)
-        if checkpoint:
-            return load_tokenizer(checkpoint.files(weights=False), checkpoint.options)
-        return load_tokenizer(self.model_folder(reference))
+        return load_tokenizer(self._small_files(reference), checkpoint.options if checkpoint else None)
+
+    def generation_eos(self, reference: str) -> tuple[int, ...]:
+        """Return the end tokens that a model input's generation configuration names; of a hub model no weights are loaded."""
+        return generation_eos(self._small_files(reference))
+
+    def _small_files(self, reference: str) -> Path:
+        checkpoint = self._checkpoint(reference)
+        return checkpoint.files(weights=False) if checkpoint else self.model_folder(reference)
 
     def _checkpoint(self, reference: str) -> Checkpoint | None:
         if not reference.startswith(CHECKPOINT):
@@ -180,12 +232,15 @@ def read_groups(artifact: Artifact) -> list[Group]:
 
 
 def read_answers(artifact: Artifact) -> list[list[Response]]:
-    """Responses per prompt, as written by `write_answers`."""
-    return [
-        [Response(text, finished, tokens) for text, finished, tokens in row] for row in artifact.read_lines("answers.jsonl")
-    ]
+    """Return responses per prompt, as `answer_rows` gives them; those of earlier versions have no ids."""
+    return [[Response(*fields) for fields in row] for row in artifact.read_lines("answers.jsonl")]
 
 
 def answer_rows(answers: list[list[Response]]) -> list[list[list[Any]]]:
-    """Responses per prompt as JSON."""
-    return [[[response.text, response.finished, response.tokens] for response in row] for row in answers]
+    """Return responses per prompt as JSON: text, whether it ended, how many tokens, and their ids where they are known."""
+    return [[_answer_row(response) for response in row] for row in answers]
+
+
+def _answer_row(response: Response) -> list[Any]:
+    known = [] if response.ids is None else [list(response.ids)]
+    return [response.text, response.finished, response.tokens, *known]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,15 +12,29 @@ from harness.errors import StageError
 from harness.graph import Stage
 from harness.interfaces import Evaluator, Source
 from harness.judging.judge import Judge
+from harness.models.logps import exact_products
+from harness.models.prompts import ChatTemplate
 from harness.models.reward import RewardModel
 from harness.plan import OPPONENT, run_sampling
 from harness.stages.answers import evaluated_examples
-from harness.stages.context import Context, read_answers
+from harness.stages.context import Context, StageProgress, read_answers
 from harness.stages.groups import source_of
 from harness.stages.judging import judge_facts, stage_judge
 from harness.stages.services import PolicyServices, Services, reward_service
 from harness.store import Draft
-from harness.types import Example, JudgeAnswer, Judgment, Message, Prompt, Response, Sampling, Score
+from harness.types import (
+    Example,
+    JudgeAnswer,
+    Judgment,
+    Message,
+    Prompt,
+    ReadResponse,
+    Response,
+    Sampling,
+    Score,
+    divide,
+)
+from harness.types.thoughts import opens_thought
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -33,6 +47,7 @@ def run_evaluate(stage: Stage, context: Context, draft: Draft) -> None:
     """Evaluate; every score must be a number of a declared metric."""
     evaluator: Evaluator = context.component("evaluator", stage.payload["evaluator"])
     backend = context.component("backend", stage.payload["backend"])
+    context = replace(context, report=StageProgress(context.report))
     services, seed = Services(context), stage.payload["seed"]
     prepared = {
         run_sampling(sampling, seed): read_answers(context.store.open(stage.inputs[f"answers:{number}"]))
@@ -59,9 +74,11 @@ def run_evaluate(stage: Stage, context: Context, draft: Draft) -> None:
                 label: PolicyServices(services, key, backend) for label, key in opponents.items() if not evaluator.samplings()
             },
             asked=judge,
+            reader=AnswerReader(**stage.payload["response"]) if "response" in stage.payload else None,
         )
         task.files.mkdir()
-        scores = list(evaluator.evaluate(task))
+        with exact_products():
+            scores = list(evaluator.evaluate(task))
     _check(scores, evaluator)
     draft.write_lines("scores.jsonl", [_fields(score) for score in scores])
     if not any(task.files.iterdir()):
@@ -70,6 +87,39 @@ def run_evaluate(stage: Stage, context: Context, draft: Draft) -> None:
     draft.facts.update(judge_facts(stage, judge))
     if task.notes:
         draft.facts["notes"] = task.notes
+
+
+@dataclass
+class AnswerReader:
+    """Looks for thoughts in a policy's answers, and takes them out where evaluators shall not read them.
+
+    Attributes:
+        thinking: of `evaluation.response`: `keep` counts them alone.
+    """
+
+    thinking: str
+    delimiters: Sequence[Sequence[str]]
+
+    def read(self, policy: PolicyServices, prompts: Sequence[Prompt], answers: list[list[Response]]) -> list[list[Response]]:
+        """Return answers as evaluators read them."""
+        template = ChatTemplate(policy.tokenizer)
+        read = []
+        for prompt, row in zip(prompts, answers, strict=True):
+            opened = opens_thought(template.render(prompt.messages), self.delimiters)
+            read.append([self._read(template, response, opened) for response in row])
+        return read
+
+    def _read(self, template: ChatTemplate, response: Response, opened: bool) -> Response:
+        """A template of a reasoning model may open the thought itself: an answer cut off within it holds no delimiter."""
+        parts = divide(response.text, self.delimiters, opened=opened)
+        thoughts = len(template.tokenizer(parts.thought, add_special_tokens=False)["input_ids"]) if parts.thought else 0
+        text, tokens = response.text, response.tokens
+        if tokens is not None:  # as sampled: the same text may be spelt in fewer tokens
+            thoughts = tokens if parts.thought and not parts.answer and not response.finished else min(thoughts, tokens)
+        if self.thinking == "strip":
+            text, tokens = parts.answer, None if tokens is None else tokens - thoughts
+        ids = response.ids if text == response.text else None
+        return ReadResponse(text, response.finished, tokens, ids, whole=response, thought_tokens=thoughts, closed=parts.closed)
 
 
 def _fields(score: Score) -> list[str | float]:
@@ -108,19 +158,23 @@ class EvaluatorServices:
     models: Mapping[str, PolicyServices] = field(default_factory=dict)
     asked: Judge | None = None
     notes: dict[str, Any] = field(default_factory=dict)
+    reader: AnswerReader | None = None
 
     def respond(self, sampling: Sampling) -> list[list[Response]]:
-        asked = run_sampling(sampling, self.seed)
-        if asked in self.prepared:
-            return self.prepared[asked]
-        return self.model.respond([example.prompt for example in self.examples], asked)
+        asked, prompts = run_sampling(sampling, self.seed), [example.prompt for example in self.examples]
+        return self._read(prompts, self.prepared[asked] if asked in self.prepared else self.model.respond(prompts, asked))
 
     def respond_to(self, prompts: Sequence[Prompt], sampling: Sampling, row: str | None = None) -> list[list[Response]]:
         policy = self.model if row is None else self.models[row]
-        return policy.respond(prompts, run_sampling(sampling, self.seed))
+        return self._read(prompts, policy.respond(prompts, run_sampling(sampling, self.seed)))
 
     def opponents(self) -> Mapping[str, list[list[Response]]]:
-        return self.others
+        prompts = [example.prompt for example in self.examples]
+        return {label: self._read(prompts, answers) if answers else answers for label, answers in self.others.items()}
+
+    def _read(self, prompts: Sequence[Prompt], answers: list[list[Response]]) -> list[list[Response]]:
+        """Answers as the comparison wants them read. All rows start from one model, so that one template tells for all."""
+        return answers if self.reader is None else self.reader.read(self.model, prompts, answers)
 
     def judge(
         self, conversations: Sequence[Sequence[Message]], parse: Callable[[JudgeAnswer], Any], **parameters: Any
@@ -134,7 +188,9 @@ class EvaluatorServices:
 
     def logps(self, responses: Sequence[Sequence[Response]], *, reference: bool = False) -> list[list[float]]:
         prompts = [example.prompt for example in self.examples]
-        return (self.start if reference else self.model).logps(prompts, responses)
+        # The policy's own answers are scored as it sampled them: without its thoughts they are another sequence.
+        sampled = [[_whole(response) for response in row] for row in responses]
+        return (self.start if reference else self.model).logps(prompts, sampled)
 
     def gold(self, example: Example, response: Response) -> Mapping[str, float]:
         return self.source.gold(example, response)
@@ -150,3 +206,7 @@ class EvaluatorServices:
 
     def policy(self) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
         return self.model.loaded
+
+
+def _whole(response: Response) -> Response:
+    return response.whole if isinstance(response, ReadResponse) and response.whole else response

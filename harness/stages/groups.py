@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -14,9 +14,10 @@ from harness.graph import Stage
 from harness.interfaces import DataBuilder, Source
 from harness.judging.judge import Judge
 from harness.models.embed import hidden_similarity, known_embedder, tfidf_similarity
+from harness.models.prompts import ChatTemplate
 from harness.models.reward import RewardModel
 from harness.models.sentence import SentenceEmbedder, sentence_similarity
-from harness.stages.context import Context, group_row, read_dataset
+from harness.stages.context import Context, StageProgress, group_row, read_dataset
 from harness.stages.judging import judge_facts, stage_judge
 from harness.stages.services import PolicyServices, Services, request_seed, reward_service, text_hash
 from harness.store import Draft
@@ -27,11 +28,14 @@ def run_groups(stage: Stage, context: Context, draft: Draft) -> None:
     """Build a round's groups; `facts` tell how many, from how many prompts, and why some gave none."""
     payload = stage.payload
     builder = context.component("data", payload["builder"])
+    examples = round_examples(stage, read_dataset(context.store.open(stage.inputs["source"])))
+    expected = builder.responses_per_prompt() or 0
+    context = replace(context, report=StageProgress(context.report, expected * len(examples)))
     services, judge = Services(context), stage_judge(stage, context)
     backend = context.component("backend", payload["backend"])
     task = BuilderServices(
         services=services,
-        examples=round_examples(stage, read_dataset(context.store.open(stage.inputs["source"]))),
+        examples=examples,
         round=payload["round"],
         rng=round_rng(stage, builder),
         source=source_of(stage, context),
@@ -48,6 +52,7 @@ def run_groups(stage: Stage, context: Context, draft: Draft) -> None:
     draft.facts.update({**services.ledger.facts(), **judge_facts(stage, judge)})
     draft.facts.update(_summary(groups))
     draft.facts.update({"prompts": len(task.examples), "dropped": task.dropped})
+    draft.facts["responses"] = count_responses(groups, task.examples, lambda: ChatTemplate(task.start.tokenizer))
 
 
 def round_examples(stage: Stage, dataset: Dataset) -> Sequence[Example]:
@@ -81,6 +86,28 @@ def source_of(stage: Stage, context: Context) -> Source:
     description: dict[str, Any] = context.store.open(stage.inputs["source"]).read_json("source.json")
     source: Source = context.component("source", description)
     return source
+
+
+def count_responses(
+    groups: Sequence[Group], examples: Sequence[Example], template: Callable[[], ChatTemplate]
+) -> dict[str, int]:
+    """Count where the ids of the groups' responses come from.
+
+    `as_sampled`: the ids that a policy sampled. `tokenized_again`: a policy's text, or one that a builder wrote or edited.
+    `from_dataset`: a text of the source. The template is made only where a response has ids.
+    """
+    known = {example.prompt.id: {example.target, *example.ranked} for example in examples}
+    counts = {"as_sampled": 0, "tokenized_again": 0, "from_dataset": 0}
+    reader: ChatTemplate | None = None
+    for group in groups:
+        for response in (group.chosen, *group.rejected):
+            if response.ids is not None:
+                reader = reader or template()
+                counts["as_sampled" if reader.is_as_sampled(response) else "tokenized_again"] += 1
+            else:
+                given = response.tokens is None and response.text in known.get(group.prompt.id, ())
+                counts["from_dataset" if given else "tokenized_again"] += 1
+    return counts
 
 
 def _summary(groups: Sequence[Group]) -> dict[str, Any]:
@@ -149,6 +176,7 @@ class BuilderServices:
             "model": self.start.reference if embedder == "hidden" else None,
             "prompts": text_hash([example.prompt.id for example in self.examples]) if embedder == "hidden" else None,
             "texts": text_hash([targets, texts]),
+            **(self.start.rounding if embedder == "hidden" else {}),
         }
 
         def make(draft: Draft) -> None:

@@ -22,6 +22,8 @@ def stage_judge(stage: Stage, context: Context) -> Judge | None:
     settings = judge_of(context.judges, stage.payload)
     if settings.identity != stage.payload["judge"]:
         raise StageError(f"the judge changed from {stage.payload['judge']} to {settings.identity}: plan again")
+    if settings.reading != stage.payload["reading"]:
+        raise StageError(f"judges' answers are read by {settings.reading} and not by {stage.payload['reading']}: plan again")
     key = context.secret(settings.api_key_env) if settings.api_key_env else None
     return Judge(settings, context.store, context.run, key, context.report)
 

@@ -53,7 +53,7 @@ def run_reference(stage: Stage, context: Context, draft: Draft) -> None:
 def _score(stage: Stage, context: Context, draft: Draft, prompts: Sequence[Prompt], answers: Answers) -> None:
     from harness.training.precision import autocast
 
-    model, tokenizer = context.load(stage.inputs["model"], float32=True)
+    model, tokenizer = context.load(stage.inputs["model"], "training")
     template = ChatTemplate(tokenizer)
     bundles = [
         # A response keeps the ids of its own prompt, as in training: a view changes what comes before them, nothing else.

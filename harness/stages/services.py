@@ -16,6 +16,7 @@ from harness.graph import CHECKPOINT
 from harness.interfaces import Backend, Chunks, ResumableGenerate
 from harness.models.generate import block_sampling, blocks
 from harness.models.logps import Row, score
+from harness.models.options import LoadOptions, Use
 from harness.models.prompts import ChatTemplate
 from harness.models.reward import RewardModel, rewards
 from harness.resolve import describe
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
 
 # As `harness.graph.VERSIONS`, of what services make.
-VERSIONS = {"samples": 1, "logps": 1, "similarity": 1, "rewards": 1, "views": 1}
+VERSIONS = {"samples": 2, "logps": 2, "similarity": 2, "rewards": 1, "views": 2}
 
 
 def text_hash(value: Any) -> str:
@@ -119,23 +120,58 @@ def reward_service(
 
 @dataclass
 class PolicyServices:
-    """Generation and scoring with one model, loaded when first needed. A `Policy` for backends."""
+    """Generation and scoring with one model, loaded when first needed. A `Policy` for backends.
+
+    Where the two take weights of different types, as on a GPU, those that were needed last are in memory.
+    """
 
     services: Services
     reference: str
     backend: Backend
+    _loaded: tuple[Use, PreTrainedModel] | None = field(default=None, init=False, repr=False)
+
+    @property
+    def model(self) -> PreTrainedModel:
+        return self._in_memory("generation")
+
+    @property
+    def scorer(self) -> PreTrainedModel:
+        """The model with float32 weights, for every number but generated text."""
+        return self._in_memory("scoring")
+
+    def _in_memory(self, use: Use) -> PreTrainedModel:
+        """The model as it is loaded for a use; it takes the place of one with weights of another type."""
+        options = self._options
+        same = (
+            use == "generation" and not options.rounds and self.services.context.weights_dtype(self.reference, use) == "float32"
+        )
+        use = "scoring" if same else use
+        if self._loaded is None or self._loaded[0] != use:
+            self._loaded = None  # first, so that the two never take memory side by side
+            self._loaded = use, self.services.context.load_model(self.reference, use)
+        return self._loaded[1]
 
     @cached_property
-    def model(self) -> PreTrainedModel:
-        return self.services.context.load_model(self.reference)
+    def _options(self) -> LoadOptions:
+        return self.services.context.options(self.reference)
 
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerBase:
         return self.services.context.load_tokenizer(self.reference)
 
+    @cached_property
+    def stop_ids(self) -> tuple[int, ...]:
+        return ChatTemplate(self.tokenizer).stop_ids(self.services.context.generation_eos(self.reference))
+
     @property
     def loaded(self) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-        return self.model, self.tokenizer
+        """The scorer and the tokenizer."""
+        return self.scorer, self.tokenizer
+
+    @property
+    def rounding(self) -> dict[str, str]:
+        """What a key says where scoring was once done with rounded products: `float32`, the type of now."""
+        return {"scoring": "float32"} if self._options.rounds else {}
 
     @property
     def folder(self) -> Path:
@@ -157,18 +193,29 @@ class PolicyServices:
             raise StageError(f"the environment variable {variable} is not set: generation.backend asks for it; export it first")
         return value
 
-    def draw(self, draft: Draft, folder: Path, prompts: Sequence[Prompt], sampling: Sampling, noun: str) -> int:
+    def draw(
+        self,
+        draft: Draft,
+        folder: Path,
+        prompts: Sequence[Prompt],
+        sampling: Sampling,
+        noun: str,
+        part: tuple[int, int] | None = None,
+    ) -> int:
         """Fresh responses into a draft, and how many tokens they have; `respond` goes through the store.
 
         Args:
             folder: outlives this process: what an earlier one kept there is not drawn again.
             noun: what one is called in reports.
+            part: of a larger request: how many responses came before these, and how many there are in all.
         """
         context = self.services.context
         chunks = KeptChunks.of(folder, prompts, sampling, context.checkpoint_minutes * 60)
 
+        before, whole = part or (0, len(prompts) * sampling.n)
+
         def report(done: int, total: int) -> None:
-            context.report(done, total, f"{noun} {done:,} of {total:,}")
+            context.report(before + done, whole, f"{noun} {before + done:,} of {whole:,}")
 
         if chunks.responses:
             report(len(chunks.responses) * sampling.n, len(prompts) * sampling.n)
@@ -191,22 +238,30 @@ class PolicyServices:
         answers: list[list[Response]] = [[] for _ in prompts]
         asked = text_hash([[asdict(message) for message in prompt.messages] for prompt in prompts])
         cuts = blocks(sampling.n) if sampling.temperature else [(0, 1)]
+        whole, report = len(prompts) * sum(size for _, size in cuts), self.services.context.report
+        report(0, whole, f"sample 0 of {whole:,}")
         for start, size in cuts:
             block = block_sampling(sampling, start, size)
+            part = (len(prompts) * start, whole)
             payload = {"model": self.reference, "prompts": asked, "sampling": asdict(block), "backend": describe(self.backend)}
-            artifact = self.services.through_store("samples", payload, partial(self._sample, payload, prompts, block))
+            artifact = self.services.through_store("samples", payload, partial(self._sample, payload, prompts, block, part))
+            done = len(prompts) * (start + size)
+            report(done, whole, f"sample {done:,} of {whole:,}")  # a block that was in the store reports nothing itself
             for answer, drawn in zip(answers, read_answers(artifact), strict=True):
                 answer += drawn
         return [(answer * sampling.n if not sampling.temperature else answer)[: sampling.n] for answer in answers]
 
-    def _sample(self, payload: dict[str, Any], prompts: Sequence[Prompt], sampling: Sampling, draft: Draft) -> None:
+    def _sample(
+        self, payload: dict[str, Any], prompts: Sequence[Prompt], sampling: Sampling, part: tuple[int, int], draft: Draft
+    ) -> None:
         folder = self.services.context.store.partial(self.services.key("samples", payload))
-        draft.facts["tokens"] = self.draw(draft, folder, prompts, sampling, "sample")
+        draft.facts["tokens"] = self.draw(draft, folder, prompts, sampling, "sample", part)
 
     def logps(self, prompts: Sequence[Prompt], responses: Sequence[Sequence[Response]]) -> list[list[float]]:
-        """Summed log-probabilities of responses, per prompt."""
+        """Summed log-probabilities of responses, per prompt; of the weights that training left, with products in float32."""
         payload = {
             "model": self.reference,
+            **self.rounding,
             "prompts": text_hash([[asdict(message) for message in prompt.messages] for prompt in prompts]),
             "responses": text_hash([[response_key(item) for item in row] for row in responses]),
         }

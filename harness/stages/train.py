@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.errors import StageError
 from harness.graph import Stage
 from harness.interfaces import Objective
+from harness.models.load import merged
 from harness.models.prompts import ChatTemplate
 from harness.stages.context import Context, read_groups, save_checkpoint
 from harness.store import Draft
@@ -119,14 +121,15 @@ class Start:
         """The model to train, with adapters where the settings ask for them, and its tokenizer."""
         from harness.training.adapters import add_adapters
 
-        model, tokenizer = self.context.load(self.stage.inputs["model"], float32=True)
+        model, tokenizer = self.context.load(self.stage.inputs["model"], "training")
         lora = self.settings.lora
         return add_adapters(model, lora, self.stage.payload["seed"]) if lora else model, tokenizer
 
     def save(self, policy: PreTrainedModel | PeftModel, tokenizer: PreTrainedTokenizerBase, draft: Draft) -> None:
         """The whole model as `model`, adapters merged into it; and those alone as `adapter`, where there are any.
 
-        Of several processes, all must call it, and the first writes.
+        Weights are stored in float32, so that the smallest step is in them; in another type where `model.storage` names one,
+        and then with what it loses among the facts. Of several processes, all must call it, and the first writes.
         """
         from harness.training.shared_trainer import whole_weights
 
@@ -136,13 +139,30 @@ class Start:
         if weights is not None:
             policy, _ = self.policy()
             policy.load_state_dict(weights)
-        if not hasattr(policy, "merge_and_unload"):
-            save_checkpoint(policy, tokenizer, draft.folder / "model")
-            return
-        from harness.training.adapters import merge, save_adapters
+        whole = self._merged(policy, draft.folder / "adapter") if hasattr(policy, "merge_and_unload") else policy
+        storage = self.context.options(self._model).storage
+        if storage != "float32":
+            from harness.training.precision import round_weights
 
-        save_adapters(policy, draft.folder / "adapter", self.stage.inputs["model"])
-        save_checkpoint(merge(policy), tokenizer, draft.folder / "model")
+            start = self.context.load_model(self._model, "scoring").state_dict()
+            draft.facts["rounding"] = asdict(round_weights(whole, start, storage))
+        save_checkpoint(whole, tokenizer, draft.folder / "model")
+
+    @property
+    def _model(self) -> str:
+        return self.stage.inputs["model"]
+
+    def _merged(self, policy: PeftModel, folder: Path) -> PreTrainedModel:
+        """The whole model in float32, its adapters saved in a folder first; they are merged into no weights of fewer digits."""
+        from harness.training.adapters import merge_into, save_adapters
+
+        save_adapters(policy, folder, self._model)
+        options = self.context.options(self._model)
+        if not options.rounds:
+            return merged(policy)
+        if options.quantization is None:
+            policy.to("cpu")  # makes room: a float32 copy of the whole model comes next
+        return merge_into(self.context.load_model(self._model, "scoring"), folder)
 
 
 def memory_warning(asked: int, used: int) -> str:

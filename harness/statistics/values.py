@@ -55,6 +55,14 @@ class Values:
             np.divide(totals, counts, out=line, where=counts > 0)
         return cls(examples, values, tuple(sorted(per_seed)), tuple(question[example] for example in examples))
 
+    @classmethod
+    def from_numbers(cls, per_seed: Mapping[int, Mapping[str, float]]) -> Values:
+        """Arrange one number per seed and example as a table."""
+        scores = {
+            seed: [Score(example, "value", value) for example, value in numbers.items()] for seed, numbers in per_seed.items()
+        }
+        return cls.from_scores(scores, "value")
+
     def on(self, examples: Sequence[str], questions: Sequence[str] = ()) -> Values:
         """The same values for these examples, in this order; NaN for an example that is not here."""
         if tuple(examples) == self.examples:

@@ -1,10 +1,12 @@
 """What plugin authors test with.
 
 `check` and `assert_conforms` say whether a registered component keeps to what the host relies on; `example_batch`,
-`ScriptedBuild` and `ScriptedEvaluation` are what they run it on, for tests of your own; `harness.testing.strategies` has
+`ScriptedBuild` and `ScriptedEvaluation` are what they run it on, for tests of your own, as is
+`analysis_context` for analyses; `harness.testing.strategies` has
 Hypothesis strategies and needs the extra `testing`.
 """
 
+from harness.testing.analyses import analysis_context
 from harness.testing.batches import example_batch
 from harness.testing.conformance import assert_conforms, check
 from harness.testing.policy import untrained_policy
@@ -16,6 +18,7 @@ __all__ = [
     "ScriptedBuild",
     "ScriptedEvaluation",
     "Verdict",
+    "analysis_context",
     "assert_conforms",
     "check",
     "example_batch",

@@ -9,9 +9,10 @@ from typing import Any
 from pydantic import ValidationError
 
 from harness.errors import PluginError, Problem, did_you_mean
-from harness.interfaces import Backend, Component, DataBuilder, Evaluator, Importer, Objective, Source
+from harness.interfaces import Analysis, Backend, Component, DataBuilder, Evaluator, Importer, Objective, Source
 from harness.problems import problems_of
 from harness.registry import KINDS, Registered, Registry
+from harness.testing.analyses import check_analysis
 from harness.testing.builders import check_builder
 from harness.testing.documentation import (
     check_attributes,
@@ -54,7 +55,7 @@ def assert_conforms(name: str, **fields: Any) -> None:
 
 def check_registered(entry: Registered, registry: Registry, fields: Mapping[str, Any]) -> Verdict:
     """Check one component."""
-    findings = _method(entry, registry) if entry.kind == "method" else _component(entry, fields)
+    findings = _method(entry, registry) if entry.kind == "method" else _component(entry, registry, fields)
     origin = f"{entry.distribution} {entry.distribution_version}".strip()
     return Verdict(entry.kind, entry.name, origin, entry.module, tuple(findings))
 
@@ -65,7 +66,7 @@ def _method(entry: Registered, registry: Registry) -> Iterator[Finding]:
     yield run("paper", partial(check_paper, entry.component.paper))
 
 
-def _component(entry: Registered, fields: Mapping[str, Any]) -> Iterator[Finding]:
+def _component(entry: Registered, registry: Registry, fields: Mapping[str, Any]) -> Iterator[Finding]:
     cls: type[Component] = entry.component
     yield run("name", partial(check_name, cls))
     yield run("attributes", partial(check_attributes, cls))
@@ -77,21 +78,23 @@ def _component(entry: Registered, fields: Mapping[str, Any]) -> Iterator[Finding
     except ValidationError as error:
         problems = "; ".join(map(str, problems_of(error, cls, "")))
         fix = "give required fields with --set name=value, and defaults that its own bounds allow"
-        yield Finding("behaviour", "not run" if _only_missing(error) else "failed", problems, fix)
+        # No command gives an analysis its fields, so one without a default is a fault.
+        given = _only_missing(error) and entry.kind != "analysis"
+        yield Finding("behaviour", "not run" if given else "failed", problems, fix)
         return
     yield run("json", partial(check_json, component))
     if found := component.problems():
         said = "; ".join(str(Problem(field, getattr(component, field, None), fix)) for field, fix in found)
         yield Finding("behaviour", "not run", said, "give the fields that it needs with --set name=value")
         return
-    yield from _behaviour(component)
+    yield from _behaviour(component, registry)
 
 
 def _only_missing(error: ValidationError) -> bool:
     return all(item["type"] == "missing" for item in error.errors())
 
 
-def _behaviour(component: Component) -> Iterable[Finding]:
+def _behaviour(component: Component, registry: Registry) -> Iterable[Finding]:
     if isinstance(component, Objective):
         return check_objective(component)
     if isinstance(component, DataBuilder):
@@ -102,5 +105,7 @@ def _behaviour(component: Component) -> Iterable[Finding]:
         return check_source(component)
     if isinstance(component, Importer):
         return check_importer(component)
+    if isinstance(component, Analysis):
+        return check_analysis(component, registry)
     assert isinstance(component, Backend)
     return check_backend(component)

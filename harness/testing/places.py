@@ -12,6 +12,7 @@ from typing import Any, get_args
 from harness.errors import DataError, Problem
 from harness.interfaces import Backend, Importer, Source
 from harness.methods import Method
+from harness.models.prompts import ChatTemplate
 from harness.registry import Registry
 from harness.testing.policy import ScriptedPolicy
 from harness.testing.resuming import check_resuming
@@ -140,17 +141,23 @@ def _generates(backend: Backend) -> None:
     prompts = [Prompt.of("a", "name two fruits ."), Prompt.of("b", "name one fruit that is not red . answer in short .")]
     sampling = Sampling(n=3, max_tokens=8, seed=1)
     seen: list[tuple[int, int]] = []
-    with tempfile.TemporaryDirectory() as folder, backend.session(ScriptedPolicy(Path(folder))) as generate:
+    with tempfile.TemporaryDirectory() as folder, backend.session(policy := ScriptedPolicy(Path(folder))) as generate:
         answers = _rows(generate(prompts, sampling, lambda done, total: seen.append((done, total))))
         again = generate(prompts, sampling)
     if [len(row) for row in answers] != [sampling.n] * len(prompts):
         raise Fault(f"it gave {[len(row) for row in answers]} answers", f"give {sampling.n} per prompt, in the prompts' order")
     if not all(isinstance(response, Response) for row in answers for response in row):
         raise Fault("an answer is no harness.Response", "return harness.Response(text, finished, tokens)")
-    if again != answers:
+    if [[(r, r.ids) for r in row] for row in again] != [[(r, r.ids) for r in row] for row in answers]:
         raise Fault("one seed gives two answers", "draw with a generator seeded by sampling.seed, whatever ran before")
     if any((response.tokens or 0) > sampling.max_tokens for row in answers for response in row):
         raise Fault("an answer is longer than sampling.max_tokens", "stop there, and set Response.finished to False")
+    template = ChatTemplate(policy.tokenizer)
+    if any(response.ids is not None and not template.is_as_sampled(response) for row in answers for response in row):
+        fix = "make answers with harness.ChatTemplate(policy.tokenizer).sampled(ids, finished), or leave ids out"
+        raise Fault("an answer's ids are not those of its text", fix)
+    if any(set(policy.stop_ids) & set((response.ids or ())[:-1]) for row in answers for response in row):
+        raise Fault("an answer goes on after a token that ends it", "end it at each of policy.stop_ids")
     if not seen or seen[-1] != (len(prompts) * sampling.n,) * 2:
         raise Fault(f"report was called with {seen}", "call report(done, total) in responses, the last time with all of them")
 

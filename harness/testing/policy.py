@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.errors import HarnessError
+from harness.models.load import model_eos
+from harness.models.prompts import ChatTemplate
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -26,6 +28,10 @@ class ScriptedPolicy:
             self.model.save_pretrained(self._folder, safe_serialization=True)
             self.tokenizer.save_pretrained(self._folder)
         return self._folder
+
+    @property
+    def stop_ids(self) -> tuple[int, ...]:
+        return ChatTemplate(self.tokenizer).stop_ids(model_eos(self.model))
 
     def secret(self, variable: str) -> str:
         raise HarnessError(f"the scripted policy has no ${variable}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -75,6 +76,12 @@ class SharedTrainer(Trainer):  # type: ignore[misc]
         elif self.ranks.first and weights:
             folder.mkdir(parents=True, exist_ok=True)
             save_file({name: weight.clone() for name, weight in weights.items()}, folder / SAFE_WEIGHTS_NAME)
+
+    def _save(self, *args: Any, **kwargs: Any) -> None:
+        with warnings.catch_warnings():
+            # Of adapters on embeddings PEFT keeps the embeddings too, and says so at every checkpoint.
+            warnings.filterwarnings("ignore", message="Setting `save_embedding_layers` to `True`")
+            super()._save(*args, **kwargs)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         """What `save_model` kept. accelerate's own way for FSDP2's whole weights lets all but the first process go on alone."""

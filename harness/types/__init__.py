@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from harness.types.data import Dataset, Example, Group, SplitName
-from harness.types.dialogue import Message, Prompt, Response, Role, Sampling
-from harness.types.judgments import JudgeAnswer, Judgment, Questions
+from harness.types.dialogue import Message, Prompt, ReadResponse, Response, Role, Sampling
+from harness.types.judgments import UNREAD_METRICS, JudgeAnswer, Judgment, Questions, unread_shares
 from harness.types.losses import GroupLogps, Logps, Loss, Mismatched, View
 from harness.types.measures import Cost, Imported, Metric, Score
 from harness.types.paper import Paper
+from harness.types.thoughts import DELIMITERS, Divided, divide
 
 __all__ = [
+    "DELIMITERS",
+    "UNREAD_METRICS",
     "Cost",
     "Dataset",
+    "Divided",
     "Example",
     "Group",
     "GroupLogps",
@@ -26,10 +30,13 @@ __all__ = [
     "Paper",
     "Prompt",
     "Questions",
+    "ReadResponse",
     "Response",
     "Role",
     "Sampling",
     "Score",
     "SplitName",
     "View",
+    "divide",
+    "unread_shares",
 ]

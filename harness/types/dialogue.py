@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 Role = Literal["system", "user", "assistant"]
@@ -54,17 +54,34 @@ class Response:
         tokens: how many tokens were sampled, where known.
         ids: the tokens as they were sampled, the one that ended the turn among them, in the vocabulary of the comparison's
             starting model; None for a text that is tokenized when it is needed. `ChatTemplate.response_ids` takes them only
-            while `text` is still theirs, so that a builder may edit the text alone.
+            while `text` is still theirs, so that a builder may edit the text alone (`dataclasses.replace`). Two responses are
+            equal whatever their ids: builders compare what is said.
     """
 
     text: str
     finished: bool = True
     tokens: int | None = None
-    ids: tuple[int, ...] | None = None
+    ids: tuple[int, ...] | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         if self.ids is not None:
             object.__setattr__(self, "ids", tuple(self.ids))  # JSON gives a list
+
+
+@dataclass(frozen=True)
+class ReadResponse(Response):
+    """A response as evaluators read it where a comparison says what becomes of thoughts (`evaluation.response`).
+
+    Attributes:
+        tokens: without those of the thoughts where these were taken out of the text.
+        whole: the response as the policy gave it, thoughts included.
+        thought_tokens: how many of its tokens are thoughts.
+        closed: whether every thought has ended.
+    """
+
+    whole: Response | None = None
+    thought_tokens: int = 0
+    closed: bool = True
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any, Literal
 
@@ -57,6 +57,8 @@ class Asking:
 
     Attributes:
         model: its name there.
+        stop_ids: every token that ends a response.
+        own: whether the server answers with the policy's own checkpoint, so that its tokens are ours whatever is sent.
         counts: whether the server answers with `n` choices, as far as it was `tried`: with the first prompt, alone, so that
             what is asked afterwards does not depend on which answer came first.
     """
@@ -67,6 +69,8 @@ class Asking:
     send: Send
     dialect: Dialect
     concurrency: int
+    stop_ids: tuple[int, ...]
+    own: bool = True
     counts: bool = True
     tried: bool = False
 
@@ -135,7 +139,7 @@ class Asking:
         if self.dialect == "vllm":
             fields["extra_body"] = self._vllm_fields()
         elif self.send != "chat":
-            fields["stop"] = [self.template.tokenizer.decode([self.template.end_id])]
+            fields["stop"] = [self.template.tokenizer.decode([end]) for end in self.stop_ids]
         if self.send == "chat":
             messages = [{"role": message.role, "content": message.content} for message in prompt.messages]
             return self.client.chat(messages, **fields)
@@ -143,11 +147,11 @@ class Asking:
         return self.client.complete(ids if self.send == "ids" else self._text(prompt, ids), **fields)
 
     def _vllm_fields(self) -> dict[str, Any]:
-        """vLLM's own (and SGLang's): end at our token, tell the tokens, and let no generation config of the checkpoint in."""
+        """vLLM's own (and SGLang's): end at our tokens, tell the tokens, and let no generation config of the checkpoint in."""
         own = {"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0, "return_token_ids": True}
-        if self.send == "chat":
-            return own
-        return {**own, "stop_token_ids": [self.template.end_id], "add_special_tokens": False}
+        if self.send == "chat":  # rendered by the server: a BOS is its template's business
+            return {**own, "stop_token_ids": list(self.stop_ids)} if self.own else own
+        return {**own, "stop_token_ids": list(self.stop_ids), "add_special_tokens": False}
 
     def _text(self, prompt: Prompt, ids: list[int]) -> str:
         """The prompt as text that the server reads as exactly `ids`: its tokenizer adds BOS unless it is told not to."""
@@ -165,11 +169,16 @@ class Asking:
         return [self._response(choice, count) for choice, count in zip(reply.choices, counts, strict=True)]
 
     def _response(self, choice: Choice, tokens: int) -> Response:
-        text = choice.text
-        if choice.ids is not None and self.send != "chat":
-            ids = [token for token in choice.ids if token != self.template.end_id]
-            text = str(self.template.tokenizer.decode(ids, skip_special_tokens=True))
-        return Response(text.strip(), choice.finish in ENDED, tokens)
+        finished = choice.finish in ENDED
+        if choice.ids is None or not self._ours(choice.ids):
+            return Response(self.template.trimmed(choice.text), finished, tokens)
+        missing = finished and choice.ids[-1] not in self.stop_ids  # some servers leave the end out
+        ids = (*choice.ids, self.template.end_id) if missing else choice.ids
+        return replace(self.template.sampled(ids, finished), tokens=tokens)
+
+    def _ours(self, ids: Sequence[int]) -> bool:
+        """Return whether ids are of the policy's vocabulary: the server has its model, or reads its ids and tells such."""
+        return (self.own or self.send == "ids") and all(0 <= token < len(self.template.tokenizer) for token in ids)
 
     def _token_counts(self, reply: Reply) -> list[int]:
         """Tokens of each choice: told with the choice, or the usage of a single one, or the usage shared out by length."""

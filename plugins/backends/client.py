@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from harness import StageError
@@ -19,11 +20,14 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 AGAIN = frozenset({408, 409, 425, 429})  # and every 5xx
 FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 0.5, 60.0
+NO_CHOICES = 2  # as often a server answers without a choice before that is its answer
+DECLINED = "declined"  # the `finish` of an answer that a server's filter withholds
+FILTERED = frozenset({"content_filter", "content_policy_violation", "data_inspection_failed", "moderation_blocked"})  # as codes
 
 
 @dataclass(frozen=True)
 class Choice:
-    """One answer. `finish` is the server's reason; `ids` its tokens, where the server tells them."""
+    """One answer; empty where it was declined. `finish` is the server's reason; `ids` its tokens, where they are told."""
 
     text: str
     finish: str
@@ -85,12 +89,35 @@ class Client:
     def chat(self, messages: Sequence[Mapping[str, str]], **fields: Any) -> Reply:
         """An answer to a dialogue, rendered by the server's own chat template."""
         create: Any = self._openai.chat.completions.create
-        return self._patiently(lambda: _reply(create(messages=list(messages), **fields), lambda choice: choice.message.content))
+        return self._answered(partial(create, messages=list(messages), **fields), _message_text, fields.get("n", 1))
 
     def complete(self, prompt: str | Sequence[int], **fields: Any) -> Reply:
         """A continuation of text or tokens."""
         create: Any = self._openai.completions.create
-        return self._patiently(lambda: _reply(create(prompt=prompt, **fields), lambda choice: choice.text))
+        return self._answered(partial(create, prompt=prompt, **fields), lambda choice: choice.text, fields.get("n", 1))
+
+    def _answered(self, create: Callable[[], Any], text_of: Callable[[Any], str | None], n: int) -> Reply:
+        """A reply; `n` empty answers where a filter declines the prompt, or no choice comes twice: that ends no run."""
+        from openai import APIStatusError
+
+        empty = 0
+
+        def ask() -> Reply:
+            nonlocal empty
+            try:
+                reply = _reply(create(), text_of)
+            except APIStatusError as error:
+                if error.status_code in (400, 403, 422) and FILTERED & {error.code, error.type}:
+                    return _declined(n)
+                raise
+            if not reply.choices:
+                empty += 1
+                if empty < NO_CHOICES:
+                    raise _BrokenError("an answer without choices")
+                return _declined(n)
+            return reply
+
+        return self._patiently(ask)
 
     def _patiently(self, ask: Callable[[], T]) -> T:
         """What `ask` returns, asked again while there is hope.
@@ -125,22 +152,56 @@ class Client:
         return words.replace(self._key, "…") if self._key else words
 
 
+def _declined(n: int) -> Reply:
+    return Reply((Choice("", DECLINED, None),) * n, 0)
+
+
+def _message_text(choice: Any) -> str | None:
+    """A chat message's words; None for none, or a refusal. Where a server keeps thoughts apart, they are put before the words,
+    as the model wrote them: `evaluation.response` says what becomes of them."""
+    message = choice.message
+    if message is None or getattr(message, "refusal", None):
+        return None
+    content, extra = message.content, getattr(message, "model_extra", None) or {}
+    if isinstance(content, list):  # text parts
+        parts = [part if isinstance(part, dict) else {"text": str(part)} for part in content]
+        content = "".join(str(part["text"]) for part in parts if isinstance(part.get("text"), str))
+    elif content is not None and not isinstance(content, str):
+        raise _BrokenError(f"an answer whose content is no text: {str(content)!r}")
+    thought = next((extra[name] for name in ("reasoning_content", "reasoning") if isinstance(extra.get(name), str)), "")
+    if not thought:
+        return content
+    # A thought that used up the length limit never ended.
+    return f"<think>{thought}" + (f"</think>{content or ''}" if content or choice.finish_reason == "stop" else "")
+
+
 def _reply(answer: Any, text_of: Callable[[Any], str | None]) -> Reply:
-    choices = getattr(answer, "choices", None)
+    """A server's reply; without choices where it gives an empty list of them."""
+    if isinstance(answer, str) or not hasattr(answer, "choices"):
+        raise _BrokenError(f"an answer without choices: {str(answer)[:300]!r}")
+    choices = answer.choices
+    if (getattr(answer, "model_extra", None) or {}).get("error"):  # gateways fail with a status of 200
+        raise _BrokenError(f"a server that failed: {str(answer)[:300]!r}")
+    if choices is None and "choices" not in answer.model_fields_set:
+        raise _BrokenError(f"an answer without choices: {str(answer)[:300]!r}")
     if not choices:
-        raise _BrokenError(f"an answer without choices: {str(answer)!r}")
+        return Reply((), None)
     usage = getattr(answer, "usage", None)
-    read = tuple(
-        Choice(text_of(choice) or "", str(choice.finish_reason or ""), _ids(choice))
-        for choice in sorted(choices, key=lambda choice: choice.index or 0)
-    )
+    read = tuple(_choice(choice, text_of(choice)) for choice in sorted(choices, key=lambda choice: choice.index or 0))
     return Reply(read, getattr(usage, "completion_tokens", None))
+
+
+def _choice(choice: Any, text: str | None) -> Choice:
+    """A choice without words is one that was declined, and not one that its model ended."""
+    ended = str(choice.finish_reason or "")
+    return Choice(text or "", DECLINED if text is None or ended in FILTERED else ended, _ids(choice))
 
 
 def _ids(choice: Any) -> tuple[int, ...] | None:
     """The answer's tokens where the server adds them (vLLM's `return_token_ids`)."""
     ids = (getattr(choice, "model_extra", None) or {}).get("token_ids")
-    return tuple(ids) if ids else None
+    whole = isinstance(ids, list) and all(type(token) is int for token in ids)
+    return tuple(ids) if ids and whole else None
 
 
 def _retry_after(error: APIStatusError) -> float | None:

@@ -35,6 +35,9 @@ class ServedBackend(Backend):
     timeout_seconds: float = Field(600.0, gt=0, le=86_400, description="for one answer")
     start_seconds: float = Field(900.0, gt=0, le=86_400, description="until a server that is started answers")
 
+    def precision(self, weights: str) -> str:
+        return "a type that the server chooses"
+
     @contextmanager
     def session(self, policy: Policy) -> Iterator[Generate]:
         with ExitStack() as stack:
@@ -42,7 +45,8 @@ class ServedBackend(Backend):
             client = stack.enter_context(Client(url, self.api_key(policy), Patience(self.timeout_seconds, self.retries)))
             self.check_server(client, url, name, policy)
             template = ChatTemplate(policy.tokenizer)
-            yield Asking(client, name, template, self.send, self.dialect, self.concurrency).generate
+            own = self.serves_any_policy()
+            yield Asking(client, name, template, self.send, self.dialect, self.concurrency, policy.stop_ids, own).generate
 
     @contextmanager
     def serving(self, policy: Policy) -> Iterator[tuple[str, str]]:

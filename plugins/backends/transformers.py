@@ -18,6 +18,9 @@ class TransformersBackend(Backend):
 
     rows_per_batch: int = Field(256, ge=1, le=65_536, description="sequences decoded side by side")
 
+    def precision(self, weights: str) -> str:
+        return weights
+
     def generate(
         self,
         policy: Policy,

@@ -42,6 +42,9 @@ class VllmBackend(Backend):
         except metadata.PackageNotFoundError:
             return ""
 
+    def precision(self, weights: str) -> str:
+        return "a type that vLLM chooses" if self.dtype == "auto" else self.dtype
+
     @contextmanager
     def session(self, policy: Policy) -> Iterator[Generate]:
         try:
@@ -62,7 +65,7 @@ class VllmBackend(Backend):
             seed=0,
         )
         try:
-            yield _Session(engine, vllm.SamplingParams, ChatTemplate(policy.tokenizer)).generate
+            yield _Session(engine, vllm.SamplingParams, ChatTemplate(policy.tokenizer), policy.stop_ids).generate
         finally:
             core = getattr(engine.llm_engine, "engine_core", None)
             if hasattr(core, "shutdown"):
@@ -76,6 +79,7 @@ class _Session:
     engine: Any
     parameters: Any
     template: ChatTemplate
+    stop_ids: tuple[int, ...]
 
     def generate(
         self,
@@ -110,11 +114,9 @@ class _Session:
             top_p=sampling.top_p,
             max_tokens=sampling.max_tokens,
             seed=request_seed(sampling.seed, place, 0),
-            stop_token_ids=[self.template.end_id],
+            stop_token_ids=list(self.stop_ids),
         )
 
     def _response(self, choice: Any) -> Response:
-        """`token_ids` hold the token that ended the turn."""
-        ids = [token for token in choice.token_ids if token != self.template.end_id]
-        text = self.template.tokenizer.decode(ids, skip_special_tokens=True)
-        return Response(text.strip(), choice.finish_reason == "stop", len(choice.token_ids))
+        """Return a choice as a response; its `token_ids` hold the token that ended the turn."""
+        return self.template.sampled(choice.token_ids, choice.finish_reason == "stop")

@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from harness import BuildTask, DataBuilder, Group, Message, Paper, Prompt, Response
+from harness import BuildTask, DataBuilder, Group, Message, Paper, Prompt, Response, divide
 
 PAPER = Paper("Self-Rewarding Language Models", "2401.10020", "§2.2 and §3.1")
 
@@ -62,7 +62,7 @@ class WrittenJudgment(_Judge):
         ]
         temperature, top_p = sampling
         judged = iter(task.respond(asked, self.times, temperature=temperature, top_p=top_p, max_tokens=self.max_tokens))
-        return [[_mean([read_score(judgment.text) for judgment in next(judged)]) for _ in row] for row in responses]
+        return [[_mean([read_judgment(judgment) for judgment in next(judged)]) for _ in row] for row in responses]
 
     def _ask(self, prompt: Prompt, response: Response) -> str:
         turns = prompt.messages
@@ -97,10 +97,12 @@ class LikelihoodJudgment(_Judge):
 class SelfRewarding(DataBuilder):
     """The best against the worst of own samples, by the policy's own judgment.
 
-    Prompts whose samples all get one score are dropped and counted, and so are samples without a readable judgment.
+    Prompts whose samples all get one score are dropped and counted, and so are samples without a readable judgment: a judgment
+    that was cut off is none, and thoughts (`<think>…</think>`) are not read.
     """
 
     name: ClassVar[str] = "self_rewarding"
+    version: ClassVar[int] = 2
     paper: ClassVar[Paper | None] = PAPER
 
     samples: int = Field(4, ge=2, le=256, description="N, own samples per prompt")
@@ -109,6 +111,9 @@ class SelfRewarding(DataBuilder):
     judge: Annotated[WrittenJudgment | LikelihoodJudgment, Field(discriminator="kind")] = Field(
         WrittenJudgment(), description="how the policy judges: `{kind: written}` or `{kind: likelihood}`, with their fields"
     )
+
+    def responses_per_prompt(self) -> int:
+        return self.samples * (1 + (self.judge.times if isinstance(self.judge, WrittenJudgment) else 0))
 
     def build(self, task: BuildTask) -> Iterable[Group]:
         sampling = (self.temperature, self.top_p)
@@ -128,6 +133,12 @@ class SelfRewarding(DataBuilder):
             else:
                 info = {"chosen_score": best[0], "rejected_score": worst[0], "unread": float(len(responses) - len(read))}
                 yield Group(example.prompt, best[1], (worst[1],), info)
+
+
+def read_judgment(judgment: Response) -> float:
+    """Return a judgment's score, thoughts unread; NaN where it was cut off, ends within a thought, or names none."""
+    parts = divide(judgment.text)
+    return read_score(parts.answer) if judgment.finished and parts.closed else math.nan
 
 
 def read_score(text: str) -> float:

@@ -21,6 +21,9 @@ class Spin(DataBuilder):
 
     temperature: float = Field(1.0, gt=0, description="of the policy's sample")
 
+    def responses_per_prompt(self) -> int:
+        return 1
+
     def build(self, task: BuildTask) -> Iterable[Group]:
         samples = task.sample(1, temperature=self.temperature)
         for example, (response,) in zip(task.examples, samples, strict=True):

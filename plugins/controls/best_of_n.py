@@ -35,6 +35,9 @@ class BestOfN(DataBuilder):
     def fingerprint(self) -> str:
         return self.reward.weights if self.reward else ""
 
+    def responses_per_prompt(self) -> int:
+        return self.samples
+
     def build(self, task: BuildTask) -> Iterable[Group]:
         samples = task.sample(self.samples)
         golds = task.reward(self.reward, samples) if self.reward else task.gold(samples)

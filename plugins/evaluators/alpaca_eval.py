@@ -14,10 +14,24 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
-from harness import DataError, EvaluationTask, Evaluator, Example, Metric, Paper, Prompt, Questions, Sampling, Score
-from harness_plugins.evaluators.alpaca_package import Row, annotate, annotator_size, figures
+from harness import (
+    UNREAD_METRICS,
+    DataError,
+    EvaluationTask,
+    Evaluator,
+    Example,
+    Metric,
+    Paper,
+    Prompt,
+    Questions,
+    Sampling,
+    Score,
+)
+from harness_plugins.evaluators.alpaca_package import REASONS, Row, annotate, annotator_size, figures
+from harness_plugins.evaluators.shapes import named
 
 INSTRUCTIONS = 805
+MOST_MISSING = 3  # of published sets: the judge's server refused or dropped these, and alpaca_eval leaves such rows out
 # SHA-256 of the official instructions as JSON: in their order, and sorted.
 IN_ORDER = "e4356cd997a280afd66c7dd3f9d44a151d2e94a3d4c2b67ab5d364a14404ae26"
 AS_A_SET = "bd368f61b8bbce3c3a9a8d485fdd6b2b89d8483e40f4cd0986312021cde469cb"
@@ -66,7 +80,7 @@ class AlpacaEval(Evaluator):
             Metric("win_rate", "mean preference for the row over the reference, 0 to 1", primary=self.difficulty is None),
             Metric("discrete_win_rate", "share of verdicts for the row; a tie is half"),
             Metric("characters", "length of the answer", higher_is_better=None),
-            Metric("unparsed", "share of judgments that could not be read, asked twice", higher_is_better=False),
+            *UNREAD_METRICS,
         )
 
     def problems(self) -> Sequence[tuple[str, str]]:
@@ -117,7 +131,7 @@ class AlpacaEval(Evaluator):
             for row, (answer,) in zip(reference, answers, strict=True)
         ]
         _write(task.files / "model_outputs.json", outputs)
-        annotations = annotate(task, self.annotator, reference, outputs)
+        annotations, reasons = annotate(task, self.annotator, reference, outputs)
         _write(task.files / "annotations.json", annotations)
         found = figures(annotations, self.placed([row["instruction"] for row in reference], self.reference), self._hub())
         task.note("alpaca_eval", found.summary)
@@ -127,7 +141,11 @@ class AlpacaEval(Evaluator):
             example = example_name(row["instruction"])
             yield Score(example, "characters", float(len(row["output"])))
             yield Score(example, "unparsed", float(row["instruction"] not in found.preferences))
-            for metric, value in found.preferences.get(row["instruction"], {}).items():
+            # Two equal outputs are a tie that nobody is asked about.
+            values = reasons.get(row["instruction"], dict.fromkeys(REASONS, 0.0)) | found.preferences.get(
+                row["instruction"], {}
+            )
+            for metric, value in values.items():
                 yield Score(example, metric, value)
 
     def _reference(self) -> list[Row]:
@@ -205,6 +223,31 @@ def check_whole(instructions: Sequence[str], where: str) -> None:
         )
     if instructions_hash(sorted(instructions)) != AS_A_SET:
         raise DataError(f"{where} has {INSTRUCTIONS} instructions, but not AlpacaEval's; set `official` to false for your own")
+
+
+def check_nearly_whole(instructions: Sequence[str], where: str) -> list[int]:
+    """Return the places, from 1, of the official instructions that a published set lacks; none where it is whole.
+
+    Raises:
+        DataError: the set lacks more than published ones do, or holds instructions that are not AlpacaEval's.
+    """
+    if not INSTRUCTIONS - MOST_MISSING <= len(instructions) < INSTRUCTIONS:
+        check_whole(instructions, where)
+        return []
+    names = [example_name(instruction) for instruction in instructions]
+    official = official_names()
+    if strange := [number for number, name in enumerate(names) if name not in set(official)]:
+        raise DataError(
+            f"{where} has {len(names)} instructions, and {len(strange)} of them are not AlpacaEval's (the first is "
+            f"{named(instructions[strange[0]])}): set `official` to false for a set of your own"
+        )
+    return [place for place, name in enumerate(official, start=1) if name not in set(names)]
+
+
+def official_names() -> list[str]:
+    """The official instructions' names on boards, in their order. The file holds hashes; the texts are not ours to ship."""
+    path = Path(__file__).with_name("alpaca_instructions.json")
+    return [f"alpaca_eval:{digest}" for digest in json.loads(path.read_text(encoding="utf-8"))]
 
 
 def _instructions(path: Path) -> list[str]:

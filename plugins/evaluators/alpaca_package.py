@@ -14,6 +14,8 @@ from typing import Any
 from harness import DataError, EvaluationTask, JudgeAnswer, Message
 
 SENT = frozenset({"temperature", "max_tokens", "top_p", "logprobs", "top_logprobs", "stop", "seed"})
+UNREAD = JudgeAnswer("", "")
+REASONS = ("declined", "cut_off")  # why a judgment has no value
 PASSING = ("date", "time_per_example")  # of annotations: not the same in two equal runs
 
 Row = dict[str, Any]
@@ -63,8 +65,10 @@ def figures(annotations: Sequence[Row], instructions: Sequence[str], hub: Path |
     return Figures({name: float(value) for name, value in summary.items()}, values)
 
 
-def annotate(task: EvaluationTask, annotator: str, reference: Sequence[Row], outputs: Sequence[Row]) -> list[Row]:
-    """The package's annotations of all pairs, asked through the task's judge."""
+def annotate(
+    task: EvaluationTask, annotator: str, reference: Sequence[Row], outputs: Sequence[Row]
+) -> tuple[list[Row], dict[str, dict[str, float]]]:
+    """The package's annotations of all pairs, asked through the task's judge, and `REASONS` by instruction."""
     import pandas as pd
 
     with package() as alpaca_eval:
@@ -77,10 +81,10 @@ def annotate(task: EvaluationTask, annotator: str, reference: Sequence[Row], out
         single = next(iter(made.annotators.values()))
         if single.batch_size != 1:
             raise DataError(f"annotator = {annotator!r}: it puts {single.batch_size} pairs into a question; take one with one")
-        single.fn_completions = _Completions(task, single, alpaca_eval)
+        single.fn_completions = completions = _Completions(task, single, alpaca_eval)
         found = made.annotate_head2head(pd.DataFrame(list(reference)), pd.DataFrame(list(outputs)), chunksize=None)
     kept = [{name: value for name, value in row.items() if not name.endswith(PASSING)} for row in found]
-    return [{name: _plain(value) for name, value in row.items()} for row in kept]
+    return [{name: _plain(value) for name, value in row.items()} for row in kept], completions.reasons
 
 
 def annotator_size(annotator: str) -> tuple[int, int | None] | None:
@@ -100,10 +104,23 @@ def annotator_size(annotator: str) -> tuple[int, int | None] | None:
 
 
 class _Completions:
-    """Stands for the package's client: prompts in, completions in its form out."""
+    """Stands for the package's client: prompts in, completions in its form out.
+
+    Attributes:
+        reasons: instruction -> `REASONS` of its judgment, which the package keeps no column for.
+    """
 
     def __init__(self, task: EvaluationTask, single: Any, alpaca_eval: Any) -> None:
         self.task, self.single, self.alpaca_eval = task, single, alpaca_eval
+        self.instructions: list[str] = []
+        self.reasons: dict[str, dict[str, float]] = {}
+        self._make_prompts, single._make_prompts = single._make_prompts, self.make_prompts
+
+    def make_prompts(self, *args: Any, **fields: Any) -> Any:
+        """The annotator's prompts, with a note of whose they are: it is asked with prompts alone."""
+        prompts, rows = self._make_prompts(*args, **fields)
+        self.instructions = list(rows["instruction"])
+        return prompts, rows
 
     def __call__(self, prompts: Sequence[str], model_name: str, **parameters: Any) -> dict[str, list[Any]]:
         if refused := sorted(set(parameters) - SENT):
@@ -113,7 +130,10 @@ class _Completions:
             for prompt in prompts
         ]
         judgments = self.task.judge(conversations, self._read, **parameters)
-        answers = [judgment.answer for judgment in judgments]
+        for instruction, judgment in zip(self.instructions, judgments, strict=True):
+            self.reasons[instruction] = {name: float(getattr(judgment, name)) for name in REASONS}
+        # The package reads completions itself: of an answer that is no verdict it is shown nothing.
+        answers = [judgment.answer if judgment.parsed else UNREAD for judgment in judgments]
         return {
             "completions": [answer.text or " " for answer in answers],
             "completions_all": [_choice(answer) for answer in answers],

@@ -6,13 +6,13 @@ import contextlib
 import hashlib
 import json
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from harness import DataError
-from harness_plugins.evaluators.shapes import Pair, Single, checked, parsed
+from harness_plugins.evaluators.shapes import Pair, Single, checked, named, parsed
 
 RELEASE = "v0.2.36"
 ADDRESS = f"https://raw.githubusercontent.com/lm-sys/FastChat/{RELEASE}/fastchat/llm_judge/data"
@@ -125,15 +125,41 @@ def file_name(label: str) -> str:
     return "".join(character if character.isalnum() or character in "._-" else "_" for character in label).lstrip(".") or "row"
 
 
+Numbered = tuple[int, Row]  # a line's number and its row
+
+
 def read_judgments(path: Path) -> list[Row]:
     """Judgments, single or of pairs. What was appended again, as a second run of FastChat does, replaces what was there."""
-    found: dict[tuple[Any, ...], Row] = {}
-    for number, row in read_numbered(path, ("question_id", "judge", "turn")):
-        shape = Single if "model" in row else Pair
-        checked(shape, row, f"{path}:{number}", "give judgments as FastChat writes them (model_judgment/*.jsonl)")
-        models = (row["model"],) if "model" in row else (row.get("model_1"), row.get("model_2"))
-        found[(row["question_id"], *models, tuple(row["judge"]), row["turn"])] = row
-    return list(found.values())
+    return [row for _, row in last_of_each(all_judgments(path))]
+
+
+def all_judgments(path: Path) -> list[Numbered]:
+    """All rows of a file of judgments, those that were appended again too, as `show_result` reads them.
+
+    Raises:
+        DataError: names file, line and field.
+    """
+    fix = "give judgments as FastChat writes them (model_judgment/*.jsonl)"
+    rows = read_numbered(path, ("question_id", "judge", "turn"))
+    for number, row in rows:
+        checked(Single if "model" in row else Pair, row, f"{path}:{number}", fix)
+        if "model" not in row and row["model_1"] == row["model_2"]:
+            raise DataError(f"{path}:{number} compares {named(row['model_1'])} with itself: {fix}")
+    return rows
+
+
+def last_of_each(rows: Iterable[Numbered]) -> list[Numbered]:
+    """The last judgment of each answer or pair by each judge, as FastChat's viewer takes it; a pair is one in either order."""
+    kept: dict[tuple[Any, ...], Numbered] = {}
+    for number, row in rows:
+        kept[(*judged(row), *row["judge"])] = (number, row)
+    return list(kept.values())
+
+
+def judged(row: Row) -> tuple[Any, ...]:
+    """What a judgment is of: question, turn, and the model or the two models."""
+    models = (row["model"],) if "model" in row else sorted((row["model_1"], row["model_2"]))
+    return (row["question_id"], row["turn"], *models)
 
 
 @dataclass(frozen=True)

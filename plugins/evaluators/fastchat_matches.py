@@ -81,8 +81,11 @@ def pair_match(bench: Bench, question: Row, answers: tuple[Row, Row], turn: int,
     return lambda: dict(common.play_a_match_pair(match, output_file=""))
 
 
-def play(task: EvaluationTask, matches: Sequence[Match], parse: Callable[[JudgeAnswer], Any]) -> list[Row]:
-    """Every match's row as FastChat writes it, judged by the task's judge; `judge` then names the model that answered."""
+Played = tuple[Row, tuple[Judgment, ...]]  # a match as FastChat writes it, and what its judge said
+
+
+def play(task: EvaluationTask, matches: Sequence[Match], parse: Callable[[JudgeAnswer], Any]) -> list[Played]:
+    """Every match as FastChat writes it, judged by the task's judge; a row's `judge` then names the model that answered."""
     asked: list[list[Message]] = []
 
     def note(messages: list[Row]) -> str:
@@ -98,8 +101,8 @@ def play(task: EvaluationTask, matches: Sequence[Match], parse: Callable[[JudgeA
     judgments = iter(task.judge(asked, parse))
     rows = []
     for match, count in zip(matches, counts, strict=True):
-        own = [next(judgments) for _ in range(count)]
-        rows.append(_played(match, own))
+        own = tuple(next(judgments) for _ in range(count))
+        rows.append((_played(match, own), own))
     return rows
 
 
@@ -110,7 +113,7 @@ def _played(match: Match, judgments: Sequence[Judgment]) -> Row:
         row = match()
     words = zip((name for name in WORDS if name in row), judgments, strict=True)
     row |= {name: judgment.answer.text for name, judgment in words}
-    versions = sorted({judgment.answer.model for judgment in judgments})
+    versions = sorted({judgment.answer.model for judgment in judgments} - {""})  # a declined question has none
     return {**row, "judge": [", ".join(versions) or STANDS_FOR, row["judge"][1]], "tstamp": 0.0}
 
 

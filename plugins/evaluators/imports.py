@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import gzip
+import math
+import os
+import re
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -12,19 +16,32 @@ from pydantic import Field
 
 from harness import DataError, Imported, Importer, Score
 from harness_plugins.evaluators import fastchat
-from harness_plugins.evaluators.alpaca_eval import AlpacaEval, check_whole, example_name
+from harness_plugins.evaluators.alpaca_eval import (
+    INSTRUCTIONS,
+    AlpacaEval,
+    check_nearly_whole,
+    example_name,
+    official_names,
+)
 from harness_plugins.evaluators.alpaca_package import figures
+from harness_plugins.evaluators.fastchat import Numbered
 from harness_plugins.evaluators.fastchat_scores import pair_scores, question_scores
 from harness_plugins.evaluators.lm_eval_models import short_names
-from harness_plugins.evaluators.lm_eval_results import Results
+from harness_plugins.evaluators.lm_eval_results import DATE, Results
 from harness_plugins.evaluators.mt_bench import MtBench, VicunaBench
-from harness_plugins.evaluators.shapes import Annotation, checked, parsed
+from harness_plugins.evaluators.shapes import Annotation, checked, named, parsed
 
 Row = dict[str, Any]
+Bench = type[MtBench] | type[VicunaBench]
 LARGEST_BYTES = 200_000_000  # of annotations, unpacked; those of 805 instructions are five million
 UNCONTROLLED = (
     "there is no length-controlled win rate, since it needs the hub's df_gamed.csv and instruction_difficulty.csv: "
     "import with --set difficulty=FOLDER"
+)
+# Generators' names that tell nothing: alpaca_eval's own where none was given, those of its examples, and the like
+PLACEHOLDERS = frozenset(
+    {"", "current model", "example", "model", "my model", "your model", "custom model", "generator", "default", "none", "null"}
+    | {"nan", "unknown", "test", "name", "model name", "n a"}
 )
 VICUNA_QUESTIONS = range(1, 81)  # FastChat numbers Vicuna-Bench's questions from 1 and MT-Bench's from 81
 
@@ -37,24 +54,35 @@ class AlpacaImporter(Importer):
     difficulty: str | None = Field(
         None, description="a folder with the hub's df_gamed.csv and instruction_difficulty.csv, for length-controlled win rates"
     )
-    official: bool = Field(True, description="whether the instructions must be the 805; false for a set of your own")
+    official: bool = Field(
+        True,
+        description="whether the instructions must be the 805, of which up to 3 may be missing; false for a set of your own",
+    )
 
     def read(self, paths: Sequence[Path]) -> Iterator[Imported]:
         if self.difficulty is not None and (wrong := AlpacaEval(difficulty=self.difficulty).wrong_files()):
             raise DataError(f"--set difficulty={self.difficulty}: {wrong[0]}")
-        for path in paths:
-            rows = _annotations(path)
+        distinct: dict[Path, Path] = {}
+        for file in (file for path in paths for file in _annotation_files(path)):
+            distinct.setdefault(file.resolve(), file)  # a file that was given twice is one
+        files = {file: _annotations(file) for file in distinct.values()}
+        labels = _labels(files)
+        for path, rows in files.items():
             for model in sorted({row["generator_2"] for row in rows}):
-                yield self._model(path, model, [row for row in rows if row["generator_2"] == model])
+                own = [(number, row) for number, row in enumerate(rows, start=1) if row["generator_2"] == model]
+                yield self._model(path, model, labels[path, model], own)
 
-    def _model(self, path: Path, model: str, rows: list[Row]) -> Imported:
+    def _model(self, path: Path, model: str, label: str, numbered: Sequence[tuple[int, Row]]) -> Imported:
+        where = f"{path}, {model}:" if model else f"{path}:"
+        rows = [row for _, row in numbered]
         instructions = [row["instruction"] for row in rows]
         if len(set(instructions)) < len(instructions):
-            raise DataError(f"{path}: {model} has two annotations of one instruction: leave those of one annotator")
-        if self.official:
-            check_whole(instructions, f"{path}, {model}:")
-        places = AlpacaEval(difficulty=self.difficulty, official=self.official).placed(instructions, f"{path}, {model}:")
-        found = figures(rows, places, Path(self.difficulty) if self.difficulty else None)
+            raise DataError(f"{where} two annotations of one instruction: leave those of one annotator")
+        missing = check_nearly_whole(instructions, where) if self.official else []
+        unread = [number for number, row in numbered if row["preference"] is None or math.isnan(row["preference"])]
+        if len(unread) == len(rows):
+            raise DataError(f"{where} no preference is a number: the annotator's answers could not be read; annotate again")
+        found = figures(rows, self._places(instructions, where, missing), Path(self.difficulty) if self.difficulty else None)
         scores = []
         for row in rows:
             example = example_name(row["instruction"])
@@ -64,15 +92,62 @@ class AlpacaImporter(Importer):
         against = sorted({str(row["generator_1"]) for row in rows})
         judges = sorted({str(row["annotator"]) for row in rows})
         return Imported(
-            label=str(model),
+            label=label,
             evaluator=AlpacaEval.name,
             metrics=tuple(AlpacaEval(difficulty=self.difficulty).metrics()),
             scores=tuple(scores),
             judge=f"{', '.join(judges)} against {', '.join(against)}",
-            facts={AlpacaEval.name: found.summary},
+            facts={AlpacaEval.name: {name: value for name, value in found.summary.items() if math.isfinite(value)}},
             answers={example_name(row["instruction"]): (row["instruction"], row["output_1"], row["output_2"]) for row in rows},
-            warnings=() if self.difficulty is not None else (UNCONTROLLED,),
+            warnings=tuple(self._warnings(model, label, numbered, missing, found.summary)),
+            files=(path,),
         )
+
+    def _places(self, instructions: Sequence[str], where: str, missing: Sequence[int]) -> Sequence[str]:
+        """The instructions at the places by which the hub's difficulties are looked up."""
+        if not missing:
+            return AlpacaEval(difficulty=self.difficulty, official=self.official).placed(instructions, where)
+        known = {example_name(instruction): instruction for instruction in instructions}
+        return [known.get(name, name) for name in official_names()]  # a missing one keeps its place, under its hash
+
+    def _warnings(
+        self, model: str, label: str, numbered: Sequence[tuple[int, Row]], missing: Sequence[int], summary: Mapping[str, float]
+    ) -> Iterator[str]:
+        """What a reader of the row must know of the file."""
+        if label != model:
+            said = (
+                f"the file names the model {named(model)}"
+                if _is_placeholder(model)
+                else f"several files name it {named(model)}"
+            )
+            yield f"named by its file or folder, since {said}"
+        if missing:
+            places = f"number {missing[0]}" if len(missing) == 1 else f"numbers {', '.join(map(str, missing))}"
+            yield (
+                f"{len(numbered)} of AlpacaEval's {INSTRUCTIONS} instructions, so all figures are over these: "
+                f"the file lacks {places} of the official order"
+            )
+        nan = [number for number, row in numbered if row["preference"] is not None and math.isnan(row["preference"])]
+        if nan:
+            many = _count(len(nan), "annotation")
+            yield f"preference = NaN in {many} (the first is number {nan[0]}): counted as unread, like null"
+        without = [name for name, value in summary.items() if not math.isfinite(value)]
+        if without:
+            yield f"no {', '.join(without)}: alpaca_eval gives NaN, as it does for a single readable verdict"
+        if self.difficulty is None:
+            yield UNCONTROLLED
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
+def _annotation_files(path: Path) -> list[Path]:
+    """A file, or the annotations in a folder."""
+    files = sorted({*path.rglob("annotations.json"), *path.rglob("annotations.json.gz")}) if path.is_dir() else [path]
+    if not files:
+        raise DataError(f"{path} holds no annotations.json: give the folder or the file that alpaca_eval wrote")
+    return files
 
 
 def _annotations(path: Path) -> list[Row]:
@@ -86,9 +161,50 @@ def _annotations(path: Path) -> list[Row]:
     if len(content) > LARGEST_BYTES:
         raise DataError(f"{path} holds more than {LARGEST_BYTES:,} bytes: {fix}")
     rows = parsed(content, str(path), "annotations of alpaca_eval")
-    for number, row in enumerate(rows if isinstance(rows, list) else [None], start=1):
+    if not isinstance(rows, list):
+        raise DataError(f"{path} holds {named(rows)}, and no list of annotations: {fix}")
+    for number, row in enumerate(rows, start=1):
         checked(Annotation, row, f"{path}: annotation {number}", fix)
-    return list(rows)
+    return rows
+
+
+def _labels(files: Mapping[Path, Sequence[Row]]) -> dict[tuple[Path, str], str]:
+    """Each model of each file -> its row's name: the generator's, unless that tells nothing or is that of two files."""
+    models = [(path, model) for path, rows in files.items() for model in sorted({row["generator_2"] for row in rows})]
+    holders = Counter(model for _, model in models)
+    unclear = [(path, model) for path, model in models if _is_placeholder(model) or holders[model] > 1]
+    places = _place_names({path: {row["annotator"] for row in files[path]} for path, _ in unclear})
+    several = Counter(path for path, _ in unclear)
+    named_by_place = {
+        (path, model): f"{places[path]}: {model}" if several[path] > 1 else places[path] for path, model in unclear
+    }
+    return {key: named_by_place.get(key, key[1]) for key in models}
+
+
+def _is_placeholder(model: str) -> bool:
+    return re.sub(r"[\W_]+", " ", model).strip().casefold() in PLACEHOLDERS
+
+
+def _place_names(annotators: Mapping[Path, Collection[str]]) -> dict[Path, str]:
+    """Files -> the shortest ends of their paths that tell them apart.
+
+    alpaca_eval writes results/MODEL/ANNOTATOR/annotations.json: the last two say nothing of the model, and stay only where two
+    files differ in nothing else.
+    """
+    parts: dict[Path, tuple[str, ...]] = {}
+    for path, judges in annotators.items():
+        folders = Path(os.path.abspath(path)).parts[1:-1]  # noqa: PTH100 - a link is named by its own place, not its target's
+        whole = (*folders, path.name.removesuffix(".gz").removesuffix(".json"))
+        short = whole[:-1] if whole[-1] in ("annotations", "annotation") else whole
+        short = short[:-1] if short and short[-1] in judges else short
+        parts[path] = short or whole
+    alike = Counter(parts.values())
+    for path in annotators:
+        if alike[parts[path]] > 1:
+            parts[path] = Path(os.path.abspath(path)).parts[1:]  # noqa: PTH100
+    ends = {path: f"/{'/'.join(names)}" for path, names in parts.items()}
+    labels = short_names(ends.values())
+    return {path: labels[end].encode("utf-8", "replace").decode() for path, end in ends.items()}
 
 
 class FastChatImporter(Importer):
@@ -97,66 +213,132 @@ class FastChatImporter(Importer):
     name: ClassVar[str] = "fastchat"
 
     opponent: str | None = Field(
-        None, description="of judgments of pairs: the model that the others met; found if it is in all"
+        None,
+        description="of judgments of pairs: the model that the others met; by default the one in all pairs, and of two models "
+        "each meets the other",
     )
     judge: str | None = Field(None, description="whose judgments, where a file has those of several")
 
     def read(self, paths: Sequence[Path]) -> Iterator[Imported]:
         for path in paths:
-            judgments = self._of_one_judge(path, fastchat.read_judgments(path))
+            judgments = self._of_one_judge(path, fastchat.all_judgments(path))
             for bench in (MtBench, VicunaBench):
-                rows = [row for row in judgments if (row["question_id"] in VICUNA_QUESTIONS) == (bench is VicunaBench)]
-                singles = [row for row in rows if "model" in row]
-                for model in sorted({row["model"] for row in singles}):
-                    yield self._single(bench, model, [row for row in singles if row["model"] == model])
-                yield from self._pairs(path, bench, [row for row in rows if "model" not in row])
+                rows = [(n, row) for n, row in judgments if (row["question_id"] in VICUNA_QUESTIONS) == (bench is VicunaBench)]
+                singles = [(number, row) for number, row in rows if "model" in row]
+                for model in sorted({row["model"] for _, row in singles}):
+                    yield self._single(path, bench, model, [(n, row) for n, row in singles if row["model"] == model])
+                yield from self._pairs(path, bench, [(number, row) for number, row in rows if "model" not in row])
 
-    def _of_one_judge(self, path: Path, rows: Sequence[Row]) -> list[Row]:
+    def _of_one_judge(self, path: Path, rows: Sequence[Numbered]) -> list[Numbered]:
         """Raises DataError where one answer has the judgments of several judges, whose mean would be nobody's."""
-        kept = [row for row in rows if self.judge in (None, str(row["judge"][0]))]
-        answers = {(row.get("model"), row.get("model_1"), row.get("model_2"), row["question_id"], row["turn"]) for row in kept}
-        if len(answers) == len(kept) and (kept or not rows):
-            return kept
-        judges = ", ".join(sorted({str(row["judge"][0]) for row in rows}))
+        own = [(number, row) for number, row in rows if self.judge in (None, str(row["judge"][0]))]
+        kept = fastchat.last_of_each(own)
+        if len({fastchat.judged(row) for _, row in kept}) == len(kept) and (kept or not rows):
+            return own
+        judges = ", ".join(sorted({str(row["judge"][0]) for _, row in rows}))
         if self.judge is not None and not kept:
             raise DataError(f"{path} has no judgments by {self.judge}: it has those of {judges}")
         fix = f"choose a judge with --set judge=NAME ({judges}), or leave those by one prompt"
         raise DataError(f"{path} has several judgments of one answer: {fix}")
 
-    def _single(self, bench: type[MtBench] | type[VicunaBench], model: str, rows: Sequence[Row]) -> Imported:
-        made = bench()
+    def _single(self, path: Path, bench: Bench, model: str, numbered: Sequence[Numbered]) -> Imported:
+        made, kept = bench(), fastchat.last_of_each(numbered)
+        rows = [row for _, row in kept]
         scores = [
             score for row in rows for score in question_scores(made.name, made.turns, row, _category(bench, row["question_id"]))
         ]
-        result = fastchat.single_results(rows)[model]
-        shown = {"turn_1": result.first, "turn_2": result.second, "average": result.average, "unparsed": result.unparsed}
-        return self._imported(made, model, rows, scores, {"show_result": shown})
+        everything = fastchat.single_results([row for _, row in numbered])[model]
+        shown = {"turn_1": everything.first, "turn_2": everything.second, "average": everything.average}
+        facts, warnings = _repeats(numbered, kept, "rating", lambda row: row["score"])
+        if warnings:
+            average = fastchat.single_results(rows)[model].average
+            means = [f"{value:.4g}" if value is not None else "none" for value in (everything.average, average)]
+            warnings = [f"{warnings[0]}, to {means[0]} where this row has {means[1]}"]
+        odd = [(number, row) for number, row in kept if row["score"] != fastchat.UNREAD and not 1 <= row["score"] <= 10]
+        if odd:
+            number, row = odd[0]
+            warnings.append(
+                f"{len(odd)} of {len(kept)} ratings are not from 1 to 10 (the first is {row['score']:g}, of question "
+                f"{row['question_id']}, turn {row['turn']}, in {path.name}:{number}): they count as they are, as in FastChat"
+            )
+        facts |= {"show_result": {**shown, "unparsed": everything.unparsed}}
+        return self._imported(path, made, model, rows, scores, facts, warnings)
 
-    def _pairs(self, path: Path, bench: type[MtBench] | type[VicunaBench], rows: Sequence[Row]) -> Iterator[Imported]:
-        if not rows:
+    def _pairs(self, path: Path, bench: Bench, numbered: Sequence[Numbered]) -> Iterator[Imported]:
+        if not numbered:
             return
-        common = set.intersection(*({row["model_1"], row["model_2"]} for row in rows))
+        made = bench(mode=("pair",))
+        opponents = self._opponents(path, [row for _, row in numbered])
+        models = {row[name] for _, row in numbered for name in ("model_1", "model_2")}
+        unmet = sorted(models - {*opponents, *opponents.values()})
+        for model, opponent in opponents.items():
+            met = [(number, row) for number, row in numbered if {row["model_1"], row["model_2"]} == {model, opponent}]
+            turned = [(number, fastchat.turned(row, model)) for number, row in met]
+            kept = fastchat.last_of_each(turned)
+            rows = [row for _, row in kept]
+            scores = [score for row in rows for score in pair_scores(made.name, row["question_id"], row["turn"], row)]
+            result = fastchat.pair_results([row for _, row in turned], opponent)[model]
+            shown: Row = {"win": result.win, "loss": result.loss, "tie": result.tie, "unparsed": result.unparsed}
+            shown |= {"adjusted_win_rate": result.adjusted_win_rate} if result.judged else {}
+            facts, warnings = _repeats(turned, kept, "verdict", fastchat.pair_outcome)
+            left = sum(model in (row["model_1"], row["model_2"]) for _, row in numbered) - len(met)
+            if left:
+                warnings.append(f"left out: {_count(left, 'judgment')} against other models than {opponent}")
+            if unmet:
+                warnings.append(f"no row for {', '.join(unmet)}, which did not meet {opponent}")
+            facts |= {"show_result": shown, "opponents": {"pair": opponent}}
+            yield self._imported(path, made, model, rows, scores, facts, warnings)
+
+    def _opponents(self, path: Path, rows: Sequence[Row]) -> dict[str, str]:
+        """Each model that gets a row -> the model that it met."""
+        pairs = [{row["model_1"], row["model_2"]} for row in rows]
+        models, common = sorted(set().union(*pairs)), set.intersection(*pairs)
+        if self.opponent is not None and self.opponent not in models:
+            raise DataError(f"--set opponent={self.opponent}: {path} has pairs of {', '.join(models)}")
+        if self.opponent is None and len(models) == 2:
+            return dict(zip(models, reversed(models), strict=True))
         opponent = self.opponent or (min(common) if len(common) == 1 else None)
         if opponent is None:
-            raise DataError(f"{path}: say which model the others met, with --set opponent=MODEL ({', '.join(sorted(common))})")
-        made = bench(mode=("pair",))
-        for model, result in fastchat.pair_results(rows, opponent).items():
-            own = [fastchat.turned(row, model) for row in rows if {row["model_1"], row["model_2"]} == {model, opponent}]
-            scores = [score for row in own for score in pair_scores(made.name, row["question_id"], row["turn"], row)]
-            shown = {"win": result.win, "loss": result.loss, "tie": result.tie, "unparsed": result.unparsed}
-            shown |= {"adjusted_win_rate": result.adjusted_win_rate} if result.judged else {}
-            yield self._imported(made, model, own, scores, {"show_result": shown, "opponents": {"pair": opponent}})
+            raise DataError(f"{path}: say which model the others met, with --set opponent=MODEL ({', '.join(models)})")
+        return {model: opponent for model in models if {model, opponent} in pairs and model != opponent}
 
     def _imported(
-        self, made: Any, model: str, rows: Sequence[Row], scores: Sequence[Score], facts: Mapping[str, Any]
+        self,
+        path: Path,
+        made: MtBench | VicunaBench,
+        model: str,
+        rows: Sequence[Row],
+        scores: Sequence[Score],
+        facts: Mapping[str, Any],
+        warnings: Sequence[str],
     ) -> Imported:
         reported = {score.metric for score in scores}
         metrics = tuple(metric for metric in made.metrics() if metric.name in reported)
         judges = ", ".join(sorted({str(row["judge"][0]) for row in rows}))
-        return Imported(model, made.name, metrics, tuple(scores), judge=judges, facts=facts)
+        return Imported(
+            model, made.name, metrics, tuple(scores), judge=judges, facts=facts, warnings=tuple(warnings), files=(path,)
+        )
 
 
-def _category(bench: type[Any], question: int) -> str | None:
+def _repeats(
+    numbered: Sequence[Numbered], kept: Sequence[Numbered], what: str, value: Callable[[Row], Any]
+) -> tuple[Row, list[str]]:
+    """What was judged more than once, as a fact and as a warning; neither where nothing was."""
+    if len(kept) == len(numbered):
+        return {}, []
+    values: dict[tuple[Any, ...], list[Any]] = {}
+    for _, row in numbered:
+        values.setdefault(fastchat.judged(row), []).append(value(row))
+    changed = sum(any(earlier != of_one[-1] for earlier in of_one) for of_one in values.values())
+    repeats = len(numbered) - len(kept)
+    said = (
+        f"{repeats} of {len(numbered)} judgments repeat earlier ones, and the last counts: {_count(changed, what)} changed by "
+        f"it; FastChat's show_result {'averages' if what == 'rating' else 'counts'} repeats"
+    )
+    return {"repeats": {"left_out": repeats, "changed": changed}}, [said]
+
+
+def _category(bench: Bench, question: int) -> str | None:
     """MT-Bench's questions come in blocks of ten, one per category in this order; Vicuna-Bench's file alone knows its own."""
     place = (question - 81) // 10
     return bench.categories[place] if bench is MtBench and 0 <= place < len(bench.categories) else None
@@ -168,7 +350,9 @@ class LmEvalImporter(Importer):
     name: ClassVar[str] = "lm_eval"
 
     tasks: tuple[str, ...] = Field(
-        (), description="only these tasks and groups; all that are in no group, and all groups, if none"
+        (),
+        description="only these tasks and groups; all that are in no group, and all groups, if none; a group without a number "
+        "of its own is shown by its tasks",
     )
 
     def read(self, paths: Sequence[Path]) -> Iterator[Imported]:
@@ -182,8 +366,14 @@ class LmEvalImporter(Importer):
 
 
 def _result_files(path: Path) -> Iterable[Path]:
-    """Oldest first: what a later run measured again stands."""
-    files = sorted(path.rglob("results_*.json"), key=lambda file: file.name) if path.is_dir() else [path]
+    """Oldest first: what a later run measured again stands.
+
+    lm-eval writes results_<date>.json into a folder, NAME_<date>.json for `--output_path NAME.json`, and wrote results.json.
+    """
+    if not path.is_dir():
+        return [path]
+    dates = {file: DATE.search(file.stem) for file in path.rglob("*.json")}
+    files = [file for file, date in dates.items() if date or file.stem == "results" or file.stem.startswith("results_")]
     if not files:
         raise DataError(f"{path} holds no results_*.json: give the folder of lm-eval's --output_path")
-    return files
+    return sorted(files, key=lambda file: ((date[1] if (date := dates[file]) else ""), file.name))

@@ -1,16 +1,28 @@
-"""The files of lm-eval's `--output_path`: results_<date>.json, and beside it samples_<task>_<date>.jsonl."""
+"""The files of lm-eval's `--output_path`: results_<date>.json, and beside it samples_<task>_<date>.jsonl.
+
+Releases before 0.4.3 wrote results.json (or a file of the user's name), with MODEL_ARGS_TASK.jsonl beside it; those before 0.4
+wrote one file, without filters, shots by task and groups.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from harness import DataError, Imported, Metric
 from harness_plugins.evaluators.lm_eval import LmEval
-from harness_plugins.evaluators.lm_eval_documents import Documents, Part, own_numbers, part
+from harness_plugins.evaluators.lm_eval_documents import (
+    NAMES_FILTERS,
+    Documents,
+    Part,
+    own_numbers,
+    part,
+    usable,
+    with_filters,
+)
 from harness_plugins.evaluators.lm_eval_models import digest, model_of
 from harness_plugins.evaluators.shapes import EvalResults, checked, parsed
 
@@ -18,6 +30,8 @@ Row = dict[str, Any]
 DEEPEST_GROUP = 20
 DATE = re.compile(r"_(\d{4}-\d\d-\d\d[\dT.-]*)$")
 NORMALISED = ("acc_norm", "exact_match")  # shown in the short tables, and `acc` where a task has neither
+# Metrics that are better when lower, by lm-eval's registry: for files of releases that did not say (before 0.4.3)
+LOWER = frozenset({"perplexity", "word_perplexity", "byte_perplexity", "bits_per_byte", "brier_score", "ter", "ppl", "wer"})
 FEW = 3  # tasks of a group that a warning names
 PARTS = ("versions", "n-shot", "n-samples", "group_subtasks", "higher_is_better")  # of the file, by task
 ALONE = "shown as lm-eval's own numbers, without interval and test"
@@ -48,15 +62,17 @@ class Results:
         except (OSError, ValueError) as error:
             raise DataError(f"{path} cannot be read as lm-eval's results ({error}): give results_<date>.json") from error
         content = parsed(text, str(path), "lm-eval's results")
+        if isinstance(content, dict) and "config_general" in content:
+            raise DataError(f"{path} holds results of lighteval, which is another tool: give lm-eval's results_<date>.json")
         checked(EvalResults, content, f"{path} cannot be read as lm-eval's results: it", "give results_<date>.json")
-        for name in {*content["results"], *(content.get("group_subtasks") or {})}:
+        for name in {*content["results"], *(content.get("groups") or {}), *(content.get("group_subtasks") or {})}:
             if "/" in name or "\\" in name or not name.isprintable():
                 raise DataError(f"{path}: {name[:80]!r} is no name of a task: give results_<date>.json as lm-eval writes it")
-        tasks = {name: row for name, row in content["results"].items() if isinstance(row, dict)}
-        date = DATE.search(path.stem)
-        beside = {name: path.with_name(f"samples_{name}_{date[1] if date else ''}.jsonl") for name in tasks}
-        measured = {name: (row, beside[name] if beside[name].is_file() else None) for name, row in tasks.items()}
+        tasks = with_filters(_numbers(content))
+        measured = {name: (row, _samples(path, content, name)) for name, row in tasks.items()}
         names = {*tasks, *(content.get("group_subtasks") or {})}
+        if "n-shot" not in content and (shots := (content.get("config") or {}).get("num_fewshot")) is not None:
+            content["n-shot"] = dict.fromkeys(sorted(names), shots)
         asked = {fact: dict.fromkeys(sorted(names), value) for fact, value in _asked(content).items()}
         return cls(model_of(content), content, measured, asked, (path,))
 
@@ -71,13 +87,23 @@ class Results:
             self.asked[fact] = before | later.asked.get(fact, {})
 
     def imported(self, chosen: Sequence[str], label: str) -> Iterator[Imported]:
-        """A row with the documents' values, and one of lm-eval's own numbers where those are not all or there are none."""
-        parts = [self._part(name) for name in self._names(chosen)]
+        """A row with the documents' values, and one of lm-eval's own numbers where those are not all or there are none.
+
+        Raises:
+            DataError: there is no number to show.
+        """
+        names = self._names(chosen)
+        shown = list(dict.fromkeys(entry for name in names for entry in self._shown(name)))
+        parts = [self._part(name) for name in shown]
         whole, alone = [made for made in parts if made.scores], [made for made in parts if made.figures]
-        warnings = tuple(self._said(parts)) if any(made.scores or made.unlike for made in parts) else ()
+        warnings = (*self._opened(names), *self._said(parts))
+        if not (whole or alone):
+            files = ", ".join(map(str, self.files))
+            why = "; ".join(warnings) or f"none of {_few(shown)} has one"
+            raise DataError(f"{files}: no number of {self.model} to show ({why}): give results of tasks that lm-eval scored")
         if whole:
             yield self._row(label, whole, warnings, whole=True)
-        if alone or not whole:
+        if alone:
             yield self._row(label, alone, () if whole else warnings, whole=False)
 
     def _row(self, label: str, parts: Sequence[Part], warnings: tuple[str, ...], *, whole: bool) -> Imported:
@@ -101,21 +127,43 @@ class Results:
             files=(*self.files, *(path for name in names if whole for path in self._documents(name)[0].values())),
         )
 
+    def _opened(self, names: Sequence[str]) -> Iterator[str]:
+        """Groups that are shown by their tasks."""
+        opened = {name: shown for name in names if (shown := self._shown(name)) != [name]}
+        if opened:
+            groups = ", ".join(f"{name} ({_few(shown)})" for name, shown in opened.items())
+            yield f"groups that lm-eval gives no number of, so shown by their tasks: {groups}"
+
     def _said(self, parts: Sequence[Part]) -> Iterator[str]:
-        """What of the results cannot be compared, once there is something that can."""
+        """What of the results cannot be compared or shown."""
         unlike = [made for made in parts if made.unlike]
+        alone = any(made.scores for made in parts) or bool(unlike)  # else all rows are figures, and their kind says so
         if unlike:
             groups = any(self._tasks(made.name) != [made.name] for made in unlike)
             fix = "; --set 'tasks=[…]' takes tasks of a group by themselves" if groups else ""
             yield f"no mean over documents, so {ALONE}: {', '.join(text for made in unlike for text in made.unlike)}{fix}"
         partly = [made for made in parts if made.missing]
         for said, lacking in (
-            (f"not all documents are there (--log_samples), so {ALONE}", [made for made in partly if made.figures]),
-            ("left out, with neither all documents nor a number of its own", [made for made in partly if not made.figures]),
+            (f"not all documents are there (--log_samples), so {ALONE}", [made for made in partly if made.figures and alone]),
+            (
+                "left out, with neither all documents nor a number of its own",
+                [made for made in partly if not (made.figures or made.infinite)],
+            ),
         ):
             names = [made.name if made.missing == [made.name] else f"{made.name} ({_few(made.missing)})" for made in lacking]
             if names:
                 yield f"{said}: {', '.join(names)}"
+        for said, texts in (
+            (
+                f"documents name no filter (lm-eval before {NAMES_FILTERS}) and not each has a row for each filter, so {ALONE}",
+                [text for made in parts for text in made.unnamed],
+            ),
+            ("left out, since lm-eval gives no number of it", [text for made in parts for text in made.ungiven]),
+            ("left out, since lm-eval's number is not finite", [text for made in parts for text in made.infinite]),
+            ("documents without a finite value, left out of the mean", [text for made in parts for text in made.holes]),
+        ):
+            if texts:
+                yield f"{said}: {', '.join(texts)}"
 
     def _names(self, chosen: Sequence[str]) -> list[str]:
         """What to report: what was chosen, or all that is in no group."""
@@ -127,11 +175,25 @@ class Results:
                 raise DataError(f"--set tasks={name}: {self.model} has no results of it: it has {', '.join(known)}")
         return list(chosen) or known
 
+    def _shown(self, name: str, above: frozenset[str] = frozenset()) -> list[str]:
+        """A task, or a group with a number of its own; else the tasks and groups that are in it."""
+        inside = (self.content.get("group_subtasks") or {}).get(name) or ()
+        self._check_depth(name, above)
+        if not inside or any(usable(value) for value in self._numbers(name).values()):
+            return [name]
+        return [entry for child in dict.fromkeys(inside) for entry in self._shown(child, above | {name})]
+
+    def _numbers(self, name: str) -> dict[str, float]:
+        return own_numbers(self.measured.get(name, ({}, None))[0])
+
+    def _check_depth(self, name: str, above: frozenset[str]) -> None:
+        if name in above or len(above) > DEEPEST_GROUP:
+            raise DataError(f"{self.model}: the group {name!r} contains itself: give results_<date>.json as lm-eval writes it")
+
     def _tasks(self, name: str, above: frozenset[str] = frozenset()) -> list[str]:
         """A task, or all tasks of a group."""
         inside = (self.content.get("group_subtasks") or {}).get(name) or ()
-        if name in above or len(above) > DEEPEST_GROUP:
-            raise DataError(f"{self.model}: the group {name!r} contains itself: give results_<date>.json as lm-eval writes it")
+        self._check_depth(name, above)
         return [task for child in dict.fromkeys(inside) for task in self._tasks(child, above | {name})] or [name]
 
     def _documents(self, name: str) -> tuple[dict[str, Path], list[str]]:
@@ -141,10 +203,13 @@ class Results:
 
     def _part(self, name: str) -> Part:
         paths, missing = self._documents(name)
-        kept = [] if missing else [Documents.read(task, path) for task, path in paths.items()]
+        kept = [] if missing else [Documents.read(task, path, self._numbers(task)) for task, path in paths.items()]
+        unnamed = [made.unnamed for made in kept if made.unnamed]
         missing += [made.task for made in kept if len(made.hashes) < self._asked_of(made.task)]
-        numbers = {task: own_numbers(self.measured.get(task, ({}, None))[0]) for task in (name, *paths)}
-        return part(name, numbers, [] if missing else kept, missing)
+        numbers = {task: self._numbers(task) for task in (name, *paths)}
+        made = part(name, numbers, [] if missing or unnamed else kept, missing)
+        made.unnamed = unnamed if made.figures else []
+        return made
 
     def _asked_of(self, task: str) -> int:
         """How many documents lm-eval took, as far as the file says."""
@@ -155,13 +220,42 @@ class Results:
         """As the evaluator `lm_eval` describes it; a task's first metric is shown in the short tables."""
         name, _, rest = entry.partition("/")
         metric = rest.partition(",")[0]
-        better = (self.content.get("higher_is_better") or {}).get(name, {}).get(metric, True)
         others = {key.partition(",")[0] for task in self._tasks(name) for key in self.measured.get(task, ({}, None))[0]}
         primary = metric in NORMALISED or (metric == "acc" and not others & set(NORMALISED))
-        return Metric(entry, f"{rest} on lm-eval's {name}", better, primary)
+        return Metric(entry, f"{rest} on lm-eval's {name}", self._better(name, metric), primary)
+
+    def _better(self, name: str, metric: str) -> bool | None:
+        """Whether higher is better: as the file says of the task or group, or of the group's tasks where those agree."""
+        known = self.content.get("higher_is_better") or {}
+        if metric in (known.get(name) or {}):
+            return known[name][metric]  # type: ignore[no-any-return]
+        directions = {known[task][metric] for task in self._tasks(name) if metric in (known.get(task) or {})}
+        if len(directions) > 1:
+            return None
+        return directions.pop() if directions else metric not in LOWER
 
     def _shots(self, name: str) -> Any:
-        return self.content["n-shot"].get(self._tasks(name)[0])
+        return (self.content.get("n-shot") or {}).get(self._tasks(name)[0])
+
+
+def _numbers(content: Row) -> dict[str, Row]:
+    """A task or group -> its numbers; those of groups stand in both parts of a file, and of a few files in `groups` alone."""
+    results, groups = content["results"], content.get("groups") or {}
+    rows = {name: {**_row(groups.get(name)), **_row(results.get(name))} for name in dict.fromkeys([*results, *groups])}
+    return {name: row for name, row in rows.items() if row}
+
+
+def _row(value: Any) -> Row:
+    return value if isinstance(value, dict) else {}
+
+
+def _samples(path: Path, content: Mapping[str, Any], task: str) -> Path | None:
+    """The file of a task's documents beside the results, by the name that each release of lm-eval gives it."""
+    date, arguments = DATE.search(path.stem), (content.get("config") or {}).get("model_args")
+    names = [f"samples_{task}_{date[1]}.jsonl"] if date else [f"samples_{task}.jsonl"]
+    if not date and isinstance(arguments, str):
+        names.append(f"{re.sub('/|=', '__', arguments)}_{task}.jsonl")  # before 0.4.3
+    return next((file for name in names if (file := path.with_name(name)).is_file()), None)
 
 
 def _asked(content: Row) -> Row:

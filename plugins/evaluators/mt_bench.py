@@ -4,12 +4,28 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from harness import DataError, EvaluationTask, Evaluator, Example, Message, Metric, Paper, Prompt, Questions, Sampling, Score
+from harness import (
+    UNREAD_METRICS,
+    DataError,
+    EvaluationTask,
+    Evaluator,
+    Example,
+    Judgment,
+    Message,
+    Metric,
+    Paper,
+    Prompt,
+    Questions,
+    Sampling,
+    Score,
+    unread_shares,
+)
 from harness_plugins.evaluators import fastchat, fastchat_matches
 from harness_plugins.evaluators.fastchat import Published, Row
 from harness_plugins.evaluators.fastchat_matches import Bench
@@ -52,7 +68,7 @@ class _FastChatBench(Evaluator):
                 Metric("loss", f"lost against {self.opponent} in both orders", higher_is_better=False),
                 Metric("agreement", "share of pairs on which both orders agree"),
             ]
-        return (*found, Metric("unparsed", "share of judgments that could not be read, asked twice", higher_is_better=False))
+        return (*found, *UNREAD_METRICS)
 
     def opponents(self) -> Sequence[str]:
         return () if "pair" not in self.mode or self.opponent.endswith(".jsonl") else (self.opponent,)
@@ -154,10 +170,11 @@ class _FastChatBench(Evaluator):
             fastchat_matches.single_match(bench, question, answers[question["question_id"]], turn, task.label)
             for question, turn in rounds
         ]
-        rows = fastchat_matches.play(task, matches, fastchat_matches.read_rating)
-        fastchat.write_lines(task.files / "model_judgment" / "single.jsonl", rows)
-        for (question, _), row in zip(rounds, rows, strict=True):
-            yield from question_scores(self.name, self.turns, row, question["category"])
+        played = fastchat_matches.play(task, matches, fastchat_matches.read_rating)
+        fastchat.write_lines(task.files / "model_judgment" / "single.jsonl", [row for row, _ in played])
+        for (question, _), (row, judgments) in zip(rounds, played, strict=True):
+            scores = list(question_scores(self.name, self.turns, row, question["category"]))
+            yield from (*scores, *_unread(scores[0], judgments))
 
     def _pair(self, task: EvaluationTask, bench: Bench, answers: Mapping[int, Row]) -> Iterator[Score]:
         everyone: list[Row] = []
@@ -173,10 +190,11 @@ class _FastChatBench(Evaluator):
             matches = [
                 fastchat_matches.pair_match(bench, question, pair, turn, (task.label, name)) for question, turn, pair in asked
             ]
-            rows = fastchat_matches.play(task, matches, fastchat_matches.read_winner) if matches else []
-            everyone += rows
-            for (question, turn, _), row in zip(asked, rows, strict=True):
-                yield from pair_scores(self.name, question["question_id"], turn, row, number)
+            played = fastchat_matches.play(task, matches, fastchat_matches.read_winner) if matches else []
+            everyone += [row for row, _ in played]
+            for (question, turn, _), (row, judgments) in zip(asked, played, strict=True):
+                scores = list(pair_scores(self.name, question["question_id"], turn, row, number))
+                yield from (*scores, *_unread(scores[0], judgments))
         fastchat.write_lines(task.files / "model_judgment" / "pair.jsonl", everyone)
 
     def _others(
@@ -234,6 +252,13 @@ class VicunaBench(_FastChatBench):
         "questions": fastchat.VICUNA_QUESTIONS,
         "prompts": fastchat.PROMPTS,
     }
+
+
+def _unread(beside: Score, judgments: Sequence[Judgment]) -> Iterator[Score]:
+    """Why judgments of a question could not be read, beside its `unparsed`, which FastChat's row has."""
+    for metric, value in unread_shares(judgments).items():
+        if metric != "unparsed":
+            yield replace(beside, metric=metric, value=value)
 
 
 def _turns(row: Row) -> list[str]:

@@ -5,14 +5,27 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from string import Formatter
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from harness import DataError, EvaluationTask, Example, JudgeAnswer, Judgment, Message, Metric, Questions, Response, Score
+from harness import (
+    UNREAD_METRICS,
+    DataError,
+    EvaluationTask,
+    Example,
+    JudgeAnswer,
+    Judgment,
+    Message,
+    Metric,
+    Questions,
+    Response,
+    Score,
+    unread_shares,
+)
 from harness_plugins.evaluators import fastchat
 from harness_plugins.evaluators.fastchat import Row
 from harness_plugins.evaluators.sampled import SampledEvaluator
@@ -21,11 +34,14 @@ TARGET = "target"
 JUDGMENTS = "judgments.jsonl"  # what a board shows beside the answers
 ANSWERS = {"answer_a", "answer_b"}  # what a prompt must show
 VALUES = {"A": 1.0, "B": 0.0, "C": 0.5}  # of the answer shown first
+# Arena-Hard's labels, as ours: how clearly an answer is better is not told apart.
+LABELS = {"A>>B": "A", "A>B": "A", "A=B": "C", "B>A": "B", "B>>A": "B"}
+LABEL = re.compile(r"\[\[([AB<>=]+)\]\]", re.IGNORECASE)
 SYSTEM = (
     "You compare two answers to the same question. Judge them by whether they do what was asked, are correct, clear and "
     "complete, without padding. The order in which you see them, their length as such and the names A and B mean nothing."
 )
-TEMPLATE = """[User Question]
+QUESTION = """[User Question]
 {question}
 
 [The Start of Assistant A's Answer]
@@ -36,8 +52,13 @@ TEMPLATE = """[User Question]
 {answer_b}
 [The End of Assistant B's Answer]
 
-Say in two sentences at most what decides between them. Then write your verdict on a line of its own: [[A]] if the answer of \
-Assistant A is better, [[B]] if that of Assistant B is, [[C]] if neither is."""
+Say in two sentences at most what decides between them. Then write your verdict on a line of its own: """
+ENDINGS = {
+    "[[A]]": "[[A]] if the answer of Assistant A is better, [[B]] if that of Assistant B is, [[C]] if neither is.",
+    "[[A>>B]]": "[[A>>B]] if the answer of Assistant A is much better, [[A>B]] if it is slightly better, [[A=B]] if both are "
+    "about as good, [[B>A]] if that of Assistant B is slightly better, [[B>>A]] if it is much better.",
+}
+TEMPLATE = QUESTION + ENDINGS["[[A]]"]
 
 
 class PairwiseJudge(SampledEvaluator):
@@ -54,7 +75,12 @@ class PairwiseJudge(SampledEvaluator):
     n: int = Field(1, ge=1, le=64, description="answers sampled per example; each meets one of the opponent's")
     opponent: str = Field("baseline", description="`target`, `baseline`, the label of a row, or `all` for every other row")
     prompts: str | None = Field(None, description="a FastChat `judge_prompts.jsonl` to judge by; our own prompt if absent")
-    prompt_name: str = Field("pair-v2", description="which of those prompts; it must ask for [[A]], [[B]] or [[C]]")
+    prompt_name: str = Field("pair-v2", description="which of those prompts; its `output_format` must be `verdicts`")
+    verdicts: Literal["[[A]]", "[[A>>B]]"] = Field(
+        "[[A]]",
+        description="the labels that a prompt asks for: FastChat's [[A]], [[B]], [[C]], or Arena-Hard's five from [[A>>B]] to "
+        "[[B>>A]], of which much and slightly better count alike",
+    )
     judge: dict[str, Any] = Field(default_factory=dict, description="changed fields of the config's `judge` section")
 
     def metrics(self) -> Sequence[Metric]:
@@ -66,12 +92,12 @@ class PairwiseJudge(SampledEvaluator):
             Metric("loss", f"share of pairs lost in both orders {against}", higher_is_better=False),
             Metric("agreement", "share of pairs on which both orders agree: what is missing to 1 is position bias or noise"),
             Metric("first", "share of verdicts for the answer shown first; 0.5 is without bias", higher_is_better=None),
-            Metric("unparsed", "share of verdicts that could not be read, asked twice", higher_is_better=False),
+            *UNREAD_METRICS,
         )
 
     def problems(self) -> Sequence[tuple[str, str]]:
         try:
-            _Prompt.read(self.prompts, self.prompt_name)
+            _Prompt.read(self.prompts, self.prompt_name, self.verdicts)
         except PromptError as error:
             return [(error.field, error.fix)]
         return ()
@@ -80,14 +106,15 @@ class PairwiseJudge(SampledEvaluator):
         """Of the prompt's text, where it is a file's."""
         if self.prompts is None:
             return ""
-        prompt = _Prompt.read(self.prompts, self.prompt_name)
+        prompt = _Prompt.read(self.prompts, self.prompt_name, self.verdicts)
         return hashlib.sha256(json.dumps([prompt.system, prompt.template]).encode()).hexdigest()[:32]
 
     def opponents(self) -> Sequence[str]:
         return () if self.opponent == TARGET else (self.opponent,)
 
     def asks(self, examples: Sequence[Example], opponents: int) -> Questions:
-        prompt, pairs = _Prompt.read(self.prompts, self.prompt_name), self.n * (1 if self.opponent == TARGET else opponents)
+        prompt = _Prompt.read(self.prompts, self.prompt_name, self.verdicts)
+        pairs = self.n * (1 if self.opponent == TARGET else opponents)
         tokens = 0
         for example in examples:
             asked = prompt.conversation(_Pair(example, "", "", 0), False)
@@ -96,11 +123,11 @@ class PairwiseJudge(SampledEvaluator):
         return Questions(2 * pairs * len(examples), 2 * pairs * tokens)
 
     def evaluate(self, task: EvaluationTask) -> Iterable[Score]:
-        prompt = _Prompt.read(self.prompts, self.prompt_name)
+        prompt = _Prompt.read(self.prompts, self.prompt_name, self.verdicts)
         pairs = list(self._pairs(task))
         asked = [pair for pair in pairs if pair.ours != pair.theirs]
         orders = [prompt.conversation(pair, swapped) for pair in asked for swapped in (False, True)]
-        verdicts = iter(task.judge(orders, read_verdict) if orders else [])
+        verdicts = iter(task.judge(orders, READERS[self.verdicts]) if orders else [])
         said: list[dict[str, Any]] = []
         for pair in pairs:
             judged = [next(verdicts), next(verdicts)] if pair.ours != pair.theirs else None
@@ -132,16 +159,17 @@ class _Pair:
     def words(self, judged: Sequence[Judgment]) -> Iterator[dict[str, Any]]:
         """What the judge said in both orders, the verdict as it is for our answer."""
         for judgment, won in zip(judged, (("A", "B"), ("B", "A")), strict=False):
-            verdict = {won[0]: "won", won[1]: "lost", "C": "tied"}.get(judgment.value, "not read")
+            unread = "declined" if judgment.declined else "cut off" if judgment.cut_off else "not read"
+            verdict = {won[0]: "won", won[1]: "lost", "C": "tied"}.get(judgment.value, unread)
             order = "shown first" if won[0] == "A" else "shown second"
             found = {"example": self.example.prompt.id, "sample": self.sample, "verdict": f"{verdict}, {order}"}
             yield found | {"words": judgment.answer.text}
 
     def scores(self, judged: Sequence[Judgment] | None) -> Iterator[Score]:
         """Scores from both orders' judgments; None stands for two answers with the same words."""
-        found = {"win_rate": 0.5, "win": 0.0, "tie": 1.0, "loss": 0.0, "unparsed": 0.0}
+        found = {"win_rate": 0.5, "win": 0.0, "tie": 1.0, "loss": 0.0} | unread_shares(judged or ())
         if judged is not None:
-            found = {"unparsed": sum(not judgment.parsed for judgment in judged) / 2}
+            found = unread_shares(judged)
             if all(judgment.parsed for judgment in judged):
                 found |= _outcome(*(VALUES[judgment.value] for judgment in judged))
         for metric, value in found.items():
@@ -168,6 +196,24 @@ def read_verdict(answer: JudgeAnswer) -> str | None:
     return found[-1] if found else None
 
 
+def last_label(answer: JudgeAnswer) -> str | None:
+    """Return the last of Arena-Hard's labels in an answer; None where there is none, or the last is none of the five.
+
+    Arena-Hard v2 reads the last one too. Its v0.1 gives no score where labels differ.
+    """
+    found = [label.upper() for label in LABEL.findall(answer.text)]
+    return found[-1] if found and found[-1] in LABELS else None
+
+
+def read_label(answer: JudgeAnswer) -> str | None:
+    """Return an Arena-Hard label as A, B or C, however clearly one is better; Arena-Hard counts a much better answer thrice."""
+    label = last_label(answer)
+    return None if label is None else LABELS[label]
+
+
+READERS: Mapping[str, Callable[[JudgeAnswer], str | None]] = {"[[A]]": read_verdict, "[[A>>B]]": read_label}
+
+
 class PromptError(DataError):
     """A file of prompts from which none can be taken: the evaluator's field that is wrong, and the fix."""
 
@@ -183,21 +229,23 @@ class _Prompt:
         self.system, self.template = system, template
 
     @classmethod
-    def read(cls, path: str | None, name: str) -> _Prompt:
-        """Our own, or one of FastChat's file.
+    def read(cls, path: str | None, name: str, form: str) -> _Prompt:
+        """Our own, or one of FastChat's file, that asks for verdicts of a form.
 
         Raises:
             PromptError: the file, the prompt or its form is not there.
         """
         if path is None:
-            return cls(SYSTEM, TEMPLATE)
+            return cls(SYSTEM, QUESTION + ENDINGS[form])
         try:
             rows = fastchat.read_lines(Path(path), ("name", "system_prompt", "prompt_template", "output_format"))
         except DataError as error:
             raise PromptError("prompts", path, f"{error}; give FastChat's judge_prompts.jsonl, or one like it") from error
-        usable = {row["name"]: row for row in rows if _compares_answers(row)}
+        usable = {row["name"]: row for row in rows if _compares_answers(row, form)}
         if name not in usable:
-            fix = f"{path} has no such single-turn pairwise prompt; it has {', '.join(usable) or 'none at all'}"
+            names = ", ".join(usable) or "none at all"
+            asking = "" if form == "[[A]]" else f" that asks for {form}"
+            fix = f"{path} has no such single-turn pairwise prompt{asking}; it has {names}"
             raise PromptError("prompt_name", name, fix)
         return cls(usable[name]["system_prompt"], usable[name]["prompt_template"])
 
@@ -207,13 +255,13 @@ class _Prompt:
         return (Message("system", self.system), Message("user", filled))
 
 
-def _compares_answers(row: Row) -> bool:
+def _compares_answers(row: Row, form: str) -> bool:
     """Whether a prompt of FastChat's asks which of two answers is better, and takes nothing that we do not fill in."""
     try:
         filled = {name for _, name, _, _ in Formatter().parse(row["prompt_template"]) if name is not None}
     except (TypeError, ValueError):
         return False
-    return row["output_format"] == "[[A]]" and ANSWERS <= filled <= ANSWERS | {"question"}
+    return row["output_format"] == form and ANSWERS <= filled <= ANSWERS | {"question"}
 
 
 def _dialogue(example: Example) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from harness import EvaluationTask, Metric, Response, Score
+from harness import EvaluationTask, Metric, ReadResponse, Response, Score
 from harness_plugins.evaluators.sampled import SampledEvaluator
 
 
@@ -15,6 +15,9 @@ class ResponseStats(SampledEvaluator):
     sequence KL(policy || starting model); single values may be negative. It needs samples of the policy itself and is
     reported at temperature 1 alone. A truncated answer contributes the tokens it has. Answers are scored as text: where a
     tokenizer can spell one text in several ways, the tokens scored may not be those sampled.
+
+    With `evaluation.response` in the config, the tokens of thoughts are counted apart. Under `thinking: strip` all but these
+    and `kl` are of the answer without thoughts; `kl` is of the whole, as it was sampled.
     """
 
     name = "response_stats"
@@ -25,6 +28,8 @@ class ResponseStats(SampledEvaluator):
             Metric("characters", "characters per answer", higher_is_better=None),
             Metric("empty", "share of answers without a word", higher_is_better=False),
             Metric("truncated", "share of answers cut off by the length limit", higher_is_better=False),
+            Metric("thought_tokens", "tokens of thoughts, with evaluation.response in the config", higher_is_better=None),
+            Metric("open_thought", "share of answers that end within a thought, as above", higher_is_better=False),
             Metric("repetition", "share of an answer's word 3-grams that occurred in it before", higher_is_better=False),
         )
         kl = Metric("kl", "lp_policy - lp_reference of own answers, nats: estimates KL to the start", higher_is_better=None)
@@ -51,6 +56,8 @@ def _statistics(response: Response) -> dict[str, float]:
         "truncated": float(not response.finished),
         "repetition": repetition(response.text),
     }
+    if isinstance(response, ReadResponse):
+        values |= {"thought_tokens": float(response.thought_tokens), "open_thought": float(not response.closed)}
     return values if response.tokens is None else {"tokens": float(response.tokens), **values}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import ClassVar
 
 from pydantic import Field
@@ -47,6 +48,9 @@ class OnlyPrompting(DataBuilder):
     rejected_prefix: str = Field(REJECTED_PREFIX, min_length=1, description="the same for the rejected; {score} becomes s")
     temperature: float = Field(1.0, gt=0, description="of both samples")
 
+    def responses_per_prompt(self) -> int:
+        return 2  # one of each prefix
+
     def build(self, task: BuildTask) -> Iterable[Group]:
         chosen = task.sample(1, prefix=self.chosen_prefix, temperature=self.temperature)
         prefix = self.rejected_prefix.replace("{score}", str(self.rejected_score))
@@ -66,4 +70,4 @@ def without_preamble(response: Response) -> Response:
     text = response.text
     for pattern in PREAMBLES:
         text = re.sub(pattern, "", text, flags=re.IGNORECASE)
-    return response if text == response.text else Response(text.strip(), response.finished)
+    return response if text == response.text else replace(response, text=text.strip(), ids=None)

@@ -1,6 +1,7 @@
 """Self-Contrast (arXiv 2404.00604): the SFT target against own samples that are unlike it."""
 
-from harness import DataBuilder, Method, hookimpl
+from harness import Analysis, DataBuilder, Method, hookimpl
+from harness_plugins.self_contrast.analyses import DataAccuracy, GradientVariance, NegativeRewards, NegativesCount
 from harness_plugins.self_contrast.builder import PAPER, SelfContrast
 from harness_plugins.self_contrast.reward_filtered import RewardFiltered
 
@@ -29,3 +30,8 @@ def harness_methods() -> list[Method]:
             paper=RewardFiltered.paper,
         ),
     ]
+
+
+@hookimpl
+def harness_analyses() -> list[type[Analysis]]:
+    return [DataAccuracy, GradientVariance, NegativeRewards, NegativesCount]

@@ -47,6 +47,9 @@ class SelfContrast(DataBuilder):
             raise ValueError(f"samples x keep = {left} leaves fewer than negatives = {self.negatives}: raise samples or keep")
         return self
 
+    def responses_per_prompt(self) -> int:
+        return self.samples
+
     def build(self, task: BuildTask) -> Iterable[Group]:
         samples = task.sample(self.samples, policy="start")
         similarities = task.similarity(self.embedder, samples)

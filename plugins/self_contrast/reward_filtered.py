@@ -46,6 +46,9 @@ class RewardFiltered(DataBuilder):
             raise ValueError(f"samples = {self.samples} is fewer than negatives = {self.negatives}: raise samples")
         return self
 
+    def responses_per_prompt(self) -> int:
+        return self.samples
+
     def build(self, task: BuildTask) -> Iterable[Group]:
         samples = task.sample(self.samples, policy="start")
         targets = [[] if example.target is None else [Response(example.target)] for example in task.examples]

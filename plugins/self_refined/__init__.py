@@ -1,6 +1,7 @@
 """Quality-aware self-refinement: DPO and IPO whose push follows the policy's own judgment of each pair."""
 
-from harness import Method, Objective, hookimpl
+from harness import Analysis, Method, Objective, hookimpl
+from harness_plugins.self_refined.analyses import RefinementAccuracy
 from harness_plugins.self_refined.sr_dpo import SrDPO
 from harness_plugins.self_refined.sr_ipo import SrIPO
 
@@ -28,3 +29,8 @@ def harness_methods() -> list[Method]:
             paper=SrIPO.paper,
         ),
     ]
+
+
+@hookimpl
+def harness_analyses() -> list[type[Analysis]]:
+    return [RefinementAccuracy]

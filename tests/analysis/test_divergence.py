@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from harness.analysis.divergence import Histograms, growth, kl
+from harness_plugins.self_contrast.divergence import Histograms, growth, kl
 
 
 def by_prompt(values: np.ndarray) -> dict[str, list[float]]:

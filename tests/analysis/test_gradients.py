@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from harness.analysis.gradients import Moments, response_gradients, trace
+from harness.analysis.gradients import response_gradients
 from harness.models.logps import Row
+from harness_plugins.self_contrast.theorem import Moments, trace
 
 WORDS = 4
 

@@ -6,14 +6,14 @@ import math
 
 import pytest
 
-from harness.analysis.theorem import Spread, negatives_needed, pairs_limit, simulate
+from harness_plugins.self_contrast.theorem import GradientSpread, negatives_needed, pairs_limit, simulate
 
 
 def test_the_potential_on_numbers_by_hand() -> None:
-    spread = Spread(positive=1, negative=2, rho=0.25)
+    spread = GradientSpread(positive=1, negative=2, rho=0.25)
     assert spread.pair == 1 + 4 - 2 * 1 * 2 * 0.25  # 4
     assert spread.potential == 1.0
-    assert Spread(1, 2, 0).potential == pytest.approx(0.8)
+    assert GradientSpread(1, 2, 0).potential == pytest.approx(0.8)
 
 
 def test_negatives_needed_on_numbers_by_hand() -> None:
@@ -36,7 +36,7 @@ def test_a_potential_of_one_or_more_has_no_limit() -> None:
 
 
 def test_the_negatives_needed_have_the_error_of_the_pairs() -> None:
-    spread = Spread(1, 2, 0)
+    spread = GradientSpread(1, 2, 0)
     assert spread.error(4) == pytest.approx(spread.pair / 2.5)
     assert spread.error(3) > spread.pair / 2.5
 
@@ -47,9 +47,11 @@ def test_bad_input(potential: float, pairs: float) -> None:
         negatives_needed(potential, pairs)
 
 
-@pytest.mark.parametrize("spread", [Spread(1, 2, 0), Spread(1, 2, 0.2), Spread(2, 1, -0.2), Spread(1, 1, 0.6, 0.36)])
+@pytest.mark.parametrize(
+    "spread", [GradientSpread(1, 2, 0), GradientSpread(1, 2, 0.2), GradientSpread(2, 1, -0.2), GradientSpread(1, 1, 0.6, 0.36)]
+)
 @pytest.mark.parametrize("negatives", [1, 4, 16])
-def test_the_closed_form_is_what_simulation_gives(spread: Spread, negatives: int) -> None:
+def test_the_closed_form_is_what_simulation_gives(spread: GradientSpread, negatives: int) -> None:
     found = simulate(spread, negatives, 60_000, seed=3)
     error = (found.high - found.mean) / 1.96
     assert abs(found.mean - spread.error(negatives)) < 4 * error
@@ -57,11 +59,11 @@ def test_the_closed_form_is_what_simulation_gives(spread: Spread, negatives: int
 
 
 def test_negatives_independent_given_the_positive_do_worse_than_the_proof_says() -> None:
-    assert Spread(1, 1, 0.6, 0.36).error(16) > 0 > Spread(1, 1, 0.6).error(16)
+    assert GradientSpread(1, 1, 0.6, 0.36).error(16) > 0 > GradientSpread(1, 1, 0.6).error(16)
 
 
 def test_correlations_that_cannot_be_are_refused() -> None:
     with pytest.raises(ValueError, match=r"4 independent negatives cannot all be correlated by ρ = 0\.6"):
-        simulate(Spread(1, 1, 0.6), 4, 10, seed=0)
+        simulate(GradientSpread(1, 1, 0.6), 4, 10, seed=0)
     with pytest.raises(ValueError, match=r"should be 0 or ρ² = 0\.36"):
-        simulate(Spread(1, 1, 0.6, 0.5), 4, 10, seed=0)
+        simulate(GradientSpread(1, 1, 0.6, 0.5), 4, 10, seed=0)

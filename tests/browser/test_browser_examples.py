@@ -81,6 +81,30 @@ def test_a_search_looks_at_prompts_of_all_blocks(viewer: Locator) -> None:
     assert listed(viewer) == ["p9999"]
 
 
+def test_the_count_the_list_and_the_texts_of_a_search_change_at_once(viewer: Locator) -> None:
+    """Blocks with finds must be unpacked again: a page that told the count before would show the former list beside it."""
+    viewer.evaluate("""viewer => {
+        const text = (selector) => viewer.querySelector(selector).textContent;
+        window.seen = [];
+        new MutationObserver(() => {
+            const ids = [...viewer.querySelectorAll("[data-list] small")].map((small) => small.textContent);
+            window.seen.push([text("[data-found]"), ids, text("[data-id]")]);
+        }).observe(viewer.querySelector("[data-found]"), { childList: true });
+    }""")
+    search(viewer, "PUMICE", 10)
+    seen = [entry for entry in viewer.evaluate("window.seen") if "looking" not in entry[0]]
+    assert seen == [[f"10 of {EXAMPLES:,} prompts", [f"p{i}" for i in range(777, EXAMPLES, 1000)], "p777"]]
+
+
+def test_turning_a_page_while_a_search_looks_does_not_end_it(viewer: Locator) -> None:
+    viewer.get_by_placeholder("Search prompts").fill("pumice")
+    viewer.locator("[data-found]", has_text="still looking").wait_for()
+    viewer.evaluate("viewer => viewer.querySelector('[data-page=\"1\"]').click()")
+    viewer.locator("[data-found]", has_text=f"10 of {EXAMPLES:,} prompts").wait_for()
+    assert listed(viewer) == [f"p{i}" for i in range(777, EXAMPLES, 1000)]
+    assert viewer.locator("[data-at]").inner_text() == "1 / 1"
+
+
 def test_a_search_looks_at_what_judges_said(viewer: Locator) -> None:
     search(viewer, "clearer 9990", 1)
     assert listed(viewer) == ["p9990"]

@@ -11,15 +11,16 @@ from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import yaml
 
-from harness.analysis.catalogue import ANALYSES, find
-from harness.analysis.lab import Lab, Means
-from harness.analysis.report import Verdict
+from harness import Analysis, hookimpl
+from harness.analysis.context import AnalysisContext, AnalysisOptions
+from harness.analysis.report import ClaimVerdict
 from harness.cli import main
+from harness.cli.analyze import find
 from harness.errors import ConfigError, HarnessError, StageError
 from harness.execute.events import Events, Outcome
 from harness.graph import Graph
@@ -28,7 +29,7 @@ from harness.stages import run_stage
 from harness.stages.context import Context
 from harness.store import Store
 
-NAMES = [analysis.name for analysis in ANALYSES]
+NAMES = Registry.load().names("analysis")
 FILES = {"README.md", "figure.svg", "result.json", "table.csv", "table.md"}
 
 
@@ -67,7 +68,7 @@ class Bench:
             patch.chdir(self.folder)
             patch.setattr(sys, "argv", command)
             patch.setattr("signal.signal", lambda *_: None)
-            patch.setattr("harness.analysis.lab.LocalExecutor", Inline)
+            patch.setattr("harness.analysis.context.LocalExecutor", Inline)
             main()
         assert not left.value.code
         return out.getvalue()
@@ -114,7 +115,7 @@ def test_an_analysis_leaves_a_page_a_table_and_a_figure(bench: Bench, name: str)
     assert {path.name for path in folder.iterdir()} - {"boards"} == FILES
     ET.parse(folder / "figure.svg")
     result = bench.result(name)
-    assert result["findings"] and {finding["verdict"] for finding in result["findings"]} <= set(Verdict)
+    assert result["findings"] and {finding["verdict"] for finding in result["findings"]} <= set(ClaimVerdict)
     assert all(len(row) == len(result["columns"]) for row in result["rows"])
     assert len(bench.rows(name)) == len(result["rows"])
     assert result["command"] == f"harness analyze {name} --config tiny.yaml --out out"
@@ -216,8 +217,8 @@ def analyze(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
 def test_the_list(analyze: Any) -> None:
     code, out, _ = analyze("list")
     assert code == 0
-    for analysis in ANALYSES:
-        assert analysis.name in out and analysis.paper.arxiv in out
+    for name in NAMES:
+        assert name in out and Registry.load().get("analysis", name).component.paper.arxiv in out
     code, out, _ = analyze("list", "--json")
     assert [row["name"] for row in json.loads(out)] == NAMES
     assert all(row["minutes"] > 0 and row["places"] for row in json.loads(out))
@@ -248,32 +249,53 @@ def test_a_source_without_gold_is_named(tmp_path: Path, tiny_checkpoint: Path) -
         "model": {"path": str(tiny_checkpoint)},
         "budget": {"prompts": 1},
     }
-    for analysis in find(["all"]):
-        lab = Lab(analysis.name, raw, "tiny.yaml", Means(tmp_path / "out", tmp_path / "store"))
-        assert not lab.has_gold
+    for analysis in find(["all"], Registry.load()):
+        options = AnalysisOptions(tmp_path / "out", tmp_path / "store")
+        context = AnalysisContext(analysis.name, raw, "tiny.yaml", options)
+        assert not context.has_gold
         if "gold" not in analysis.needs:
-            lab.require(*analysis.needs)
+            context.require(*analysis.needs)
             continue
         with pytest.raises(ConfigError, match=f"'{analysis.name}' needs gold, and this source provides ranked, target"):
-            analysis.run(lab)
+            context.run(analysis)
     assert not (tmp_path / "store").exists()
 
 
 def test_too_little_data_is_said_so(tmp_path: Path, tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def run(lab: Lab) -> None:
+    def run(context: AnalysisContext) -> None:
         raise ValueError("the rows have no prompt in common")
 
-    monkeypatch.setattr("harness.analysis.data_accuracy.run", run)
+    monkeypatch.setattr("harness_plugins.self_contrast.data_accuracy.run", run)
     raw = {"source": "sandbox", "model": {"path": str(tiny_checkpoint)}}
-    (analysis,) = find(["data-accuracy"])
+    (analysis,) = find(["data-accuracy"], Registry.load())
+    context = AnalysisContext(analysis.name, raw, "tiny.yaml", AnalysisOptions(tmp_path / "out", tmp_path / "store"))
     with pytest.raises(StageError, match=r"data-accuracy has too little data .*: raise budget\.prompts"):
-        analysis.run(Lab(analysis.name, raw, "tiny.yaml", Means(tmp_path / "out", tmp_path / "store")))
+        context.run(analysis)
 
 
 def test_names_are_taken_once_and_in_order() -> None:
-    assert [analysis.name for analysis in find(["negatives-count", "all"])] == [
+    registry = Registry.load()
+    assert [analysis.name for analysis in find(["negatives-count", "all"], registry)] == [
         "negatives-count",
         *[n for n in NAMES if n != "negatives-count"],
     ]
     with pytest.raises(HarnessError, match="known: "):
-        find(["x"])
+        find(["x"], registry)
+
+
+def test_a_field_without_a_default_is_refused_before_any_compute() -> None:
+    class Asking(Analysis):
+        """An analysis with a field that nothing gives."""
+
+        name: ClassVar[str] = "asking"
+        question: ClassVar[str] = "Whether"
+        minutes: ClassVar[float] = 1
+        share: float
+
+    class Plugin:
+        @hookimpl
+        def harness_analyses(self) -> list[type[Analysis]]:
+            return [Asking]
+
+    with pytest.raises(HarnessError, match=r"the analysis 'asking' of .* cannot be made \(share\): give each field a default"):
+        find(["asking"], Registry.load(extra=[Plugin()]))

@@ -178,6 +178,11 @@ def test_plugins_list(harness: Any) -> None:
     assert {"dpo", "sft", "simpo", "sr_dpo"} <= {row["name"] for row in rows}
     assert all(row["distribution"] == "alignment-harness" and row["summary"] for row in rows)
     assert "--kind 'objectiv': did you mean 'objective'" in refused(harness, "plugins", "list", "--kind", "objectiv")
+    _, out, _ = harness("plugins", "list", "--kind", "analysis", "--json")
+    (row,) = [row for row in json.loads(out) if row["name"] == "data-accuracy"]
+    assert (row["module"], row["summary"][:14]) == ("harness_plugins.self_contrast", "How many negat")
+    _, out, _ = harness("plugins", "show", "data-accuracy")
+    assert "How many negatives are really worse" in out and 'needs = ["gold", "target"]' in out
 
 
 def test_plugins_show(harness: Any) -> None:

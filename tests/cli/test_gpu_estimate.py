@@ -20,7 +20,7 @@ from harness.training.settings import LoraSettings, TrainingSettings
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "models"))
 SIZE = ModelSize(1_100, 1_000, layers=2, hidden=10, intermediate=30, attention=10, keys=5, vocabulary=20, linear=160)
-GPU = Gpu("round", 80, 1e12, 1e9)
+GPU = Gpu("round", 80, 1e12, 1e9, 1e11)
 CONFIG = """
 name: tiny
 source: {name: sandbox, sft: 100, train: 50, tuning: 10, heldout: 20}
@@ -77,6 +77,7 @@ def test_operations_by_hand() -> None:
     assert formula.training_flops(SIZE, 100, 50, TrainingSettings(gradient_checkpointing=True)) == 4 * forward
     assert formula.training_flops(SIZE, 100, 50, TrainingSettings(lora=LoraSettings())) == 2 * forward
     assert formula.compute_seconds(4e11, GPU) == 1.0  # 40 % of 1e12
+    assert formula.compute_seconds(4e11, GPU, single=True) == 10.0  # 40 % of 1e11: scores are float32
 
 
 def test_decoding_reads_the_weights_once_a_token_for_all_rows() -> None:
@@ -88,7 +89,7 @@ def test_decoding_reads_the_weights_once_a_token_for_all_rows() -> None:
 
 def test_fewer_rows_are_decoded_where_memory_is_short() -> None:
     large = ModelSize(10**9, 10**9, 10, 100, 300, attention=1000, keys=1000, vocabulary=100, linear=0)
-    small = Gpu("small", 4, 1e12, 1e9)
+    small = Gpu("small", 4, 1e12, 1e9, 1e11)
     left = 4 * 2**30 * 0.9 - 1.5 * 2**30 - 2e9
     assert formula.decoding_rows(large, small, 100) == int(left // (100 * 40_000))
     assert formula.decoding_rows(SIZE, GPU, 100) == 256

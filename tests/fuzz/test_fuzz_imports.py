@@ -110,7 +110,7 @@ def test_a_group_in_itself_and_a_task_that_is_a_path_are_refused(tmp_path: Path)
         ({"group_subtasks": {"mmlu": ["mmlu_a"], "mmlu_a": ["mmlu"], "x": ["mmlu"]}}, "contains itself"),
         ({"results": {"../../x": {"acc,none": 1.0}}}, r"'\.\./\.\./x' is no name of a task"),
         ({"results": {"/etc/passwd": {"acc,none": 1.0}}}, "is no name of a task"),
-        ({"versions": [1]}, "versions: Input should be a valid dictionary"),
+        ({"versions": [1]}, "versions = a list: Input should be a valid dictionary"),
     ):
         path.write_text(json.dumps({**RESULTS, **change}))
         with pytest.raises(DataError, match=said):

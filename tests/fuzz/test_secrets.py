@@ -58,9 +58,12 @@ def test_what_is_kept_of_a_command_line_holds_no_password() -> None:
     assert kept == "harness compare --mirror s3://(hidden)@bucket --set judge.model=(hidden)"
 
 
-def echo(status: int) -> Any:
+PLAIN = "correct horse 17"  # like no service's key, so that no pattern finds it: what hides it must know it
+
+
+def echo(status: int, key: str = PLAIN) -> Any:
     """A server that repeats the key that it was sent, as some do."""
-    return lambda asked: Reply({"error": {"message": f"Incorrect API key provided: {KEY}", "code": None}}, status)
+    return lambda asked: Reply({"error": {"message": f"Incorrect API key provided: {key}", "code": None}}, status)
 
 
 @pytest.fixture(params=[401, *(pytest.param(status, marks=pytest.mark.slow) for status in (400, 500, 200))])
@@ -102,8 +105,8 @@ def test_a_judge_that_repeats_the_key_puts_it_into_no_file(
     echoing: str, tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """A run in which the judge refuses, with the key in the environment: board, store, logs and messages."""
-    monkeypatch.setenv("TEST_SECRET_KEY", KEY)
-    variables: Mapping[str, str] = {"TEST_SECRET_KEY": KEY}
+    monkeypatch.setenv("TEST_SECRET_KEY", PLAIN)
+    variables: Mapping[str, str] = {"TEST_SECRET_KEY": PLAIN}
     said = ""
     try:
         board = compare(
@@ -115,22 +118,23 @@ def test_a_judge_that_repeats_the_key_puts_it_into_no_file(
         said = str(error)
         assert "judge" in said
     out, err = capfd.readouterr()
-    assert KEY not in said + out + err
+    assert PLAIN not in said + out + err
     assert any(path.suffix == ".log" for path in tmp_path.rglob("*"))
-    assert in_files(tmp_path, KEY) == []
+    assert in_files(tmp_path, PLAIN) == []
 
 
+@pytest.mark.parametrize("key", [KEY, PLAIN])
 @pytest.mark.parametrize("status", [401, 500, 200])
-def test_a_backends_server_that_repeats_the_key_is_quoted_without_it(status: int) -> None:
+def test_a_backends_server_that_repeats_the_key_is_quoted_without_it(status: int, key: str) -> None:
     import threading
 
-    server = JudgeServer(echo(status), "model")
+    server = JudgeServer(echo(status, key), "model")
     threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     try:
-        with Client(server.url, KEY, Patience(5.0, 0)) as client, pytest.raises((StageError, RefusedError)) as caught:
+        with Client(server.url, key, Patience(5.0, 0)) as client, pytest.raises((StageError, RefusedError)) as caught:
             client.chat([{"role": "user", "content": "hi"}], model="model")
     finally:
         server.shutdown()
         server.server_close()
-    assert KEY not in str(caught.value)
+    assert key not in str(caught.value)
     assert server.url in str(caught.value)

@@ -92,7 +92,8 @@ LOST: dict[str, Callable[[Bench], Any]] = {
     "stalled": stalled,
     "cut off": lambda _: Reply(b"half", 200, {"content-length": "400", "connection": "close"}),
     "garbled": lambda _: Reply(b'{"choices": [{"mess', 200),
-    "no completion": lambda _: Reply({"choices": []}, 200),
+    "no completion": lambda _: Reply({"object": "chat.completion"}, 200),
+    "failed with a status of 200": lambda _: Reply({"error": {"message": "the model is overloaded", "code": 503}}, 200),
 }
 
 

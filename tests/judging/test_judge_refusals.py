@@ -16,6 +16,9 @@ from harness.types import Message
 FILTERED = Reply({"error": {"message": "filtered", "code": "content_filter"}}, 400)
 DECLINES = {
     "a filter": FILTERED,
+    "dashscope": Reply({"error": {"message": "inappropriate", "code": "data_inspection_failed"}}, 400),
+    "deepseek": Reply({"error": {"message": "Content Exists Risk", "type": "invalid_request_error"}}, 400),
+    "xai": Reply({"code": "no permission", "error": "Content violates usage guidelines. Failed check: BIO"}, 403),
     "openai": Reply({"error": {"message": "too long", "code": "context_length_exceeded"}}, 400),
     "llama.cpp": Reply({"error": {"code": 400, "message": "too long", "type": "exceed_context_size_error"}}, 400),
     "vllm": Reply({"object": "error", "message": "Its maximum context length is 8 tokens.", "type": "BadRequestError"}, 400),
@@ -40,6 +43,7 @@ def test_a_judge_that_declines_is_an_unparsed_judgment_and_not_asked_again(bench
         lambda *_: Reply({"error": {"message": "max_tokens must be positive", "type": "BadRequestError"}}, 400),
         lambda *_: Reply({"error": {"message": "the body is too large"}}, 413),
         lambda *_: Reply({"error": {"message": "no context length for this key"}}, 401),
+        lambda *_: Reply({"error": {"message": "the key may not use this model of this context length"}}, 403),
     ],
     indirect=True,
 )

@@ -95,7 +95,7 @@ FAULTS: dict[int, Any] = {
     1: Reply({"error": {"message": "boom"}}, 500),
     2: Reply(b"<html>bad gateway</html>", 502, {"content-type": "text/html"}),
     3: Reply(b'{"choices": [{"mess', 200),
-    4: Reply({"choices": []}, 200),
+    4: Reply({"object": "chat.completion"}, 200),
     5: Reply(b"half", 200, {"content-length": "400", "connection": "close"}),
 }
 

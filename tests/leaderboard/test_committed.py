@@ -98,6 +98,7 @@ def test_the_imported_board_shows_seven_models_and_holds_no_text_of_theirs() -> 
     names = {
         score.example for runs in board_scores(IMPORTED).values() for by in runs.values() for s in by.values() for score in s
     }
+    assert len(names) == 805 + 160
     assert {name for name in names if not re.fullmatch(r"alpaca_eval:[0-9a-f]{12}|mt_bench:\d+:[12]", name)} == set()
     assert any("no length-controlled win rate" in warning for warning in board.warnings)
     assert "gpt-4" in board.description

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -174,6 +175,22 @@ def test_what_a_measured_row_noted_once_holds_of_all_its_tasks(measured: Path) -
         "c has chat_template no of arc and sft yes",
         "c has documents 9 (x) of arc and sft 3 (y)",
     ]
+
+
+@pytest.mark.parametrize(("value", "shown"), [(math.nan, "nan"), (math.inf, "inf"), (-math.inf, "-inf"), (1e200, r"1e\+200")])
+def test_numbers_that_no_board_can_hold_are_refused_by_name(value: float, shown: str, tmp_path: Path) -> None:
+    bare = Imported("paper", "alpaca", (METRIC,), (Score("alpaca", "win_rate", value),), whole=False)
+    with pytest.raises(
+        DataError, match=rf"x\.json: win_rate of paper \(alpaca\) = {shown}: it should be a finite number up to"
+    ):
+        import_rows([A, bare], request(files=[tmp_path / "x.json"]), "others")
+    holed = replace(A, label="holed", scores=(Score("q0", "win_rate", value), *A.scores[1:]))
+    if value == 1e200:
+        with pytest.raises(DataError, match=r"win_rate of holed \(q0\) = 1e\+200"):
+            import_rows([A, holed], request(), "others")
+    else:
+        said = "holed: 1 of 20 values of alpaca/win_rate are missing or not finite; the mean is over the others."
+        assert said in import_rows([A, holed], request(), "others").warnings
 
 
 def test_nothing_to_import_and_an_unknown_baseline_are_refused(tmp_path: Path) -> None:

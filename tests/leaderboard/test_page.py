@@ -19,6 +19,7 @@ from harness.leaderboard import Board, ExampleRow
 from harness.leaderboard import curves as module
 from harness.leaderboard.charts import forest
 from harness.leaderboard.page import render_all, to_html, write_all
+from harness.leaderboard.provenance import made_of
 from harness.leaderboard.render import to_markdown
 from harness.leaderboard.schema import Delta
 from harness.leaderboard.svg import Scale
@@ -66,7 +67,8 @@ def read(page: str) -> Reader:
 
 
 def test_it_needs_nothing_from_anywhere(page: str, read: Reader) -> None:
-    assert not {"link", "img", "iframe", "object", "base", "form"} & {tag for tag, _ in read.elements}
+    tags = {tag for tag, _ in read.elements}
+    assert {"table", "script"} <= tags and not {"link", "img", "iframe", "object", "base", "form"} & tags
     assert not any(
         name in ("src", "href", "style") and not (value or "").startswith("#")
         for _, attrs in read.elements
@@ -211,3 +213,21 @@ def test_names_may_be_broken_after_their_parts(page: str) -> None:
 def test_every_curve_has_two_ticks_at_least(board: Board) -> None:
     drawn = [curve for row in board.rows if (curve := module.curve(row, "loss"))]
     assert drawn and all(text.count('class="rule"') > 1 for text in drawn)
+
+
+@pytest.mark.parametrize(
+    ("data", "shown"),
+    [
+        (
+            {"0": [{"responses": {"as_sampled": 900, "from_dataset": 1200}}], "1": [{"responses": {"as_sampled": 300}}, {}]},
+            "1,200 as sampled, 1,200 from the data",
+        ),
+        ({"0": [{"responses": {"as_sampled": 0, "tokenized_again": 7}}]}, "7 tokenized again"),
+        ({"0": [{"responses": "odd"}, "odd", {"responses": {"as_sampled": "1"}}], "1": 3}, None),
+        ("odd", None),
+        (None, None),
+    ],
+)
+def test_where_a_row_s_ids_come_from_is_among_its_facts(board: Board, data: object, shown: str | None) -> None:
+    row = board.rows[0].model_copy(update={"provenance": {"data": data}})
+    assert dict(made_of(board, row)).get("Responses") == shown

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from dataclasses import asdict
 
 import pytest
 
@@ -47,6 +48,35 @@ def test_answers_are_those_of_generate(server: PolicyServer, sampling: Sampling)
     assert [choice["message"]["content"] for choice in by_chat["choices"]] == [response.text for response in expected]
     assert [choice["finish_reason"] == "stop" for choice in by_ids["choices"]] == [r.finished for r in expected]
     assert by_ids["usage"]["completion_tokens"] == sum(response.tokens for response in expected)
+
+
+def test_token_ids_are_told_as_vllm_tells_them(server: PolicyServer) -> None:
+    """With each choice of a completion stand the prompt's too; a chat tells those once."""
+    ids = ChatTemplate(server.tokenizer).prompt_ids(PROMPT)
+    (expected,) = generate(server.model, server.tokenizer, [PROMPT], Sampling(n=3, max_tokens=8, seed=11))
+    asked = request(n=3, seed=11, return_token_ids=True)
+    completion = server.post("/v1/completions", {**asked, "prompt": ids})
+    chat = server.post("/v1/chat/completions", {**asked, "messages": [asdict(message) for message in PROMPT.messages]})
+    for answer in (completion, chat):
+        assert [tuple(choice["token_ids"]) for choice in answer["choices"]] == [response.ids for response in expected]
+    assert [choice["prompt_token_ids"] for choice in completion["choices"]] == [ids] * 3
+    assert chat["prompt_token_ids"] == ids and "prompt_token_ids" not in completion
+    plain = server.post("/v1/completions", request(prompt=ids))
+    assert "token_ids" not in plain["choices"][0] and "prompt_token_ids" not in plain["choices"][0]
+
+
+@pytest.mark.parametrize("others", [[40], [41, 42]], ids=["as Qwen's", "as Llama 3's"])
+def test_every_end_token_of_the_checkpoint_ends_an_answer(server: PolicyServer, others: list[int]) -> None:
+    own = ChatTemplate(server.tokenizer).end_id
+    server.model.generation_config.eos_token_id = [*others, own]
+    stops = server.tokenizer.batch_decode([[end] for end in (own, *others)])
+    asked = request(prompt=[4, 5], n=1024, return_token_ids=True, stop=stops, stop_token_ids=[*others, own])
+    choices = server.post("/v1/completions", asked)["choices"]
+    ended = {choice["token_ids"][-1] for choice in choices if choice["finish_reason"] == "stop"}
+    assert ended == {own, *others}
+    assert not any({own, *others} & set(choice["token_ids"]) for choice in choices if choice["finish_reason"] == "length")
+    with pytest.raises(RequestError, match="the only stop is the end of a turn"):
+        server.post("/v1/completions", request(prompt=[4, 5], stop_token_ids=[43]))
 
 
 def test_the_end_of_a_turn_may_be_asked_for_and_no_other_stop(server: PolicyServer) -> None:

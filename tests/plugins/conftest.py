@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+import shutil
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -10,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from harness import Message, Prompt, StageError
-from harness.models.load import load_model, load_tokenizer
+from harness import ChatTemplate, Message, Prompt, StageError
+from harness.models.load import generation_eos, load_model, load_tokenizer
 
 
 @dataclass
@@ -32,6 +34,10 @@ class FolderPolicy:
     @cached_property
     def tokenizer(self) -> Any:
         return load_tokenizer(self.folder)
+
+    @property
+    def stop_ids(self) -> tuple[int, ...]:
+        return ChatTemplate(self.tokenizer).stop_ids(generation_eos(self.folder))
 
     def secret(self, variable: str) -> str:
         if variable not in self.secrets:
@@ -54,3 +60,17 @@ def prompts() -> list[Prompt]:
         Prompt("b", turns),
         Prompt.of("c", "describe a lemon in two points . answer with a dash before each item ."),
     ]
+
+
+@pytest.fixture
+def several_ends(tmp_path: Path) -> Callable[[FolderPolicy, list[int]], tuple[int, ...]]:
+    """Give the policy a checkpoint whose generation configuration names further end tokens; return all that end its answers."""
+
+    def give(policy: FolderPolicy, others: list[int]) -> tuple[int, ...]:
+        own = ChatTemplate(policy.tokenizer).end_id
+        policy.folder = shutil.copytree(policy.folder, tmp_path / "several")
+        (policy.folder / "generation_config.json").write_text(json.dumps({"eos_token_id": [*others, own]}))
+        assert policy.stop_ids == (own, *others)
+        return policy.stop_ids
+
+    return give

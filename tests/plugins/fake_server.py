@@ -21,8 +21,10 @@ class FakeServer:
     """What the server does, and what it was asked.
 
     Attributes:
-        faults: for each request to come, one of `429`, `500`, `400`, `broken`, `empty`, `stall`, `dropped` or `` (answer).
+        faults: for each request to come, one of `429`, `500`, `400`, `broken`, `empty`, `filtered`, `failed`, `stall`,
+            `dropped` or `` (answer).
         knows_n: whether it answers with `n` choices; `refuses_n` answers 400 to n > 1.
+        choice: fields of every choice, in place of its own.
         tells_ids: adds `token_ids` to each choice.
         meeting: where requests wait for each other before they are answered.
     """
@@ -34,6 +36,7 @@ class FakeServer:
     tells_ids: tuple[int, ...] | None = None
     finish: str = "stop"
     words: str = "ß 日本 🙂"
+    choice: dict[str, Any] | None = None
     faults: list[str] = field(default_factory=list)
     asked: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     keys: set[str] = field(default_factory=set)
@@ -70,7 +73,7 @@ class FakeServer:
             text = f" {self.words} {digest} "
             said = {"message": {"role": "assistant", "content": text}} if "messages" in body else {"text": text}
             ids = {} if self.tells_ids is None else {"token_ids": list(self.tells_ids)}
-            choices.append({"index": index, **said, "finish_reason": self.finish, **ids})
+            choices.append({"index": index, **said, "finish_reason": self.finish, **ids, **(self.choice or {})})
         self.answered += 1
         return {
             "id": "x",
@@ -109,6 +112,10 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(int(fault), {"error": {"message": f"because of {self.headers['Authorization']}"}})
         elif fault == "broken":
             self._raw(200, b'{"choices": [{"text"')
+        elif fault == "filtered":
+            self._send(400, {"error": {"message": "no", "code": "content_filter"}})
+        elif fault == "failed":
+            self._send(200, {"error": {"message": "overloaded", "code": 503}})
         elif fault == "empty":
             self._send(200, {"choices": []})
         elif fault == "stall":

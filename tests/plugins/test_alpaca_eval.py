@@ -289,3 +289,33 @@ def test_the_package_leaves_the_process_as_it_was() -> None:
         pass
     assert logging.getLogger().level == level
     assert sklearn.get_config() == settings
+
+
+def test_what_is_no_verdict_is_not_shown_to_the_package_and_counted_by_its_reason(tmp_path: Path) -> None:
+    """Of all ways that a judgment has no value, the words and probabilities may still look like one."""
+    rows = [{**row, "dataset": "mine"} for row in made_up()]
+    odd = {"declined": rows[3]["instruction"], "open thought": rows[8]["instruction"], "length": rows[40]["instruction"]}
+
+    class Task(AlpacaTask):
+        def judge(
+            self, conversations: Sequence[Sequence[Message]], parse: Callable[[JudgeAnswer], Any], **parameters: Any
+        ) -> list[Judgment]:
+            found = []
+            for conversation in conversations:
+                text = conversation[-1].content
+                finish = next((name for name, instruction in odd.items() if f'"{instruction}"' in text), "stop")
+                answer = JudgeAnswer("m", "j", finish, 1, 1, logprobs(0.9))
+                found.append(Judgment(answer, parse(answer) if finish == "stop" else None))
+            return found
+
+    task = Task(tmp_path, {row["instruction"]: "x" for row in rows}, lambda prompt: JudgeAnswer("", ""))
+    scores = list(AlpacaEval(reference=str(write_reference(tmp_path, rows)), official=False).evaluate(task))
+    named = {name: plugin.example_name(instruction) for name, instruction in odd.items()}
+    for metric, examples in (
+        ("declined", {named["declined"]}),
+        ("cut_off", {named["open thought"], named["length"]}),
+        ("unparsed", set(named.values())),
+    ):
+        assert {score.example for score in scores if score.metric == metric and score.value} == examples
+    assert {s.example for s in scores if s.metric == "win_rate"}.isdisjoint(named.values())
+    assert sum(score.metric == "win_rate" for score in scores) == len(rows) - 3

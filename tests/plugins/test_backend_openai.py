@@ -8,11 +8,12 @@ from dataclasses import replace
 import pytest
 from fake_server import FakeServer
 
-from harness import ChatTemplate, Sampling, StageError
+from harness import ChatTemplate, Response, Sampling, StageError
 from harness_plugins.backends.asking import Asking, request_seed, share_out
 from harness_plugins.backends.client import Client, Patience
 from harness_plugins.backends.openai import OpenAIBackend, server_version
 
+SENDS = ("ids", "text", "chat")
 FOUR = Sampling(n=4, max_tokens=9, seed=3)
 
 
@@ -119,7 +120,7 @@ def test_no_answer_is_lost_or_doubled_by_faults(policy, prompts, knows_n: bool) 
         answered, waits = fake.answered, []
         fake.faults, fake.asked = [*FAULTS, "", *FAULTS], []
         with Client(fake.url, None, Patience(timeout_seconds=0.2, retries=20), sleep=waits.append) as client:
-            asking = Asking(client, "policy-test", ChatTemplate(policy.tokenizer), "ids", "openai", concurrency=2)
+            asking = Asking(client, "policy-test", ChatTemplate(policy.tokenizer), "ids", "openai", 2, policy.stop_ids)
             assert asking.generate(prompts, FOUR) == undisturbed
         assert fake.answered == 2 * answered
         assert len(waits) == 2 * len(FAULTS)
@@ -167,7 +168,53 @@ def test_tokens_that_the_server_tells_are_decoded_here(policy, prompts) -> None:
     with FakeServer(tells_ids=(*words, template.end_id)).running() as fake:
         (response,) = generate(fake, policy, prompts[:1], Sampling(n=1), dialect="vllm")[0]
     assert (response.text, response.tokens) == ("pear , plum", len(words) + 1)
-    assert fake.asked[0][1]["stop_token_ids"] == [template.end_id]
+    assert response.ids == (*words, template.end_id) and template.is_as_sampled(response)
+    assert fake.asked[0][1]["stop_token_ids"] == [template.end_id] and fake.asked[0][1]["return_token_ids"]
+
+
+@pytest.mark.parametrize("others", [[40], [41, 42]], ids=["as Qwen's", "as Llama 3's"])
+def test_servers_are_told_every_end_token(policy, prompts, others: list[int], several_ends) -> None:
+    ends = several_ends(policy, others)
+    words = [policy.tokenizer.decode([end]) for end in ends]
+    with FakeServer(tells_ids=(50, 51, others[-1])).running() as fake:
+        for dialect in ("openai", "vllm"):
+            for send in ("ids", "text", "chat"):
+                rows = generate(fake, policy, prompts[:1], Sampling(n=1), dialect=dialect, send=send)
+    openai, vllm = ([body for _, body in fake.asked[part]] for part in (slice(0, 3), slice(3, 6)))
+    assert [body.get("stop") for body in openai] == [words, words, None]
+    assert [body.get("stop_token_ids") for body in vllm] == [list(ends)] * 3
+    assert rows[0][0].ids == (50, 51, others[-1]) and rows[0][0].finished
+    assert rows[0][0].text == policy.tokenizer.decode([50, 51])
+
+
+def test_an_end_that_the_server_leaves_out_is_the_template_s(policy, prompts) -> None:
+    end = ChatTemplate(policy.tokenizer).end_id
+    for finish, ids in (("stop", (50, 51, end)), ("length", (50, 51))):
+        with FakeServer(tells_ids=(50, 51), finish=finish).running() as fake:
+            (response,) = generate(fake, policy, prompts[:1], Sampling(n=1), dialect="vllm")[0]
+        assert (response.ids, response.tokens) == (ids, 2)
+
+
+@pytest.mark.parametrize("ids", [(50, 10**6), (50, -1), (50, True), (50, "a"), (1.5,)], ids=str)
+def test_tokens_that_the_policy_does_not_have_are_not_taken(policy, prompts, ids: tuple) -> None:
+    with FakeServer(tells_ids=ids).running() as fake:
+        (response,) = generate(fake, policy, prompts[:1], Sampling(n=1), dialect="vllm")[0]
+    assert response.ids is None and response.text.startswith("ß 日本")
+
+
+def test_tokens_of_a_model_of_the_server_s_own_are_taken_only_where_it_reads_ours(policy, prompts) -> None:
+    """Its chat template, or its tokenizer of our text, may be another's."""
+    with FakeServer(tells_ids=(50, 51)).running() as fake:
+        one = {send: generate(fake, policy, prompts[:1], Sampling(n=1), dialect="vllm", model="m", send=send) for send in SENDS}
+    assert {send: rows[0][0].ids is not None for send, rows in one.items()} == {"ids": True, "text": False, "chat": False}
+    assert one["chat"][0][0].text.startswith("ß 日本")
+    assert "stop_token_ids" not in fake.asked[2][1]
+
+
+def test_the_indentation_of_an_answer_stays(policy, prompts) -> None:
+    with FakeServer(words="   x = 1").running() as fake:
+        (response,) = generate(fake, policy, prompts[:1], Sampling(n=1))[0]
+    assert response.text.startswith("   x = 1") and response.ids is None
 
 
 def test_prompts_are_sent_as_our_tokens_our_text_or_messages(policy, prompts) -> None:
@@ -239,3 +286,43 @@ def test_requests_run_side_by_side(policy, prompts) -> None:
     with FakeServer(meeting=threading.Barrier(4, timeout=20)).running() as fake:
         rows = generate(fake, policy, [*prompts, prompts[0]], Sampling(n=1), concurrency=4)
     assert len(rows) == fake.answered == 4
+
+
+@pytest.mark.parametrize("faults", [["filtered"], ["empty", "empty"]])
+def test_what_a_filter_declines_is_an_empty_answer_and_ends_no_run(policy, prompts, faults) -> None:
+    with FakeServer(faults=[*faults]).running() as fake:
+        rows = generate(fake, policy, prompts, retries=3, concurrency=1)
+    assert rows[0] == [Response("", finished=False, tokens=0)] * 4
+    assert all(response.text and response.finished for row in rows[1:] for response in row)
+    assert len(fake.asked) == len(faults) + 2  # asked once more where no choice came, and then kept
+
+
+def test_a_failure_with_a_status_of_200_is_asked_again(policy, prompts) -> None:
+    with FakeServer(faults=["failed"]).running() as fake:
+        rows = generate(fake, policy, prompts, retries=3, concurrency=1)
+    assert all(response.text for row in rows for response in row) and len(fake.asked) == 4
+
+
+MESSAGES = {
+    "null": ({"message": None}, ("", False)),
+    "null content": ({"message": {"role": "assistant", "content": None}}, ("", False)),
+    "a refusal": ({"message": {"role": "assistant", "content": None, "refusal": "no"}}, ("", False)),
+    "a filter": ({"message": {"role": "assistant", "content": "pl"}, "finish_reason": "content_filter"}, ("pl", False)),
+    "parts": ({"message": {"role": "assistant", "content": [{"type": "text", "text": "pl"}, "um"]}}, ("plum", True)),
+    "a thought apart": (
+        {"message": {"role": "assistant", "content": "plum", "reasoning_content": "hm"}},
+        ("<think>hm</think>plum", True),
+    ),
+    "an open thought apart": (
+        {"message": {"role": "assistant", "content": None, "reasoning": "hm"}, "finish_reason": "length"},
+        ("<think>hm", False),
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", MESSAGES)
+def test_odd_messages_are_read(policy, prompts, kind) -> None:
+    choice, expected = MESSAGES[kind]
+    with FakeServer(choice=choice).running() as fake:
+        rows = generate(fake, policy, prompts[:1], Sampling(max_tokens=9), send="chat")
+    assert [(response.text, response.finished) for response in rows[0]] == [expected]

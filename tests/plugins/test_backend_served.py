@@ -11,7 +11,7 @@ import textwrap
 import psutil
 import pytest
 
-from harness import Sampling, StageError
+from harness import ChatTemplate, Sampling, StageError
 from harness.models.generate import generate
 from harness_plugins.backends.openai import OpenAIBackend
 from harness_plugins.backends.vllm_server import VllmServerBackend
@@ -37,6 +37,19 @@ def test_a_served_policy_answers_as_this_process_does(policy, prompts) -> None:
     assert samples == again and [len(row) for row in samples] == [3, 3, 3]
     assert answers == generate(policy.model, policy.tokenizer, prompts, greedy)
     assert (policy.logs / "policy-test.log").exists()
+
+
+@pytest.mark.parametrize("send", ["ids", "text", "chat"])
+def test_a_served_policy_tells_the_ids_it_sampled(policy, prompts, send: str) -> None:
+    with served(dialect="vllm", send=send).session(policy) as ask:
+        answers, drawn = (
+            ask(prompts, Sampling(temperature=0, max_tokens=10)),
+            ask(prompts, Sampling(n=8, max_tokens=10, seed=1)),
+        )
+    expected = generate(policy.model, policy.tokenizer, prompts, Sampling(temperature=0, max_tokens=10))
+    assert [row[0].ids for row in answers] == [row[0].ids for row in expected]
+    template = ChatTemplate(policy.tokenizer)
+    assert all(template.is_as_sampled(response) and response.tokens == len(response.ids) for row in drawn for response in row)
 
 
 def test_a_server_that_cannot_start_tells_why(policy) -> None:

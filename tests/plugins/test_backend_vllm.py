@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from harness import Response, Sampling, StageError
+from harness import ChatTemplate, Response, Sampling, StageError
 from harness.models.generate import generate, generate_ids
 from harness.models.load import load
 from harness_plugins.backends import vllm as module
@@ -61,6 +61,7 @@ class LLM:
         self.options = {"trust_remote_code": trust_remote_code, "tokenizer": tokenizer, **kwargs}
         self.loaded = load(Path(model))
         self.ended = False
+        self.stops: list[list[int]] = []
         self.llm_engine = SimpleNamespace(engine_core=SimpleNamespace(shutdown=lambda: setattr(self, "ended", True)))
         self.made.append(self)
 
@@ -70,16 +71,14 @@ class LLM:
 
     def _output(self, ids: list[int], asked: SamplingParams) -> SimpleNamespace:
         model, tokenizer = self.loaded
+        self.stops.append(asked.stop_token_ids)
         sampling = Sampling(asked.n, asked.temperature, asked.top_p, asked.max_tokens or 16, asked.seed or 0)
-        (end,) = asked.stop_token_ids
-        (responses,) = generate_ids(model, tokenizer, [ids], sampling, end)
+        (responses,) = generate_ids(model, ChatTemplate(tokenizer), [ids], sampling, asked.stop_token_ids)
         outputs = []
         for index, response in enumerate(responses):
-            words = tokenizer(response.text, add_special_tokens=False)["input_ids"]
-            reason, stop = ("stop", end) if response.finished else ("length", None)
-            ended = [*words, end] if response.finished else words
+            reason, stop = ("stop", response.ids[-1]) if response.finished else ("length", None)
             outputs.append(
-                SimpleNamespace(index=index, text="unused", token_ids=tuple(ended), finish_reason=reason, stop_reason=stop)
+                SimpleNamespace(index=index, text="unused", token_ids=response.ids, finish_reason=reason, stop_reason=stop)
             )
         return SimpleNamespace(prompt_token_ids=ids, outputs=outputs, finished=True)
 
@@ -104,6 +103,17 @@ def test_greedy_answers_are_those_of_transformers(engines, policy, prompts) -> N
     expected = generate(policy.model, policy.tokenizer, prompts, greedy)
     assert [row[0].text for row in answers] == [row[0].text for row in expected]
     assert [row[0].finished for row in answers] == [row[0].finished for row in expected]
+    assert [row[0].ids for row in answers] == [row[0].ids for row in expected]
+
+
+@pytest.mark.parametrize("others", [[40], [41, 42]], ids=["as Qwen's", "as Llama 3's"])
+def test_it_is_told_every_end_token(engines, policy, prompts, others: list[int], several_ends) -> None:
+    ends = several_ends(policy, others)
+    with VllmBackend().session(policy) as ask:
+        rows = ask(prompts, Sampling(n=512, max_tokens=8, seed=2))
+    assert engines[0].stops == [list(ends)] * 3
+    assert {response.ids[-1] for row in rows for response in row if response.finished} == set(ends)
+    assert all(set(ends).isdisjoint(response.ids[:-1]) for row in rows for response in row)
 
 
 def test_each_prompt_has_a_seed_of_its_own(engines, policy, prompts) -> None:

@@ -128,7 +128,7 @@ def test_self_contrast_drops_exactly_the_most_similar_share(samples: int, keep: 
 
 
 def test_self_contrast_draws_among_distinct_texts_that_are_neither_empty_nor_the_target() -> None:
-    """Of equal texts the least similar one stands; m = 16 of 64 samples, as in the paper."""
+    """m = 16 of 64 samples, as in the paper."""
     texts = [*(f"t{index // 2}" for index in range(60)), "", "target", "", "target"]
     task = ScriptedTask([example()], [responses(*texts)], [[index / 100 for index in range(64)]])
     for seed in range(20):
@@ -139,6 +139,16 @@ def test_self_contrast_draws_among_distinct_texts_that_are_neither_empty_nor_the
     assert {response.text for response in group.rejected} == {f"t{index}" for index in range(30)}
     assert list(SelfContrast(samples=64, keep=1.0, negatives=31).build(task)) == []
     assert task.counted == {"fewer than 31 distinct negatives left": 1}
+
+
+def test_of_equal_texts_self_contrast_takes_the_least_similar() -> None:
+    """An embedder that is not exact may give one text two similarities."""
+    texts, cosines = ["again", "other", "again", "far"], [0.5, 0.25, 0.125, 0.875]
+    task = ScriptedTask([example()], [responses(*texts)], [cosines])
+    (group,) = SelfContrast(samples=4, keep=0.75, negatives=2).build(task)
+    assert {response.text for response in group.rejected} == {"again", "other"}
+    assert group.info["negative_similarity"] == (0.125 + 0.25) / 2
+    assert any(response is task.samples[0][2] for response in group.rejected)
 
 
 def test_self_contrast_counts_prompts_without_enough_distinct_negatives() -> None:
@@ -189,7 +199,10 @@ def test_only_prompting_asks_twice_and_trains_without_the_prefix() -> None:
     ],
 )
 def test_preambles_go_and_answers_stay(text: str, left: str) -> None:
-    assert without_preamble(Response(text)).text == left
+    sampled = Response(text, True, 9, (7, 3))
+    assert without_preamble(sampled).text == left
+    assert without_preamble(sampled).ids == ((7, 3) if text == left else None), "edited text is tokenized again"
+    assert without_preamble(sampled).tokens == 9
 
 
 def test_a_preamble_without_an_answer_drops_the_pair() -> None:

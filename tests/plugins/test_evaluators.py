@@ -163,7 +163,8 @@ class TestResponseStats:
         assert values(scores, "truncated") == [("a", 0, 0.0), ("a", 1, 0.0), ("b", 0, 1.0), ("b", 1, 0.0)]
         assert values(scores, "repetition") == [("a", 0, 0.25), ("a", 1, 0.0), ("b", 0, 0.0), ("b", 1, 0.0)]
         assert values(scores, "kl") == [("a", 0, 0.5), ("a", 1, -0.5), ("b", 0, 0.0), ("b", 1, 2.0)]
-        assert {score.metric for score in scores} == {metric.name for metric in ResponseStats().metrics()}
+        of_thoughts = {"thought_tokens", "open_thought"}  # where the config says what becomes of thoughts
+        assert {score.metric for score in scores} | of_thoughts == {metric.name for metric in ResponseStats().metrics()}
 
     def test_no_kl_away_from_temperature_one(self) -> None:
         evaluator = ResponseStats(temperature=0.5)

@@ -294,3 +294,27 @@ def test_vicuna_bench_has_one_turn_and_its_own_categories(tmp_path: Path) -> Non
     assert {score.metric for score in scores} == {metric.name for metric in bench.metrics()}
     with pytest.raises(DataError, match="mt_bench has no category"):
         list(MtBench(questions=str(questions), prompts=bench.prompts, references=None).evaluate(task))
+
+
+@pytest.mark.parametrize(
+    ("finish", "counted"), [("declined", "declined"), ("length", "cut_off"), ("open thought", "cut_off"), ("stop", None)]
+)
+def test_fastchat_reads_no_answer_that_is_no_verdict(finish: str, counted: str | None, tmp_path: Path) -> None:
+    """FastChat would read a rating from the words; it is not shown them."""
+    said = "Rating: [[7]]"
+
+    class Task(BenchTask):
+        def judge(
+            self, conversations: Sequence[Sequence[Message]], parse: Callable[[JudgeAnswer], Any], **parameters: Any
+        ) -> list[Judgment]:
+            answer = JudgeAnswer(said, "" if finish == "declined" else "judge-1", finish)
+            return [Judgment(answer, parse(answer) if answer.finished else None) for _ in conversations]
+
+    scores = list(small_bench(tmp_path).evaluate(Task(tmp_path, lambda prompt, row: "x", lambda asked: said)))
+    assert [score.value for score in scores if score.metric == "score"] == ([7.0] * 2 if counted is None else [])
+    assert mean(scores, "unparsed") == (counted is not None)
+    assert {name: mean(scores, name) for name in ("declined", "cut_off")} == {
+        name: float(name == counted) for name in ("declined", "cut_off")
+    }
+    rows = fastchat.read_judgments(tmp_path / "model_judgment" / "single.jsonl")
+    assert [row["judgment"] for row in rows] == [said] * 2

@@ -99,7 +99,9 @@ def test_sft_and_train_share_their_rows_unless_asked_otherwise(tmp_path: Path) -
     path = write(tmp_path, [row(number) for number in range(60)])
     shared, apart = HHRLHF(path=path).load(), HHRLHF(path=path, sft_share=0.4).load()
     assert shared["sft"] == shared["train"]
-    assert not {example.prompt.id for example in apart["sft"]} & {example.prompt.id for example in apart["train"]}
+    ids = {split: {example.prompt.id for example in apart[split]} for split in ("sft", "train")}
+    assert ids["sft"] and ids["train"] and not ids["sft"] & ids["train"]
+    assert ids["sft"] | ids["train"] == {example.prompt.id for example in shared["train"]}
     assert apart["heldout"] == shared["heldout"]
 
 

@@ -10,7 +10,13 @@ from pydantic import ValidationError
 from test_builders import ScriptedTask, example, responses
 
 from harness import Message, Prompt, Response
-from harness_plugins.baselines.self_rewarding import LikelihoodJudgment, SelfRewarding, WrittenJudgment, read_score
+from harness_plugins.baselines.self_rewarding import (
+    LikelihoodJudgment,
+    SelfRewarding,
+    WrittenJudgment,
+    read_judgment,
+    read_score,
+)
 
 
 class JudgingTask(ScriptedTask):
@@ -104,3 +110,17 @@ def test_a_question_without_its_places_is_refused() -> None:
         SelfRewarding(judge={"kind": "written", "question": "is this good?"})
     with pytest.raises(ValidationError, match="kind"):
         SelfRewarding(judge={"kind": "guess"})
+
+
+@pytest.mark.parametrize(
+    ("judgment", "score"),
+    [
+        (Response("<think>Score: 1?</think>Score: 4"), 4.0),
+        (Response("perhaps Score: 1</think>Score: 4"), 4.0),
+        (Response("Score: 4 <think>or Score: 1"), math.nan),
+        (Response("Score: 4, and", finished=False), math.nan),
+        (Response("Score: 4"), 4.0),
+    ],
+)
+def test_a_judgment_is_read_whole_and_without_its_thoughts(judgment: Response, score: float) -> None:
+    assert read_judgment(judgment) == pytest.approx(score, nan_ok=True)

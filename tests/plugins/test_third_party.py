@@ -23,6 +23,7 @@ COMPONENTS: list[tuple[Kind, str]] = [
     ("source", "tp_sums"),
     ("importer", "tp_first_words"),
     ("method", "tp_method"),
+    ("analysis", "tp-half-targets"),
 ]
 
 
@@ -41,6 +42,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def registry(site: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Registry]:
     monkeypatch.syspath_prepend(site)
+    monkeypatch.setenv("PYTHONPATH", str(site))  # for worker processes
     yield Registry.load()
     for name in [name for name in sys.modules if name.partition(".")[0] == "third_party_methods"]:
         del sys.modules[name]
@@ -108,3 +110,36 @@ def test_results_that_their_importer_reads_stand_on_a_board(site: Path, tmp_path
     assert done.returncode == 0, done.stderr
     rows = json.loads((tmp_path / "board" / "board.json").read_text())["rows"]
     assert {row["method"]: row["scores"]["tp_first_word/first_word"]["mean"] for row in rows} == {"one": 0.5, "other": 1.0}
+
+
+def test_their_analysis_runs_and_is_repeated_from_the_store(site: Path, tiny_checkpoint: Path, tmp_path: Path) -> None:
+    config = {
+        "name": "third",
+        "source": {"name": "tp_sums", "each": 6},
+        "model": {"path": str(tiny_checkpoint)},
+        "sft": None,
+        "budget": {"prompts": 6},
+        "generation": {"backend": "tp_parrot"},
+        "seeds": [0],
+    }
+    (tmp_path / "third.yaml").write_text(json.dumps(config))
+    command = [sys.executable, "-c", "from harness.cli import main; main()", "analyze"]
+    environment = {"PYTHONPATH": str(site), "OMP_NUM_THREADS": "1", "HOME": str(tmp_path), "PATH": "", "COLUMNS": "200"}
+
+    def harness(*arguments: str) -> str:
+        done = subprocess.run([*command, *arguments], capture_output=True, text=True, cwd=tmp_path, env=environment)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    assert "arXiv 2401.00001, Table 1 · needs target, gold" in harness("list")
+    arguments = ("tp-half-targets", "--config", "third.yaml", "--store", "store", "--workers", "1", "--json")
+    result = json.loads(harness(*arguments))["analyses"]["tp-half-targets"]
+    assert [row[0] for row in result["rows"]] == ["sft", "squared", "dpo"]
+    assert result["n"] == {"evaluated prompts": 6, "seeds": 1}
+    assert result["findings"][0]["verdict"] in ("agrees", "disagrees", "undecided")
+    folder = tmp_path / "runs" / "analyses" / "tp-half-targets"
+    assert "[Half a Sum](https://arxiv.org/abs/2401.00001), Table 1" in (folder / "README.md").read_text()
+    artifacts = set((tmp_path / "store" / "artifacts").glob("*/*"))
+    assert artifacts
+    assert json.loads(harness(*arguments))["analyses"]["tp-half-targets"] == result
+    assert set((tmp_path / "store" / "artifacts").glob("*/*")) == artifacts

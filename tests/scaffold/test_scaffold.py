@@ -142,6 +142,13 @@ def test_names_that_cannot_be_used(name: str, said: str, tmp_path: Path, registr
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("name", ["all", "list"])
+def test_words_of_the_command_are_no_names_of_analyses(name: str, tmp_path: Path, registry: Registry) -> None:
+    with pytest.raises(HarnessError, match=f"`harness analyze {name}` means something else: choose another name"):
+        create("analysis", name, tmp_path, registry)
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize(("kind", "name"), [("objective", "dpo"), ("data-builder", "oracle"), ("evaluator", "gold_reward")])
 def test_names_that_are_taken(kind: ComponentKind, name: str, tmp_path: Path, registry: Registry) -> None:
     with pytest.raises(HarnessError, match=f"{name!r} exists already, in harness_plugins.*: choose another name"):

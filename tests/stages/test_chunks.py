@@ -75,6 +75,13 @@ def test_what_was_kept_is_there_with_the_state_after_it(tmp_path: Path) -> None:
     assert again.earlier_seconds > chunks.earlier_seconds
 
 
+def test_ids_are_kept_with_the_responses_that_have_them(tmp_path: Path) -> None:
+    chunks = kept(tmp_path)
+    chunks.add({0: [Response("pear", True, 2, (7, 3)), Response("fig", False, 1)], 1: [Response("", True, 1, (3,))]})
+    again = kept(tmp_path)
+    assert [[response.ids for response in again.responses[place]] for place in (0, 1)] == [[(7, 3), None], [(3,)]]
+
+
 def test_nothing_is_made_where_nothing_is_kept(tmp_path: Path) -> None:
     assert kept(tmp_path).responses == {}
     assert list(tmp_path.iterdir()) == []

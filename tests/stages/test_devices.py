@@ -67,6 +67,17 @@ def test_sharded_weights_come_back_whole_from_a_checkpoint_too(tiny_checkpoint: 
 
 
 @pytest.mark.slow
+def test_sharded_adapters_of_a_tied_output_are_stored_apart_from_the_input(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    lora = {"lora": {"rank": 2, "target_modules": ["q_proj", "lm_head"]}}
+    sharded = {**lora, "devices": {"count": 2, "strategy": "fsdp"}}
+    found = shared_run.run(tmp_path / "two", tiny_checkpoint, lambda done, total, note: None, sharded)
+    same(found, shared_run.run(tmp_path / "one", tiny_checkpoint, lambda done, total, note: None, lora))
+    weights, start = load_file(found / "model" / "model.safetensors"), load_file(tiny_checkpoint / "model.safetensors")
+    name = "model.embed_tokens.weight"
+    assert (weights[name] == start[name]).all() and (weights["lm_head.weight"] - start[name]).abs().max() > 1e-3
+
+
+@pytest.mark.slow
 def test_nothing_is_left_when_whoever_started_them_is_killed(tiny_checkpoint: Path, tmp_path: Path) -> None:
     command = [sys.executable, str(Path(shared_run.__file__)), str(tmp_path), str(tiny_checkpoint), "3"]
     done = subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, stdout=subprocess.PIPE, text=True)

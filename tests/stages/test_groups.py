@@ -11,7 +11,7 @@ import pytest
 from judging.scripted import ScriptedJudge
 from pydantic import Field
 
-from harness import BuildTask, DataBuilder, Group, Message, Response, hookimpl
+from harness import Backend, BuildTask, ChatTemplate, DataBuilder, Group, Message, Response, Sampling, hookimpl
 from harness.errors import ConfigError, StageError
 from harness.graph import Graph
 from harness.plan import plan
@@ -20,6 +20,8 @@ from harness.resolve import resolve
 from harness.stages import run_stage
 from harness.stages.context import Context, read_groups
 from harness.store import Store
+from harness.training.batch import tokenize
+from harness_plugins.baselines.dpo import DPO
 
 
 class JudgedPairs(DataBuilder):
@@ -109,6 +111,71 @@ def test_keys_hang_on_the_judge_of_builders_that_ask_one(raw: dict[str, Any], re
     assert keys() == before
     raw["methods"][1]["data"] = {"name": "judged_pairs", "judge": {"model": "another"}}
     assert keys()["groups"] != before["groups"]
+
+
+class Edited(DataBuilder):
+    """A sample as it is, one that was edited, one whose text alone is known, and the data's own."""
+
+    name: ClassVar[str] = "edited"
+
+    def build(self, task: BuildTask) -> Iterable[Group]:
+        for example, (first, second) in zip(task.examples, task.sample(2), strict=True):
+            changed = replace(second, text=second.text + " pear")
+            yield Group(example.prompt, Response(example.target or ""), (first, changed, Response("a text of its own")))
+
+
+class TextAlone(Backend):
+    """A server that tells no tokens."""
+
+    name: ClassVar[str] = "text_alone"
+
+    def generate(self, policy: Any, prompts: Any, sampling: Sampling, report: Any = None) -> list[list[Response]]:
+        return [[Response(f"pear {number}", tokens=3) for number in range(sampling.n)] for _ in prompts]
+
+
+class Others:
+    @hookimpl
+    def harness_data_builders(self) -> list[type[DataBuilder]]:
+        return [Edited]
+
+    @hookimpl
+    def harness_backends(self) -> list[type[Backend]]:
+        return [TextAlone]
+
+
+@pytest.mark.parametrize(
+    ("backend", "builder", "counts"),
+    [
+        ("transformers", "edited", {"as_sampled": 4, "tokenized_again": 8, "from_dataset": 4}),
+        ("text_alone", "edited", {"as_sampled": 0, "tokenized_again": 12, "from_dataset": 4}),
+        ("transformers", "spin", {"as_sampled": 4, "tokenized_again": 0, "from_dataset": 4}),
+        ("text_alone", "spin", {"as_sampled": 0, "tokenized_again": 4, "from_dataset": 4}),
+        ("text_alone", "preference", {"as_sampled": 0, "tokenized_again": 0, "from_dataset": 8}),
+    ],
+)
+def test_responses_are_counted_by_where_their_ids_come_from(
+    raw: dict[str, Any], tmp_path: Path, backend: str, builder: str, counts: dict[str, int]
+) -> None:
+    raw["methods"] = ["sft", {"data": builder, "objective": "dpo", "label": "made"}]
+    raw["generation"] = {"backend": {"name": backend}}
+    del raw["judge"]
+    registry = Registry.load(extra=[Others()])
+    graph = plan(resolve(raw, registry))
+    context = context_of(graph, registry, tmp_path / "store")
+    (stage,) = [stage for stage in graph if stage.kind == "groups"]
+    run_stage(graph.stages[stage.inputs["source"]], context)
+    run_stage(stage, context)
+    artifact = context.store.open(stage.key)
+    assert artifact.facts["responses"] == counts
+    if (backend, builder) == ("transformers", "spin"):
+        assert all(group.rejected[0].ids and group.chosen.ids is None for group in read_groups(artifact))
+        _trains_on_what_was_sampled(context, stage.inputs["policy"], read_groups(artifact))
+
+
+def _trains_on_what_was_sampled(context: Context, model: str, groups: list[Group]) -> None:
+    template = ChatTemplate(context.load_tokenizer(model))
+    for group, tokens in zip(groups, tokenize(groups, template, DPO()), strict=True):
+        assert tokens.responses[1] == group.rejected[0].ids
 
 
 def test_a_judged_builder_needs_a_judge(raw: dict[str, Any], registry: Registry) -> None:

@@ -49,7 +49,7 @@ def made(context: Context, objective: Objective, **more: str) -> Artifact:
 
 def test_a_view_is_scored_under_the_changed_prompt(context: Context) -> None:
     artifact = made(context, SrDPO())
-    model, tokenizer = context.load(f"{CHECKPOINT}tiny")
+    model, tokenizer = context.load(f"{CHECKPOINT}tiny", "training")
     template, change = ChatTemplate(tokenizer), SrDPO().views()[AUGMENTED]
     expected = [
         score(

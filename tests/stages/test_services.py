@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 
 from harness.errors import StageError
 from harness.models.checkpoint import Checkpoint
+from harness.models.logps import Row, score
+from harness.models.prompts import ChatTemplate
 from harness.models.reward import RewardModel
 from harness.models.sentence import SentenceEmbedder
 from harness.registry import Registry
 from harness.stages import services as module
-from harness.stages.context import Context, Engine
+from harness.stages.context import Context, Engine, read_answers, read_groups
 from harness.stages.services import PolicyServices, Services, policy_name, reward_service
 from harness.store import Store
 from harness.types import Prompt, Response, Sampling
@@ -59,6 +63,49 @@ def test_a_policy_loads_what_is_asked_for_and_tells_its_name(context: Context) -
     assert answers == policy.respond(PROMPTS, Sampling(n=3, max_tokens=4))
 
 
+def test_samples_keep_their_ids_through_the_store_and_are_scored_on_them(context: Context) -> None:
+    policy = PolicyServices(Services(context), "checkpoint:0123456789abcdef0123", TransformersBackend())
+    sampling = Sampling(n=2, max_tokens=6, seed=4)
+    first = policy.respond(PROMPTS, sampling)
+    drawn = [replace(policy, services=Services(context)).respond(PROMPTS, sampling), first]
+    ids = [[[response.ids for response in row] for row in rows] for rows in drawn]
+    assert ids[0] == ids[1] and all(ids for row in ids[0] for ids in row)
+    # The same text by other ids of it: another score, of another key.
+    words = first[0][0].ids[:-1] if first[0][0].finished else first[0][0].ids
+    assert words, "the first sample says something"
+    spaced = [[replace(first[0][0], ids=(*first[0][0].ids[:-1], policy.tokenizer.pad_token_id, first[0][0].ids[-1]))], []]
+    plain = policy.logps(PROMPTS, [[first[0][0]], []])
+    assert ChatTemplate(policy.tokenizer).is_as_sampled(spaced[0][0])
+    assert policy.logps(PROMPTS, spaced)[0][0] < plain[0][0]
+    template = ChatTemplate(policy.tokenizer)
+    rows = [Row(tuple(template.prompt_ids(PROMPTS[0])), response.ids) for response in (first[0][0], spaced[0][0])]
+    assert [plain[0][0], policy.logps(PROMPTS, spaced)[0][0]] == score(policy.model, rows)
+
+
+def test_answers_of_before_are_readable(context: Context) -> None:
+    with context.store.draft("samples", "a" * 32) as draft:
+        draft.write_lines("answers.jsonl", [[["pear", True, 2], ["fig", False, None, [7, 8]]]])
+    (row,) = read_answers(context.store.open("a" * 32))
+    assert row == [Response("pear", True, 2), Response("fig", False)] and [r.ids for r in row] == [None, (7, 8)]
+    with context.store.draft("groups", "b" * 32) as draft:
+        old = {"text": "pear", "finished": True, "tokens": 2}
+        prompt = asdict(PROMPTS[0])
+        row = {"prompt": prompt, "chosen": old, "rejected": [{**old, "ids": [7, 3]}], "info": {}}
+        draft.write_lines("groups.jsonl", [row])
+    (group,) = read_groups(context.store.open("b" * 32))
+    assert (group.chosen.ids, group.rejected[0].ids) == (None, (7, 3))
+
+
+def test_a_policy_names_every_end_token(context: Context, tiny_checkpoint: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(tiny_checkpoint, tmp_path / "several")
+    (folder / "generation_config.json").write_text('{"eos_token_id": [40, 3]}')
+    several = replace(context, checkpoints={"several": Checkpoint(str(folder)).as_dict()})
+    policy = PolicyServices(Services(several), "checkpoint:several", TransformersBackend())
+    assert policy.stop_ids == (3, 40) and "model" not in vars(policy)
+    rows = policy.respond(PROMPTS, Sampling(n=512, max_tokens=8))
+    assert {response.ids[-1] for row in rows for response in row if response.finished} == {3, 40}
+
+
 def test_one_engine_runs_at_a_time_and_is_ended() -> None:
     said: list[str] = []
 
@@ -92,3 +139,70 @@ def test_a_component_whose_files_changed_since_planning_is_refused(context: Cont
 def test_an_embedder_asks_for_the_hub_only_with_a_revision() -> None:
     ((field, fix),) = SentenceEmbedder(model="WhereIsAI/UAE-Large-V1", pooling="cls").problems("embedder")
     assert field == "embedder.revision" and "commit" in fix
+
+
+def whole_run(reports: list[tuple[int, int, str]], total: int) -> None:
+    """Assert that reports run once from 0 to `total`, and never backwards."""
+    assert {of for _, of, _ in reports} == {total}
+    counts = [done for done, _, _ in reports]
+    assert counts == sorted(counts) and counts[0] == 0 and counts[-1] == total
+    assert counts.index(total) >= len(counts) - 2  # the last response, and the end of its block
+
+
+def reported(context: Context) -> tuple[Context, list[tuple[int, int, str]]]:
+    reports: list[tuple[int, int, str]] = []
+    return replace(context, report=lambda *report: reports.append(report)), reports
+
+
+def test_blocks_of_samples_are_one_progress(context: Context) -> None:
+    watched, reports = reported(context)
+    policy = PolicyServices(Services(watched), "checkpoint:0123456789abcdef0123", TransformersBackend())
+    policy.respond(PROMPTS, Sampling(n=8, max_tokens=4))
+    whole_run(reports, 16)
+    assert [done for done, _, _ in reports if done] == [2, 2, 4, 4, 8, 8, 16, 16]
+    assert reports[-1][2] == "sample 16 of 16"
+
+
+def test_blocks_that_are_in_the_store_count(context: Context) -> None:
+    PolicyServices(Services(context), "checkpoint:0123456789abcdef0123", TransformersBackend()).respond(
+        PROMPTS, Sampling(n=4, max_tokens=4)
+    )
+    watched, reports = reported(context)
+    policy = PolicyServices(Services(watched), "checkpoint:0123456789abcdef0123", TransformersBackend())
+    policy.respond(PROMPTS, Sampling(n=8, max_tokens=4))
+    whole_run(reports, 16)
+    assert [done for done, _, _ in reports] == [0, 2, 4, 8, 16, 16]
+
+
+def test_self_rewardings_samples_and_judgments_are_one_progress(context: Context) -> None:
+    """Four samples a prompt and three judgments of each: 32 responses for two prompts, over two requests."""
+    import random
+
+    from harness.stages.context import StageProgress
+    from harness.stages.groups import BuilderServices
+    from harness.types import Example
+    from harness_plugins.baselines.self_rewarding import SelfRewarding
+
+    builder, (watched, reports) = SelfRewarding(judge={"kind": "written", "max_tokens": 8}), reported(context)
+    assert builder.responses_per_prompt() == 16
+    services = Services(replace(watched, report=StageProgress(watched.report, 32)))
+    policy = PolicyServices(services, "checkpoint:0123456789abcdef0123", TransformersBackend())
+    examples = [Example(prompt, None, (), {}) for prompt in PROMPTS]
+    source = context.component("source", {"name": "sandbox", "version": 1, "fields": {}})
+    task = BuilderServices(services, examples, 1, random.Random(0), source, policy, policy, 0, 4)
+    list(builder.build(task))
+    whole_run(reports, 32)
+    assert 8 in [done for done, _, _ in reports]  # the samples' share: a quarter
+
+
+def test_progress_of_unknown_length_never_goes_backwards_and_leaves_room() -> None:
+    from harness.stages.context import StageProgress
+
+    reports: list[tuple[int, int, str]] = []
+    progress = StageProgress(lambda *report: reports.append(report))
+    for total in (4, 4, 100):
+        for done in range(total + 1):
+            progress(done, total, "")
+    counts = [done for done, _, _ in reports]
+    assert counts == sorted(counts) and {of for _, of, _ in reports} == {1000}
+    assert (counts[0], counts[4], counts[9], counts[-1]) == (0, 900, 990, 999)

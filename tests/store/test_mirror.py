@@ -99,10 +99,14 @@ def test_an_odd_object_costs_one_artifact_and_no_more(tmp_path: Path, monkeypatc
 
 
 class Broken:
-    """A file system that is not there."""
+    """A file system that is not there, and counts how often it is asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
 
     def __getattr__(self, name: str) -> Any:
         def fail(*_: object, **__: object) -> None:
+            self.asked.append(name)
             raise ConnectionError("no route to host")
 
         return fail
@@ -111,15 +115,18 @@ class Broken:
 @pytest.mark.parametrize("act", ["fetch", "push"])
 def test_a_mirror_that_fails_is_left_out(act: str, tmp_path: Path) -> None:
     mirror = Mirror("memory://gone")
-    mirror.fs = Broken()
+    mirror.fs = broken = Broken()
     store = Store(tmp_path / "store", mirror)
     if act == "fetch":
         assert not store.holds(KEY)
     make(store)
     assert store.holds(KEY)
     assert mirror.failed == "the mirror memory://gone failed and was left out: ConnectionError: no route to host"
-    mirror.fs = None  # not asked again
+    assert broken.asked == [{"fetch": "get_file", "push": "put_file"}[act]]
     assert not store.holds("f" * 32)
+    make(store, "e" * 32)
+    assert store.holds("e" * 32)
+    assert len(broken.asked) == 1  # neither fetching nor sending asks a mirror again that failed
 
 
 def test_a_url_of_no_known_kind() -> None:

@@ -13,6 +13,7 @@ from pydantic import Field
 from harness import (
     Backend,
     BuildTask,
+    ChatTemplate,
     DataBuilder,
     Dataset,
     EvaluationTask,
@@ -38,13 +39,15 @@ from harness import (
 from harness.registry import KINDS, Kind, Registry
 from harness.testing import Verdict, assert_conforms, check
 from harness.testing.conformance import check_registered
+from harness.testing.policy import untrained_policy
 
 SMALL: dict[str, dict[str, Any]] = {
     "sandbox": {"sft": 20, "train": 20, "tuning": 5, "heldout": 20},
     "lm_eval": {"limit": 1},
 }
 BUILT_IN = [
-    pytest.param(kind, name, marks=[pytest.mark.slow] if name == "lm_eval" else [], id=f"{kind}-{name}")
+    # tests/cli/test_analyze.py runs every analysis on a tiny comparison; here each starts worker processes as well.
+    pytest.param(kind, name, marks=[pytest.mark.slow] if name == "lm_eval" or kind == "analysis" else [], id=f"{kind}-{name}")
     for kind in KINDS
     for name in Registry.load().names(kind)
 ]
@@ -526,6 +529,21 @@ class Talkative(Echo):
         return Response(prompt.text, tokens=1000)
 
 
+class Mistaken(Echo):
+    """Ids of another text."""
+
+    def said(self, prompt: Prompt) -> Response:
+        return Response(prompt.text[:4], tokens=2, ids=(50, 3))
+
+
+class Endless(Echo):
+    """Past the end of its turn."""
+
+    def said(self, prompt: Prompt) -> Response:
+        tokenizer = untrained_policy()[1]
+        return ChatTemplate(tokenizer).sampled([50, tokenizer.eos_token_id, 51], finished=False)
+
+
 class Single(Echo):
     """One answer whatever is asked for."""
 
@@ -548,6 +566,8 @@ def test_the_smallest_backend_conforms() -> None:
     [
         (Restless, "one seed gives two answers", "seeded by sampling.seed"),
         (Talkative, "an answer is longer than sampling.max_tokens", "Response.finished to False"),
+        (Mistaken, "an answer's ids are not those of its text", "sampled(ids, finished), or leave ids out"),
+        (Endless, "an answer goes on after a token that ends it", "end it at each of policy.stop_ids"),
         (Single, "it gave [1, 1] answers", "give 3 per prompt, in the prompts' order"),
     ],
     ids=lambda value: getattr(value, "__name__", None),

@@ -15,18 +15,24 @@ from pydantic import ConfigDict, Field
 from test_conformance import Echo, Leaky, Length, Margin, Targets, fault, verdict_of
 
 from harness import (
+    Analysis,
+    Axes,
     BuildTask,
     DataError,
     Dataset,
     EvaluationTask,
     Example,
+    Figure,
     GroupLogps,
     Importer,
+    Line,
     Loss,
     Message,
     Method,
     Objective,
+    Panel,
     Prompt,
+    Report,
     Response,
 )
 from harness.registry import Registry
@@ -317,6 +323,75 @@ def test_what_an_importer_must_not_do(read: Any, said: str) -> None:
 def test_a_method_is_spelt_as_a_component_is() -> None:
     found = fault(Method(name="My Method", description="d", data="preference", objective="dpo"), "harness_methods")
     assert found[:2] == ("name", "its name is 'My Method'")
+
+
+# Analyses
+
+
+def report(**changes: Any) -> Report:
+    """A report with a column, a row and a point, and these parts changed."""
+    panel = Panel(Axes("across", "up", ["one"]), [Line("line", [1.0])])
+    parts = {"columns": ["a"], "rows": [[1]], "figure": Figure("title", [panel]), "findings": [], "method": ["counted"]}
+    return Report(**{**parts, **changes})
+
+
+class Counting(Analysis):
+    """An analysis that computes nothing."""
+
+    name: ClassVar[str] = "counting"
+    question: ClassVar[str] = "Whether one is one"
+    minutes: ClassVar[float] = 1
+
+    def run(self, context: Any) -> Report:
+        return report()
+
+
+def test_an_analysis_that_keeps_to_everything() -> None:
+    verdict = verdict_of(Counting, "harness_analyses")
+    assert verdict.ok, str(verdict)
+    passed = [finding.check for finding in verdict.findings if finding.status == "passed"]
+    assert passed[-5:] == ["description", "run", "report", "files", "determinism"]
+
+
+@pytest.mark.parametrize(
+    ("members", "check", "said"),
+    [
+        ({"question": "It ends."}, "description", "its question is 'It ends.'"),
+        ({"question": None}, "description", "its question is None"),
+        ({"minutes": 0}, "description", "its minutes are 0"),
+        ({"needs": frozenset({"gould"})}, "name", "needs is ['gould']"),
+        ({"run": lambda self, context: {"a": 1}}, "run", "run() returned dict"),
+        ({"run": lambda self, context: {}["a"]}, "run", "it raised KeyError: 'a'"),
+        ({"run": lambda self, context: report(rows=[])}, "report", "its table has no rows"),
+        ({"run": lambda self, context: report(rows=[[1], [1, 2]])}, "report", "row 1 has 2 cells for 1 columns"),
+        ({"run": lambda self, context: report(rows=[[{}]])}, "report", "row 0 has a cell of type dict"),
+        ({"run": lambda self, context: report(figure=Figure("title", []))}, "report", "it has no figure"),
+        (
+            {"run": lambda self, context: report(figure=Figure("", [Panel(Axes("x", "y", ["1", "2"]), [Line("l", [1.0])])]))},
+            "report",
+            "the line 'l' has 1 points for 2 places",
+        ),
+        ({"run": lambda self, context: report(findings=["agrees"])}, "report", "its findings hold str"),
+        ({"run": lambda self, context: report(method=[])}, "report", "it does not say how it measures"),
+        ({"run": lambda self, context: report(rows=[[random.random()]])}, "determinism", "two runs differ in rows"),
+    ],
+)
+def test_what_an_analysis_must_not_do(members: dict[str, Any], check: str, said: str) -> None:
+    annotations = {name: ClassVar[Any] for name in members if name != "run"}
+    wrong = type("Wrong", (Counting,), {"__doc__": "Wrong.", "__module__": __name__, "__annotations__": annotations, **members})
+    failed = [finding for finding in verdict_of(wrong, "harness_analyses").findings if finding.status == "failed"]
+    assert [finding.check for finding in failed] == [check]
+    assert all(said in finding.said and finding.fix for finding in failed)
+
+
+def test_a_field_that_no_command_gives_is_a_fault_of_an_analysis() -> None:
+    class Asking(Counting):
+        """An analysis with a field that has no default."""
+
+        share: float = Field(gt=0, description="the share")
+
+    (failed,) = [finding for finding in verdict_of(Asking, "harness_analyses").findings if finding.status == "failed"]
+    assert failed.check == "behaviour" and "share" in failed.said
 
 
 # What is printed

@@ -18,14 +18,14 @@ from trl_twin import preference_groups
 from harness.errors import StageError
 from harness.graph import CHECKPOINT, Graph
 from harness.models.checkpoint import Checkpoint
-from harness.models.load import load_model
+from harness.models.load import load_model, merged
 from harness.models.prompts import ChatTemplate
 from harness.registry import Registry
 from harness.resolve import describe
 from harness.stages import RUNNERS
 from harness.stages.context import Context
 from harness.store import Store
-from harness.training.adapters import add_adapters, merge
+from harness.training.adapters import add_adapters
 from harness.training.batch import PLAIN, cut_groups, group_logps, tokenize
 from harness.training.layouts.choose import LayoutWarning, choose_layout
 from harness.training.layouts.layout import score_bundles
@@ -108,7 +108,7 @@ def test_merging_changes_no_log_probability() -> None:
     layout, bundles = choose_layout(model, "unique"), [group.bundle() for group in groups(model.get_base_model(), 3)]
     with torch.no_grad():
         before = layout.logps(model, bundles)
-        after = layout.logps(merge(model), bundles)
+        after = layout.logps(merged(model), bundles)
     assert torch.allclose(before, after, rtol=1e-12, atol=0)
 
 
@@ -124,7 +124,7 @@ def trained(tiny_checkpoint: Path, tmp_path: Path):
     context = Context(
         store, Registry.load(), {"base": Checkpoint(str(tiny_checkpoint)).as_dict()}, lambda done, total, note: None
     )
-    base, tokenizer = context.load(f"{CHECKPOINT}base")
+    base, tokenizer = context.load(f"{CHECKPOINT}base", "training")
     start = moved(base)
     with store.draft("sft", "f" * 32) as draft:
         start.save_pretrained(draft.folder / "model")

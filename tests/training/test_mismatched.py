@@ -86,6 +86,6 @@ def test_the_reference_stage_scores_the_partners_responses(tiny_checkpoint: Path
     with store.draft("reference", stage.key) as draft:
         RUNNERS["reference"](stage, context, draft)
     stored = [value for row in store.open(stage.key).read_lines("logps.jsonl") for value in row]
-    model, tokenizer = context.load(f"{CHECKPOINT}tiny")
+    model, tokenizer = context.load(f"{CHECKPOINT}tiny", "training")
     tokenized = tokenize(groups, ChatTemplate(tokenizer), KTO())
     assert stored == pytest.approx(score(model, [row for group in tokenized for row in group.rows(MISMATCHED)]))

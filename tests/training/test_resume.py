@@ -71,6 +71,7 @@ CASES = {
     "dpo": (DPO(), SETTINGS),
     "kto": (KTO(), changed(tokens_per_micro_batch=60)),
     "adapters with dropout": (DPO(), changed(lora=LoraSettings(rank=2, dropout=0.3), layout="unique")),
+    "adapters of the output": (DPO(), changed(lora=LoraSettings(rank=2, target_modules=("q_proj", "lm_head")))),
     "bfloat16": (DPO(), changed(precision="bfloat16", gradient_checkpointing=True)),
 }
 

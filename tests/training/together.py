@@ -53,16 +53,17 @@ CASES = {
     "kto": Case(KTO()),
     "views": Case(SrDPO()),
     "adapters": Case(DPO(), SETTINGS.model_copy(update={"lora": LoraSettings(rank=2)})),
+    "tied": Case(DPO(), SETTINGS.model_copy(update={"lora": LoraSettings(rank=2, target_modules=("q_proj", "lm_head"))})),
     "memory": Case(DPO(), SETTINGS.model_copy(update={"tokens_per_micro_batch": 4096}), forgets=True),
     "sft": Case(None),
     "sft-memory": Case(None, forgets=True),
 }
-SHARDED = ("dpo", "kto", "adapters", "sft")
+SHARDED = ("dpo", "kto", "adapters", "tied", "sft")
 
 
 def run(case: Case, checkpoint: Path, scratch: Path) -> tuple[dict[str, Any], Mapping[str, torch.Tensor]]:
     """History and micro-batches' tokens at the end; all weights."""
-    model, tokenizer = load(checkpoint, float32=True)
+    model, tokenizer = load(checkpoint, use="training")
     if case.objective is None:
         if case.forgets and Ranks.here().first:
             _forget_once(model)
@@ -79,7 +80,7 @@ def run(case: Case, checkpoint: Path, scratch: Path) -> tuple[dict[str, Any], Ma
 
 def stop(checkpoint: Path, scratch: Path) -> str:
     """What each process says when the gradient of the first one's share of a batch is no number."""
-    model, tokenizer = load(checkpoint, float32=True)
+    model, tokenizer = load(checkpoint, use="training")
     if Ranks.here().first:
         model.get_input_embeddings().weight.register_hook(lambda gradient: gradient * float("nan"))
     kept = Checkpoints(scratch / "partial" / "key", 0)

@@ -9,7 +9,7 @@ if (head) {
   const list = find("[data-list]"), search = find("[data-search]");
   const methods = { left: find('[data-choose="left"]'), right: find('[data-choose="right"]') };
   const opened = new Map();
-  let found = null, page = 0, chosen = 0, asked = 0;
+  let found = null, page = 0, chosen = 0, asked = 0, turned = 0;
 
   // Block → its examples; the last few are kept.
   const open = async (number) => {
@@ -42,12 +42,20 @@ if (head) {
   const total = () => (found ? found.length : shown);
   const at = (position) => (found ? found[position] : position);
 
-  async function showList() {
-    const mine = asked;
-    const from = page * PAGE, to = Math.min(from + PAGE, total());
+  async function unpacked(places) {
     const items = [];
-    for (let position = from; position < to; position++) items.push([at(position), await example(at(position))]);
-    if (mine !== asked) return;
+    for (const place of places) items.push([place, await example(place)]);
+    return items;
+  }
+
+  async function showList() {
+    const mine = ++turned, from = page * PAGE;
+    const places = Array.from({ length: Math.min(PAGE, total() - from) }, (_, index) => at(from + index));
+    const items = await unpacked(places);
+    if (mine === turned) putList(items);
+  }
+
+  function putList(items) {
     list.replaceChildren(...items.map(([place, [id, prompt]]) => {
       const item = document.createElement("li"), button = document.createElement("button"), small = document.createElement("small");
       button.type = "button";
@@ -95,8 +103,11 @@ if (head) {
 
   async function showTexts() {
     if (!total()) return;
-    const mine = chosen, [id, prompt, target, answers, said] = await example(mine);
-    if (mine !== chosen) return;
+    const mine = chosen, content = await example(mine);
+    if (mine === chosen) putTexts(content);
+  }
+
+  function putTexts([id, prompt, target, answers, said]) {
     find("[data-id]").textContent = id;
     put("prompt", prompt, "");
     put("target", target, "This source has no target.");
@@ -126,12 +137,17 @@ if (head) {
         if (mine !== asked) return;
       }
     }
+    const next = words.length ? hits : Array.from({ length: Math.min(PAGE, shown) }, (_, index) => index);
+    const items = await unpacked(next.slice(0, PAGE));
+    if (mine !== asked) return;
+    // From here on nothing is awaited: the count, the list and the texts change at once, and none beside another's former state.
+    turned++;
     found = words.length ? hits : null;
     said.textContent = found ? `${hits.length.toLocaleString("en")} of ${shown.toLocaleString("en")} prompts` : "";
     page = 0;
-    if (total()) chosen = at(0);
-    await showList();
-    await showTexts();
+    if (items.length) chosen = items[0][0];
+    putList(items);
+    if (items.length) putTexts(items[0][1]);
   }
 
   let waiting = 0;
@@ -148,7 +164,6 @@ if (head) {
   for (const button of viewer.querySelectorAll("[data-page]")) {
     button.addEventListener("click", () => {
       page += Number(button.dataset.page);
-      asked++;
       showList();
     });
   }

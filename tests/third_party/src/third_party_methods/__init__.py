@@ -1,6 +1,7 @@
 """One component of each kind, from outside the project."""
 
-from harness import Backend, DataBuilder, Evaluator, Importer, Method, Objective, Source, hookimpl
+from harness import Analysis, Backend, DataBuilder, Evaluator, Importer, Method, Objective, Source, hookimpl
+from third_party_methods.analysis import HalfTargets
 from third_party_methods.backend import Parrot
 from third_party_methods.builder import Truncated
 from third_party_methods.evaluator import FirstWord
@@ -42,3 +43,8 @@ def harness_importers() -> list[type[Importer]]:
 @hookimpl
 def harness_methods() -> list[Method]:
     return [Method(name="tp_method", description="Half targets as negatives", data="tp_truncated", objective="tp_squared")]
+
+
+@hookimpl
+def harness_analyses() -> list[type[Analysis]]:
+    return [HalfTargets]

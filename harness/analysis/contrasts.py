@@ -1,4 +1,4 @@
-"""Intervals that `harness.statistics` has no need of: of weighted sums of rows, and of any statistic of the prompts."""
+"""Intervals that boards do not need: of weighted sums of rows, and of any statistic of the prompts."""
 
 from __future__ import annotations
 
@@ -9,14 +9,13 @@ from numpy.typing import NDArray
 
 from harness.statistics import Interval, Values, interval
 
-Floats = NDArray[np.float64]
 Indices = NDArray[np.intp]
 
 DRAWS = 2000
 
 
 def contrast(rows: Sequence[Values], weights: Sequence[float]) -> Interval:
-    """Interval of Σ wᵢ · rowᵢ over the prompts that all rows have, seeds paired by position.
+    """Return the interval of Σ wᵢ · rowᵢ over the prompts that all rows have, seeds paired by position.
 
     Raises:
         ValueError: the rows have no common prompt, or not equally many seeds.
@@ -33,16 +32,15 @@ def contrast(rows: Sequence[Values], weights: Sequence[float]) -> Interval:
 def resampled(
     count: int, statistic: Callable[[Indices], float], *, draws: int = DRAWS, seed: int = 0, reverse: bool = False
 ) -> Interval:
-    """Interval (95 %) of a statistic of `count` prompts, given the indices of those that were drawn.
-
-    A draw of which the statistic is NaN is left out.
+    """Return the 95 % bootstrap interval of a statistic of `count` prompts. A draw whose statistic is NaN is left out.
 
     Args:
-        reverse: take the basic interval, 2θ − quantiles, and not the percentiles: for a statistic that is biased and that
-            resampling biases as much again, such as a divergence of histograms.
+        statistic: computes the statistic from the indices of the prompts drawn, repetitions included.
+        reverse: take the basic interval, 2θ − quantiles, instead of the percentiles: for a statistic that is biased and
+            that resampling biases as much again, such as a divergence of histograms.
     """
     rng = np.random.default_rng(seed)
-    found = float(statistic(np.arange(count)))
+    estimate = float(statistic(np.arange(count)))
     low, high = np.nanquantile([statistic(rng.integers(0, count, size=count)) for _ in range(draws)], [0.025, 0.975])
-    low, high = (2 * found - high, 2 * found - low) if reverse else (low, high)
-    return Interval(found, float(low), float(high), count)
+    low, high = (2 * estimate - high, 2 * estimate - low) if reverse else (low, high)
+    return Interval(estimate, float(low), float(high), count)

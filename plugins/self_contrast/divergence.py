@@ -6,21 +6,25 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
-from harness.analysis.bootstrap import DRAWS, Floats, resampled
-from harness.statistics import Interval
+from harness import Interval, resampled
+
+Floats = NDArray[np.float64]
 
 SMOOTHING = 0.5  # added to every bin: Jeffreys' prior, of Krichevsky and Trofimov (1981)
+DRAWS = 2000
 
 
 def kl(counts: Floats, others: Floats, smoothing: float = SMOOTHING) -> float:
-    """KL(p ‖ q) in nats of two histograms over the same bins, `smoothing` added to every bin of both.
+    """Return KL(p ‖ q) in nats of two histograms over the same bins, `smoothing` added to every bin of both.
 
-    Finite samples of one distribution come out above 0, by about (bins − 1) / 2 · (1/n + 1/m); `Histograms.noise` says how far.
+    Finite samples of one distribution have a divergence above 0, about (bins − 1) / 2 · (1/n + 1/m); `Histograms.noise`
+    measures it.
 
     Args:
-        counts: [bins], of the sample p comes from.
-        others: [bins], of q's.
+        counts: [bins], the sample of p.
+        others: [bins], the sample of q.
     """
     p = (counts + smoothing) / (counts + smoothing).sum()
     q = (others + smoothing) / (others + smoothing).sum()
@@ -29,7 +33,7 @@ def kl(counts: Floats, others: Floats, smoothing: float = SMOOTHING) -> float:
 
 @dataclass(frozen=True)
 class Histograms:
-    """Two samples by prompt.
+    """Histograms of two samples, by prompt.
 
     Attributes:
         counts: [prompts, bins], the sample whose divergence is wanted.
@@ -50,26 +54,26 @@ class Histograms:
         return cls(left, right)
 
     def divergence(self) -> Interval:
-        """KL(counts ‖ others), its interval by resampling prompts; not below 0."""
-        found = resampled(
+        """Return KL(counts ‖ others), its interval by resampling prompts; not below 0."""
+        estimate = resampled(
             len(self.counts), lambda drawn: kl(self.counts[drawn].sum(0), self.others[drawn].sum(0)), reverse=True
         )
-        return replace(found, low=max(0.0, found.low), high=max(found.mean, found.high))
+        return replace(estimate, low=max(0.0, estimate.low), high=max(estimate.mean, estimate.high))
 
     def noise(self, *, draws: int = DRAWS, seed: int = 0) -> float:
-        """What 95 % of divergences stay below if both samples are of one distribution: each prompt's two swapped or not."""
+        """Return the 95 % quantile of the divergence of two samples of one distribution: each prompt's two, swapped or not."""
         rng = np.random.default_rng(seed)
         total = (self.counts + self.others).sum(0)
-        found = []
+        divergences = []
         for _ in range(draws):
             swap = rng.integers(0, 2, size=len(self.counts)).astype(bool)[:, None]
             drawn = np.where(swap, self.others, self.counts).sum(0)
-            found.append(kl(drawn, total - drawn))
-        return float(np.quantile(found, 0.95))
+            divergences.append(kl(drawn, total - drawn))
+        return float(np.quantile(divergences, 0.95))
 
 
 def growth(first: Histograms, second: Histograms) -> Interval:
-    """Divergence of `second` less that of `first`, held against the same sample of the same prompts.
+    """Return the divergence of `second` less that of `first`, against the same sample of the same prompts.
 
     Raises:
         ValueError: the two have not the same prompts.

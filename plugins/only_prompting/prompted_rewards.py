@@ -1,24 +1,30 @@
-"""Only-prompting: does a policy answer as well as it is asked to? By prefix score (Figure 3) and by round (Figure 4); a fixed
-gap against a narrowing one (Table 2); answering with the chosen prefix instead of training on it (Table 3).
+"""Only-prompting's rewards: does a policy answer as well as it is asked to?
+
+Measured by the score asked for (Figure 3) and by round (Figure 4); with a fixed gap against a narrowing one (Table 2); and for
+answers under the chosen prefix instead of training on it (Table 3).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 
-from markupsafe import Markup
-
-from harness.analysis.bootstrap import contrast
-from harness.analysis.figure import Axes, Line, Panel, draw
-from harness.analysis.lab import Lab
-from harness.analysis.made import Made, values_of
-from harness.analysis.report import Cell, Finding, Report, above_zero
-from harness.errors import ConfigError, Problem
-from harness.stages.services import request_seed
-from harness.statistics import Values, interval
-from harness.types import Prompt, Sampling
+from harness import (
+    AnalysisContext,
+    Axes,
+    Cell,
+    CheckedClaim,
+    ComparisonResults,
+    ConfigError,
+    Figure,
+    Line,
+    Panel,
+    Problem,
+    Report,
+    Values,
+    contrast,
+    interval,
+)
 
 SCORES = tuple(range(1, 11))
 RISING, FIXED = (3, 5, 7), (3, 3, 3)  # rejected scores by round: Table 2's caption
@@ -30,41 +36,36 @@ class _Trained:
     """The comparisons after one, two and three rounds; the first rounds of each are the same stages.
 
     Attributes:
-        made: by number of rounds less one.
+        after: the comparisons, by number of rounds less one.
     """
 
-    lab: Lab
-    made: tuple[Made, ...]
+    after: tuple[ComparisonResults, ...]
 
     def policy(self, rounds: int, seed: int) -> str:
-        """The model after so many rounds of the rising scores; the starting model after none."""
-        return (self.made[rounds - 1].row("rising", seed) if rounds else self.made[0].row("sft", seed)).model
+        """Return the model after so many rounds of the rising scores; the starting model after none."""
+        return self.after[rounds - 1].model("rising", seed) if rounds else self.after[0].model("sft", seed)
 
     def gold(self, row: str, rounds: int) -> Values:
-        return self.made[rounds - 1].values(row)
+        """Return the gold reward of a row after so many rounds."""
+        return self.after[rounds - 1].values(row)
 
     def asked(self, prefix: str, rounds: int = 0) -> Values:
-        """Gold of answers under a prefix, of the policy after so many rounds."""
-        made, lab = self.made[0], self.lab
-        config = made.comparison.config
-        per_seed: dict[int, Mapping[str, float]] = {}
-        for seed in made.seeds:
-            sampling = Sampling(ANSWERS, max_tokens=config.generation.max_tokens, seed=request_seed(seed, prefix))
-            per_seed[seed] = lab.answers_gold(
-                made, self.policy(rounds, seed), partial(Prompt.prefixed, prefix=prefix), sampling
-            )
-        return values_of(per_seed)
+        """Return the gold reward of answers under a prefix, by the policy after so many rounds."""
+        results = self.after[0]
+        return Values.from_numbers(
+            {seed: results.gold_under(self.policy(rounds, seed), prefix, n=ANSWERS, seed=seed) for seed in results.seeds}
+        )
 
 
-def run(lab: Lab) -> Report:
+def run(context: AnalysisContext) -> Report:
     """Train one, two and three rounds; ask the starting model for 1 to 10, and each round's policy for its two answers."""
-    share = lab.prompts // len(RISING)
+    share = context.prompts // len(RISING)
     if not share:
         fix = f"{len(RISING)} rounds need a prompt each: it should be {len(RISING)} or more"
-        raise ConfigError([Problem("budget.prompts", lab.prompts, fix)], lab.where)
-    raws = {f"rounds-{count}": _config(lab, count, share * count) for count in range(1, len(RISING) + 1)}
-    trained = _Trained(lab, tuple(lab.compare(raw) for raw in raws.values()))
-    builder = lab.component("data", "only_prompting")
+        raise ConfigError([Problem("budget.prompts", context.prompts, fix)], context.where)
+    raws = {f"rounds-{count}": _config(context, count, share * count) for count in range(1, len(RISING) + 1)}
+    trained = _Trained(tuple(context.compare(raw) for raw in raws.values()))
+    builder = context.component("data", "only_prompting")
     chosen = trained.asked(builder.chosen_prefix)
     by_score = {score: trained.asked(builder.rejected_prefix.replace("{score}", str(score))) for score in SCORES}
     by_round = [
@@ -88,19 +89,19 @@ def run(lab: Lab) -> Report:
         ],
         raws,
         {
-            "evaluated prompts": len(trained.made[0].evaluated()),
+            "evaluated prompts": len(trained.after[0].evaluated()),
             "answers a prompt": ANSWERS,
-            "seeds": len(trained.made[0].seeds),
+            "seeds": len(trained.after[0].seeds),
         },
     )
 
 
-def _config(lab: Lab, rounds: int, prompts: int) -> dict[str, object]:
+def _config(context: AnalysisContext, rounds: int, prompts: int) -> dict[str, object]:
     def row(label: str, scores: Sequence[int]) -> dict[str, object]:
-        return lab.row("only_prompting", label, rounds=[{"data": {"rejected_score": score}} for score in scores[:rounds]])
+        return context.row("only_prompting", label, rounds=[{"data": {"rejected_score": score}} for score in scores[:rounds]])
 
     fixed = [row("fixed", FIXED)] if rounds > 1 else []
-    return lab.config(f"rounds-{rounds}", ["sft", row("rising", RISING), *fixed], budget={"prompts": prompts})
+    return context.config(f"rounds-{rounds}", ["sft", row("rising", RISING), *fixed], budget={"prompts": prompts})
 
 
 def _reward_rows(
@@ -132,37 +133,37 @@ def _result_rows(trained: _Trained, chosen: Values) -> list[Sequence[Cell]]:
     return rows
 
 
-def _reward_findings(by_score: Mapping[int, Values], by_round: Sequence[tuple[Values, Values]]) -> list[Finding]:
+def _reward_findings(by_score: Mapping[int, Values], by_round: Sequence[tuple[Values, Values]]) -> list[CheckedClaim]:
     middle = sum(SCORES) / len(SCORES)
     scale = sum((score - middle) ** 2 for score in SCORES)
     slope = contrast(list(by_score.values()), [(score - middle) / scale for score in by_score])
     (first_good, first_bad), (last_good, last_bad) = by_round[0], by_round[-1]
     return [
-        above_zero(
+        CheckedClaim.above_zero(
             "The higher the score asked for, the better the answer.",
             "Figure 3",
             "gold per point asked for, least squares over 1 to 10",
             slope,
         ),
-        above_zero(
+        CheckedClaim.above_zero(
             "The answer asked to be chosen is better than the one asked to be rejected, before any round.",
             "Figure 4",
             f"gold asked for 10 less asked for {RISING[0]}, sft",
             contrast([first_good, first_bad], [1, -1]),
         ),
-        above_zero(
+        CheckedClaim.above_zero(
             "Chosen answers get better by round.",
             "Figure 4",
             "last round less first",
             contrast([last_good, first_good], [1, -1]),
         ),
-        above_zero(
+        CheckedClaim.above_zero(
             "Rejected answers get better by round.",
             "Figure 4",
             "last round less first",
             contrast([last_bad, first_bad], [1, -1]),
         ),
-        above_zero(
+        CheckedClaim.above_zero(
             "The gap between them narrows.",
             "Figure 4",
             "gap of the first round less that of the last",
@@ -171,28 +172,28 @@ def _reward_findings(by_score: Mapping[int, Values], by_round: Sequence[tuple[Va
     ]
 
 
-def _result_findings(trained: _Trained, chosen: Values) -> list[Finding]:
+def _result_findings(trained: _Trained, chosen: Values) -> list[CheckedClaim]:
     last = len(RISING)
     return [
-        above_zero(
+        CheckedClaim.above_zero(
             "A narrowing gap ends better than a fixed one.",
             "Table 2",
             f"gold of scores {RISING} less that of {FIXED}, after round {last}",
             contrast([trained.gold("rising", last), trained.gold("fixed", last)], [1, -1]),
         ),
-        above_zero(
+        CheckedClaim.above_zero(
             "With a narrowing gap, later rounds go on improving.",
             "Table 2",
             f"gold after round {last} less after round 1",
             contrast([trained.gold("rising", last), trained.gold("rising", 1)], [1, -1]),
         ),
-        above_zero(
+        CheckedClaim.above_zero(
             "Answering with the chosen prefix is better than answering without.",
             "Table 3",
             "gold of sft with the prefix less without",
             contrast([chosen, trained.gold("sft", 1)], [1, -1]),
         ),
-        above_zero(
+        CheckedClaim.above_zero(
             "Training one round is better than answering with the chosen prefix.",
             "Table 3",
             "gold after round 1 less that of sft with the prefix",
@@ -201,19 +202,21 @@ def _result_findings(trained: _Trained, chosen: Values) -> list[Finding]:
     ]
 
 
-def _figure(by_score: Mapping[int, Values], by_round: Sequence[tuple[Values, Values]]) -> Markup:
+def _figure(by_score: Mapping[int, Values], by_round: Sequence[tuple[Values, Values]]) -> Figure:
     rounds = [f"round {number + 1}: 10 against {score}" for number, score in enumerate(RISING)]
-    return draw(
+    return Figure(
         "Gold reward by the score asked for, and by round",
-        Panel(
-            Axes("score asked for", "gold reward, starting model", [str(score) for score in by_score]),
-            [Line("asked for a score", [interval(values) for values in by_score.values()])],
-        ),
-        Panel(
-            Axes("round", "gold reward of the policy that makes the round's data", rounds),
-            [
-                Line("chosen", [interval(good) for good, _ in by_round]),
-                Line("rejected", [interval(bad) for _, bad in by_round]),
-            ],
-        ),
+        [
+            Panel(
+                Axes("score asked for", "gold reward, starting model", [str(score) for score in by_score]),
+                [Line("asked for a score", [interval(values) for values in by_score.values()])],
+            ),
+            Panel(
+                Axes("round", "gold reward of the policy that makes the round's data", rounds),
+                [
+                    Line("chosen", [interval(good) for good, _ in by_round]),
+                    Line("rejected", [interval(bad) for _, bad in by_round]),
+                ],
+            ),
+        ],
     )

@@ -1,0 +1,379 @@
+"""The context of an analysis: a config to vary, the store, and the results of the comparisons made from it.
+
+An analysis that needs trained rows gives a config to `AnalysisContext.compare`. One that needs data only gives it to
+`AnalysisContext.build`, which cuts the planned graph down to the stages that make the data. Both go through the store, so
+analyses share work with each other and with any comparison.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness import comparison
+from harness.errors import ConfigError, Problem, StageError
+from harness.execute.local import LocalExecutor
+from harness.graph import Graph, RowPlan
+from harness.interfaces import Analysis, Component
+from harness.leaderboard.board import Board
+from harness.models.prompts import ChatTemplate
+from harness.observers import Observers
+from harness.plan import plan
+from harness.registry import Kind, Registry
+from harness.resolve import Comparison, resolve
+from harness.stages.context import Context, no_secret, read_dataset, read_groups
+from harness.stages.services import PolicyServices, Services, request_seed
+from harness.statistics import Floats, Values
+from harness.store import Store
+from harness.types import Dataset, Example, Group, Prompt, Response, Sampling, Score, SplitName
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from harness.analysis.report import Report
+
+GOLD = "gold_reward"
+
+
+@dataclass(frozen=True)
+class AnalysisOptions:
+    """Where and how an analysis runs; nothing here changes a result.
+
+    Attributes:
+        folder: the folder for boards and logs of its comparisons.
+        store: the store's folder.
+        workers: number of worker processes; each computes on one thread, or on a GPU.
+        gpus: names of GPUs, one for each of the first workers.
+        interactive: whether observers may draw.
+        secret: returns the value of an environment variable that the config's backend names, such as an API key.
+    """
+
+    folder: Path
+    store: Path
+    workers: int = 1
+    gpus: Sequence[str] = ()
+    interactive: bool = False
+    secret: Callable[[str], str | None] = no_secret
+
+
+@dataclass(frozen=True)
+class AnalysisContext:
+    """A base config that an analysis varies, and the means to run what it asks for.
+
+    Attributes:
+        name: the analysis's name, which its comparisons begin with.
+        base: a raw config; its source, model, settings, seeds and learning rates are used, its rows are not.
+        where: the config's origin, for messages.
+        options: the folders and workers to use.
+    """
+
+    name: str
+    base: Mapping[str, Any]
+    where: str
+    options: AnalysisOptions
+    registry: Registry = field(default_factory=Registry.load)
+
+    def run(self, analysis: Analysis) -> Report:
+        """Run an analysis in this context, after checking that the source provides what it needs.
+
+        Raises:
+            ConfigError: the source lacks a feature, or the config is not valid.
+            StageError: a stage failed, or its result is too little for an interval.
+        """
+        self.require(*analysis.needs)
+        try:
+            return analysis.run(self)
+        except ValueError as error:
+            raise StageError(f"{self.name} has too little data for an interval ({error}): raise budget.prompts") from error
+
+    def row(self, method: str, label: str, **changes: Any) -> dict[str, Any]:
+        """Return a row of a registered method, with the training settings that the config gives its own row of that method."""
+        entries = self.base.get("methods")
+        rows = [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
+        training = next((entry.get("training") for entry in rows if entry.get("method") == method), None)
+        return {"method": method, "label": label, **({"training": training} if training else {}), **changes}
+
+    def config(self, part: str, methods: Sequence[Any], **sections: Any) -> dict[str, Any]:
+        """Return the base config with these rows; the first is the baseline, and gold reward evaluates them if there is one.
+
+        Args:
+            part: the end of the comparison's name, after the analysis's.
+            sections: other sections to replace, such as `budget` or `evaluators`.
+        """
+        first = methods[0]
+        return {
+            **self.base,
+            "name": f"{self.name}-{part}",
+            "description": f"Rows of the analysis {self.name}.",
+            "methods": list(methods),
+            "baseline": first if isinstance(first, str) else first["label"],
+            "evaluators": self._evaluators(),
+            **sections,
+        }
+
+    @cached_property
+    def settings(self) -> Comparison:
+        """Return the base config's own settings, resolved.
+
+        Raises:
+            ConfigError: the base config is not valid.
+        """
+        changed = {"name": self.name, "methods": ["sft"], "baseline": "sft", "evaluators": ["response_stats"]}
+        return resolve({**self.base, **changed}, self.registry, self.where)
+
+    @property
+    def prompts(self) -> int:
+        """Return the base config's budget in prompts."""
+        return self.settings.config.budget.prompts
+
+    @property
+    def has_gold(self) -> bool:
+        """Return whether the source has a gold reward."""
+        return "gold" in self.settings.source.provides
+
+    def require(self, *needs: str) -> None:
+        """Refuse a source that lacks a feature.
+
+        Raises:
+            ConfigError: the source lacks one, or the config is not valid.
+        """
+        source = self.settings.source
+        missing = sorted(set(needs) - source.provides)
+        if missing:
+            have = ", ".join(sorted(source.provides)) or "nothing"
+            fix = f"the analysis {self.name!r} needs {' and '.join(missing)}, and this source provides {have}: choose another"
+            raise ConfigError([Problem("source", source.name, fix)], self.where)
+
+    def compare(self, raw: Mapping[str, Any]) -> ComparisonResults:
+        """Train and evaluate every row of a config.
+
+        Raises:
+            ConfigError: before any compute.
+            StageError: a row failed.
+        """
+        planned = self._plan(raw)
+        result = comparison.compare(
+            raw,
+            folder=self.options.folder / str(raw["name"]),
+            store=self.options.store,
+            workers=self.options.workers,
+            means=comparison.Means(partial(LocalExecutor, gpus=self.options.gpus)),
+            interactive=self.options.interactive,
+            where=self.where,
+        )
+        if result.outcome.failed:
+            raise StageError(_first_failure(planned.graph, result.outcome.failed))
+        return replace(planned, board=result.board)
+
+    def build(self, raw: Mapping[str, Any]) -> ComparisonResults:
+        """Build the training data of every row of a config, and what they are built from; train nothing on them.
+
+        Raises:
+            ConfigError: before any compute.
+            StageError: a stage failed.
+        """
+        planned = self._plan(raw)
+        graph, store = planned.graph, planned.store
+        needed = graph.ancestors(*(key for row in graph.rows for key in row.groups))
+        cut = Graph(graph.environment, {key: graph.stages[key] for key in graph.stages if key in needed}, [], graph.checkpoints)
+        observers = Observers(self.registry)
+        settings = {"store": str(store.root), "checkpoints": graph.checkpoints}
+        name, interactive = str(raw["name"]), self.options.interactive
+        folder = self.options.folder / name
+        executor = LocalExecutor(self.options.workers, settings, folder / "logs", gpus=self.options.gpus)
+        present = {stage.key for stage in cut if store.holds(stage.key)}
+        with store.swept(), observers.watching(name, cut, present, interactive=interactive, folder=folder):
+            outcome = executor.run(cut, present, observers)
+        if outcome.failed:
+            raise StageError(_first_failure(cut, outcome.failed))
+        return planned
+
+    def component(self, kind: Kind, name: str, **fields: Any) -> Any:
+        """Return a registered component with these fields."""
+        cls: type[Component] = self.registry.get(kind, name).component
+        return cls(**fields)
+
+    def _evaluators(self) -> list[Any]:
+        """Return gold reward as the base config has it, or with its defaults; without gold, what any source allows."""
+        given = self.base.get("evaluators")
+        named = [item for item in given if _name(item) == GOLD] if isinstance(given, list) else []
+        return (named[:1] or [GOLD]) if self.has_gold else ["response_stats"]
+
+    def _plan(self, raw: Mapping[str, Any]) -> ComparisonResults:
+        resolved = resolve(raw, self.registry, self.where)
+        return ComparisonResults(self, resolved, plan(resolved), Store(self.options.store))
+
+
+@dataclass(frozen=True)
+class GroupRewards:
+    """The gold rewards of one group of training data."""
+
+    prompt: str
+    chosen: float
+    rejected: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class ComparisonResults:
+    """A comparison whose rows, or their data, are in the store. `AnalysisContext.compare` and `build` return it.
+
+    Attributes:
+        context: the context that it was made in.
+        comparison: the resolved config.
+        graph: the planned stages.
+        store: the store that has their artifacts.
+        board: the board; None where only data were built.
+    """
+
+    context: AnalysisContext
+    comparison: Comparison
+    graph: Graph
+    store: Store
+    board: Board | None = None
+
+    @cached_property
+    def dataset(self) -> Dataset:
+        """Return the source's splits."""
+        source = next(stage.key for stage in self.graph if stage.kind == "source")
+        return read_dataset(self.store.open(source))
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """Return the seeds of every row."""
+        return self.comparison.config.seeds
+
+    @property
+    def split(self) -> SplitName:
+        """Return the split that rows are evaluated on."""
+        return self.comparison.config.evaluation.split
+
+    def evaluated(self) -> tuple[Example, ...]:
+        """Return the examples that rows are evaluated on."""
+        return self.dataset[self.split][: self.comparison.config.evaluation.prompts]
+
+    def row(self, label: str, seed: int) -> RowPlan:
+        """Return the planned stages of one row and seed."""
+        return next(row for row in self.graph.rows if (row.label, row.seed) == (label, seed))
+
+    def model(self, label: str, seed: int) -> str:
+        """Return the reference of a row's trained model, for `logps`, `policy` and the like."""
+        return self.row(label, seed).model
+
+    def start(self, label: str, seed: int) -> str:
+        """Return the reference of the model that a row's first data were drawn from."""
+        return self.graph.stages[self.row(label, seed).groups[0]].inputs["start"]
+
+    def groups(self, label: str, seed: int) -> list[Group]:
+        """Return the groups of all rounds of a row."""
+        return [group for key in self.row(label, seed).groups for group in read_groups(self.store.open(key))]
+
+    def dropped(self, label: str) -> float:
+        """Return the share of a row's prompts that gave no group, over its seeds."""
+        facts = [self.store.open(key).facts for seed in self.seeds for key in self.row(label, seed).groups]
+        return float(1 - sum(fact["groups"] for fact in facts) / sum(fact["prompts"] for fact in facts))
+
+    def gold(self, example: Example, response: Response) -> float:
+        """Return the source's gold reward of one response."""
+        return float(self.comparison.source.gold(example, response)["total"])
+
+    def group_rewards(self, label: str, split: SplitName = "train") -> dict[int, list[GroupRewards]]:
+        """Return the gold rewards of a row's groups, by seed."""
+        examples = {example.prompt.id: example for example in self.dataset[split]}
+        return {
+            seed: [
+                GroupRewards(
+                    group.prompt.id,
+                    self.gold(examples[group.prompt.id], group.chosen),
+                    tuple(self.gold(examples[group.prompt.id], response) for response in group.rejected),
+                )
+                for group in self.groups(label, seed)
+            ]
+            for seed in self.seeds
+        }
+
+    def values(self, label: str, evaluator: str = GOLD, metric: str = "gold") -> Values:
+        """Return a row's scores by one metric, [seeds, prompts]."""
+        per_seed = {
+            seed: [
+                Score(*fields)
+                for fields in self.store.open(self.row(label, seed).evaluations[evaluator]).read_lines("scores.jsonl")
+            ]
+            for seed in self.seeds
+        }
+        return Values.from_scores(per_seed, metric)
+
+    def logps(self, model: str, prompts: Sequence[Prompt], responses: Sequence[Sequence[Response]]) -> list[list[float]]:
+        """Return the summed log-probabilities in nats of responses under a model, per prompt; through the store."""
+        with _worker_like():
+            return self._services(model).logps(prompts, responses)
+
+    def gold_under(self, model: str, prefix: str, *, n: int, seed: int) -> dict[str, float]:
+        """Return the mean gold reward of n answers to each evaluated prompt, asked under a prefix; by prompt."""
+        examples = self.evaluated()
+        prompts = [example.prompt.prefixed(prefix) for example in examples]
+        sampling = Sampling(n, max_tokens=self.comparison.config.generation.max_tokens, seed=request_seed(seed, prefix))
+        policy = self._services(model)
+        with _worker_like():
+            try:
+                answers = policy.respond(prompts, sampling)
+            finally:
+                policy.services.context.engine.stop()
+        return {
+            example.prompt.id: sum(self.gold(example, response) for response in responses) / len(responses)
+            for example, responses in zip(examples, answers, strict=True)
+        }
+
+    @contextmanager
+    def policy(self, model: str) -> Iterator[tuple[PreTrainedModel, PreTrainedTokenizerBase]]:
+        """Yield a model in memory, in evaluation mode, with its tokenizer; torch has one thread while the block runs."""
+        with _worker_like():
+            yield self._services(model).loaded
+
+    def gradients(self, model: str, pairs: Sequence[tuple[Prompt, Response]]) -> Floats:
+        """Return ∇ log π of every response given its prompt, [pairs, entries], folded by a count sketch if it is long."""
+        from harness.analysis.gradients import response_gradients
+        from harness.models.logps import Row
+
+        with self.policy(model) as (loaded, tokenizer):
+            template = ChatTemplate(tokenizer)
+            rows = [
+                Row(tuple(template.prompt_ids(prompt)), tuple(template.response_ids(prompt, response)))
+                for prompt, response in pairs
+            ]
+            return response_gradients(loaded, rows)
+
+    def _services(self, model: str) -> PolicyServices:
+        """Return generation and scoring with a model, through the store, in this process."""
+        registry, secret = self.context.registry, self.context.options.secret
+        context = Context(self.store, registry, self.graph.checkpoints, lambda *_: None, secret=secret)
+        return PolicyServices(Services(context), model, self.comparison.backend)
+
+
+@contextmanager
+def _worker_like() -> Iterator[None]:
+    """Compute on one torch thread and without progress bars, as worker processes do, so that results are theirs."""
+    import torch
+    from transformers.utils import logging
+
+    threads, bars = torch.get_num_threads(), logging.is_progress_bar_enabled()
+    torch.set_num_threads(1)
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def _first_failure(graph: Graph, failed: Mapping[str, str]) -> str:
+    key = sorted(failed)[0]
+    return f"{graph.stages[key].title}: {failed[key]}"
+
+
+def _name(item: Any) -> Any:
+    return item.get("name") if isinstance(item, dict) else item
