@@ -439,6 +439,14 @@ def example_analysis(registry: Registry, page: Path) -> str:
     return _example_file("negative_lengths.py")
 
 
+def tutorial_plugin(registry: Registry, page: Path) -> str:
+    return _example_file("shuffled_words.py")
+
+
+def tutorial_test(registry: Registry, page: Path) -> str:
+    return _example_file("test_shuffled_words.py")
+
+
 def _example_file(name: str) -> str:
     source = (ROOT / "docs" / "examples" / name).read_text(encoding="utf-8")
     return f"```python\n{source.strip()}\n```"
@@ -496,6 +504,8 @@ GENERATORS: dict[str, Callable[[Registry, Path], str]] = {
     "layers": layers,
     "example plugin": example_plugin,
     "example analysis": example_analysis,
+    "tutorial plugin": tutorial_plugin,
+    "tutorial test": tutorial_test,
     "api": api,
 }
 
