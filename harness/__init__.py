@@ -32,6 +32,7 @@ from harness.models.prompts import ChatTemplate
 from harness.models.reward import RewardModel
 from harness.models.sentence import SentenceEmbedder
 from harness.models.vllm import vllm_command
+from harness.texts import fold, fold_spacing, parse_json, read_json_rows, read_lines, read_text
 from harness.types import (
     Cost,
     Dataset,
@@ -110,10 +111,16 @@ __all__ = [
     "View",
     "__version__",
     "compare",
+    "fold",
+    "fold_spacing",
     "generate",
     "hookimpl",
     "hub_commit",
     "hub_snapshot",
+    "parse_json",
+    "read_json_rows",
+    "read_lines",
+    "read_text",
     "vllm_command",
 ]
 

@@ -24,6 +24,7 @@ def run_source(stage: Stage, context: Context, draft: Draft) -> None:
     draft.facts["splits"] = {name: len(examples) for name, examples in dataset.splits.items()}
     draft.facts["dropped"] = dict(dataset.dropped)
     draft.facts["screening"] = report.as_dict()
+    draft.facts["usable"] = report.usable
     draft.write_json("source.json", description)
     for name, examples in dataset.splits.items():
         draft.write_lines(f"{name}.jsonl", [example_row(example) for example in examples])

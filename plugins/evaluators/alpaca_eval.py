@@ -14,7 +14,20 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
-from harness import DataError, EvaluationTask, Evaluator, Example, Metric, Paper, Prompt, Questions, Sampling, Score
+from harness import (
+    DataError,
+    EvaluationTask,
+    Evaluator,
+    Example,
+    Metric,
+    Paper,
+    Prompt,
+    Questions,
+    Sampling,
+    Score,
+    parse_json,
+    read_text,
+)
 from harness_plugins.evaluators.alpaca_package import Row, annotate, annotator_size, figures
 
 INSTRUCTIONS = 805
@@ -137,10 +150,10 @@ class AlpacaEval(Evaluator):
             DataError: it cannot be read, or is not the whole set.
         """
         try:
-            rows = json.loads(Path(self.reference).read_text(encoding="utf-8"))
+            rows = parse_json(read_text(Path(self.reference)), self.reference)
             instructions = [str(row["instruction"]) for row in rows]
             assert all(isinstance(row["output"], str) and row["generator"] for row in rows)
-        except (OSError, ValueError, KeyError, TypeError, AssertionError) as error:
+        except (KeyError, TypeError, AssertionError) as error:
             fix = "it should be a JSON list of instruction, output and generator"
             raise DataError(f"reference = {self.reference!r} cannot be read ({error}): {fix}") from error
         if len(set(instructions)) < len(instructions):
@@ -209,8 +222,8 @@ def check_whole(instructions: Sequence[str], where: str) -> None:
 
 def _instructions(path: Path) -> list[str]:
     try:
-        return [str(row["instruction"]) for row in json.loads(path.read_text(encoding="utf-8"))]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        return [str(row["instruction"]) for row in parse_json(read_text(path), str(path))]
+    except (KeyError, TypeError) as error:
         raise DataError(f"{path} cannot be read ({error}): download it again from tatsu-lab/alpaca_eval") from error
 
 

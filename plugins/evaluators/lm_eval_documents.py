@@ -9,7 +9,7 @@ from math import isclose, isfinite
 from pathlib import Path
 from typing import Any
 
-from harness import Score
+from harness import Score, read_lines
 from harness_plugins.evaluators.shapes import Document, checked, parsed
 
 NO_FILTER = "none"
@@ -122,6 +122,5 @@ def _mean(values: Iterable[tuple[str, float]]) -> float:
 
 
 def _lines(path: Path) -> Iterator[dict[str, Any]]:
-    with path.open("rb") as lines:
-        for number, line in enumerate(lines, start=1):
-            yield parsed(line, f"{path}:{number}", "JSON")
+    for number, line in read_lines(path):
+        yield parsed(line, f"{path}:{number}", "JSON")

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from harness import DataError, Imported, Metric
+from harness import DataError, Imported, Metric, read_text
 from harness_plugins.evaluators.lm_eval import LmEval
 from harness_plugins.evaluators.lm_eval_documents import Documents, Part, own_numbers, part
 from harness_plugins.evaluators.lm_eval_models import digest, model_of
@@ -43,11 +43,7 @@ class Results:
     @classmethod
     def read(cls, path: Path) -> Results:
         """Raises DataError naming the file."""
-        try:
-            text = path.read_text(encoding="utf-8")
-        except (OSError, ValueError) as error:
-            raise DataError(f"{path} cannot be read as lm-eval's results ({error}): give results_<date>.json") from error
-        content = parsed(text, str(path), "lm-eval's results")
+        content = parsed(read_text(path), str(path), "lm-eval's results")
         checked(EvalResults, content, f"{path} cannot be read as lm-eval's results: it", "give results_<date>.json")
         for name in {*content["results"], *(content.get("group_subtasks") or {})}:
             if "/" in name or "\\" in name or not name.isprintable():

@@ -23,9 +23,9 @@ def test_prompts_that_are_evaluated_are_left_out_of_training() -> None:
     assert [example.prompt.id for example in dataset["tuning"]] == ["Tea?"]
     assert dataset["heldout"] == heldout
     assert report.contaminated == {
-        "tuning": {"exact": 0, "normalised": 1},
-        "train": {"exact": 1, "normalised": 2},
-        "sft": {"exact": 0, "normalised": 1},
+        "tuning": {"exact": 0, "normalised": 1, "continued": 0},
+        "train": {"exact": 1, "normalised": 2, "continued": 0},
+        "sft": {"exact": 0, "normalised": 1, "continued": 0},
     }
     assert report.kept == {"heldout": 2, "tuning": 1, "train": 2, "sft": 2}
 
