@@ -148,6 +148,11 @@ class EvaluationSection(_Section):
 
     split: Literal["heldout", "tuning"] = Field("heldout", description="which prompts; `tuning` is for choosing settings")
     prompts: int | None = Field(None, ge=1, description="the first n of the split; all of them if absent")
+    contaminated: Literal["count", "drop"] = Field(
+        "count",
+        description="training prompts that hold a question of an evaluator's own (MT-Bench's, an lm-eval task's): count them "
+        "on the board, or leave them out of training too",
+    )
 
 
 class RunSection(_Section):

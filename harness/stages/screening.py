@@ -5,24 +5,30 @@ Both keep or leave out whole examples; every one that is left out is counted und
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from harness.config import Limits
+from harness.errors import Problem
+from harness.interfaces import Source
+from harness.models.load import load_tokenizer
 from harness.models.prompts import ChatTemplate
+from harness.resolve import Comparison
+from harness.stages.benchmarks import Benchmark, all_read, overlap, read_benchmarks
 from harness.texts import fold
 from harness.types import Dataset, Example, Prompt, Response, SplitName
 
-EXACT, NORMALISED, CONTINUED = "exact", "normalised", "continued"
+EXACT, NORMALISED, CONTINUED, BENCHMARK = "exact", "normalised", "continued", "benchmark"
 SHOWN_PAIRS = 20  # of each split and reason
 EXCERPT = 200  # characters of a shown prompt
-FEWEST = 2  # examples of a split that is used: neither an interval nor a batch of pairs comes from one
+FEWEST = 2  # examples of a split that is used: from one alone comes neither an interval nor a difference between examples
 _RULES: tuple[tuple[SplitName, tuple[SplitName, ...]], ...] = (
     ("tuning", ("heldout",)),
     ("train", ("heldout", "tuning")),
     ("sft", ("heldout", "tuning")),
 )
+_COUNTED = {"target": "a target", "ranked": "two ranked responses"}
 _Turns = tuple[tuple[str, str], ...]  # (role, folded text) of each turn
 
 
@@ -35,8 +41,10 @@ class Screening:
         dropped: rows that the source itself left out, by reason.
         contaminated: by split, prompts that are evaluated elsewhere: the same text (`exact`), the same but for case, spacing
             and sentence punctuation (`normalised`), or another cut of the same dialogue, which holds an evaluated answer or
-            answers what an evaluated prompt goes on from (`continued`).
+            answers what an evaluated prompt goes on from (`continued`); and prompts with a question of an evaluator's own
+            (`benchmark`), where the config drops them.
         too_long: by split, examples over a limit, by the limit's name.
+        benchmarks: by evaluator, training prompts with a question of its own, as `benchmarks.overlap` counts them.
         usable: by split, how many of the kept examples have a target, and how many at least two ranked responses.
         pairs: left-out prompts beside the evaluated ones they were taken for, the first of each split and reason. They are
             shown by a plan and are in no artifact and on no board, since they are the data's own words.
@@ -46,6 +54,7 @@ class Screening:
     dropped: dict[str, int] = field(default_factory=dict)
     contaminated: dict[str, dict[str, int]] = field(default_factory=dict)
     too_long: dict[str, dict[str, int]] = field(default_factory=dict)
+    benchmarks: dict[str, dict[str, Any]] = field(default_factory=dict)
     usable: dict[str, dict[str, int]] = field(default_factory=dict)
     pairs: list[dict[str, str]] = field(default_factory=list)
 
@@ -53,14 +62,118 @@ class Screening:
         """For boards and programs: counts alone."""
         counts = asdict(self)
         del counts["usable"], counts["pairs"]
-        return counts
+        return counts if self.benchmarks else {name: value for name, value in counts.items() if name != "benchmarks"}
 
 
-def screen(dataset: Dataset, limits: Limits | None = None, template: ChatTemplate | None = None) -> tuple[Dataset, Screening]:
+def screened(comparison: Comparison) -> tuple[Dataset, Screening] | None:
+    """Return the source's rows as the `source` stage will find them; None where the hub is out of reach.
+
+    Raises:
+        DataError: the rows cannot be read, or the chat template refuses their system turns.
+    """
+    limits, checkpoint = comparison.config.limits, comparison.checkpoint
+    if "source" in comparison.unreachable or (limits is not None and "model" in comparison.unreachable):
+        return None
+    template, loaded = None, comparison.source.load()
+    known = checkpoint is not None and "model" not in comparison.unreachable
+    if checkpoint is not None and (limits is not None or (known and _system_turn(loaded))):
+        template = ChatTemplate(load_tokenizer(checkpoint.files(weights=False), checkpoint.options))
+    if template is not None and (example := _system_turn(loaded)) is not None:
+        template.prompt_ids(example.prompt)  # a template that refuses it is named now, and not by the first stage
+    drop = comparison.config.evaluation.contaminated == "drop"
+    benchmarks = all_read(read_benchmarks(comparison.evaluators, comparison.source)) if drop else {}
+    return screen(loaded, limits, template, benchmarks)
+
+
+def _system_turn(dataset: Dataset) -> Example | None:
+    """The first example that begins with a system turn."""
+    examples = (example for rows in dataset.splits.values() for example in rows)
+    return next((example for example in examples if example.prompt.messages[0].role == "system"), None)
+
+
+def split_problems(
+    comparison: Comparison, counts: Mapping[str, Any], usable_counts: Mapping[str, Mapping[str, int]]
+) -> list[Problem]:
+    """Return what keeps a comparison from being run on the examples that are left, each with the fix.
+
+    Every split that is used needs `FEWEST` examples at least, and as many of what its rows and evaluators ask of them
+    (targets, ranked responses); the training split as many as the budget says.
+
+    Args:
+        counts: as `Screening.as_dict` gives them.
+        usable_counts: as `Screening.usable`.
+    """
+    config, problems = comparison.config, []
+    trained = [variant for variant in comparison.variants if variant.rounds]
+    needs: list[tuple[SplitName, str, frozenset[str]]] = []
+    if config.sft is not None:
+        needs.append(("sft", "which `sft` trains on", frozenset({"target"})))
+    for variant in trained:
+        asked = frozenset[str]().union(*(round_.builder.required() for round_ in variant.rounds))
+        needs.append(("train", f"which the row {variant.label!r} trains on", asked))
+    for evaluator in comparison.evaluators:
+        if evaluator.reads_split:
+            needs.append((config.evaluation.split, f"which {evaluator.name} scores", frozenset(evaluator.needs)))
+    refused: set[tuple[str, str]] = set()
+    for split, use, asked in needs:
+        kept = counts["kept"].get(split, 0)
+        having = {"": kept, **{name: usable_counts.get(split, {}).get(name, 0) for name in _COUNTED if name in asked}}
+        for name, count in having.items():
+            if count < FEWEST and not {(split, ""), (split, name)} & refused:
+                refused.add((split, name))
+                few = f"{count} of {kept:,} examples with {_COUNTED[name]}" if name else f"{count} example{'s' * (count != 1)}"
+                problems.append(_too_few(comparison.source, split, f"{use}, has {few}", counts))
+    kept = counts["kept"].get("train", 0)
+    if trained and FEWEST <= kept < config.budget.prompts:
+        left = f"the source {comparison.source.name} has {kept} training prompts left{_reasons('train', counts)}"
+        problems.append(Problem("budget.prompts", config.budget.prompts, f"{left}: lower it to {kept}"))
+    return problems
+
+
+def _too_few(source: Source, split: SplitName, has: str, counts: Mapping[str, Any]) -> Problem:
+    """A split with too few examples, at the source's field that decides how many it gets."""
+    ways = {f"{split}_share": "raise it", split: "raise it", "splits": f"name rows of its own in source.splits.{split}"}
+    ways = {name: way for name, way in ways.items() if name in type(source).model_fields}
+    others = ", ".join(f"{name} {count:,}" for name, count in counts["kept"].items() if name != split)
+    known = f"{others or 'no other split'}{_reasons(split, counts)}"
+    fix = " or ".join(ways.values()) or "give the source more rows"
+    text = f"the split {split!r} of the source {source.name}, {has}, and at least {FEWEST} are needed ({known}): {fix}"
+    field = next(iter(ways), None)
+    return Problem(f"source.{field}", getattr(source, field), text) if field else Problem("source", source.name, text)
+
+
+def _reasons(split: str, counts: Mapping[str, Any]) -> str:
+    """Why a split has no more examples, as far as rows were left out."""
+    lost = {f"{reason} (dropped by the source)": count for reason, count in counts.get("dropped", {}).items()}
+    lost |= {f"over {name}": count for name, count in counts.get("too_long", {}).get(split, {}).items()}
+    evaluated = sum(counts.get("contaminated", {}).get(split, {}).values())
+    lost |= {"evaluated elsewhere": evaluated}
+    listed = ", ".join(f"{count:,} {reason}" for reason, count in lost.items() if count)
+    return f"; left out: {listed}" if listed else ""
+
+
+def fewer_than_asked(comparison: Comparison, counts: Mapping[str, Any]) -> list[str]:
+    """Return a warning where fewer prompts are evaluated than the config asks for."""
+    evaluation = comparison.config.evaluation
+    kept = counts.get("kept", {}).get(evaluation.split, 0)
+    if evaluation.prompts is None or kept >= evaluation.prompts or not any(item.reads_split for item in comparison.evaluators):
+        return []
+    return [
+        f"evaluation.prompts = {evaluation.prompts}: the split {evaluation.split} has {kept}, and all of them are evaluated"
+    ]
+
+
+def screen(
+    dataset: Dataset,
+    limits: Limits | None = None,
+    template: ChatTemplate | None = None,
+    benchmarks: Mapping[str, Benchmark] | None = None,
+) -> tuple[Dataset, Screening]:
     """Return the rows that are used, and what became of the others.
 
     Args:
         limits: in tokens of `template`; none if None.
+        benchmarks: by evaluator, questions by which training prompts are left out.
     """
     report = Screening(dropped=dict(dataset.dropped))
     splits = dict(dataset.splits)
@@ -71,6 +184,14 @@ def screen(dataset: Dataset, limits: Limits | None = None, template: ChatTemplat
         if split in splits:
             others = _Evaluated([(name, example) for name in evaluated for example in splits.get(name, ())])
             splits[split] = others.left_by(splits[split], split, report)
+    if benchmarks:
+        names: tuple[SplitName, ...] = ("train", "sft")
+        trained = {split: splits[split] for split in names if split in splits}
+        report.benchmarks = overlap(benchmarks, trained)
+        for split, examples in trained.items():
+            held = [any(benchmark.held_by(example.prompt)[1] for benchmark in benchmarks.values()) for example in examples]
+            splits[split] = tuple(example for example, out in zip(examples, held, strict=True) if not out)
+            report.contaminated.setdefault(split, {})[BENCHMARK] = sum(held)
     report.kept = {split: len(examples) for split, examples in splits.items()}
     report.usable = {split: usable(examples) for split, examples in splits.items()}
     return Dataset(splits, dataset.dropped), report

@@ -52,6 +52,7 @@ class AlpacaEval(Evaluator):
     name = "alpaca_eval"
     version: ClassVar[int] = 2
     judged: ClassVar[bool] = True
+    reads_split: ClassVar[bool] = False
     paper: ClassVar[Paper | None] = Paper(
         "Length-Controlled AlpacaEval: A Simple Way to Debias Automatic Evaluators", "2404.04475"
     )
@@ -110,6 +111,9 @@ class AlpacaEval(Evaluator):
             hashes = [hashlib.sha256(path.read_bytes()).hexdigest() for path in files if path.is_file()]
             return hashlib.sha256("\n".join([version, *hashes]).encode()).hexdigest()[:32]
         return ""
+
+    def benchmark_prompts(self, shipped: Path | None = None) -> Sequence[Prompt]:
+        return [Prompt.of(example_name(text), text) for text in _instructions(Path(self.reference))]
 
     def asks(self, examples: Sequence[Example], opponents: int) -> Questions | None:
         """None before the reference outputs and the annotator are there."""

@@ -6,10 +6,11 @@ import hashlib
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import Any
 
-from harness import DataError, HarnessError
+from harness import DataError, HarnessError, Prompt
 from harness_plugins.evaluators.lm_eval_engine import attributes
 
 FEWSHOT_SEED = 1234  # lm-eval's own default
@@ -25,6 +26,7 @@ SUITE_REPORT = (
     "gsm8k/exact_match,flexible-extract",
 )
 SUITE_FOLDERS = ("arc", "hellaswag", "winogrande", "mmlu/default", "truthfulqa", "gsm8k")  # of lm-eval's task files
+ASKING = ("question", "query", "problem", "prompt", "instruction", "goal", "sentence")  # columns of documents
 READERS = {".jsonl": "json", ".json": "json", ".parquet": "parquet", ".csv": "csv"}
 SHARD = re.compile(r"-\d{5}-of-\d{5}$")
 LOCAL = frozenset({*READERS.values(), "text", "arrow"})  # data sets that are no hub's
@@ -49,6 +51,16 @@ class Tasks:
         if name in self.groups:
             return list(self.groups[name].get_all_tasks())
         return [self.tasks[name]] if name in self.tasks else []
+
+    def questions(self, limit: int | None) -> Iterator[Prompt]:
+        """Yield the wordings of every document: the task's own, its words for decontamination, and the columns that ask."""
+        for name, task in self.tasks.items():
+            for number, document in zip(range(limit) if limit else count(), task.eval_docs, strict=False):
+                texts = [task.doc_to_text(document), *(document.get(column) for column in ASKING)]
+                if task.should_decontaminate():
+                    texts.append(task.doc_to_decontamination_query(document))
+                for text in dict.fromkeys(text for text in texts if isinstance(text, str) and text.strip()):
+                    yield Prompt.of(f"{name}:{number}", text)
 
     def set_shots(self, shots: int | None, papers: bool) -> None:
         """As `lm_eval.simple_evaluate` does: a task that fixes 0 shots keeps 0. The suite's tasks get the papers' shots."""

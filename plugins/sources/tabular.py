@@ -31,7 +31,7 @@ class Tabular(Source):
     )
     unpaired: Literal["refuse", "desirable"] = Field(
         "refuse",
-        description="rows with TRL's `label` (true: a desirable completion): refuse them, or read the desirable ones as targets "
+        description="rows with TRL's `label` (true: desirable): refuse them, or read the desirable ones as targets "
         "and drop the others",
     )
     turn: Turn = Field("last", description="of a dialogue given as messages: which assistant turn is the target")

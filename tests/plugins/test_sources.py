@@ -175,7 +175,7 @@ def test_undesirable_completions_never_become_targets(tmp_path: Path) -> None:
     conversation = {"messages": [U("Tea?"), A("Yes.")], "label": False}
     with pytest.raises(DataError, match="unpaired"):
         train_only(tmp_path, [conversation])
-    with pytest.raises(DataError, match="`label` should be true or false.* and is 'bad'"):
+    with pytest.raises(DataError, match=r"`label` should be true or false.* and is 'bad'"):
         train_only(tmp_path, [{**rows[0], "label": "bad"}], unpaired="desirable")
 
 
