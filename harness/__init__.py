@@ -32,7 +32,7 @@ from harness.models.prompts import ChatTemplate
 from harness.models.reward import RewardModel
 from harness.models.sentence import SentenceEmbedder
 from harness.models.vllm import vllm_command
-from harness.texts import fold, fold_spacing, parse_json, read_json_rows, read_lines, read_text
+from harness.texts import decode, fold, fold_spacing, parse_json, read_json_rows, read_lines, read_text
 from harness.types import (
     Cost,
     Dataset,
@@ -111,6 +111,7 @@ __all__ = [
     "View",
     "__version__",
     "compare",
+    "decode",
     "fold",
     "fold_spacing",
     "generate",

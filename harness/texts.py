@@ -29,7 +29,7 @@ _ENCODINGS = (
     (b"\xff\xfe", "UTF-16"),
     (b"\xfe\xff", "UTF-16"),
 )
-_LINE_NAMED = re.compile(r":\d+$")
+_LINE_NAMED = re.compile(r"(:|, line )\d+$")
 _SPACE = re.compile(r"\s*")
 _HALF = re.compile(r"[\ud800-\udfff]")
 _HALF_ESCAPED = re.compile(r"\\u[dD][89a-fA-F]")
@@ -54,7 +54,7 @@ def decode(content: bytes, where: str) -> str:
     """Return bytes as text, without a byte order mark.
 
     Args:
-        where: the file, or a line of it as `FILE:3`.
+        where: the file, or a line of it as `FILE:3` or `FILE, line 3`.
 
     Raises:
         DataError: they are not UTF-8; names the place, the line and the fix.
@@ -73,7 +73,7 @@ def parse_json(content: str | bytes, where: str, what: str = "JSON", parse_int: 
     """Return the value of one JSON text, whose strings are whole.
 
     Args:
-        where: the file, or a line of it as `FILE:3`.
+        where: the file, or a line of it as `FILE:3` or `FILE, line 3`.
         what: what it should be, for the error.
 
     Raises:

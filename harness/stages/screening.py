@@ -121,8 +121,7 @@ def split_problems(
         for name, count in having.items():
             if count < FEWEST and not {(split, ""), (split, name)} & refused:
                 refused.add((split, name))
-                few = f"{count} of {kept:,} examples with {_COUNTED[name]}" if name else f"{count} example{'s' * (count != 1)}"
-                problems.append(_too_few(comparison.source, split, f"{use}, has {few}", counts))
+                problems.append(_too_few(comparison.source, split, use, count, _COUNTED.get(name), counts))
     kept = counts["kept"].get("train", 0)
     if trained and FEWEST <= kept < config.budget.prompts:
         left = f"the source {comparison.source.name} has {kept} training prompts left{_reasons('train', counts)}"
@@ -130,15 +129,22 @@ def split_problems(
     return problems
 
 
-def _too_few(source: Source, split: SplitName, has: str, counts: Mapping[str, Any]) -> Problem:
-    """A split with too few examples, at the source's field that decides how many it gets."""
-    ways = {f"{split}_share": "raise it", split: "raise it", "splits": f"name rows of its own in source.splits.{split}"}
+def _too_few(source: Source, split: SplitName, use: str, count: int, lacking: str | None, counts: Mapping[str, Any]) -> Problem:
+    """A split with too few examples, or too few with what is asked of them, at the source's field that decides its size."""
+    kept, own = counts["kept"].get(split, 0), f"name rows of its own in source.splits.{split}"
+    if split == "train" or (split == "sft" and getattr(source, "sft_share", 0) is None):  # the same rows
+        ways = {"train": "raise it", "heldout_share": "lower it, or give more rows"}
+    else:
+        ways = {f"{split}_share": "raise it, or give more different prompts", split: "raise it", "splits": own}
     ways = {name: way for name, way in ways.items() if name in type(source).model_fields}
-    others = ", ".join(f"{name} {count:,}" for name, count in counts["kept"].items() if name != split)
-    known = f"{others or 'no other split'}{_reasons(split, counts)}"
-    fix = " or ".join(ways.values()) or "give the source more rows"
-    text = f"the split {split!r} of the source {source.name}, {has}, and at least {FEWEST} are needed ({known}): {fix}"
-    field = next(iter(ways), None)
+    others = ", ".join(f"{name} {number:,}" for name, number in counts["kept"].items() if name != split)
+    has = f"{count} of {kept:,} examples with {lacking}" if lacking else f"{count} example{'s' * (count != 1)}"
+    fix = f"give rows with {lacking}" if lacking else ", or ".join(ways.values()) or "give more rows"
+    text = (
+        f"the split {split!r} of the source {source.name}, {use}, has {has}, and at least {FEWEST} are needed "
+        f"({others or 'no other split'}{_reasons(split, counts)}): {fix}"
+    )
+    field = None if lacking else next(iter(ways), None)
     return Problem(f"source.{field}", getattr(source, field), text) if field else Problem("source", source.name, text)
 
 

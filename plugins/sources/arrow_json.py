@@ -1,11 +1,11 @@
-"""Errors of JSON files found before Arrow's reader, which `datasets` uses: some end the process, others name no line."""
+"""Errors of JSON and CSV files found before the readers of `datasets`: some end the process, others name no line."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
 
-from harness import DataError, read_json_rows, read_lines
+from harness import DataError, decode, read_json_rows, read_lines
 
 DEEPEST = 500  # Arrow falls at some thousand levels, Python's own reader at a thousand
 _TEXT = re.compile(rb'"(?:[^"\\]|\\.)*"')
@@ -23,10 +23,7 @@ def check_json(file: Path) -> None:
     depth, halves = 0, False
     for number, line in read_lines(file):
         halves = halves or _HALF.search(line) is not None
-        try:
-            line.decode()
-        except UnicodeDecodeError as error:
-            raise DataError(f"{file}, line {number}: it is not UTF-8 ({error.reason}): convert it with `iconv`") from error
+        decode(line, f"{file}, line {number}")
         for token in _TOKENS.findall(_TEXT.sub(b"", line)):
             if token == b"null":
                 if depth == 0:
@@ -39,3 +36,9 @@ def check_json(file: Path) -> None:
         for where, _, row in read_json_rows(file):
             if isinstance(row, ValueError) and "surrogate" in str(row):
                 raise DataError(f"{where}: {row}") from row
+
+
+def check_csv(file: Path) -> None:
+    """Refuse a file that is not UTF-8; raises DataError naming the line."""
+    for number, line in read_lines(file):
+        decode(line, f"{file}, line {number}")
