@@ -262,7 +262,6 @@ _UNSEEN = dict.fromkeys([0x00AD, 0x200B, 0x200E, 0x200F, *range(0x202A, 0x202F),
 _ALIKE = str.maketrans({"’": "'", "‘": "'", "“": '"', "”": '"', "−": "-", "‐": "-", "\u2011": "-"})
 
 
-@lru_cache(maxsize=65_536)
 def fold(text: str) -> str:
     """Return text so that equal results differ in case, spacing and sentence punctuation alone.
 
@@ -271,6 +270,11 @@ def fold(text: str) -> str:
     no word, powers (`x²`). Of Unicode's forms those are folded that are the same letters in another shape: wide, narrow,
     ligatures. Text without a word is returned as it is, apart from spacing.
     """
+    return _folded(text)
+
+
+@lru_cache(maxsize=65_536)
+def _folded(text: str) -> str:
     words = _plain(text).split()
     folded = [_word(word) for word in words]
     # Marks that stand alone end a sentence at the end of the text (`Tea ?`), and are talked about inside it (`does ? match`).

@@ -61,10 +61,17 @@ NAMES = [
     "View",
     "__version__",
     "compare",
+    "decode",
+    "fold",
+    "fold_spacing",
     "generate",
     "hookimpl",
     "hub_commit",
     "hub_snapshot",
+    "parse_json",
+    "read_json_rows",
+    "read_lines",
+    "read_text",
     "vllm_command",
 ]
 

@@ -156,3 +156,16 @@ def test_a_plan_shows_the_prompts_that_it_takes_for_equal(tmp_path: Path) -> Non
         (f"Is tea {number} hot?", f"is TEA {number} hot") for number in range(3)
     ]
     assert "under data.pairs" in " ".join(run("plan", config(source), tmp_path).stdout.split())
+
+
+def test_an_empty_file_is_named(tmp_path: Path) -> None:
+    source = jsonl(tmp_path, [])
+    result = run("plan", config(source), tmp_path)
+    assert result.exit_code == 2
+    assert result.stderr.startswith(f"{source['path']}: no row is left to train on (it is empty); give rows in the layout")
+    own = tmp_path / "own.jsonl"
+    own.write_text("\n")
+    result = run("plan", config(jsonl(tmp_path, pairs(40), splits={"heldout": str(own)})), tmp_path)
+    assert result.exit_code == 2
+    assert "source.splits = {" in result.stderr and "the split 'heldout' of the source jsonl, which" in result.stderr
+    assert f"give {own} more rows, or leave it out of source.splits" in result.stderr

@@ -139,12 +139,18 @@ def _too_few(source: Source, split: SplitName, use: str, count: int, lacking: st
     ways = {name: way for name, way in ways.items() if name in type(source).model_fields}
     others = ", ".join(f"{name} {number:,}" for name, number in counts["kept"].items() if name != split)
     has = f"{count} of {kept:,} examples with {lacking}" if lacking else f"{count} example{'s' * (count != 1)}"
-    fix = f"give rows with {lacking}" if lacking else ", or ".join(ways.values()) or "give more rows"
+    given = getattr(source, "splits", {})
+    own_rows = given[split] if isinstance(given, Mapping) and split in given else None
+    if lacking:
+        field, fix = None, f"give rows with {lacking}"
+    elif own_rows is not None:
+        field, fix = "splits", f"give {own_rows} more rows, or leave it out of source.splits"
+    else:
+        field, fix = next(iter(ways), None), ", or ".join(ways.values()) or "give more rows"
     text = (
         f"the split {split!r} of the source {source.name}, {use}, has {has}, and at least {FEWEST} are needed "
         f"({others or 'no other split'}{_reasons(split, counts)}): {fix}"
     )
-    field = None if lacking else next(iter(ways), None)
     return Problem(f"source.{field}", getattr(source, field), text) if field else Problem("source", source.name, text)
 
 

@@ -22,6 +22,9 @@ class _Files(Tabular):
     def files(self) -> dict[SplitName, Path]:
         return {split: Path(path).expanduser() for split, path in {**self.splits, "train": self.path}.items() if path}
 
+    def place(self) -> str:
+        return self.path
+
     def pools(self) -> Mapping[SplitName, Iterator[Row]]:
         for field, fix in self.problems():
             raise DataError(f"source.{field}: {fix}")

@@ -52,6 +52,9 @@ class Hub(Tabular):
                 )
         return digest.hexdigest()
 
+    def place(self) -> str:
+        return f"data set {self.dataset}, split {self.split!r}"
+
     def pools(self) -> Mapping[SplitName, Iterator[Row]]:
         own: dict[SplitName, str] = {**self.splits, "train": self.split}
         return {split: self._rows(name) for split, name in own.items()}

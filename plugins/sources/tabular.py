@@ -58,6 +58,10 @@ class Tabular(Source):
         """The rows of every split that the source itself has; `train` is among them."""
         raise NotImplementedError
 
+    def place(self) -> str:
+        """What errors about all rows name: the file or the data set."""
+        return f"source {self.name}"
+
     def sizes(self) -> Mapping[SplitName, int]:
         return dict(self.most)
 
@@ -78,7 +82,8 @@ class Tabular(Source):
             splits["sft"] = splits["train"]
         if not splits["train"]:
             reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(reading.dropped.items())) or "it is empty"
-            raise DataError(f"source {self.name}: no row is left to train on ({reasons})")
+            fix = f"give rows in the layout {self.format!r}, or set `source.format` to theirs"
+            raise DataError(f"{self.place()}: no row is left to train on ({reasons}); {fix}")
         drawn = {split: tuple(self._drawn(split, rows)) for split, rows in splits.items()}
         return Dataset(drawn, dict(sorted(reading.dropped.items())))
 

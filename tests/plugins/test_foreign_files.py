@@ -91,7 +91,12 @@ READERS: dict[str, tuple[Reader, str, dict[str, Any], str]] = {
         ANNOTATION,
         "instruction",
     ),
-    "lm-eval's results": (lambda path: list(LmEvalImporter().read([path])), json.dumps(RESULTS, ensure_ascii=False), RESULTS, "model_name"),
+    "lm-eval's results": (
+        lambda path: list(LmEvalImporter().read([path])),
+        json.dumps(RESULTS, ensure_ascii=False),
+        RESULTS,
+        "model_name",
+    ),
     "lm-eval's documents": (
         documents,
         lines({"doc_id": 0, "filter": "none", "metrics": ["acc"], "acc": 1.0, "doc": {"q": "Café?"}}),
