@@ -258,8 +258,12 @@ _CLOSING = frozenset(_CLOSING_QUOTES)
 _ENDING = frozenset(".?,;:…。、؟،؛।")  # what ends a sentence or a part of one; `!` may be a factorial
 _SAME_LETTERS = frozenset({"<wide>", "<narrow>", "<noBreak>", "<initial>", "<medial>", "<final>", "<isolated>"})
 # Zero-width spaces, soft hyphens, directions and emoji presentation: nobody sees them. Joiners stay: they make other emoji.
-_UNSEEN = dict.fromkeys([0x00AD, 0x200B, 0x200E, 0x200F, *range(0x202A, 0x202F), 0x2060, 0xFE0E, 0xFE0F, 0xFEFF])
-_ALIKE = str.maketrans({"’": "'", "‘": "'", "“": '"', "”": '"', "−": "-", "‐": "-", "\u2011": "-"})
+_UNSEEN: dict[int, str | None] = dict.fromkeys(
+    [0x00AD, 0x200B, 0x200E, 0x200F, *range(0x202A, 0x202F), 0x2060, 0xFE0E, 0xFE0F, 0xFEFF]
+)
+_ALIKE: dict[int, str | None] = {
+    ord(other): usual for usual, others in {"'": "’‘", '"': "“”", "-": "−‐\u2011"}.items() for other in others
+}
 
 
 def fold(text: str) -> str:
@@ -276,7 +280,7 @@ def fold(text: str) -> str:
 @lru_cache(maxsize=65_536)
 def _folded(text: str) -> str:
     words = _plain(text).split()
-    folded = [_word(word) for word in words]
+    folded = [word if word.isalnum() else _word(word) for word in words]
     # Marks that stand alone end a sentence at the end of the text (`Tea ?`), and are talked about inside it (`does ? match`).
     while folded and not folded[-1] and not (len(words) > 1 and _talked_about(words[-2], words[-1])):
         folded.pop()
@@ -296,11 +300,17 @@ def _plain(text: str) -> str:
     """Lower case, composed, in the usual shapes of letters, quotes and minus signs, without what nobody sees."""
     if text.isascii():
         return text.lower()
-    shaped = "".join(map(_shape, unicodedata.normalize("NFC", text.translate(_UNSEEN))))
-    return unicodedata.normalize("NFC", shaped.translate(_ALIKE)).lower()
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).translate(_SHAPES)).lower()
 
 
-@lru_cache(maxsize=4096)
+class _Shapes(dict[int, str | None]):
+    """A table for `str.translate`, filled as characters are met."""
+
+    def __missing__(self, code: int) -> str | None:
+        self[code] = shape = _shape(chr(code))
+        return shape
+
+
 def _shape(character: str) -> str:
     """A character as the usual letters, if it is those in another shape; `²`, `½`, `①` and `ℝ` mean something else."""
     tag, *codes = unicodedata.decomposition(character).split() or [""]
@@ -332,3 +342,6 @@ def _ends(word: str) -> bool:
 def _talked_about(before: str, mark: str) -> bool:
     """Whether a mark at the end is what the text is about: after a colon (`this sign: !`), or a factorial (`5 !`)."""
     return before.endswith(":") or (mark[0] == "!" and not _ends(before + "!"))
+
+
+_SHAPES = _Shapes({**_UNSEEN, **_ALIKE})

@@ -73,7 +73,8 @@ def _pair(row: Mapping[str, Any]) -> Record:
     elif isinstance(chosen, str):
         _not_hh_rlhf(chosen)
         start = implicit_prompt(chosen, rejected)
-        messages, pair = _prompt(chosen[:start]), (_words(chosen[start:], "chosen"), _words(rejected[start:], "rejected"))
+        answers = (chosen[start:].removeprefix(" "), rejected[start:].removeprefix(" "))  # the space is the separator
+        messages, pair = _prompt(chosen[:start]), (_words(answers[0], "chosen"), _words(answers[1], "rejected"))
     else:
         first, second = _messages(chosen, "chosen"), _messages(rejected, "rejected")
         if first[:-1] != second[:-1]:

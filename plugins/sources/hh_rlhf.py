@@ -29,6 +29,7 @@ from pydantic import Field, model_validator
 from harness import DataError, Dataset, Example, Message, Paper, Prompt, Source, fold, fold_spacing, read_json_rows
 
 _MARKER = re.compile(r"\n\n(Human|Assistant):")
+_INDENTED_BY_ONE = re.compile(r"\n \S")
 _BLANK_LINES = re.compile(r"\A(?:[^\S\n]*\n)+")
 _FIX = "pass Anthropic's file, plain or gzipped, with `--set source.path=FILE`"
 
@@ -183,11 +184,11 @@ def turns(dialogue: str) -> list[Message] | None:
 def kept_text(text: str) -> str:
     """Return a turn's text without blank lines before it and white space after it; its indentation stays.
 
-    A single space before it is the separator of prompt-completion formats, and goes too, unless other lines begin with a
-    space as well, as code and lists do.
+    A single space before it is the separator of prompt-completion formats, and goes too, unless another line is indented by
+    one space as well, as lists are.
     """
     text = _BLANK_LINES.sub("", text).rstrip()
-    separator = text[:1] == " " and not text[1:2].isspace() and "\n " not in text
+    separator = text[:1] == " " and not text[1:2].isspace() and not _INDENTED_BY_ONE.search(text)
     return text[1:] if separator else text
 
 

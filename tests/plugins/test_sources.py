@@ -150,6 +150,7 @@ def test_the_indentation_of_code_stays(format: Any, row: dict[str, Any], tmp_pat
         ("  blue", "  blue"),
         ("\tblue", "\tblue"),
         (" - a\n - b", " - a\n - b"),
+        (" def f():\n    return 1", "def f():\n    return 1"),
         (" \n\n  blue \n", "  blue"),
         ("\n", ""),
     ],
