@@ -33,6 +33,7 @@ from harness.models.prompts import ChatTemplate
 from harness.models.reward import RewardModel
 from harness.models.sentence import SentenceEmbedder
 from harness.models.vllm import vllm_command
+from harness.texts import decode, fold, fold_spacing, parse_json, read_json_rows, read_lines, read_text
 from harness.types import (
     DELIMITERS,
     UNREAD_METRICS,
@@ -139,12 +140,19 @@ __all__ = [
     "__version__",
     "compare",
     "contrast",
+    "decode",
     "divide",
+    "fold",
+    "fold_spacing",
     "generate",
     "hookimpl",
     "hub_commit",
     "hub_snapshot",
     "interval",
+    "parse_json",
+    "read_json_rows",
+    "read_lines",
+    "read_text",
     "resampled",
     "unread_shares",
     "vllm_command",

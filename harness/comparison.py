@@ -29,6 +29,8 @@ from harness.row_examples import collect_examples
 from harness.row_warnings import run_warnings
 from harness.rows import Run, copy_files, data_facts, row_result
 from harness.sharing import measure_sharing
+from harness.stages.benchmarks import overlap_warnings
+from harness.stages.screening import fewer_than_asked, screened, split_problems
 from harness.store import Store
 from harness.store.collect import need
 from harness.store.mirror import Mirror
@@ -98,6 +100,7 @@ def compare(
     graph, observers = plan(comparison), Observers(registry)
     kept = Store(store, Mirror(means.mirror) if means.mirror else None)
     _check_means(comparison, graph, kept, variables, where)
+    _check_data(comparison, graph, kept, where)
     _make(folder)
     settings = {**_settings(comparison, graph), "store": str(kept.root), "mirror": means.mirror}
     journal = Journal(folder, comparison.config.name, means.log)
@@ -127,6 +130,21 @@ def _check_means(comparison: Comparison, graph: Graph, store: Store, variables: 
         raise_all(_missing_keys(graph, store, variables), where)
     left = {name for row in graph.rows for name, key in row.evaluations.items() if not store.place(key).exists()}
     raise_all(prepare_evaluators(comparison, left), where)
+
+
+def _check_data(comparison: Comparison, graph: Graph, store: Store, where: str) -> None:
+    """See that every split that is used has examples, by the artifact of the rows if it is there, else by the rows.
+
+    Raises:
+        ConfigError: one has too few.
+        DataError: the rows cannot be read.
+    """
+    key = next(stage.key for stage in graph if stage.kind == "source")
+    if store.holds(key):
+        facts = store.open(key).facts
+        raise_all(split_problems(comparison, facts["screening"], facts["usable"]), where)
+    elif (rows := screened(comparison)) is not None:
+        raise_all(split_problems(comparison, rows[1].as_dict(), rows[1].usable), where)
 
 
 def _settings(comparison: Comparison, graph: Graph) -> dict[str, Any]:
@@ -192,6 +210,10 @@ def _assemble(run: Run, command: str, observers: Observers) -> Board:
     derived, apart = pair_strengths(run, rows)
     warnings = [f"observer {name} failed and was left out: {reason}" for name, reason in observers.failures.items()]
     warnings += [f"{evaluator.name}: {text}" for evaluator in run.comparison.evaluators for text in evaluator.cautions()]
+    data = data_facts(run)
+    warnings += fewer_than_asked(run.comparison, data.get("data", {}))
+    dropped = config.evaluation.contaminated == "drop"
+    warnings += map(quoted, overlap_warnings(data.get("data", {}).get("benchmarks", {}), dropped))
     here = run.store.mirror.failed if run.store.mirror is not None else None
     if left_out := here or run.outcome.mirror:
         warnings.append(quoted(left_out))
@@ -206,7 +228,7 @@ def _assemble(run: Run, command: str, observers: Observers) -> Board:
         sharing={
             **measure_sharing(run.graph, run.store, run.outcome.ran).as_dict(),
             "command": command,
-            **data_facts(run),
+            **data,
             "versions": versions(),
         },
         created=datetime.now(UTC).isoformat(timespec="seconds"),

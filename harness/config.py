@@ -185,6 +185,11 @@ class EvaluationSection(_Section):
     response: ResponseSection | None = Field(
         None, description="what becomes of thoughts in answers; if absent they are kept and not looked for"
     )
+    contaminated: Literal["count", "drop"] = Field(
+        "count",
+        description="training prompts that hold a question of an evaluator's own (MT-Bench's, an lm-eval task's): count them "
+        "on the board, or leave them out of training too",
+    )
 
 
 class RunSection(_Section):

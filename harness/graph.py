@@ -9,7 +9,7 @@ from typing import Any
 from harness.store import key_of
 
 # Raise a kind's version when its runner gives other results for the same inputs: old artifacts are then not found.
-VERSIONS = {"source": 1, "scratch": 1, "sft": 2, "groups": 2, "reference": 2, "train": 2, "answers": 2, "evaluate": 2}
+VERSIONS = {"source": 2, "scratch": 1, "sft": 2, "groups": 2, "reference": 2, "train": 2, "answers": 2, "evaluate": 2}
 CHECKPOINT = "checkpoint:"  # a model input that is a folder given by the user, by its hash, and not an artifact
 
 

@@ -60,6 +60,9 @@ class _Planner:
             described = {**describe(source), "fingerprint": source.fingerprint()}
         payload: dict[str, Any] = {"source": described}
         inputs = {}
+        if self.config.evaluation.contaminated == "drop":
+            bringing = [evaluator for evaluator in self.comparison.evaluators if evaluator.brings_questions()]
+            payload["benchmarks"] = [describe(evaluator) for evaluator in bringing]
         if self.config.limits is not None:
             payload["limits"] = self.config.limits.model_dump()
             inputs["model"] = self._base()

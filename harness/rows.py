@@ -20,11 +20,14 @@ from harness.models.reward import reward_dtype
 from harness.models.scratch import CHAT_TEMPLATE
 from harness.resolve import Comparison, Variant, describe
 from harness.sharing import row_budget, row_cost
+from harness.stages.benchmarks import UNKNOWN, overlap, read_benchmarks, trained_on
+from harness.stages.context import read_dataset
 from harness.stages.evaluate import FILES
-from harness.store import Store
+from harness.store import Store, key_of
 from harness.training.settings import resolve_precision
 from harness.types import Score
 
+BENCHMARKS_VERSION = 1  # as `harness.graph.VERSIONS`, of the counts of training prompts with a benchmark's questions
 # Of a row's judge: summed over its seeds.
 _COUNTED = ("judge_calls", "judge_tokens", "judgments", "unparsed", "declined", "cut_off")
 
@@ -159,10 +162,42 @@ def _judged(rows: Sequence[RowPlan], store: Store) -> dict[str, Any]:
 
 
 def data_facts(run: Run) -> dict[str, Any]:
-    """What was kept of the source's rows, and why the rest was not; nothing of an artifact that older code made."""
+    """What was kept of the source's rows, why the rest was not, and how many of them hold a benchmark's questions.
+
+    Nothing of an artifact that older code made.
+    """
     key = next(stage.key for stage in run.graph if stage.kind == "source")
     facts = run.store.open(key).facts if run.store.holds(key) else {}
-    return {"data": facts["screening"]} if "screening" in facts else {}
+    if "screening" not in facts:
+        return {}
+    data = dict(facts["screening"])
+    if "benchmarks" not in data and (counts := _benchmarks(run, key)):
+        data["benchmarks"] = counts
+    return {"data": data}
+
+
+def _benchmarks(run: Run, source: str) -> dict[str, Any]:
+    """Training prompts with questions of evaluators, through the store: a second run reads no benchmark again."""
+    comparison = run.comparison
+    bringing = [evaluator for evaluator in comparison.evaluators if evaluator.brings_questions()]
+    if not bringing:
+        return {}
+    config = comparison.config
+    payload = {
+        "evaluators": [describe(evaluator) for evaluator in bringing],
+        "trained": [any(variant.rounds for variant in comparison.variants), config.budget.prompts],
+        "started": [config.sft is not None, config.model.scratch is not None],
+    }
+    key = key_of("benchmarks", BENCHMARKS_VERSION, payload, {"source": source})
+    with run.store.claim(key):
+        if run.store.holds(key):
+            return dict(run.store.open(key).facts["benchmarks"])
+        splits = trained_on(comparison, read_dataset(run.store.open(source)))
+        counts = overlap(read_benchmarks(bringing, comparison.source), splits)
+        if not any(UNKNOWN in count for count in counts.values()):  # it may be known the next time
+            with run.store.draft("benchmarks", key) as draft:
+                draft.facts["benchmarks"] = counts
+    return counts
 
 
 def copy_files(run: Run, folder: Path) -> None:

@@ -66,7 +66,9 @@ def test_a_hub_model_in_the_cache_and_json_lines_give_a_board(config: Path) -> N
     said = harness("plan", str(config), "--store", str(folder / "store"), environment=offline)
     data = json.loads(harness("plan", str(config), "--json", "--store", str(folder / "store"), environment=offline))["data"]
     assert data["kept"] == {"sft": 24, "train": 24, "tuning": 0, "heldout": 6}
-    assert data["contaminated"]["train"] == {"exact": 0, "normalised": 1}
+    assert data["contaminated"]["train"] == {"exact": 0, "normalised": 1, "continued": 0}
+    (pair,) = (pair for pair in data.pop("pairs") if pair["split"] == "train")
+    assert (pair["text"], pair["evaluated_text"]) == ("NAME two FRUITS", "name two fruits .")
     assert data["too_long"]["train"] == {"max_response_tokens": 1}
     assert "prompts left out because they are evaluated: tuning 0 (0 exact), train 1 (0 exact)" in " ".join(said.split())
     harness(

@@ -12,6 +12,7 @@ import pytest
 
 from harness import ConfigError, DataBuilder, hookimpl
 from harness.config_file import packaged_config
+from harness.models import fetched
 from harness.registry import Registry
 from harness.resolve import Comparison, resolve
 from harness.yaml_file import load_raw, override
@@ -56,8 +57,15 @@ def refused(raw: dict[str, Any], registry: Registry) -> list[str]:
 
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
-def test_every_packaged_config_resolves(path: Path, registry: Registry, tiny_checkpoint: Path, tmp_path: Path) -> None:
+def test_every_packaged_config_resolves(
+    path: Path, registry: Registry, tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     raw = load_raw(path)
+    embedder = tmp_path / "minilm"  # as `harness fetch` records one
+    embedder.mkdir()
+    (embedder / "model.safetensors").write_bytes(b"")
+    (embedder / fetched.FETCHED).write_text(fetched.record(fetched.MINILM, embedder))
+    monkeypatch.setattr(fetched._Cache, "folder", tmp_path)
     if "path" in raw["model"]:
         raw = override(raw, [f"model.path={tiny_checkpoint}"])
     if isinstance(raw["source"], dict) and "path" in raw["source"]:

@@ -6,7 +6,7 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -62,7 +62,7 @@ def fetch(
 def _list(cache: Path, json_: bool) -> None:
     from harness.models.fetched import CATALOGUE, damage
 
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "name": item.name,
             "description": item.description,

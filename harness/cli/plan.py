@@ -61,7 +61,7 @@ def plan(
 
     path, chosen, given = find_config(config), gpu_of(gpu) if gpu else None, parse_lengths(lengths)
     comparison = resolve(read_config(path, set_, methods, seeds), Registry.load(), str(path), offline=True)
-    report = plan_report(comparison, store_folder(store), chosen, given)
+    report = plan_report(comparison, store_folder(store), chosen, given, str(path))
     if json_:
         typer.echo(json.dumps(report.as_dict()))
     else:

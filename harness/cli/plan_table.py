@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from harness.cli.gpu_report import GpuReport
@@ -16,7 +16,7 @@ def print_plan(report: PlanReport) -> None:
     _print_stages(report)
     _print_lines([f"{message} (the keys of this plan are not final)" for message in comparison.unreachable.values()], "yellow")
     if report.data is not None:
-        _print_data(report.data, comparison.config.budget.prompts)
+        _print_data(report)
     _print_lines([estimate.line() for estimate in report.judges], "dim")
     if report.gpu is not None:
         _print_gpu(report.gpu)
@@ -46,14 +46,19 @@ def _print_stages(report: PlanReport) -> None:
     )
 
 
-def _print_data(data: dict[str, Any], budget: int) -> None:
-    """Rows by split, and every reason with its count; a budget that the training rows cannot fill."""
+def _print_data(report: PlanReport) -> None:
+    """Rows by split, and every reason with its count; fewer evaluated prompts than the config asks for."""
     from harness.leaderboard.text import data_lines
+    from harness.stages.benchmarks import overlap_warnings
+    from harness.stages.screening import fewer_than_asked
 
+    data = report.data or {}
     _print_lines(data_lines(data), "dim")
-    if data["kept"].get("train", 0) < budget:
-        said = f"budget.prompts = {budget}: only {data['kept'].get('train', 0)} training prompts are left; lower it"
-        _print_lines([said], "yellow")
+    if data.get("pairs"):
+        _print_lines(["`harness plan --json` shows them beside the evaluated ones, under data.pairs"], "dim")
+    dropped = report.comparison.config.evaluation.contaminated == "drop"
+    warnings = overlap_warnings(data.get("benchmarks", {}), dropped)
+    _print_lines([*fewer_than_asked(report.comparison, data), *warnings], "yellow")
 
 
 def _print_gpu(report: GpuReport) -> None:

@@ -88,6 +88,7 @@ class Evaluator(Component):
     """Turns a policy into scores, one per example and metric, so that every comparison can be paired."""
 
     needs: ClassVar[frozenset[Literal["target", "ranked", "gold", "benchmarks"]]] = frozenset()
+    reads_split: ClassVar[bool] = True  # scores the evaluated split's examples; false where it brings questions of its own
     judged: ClassVar[bool] = False  # asks a judge: the config needs a `judge` section, and its field `judge` may change fields
 
     def metrics(self) -> Sequence[Metric]:
@@ -120,6 +121,25 @@ class Evaluator(Component):
     def cautions(self) -> Sequence[str]:
         """What a reader of its scores should know, as its fields are: warnings on the board."""
         return ()
+
+    def benchmark_prompts(self, shipped: Path | None = None) -> Sequence[Prompt]:
+        """Return the questions that it brings itself, against which training prompts are held; none by default.
+
+        The first user turn of each counts. Prompts with one id are wordings of one question. Called while planning and when a
+        board is written: it reads local files alone, and downloads nothing.
+
+        Args:
+            shipped: the folder of lm-eval tasks that the source ships, where `needs` has `benchmarks`.
+
+        Raises:
+            DataError: its files are not here yet, or cannot be read.
+        """
+        return ()
+
+    @classmethod
+    def brings_questions(cls) -> bool:
+        """Return whether it says which questions it brings."""
+        return cls.benchmark_prompts is not Evaluator.benchmark_prompts
 
     def asks(self, examples: Sequence[Example], opponents: int) -> Questions | None:
         """At most how much one evaluation asks its judge, for the estimate of `harness plan`; None where it does not say.

@@ -56,7 +56,7 @@ def build_board(
         DataError: two rows share a label, or no row is called `baseline`.
     """
     _check_labels(rows, baseline)
-    entries = _metric_entries(metrics)
+    entries = _metric_entries(metrics, rows)
     comparison = Comparison(rows, entries, baseline, mixed_judges=mixed_judges)
     board = Board(
         name=plain(name),
@@ -79,7 +79,17 @@ def build_board(
     return board.with_scores({row.label: row.scores for row in rows if not row.failed})
 
 
-def _metric_entries(metrics: Mapping[str, Sequence[Metric]]) -> tuple[MetricEntry, ...]:
+def _metric_entries(metrics: Mapping[str, Sequence[Metric]], rows: Sequence[RowResult]) -> tuple[MetricEntry, ...]:
+    """Every metric that the evaluators name, but for optional ones that no row has a score of."""
+    optional = {f"{name}/{metric.name}" for name, listed in metrics.items() for metric in listed if metric.optional}
+    scored = {
+        f"{name}/{score.metric}"
+        for row in rows
+        for name, runs in row.scores.items()
+        if any(key.startswith(f"{name}/") for key in optional)
+        for scores in runs.values()
+        for score in scores
+    }
     return tuple(
         MetricEntry(
             key=f"{evaluator}/{metric.name}",
@@ -89,6 +99,7 @@ def _metric_entries(metrics: Mapping[str, Sequence[Metric]]) -> tuple[MetricEntr
         )
         for evaluator, listed in metrics.items()
         for metric in listed
+        if f"{evaluator}/{metric.name}" not in optional - scored
     )
 
 

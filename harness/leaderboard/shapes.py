@@ -31,11 +31,25 @@ class ConfigShape(_Open):
     methods: tuple[Any, ...] = ()
 
 
+class _Held(_Open):
+    of: int = 0
+    prompts: int = 0
+    same: int = 0
+    questions: int = 0
+
+
+class _Benchmark(_Open):
+    unknown: str | None = None
+    questions: int = 0
+    splits: dict[str, _Held] = {}
+
+
 class _Data(_Open):
     kept: dict[str, int] = {}
     dropped: dict[str, int] = {}
     too_long: dict[str, dict[str, int]] = {}
     contaminated: dict[str, dict[str, int]] = {}
+    benchmarks: dict[str, _Benchmark] = {}
 
 
 class SharingShape(_Open):

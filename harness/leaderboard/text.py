@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import unicodedata
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from typing import Any
 
 # Other, control · other, format (bidirectional marks, zero widths) · surrogates · line and paragraph separators
@@ -111,6 +111,20 @@ def data_lines(data: Mapping[str, Any]) -> list[str]:
             )
     found = data.get("contaminated", {})
     if found:
-        counts = [f"{split} {sum(how.values())} ({how.get('exact', 0)} exact)" for split, how in found.items()]
+        counts = [f"{split} {sum(how.values())} ({', '.join(_ways(how))})" for split, how in found.items()]
         lines.append(f"prompts left out because they are evaluated: {', '.join(counts)}")
+    for name, benchmark in data.get("benchmarks", {}).items():
+        if benchmark.get("unknown") is None:
+            held = [f"{split} {count['prompts']:,} of {count['of']:,}" for split, count in benchmark.get("splits", {}).items()]
+            questions = f"{name}'s {benchmark.get('questions', 0):,} questions"
+            lines.append(f"training prompts with one of {questions}: {', '.join(held) or 'none'}")
     return lines
+
+
+def _ways(how: Mapping[str, int]) -> Iterator[str]:
+    """How prompts match what is evaluated; the ways beside the exact only where there are some, as older boards lack them."""
+    yield f"{how.get('exact', 0)} exact"
+    if how.get("continued"):
+        yield f"{how['continued']:,} another cut of an evaluated dialogue"
+    if how.get("benchmark"):
+        yield f"{how['benchmark']:,} with a benchmark's question"

@@ -5,7 +5,9 @@ from __future__ import annotations
 from harness.config import Limits
 from harness.errors import DataError
 from harness.graph import Stage
+from harness.interfaces import Source
 from harness.models.prompts import ChatTemplate
+from harness.stages.benchmarks import all_read, read_benchmarks
 from harness.stages.context import Context, example_row, read_dataset
 from harness.stages.screening import screen
 from harness.stages.train import Start, checkpoints_of
@@ -20,10 +22,13 @@ def run_source(stage: Stage, context: Context, draft: Draft) -> None:
     description.pop("fingerprint")
     limits = Limits(**stage.payload["limits"]) if stage.payload.get("limits") else None
     template = ChatTemplate(context.load_tokenizer(stage.inputs["model"])) if limits else None
-    dataset, report = screen(context.component("source", description).load(), limits, template)
+    source: Source = context.component("source", description)
+    evaluators = [context.component("evaluator", evaluator) for evaluator in stage.payload.get("benchmarks", ())]
+    dataset, report = screen(source.load(), limits, template, all_read(read_benchmarks(evaluators, source)))
     draft.facts["splits"] = {name: len(examples) for name, examples in dataset.splits.items()}
     draft.facts["dropped"] = dict(dataset.dropped)
     draft.facts["screening"] = report.as_dict()
+    draft.facts["usable"] = report.usable
     draft.write_json("source.json", description)
     for name, examples in dataset.splits.items():
         draft.write_lines(f"{name}.jsonl", [example_row(example) for example in examples])

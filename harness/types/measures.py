@@ -16,12 +16,14 @@ class Metric:
         name: unique within its evaluator.
         higher_is_better: None where neither direction is better (a length, say).
         primary: shown in the short tables.
+        optional: reported only where a config asks for it; a board on which no row has it leaves it out, without a warning.
     """
 
     name: str
     description: str
     higher_is_better: bool | None = True
     primary: bool = False
+    optional: bool = False
 
 
 @dataclass(frozen=True)

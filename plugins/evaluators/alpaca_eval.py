@@ -26,6 +26,8 @@ from harness import (
     Questions,
     Sampling,
     Score,
+    parse_json,
+    read_text,
 )
 from harness_plugins.evaluators.alpaca_package import REASONS, Row, annotate, annotator_size, figures
 from harness_plugins.evaluators.shapes import named
@@ -53,6 +55,7 @@ class AlpacaEval(Evaluator):
     name = "alpaca_eval"
     version: ClassVar[int] = 2
     judged: ClassVar[bool] = True
+    reads_split: ClassVar[bool] = False
     paper: ClassVar[Paper | None] = Paper(
         "Length-Controlled AlpacaEval: A Simple Way to Debias Automatic Evaluators", "2404.04475"
     )
@@ -112,6 +115,9 @@ class AlpacaEval(Evaluator):
             return hashlib.sha256("\n".join([version, *hashes]).encode()).hexdigest()[:32]
         return ""
 
+    def benchmark_prompts(self, shipped: Path | None = None) -> Sequence[Prompt]:
+        return [Prompt.of(example_name(text), text) for text in _instructions(Path(self.reference))]
+
     def asks(self, examples: Sequence[Example], opponents: int) -> Questions | None:
         """None before the reference outputs and the annotator are there."""
         size = annotator_size(self.annotator)
@@ -155,10 +161,10 @@ class AlpacaEval(Evaluator):
             DataError: it cannot be read, or is not the whole set.
         """
         try:
-            rows = json.loads(Path(self.reference).read_text(encoding="utf-8"))
+            rows = parse_json(read_text(Path(self.reference)), self.reference)
             instructions = [str(row["instruction"]) for row in rows]
             assert all(isinstance(row["output"], str) and row["generator"] for row in rows)
-        except (OSError, ValueError, KeyError, TypeError, AssertionError) as error:
+        except (KeyError, TypeError, AssertionError) as error:
             fix = "it should be a JSON list of instruction, output and generator"
             raise DataError(f"reference = {self.reference!r} cannot be read ({error}): {fix}") from error
         if len(set(instructions)) < len(instructions):
@@ -252,8 +258,8 @@ def official_names() -> list[str]:
 
 def _instructions(path: Path) -> list[str]:
     try:
-        return [str(row["instruction"]) for row in json.loads(path.read_text(encoding="utf-8"))]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        return [str(row["instruction"]) for row in parse_json(read_text(path), str(path))]
+    except (KeyError, TypeError) as error:
         raise DataError(f"{path} cannot be read ({error}): download it again from tatsu-lab/alpaca_eval") from error
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness import DataError
+from harness import DataError, read_text
 from harness_plugins.evaluators.shapes import Pair, Single, checked, named, parsed
 
 RELEASE = "v0.2.36"
@@ -82,10 +82,10 @@ def read_numbered(path: Path, needed: Sequence[str]) -> list[tuple[int, Row]]:
     Raises:
         DataError: names file and line.
     """
-    try:
-        lines = path.read_text(encoding="utf-8").split("\n")  # FastChat's texts hold other line breaks as they are
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} cannot be read ({error})") from error
+    text = read_text(path)
+    if text.lstrip().startswith("["):
+        raise DataError(f"{path}:1 begins a JSON array: write one object per line, e.g. with `jq -c '.[]' FILE`")
+    lines = text.split("\n")  # FastChat's texts hold other line breaks as they are
     rows = []
     for number, line in enumerate(lines, start=1):
         if not line.strip():

@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from harness import EvaluationTask, Evaluator, HarnessError, Metric, Paper, Score
+from harness import EvaluationTask, Evaluator, HarnessError, Metric, Paper, Prompt, Score
 from harness_plugins.evaluators.lm_eval_documents import documents_hash
 from harness_plugins.evaluators.lm_eval_engine import language_model, quiet_and_offline
 from harness_plugins.evaluators.lm_eval_tasks import SUITE, SUITE_REPORT, Finder, Tasks, hash_of_files
@@ -38,6 +39,7 @@ class LmEval(Evaluator):
     """
 
     name = "lm_eval"
+    reads_split: ClassVar[bool] = False
     needs: ClassVar[Any] = _Needs()
     paper = Paper("Lessons from the Trenches on Reproducible Evaluation of Language Models", "2405.14782")
 
@@ -127,6 +129,11 @@ class LmEval(Evaluator):
         """Read once: planning asks for the fingerprint row by row."""
         return hash_of_files((self.folder, self.data))
 
+    def benchmark_prompts(self, shipped: Path | None = None) -> Sequence[Prompt]:
+        """The documents of all tasks asked for, each as the task words it and by its columns that ask."""
+        with quiet_and_offline(), TemporaryDirectory() as cache:
+            return list(self._loaded(shipped, Path(cache)).questions(self.limit))
+
     def evaluate(self, task: EvaluationTask) -> Iterable[Score]:
         import lm_eval
 
@@ -155,12 +162,16 @@ class LmEval(Evaluator):
 
     def _load(self, task: EvaluationTask) -> Tasks:
         """The tasks with their data. Local files are cached in the evaluation's folder, others where lm-eval puts them."""
-        loaded, finder = Tasks(), Finder(self.folder, self.data, task.folder / "datasets")
-        if SOURCE in self.tasks:
-            loaded.add(finder.shipped(task.benchmarks()))
+        loaded = self._loaded(task.benchmarks() if SOURCE in self.tasks else None, task.folder / "datasets")
+        loaded.set_shots(self.num_fewshot, papers=SUITE in self.tasks)
+        return loaded
+
+    def _loaded(self, shipped: Path | None, cache: Path) -> Tasks:
+        loaded, finder = Tasks(), Finder(self.folder, self.data, cache)
+        if shipped is not None:
+            loaded.add(finder.shipped(shipped))
         if named := [name for name in self.tasks if name != SOURCE]:
             loaded.add(finder.named(named))
-        loaded.set_shots(self.num_fewshot, papers=SUITE in self.tasks)
         return loaded
 
     def _facts(self, results: Mapping[str, Any], loaded: Tasks, batch_size: int) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from math import isclose, isfinite
 from pathlib import Path
 from typing import Any
 
-from harness import DataError, Score
+from harness import Score, read_lines, read_text
 from harness_plugins.evaluators.shapes import LARGEST, Document, checked, named, parsed
 
 NO_FILTER = "none"
@@ -212,16 +212,10 @@ def _mean(values: Iterable[tuple[str, float]]) -> float:
 
 def _entries(path: Path) -> Iterator[tuple[str, Any]]:
     """Rows with their places: one a line, or one list, which releases before 0.4.3 wrote into their .jsonl files."""
-    try:
-        with path.open("rb") as lines:
-            first = lines.readline()
-            if first.lstrip().startswith(b"["):
-                rows = parsed(first + lines.read(), str(path), "lm-eval's samples")
-                yield from ((f"{path}, entry {number}", row) for number, row in enumerate(rows, start=1))
-                return
-            lines.seek(0)
-            for number, line in enumerate(lines, start=1):
-                if line.strip():
-                    yield f"{path}:{number}", parsed(line, f"{path}:{number}", "JSON")
-    except OSError as error:
-        raise DataError(f"{path} cannot be read as lm-eval's samples ({error}): give what --log_samples wrote") from error
+    _, first = next(read_lines(path), (0, b""))
+    if first.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"["):
+        rows = parsed(read_text(path), str(path), "lm-eval's samples")
+        yield from ((f"{path}, entry {number}", row) for number, row in enumerate(rows, start=1))
+        return
+    for number, line in read_lines(path):
+        yield f"{path}:{number}", parsed(line, f"{path}:{number}", "JSON")

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from harness import DataError, Imported, Metric
+from harness import DataError, Imported, Metric, read_text
 from harness_plugins.evaluators.lm_eval import LmEval
 from harness_plugins.evaluators.lm_eval_documents import (
     NAMES_FILTERS,
@@ -57,11 +57,7 @@ class Results:
     @classmethod
     def read(cls, path: Path) -> Results:
         """Raises DataError naming the file."""
-        try:
-            text = path.read_text(encoding="utf-8")
-        except (OSError, ValueError) as error:
-            raise DataError(f"{path} cannot be read as lm-eval's results ({error}): give results_<date>.json") from error
-        content = parsed(text, str(path), "lm-eval's results")
+        content = parsed(read_text(path), str(path), "lm-eval's results")
         if isinstance(content, dict) and "config_general" in content:
             raise DataError(f"{path} holds results of lighteval, which is another tool: give lm-eval's results_<date>.json")
         checked(EvalResults, content, f"{path} cannot be read as lm-eval's results: it", "give results_<date>.json")

@@ -6,10 +6,11 @@ import hashlib
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import Any
 
-from harness import DataError, HarnessError
+from harness import DataError, HarnessError, Prompt, decode, read_json_rows, read_lines
 from harness_plugins.evaluators.lm_eval_engine import attributes
 
 FEWSHOT_SEED = 1234  # lm-eval's own default
@@ -25,6 +26,7 @@ SUITE_REPORT = (
     "gsm8k/exact_match,flexible-extract",
 )
 SUITE_FOLDERS = ("arc", "hellaswag", "winogrande", "mmlu/default", "truthfulqa", "gsm8k")  # of lm-eval's task files
+ASKING = ("question", "query", "problem", "prompt", "instruction", "goal", "sentence")  # columns of documents
 READERS = {".jsonl": "json", ".json": "json", ".parquet": "parquet", ".csv": "csv"}
 SHARD = re.compile(r"-\d{5}-of-\d{5}$")
 LOCAL = frozenset({*READERS.values(), "text", "arrow"})  # data sets that are no hub's
@@ -49,6 +51,16 @@ class Tasks:
         if name in self.groups:
             return list(self.groups[name].get_all_tasks())
         return [self.tasks[name]] if name in self.tasks else []
+
+    def questions(self, limit: int | None) -> Iterator[Prompt]:
+        """Yield the wordings of every document: the task's own, its words for decontamination, and the columns that ask."""
+        for name, task in self.tasks.items():
+            for number, document in zip(range(limit) if limit else count(), task.eval_docs, strict=False):
+                texts = [task.doc_to_text(document), *(document.get(column) for column in ASKING)]
+                if task.should_decontaminate():
+                    texts.append(task.doc_to_decontamination_query(document))
+                for text in dict.fromkeys(text for text in texts if isinstance(text, str) and text.strip()):
+                    yield Prompt.of(f"{name}:{number}", text)
 
     def set_shots(self, shots: int | None, papers: bool) -> None:
         """As `lm_eval.simple_evaluate` does: a task that fixes 0 shots keeps 0. The suite's tasks get the papers' shots."""
@@ -147,12 +159,20 @@ class _Loader:
     original: Any
 
     def __call__(self, path: str, name: str | None = None, **rest: Any) -> Any:
+        from datasets.exceptions import DatasetGenerationError
+
         found = self.finder.files(path, name)
         if found:
             readers = {READERS[Path(file).suffix] for files in found.values() for file in files}
             if len(readers) > 1:
                 raise DataError(f"the files of {path} in {self.finder.data} are of several formats: keep one")
-            return self.original(readers.pop(), data_files=found, cache_dir=str(self.finder.cache))
+            for file in (Path(file) for files in found.values() for file in files):
+                _check(file)
+            try:
+                return self.original(readers.pop(), data_files=found, cache_dir=str(self.finder.cache))
+            except DatasetGenerationError as error:
+                problem = (str(error.__cause__ or error).splitlines() or ["no reason given"])[0]
+                raise DataError(f"the files of {path} in {self.finder.data} cannot be read: {problem}") from error
         try:
             return self.original(path=path, name=name, **rest)
         except (OSError, ValueError) as error:
@@ -171,6 +191,21 @@ class _Loader:
             else (f"set `data` to a folder DATA that holds DATA/{place}/<split>.jsonl")
         )
         return f"the hub's data set {path!r}{f' ({name})' if name else ''} is not on this machine: {where}, or run {asked}"
+
+
+def _check(file: Path) -> None:
+    """Refuse a text file that the readers of `datasets` fail at without naming the line.
+
+    Raises:
+        DataError: a line is not UTF-8, or of JSON lines one is not JSON.
+    """
+    if file.suffix == ".jsonl":
+        for where, _, row in read_json_rows(file):
+            if isinstance(row, ValueError):
+                raise DataError(f"{where}: {row}") from row
+    elif file.suffix != ".parquet":
+        for number, line in read_lines(file):
+            decode(line, f"{file}, line {number}")
 
 
 def hash_of_files(folders: Iterable[str | None]) -> str:

@@ -39,6 +39,7 @@ class _FastChatBench(Evaluator):
 
     version: ClassVar[int] = 2
     judged: ClassVar[bool] = True
+    reads_split: ClassVar[bool] = False
     paper: ClassVar[Paper | None] = PAPER
     turns: ClassVar[int]
     categories: ClassVar[tuple[str, ...]]
@@ -108,6 +109,11 @@ class _FastChatBench(Evaluator):
             content = hashlib.sha256(Path(path).read_bytes()).hexdigest() if here else self.published[name].sha256
             digest.update(f"{name} {content}\n".encode())
         return digest.hexdigest()[:32]
+
+    def benchmark_prompts(self, shipped: Path | None = None) -> Sequence[Prompt]:
+        """The first turn of every question; the second is about the answer to it."""
+        questions = fastchat.read_lines(Path(self.questions), ("question_id", "turns"))
+        return [Prompt.of(str(row["question_id"]), str(row["turns"][0])) for row in questions if row["turns"]]
 
     def asks(self, examples: Sequence[Example], opponents: int) -> Questions | None:
         """None before the files are there. Of the prompts the longest counts, and every turn with what was said before it."""

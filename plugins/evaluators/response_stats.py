@@ -28,8 +28,8 @@ class ResponseStats(SampledEvaluator):
             Metric("characters", "characters per answer", higher_is_better=None),
             Metric("empty", "share of answers without a word", higher_is_better=False),
             Metric("truncated", "share of answers cut off by the length limit", higher_is_better=False),
-            Metric("thought_tokens", "tokens of thoughts, with evaluation.response in the config", higher_is_better=None),
-            Metric("open_thought", "share of answers that end within a thought, as above", higher_is_better=False),
+            Metric("thought_tokens", "tokens of thoughts, with `evaluation.response`", higher_is_better=None, optional=True),
+            Metric("open_thought", "share of answers that end in a thought, as above", higher_is_better=False, optional=True),
             Metric("repetition", "share of an answer's word 3-grams that occurred in it before", higher_is_better=False),
         )
         kl = Metric("kl", "lp_policy - lp_reference of own answers, nats: estimates KL to the start", higher_is_better=None)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from harness import DataError
+from harness import DataError, parse_json
 
 LARGEST = 1e100  # of a score: what can still be squared
 LONGEST_SHOWN = 40  # characters of a value in a message
@@ -157,13 +156,9 @@ def parsed(content: str | bytes, where: str, what: str) -> Any:
     """JSON of anybody.
 
     Raises:
-        DataError: it is none, or is nested too deeply.
+        DataError: it is none, is nested too deeply, is in another encoding, or holds half a surrogate pair.
     """
-    try:
-        return json.loads(content, parse_int=_integer)
-    except (ValueError, RecursionError) as error:
-        said = "is not JSON" if what == "JSON" else f"cannot be read as {what}"
-        raise DataError(f"{where} {said} ({error})") from error
+    return parse_json(content, where, what, _integer)
 
 
 def _integer(digits: str) -> int:

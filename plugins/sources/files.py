@@ -1,17 +1,15 @@
-"""Rows from files on this machine: JSON lines and Parquet."""
+"""Rows from files on this machine: JSON lines or a JSON array, and Parquet."""
 
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
 from pydantic import Field
 
-from harness import DataError
-from harness_plugins.sources.hh_rlhf import lines
+from harness import DataError, read_json_rows
 from harness_plugins.sources.tabular import Row, SplitName, Tabular
 
 
@@ -23,6 +21,9 @@ class _Files(Tabular):
 
     def files(self) -> dict[SplitName, Path]:
         return {split: Path(path).expanduser() for split, path in {**self.splits, "train": self.path}.items() if path}
+
+    def place(self) -> str:
+        return self.path
 
     def pools(self) -> Mapping[SplitName, Iterator[Row]]:
         for field, fix in self.problems():
@@ -51,17 +52,12 @@ class _Files(Tabular):
 
 
 class Jsonl(_Files):
-    """Rows of a JSON-lines file, plain or gzipped, in one of the known layouts or with a column map."""
+    """Rows of a file of JSON lines or of one JSON array, plain or gzipped, in one of the known layouts or with a column map."""
 
     name: ClassVar[str] = "jsonl"
 
     def rows(self, file: Path) -> Iterator[Row]:
-        for number, line in lines(file):
-            where = f"{file}, line {number}"
-            try:
-                yield where, number, json.loads(line)
-            except (ValueError, RecursionError) as error:
-                yield where, number, ValueError(f"not JSON ({error})")
+        yield from read_json_rows(file)
 
 
 class Parquet(_Files):

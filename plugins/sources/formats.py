@@ -6,14 +6,22 @@ used, which is dropped and counted under the reason.
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from harness import Message
-from harness_plugins.sources.hh_rlhf import split_pair, turns
+from harness_plugins.sources.hh_rlhf import kept_text, split_pair, turns
 
 Turn = Literal["last", "first"]
+_HH_RLHF = re.compile(r"\s*Human:.*\n\nAssistant:", re.DOTALL)
+# Where an answer begins in a text that names its speakers at the beginnings of lines.
+_ANSWERS = re.compile(
+    r"^[ \t]*(?:#{1,6}[ \t]*)?(?:assistant|ai|bot|gpt|model|answer|a|response|output)[ \t]*:", re.IGNORECASE | re.MULTILINE
+)
+_ENDS = frozenset("?!。！？;:")  # a word may follow without a space
 FormatName = Literal["standard", "hh_rlhf", "ultrafeedback", "ultrachat", "nectar"]
 
 
@@ -36,7 +44,7 @@ def read_standard(row: Mapping[str, Any], turn: Turn) -> Record:
     `prompt` (text, or a list of {role, content}) with any of: `target` or `completion`; `ranked`, a list from best to worst;
     `chosen` and `rejected`. Or without `prompt`: `chosen` and `rejected` that begin alike (TRL's implicit prompt), or
     `messages`, a dialogue whose last (or first) assistant turn is the target. Texts may be conversational: a list of one
-    assistant message.
+    assistant message. `label` is for `desirable` to read before.
     """
     if "chosen" in row or "rejected" in row:
         return _pair(row)
@@ -46,8 +54,6 @@ def read_standard(row: Mapping[str, Any], turn: Turn) -> Record:
         raise ValueError(
             f"neither `prompt`, `chosen` and `rejected`, nor `messages`; found: {', '.join(sorted(row)) or 'nothing'}"
         )
-    if "label" in row:
-        raise ValueError("`label` marks TRL's unpaired preferences, which no method here trains on: leave the column out")
     ranked = row.get("ranked") or ()
     if isinstance(ranked, str) or not isinstance(ranked, Sequence):
         raise ValueError("`ranked` should be a list of responses, the best first")
@@ -65,8 +71,10 @@ def _pair(row: Mapping[str, Any]) -> Record:
         messages = _prompt(row["prompt"])
         pair = (_after(chosen, messages, "chosen"), _after(rejected, messages, "rejected"))
     elif isinstance(chosen, str):
+        _not_hh_rlhf(chosen)
         start = implicit_prompt(chosen, rejected)
-        messages, pair = _prompt(chosen[:start]), (chosen[start:].strip(), rejected[start:].strip())
+        answers = (chosen[start:].removeprefix(" "), rejected[start:].removeprefix(" "))  # the space is the separator
+        messages, pair = _prompt(chosen[:start]), (_words(answers[0], "chosen"), _words(answers[1], "rejected"))
     else:
         first, second = _messages(chosen, "chosen"), _messages(rejected, "rejected")
         if first[:-1] != second[:-1]:
@@ -78,21 +86,92 @@ def _pair(row: Mapping[str, Any]) -> Record:
 
 
 def implicit_prompt(chosen: str, rejected: str) -> int:
-    """How many characters both texts share before they differ, a space before the difference not counted (as TRL does).
+    """Return how many characters are the prompt of two texts that begin alike.
 
-    Where one text begins the other, all of it is shared, and the row has an empty response.
+    TRL takes all that both share, less a space before the difference. That cuts words in two (`Assistant: bl`, `ue` and
+    `ack`), and answers after the words that both begin with. So the prompt goes back to where the last speaker who answers is
+    named (`Assistant:`, `A:`, `### Response:` at the beginning of a line), else to the end of a word. Where one text begins
+    the other, all of it is shared, and the row has an empty response.
     """
     end = next((place for place, (one, other) in enumerate(zip(chosen, rejected, strict=False)) if one != other), None)
-    end = min(len(chosen), len(rejected)) if end is None else end
+    if end is None:
+        return min(len(chosen), len(rejected))
+    speakers = [match.end() for match in _ANSWERS.finditer(chosen, 0, end)]
+    if speakers:
+        return speakers[-1]
+    while end and not _between_words(chosen, rejected, end):
+        end -= 1
     return end - 1 if end and chosen[end - 1] == " " else end
 
 
+def _between_words(one: str, other: str, place: int) -> bool:
+    """Whether a place that both texts reach alike is no word's inside. Scripts without spaces have a boundary anywhere."""
+    before, after = one[place - 1], (one[place], other[place])
+    if before.isspace() or all(character.isspace() for character in after):
+        return True
+    if any(unicodedata.combining(character) or character in "\u200d\ufe0f" for character in after):
+        return False  # a part of the character before
+    if all(unicodedata.east_asian_width(character) in "WF" for character in (before, *after)):
+        return True
+    return before in _ENDS and not any(character.isnumeric() or character in _ENDS for character in after)
+
+
+def _not_hh_rlhf(text: str) -> None:
+    """Refuse a dialogue in HH-RLHF's layout, which would be read as the words of one user turn."""
+    if _HH_RLHF.match(text):
+        raise ValueError("it is a dialogue with `\\n\\nHuman:` and `\\n\\nAssistant:`: read it with `source.format: hh_rlhf`")
+
+
+def desirable(row: Mapping[str, Any], wanted: bool) -> Mapping[str, Any]:
+    """Return a row without TRL's `label` of unpaired preferences, if it is one of the rows that are wanted.
+
+    Raises:
+        ValueError: it has a label and none is wanted, or the label is not true or false.
+        UnusableError: it is wanted to be desirable and is not.
+    """
+    if "label" not in row or "chosen" in row or "rejected" in row:
+        return row
+    label = row["label"]
+    if label not in (True, False):
+        raise ValueError(
+            f"`label` should be true or false, TRL's mark of unpaired preferences, and is {str(label)[:40]!r}: "
+            "rename the column if it does not judge the completion"
+        )
+    if not wanted:
+        raise ValueError(
+            "`label` marks TRL's unpaired preferences: `source.unpaired: desirable` reads the rows labelled true as targets "
+            "and drops those labelled false; without the label undesirable completions would be targets too"
+        )
+    if not label:
+        raise UnusableError("undesirable completion")
+    return {name: value for name, value in row.items() if name != "label"}
+
+
 def read_hh_rlhf(row: Mapping[str, Any], turn: Turn) -> Record:
-    """Anthropic/hh-rlhf: `chosen` and `rejected`, whole dialogues as text with `Human:` and `Assistant:`."""
-    pair = split_pair(_text(row, "chosen"), _text(row, "rejected"))
-    if isinstance(pair, str):
-        raise UnusableError(pair)
-    return Record(pair.messages, pair.chosen, (pair.chosen, pair.rejected))
+    """Anthropic/hh-rlhf: `chosen` and `rejected`, whole dialogues as text with `Human:` and `Assistant:`.
+
+    Or as others publish it: a `prompt` that ends with `Assistant:`, and the rest of each dialogue as `chosen` and `rejected`,
+    or one answer as `target` or `completion`.
+    """
+    if "prompt" not in row:
+        pair = split_pair(_text(row, "chosen"), _text(row, "rejected"))
+        if isinstance(pair, str):
+            raise UnusableError(pair)
+        return Record(pair.messages, pair.chosen, (pair.chosen, pair.rejected))
+    messages = _opened(_text(row, "prompt"))
+    if "chosen" in row or "rejected" in row:
+        ranked = (_words(row.get("chosen"), "chosen"), _words(row.get("rejected"), "rejected"))
+        return Record(messages, ranked[0], ranked)
+    name = "target" if "target" in row else "completion"
+    return Record(messages, _words(_required(row, name), name), ())
+
+
+def _opened(prompt: str) -> tuple[Message, ...]:
+    """The turns of a prompt in HH-RLHF's layout, which ends where the assistant is to answer."""
+    spoken = turns(prompt.rstrip())
+    if spoken is None or spoken[-1].content:
+        raise UnusableError("malformed turn order")
+    return _asks(spoken[:-1])
 
 
 def read_ultrafeedback(row: Mapping[str, Any], turn: Turn) -> Record:
@@ -110,9 +189,7 @@ def read_ultrachat(row: Mapping[str, Any], turn: Turn) -> Record:
 
 def read_nectar(row: Mapping[str, Any], turn: Turn) -> Record:
     """berkeley-nest/Nectar: `prompt` as HH-RLHF writes dialogues, `answers` with `answer` and `rank` (1 is the best)."""
-    spoken = turns(_text(row, "prompt").rstrip())
-    if spoken is None or spoken[-1].content:
-        raise UnusableError("malformed turn order")
+    messages = _opened(_text(row, "prompt"))
     answers = _required(row, "answers")
     try:
         ordered = sorted(answers, key=lambda item: float(item["rank"]))
@@ -121,7 +198,7 @@ def read_nectar(row: Mapping[str, Any], turn: Turn) -> Record:
         raise ValueError("`answers` should be a list of {answer, rank, …}") from error
     if not ranked:
         raise UnusableError("empty response")
-    return Record(_asks(spoken[:-1]), ranked[0], ranked)
+    return Record(messages, ranked[0], ranked)
 
 
 READERS: Mapping[FormatName, Callable[[Mapping[str, Any], Turn], Record]] = {
@@ -152,13 +229,13 @@ def _conversation(messages: Sequence[Message], turn: Turn) -> Record:
     if not answers:
         raise UnusableError("no assistant turn")
     place = answers[-1 if turn == "last" else 0]
-    target = messages[place].content.strip()
-    return Record(_asks(messages[:place]), target, ())
+    return Record(_asks(messages[:place]), messages[place].content, ())
 
 
 def _prompt(value: Any) -> tuple[Message, ...]:
     if isinstance(value, str):
-        return _asks([Message("user", value.strip())])
+        _not_hh_rlhf(value)
+        return _asks([Message("user", _words(value, "prompt"))])
     return _asks(_messages(value, "prompt"))
 
 
@@ -216,17 +293,20 @@ def _required(row: Mapping[str, Any], name: str) -> Any:
 
 
 def _text(row: Mapping[str, Any], name: str) -> str:
-    value = _required(row, name)
-    if not isinstance(value, str):
-        raise ValueError(f"`{name}` should be text, and is {type(value).__name__}")
-    return value
+    """A column's text as it is."""
+    return _checked(_required(row, name), name)
 
 
 def _words(value: Any, name: str) -> str:
+    """A turn's text; `kept_text` says what of it is kept."""
+    return kept_text(_checked(value, name))
+
+
+def _checked(value: Any, name: str) -> str:
     if not isinstance(value, str):
         raise ValueError(f"`{name}` should be text, and is {type(value).__name__}")
     try:
         value.encode()
     except UnicodeEncodeError as error:
         raise ValueError(f"`{name}` holds half a surrogate pair, which is no text") from error
-    return value.strip()
+    return value

@@ -2,22 +2,22 @@
 
 `{"chosen": "\\n\\nHuman: …\\n\\nAssistant: …", "rejected": "\\n\\nHuman: …\\n\\nAssistant: …"}`, plain or gzipped.
 
-Splits. Rows go to `heldout`, `tuning` and training by a hash of the normalised first human turn. That is stricter than the
-prompt: HH-RLHF holds many dialogues twice, cut at different turns, and a held-out answer would else stand in a training
-prompt. By default `sft` and `train` are the same rows, so that a small file is not cut in half. Self-Contrast (arXiv
-2404.00604, section 3.1) does alike: on HH-RLHF it fine-tunes on the chosen responses of 160k dialogues and trains
-preferences on 16k of them; here the budget takes the part. So the starting model has seen every `train` target, and only
-`heldout` and `tuning` are new to it. `sft_share` makes the two disjoint.
+Splits. Rows go to `heldout`, `tuning` and training by a hash of the whole prompt, folded as decontamination folds it: a hash of
+the first turn alone would put all dialogues that open with "Hi" on one side. HH-RLHF holds many dialogues twice, cut at
+different turns, and those cuts may fall on different sides. The `source` stage then leaves out the training rows that hold an
+evaluated answer, or whose answer an evaluated prompt goes on from, and counts them as `continued`. By default `sft` and
+`train` are the same rows, so that a small file is not cut in half. Self-Contrast (arXiv 2404.00604, section 3.1) does alike:
+on HH-RLHF it fine-tunes on the chosen responses of 160k dialogues and trains preferences on 16k of them; here the budget
+takes the part. So the starting model has seen every `train` target, and only `heldout` and `tuning` are new to it.
+`sft_share` makes the two disjoint.
+
+Text. One space after `Human:` and `Assistant:` belongs to the format. Otherwise `kept_text` says what of a turn is kept.
 """
 
 from __future__ import annotations
 
-import gzip
 import hashlib
-import json
 import re
-import unicodedata
-import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -26,12 +26,11 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from harness import DataError, Dataset, Example, Message, Paper, Prompt, Source
+from harness import DataError, Dataset, Example, Message, Paper, Prompt, Source, fold, fold_spacing, read_json_rows
 
 _MARKER = re.compile(r"\n\n(Human|Assistant):")
-_SURROGATE = re.compile(r"[\ud800-\udfff]")
-_GZIP = b"\x1f\x8b"
-LONGEST_LINE = 32_000_000  # bytes, unpacked; a gzipped line without an end must not fill the memory
+_INDENTED_BY_ONE = re.compile(r"\n \S")
+_BLANK_LINES = re.compile(r"\A(?:[^\S\n]*\n)+")
 _FIX = "pass Anthropic's file, plain or gzipped, with `--set source.path=FILE`"
 
 
@@ -47,8 +46,8 @@ class Dialogue:
     def identity(self) -> tuple[str, ...]:
         """Equal for two rows that ask the same and rank the same two responses, in either order."""
         return (
-            *(normalised(message.content) for message in self.messages),
-            *sorted(map(normalised, (self.chosen, self.rejected))),
+            *(fold_spacing(message.content) for message in self.messages),
+            *sorted(map(fold_spacing, (self.chosen, self.rejected))),
         )
 
 
@@ -56,12 +55,13 @@ class HHRLHF(Source):
     """Human preferences between two continuations of a dialogue, from a file in HH-RLHF's format."""
 
     name: ClassVar[str] = "hh_rlhf"
+    version: ClassVar[int] = 2
     paper: ClassVar[Paper | None] = Paper(
         title="Training a Helpful and Harmless Assistant with Reinforcement Learning from Human Feedback", arxiv="2204.05862"
     )
     provides: ClassVar[frozenset[Literal["target", "ranked", "gold", "benchmarks"]]] = frozenset({"target", "ranked"})
 
-    path: str = Field("", description="the file: JSONL or gzipped JSONL, `chosen` and `rejected` in each line")
+    path: str = Field("", description="the file: JSON lines or an array, plain or gzipped, `chosen` and `rejected` in each row")
     heldout_share: float = Field(0.2, gt=0, lt=1, description="share of dialogues kept for evaluation")
     tuning_share: float = Field(0.05, ge=0, lt=1, description="share of dialogues kept for choosing hyper-parameters")
     sft_share: float | None = Field(
@@ -121,9 +121,7 @@ class HHRLHF(Source):
         return Path(self.path).expanduser()
 
     def _split_of(self, pair: Dialogue) -> Literal["sft", "train", "tuning", "heldout"]:
-        """By the dialogue's opening, so that no dialogue, however long, is in two splits."""
-        opening = f"{self.seed}\n{normalised(pair.messages[0].content)}"
-        place = int.from_bytes(hashlib.sha256(opening.encode()).digest()[:8]) / 2**64
+        place = place_of(self.seed, pair.messages)
         if place < self.heldout_share:
             return "heldout"
         if place < self.heldout_share + self.tuning_share:
@@ -131,38 +129,28 @@ class HHRLHF(Source):
         return "sft" if place < self.heldout_share + self.tuning_share + (self.sft_share or 0.0) else "train"
 
 
+def place_of(seed: int, messages: Sequence[Message]) -> float:
+    """Return a number in [0, 1) that the seed and the whole prompt decide; one for all prompts that fold alike."""
+    return number_of("\n".join([str(seed), *(f"{message.role}\t{fold(message.content)}" for message in messages)]))
+
+
+def number_of(text: str) -> float:
+    """Return a number in [0, 1) that the text decides."""
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8]) / 2**64
+
+
 def _rows(file: Path) -> Iterator[tuple[int, str, str]]:
-    """(line number from 1, chosen dialogue, rejected dialogue); blank lines are skipped."""
-    for number, line in lines(file):
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise DataError(f"{file}, line {number}: not JSON ({error})") from error
+    """(number from 1, chosen dialogue, rejected dialogue) of each row."""
+    for where, number, row in read_json_rows(file):
+        if isinstance(row, ValueError):
+            raise DataError(f"{where}: {row}") from row
         if not isinstance(row, dict):
-            raise DataError(f"{file}, line {number}: a {type(row).__name__}, not an object with `chosen` and `rejected`")
+            raise DataError(f"{where}: a {type(row).__name__}, not an object with `chosen` and `rejected`")
         for key in ("chosen", "rejected"):
             if not isinstance(row.get(key), str):
                 problem = "is not a text" if key in row else "is missing"
-                raise DataError(f"{file}, line {number}: `{key}` {problem}; found: {', '.join(sorted(row)) or 'no keys'}")
-            if _SURROGATE.search(row[key]):
-                raise DataError(f"{file}, line {number}: `{key}` holds half a surrogate pair, which is no text")
+                raise DataError(f"{where}: `{key}` {problem}; found: {', '.join(sorted(row)) or 'no keys'}")
         yield number, row["chosen"], row["rejected"]
-
-
-def lines(file: Path) -> Iterator[tuple[int, bytes]]:
-    """Lines that are not blank, with their numbers; compression is told by the first bytes, not by the name."""
-    with file.open("rb") as stream:
-        compressed = stream.read(2) == _GZIP
-    number = 0
-    try:
-        with gzip.open(file) if compressed else file.open("rb") as stream:
-            for number, line in enumerate(iter(lambda: stream.readline(LONGEST_LINE + 1), b""), 1):
-                if len(line) > LONGEST_LINE:
-                    raise DataError(f"{file}, line {number}: it is longer than {LONGEST_LINE:,} bytes: is it one row per line?")
-                if line.strip():
-                    yield number, line
-    except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{file}, after line {number}: cannot be read ({error}); is the download complete?") from error
 
 
 def split_pair(chosen: str, rejected: str) -> Dialogue | str:
@@ -182,20 +170,26 @@ def split_pair(chosen: str, rejected: str) -> Dialogue | str:
 
 
 def turns(dialogue: str) -> list[Message] | None:
-    """The turns, stripped; None unless human and assistant take turns, the human first and the assistant last."""
+    """The turns' text; None unless human and assistant take turns, the human first and the assistant last."""
     before, *parts = _MARKER.split(dialogue if dialogue.startswith("\n\n") else "\n\n" + dialogue)
     speakers, texts = parts[0::2], parts[1::2]
     if before.strip() or not speakers or speakers != ["Human", "Assistant"] * (len(speakers) // 2):
         return None
     return [
-        Message("user" if speaker == "Human" else "assistant", text.strip())
+        Message("user" if speaker == "Human" else "assistant", kept_text(text.removeprefix(" ")))
         for speaker, text in zip(speakers, texts, strict=True)
     ]
 
 
-def normalised(text: str) -> str:
-    """Compatibility forms, case and white space do not tell two texts apart."""
-    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+def kept_text(text: str) -> str:
+    """Return a turn's text without blank lines before it and white space after it; its indentation stays.
+
+    A single space before it is the separator of prompt-completion formats, and goes too, unless another line is indented by
+    one space as well, as lists are.
+    """
+    text = _BLANK_LINES.sub("", text).rstrip()
+    separator = text[:1] == " " and not text[1:2].isspace() and not _INDENTED_BY_ONE.search(text)
+    return text[1:] if separator else text
 
 
 def _example(line: int, pair: Dialogue) -> Example:

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Self
 from pydantic import Field
 
 from harness import DataError, Paper, hub_commit, hub_snapshot
-from harness_plugins.sources.arrow_json import check_json
+from harness_plugins.sources.arrow_json import check_csv, check_json
 from harness_plugins.sources.formats import FormatName
 from harness_plugins.sources.tabular import Row, SplitName, Tabular
 
@@ -52,6 +52,9 @@ class Hub(Tabular):
                 )
         return digest.hexdigest()
 
+    def place(self) -> str:
+        return f"data set {self.dataset}, split {self.split!r}"
+
     def pools(self) -> Mapping[SplitName, Iterator[Row]]:
         own: dict[SplitName, str] = {**self.splits, "train": self.split}
         return {split: self._rows(name) for split, name in own.items()}
@@ -70,12 +73,16 @@ class Hub(Tabular):
 
         for file in sorted(file for file in self._root().rglob("*.json*") if file.is_file()):
             check_json(file)
+        for file in sorted(file for file in self._root().rglob("*.csv*") if file.is_file()):
+            check_csv(file)
         number = 0
         try:
             for number, row in enumerate(load_dataset(str(self._root()), self.config, data_dir=self.folder, split=split), 1):
                 yield f"{self.dataset}, split {split!r}, row {number}", number, row
         except Exception as error:  # whatever the reader of a file's format raises
-            problem = (str(error.__cause__ or error).splitlines() or [type(error).__name__])[0]
+            cause = error.__cause__ or error
+            empty = "no row in it" if isinstance(cause, StopIteration) else type(cause).__name__
+            problem = (str(cause).splitlines() or [empty])[0]
             where = f"split {split!r}{f', after row {number}' if number else ''}"
             raise DataError(f"data set {self.dataset}, {where}: it cannot be read: {problem}") from error
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from harness import DataError, Dataset, Example, Prompt, Source
-from harness_plugins.sources.formats import READERS, FormatName, Record, Turn, UnusableError, mapped
-from harness_plugins.sources.hh_rlhf import normalised
+from harness import DataError, Dataset, Example, Prompt, Source, fold_spacing
+from harness_plugins.sources.formats import READERS, FormatName, Record, Turn, UnusableError, desirable, mapped
+from harness_plugins.sources.hh_rlhf import number_of, place_of
 
 SplitName = Literal["sft", "train", "tuning", "heldout"]
 Row = tuple[str, int, Any]  # where it stands, as "file, line 3"; its number from 1; what was read, or the error
@@ -24,9 +23,16 @@ class Tabular(Source):
 
     provides: ClassVar[frozenset[Literal["target", "ranked", "gold", "benchmarks"]]] = frozenset({"target", "ranked"})
 
+    version: ClassVar[int] = 2
+
     format: FormatName = Field("standard", description="the rows' layout; `standard` is documented in docs/models-and-data.md")
     columns: Mapping[str, str] = Field(
         {}, description="our name: the data set's, e.g. {prompt: instruction}; dots lead into objects"
+    )
+    unpaired: Literal["refuse", "desirable"] = Field(
+        "refuse",
+        description="rows with TRL's `label` (true: desirable): refuse them, or read the desirable ones as targets "
+        "and drop the others",
     )
     turn: Turn = Field("last", description="of a dialogue given as messages: which assistant turn is the target")
     heldout_share: float = Field(0.1, ge=0, lt=1, description="share of dialogues held out, where `splits` names no own ones")
@@ -52,6 +58,10 @@ class Tabular(Source):
         """The rows of every split that the source itself has; `train` is among them."""
         raise NotImplementedError
 
+    def place(self) -> str:
+        """What errors about all rows name: the file or the data set."""
+        return f"source {self.name}"
+
     def sizes(self) -> Mapping[SplitName, int]:
         return dict(self.most)
 
@@ -72,14 +82,14 @@ class Tabular(Source):
             splits["sft"] = splits["train"]
         if not splits["train"]:
             reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(reading.dropped.items())) or "it is empty"
-            raise DataError(f"source {self.name}: no row is left to train on ({reasons})")
+            fix = f"give rows in the layout {self.format!r}, or set `source.format` to theirs"
+            raise DataError(f"{self.place()}: no row is left to train on ({reasons}); {fix}")
         drawn = {split: tuple(self._drawn(split, rows)) for split, rows in splits.items()}
         return Dataset(drawn, dict(sorted(reading.dropped.items())))
 
     def _split_of(self, example: Example, own: frozenset[SplitName]) -> SplitName:
-        """By the dialogue's opening, so that no dialogue, however long, is in two splits."""
-        opening = next(message.content for message in example.prompt.messages if message.role == "user")
-        place = _place(f"{self.seed}\n{normalised(opening)}")
+        """By the whole prompt. Cuts of one dialogue that fall on different sides are left out by the `source` stage."""
+        place = place_of(self.seed, example.prompt.messages)
         shares: tuple[tuple[SplitName, float], ...]
         shares = (("heldout", self.heldout_share), ("tuning", self.tuning_share), ("sft", self.sft_share or 0.0))
         for split, share in shares:
@@ -93,7 +103,7 @@ class Tabular(Source):
         count = self.most.get(split)
         if count is None or len(examples) <= count:
             return list(examples)
-        order = sorted(examples, key=lambda example: _place(f"{self.seed}\n{split}\n{example.prompt.id}"))
+        order = sorted(examples, key=lambda example: number_of(f"{self.seed}\n{split}\n{example.prompt.id}"))
         chosen = {example.prompt.id for example in order[:count]}
         return [example for example in examples if example.prompt.id in chosen]
 
@@ -116,7 +126,8 @@ class _Reading:
                     raise row
                 if not isinstance(row, Mapping):
                     raise ValueError(f"a {type(row).__name__}, not an object")
-                record = READERS[self.source.format](mapped(row, self.source.columns), self.source.turn)
+                columns = desirable(mapped(row, self.source.columns), self.source.unpaired == "desirable")
+                record = READERS[self.source.format](columns, self.source.turn)
                 found.append(self._example(split, number, record))
             except UnusableError as reason:
                 self.dropped[str(reason)] += 1
@@ -136,7 +147,7 @@ class _Reading:
         limit = self.source.max_characters
         if limit is not None and sum(map(len, asked)) + max(map(len, responses)) > limit:
             raise UnusableError(f"longer than {limit} characters")
-        identity = (*map(normalised, asked), "", *sorted(map(normalised, responses)))
+        identity = (*map(fold_spacing, asked), "", *sorted(map(fold_spacing, responses)))
         if identity in self.seen:
             raise UnusableError("duplicate")
         self.seen.add(identity)
@@ -149,8 +160,3 @@ class _Reading:
             count = "1 row is" if self.broken == 1 else f"{self.broken} rows are"
             listed = "".join(f"\n  - {problem}" for problem in self.shown)
             raise DataError(f"{count} not in the layout {self.source.format!r}:{listed}{more}")
-
-
-def _place(text: str) -> float:
-    """A number in [0, 1) that the text decides."""
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8]) / 2**64

@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from harness import DataError, Message
+from harness import DataError, Dataset, Message
+from harness.stages.screening import screen
+from harness.types import SplitName
 from harness_plugins.sources.hh_rlhf import HHRLHF
 
 OPEN = "\n\nHuman: Is tea {}?\n\nAssistant:"
@@ -80,19 +82,46 @@ def test_two_pairs_of_one_prompt_are_both_kept(tmp_path: Path) -> None:
     assert dropped(tmp_path, row("drink number 3", "Certainly.", "No.")) == {}
 
 
-def test_a_dialogue_is_in_one_split_however_its_prompt_is_written_or_continued(tmp_path: Path) -> None:
+SHARES = {"heldout_share": 0.3, "tuning_share": 0.2, "sft_share": 0.2}
+
+
+def test_prompts_that_fold_alike_are_in_one_split(tmp_path: Path) -> None:
     rows: list[object] = []
     for number in range(200):
-        longer = f"Of course. {number}\n\nHuman: And coffee?\n\nAssistant:"
-        rows += [row(number), row(f" {number}", "Sure.", "Nope."), row(f"{number}", f"{longer} Yes.", f"{longer} No.")]
-        rows[-2] = json.loads(json.dumps(rows[-2]).replace("Is tea", "IS  TEA"))
-    dataset = HHRLHF(path=write(tmp_path, rows), heldout_share=0.3, tuning_share=0.2, sft_share=0.2).load()
+        rows += [row(number), row(f" {number}", "Sure.", "Nope."), row(f"{number} ", "Of course.", "Never.")]
+        rows[-2] = json.loads(json.dumps(rows[-2]).replace("Is tea", "IS  “TEA”").replace("?", "?!"))
+    dataset = HHRLHF(path=write(tmp_path, rows), **SHARES).load()
     lines = {split: {(example.metadata["line"] - 1) // 3 for example in dataset[split]} for split in dataset.splits}
     assert {split: len(dataset[split]) for split in dataset.splits} == {split: 3 * len(lines[split]) for split in lines}
     assert set().union(*lines.values()) == set(range(200))
     assert 40 <= len(lines["heldout"]) <= 80
     assert 20 <= len(lines["tuning"]) <= 60
     assert 20 <= len(lines["sft"]) <= 60
+
+
+def test_dialogues_with_one_opening_are_split_and_cuts_of_one_dialogue_do_not_leak(tmp_path: Path) -> None:
+    """All open with "Hi": each is there twice, cut before and after an answer."""
+    rows: list[object] = []
+    for number in range(200):
+        start = f"\n\nHuman: Hi\n\nAssistant: Hello!\n\nHuman: Is tea {number} hot?\n\nAssistant:"
+        longer = f"{start} Yes, {number}.\n\nHuman: And coffee?\n\nAssistant:"
+        rows += [{"chosen": f"{start} Yes, {number}.", "rejected": f"{start} No."}]
+        rows += [{"chosen": f"{longer} Too.", "rejected": f"{longer} Never."}]
+    loaded = HHRLHF(path=write(tmp_path, rows), **SHARES).load()
+    assert 80 <= len(loaded["heldout"]) <= 160
+
+    def dialogues(dataset: Dataset, *splits: SplitName) -> set[int]:
+        return {(example.metadata["line"] - 1) // 2 for split in splits for example in dataset[split]}
+
+    evaluated = dialogues(loaded, "heldout", "tuning")
+    assert dialogues(loaded, "train", "sft") & evaluated  # cuts on both sides, before the stage leaves them out
+    kept, report = screen(loaded)
+    assert kept["heldout"] == loaded["heldout"]
+    assert not dialogues(kept, "train", "sft") & dialogues(kept, "heldout", "tuning")
+    assert not dialogues(kept, "tuning") & dialogues(kept, "heldout")
+    assert len(kept["train"]) >= 40
+    counts = report.contaminated["train"]
+    assert counts == {"exact": 0, "normalised": 0, "continued": len(loaded["train"]) - len(kept["train"])}
 
 
 def test_sft_and_train_share_their_rows_unless_asked_otherwise(tmp_path: Path) -> None:
@@ -145,7 +174,7 @@ def test_a_broken_line_is_an_error_that_names_file_and_line(tmp_path: Path, bad:
 def test_bytes_that_are_not_text_and_downloads_cut_short_are_errors(tmp_path: Path) -> None:
     file = tmp_path / "pairs.jsonl.gz"
     file.write_bytes(b'{"chosen": "\xff"}\n')
-    with pytest.raises(DataError, match="line 1: not JSON"):
+    with pytest.raises(DataError, match=r"line 1: it is not UTF-8 \(byte 0xff.*iconv"):
         HHRLHF(path=str(file)).load()
     packed = gzip.compress(json.dumps(row("hot")).encode())
     for damaged in (packed[:-9], packed[:14] + b"\xff" * 20 + packed[34:], b"\x1f\x8b"):
@@ -182,16 +211,25 @@ def test_the_real_file() -> None:
     dataset = source.load()
     assert dataset.dropped == {"empty response": 4, "longer than 1200 characters": 388, "malformed turn order": 9}
     assert {split: len(rows) for split, rows in dataset.splits.items()} == {
-        "sft": 1415,
-        "train": 1415,
-        "tuning": 95,
-        "heldout": 401,
+        "sft": 1412,
+        "train": 1412,
+        "tuning": 104,
+        "heldout": 395,
     }
-    openings = {
-        split: {" ".join(example.prompt.messages[0].content.lower().split()) for example in dataset[split]}
-        for split in ("train", "tuning", "heldout")
+    dataset, report = screen(dataset)
+    assert {split: counts["continued"] for split, counts in report.contaminated.items()} == {
+        "tuning": 2,
+        "train": 29,
+        "sft": 29,
     }
-    assert not openings["train"] & openings["heldout"]
-    assert not (openings["train"] | openings["heldout"]) & openings["tuning"]
+    # By plain strings, not by the code under test: no training dialogue holds a held-out prompt with one of its answers.
+    heldout = {
+        "\n".join([*(message.content for message in example.prompt.messages), answer])
+        for example in dataset["heldout"]
+        for answer in example.ranked
+    }
+    training = ["\n".join(message.content for message in example.prompt.messages) for example in dataset["train"]]
+    assert heldout and training
+    assert not [text for text in training if any(text.startswith(f"{answered}\n") for answered in heldout)]
     assert max(len(example.prompt.messages) for example in dataset["train"]) > 3
     assert all(example.ranked[0] != example.ranked[1] for example in dataset["heldout"])

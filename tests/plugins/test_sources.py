@@ -18,11 +18,12 @@ from pydantic import ValidationError
 from harness import DataError, Message
 from harness_plugins.sources.files import Jsonl, Parquet
 from harness_plugins.sources.formats import READERS, implicit_prompt
-from harness_plugins.sources.hh_rlhf import HHRLHF
+from harness_plugins.sources.hh_rlhf import HHRLHF, kept_text
 from harness_plugins.sources.hub import Hub, Nectar, UltraChat, UltraFeedback
 
 U, A = (lambda text: {"role": "user", "content": text}), (lambda text: {"role": "assistant", "content": text})
 ASKED = (Message("user", "Is tea hot?"),)
+OPENED = "\n\nHuman: Is café {} hot?\n\nAssistant: "
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
@@ -66,15 +67,210 @@ def test_every_demonstration_layout_gives_a_target(row: dict[str, Any], tmp_path
     assert (example.prompt.messages, example.target, example.ranked) == (ASKED, "Yes.", ())
 
 
-def test_the_implicit_prompt_is_where_trl_finds_it() -> None:
+def test_the_implicit_prompt_is_where_trl_finds_it_between_words() -> None:
     from trl.data_utils import extract_prompt
 
     for chosen, rejected in (
         ("The sky is blue.", "The sky is green."),
-        ("Is tea hot? Yes.", "Is tea hot? Yet no."),
+        ("Is tea hot? Yes.", "Is tea hot? No."),
         ("a b", "a c"),
     ):
         assert chosen[: implicit_prompt(chosen, rejected)] == extract_prompt({"chosen": chosen, "rejected": rejected})["prompt"]
+
+
+@pytest.mark.parametrize(
+    ("chosen", "rejected", "prompt"),
+    [
+        ("Is tea hot? Yes.", "Is tea hot? Yet no.", "Is tea hot?"),
+        ("Is tea hot?Yes.", "Is tea hot?No.", "Is tea hot?"),
+        ("It costs 3.14", "It costs 3.15", "It costs"),
+        ("At 3:14", "At 3:15", "At"),
+        ("Say don't", "Say don'ts", None),  # the one begins the other
+        ("Say don't.", "Say don'ts", "Say"),
+        ("User: Sky?\nAssistant: blue", "User: Sky?\nAssistant: black", "User: Sky?\nAssistant:"),
+        ("Q: Sky?\nA: It is blue.", "Q: Sky?\nA: It is black.", "Q: Sky?\nA:"),
+        ("### Instruction:\nSky?\n\n### Response:\nIt is blue", "### Instruction:\nSky?\n\n### Response:\nIt is low", "…:"),
+        ("天空是蓝色的", "天空是绿色的", "天空是"),
+        ("cafe\u0301 au lait", "cafe au lait", ""),
+    ],
+)
+def test_the_implicit_prompt_goes_back_to_a_turn_or_a_word(chosen: str, rejected: str, prompt: str | None) -> None:
+    cut = implicit_prompt(chosen, rejected)
+    if prompt is None:
+        assert cut == min(len(chosen), len(rejected))
+    elif prompt == "…:":
+        assert chosen[:cut].endswith("### Response:")
+    else:
+        assert chosen[:cut] == prompt
+    assert chosen[:cut] == rejected[:cut]
+
+
+def test_a_dialogue_of_hh_rlhf_names_its_format(tmp_path: Path) -> None:
+    shared = "\n\nHuman: Sky?\n\nAssistant: bl"
+    pair = {"chosen": f"{shared}ue", "rejected": f"{shared}ack"}
+    opened = {"prompt": "\n\nHuman: Sky?\n\nAssistant:", "chosen": " blue", "rejected": " black"}
+    for row in (pair, opened):
+        with pytest.raises(DataError, match=r"line 1: .*Human:.*`source.format: hh_rlhf`"):
+            train_only(tmp_path, [row])
+        (example,) = train_only(tmp_path, [row], format="hh_rlhf")["train"]
+        assert (example.prompt.messages, example.ranked) == ((Message("user", "Sky?"),), ("blue", "black"))
+
+
+CODE = "    return 1\n  else:\n    return 2"
+
+
+@pytest.mark.parametrize(
+    ("format", "row"),
+    [
+        ("standard", {"prompt": "Go on.", "target": f"\n{CODE}\n"}),
+        ("standard", {"prompt": "Go on.", "completion": [A(CODE)]}),
+        ("standard", {"prompt": "Go on.", "ranked": [CODE, "No."]}),
+        ("standard", {"prompt": "Go on.", "chosen": f"\r\n{CODE} ", "rejected": "No."}),
+        ("standard", {"prompt": [U("Go on.")], "chosen": [A(CODE)], "rejected": [A("No.")]}),
+        ("standard", {"chosen": f"Go on.\n{CODE}", "rejected": "Go on. No."}),
+        ("standard", {"messages": [U("Go on."), A(CODE)]}),
+        ("ultrafeedback", {"chosen": [U("Go on."), A(CODE)], "rejected": [U("Go on."), A("No.")]}),
+        ("ultrachat", {"messages": [U("Go on."), A(CODE)]}),
+        (
+            "hh_rlhf",
+            {name: f"\n\nHuman: Go on.\n\nAssistant: {text}" for name, text in (("chosen", CODE), ("rejected", "No."))},
+        ),
+        ("nectar", {"prompt": "\n\nHuman: Go on.\n\nAssistant: ", "answers": [{"answer": CODE, "rank": 1}]}),
+    ],
+)
+def test_the_indentation_of_code_stays(format: Any, row: dict[str, Any], tmp_path: Path) -> None:
+    (example,) = train_only(tmp_path, [row], format=format)["train"]
+    assert ([message.content for message in example.prompt.messages], example.target) == (["Go on."], CODE)
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        (" blue", "blue"),  # the separator of prompt-completion formats
+        ("  blue", "  blue"),
+        ("\tblue", "\tblue"),
+        (" - a\n - b", " - a\n - b"),
+        (" def f():\n    return 1", "def f():\n    return 1"),
+        (" \n\n  blue \n", "  blue"),
+        ("\n", ""),
+    ],
+)
+def test_blank_lines_before_and_space_after_a_turn_go(text: str, kept: str) -> None:
+    assert kept_text(text) == kept
+
+
+def test_answers_that_differ_in_indentation_alone_are_no_duplicates(tmp_path: Path) -> None:
+    rows = [{"prompt": "Go on.", "target": text} for text in (CODE, CODE.replace("\n  else", "\nelse"), CODE.upper())]
+    dataset = train_only(tmp_path, rows)
+    assert (len(dataset["train"]), dataset.dropped) == (2, {"duplicate": 1})
+
+
+def test_undesirable_completions_never_become_targets(tmp_path: Path) -> None:
+    rows = [{"prompt": f"Tea {number}?", "completion": "Yes.", "label": number % 2 == 0} for number in range(4)]
+    with pytest.raises(DataError) as caught:
+        train_only(tmp_path, rows)
+    assert "`source.unpaired: desirable`" in str(caught.value) and "leave" not in str(caught.value)
+    dataset = train_only(tmp_path, rows, unpaired="desirable")
+    assert [example.prompt.text for example in dataset["train"]] == ["Tea 0?", "Tea 2?"]
+    assert dataset.dropped == {"undesirable completion": 2}
+    conversation = {"messages": [U("Tea?"), A("Yes.")], "label": False}
+    with pytest.raises(DataError, match="unpaired"):
+        train_only(tmp_path, [conversation])
+    with pytest.raises(DataError, match=r"`label` should be true or false.* and is 'bad'"):
+        train_only(tmp_path, [{**rows[0], "label": "bad"}], unpaired="desirable")
+
+
+# Files
+
+
+def test_a_json_array_gives_what_json_lines_give(tmp_path: Path) -> None:
+    rows = [{"prompt": f"Is tea {number} hot?", "target": "Yes, [so] it is."} for number in range(30)]
+    lines = Jsonl(path=write(tmp_path / "rows.jsonl", rows)).load()
+    for name, text in (
+        ("flat.json", json.dumps(rows)),
+        ("pretty.json", json.dumps(rows, indent=2)),
+        ("marked.json", "\ufeff" + json.dumps(rows)),
+    ):
+        (tmp_path / name).write_text(text, encoding="utf-8")
+        assert Jsonl(path=str(tmp_path / name)).load() == lines
+    packed = tmp_path / "array.gz"
+    packed.write_bytes(gzip.compress(json.dumps(rows).encode()))
+    assert Jsonl(path=str(packed)).load() == lines
+
+
+@pytest.mark.parametrize(
+    ("content", "place", "problem"),
+    [
+        ('[\n{"prompt": "a", "target": "b"},\n3\n]', 3, "a int, not an object"),
+        ('[\n{"prompt": "a", "target": "b"},\n{"prompt": }\n]', 3, "not JSON"),
+        ('[\n{"prompt": "a", "target": "b"}\n{"prompt": "c"}]', 3, "`,` or `]` should follow"),
+        ('[{"prompt": "a", "target": "b"}]\n{"prompt": "a", "target": "c"}', 2, "more after the array's end"),
+        ('[\n\n{"prompt": "a", "target": "\\ud83d"}]', 3, "half a surrogate pair"),
+        ('[{"prompt": "a", "target": "b"},]', 1, "not JSON"),
+        ('{\n "prompt": "a"\n}', 1, "not JSON"),
+    ],
+)
+def test_what_is_wrong_with_an_array_names_the_line(content: str, place: int, problem: str, tmp_path: Path) -> None:
+    path = tmp_path / "rows.json"
+    path.write_text(content, encoding="utf-8")
+    with pytest.raises(DataError) as caught:
+        Jsonl(path=str(path)).load()
+    assert f"{path}, line {place}: " in str(caught.value) and problem in str(caught.value)
+
+
+ENCODINGS = {"utf-16": "UTF-16", "utf-16-le": "UTF-16", "utf-16-be": "UTF-16", "utf-32": "UTF-32", "latin-1": "not UTF-8"}
+GOOD = [{"prompt": f"Is café {number} hot?", "chosen": "Yes.", "rejected": "No."} for number in range(9)]
+DIALOGUES = [{name: OPENED.format(number) + text for name, text in (("chosen", "a"), ("rejected", "b"))} for number in range(9)]
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+@pytest.mark.parametrize(("source", "rows"), [(Jsonl, GOOD), (HHRLHF, DIALOGUES), (Hub, GOOD)])
+def test_another_encoding_is_one_error_with_the_fix(encoding: str, source: Any, rows: Any, tmp_path: Path) -> None:
+    path = tmp_path / "train.jsonl"
+    path.write_bytes("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode(encoding))
+    with pytest.raises(DataError) as caught:
+        (source(dataset=str(tmp_path)) if source is Hub else source(path=str(path))).load()
+    assert f"{path}, line 1: it is {ENCODINGS[encoding]}" in str(caught.value)
+    assert "iconv" in str(caught.value)
+
+
+@pytest.mark.parametrize(("source", "rows"), [(Jsonl, GOOD), (HHRLHF, DIALOGUES)])
+def test_a_byte_order_mark_changes_nothing(source: Any, rows: Any, tmp_path: Path) -> None:
+    plain, marked = (tmp_path / name for name in ("plain.jsonl", "marked.jsonl"))
+    text = "".join(json.dumps(row) + "\n" for row in rows)
+    plain.write_text(text)
+    first, rest = text[: len(text) // 2].rpartition("\n")[0] + "\n", text[len(text[: len(text) // 2].rpartition("\n")[0]) + 1 :]
+    marked.write_text(f"\ufeff{first}\ufeff{rest}", encoding="utf-8")  # two files joined
+    assert source(path=str(marked)).load() == source(path=str(plain)).load()
+
+
+HALF = "\ud83d"
+HALVES: list[tuple[str, dict[str, Any]]] = [
+    ("standard", {"prompt": HALF, "target": "a"}),
+    ("standard", {"prompt": "a", "target": HALF}),
+    ("standard", {"prompt": "a", "ranked": ["b", HALF]}),
+    ("standard", {"prompt": "a", "chosen": HALF, "rejected": "b"}),
+    ("standard", {"chosen": f"a {HALF}", "rejected": "a b"}),
+    ("standard", {"chosen": f"{HALF} a", "rejected": f"{HALF} b"}),
+    ("standard", {"messages": [U(HALF), A("a")]}),
+    ("standard", {HALF: "a"}),
+    ("standard", {"prompt": "a", "target": "b", "more": [{"deep": HALF}]}),
+    ("hh_rlhf", {"chosen": f"\n\nHuman: a\n\nAssistant: {HALF}", "rejected": "\n\nHuman: a\n\nAssistant: b"}),
+    ("ultrachat", {"messages": [U("a"), A(HALF)]}),
+    ("ultrafeedback", {"chosen": [U("a"), A(HALF)], "rejected": [U("a"), A("b")]}),
+    ("nectar", {"prompt": f"\n\nHuman: {HALF}\n\nAssistant: ", "answers": [{"answer": "a", "rank": 1}]}),
+    ("nectar", {"prompt": "\n\nHuman: a\n\nAssistant: ", "answers": [{"answer": HALF, "rank": 1}]}),
+]
+
+
+@pytest.mark.parametrize(("format", "row"), HALVES)
+@pytest.mark.parametrize("source", [Jsonl, Hub])
+def test_half_a_surrogate_pair_names_file_and_line(format: Any, row: Any, source: Any, tmp_path: Path) -> None:
+    path = write(tmp_path / "train.jsonl", [{"a": "\U0001f600"}, row])
+    with pytest.raises(DataError) as caught:
+        (Hub(dataset=str(tmp_path), format=format) if source is Hub else Jsonl(path=path, format=format)).load()
+    assert f"{path}, line 2: " in str(caught.value) and "half a surrogate pair" in str(caught.value)
+    str(caught.value).encode()  # so that it can be printed
 
 
 def test_dialogues_keep_system_turns_and_history(tmp_path: Path) -> None:
