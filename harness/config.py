@@ -162,7 +162,7 @@ class GenerationSection(_Section):
 
 
 class ResponseSection(_Section):
-    """What becomes of the thoughts in a policy's answers, for all evaluators; `response_stats` counts their tokens apart."""
+    """How evaluators read the thoughts in a policy's answers; `response_stats` counts their tokens apart."""
 
     thinking: Literal["keep", "strip"] = Field(
         "keep", description="whether judges, reward models and gold read an answer with its thoughts (keep) or without (strip)"

@@ -162,7 +162,7 @@ class _Planner:
 
     @property
     def _rounding(self) -> dict[str, str]:
-        """What the key of a score says where weights have fewer digits than float32: they were once scored as they are."""
+        """Return the marker of a score's key for weights of fewer digits than float32, which were once scored as they are."""
         checkpoint = self.comparison.checkpoint
         return {"scoring": "float32"} if checkpoint and checkpoint.options.rounds else {}
 

@@ -68,7 +68,7 @@ def _unpaired(facts: Mapping[str, Any]) -> str:
 
 
 def _rounded(facts: Mapping[str, Any], what: str = "training") -> str:
-    """What is said of a model that is stored with fewer digits than it was trained with."""
+    """Return the warning of a model that is stored with fewer digits than it was trained with."""
     rounding = facts.get("rounding")
     if not rounding:
         return ""

@@ -162,7 +162,7 @@ def _judged(rows: Sequence[RowPlan], store: Store) -> dict[str, Any]:
 
 
 def data_facts(run: Run) -> dict[str, Any]:
-    """What was kept of the source's rows, why the rest was not, and how many of them hold a benchmark's questions.
+    """Return which of the source's rows were kept, why the others were not, and how many hold a benchmark's questions.
 
     Nothing of an artifact that older code made.
     """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -169,3 +170,21 @@ def test_an_empty_file_is_named(tmp_path: Path) -> None:
     assert result.exit_code == 2
     assert "source.splits = {" in result.stderr and "the split 'heldout' of the source jsonl, which" in result.stderr
     assert f"give {own} more rows, or leave it out of source.splits" in result.stderr
+
+
+@pytest.mark.parametrize("command", ["plan", "compare"])
+def test_dialogues_that_the_template_cannot_write_are_named_before_anything_is_computed(command: str, tmp_path: Path) -> None:
+    """A template that cuts thoughts off, and data that hold one: the first stage would have found it."""
+    sys.path.insert(0, str(Path(__file__).parent / "models"))
+    from checkpoints import CHATML, make_checkpoint
+
+    text = CHATML.replace("message['content'] +", "message['content'].split('</think>')[-1] +")
+    rows = pairs(60)
+    folder = make_checkpoint(tmp_path / "model", "qwen2", template=text)
+    raw = config(jsonl(tmp_path, rows), model={"path": str(folder)})
+    assert run("plan", raw, tmp_path).exit_code == 0
+    rows[7]["chosen"] = "<think>it steams</think>yes"
+    result = run(command, config(jsonl(tmp_path, rows), model={"path": str(folder)}), tmp_path)
+    assert result.exit_code == 2
+    assert "the chat template leaves out words of the answer ('<think>it steams</think>yes')" in result.stderr
+    assert not list((tmp_path / "store").rglob("artifact.json"))

@@ -41,7 +41,7 @@ GOLD = "gold_reward"
 
 @dataclass(frozen=True)
 class AnalysisOptions:
-    """Where and how an analysis runs; nothing here changes a result.
+    """How an analysis runs, and in which folders; nothing here changes a result.
 
     Attributes:
         folder: the folder for boards and logs of its comparisons.

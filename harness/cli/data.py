@@ -184,7 +184,7 @@ def _print(comparison: Comparison, preview: Preview, rows: Sequence[ShownRow], l
 
 
 def _content(part: ShownPart) -> Any:
-    """What rows that are printed together have in common; an objective's views are its own."""
+    """The properties that rows printed together share; an objective's views are its own."""
     examples = [(item.id, item.prompt_ids, item.responses, tuple(item.unsampled.items())) for item in part.examples]
     return part.round, part.data, part.notes, tuple(examples)
 

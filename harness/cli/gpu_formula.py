@@ -30,7 +30,7 @@ def training_flops(size: ModelSize, tokens: float, length: float, settings: SftS
 
 
 def compute_seconds(flops: float, gpu: Gpu, *, single: bool = False) -> float:
-    """Of products in bfloat16, or in float32 (`single`), as scores are computed."""
+    """Return the seconds of products in bfloat16, or in float32 (`single`), as scores are computed."""
     return flops / ((gpu.single if single else gpu.flops) * COMPUTE)
 
 

@@ -139,7 +139,7 @@ class ChatTemplate:
 
     @cached_property
     def lead(self) -> str:
-        """What the template writes between the end of a prompt and an answer: nothing, white space or an empty thought."""
+        """The text that the template writes between a prompt's end and an answer: nothing, white space or an empty thought."""
         dialogue = [Message("user", "hi")]
         prompt = self.render(dialogue)
         whole = self.render([*dialogue, Message("assistant", _SENTINEL)], add_generation_prompt=False)
@@ -204,7 +204,7 @@ class ChatTemplate:
         return _Opening(prompt.messages, text, spans, tuple(ids), start, head)
 
     def _last_special(self, text: str, spans: Sequence[Span]) -> int:
-        """Where the last special token that the template itself writes begins; 0 where there is none."""
+        """Return the place of the last special token that the template itself writes; 0 without one."""
         places = self._special_words.finditer(text) if self._special_words else ()
         own = [place.start() for place in places if not any(low < place.end() and place.start() < high for low, high in spans)]
         return own[-1] if own else 0
@@ -382,7 +382,7 @@ def _moved(spans: Sequence[Span], by: int) -> tuple[Span, ...]:
 
 
 def _place(words: str, text: str, start: int) -> Span | None:
-    """Where `text` has `words` from `start` on: as they are, stripped, or with other white space between them."""
+    """Return the place of `words` in `text` from `start` on: as they are, stripped, or with other white space between them."""
     for given in (words, words.strip()):
         place = text.find(given, start)
         if place >= 0:

@@ -1,4 +1,4 @@
-"""What rows train on, as ids, before anything is trained: for `harness data`.
+"""Show the examples that rows train on, as ids, before anything is trained: for `harness data`.
 
 Rows are loaded, screened, built and tokenized by the code that a run uses, so what is shown cannot drift from what is trained.
 Where a data builder asks for what only a policy or a judge can give, it is run several times on answers that were made up, each
@@ -127,7 +127,7 @@ class Preview:
 
     @property
     def screening(self) -> Mapping[str, Any]:
-        """What was kept of the source's rows, and why the rest was not."""
+        """The source's rows that were kept, and why the others were not."""
         screening: Mapping[str, Any] = self._source.facts["screening"]
         return screening
 
@@ -295,7 +295,7 @@ class Preview:
 
 @dataclass(frozen=True)
 class Partial:
-    """What of a group needs no sample."""
+    """The part of a group that needs no sample."""
 
     prompt: Prompt
     chosen: Response | None = None
@@ -305,7 +305,7 @@ class Partial:
 
 @dataclass(frozen=True)
 class _Built:
-    """What a builder made of a round's prompts; `partial` in place of `groups` where it asks for what only a run can give.
+    """The groups that a builder made of a round's prompts; `partial` in their place where it asks for what only a run can give.
 
     Attributes:
         tried: of the round's prompts, those that it was given.
@@ -382,7 +382,7 @@ def build_dry(builder: DataBuilder, examples: Sequence[Example], stage: Stage, s
 
 
 def _agreed(groups: Sequence[Group]) -> Partial:
-    """What all groups of one prompt have in common: answers that were made up differ from one to the next."""
+    """Return the part that all groups of one prompt share: answers that were made up differ from one to the next."""
     first, *others = groups
     chosen = first.chosen if all(other.chosen == first.chosen for other in others) else None
     rejected = tuple(item for item in first.rejected if all(item in other.rejected for other in others))

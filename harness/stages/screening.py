@@ -12,6 +12,7 @@ from typing import Any
 from harness.config import Limits
 from harness.errors import Problem
 from harness.interfaces import Source
+from harness.models.checkpoint import SANDBOX
 from harness.models.load import load_tokenizer
 from harness.models.prompts import ChatTemplate
 from harness.resolve import Comparison
@@ -22,6 +23,7 @@ from harness.types import Dataset, Example, Prompt, Response, SplitName
 EXACT, NORMALISED, CONTINUED, BENCHMARK = "exact", "normalised", "continued", "benchmark"
 SHOWN_PAIRS = 20  # of each split and reason
 EXCERPT = 200  # characters of a shown prompt
+CHECKED = 200  # dialogues of each split that are tokenized while planning
 FEWEST = 2  # examples of a split that is used: from one alone comes neither an interval nor a difference between examples
 _RULES: tuple[tuple[SplitName, tuple[SplitName, ...]], ...] = (
     ("tuning", ("heldout",)),
@@ -76,13 +78,29 @@ def screened(comparison: Comparison) -> tuple[Dataset, Screening] | None:
         return None
     template, loaded = None, comparison.source.load()
     known = checkpoint is not None and "model" not in comparison.unreachable
-    if checkpoint is not None and (limits is not None or (known and _system_turn(loaded))):
+    foreign = known and comparison.config.model.path != SANDBOX  # the sandbox's own template fits the sandbox's dialogues
+    if checkpoint is not None and (limits is not None or foreign):
         template = ChatTemplate(load_tokenizer(checkpoint.files(weights=False), checkpoint.options))
-    if template is not None and (example := _system_turn(loaded)) is not None:
-        template.prompt_ids(example.prompt)  # a template that refuses it is named now, and not by the first stage
+    if template is not None:
+        _check_dialogues(loaded, template)
     drop = comparison.config.evaluation.contaminated == "drop"
     benchmarks = all_read(read_benchmarks(comparison.evaluators, comparison.source)) if drop else {}
     return screen(loaded, limits, template, benchmarks)
+
+
+def _check_dialogues(dataset: Dataset, template: ChatTemplate) -> None:
+    """Tokenize the first dialogues of every split, and the first with a system turn, as they will be trained and asked.
+
+    Raises:
+        DataError: the template refuses one, or leaves out words of it; names the example. Otherwise the first stage would.
+    """
+    first = [example for rows in dataset.splits.values() for example in rows[:CHECKED]]
+    for example in {example.prompt.id: example for example in first}.values():  # splits may share rows
+        template.prompt_ids(example.prompt)
+        for text in dict.fromkeys(text for text in (example.target, *example.ranked) if text is not None):
+            template.response_ids(example.prompt, Response(text))
+    if (system := _system_turn(dataset)) is not None:
+        template.prompt_ids(system.prompt)
 
 
 def _system_turn(dataset: Dataset) -> Example | None:

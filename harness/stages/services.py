@@ -170,7 +170,7 @@ class PolicyServices:
 
     @property
     def rounding(self) -> dict[str, str]:
-        """What a key says where scoring was once done with rounded products: `float32`, the type of now."""
+        """Return the key's marker where scoring once used rounded products: `float32`, the type of now."""
         return {"scoring": "float32"} if self._options.rounds else {}
 
     @property

@@ -157,7 +157,7 @@ def last_of_each(rows: Iterable[Numbered]) -> list[Numbered]:
 
 
 def judged(row: Row) -> tuple[Any, ...]:
-    """What a judgment is of: question, turn, and the model or the two models."""
+    """The subject of a judgment: question, turn, and the model or the two models."""
     models = (row["model"],) if "model" in row else sorted((row["model_1"], row["model_2"]))
     return (row["question_id"], row["turn"], *models)
 

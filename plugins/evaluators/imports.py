@@ -113,7 +113,7 @@ class AlpacaImporter(Importer):
     def _warnings(
         self, model: str, label: str, numbered: Sequence[tuple[int, Row]], missing: Sequence[int], summary: Mapping[str, float]
     ) -> Iterator[str]:
-        """What a reader of the row must know of the file."""
+        """Return the warnings about the file that a reader of the row needs."""
         if label != model:
             said = (
                 f"the file names the model {named(model)}"
@@ -323,7 +323,7 @@ class FastChatImporter(Importer):
 def _repeats(
     numbered: Sequence[Numbered], kept: Sequence[Numbered], what: str, value: Callable[[Row], Any]
 ) -> tuple[Row, list[str]]:
-    """What was judged more than once, as a fact and as a warning; neither where nothing was."""
+    """Return the repeated judgments as a fact and as a warning; neither where nothing was repeated."""
     if len(kept) == len(numbered):
         return {}, []
     values: dict[tuple[Any, ...], list[Any]] = {}

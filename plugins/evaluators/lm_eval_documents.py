@@ -22,7 +22,7 @@ NAMES_FILTERS = "0.4.7"  # the first release of lm-eval whose samples name their
 
 @dataclass
 class Documents:
-    """What was kept of one task.
+    """The rows and numbers that were kept of one task.
 
     Attributes:
         values: maps `metric,filter` to the documents' finite values.

@@ -131,7 +131,7 @@ class Results:
             yield f"groups that lm-eval gives no number of, so shown by their tasks: {groups}"
 
     def _said(self, parts: Sequence[Part]) -> Iterator[str]:
-        """What of the results cannot be compared or shown."""
+        """Return the reasons why results cannot be compared or shown."""
         unlike = [made for made in parts if made.unlike]
         alone = any(made.scores for made in parts) or bool(unlike)  # else all rows are figures, and their kind says so
         if unlike:

@@ -59,7 +59,7 @@ class Tabular(Source):
         raise NotImplementedError
 
     def place(self) -> str:
-        """What errors about all rows name: the file or the data set."""
+        """The name that errors about all rows give: the file or the data set."""
         return f"source {self.name}"
 
     def sizes(self) -> Mapping[SplitName, int]:
