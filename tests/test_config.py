@@ -22,7 +22,8 @@ SMALLEST: dict[str, Any] = {
 
 
 MODEL_FIELDS = (
-    "path, revision, scratch, dtype, attn_implementation, adapter, quantization, trust_remote_code, chat_template, system_turns"
+    "path, revision, scratch, dtype, storage, attn_implementation, adapter, quantization, trust_remote_code, chat_template, "
+    "system_turns, chat_template_kwargs"
 )
 
 

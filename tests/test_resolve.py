@@ -124,8 +124,8 @@ finally:
         (
             "model.path=/no/such/folder",
             [
-                "model.path = '/no/such/folder': no such folder; give 'sandbox', a local checkpoint folder, or a hub model as "
-                "owner/name"
+                "model.path = '/no/such/folder': no such folder; give 'sandbox', a local checkpoint folder, 'smollm2' after "
+                "`harness fetch smollm2`, or a hub model as owner/name"
             ],
         ),
         (

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import DataError
-from harness.store import file_hash
 
 CAUSAL_LM, SENTENCE_EMBEDDER, TOKENIZER_FOLDERS = "causal-lm", "sentence-embedder", "tokenizers"
 FETCHED = "FETCHED"  # no suffix: it is part of no content hash (`harness.models.checkpoint`)
@@ -189,6 +188,8 @@ def damage(item: Fetchable, folder: Path, *, content: bool = False) -> str | Non
     Args:
         content: compare every file's SHA-256, and not only its size.
     """
+    from harness.store import file_hash  # here, so that `harness --help` stays light
+
     if not folder.is_dir():
         return f"was not fetched into {folder.parent}"
     try:
@@ -208,6 +209,8 @@ def damage(item: Fetchable, folder: Path, *, content: bool = False) -> str | Non
 
 def record(item: Fetchable, folder: Path) -> str:
     """Return what `FETCHED` says of a finished folder: which wheels, and each file's size and SHA-256."""
+    from harness.store import file_hash  # here, so that `harness --help` stays light
+
     files = {
         path.relative_to(folder).as_posix(): [path.stat().st_size, file_hash(path)]
         for path in sorted(folder.rglob("*"))

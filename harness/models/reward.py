@@ -9,7 +9,6 @@ from pydantic import Field
 
 from harness.errors import DataError, UnreachableError
 from harness.hub import hub_snapshot
-from harness.models.checkpoint import SMALL_FILES
 from harness.models.fit import classifier_problem, starling_problem
 from harness.models.logps import Row, cut
 from harness.models.starling import StarlingReward, starling_ids
@@ -41,6 +40,8 @@ class RewardModel(Weights):
 
     def problems(self, field: str) -> Sequence[tuple[str, str]]:
         """As `Weights.problems`, and whether the checkpoint is what `layout` says; unknown of the hub's while out of reach."""
+        from harness.models.checkpoint import SMALL_FILES  # here, so that importing `harness` stays light
+
         if problems := super().problems(field):
             return problems
         check = starling_problem if self.layout == "starling" else classifier_problem

@@ -89,12 +89,13 @@ class AlpacaImporter(Importer):
             read = found.preferences.get(row["instruction"])
             values = {"unparsed": float(read is None), "characters": float(len(row["output_2"])), **(read or {})}
             scores += [Score(example, metric, value) for metric, value in values.items()]
+        reported = {score.metric for score in scores}
         against = sorted({str(row["generator_1"]) for row in rows})
         judges = sorted({str(row["annotator"]) for row in rows})
         return Imported(
             label=label,
             evaluator=AlpacaEval.name,
-            metrics=tuple(AlpacaEval(difficulty=self.difficulty).metrics()),
+            metrics=tuple(metric for metric in AlpacaEval(difficulty=self.difficulty).metrics() if metric.name in reported),
             scores=tuple(scores),
             judge=f"{', '.join(judges)} against {', '.join(against)}",
             facts={AlpacaEval.name: {name: value for name, value in found.summary.items() if math.isfinite(value)}},

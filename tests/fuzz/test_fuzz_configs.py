@@ -23,7 +23,7 @@ RAW = [load_raw(path) for path in CONFIGS if path.parent.name != "accelerate"]
 QUICKSTART = next(raw for raw in RAW if raw["name"] == "quickstart")
 TEXTS = [path.read_bytes() for path in CONFIGS]
 REGISTRY = Registry.load()
-KINDS = sorted(set(REGISTRY.entries) - {"importer", "method"})
+KINDS = sorted(set(REGISTRY.entries) - {"analysis", "importer", "method"})
 FIELDS = st.sampled_from(
     ("name", "budget.prompts", "methods", "methods.0", "methods.0.training", "source.path", "model.path", "seeds", "judge.x")
 )

@@ -89,8 +89,8 @@ def test_pickled_data_is_refused(name: str, pickled: bytes, tmp_path: Path, monk
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / name).write_bytes(pickled)
     for source in (Jsonl(path=str(tmp_path / "data" / name)), Parquet(path=str(tmp_path / "data" / name))):
-        with pytest.raises(DataError, match=r"not JSON|cannot be read as Parquet"):
+        with pytest.raises(DataError, match=r"not JSON|not UTF-8|cannot be read as Parquet"):
             source.load()
-    with pytest.raises(DataError, match=r"cannot be read|not JSON|nested deeper"):
+    with pytest.raises(DataError, match=r"cannot be read|not JSON|not UTF-8|nested deeper"):
         Hub(dataset=str(tmp_path / "data")).load()
     assert not (tmp_path / "ran").exists()

@@ -87,12 +87,13 @@ def test_byte_pairs_are_tiktokens(real_tokenizers: Mapping[str, Path], name: str
 def test_the_first_layers_score_an_answer_as_a_pass_over_the_whole_text_does(smollm2: Path) -> None:
     import torch
 
-    model, tokenizer = load(smollm2, float32=True)
+    model, tokenizer = load(smollm2, use="scoring")
     assert model.config.num_hidden_layers == 3
     assert model.get_output_embeddings().weight is model.get_input_embeddings().weight
     template = ChatTemplate(tokenizer)
-    prompt = template.prompt_ids(Prompt("one", (Message("user", "Name a fruit."),)))
-    answer = template.response_ids(Response("A pear."))
+    asked = Prompt("one", (Message("user", "Name a fruit."),))
+    prompt = template.prompt_ids(asked)
+    answer = template.response_ids(asked, Response("A pear."))
     with torch.inference_mode():
         logits = model(torch.tensor([prompt + answer])).logits[0].log_softmax(-1)
     by_hand = sum(float(logits[len(prompt) - 1 + place, token]) for place, token in enumerate(answer))

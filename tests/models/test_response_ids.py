@@ -178,9 +178,10 @@ def test_text_of_sampled_ids_keeps_indentation() -> None:
 def test_every_end_token_stops_the_templates_own_first() -> None:
     template = with_template(tokenizer_of("byte-level"), CHATML)
     end, other = template.end_id, template.tokenizer.convert_tokens_to_ids("<|endoftext|>")
-    assert template.stop_ids() == (end,)
-    assert template.stop_ids(other) == (end, other)
-    assert template.stop_ids([end, other]) == (end, other)
+    eos = template.tokenizer.eos_token_id  # where engines end a response unasked
+    assert template.stop_ids() == (end, eos)
+    assert template.stop_ids(other) == (end, other, eos)
+    assert template.stop_ids([end, other]) == (end, other, eos)
 
 
 def test_a_template_that_opens_a_thought_in_prompts_alone_is_refused() -> None:

@@ -264,19 +264,19 @@ def test_samples_go_on_inside_a_block(context: Context) -> None:
 
     def killing(done: int, total: int, note: str) -> None:
         notes.append(note)
-        if (done, total) == (12, 20):
+        if (done, total) == (32, 40):
             raise KilledError
 
     with pytest.raises(KilledError):
         sampled(context, backend, killing)
-    assert notes[-1] == "sample 12 of 20"
+    assert notes[-1] == "sample 32 of 40"
     (partial,) = (context.store.root / "partial").iterdir()
     chunk = max(partial.iterdir())
     said = json.loads(chunk.read_text().partition("\n")[2]) | {"seconds": 1000.0}
     chunk.write_text(f"{module._checksum(module.canonical(said))}\n{module.canonical(said)}")
     seen: list[tuple[int, int]] = []
     answers, ledger = sampled(context, backend, lambda done, total, note: seen.append((done, total)))
-    assert seen == [(12, 20), (16, 20), (20, 20)]
+    assert seen == [(0, 40), (10, 40), (20, 40), (32, 40), (36, 40), (40, 40), (40, 40)]
     assert ledger.charged_seconds > 1000 > ledger.made_seconds, "this stage did not spend what the killed one did"
     assert list((context.store.root / "partial").iterdir()) == []
     shutil.rmtree(context.store.root / "artifacts")

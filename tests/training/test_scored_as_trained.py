@@ -128,7 +128,7 @@ class Way:
         start = start or load_model(self.folder, self.options, use="scoring")
         template = ChatTemplate(load_tokenizer(self.folder))
         rows = [
-            Row(tuple(template.prompt_ids(pair.prompt)), tuple(template.response_ids(Response(text))))
+            Row(tuple(template.prompt_ids(pair.prompt)), tuple(template.response_ids(pair.prompt, Response(text))))
             for pair in pairs
             for text in pair.ranked
         ]
