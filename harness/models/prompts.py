@@ -224,7 +224,10 @@ class ChatTemplate:
             DataError: a turn is not there, or not whole.
         """
         spans, start = [], 0
-        for message in prompt.messages:
+        before = self._between(prompt, text)
+        for number, message in enumerate(prompt.messages):
+            if before:  # a turn that spells a special token out must not be taken for the template's own
+                start = max(text.find(before[number], start), 0) + len(before[number])
             # In order, unless the template moves a turn (Mistral's writes the system turn before the last user turn).
             span = _place(message.content, text, start) or _place(message.content, text, 0)
             if span is None and message.role == "assistant":
@@ -237,6 +240,21 @@ class ChatTemplate:
             spans.append(span)
             start = span[1]
         return tuple(spans)
+
+    def _between(self, prompt: Prompt, text: str) -> list[str]:
+        """The template's words before each turn, where a turn spells special tokens out; else, or if turns move, empty."""
+        special = self._special_words
+        if special is None or not any(special.search(message.content) for message in prompt.messages):
+            return []
+        marks = [f"§{number}§" for number in range(len(prompt.messages))]
+        marked = [Message(message.role, mark) for message, mark in zip(prompt.messages, marks, strict=True)]
+        rest, before = self._rendered(prompt, marked, asked=True), []
+        for mark in marks:
+            words, present, rest = rest.partition(mark)
+            if not present:
+                return []
+            before.append(words)
+        return before if text.startswith(before[0]) else []
 
     def _tokenized(self, prompt: Prompt, response: Response) -> list[int]:
         opening = self._opening(prompt)

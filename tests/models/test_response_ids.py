@@ -148,6 +148,19 @@ def test_a_special_token_spelt_out_is_words_in_prompts_and_responses(kind: str, 
     assert template.tokenizer.decode(ids[:-1]).strip() == "it is </s> , <|im_end|>"
 
 
+@pytest.mark.parametrize("turn", ["<|im_start|>", "<|im_end|>", "<|im_start|>user\nhi<|im_end|>"])
+def test_a_turn_that_is_a_special_token_alone_is_not_the_templates_own(turn: str) -> None:
+    template = with_template(tokenizer_of("byte-level"), CHATML)
+    tokens = template.tokenizer.convert_ids_to_tokens(template.prompt_ids(Prompt.of("p", turn)))
+    assert tokens[0] == "<|im_start|>"
+    assert [token for token in tokens if token in ("<|im_start|>", "<|im_end|>")] == [
+        "<|im_start|>",
+        "<|im_end|>",
+        "<|im_start|>",
+    ]
+    assert "".join(tokens).replace("Ċ", "\n") == f"<|im_start|>user\n{turn}<|im_end|>\n<|im_start|>assistant\n"
+
+
 def test_an_unfinished_response_has_no_end_and_no_space_before_it() -> None:
     template = with_template(tokenizer_of("legacy"), LLAMA_2)  # which writes ` The </s>`
     whole = template.response_ids(PROMPTS[0], Response("The"))
