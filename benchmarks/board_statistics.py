@@ -19,13 +19,13 @@ from pathlib import Path
 
 import numpy as np
 
-from harness.leaderboard import RowResult
-from harness.leaderboard.analysis import analyse
-from harness.leaderboard.comparison import Comparison
-from harness.leaderboard.entries import MetricEntry
-from harness.leaderboard.row_entry import row_entry
-from harness.statistics import Values, by_metric
-from harness.types import Score
+from harness.board import RowResult
+from harness.board.analysis import analyse
+from harness.board.compare import Comparison
+from harness.board.entries import MetricEntry
+from harness.board.row_entry import row_entry
+from harness.board.statistics import Values, by_metric
+from harness.api.types import Score
 
 
 class Made(Comparison):

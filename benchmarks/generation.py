@@ -26,7 +26,7 @@ from harness.models.generate import generate_ids
 from harness.models.load import load
 from harness.models.prompts import ChatTemplate
 from harness.sandbox import build_dataset
-from harness.types import Sampling
+from harness.api.types import Sampling
 
 ROWS_PER_BATCH, MAX_TOKENS = 256, 64
 

@@ -22,13 +22,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-from harness.execute.schedule import ATTEMPTS, Schedule
-from harness.graph import Graph, Stage
-from harness.plan import plan
-from harness.registry import Registry
-from harness.resolve import resolve
+from harness.run.executors.schedule import ATTEMPTS, Schedule
+from harness.run.graph import Graph, Stage
+from harness.run.plan import plan
+from harness.api.registry import Registry
+from harness.config import resolve
 from harness.store import MANIFEST, Store
-from harness.store.catalogue import Entry, note
+from harness.store.index import Entry, note
 from harness.store.collect import Rules, choose, collect
 
 SPREAD = 0.5  # of the logarithm of a duration

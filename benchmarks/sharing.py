@@ -6,7 +6,7 @@
 
 In each round the whole comparison runs, and every row alone with the same settings, its store empty and its baseline itself, so
 that a lone row pays for its data, its starting model, its training and its evaluation and for nothing else. Every other round
-begins with the lone rows. A ratio is taken within a round. Wall time is of `harness.comparison.compare`, the start of its
+begins with the lone rows. A ratio is taken within a round. Wall time is of `harness.run.compare.compare`, the start of its
 workers included; tokens are counted from what each store holds afterwards.
 """
 
@@ -22,10 +22,10 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from harness.comparison import compare
+from harness.run.compare import compare
 from harness.store import Store
-from harness.sweep import expand
-from harness.yaml_file import load_raw, override
+from harness.config.sweep import expand
+from harness.config.file import load_raw, override
 
 ROOT = Path(__file__).parent.parent
 RESULTS = Path(__file__).parent / "results"

@@ -29,7 +29,7 @@ from typing import cast
 import torch
 from sides import VOCABULARY, Case, Side, build_model, relative_difference
 
-from harness.interfaces import Objective
+from harness.api.interfaces import Objective
 from harness.training.batch import PLAIN, TokenGroup, cut_groups, group_logps
 from harness.training.layouts.choose import LayoutName, choose_layout
 from harness.training.layouts.layout import score_bundles

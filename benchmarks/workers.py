@@ -25,8 +25,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from harness.execute.journal import EVENTS
-from harness.execute.process import WORKER_ENVIRONMENT
+from harness.run.executors.journal import EVENTS
+from harness.run.executors.process import WORKER_ENVIRONMENT
 from harness.store import Store
 
 ROOT = Path(__file__).parent.parent

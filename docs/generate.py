@@ -25,9 +25,9 @@ from pydantic.fields import FieldInfo
 
 import harness
 import harness.testing
-from harness import hookspecs
-from harness.config import Config, Named
-from harness.registry import KINDS, Kind, Registered, Registry
+from harness.api import hookspecs
+from harness.config.schema import Config, Named
+from harness.api.registry import KINDS, Kind, Registered, Registry
 
 ROOT = Path(__file__).resolve().parents[1]
 OWN_DISTRIBUTION = "alignment-harness"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 
-from harness.registry import Registry
+from harness.api.registry import Registry
 from harness.testing import check, example_batch
 
 

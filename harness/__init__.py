@@ -10,9 +10,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import ConfigError, DataError, HarnessError, PluginError, Problem, StageError, StoreError
-from harness.hookspecs import API_VERSION, hookimpl
-from harness.hub import hub_commit, hub_snapshot
-from harness.interfaces import (
+from harness.api.hookspecs import API_VERSION, hookimpl
+from harness.models.hub import hub_commit, hub_snapshot
+from harness.api.interfaces import (
     Analysis,
     Backend,
     BuildTask,
@@ -27,14 +27,14 @@ from harness.interfaces import (
     Policy,
     Source,
 )
-from harness.methods import Method, Round
+from harness.api.methods import Method, Round
 from harness.models.generate import generate
 from harness.models.prompts import ChatTemplate
 from harness.models.reward import RewardModel
 from harness.models.sentence import SentenceEmbedder
 from harness.models.vllm import vllm_command
-from harness.texts import decode, fold, fold_spacing, parse_json, read_json_rows, read_lines, read_text
-from harness.types import (
+from harness.api.texts import decode, fold, fold_spacing, parse_json, read_json_rows, read_lines, read_text
+from harness.api.types import (
     DELIMITERS,
     UNREAD_METRICS,
     Cost,
@@ -69,9 +69,9 @@ if TYPE_CHECKING:
     from harness.analysis.contrasts import contrast, resampled
     from harness.analysis.figure import Axes, Figure, Line, Panel
     from harness.analysis.report import Cell, CheckedClaim, Report
-    from harness.leaderboard.schema import Board
+    from harness.board.board import Board
     from harness.library import Choice, compare
-    from harness.statistics import Interval, Values, interval
+    from harness.board.statistics import Interval, Values, interval
 
 __all__ = [
     "API_VERSION",
@@ -165,9 +165,9 @@ _LAZY = {
         "harness.analysis.contrasts": ("contrast", "resampled"),
         "harness.analysis.figure": ("Axes", "Figure", "Line", "Panel"),
         "harness.analysis.report": ("Cell", "CheckedClaim", "Report"),
-        "harness.leaderboard.schema": ("Board",),
+        "harness.board.board": ("Board",),
         "harness.library": ("Choice", "compare"),
-        "harness.statistics": ("Interval", "Values", "interval"),
+        "harness.board.statistics": ("Interval", "Values", "interval"),
     }.items()
     for name in names
 }

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from harness.leaderboard.schema import Board
+from harness.board.board import Board
 
 
 @dataclass(frozen=True)
@@ -29,8 +29,8 @@ class Choice:
         """The config with the choice made."""
         import yaml
 
-        from harness.config_file import chosen_rows
-        from harness.yaml_file import override
+        from harness.config.config_file import chosen_rows
+        from harness.config.file import override
 
         changes = (self.changes or {}).items()
         changed = override(raw, [f"{field}={yaml.safe_dump(value, default_flow_style=True)}" for field, value in changes])
@@ -65,12 +65,12 @@ def compare(
         ConfigError: before any compute, with every problem.
         StageError: the baseline failed, so that there is nothing to compare with.
     """
-    from harness.comparison import Means
-    from harness.comparison import compare as run
-    from harness.config_file import find_config
-    from harness.execute.local import LocalExecutor
-    from harness.execute.machine import places, visible_gpus
-    from harness.yaml_file import load_raw
+    from harness.run.compare import Means
+    from harness.run.compare import compare as run
+    from harness.config.config_file import find_config
+    from harness.run.executors.local import LocalExecutor
+    from harness.run.executors.machine import places, visible_gpus
+    from harness.config.file import load_raw
 
     if isinstance(config, Mapping):
         raw, where = dict(config), "the configuration"

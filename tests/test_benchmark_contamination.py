@@ -14,11 +14,11 @@ from typer.testing import CliRunner
 
 from harness import DataError, Evaluator, Message, Prompt, sandbox
 from harness.cli import app
-from harness.leaderboard import Board
-from harness.leaderboard.page import to_html
-from harness.leaderboard.render import to_markdown
-from harness.stages.benchmarks import Benchmark, overlap, overlap_warnings, read_benchmarks
-from harness.types import Example
+from harness.board import Board
+from harness.board.views.page import to_html
+from harness.board.views.markdown import to_markdown
+from harness.run.stages.benchmarks import Benchmark, overlap, overlap_warnings, read_benchmarks
+from harness.api.types import Example
 from harness_plugins.evaluators import AlpacaEval, LmEval, MtBench, PairwiseJudge, VicunaBench
 from harness_plugins.sources import Sandbox
 

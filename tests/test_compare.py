@@ -19,7 +19,7 @@ import pytest
 import yaml
 from distributions import write_distribution
 
-from harness.leaderboard.board import Board
+from harness.board.build import Board
 
 MAIN = "from harness.cli import main; main()"
 KILLED_AFTER = (8, 48)  # artifacts in the store; at twenty random moments: tests/test_faults.py

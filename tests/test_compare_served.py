@@ -12,10 +12,10 @@ from typer.testing import CliRunner
 
 from harness.cli import app
 from harness.errors import ConfigError
-from harness.leaderboard.board import Board
+from harness.board.build import Board
 from harness.models.checkpoint import checkpoint_hash
-from harness.registry import Registry
-from harness.resolve import resolve
+from harness.api.registry import Registry
+from harness.config import resolve
 
 FAKE = Path(__file__).parent / "plugins" / "fake_server.py"
 

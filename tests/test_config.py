@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from harness import HarnessError
-from harness.config import Config, validate
-from harness.yaml_file import load_raw, override
+from harness.config.schema import Config, validate
+from harness.config.file import load_raw, override
 
 SMALLEST: dict[str, Any] = {
     "name": "a",

@@ -21,10 +21,11 @@ from typing import Any
 import pytest
 import yaml
 
-from harness import GroupLogps, Logps, hookspecs
-from harness.plan import plan
-from harness.registry import Registry
-from harness.resolve import resolve
+from harness import GroupLogps, Logps
+from harness.api import hookspecs
+from harness.run.plan import plan
+from harness.api.registry import Registry
+from harness.config import resolve
 from harness.sandbox import build_dataset
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -20,9 +20,9 @@ import pytest
 import harness
 import harness.testing
 import harness.testing.strategies
-from harness import hookspecs
-from harness.config import Config
-from harness.registry import KINDS, Kind, Registered, Registry
+from harness.api import hookspecs
+from harness.config.schema import Config
+from harness.api.registry import KINDS, Kind, Registered, Registry
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -144,7 +144,7 @@ def generate() -> ModuleType:
 
 COMPLETE: list[tuple[str, Callable[[str], list[str]], str, str]] = [
     # page, what it must hold, a text that is taken out, and what is then missed
-    ("api", missing_names, 'id="harness.interfaces.objective.Objective"', "harness.Objective"),
+    ("api", missing_names, 'id="harness.api.interfaces.objective.Objective"', "harness.Objective"),
     ("api", missing_names, 'id="harness.testing.strategies.group_logps"', "harness.testing.strategies.group_logps"),
     ("plugins", missing_hooks, "<td><code>harness_sources</code></td>", "harness_sources"),
     ("plugins", missing_hooks, "<code>cached: ", "harness_run_started(cached)"),

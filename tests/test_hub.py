@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from harness.errors import DataError
-from harness.hub import hub_commit, hub_files, hub_snapshot, is_commit
+from harness.models.hub import hub_commit, hub_files, hub_snapshot, is_commit
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 ADDRESS = "/api/models/someone/tiny/revision/"

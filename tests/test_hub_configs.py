@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from harness import ConfigError, HarnessError
-from harness.cli.gpu_report import gpu_report
-from harness.cli.gpus import gpu_of
-from harness.plan import plan
-from harness.registry import Registry
-from harness.resolve import resolve
-from harness.yaml_file import load_raw
+from harness.run.estimates.gpu_report import gpu_report
+from harness.run.estimates.gpus import gpu_of
+from harness.run.plan import plan
+from harness.api.registry import Registry
+from harness.config import resolve
+from harness.config.file import load_raw
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 FILES = sorted([*(CONFIGS / "papers").glob("*.yaml"), *(CONFIGS / "gpu").glob("*.yaml")])

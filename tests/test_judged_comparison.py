@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 import yaml
-from judging.scripted import ScriptedJudge
+from models.judge.scripted import ScriptedJudge
 
-from harness.leaderboard.board import Board
+from harness.board.build import Board
 from harness.sandbox.judge import SandboxJudge
 
 MAIN = "from harness.cli import main; main()"

@@ -10,10 +10,10 @@ from typing import Any
 
 import pyarrow.parquet as parquet
 import pytest
-from judging.scripted import ScriptedJudge
+from models.judge.scripted import ScriptedJudge
 from test_judged_comparison import Lab
 
-from harness.judging.server import Reply, completion
+from harness.models.server import Reply, completion
 
 EXAMPLES = 20
 THOUGHT = "They want [[A]] if A is better, [[B]] if B is, [[C]] if neither is."

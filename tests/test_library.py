@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 import harness
-from harness.comparison import Means
-from harness.leaderboard.notebook import Plot
+from harness.run.compare import Means
+from harness.board.views.notebook import Plot
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -60,7 +60,7 @@ def test_each_worker_has_a_gpu_of_its_own_where_there_are_some(tmp_path: Path, m
         given[os.environ["CUDA_VISIBLE_DEVICES"]] = (workers, means.executor(workers, {}, tmp_path).gpus)
         return SimpleNamespace(board=None)
 
-    monkeypatch.setattr("harness.comparison.compare", run)
+    monkeypatch.setattr("harness.run.compare.compare", run)
     for devices in ("2,3", ""):
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", devices)
         harness.compare("quickstart", out=tmp_path)
@@ -100,7 +100,7 @@ def test_importing_harness_is_quick_and_names_are_not_invented() -> None:
     with pytest.raises(AttributeError, match="module 'harness' has no attribute 'comprae'"):
         _ = harness.comprae  # type: ignore[attr-defined]
     assert harness.compare.__module__ == "harness.library"
-    importlib.import_module("harness.comparison")
+    importlib.import_module("harness.run.compare")
     assert callable(harness.compare)
 
 

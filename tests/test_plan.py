@@ -10,14 +10,14 @@ import pytest
 
 from harness import Dataset, HarnessError, Source, hookimpl
 from harness.errors import ConfigError
-from harness.execute.events import Outcome
-from harness.graph import Graph, Stage
-from harness.plan import plan
-from harness.registry import Registry
-from harness.resolve import resolve
-from harness.rows import Run, row_precision
+from harness.run.executors.events import Outcome
+from harness.run.graph import Graph, Stage
+from harness.run.plan import plan
+from harness.api.registry import Registry
+from harness.config import resolve
+from harness.run.results import Run, row_precision
 from harness.training.settings import TrainingSettings
-from harness.yaml_file import override
+from harness.config.file import override
 
 
 class Fingerprinted(Source):
@@ -226,7 +226,7 @@ def test_an_upgraded_library_makes_artifacts_of_its_own(
     raw: dict[str, Any], registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = graph_of(raw, registry)
-    monkeypatch.setattr("harness.plan.environment", lambda: {"torch": "99", "device": "cpu"})
+    monkeypatch.setattr("harness.run.plan.environment", lambda: {"torch": "99", "device": "cpu"})
     after = graph_of(raw, registry)
     shared = set(before.stages) & set(after.stages)
     assert {before.stages[key].kind for key in shared} == {"source"}
@@ -377,7 +377,7 @@ def test_keys_say_what_scores_and_merges_are_now_only_where_they_once_were_round
     assert rounded == {"scoring": {"groups", "evaluate"}, "merging": {"sft", "train"}}
     assert "scoring" not in graph_of(raw, registry).environment
     before = {stage.key for stage in graph_of(raw, registry)}
-    monkeypatch.setattr("harness.environment.device_kind", lambda: "cuda")
+    monkeypatch.setattr("harness.store.environment.device_kind", lambda: "cuda")
     on_gpu = graph_of(raw, registry)
     assert on_gpu.environment["scoring"] == "float32"
     assert {stage.key for stage in on_gpu if stage.kind != "source"}.isdisjoint(before)
@@ -396,7 +396,7 @@ def test_keys_say_what_scores_and_merges_are_now_only_where_they_once_were_round
 def test_a_row_says_in_which_types_it_was_computed(
     raw: dict[str, Any], registry: Registry, monkeypatch: pytest.MonkeyPatch, device: str, changes: tuple[str, ...], types: Any
 ) -> None:
-    monkeypatch.setattr("harness.environment.device_kind", lambda: device)
+    monkeypatch.setattr("harness.store.environment.device_kind", lambda: device)
     comparison = resolve(override(raw, changes), registry)
     variant = next(variant for variant in comparison.variants if variant.label == "dpo")
     store: Any = None

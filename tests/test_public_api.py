@@ -9,7 +9,7 @@ import sys
 import pytest
 
 import harness
-from harness import hookspecs
+from harness.api import hookspecs
 
 NAMES = [
     "Analysis",
@@ -141,8 +141,8 @@ def test_every_public_class_and_function_is_documented() -> None:
     "code",
     [
         "import harness",
-        "from harness.registry import Registry; Registry.load()",
-        "import harness.cli, harness.comparison, harness.plan, harness.stages",
+        "from harness.api.registry import Registry; Registry.load()",
+        "import harness.cli, harness.run.compare, harness.run.plan, harness.run.stages",
     ],
 )
 def test_heavy_libraries_wait_until_they_are_used(code: str) -> None:

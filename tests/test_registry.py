@@ -9,7 +9,7 @@ import pytest
 from distributions import write_distribution
 
 from harness import PluginError, hookimpl
-from harness.registry import KINDS, Registry
+from harness.api.registry import KINDS, Registry
 
 METHODS = """
     from harness import Method, hookimpl

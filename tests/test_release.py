@@ -15,17 +15,17 @@ import pytest
 import yaml
 
 from harness import __version__
-from harness.registry import KINDS
+from harness.api.registry import KINDS
 
 ROOT = Path(__file__).resolve().parents[1]
 NEEDED = (
     "harness/py.typed",
     "harness_plugins/py.typed",
     "harness/configs/quickstart.yaml",
-    "harness/leaderboard/web/picture.css",
-    "harness/leaderboard/web/template.html",
+    "harness/board/views/web/picture.css",
+    "harness/board/views/web/template.html",
     "harness/sandbox/base/model.safetensors",
-    "harness/scaffold/method.py.jinja",
+    "harness/testing/scaffold/method.py.jinja",
 )
 
 

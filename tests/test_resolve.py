@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from harness import ConfigError, DataBuilder, hookimpl
-from harness.config_file import packaged_config
+from harness.config.config_file import packaged_config
 from harness.models import fetched
-from harness.registry import Registry
-from harness.resolve import Comparison, resolve
-from harness.yaml_file import load_raw, override
+from harness.api.registry import Registry
+from harness.config import Comparison, resolve
+from harness.config.file import load_raw, override
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 THREE_MISTAKES = """

@@ -6,12 +6,12 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from harness.config import RunSection
-from harness.execute.events import Outcome
-from harness.graph import Graph, RowPlan
-from harness.row_examples import collect_examples
-from harness.row_warnings import run_warnings
-from harness.rows import Run, copy_files
+from harness.config.schema import RunSection
+from harness.run.executors.events import Outcome
+from harness.run.graph import Graph, RowPlan
+from harness.run.row_examples import collect_examples
+from harness.run.row_warnings import run_warnings
+from harness.run.results import Run, copy_files
 from harness.store import Store
 
 UNTRAINED: Any = SimpleNamespace(config=SimpleNamespace(budget=SimpleNamespace(limit=None)), variants=[])

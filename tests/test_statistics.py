@@ -6,29 +6,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from harness.statistics import (
-    Bootstrap,
-    Error,
-    Values,
-    agree,
-    benjamini_hochberg,
-    components,
-    detectable,
-    holm,
-    interval,
-    paired,
-    permutation,
-    power,
-    questions_needed,
-    rank_stability,
-    seeds_needed,
-    seeds_t_test,
-    sign_flip,
-    standardised,
-    win_shares,
-    wins,
-)
-from harness.types import Score
+from harness.board.statistics import Bootstrap, Error, Values, agree, benjamini_hochberg, components, detectable, holm, interval, paired, questions_needed, rank_stability, seeds_needed, seeds_t_test, sign_flip, standardised, win_shares, wins
+from harness.board.statistics import permutation, power
+from harness.api.types import Score
 
 
 def table(values: np.ndarray) -> Values:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from harness.errors import ConfigError
-from harness.registry import Registry
-from harness.resolve import resolve
-from harness.sweep import expand
+from harness.api.registry import Registry
+from harness.config import resolve
+from harness.config.sweep import expand
 
 RAW = {
     "schema": 1,

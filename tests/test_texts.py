@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.errors import DataError
-from harness.texts import check_whole, decode, fold, fold_spacing, parse_json, read_json_rows, read_lines, read_text
+from harness.api.texts import check_whole, decode, fold, fold_spacing, parse_json, read_json_rows, read_lines, read_text
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.statistics import Interval, Values, interval
+from harness.board.statistics import Interval, Values, interval
 
 Indices = NDArray[np.intp]
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from harness.models.logps import Row, response_logps
-from harness.statistics import Floats
+from harness.board.statistics import Floats
 
 if TYPE_CHECKING:
     from torch import Tensor

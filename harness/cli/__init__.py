@@ -10,26 +10,8 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from harness.cli import (
-    analyze,
-    board,
-    boards,
-    cache,
-    check,
-    compare,
-    data,
-    doctor,
-    fetch,
-    imports,
-    new,
-    plan,
-    plugins,
-    power,
-    publish,
-    sandbox,
-    serve,
-    status,
-)
+from harness.cli import analyze, cache, check, compare, data, doctor, fetch, imports, new, plan, plugins, power, publish, sandbox, serve, status
+from harness.cli import report as board, merge as boards
 from harness.cli.signals import leave
 from harness.errors import HarnessError
 from harness.models.fetched import cache_folder, use_cache
@@ -83,7 +65,7 @@ def main() -> None:
     try:
         app(standalone_mode=True)
     except HarnessError as error:
-        from harness.leaderboard.text import visible
+        from harness.board.views.text import visible
 
         said = Text.assemble(("error: ", "bold red"), visible(str(error)))  # it may quote what files hold
         Console(stderr=True, highlight=False, soft_wrap=True).print(said)

@@ -16,8 +16,8 @@ import typer
 from harness.cli.options import JsonOption, SeedsOption, SetOption, StoreOption, find_config, read_config, store_folder
 
 if TYPE_CHECKING:
-    from harness.interfaces import Analysis
-    from harness.registry import Registry
+    from harness.api.interfaces import Analysis
+    from harness.api.registry import Registry
 
 FEATURES = ("target", "ranked", "gold", "benchmarks")
 
@@ -52,7 +52,7 @@ def analyze(
 
     Trained rows are comparisons through the store: what is there is not computed again, and a run that was killed goes on.
     """
-    from harness.registry import Registry
+    from harness.api.registry import Registry
 
     registry = Registry.load()
     if names == ["list"]:
@@ -61,7 +61,7 @@ def analyze(
     chosen = find(names, registry)
     from harness.analysis.context import AnalysisContext, AnalysisOptions
     from harness.analysis.page import outcome, write
-    from harness.execute.machine import places, visible_gpus
+    from harness.run.executors.machine import places, visible_gpus
 
     path = find_config(config)
     raw = read_config(path, set_, None, seeds)

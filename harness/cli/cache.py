@@ -187,17 +187,17 @@ def _store(given: Path | None) -> Store:
 
 def _keys(path: Path) -> set[str]:
     """The keys of all stages of a config, or of the config in a board."""
-    from harness.plan import plan
-    from harness.registry import Registry
-    from harness.resolve import resolve
+    from harness.run.plan import plan
+    from harness.api.registry import Registry
+    from harness.config import resolve
 
     comparison = resolve(_raw(path), Registry.load(), str(path))
     return set(plan(comparison).stages)
 
 
 def _raw(path: Path) -> dict[str, Any]:
-    from harness.leaderboard.board import Board
-    from harness.yaml_file import load_raw
+    from harness.board.build import Board
+    from harness.config.file import load_raw
 
     if path.is_dir():
         path = path / "board.json"

@@ -38,16 +38,16 @@ def check(
     component: name, documentation of every field, paper, fields as JSON. Where one fault makes others certain, those are
     skipped. `note` is advice and `skip` could not be run here; both leave the exit code 0.
     """
-    from harness.registry import Registry
+    from harness.api.registry import Registry
     from harness.testing import check as verdicts_of
-    from harness.yaml_file import override
+    from harness.config.file import override
 
     registry, fields = Registry.load(), override({}, set_ or [])
     verdicts = [verdict for name in names for verdict in verdicts_of(name, fields, registry=registry)]
     if json_:
         typer.echo(json.dumps([verdict.as_dict() for verdict in verdicts]))
     else:
-        from harness.leaderboard.text import visible
+        from harness.board.views.text import visible
 
         typer.echo(visible("\n\n".join(map(str, verdicts))))
     if not all(verdict.ok for verdict in verdicts):

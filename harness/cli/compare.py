@@ -35,7 +35,7 @@ from harness.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from harness.leaderboard.board import Board
+    from harness.board.build import Board
 
 SOME_FAILED = 3
 
@@ -73,9 +73,9 @@ def compare(
     Ctrl-C lets the running stages end, a second one ends at once; `harness status` shows the run from another terminal.
     Exit code 0: the board is complete. 2: the config or a plugin is wrong. 3: a row failed (the others are on the board).
     """
-    from harness.comparison import Means
-    from harness.comparison import compare as run
-    from harness.problems import hidden
+    from harness.run.compare import Means
+    from harness.run.compare import compare as run
+    from harness.config.problems import hidden
 
     path = find_config(config)
     raw = read_config(path, set_, methods, seeds)
@@ -109,7 +109,7 @@ def show(board: Board, folder: Path) -> None:
     """A board's table, and where its page lies."""
     from rich.console import Console
 
-    from harness.leaderboard.table import print_table
+    from harness.board.views.terminal import print_table
 
     console = Console()
     print_table(board, console)

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from harness.models.prompts import ChatTemplate
-    from harness.resolve import Comparison
-    from harness.stages.preview import Preview, ShownExample, ShownPart, ShownRow
+    from harness.config import Comparison
+    from harness.run.stages.preview import Preview, ShownExample, ShownPart, ShownRow
 
 SPLITS = ("train", "sft", "tuning", "heldout")
 SPACE, BREAK, BAR, OPEN, CLOSE, UNFINISHED = "␣", "↵", "│", "⟦", "⟧", "⋯"
@@ -62,11 +62,11 @@ def data(
     import tempfile
 
     from harness.errors import HarnessError, did_you_mean
-    from harness.plan import plan
-    from harness.registry import Registry
-    from harness.resolve import resolve
-    from harness.stages.context import Context
-    from harness.stages.preview import Preview
+    from harness.run.plan import plan
+    from harness.api.registry import Registry
+    from harness.config import resolve
+    from harness.run.stages.context import Context
+    from harness.run.stages.preview import Preview
     from harness.store import Store
 
     if split is not None and split not in SPLITS:
@@ -97,7 +97,7 @@ def _rows(
     preview: Preview, comparison: Comparison, chosen: Sequence[str] | None, split: str | None, n: int
 ) -> tuple[list[ShownRow], list[str]]:
     """The rows that are asked for, and why others train on nothing. Of what all rows share, one row stands for all."""
-    from harness.stages.preview import EmptyRowError, ShownRow
+    from harness.run.stages.preview import EmptyRowError, ShownRow
 
     variants = [variant for variant in comparison.variants if not chosen or variant.label in chosen]
     if split is None and not chosen and comparison.config.sft is None:
@@ -121,7 +121,7 @@ def _rows(
 
 
 def _row(preview: Preview, comparison: Comparison, label: str, split: str | None, n: int) -> ShownRow:
-    from harness.stages.preview import EmptyRowError
+    from harness.run.stages.preview import EmptyRowError
 
     if split == "sft":
         return preview.fine_tuning(label, n)
@@ -162,7 +162,7 @@ def _print(comparison: Comparison, preview: Preview, rows: Sequence[ShownRow], l
     from rich.console import Console
     from rich.text import Text
 
-    from harness.leaderboard.text import data_lines, one_line
+    from harness.board.views.text import data_lines, one_line
 
     console = Console(highlight=False, soft_wrap=True)
     config = comparison.config
@@ -193,7 +193,7 @@ def _print_part(console: Console, rows: Sequence[ShownRow], parts: Sequence[Show
     """One part of rows that train on the same."""
     from rich.text import Text
 
-    from harness.leaderboard.text import one_line
+    from harness.board.views.text import one_line
 
     objectives = list(dict.fromkeys(part.objective for part in parts if part.objective))
     noun = "objective" if len(objectives) == 1 else "objectives"
@@ -209,7 +209,7 @@ def _print_example(console: Console, rows: Sequence[ShownRow], examples: Sequenc
     """An example, and what the objectives of some of the rows score beside it."""
     from rich.text import Text
 
-    from harness.leaderboard.text import one_line
+    from harness.board.views.text import one_line
 
     first, template = examples[0], rows[0].template
     longest = max((len(item.ids) for item in first.responses), default=0)
@@ -244,7 +244,7 @@ def _print_example(console: Console, rows: Sequence[ShownRow], examples: Sequenc
 
 
 def _names(labels: Sequence[str]) -> str:
-    from harness.leaderboard.text import one_line
+    from harness.board.views.text import one_line
 
     return ", ".join(map(one_line, labels))
 
@@ -277,7 +277,7 @@ def _marked(template: ChatTemplate, ids: Sequence[int], before: Sequence[int], s
     """Tokens as text with their boundaries; what has no shape of its own is written out. Each turn begins a line."""
     from rich.text import Text
 
-    from harness.leaderboard.text import one_line
+    from harness.board.views.text import one_line
 
     special = {*template.tokenizer.all_special_ids, *template.tokenizer.added_tokens_decoder}
     text = Text()
@@ -297,7 +297,7 @@ def _marked(template: ChatTemplate, ids: Sequence[int], before: Sequence[int], s
 
 def _readable(piece: str) -> str:
     """A token's text: spaces at its ends and line breaks get a sign, other hidden characters their number."""
-    from harness.leaderboard.text import one_line
+    from harness.board.views.text import one_line
 
     if not piece:
         return UNFINISHED

@@ -60,7 +60,7 @@ def _python() -> Finding:
 
 
 def _libraries() -> Finding:
-    from harness.environment import DECIDING, versions
+    from harness.store.environment import DECIDING, versions
 
     found = versions()
     missing = [name for name in DECIDING if name not in found]
@@ -70,7 +70,7 @@ def _libraries() -> Finding:
 
 def _plugins() -> Finding:
     from harness.errors import PluginError
-    from harness.registry import Registry
+    from harness.api.registry import Registry
 
     try:
         registry = Registry.load()

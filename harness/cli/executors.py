@@ -14,7 +14,7 @@ from harness.cli.signals import finish_first
 from harness.errors import HarnessError, did_you_mean
 
 if TYPE_CHECKING:
-    from harness.execute.events import Executor
+    from harness.run.executors.events import Executor
 
 EXECUTORS = ("local", "ray")
 ExecutorOption = Annotated[
@@ -53,19 +53,19 @@ def choose_executor(name: str, workers: int | None, gpus: int | None, ray: dict[
     Raises:
         HarnessError: there is none of that name, or Ray is not installed.
     """
-    from harness.execute.events import Stop
+    from harness.run.executors.events import Stop
 
     if name not in EXECUTORS:
         raise HarnessError(f"--executor {name!r}: {did_you_mean(name, EXECUTORS)}")
     stop = Stop()
     finish_first(stop)
     if name == "ray":
-        from harness.execute.ray import RayExecutor
+        from harness.run.executors.ray import RayExecutor
 
         os.environ.setdefault("RAY_AUTH_MODE", "token")  # without it, whoever reaches the port runs code as the user
         return Chosen(partial(RayExecutor, gpus=gpus, stop=stop, **ray), workers or 0)
-    from harness.execute.local import LocalExecutor
-    from harness.execute.machine import places, visible_gpus
+    from harness.run.executors.local import LocalExecutor
+    from harness.run.executors.machine import places, visible_gpus
 
     devices = visible_gpus()[:gpus]
     return Chosen(partial(LocalExecutor, gpus=devices, stop=stop), workers or places(devices))

@@ -46,9 +46,9 @@ def import_(
     Run it again with another tool and the same --out to put all on one board; give a run's folder to put them beside
     what was measured there. Results without values per example become rows of kind `published`, which are not compared.
     """
-    from harness.leaderboard.files import BOARD
-    from harness.leaderboard.imports import ImportRequest, import_rows
-    from harness.leaderboard.page import write_all
+    from harness.board.files import BOARD
+    from harness.board.imports import ImportRequest, import_rows
+    from harness.board.views.page import write_all
 
     tool = tool.replace("-", "_")
     importer = _importer(tool, set_ or [])
@@ -68,8 +68,8 @@ def _importer(tool: str, sets: list[str]) -> Any:
     from pydantic import ValidationError
 
     from harness.errors import HarnessError
-    from harness.registry import Registry
-    from harness.yaml_file import override
+    from harness.api.registry import Registry
+    from harness.config.file import override
 
     component = Registry.load().get("importer", tool).component
     try:

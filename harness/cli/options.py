@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from harness.config_file import find_config as find_config
+from harness.config.config_file import find_config as find_config
 from harness.errors import HarnessError
 
 ConfigArgument = Annotated[
@@ -44,8 +44,8 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for scripts
 
 def read_config(path: Path, sets: list[str] | None, methods: str | None, seeds: str | None) -> dict[str, Any]:
     """The raw config with all overrides applied."""
-    from harness.config_file import chosen_rows
-    from harness.yaml_file import load_raw, override
+    from harness.config.config_file import chosen_rows
+    from harness.config.file import load_raw, override
 
     raw = override(load_raw(path), sets or [])
     if methods is not None:
@@ -66,7 +66,7 @@ def store_folder(given: Path | None) -> Path:
 
 def mirror_url(given: str | None) -> str | None:
     """The store elsewhere, if any: the option or $HARNESS_MIRROR. Boards name it, so it holds no password."""
-    from harness.problems import hidden
+    from harness.config.problems import hidden
 
     url = given or os.environ.get("HARNESS_MIRROR") or None
     if url is not None and hidden(url) != url:

@@ -52,12 +52,12 @@ def plan(
 
     Works without network too: what only the hub can tell is then said to be missing, and the stages' keys are not final.
     """
-    from harness.cli.gpu_report import parse_lengths
-    from harness.cli.gpus import gpu_of
-    from harness.cli.plan_report import plan_report
+    from harness.run.estimates.gpu_report import parse_lengths
+    from harness.run.estimates.gpus import gpu_of
+    from harness.run.estimates.plan import plan_report
     from harness.cli.plan_table import print_plan
-    from harness.registry import Registry
-    from harness.resolve import resolve
+    from harness.api.registry import Registry
+    from harness.config import resolve
 
     path, chosen, given = find_config(config), gpu_of(gpu) if gpu else None, parse_lengths(lengths)
     comparison = resolve(read_config(path, set_, methods, seeds), Registry.load(), str(path), offline=True)

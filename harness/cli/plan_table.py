@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from harness.cli.gpu_report import GpuReport
-    from harness.cli.plan_report import PlanReport
+    from harness.run.estimates.gpu_report import GpuReport
+    from harness.run.estimates.plan import PlanReport
 
 
 def print_plan(report: PlanReport) -> None:
@@ -48,9 +48,9 @@ def _print_stages(report: PlanReport) -> None:
 
 def _print_data(report: PlanReport) -> None:
     """Rows by split, and every reason with its count; fewer evaluated prompts than the config asks for."""
-    from harness.leaderboard.text import data_lines
-    from harness.stages.benchmarks import overlap_warnings
-    from harness.stages.screening import fewer_than_asked
+    from harness.board.views.text import data_lines
+    from harness.run.stages.benchmarks import overlap_warnings
+    from harness.run.stages.screening import fewer_than_asked
 
     data = report.data or {}
     _print_lines(data_lines(data), "dim")

@@ -29,7 +29,7 @@ def list_(
 ) -> None:
     """List every component with its origin."""
     from harness.errors import HarnessError, did_you_mean
-    from harness.registry import KINDS, Registry
+    from harness.api.registry import KINDS, Registry
 
     if kind is not None and kind not in KINDS:
         raise HarnessError(f"--kind {kind!r}: {did_you_mean(kind, KINDS)}")
@@ -58,7 +58,7 @@ def list_(
 def show(name: Annotated[str, typer.Argument(help="A component's name.")], json_: JsonOption = False) -> None:
     """Document a component: what it does, its paper, every field with bounds and default."""
     from harness.errors import PluginError, did_you_mean
-    from harness.registry import KINDS, Registry
+    from harness.api.registry import KINDS, Registry
 
     registry = Registry.load()
     found = registry.find(name)

@@ -48,9 +48,9 @@ def power(
     anything is trained: --prompts, --seeds and --prompt-deviation at least.
     """
     from harness.errors import HarnessError
-    from harness.leaderboard.outlook import Design, Wish, look, outlook, sentences
-    from harness.leaderboard.schema import Board
-    from harness.leaderboard.text import one_line
+    from harness.board.power import Design, Wish, look, outlook, sentences
+    from harness.board.board import Board
+    from harness.board.views.text import one_line
 
     wish = Wish(difference, seeds, prompts)
     if board is not None:

@@ -55,8 +55,8 @@ def publish(
     your token (`hf auth login`). The workflows verify boards in pull requests, and publish them on GitHub Pages.
     """
     from harness.errors import HarnessError
-    from harness.leaderboard.site import Site, build_site
-    from harness.leaderboard.site import workflows as templates
+    from harness.board.views.site import Site, build_site
+    from harness.board.views.site import workflows as templates
 
     if workflows is not None:
         if boards or to:
@@ -75,7 +75,7 @@ def publish(
         return
     if not repository:
         raise HarnessError("--to hub needs --repository owner/name")
-    from harness.hub import NAME
+    from harness.models.hub import NAME
 
     if NAME.fullmatch(repository) is None:
         raise HarnessError(f"--repository {repository!r}: write owner/name")
@@ -107,10 +107,10 @@ def _told(answer: dict[str, Any]) -> str:
 
 def _to_hub(boards: list[Path], repository: str, kind: Kind, row: str | None, title: str, dry_run: bool) -> dict[str, Any]:
     from harness.errors import HarnessError
-    from harness.hub import hub_model_metadata, hub_upload
-    from harness.leaderboard.cards import model_metadata, site_card
-    from harness.leaderboard.schema import Board
-    from harness.leaderboard.site import Site, build_site
+    from harness.models.hub import hub_model_metadata, hub_upload
+    from harness.board.views.cards import model_metadata, site_card
+    from harness.board.board import Board
+    from harness.board.views.site import Site, build_site
 
     answer: dict[str, Any] = {"repository": repository, "kind": kind.value, "written": not dry_run}
     message = "Boards by harness publish"

@@ -34,7 +34,7 @@ def show(
     """Show questions with target, preference pair and gold reward."""
     from harness.errors import HarnessError, did_you_mean
     from harness.sandbox import build_dataset, marks
-    from harness.types import Response
+    from harness.api.types import Response
 
     if split not in SPLITS:
         raise HarnessError(f"--split {split!r}: {did_you_mean(split, SPLITS)}")
@@ -180,7 +180,7 @@ def serve_judge(
     It speaks OpenAI's protocol without keys: `judge: {model: sandbox-judge, base_url: http://127.0.0.1:8765/v1}`.
     """
     from harness.errors import StoreError
-    from harness.judging.server import JudgeServer, Reply, completion
+    from harness.models.server import JudgeServer, Reply, completion
     from harness.sandbox.judge import MODEL, SandboxJudge
 
     judge = SandboxJudge(noise=noise, bias=bias, seed=seed)

@@ -15,7 +15,7 @@ from harness.cli.options import JsonOption, StoreOption, store_folder
 from harness.errors import HarnessError, did_you_mean
 
 if TYPE_CHECKING:
-    from harness.leaderboard.board import Board
+    from harness.board.build import Board
 
 ENGINES = ("transformers", "vllm")
 
@@ -81,9 +81,9 @@ def _become(command: list[str], json_: bool, dry_run: bool) -> None:
 
 def _checkpoint(run: Path, row: str | None, seed: int | None, store: Path) -> tuple[Path, str]:
     """The checkpoint's folder, and what backends expect it to be called."""
-    from harness.leaderboard.board import Board
+    from harness.board.build import Board
     from harness.models.checkpoint import checkpoint_folder, checkpoint_hash
-    from harness.stages.services import policy_name
+    from harness.run.stages.services import policy_name
 
     if row is None and (run / "board.json").exists():
         labels = ", ".join(entry.method for entry in Board.read(run).rows)
@@ -95,9 +95,9 @@ def _checkpoint(run: Path, row: str | None, seed: int | None, store: Path) -> tu
 
 
 def _of_row(board: Board, row: str, seed: int | None, store: Path) -> tuple[Path, str]:
-    from harness.graph import CHECKPOINT
+    from harness.run.graph import CHECKPOINT
     from harness.models.checkpoint import locate
-    from harness.stages.services import policy_name
+    from harness.run.stages.services import policy_name
     from harness.store import Store
 
     entry = board.row(row)

@@ -9,7 +9,7 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from harness.execute.events import Stop
+    from harness.run.executors.events import Stop
 
 KEPT = "what was finished is kept, and the same command goes on from there"
 

@@ -36,7 +36,7 @@ def status(
     json_: JsonOption = False,
 ) -> None:
     """Show how far a comparison is, what runs now and what failed; works from any terminal that sees the folder."""
-    from harness.execute.journal import read_status
+    from harness.run.executors.journal import read_status
 
     place = folder or _latest()
     while True:
@@ -58,7 +58,7 @@ def _latest() -> Path:
 
 
 def _shown(said: dict[str, Any], folder: Path) -> str:
-    from harness.leaderboard.text import visible
+    from harness.board.views.text import visible
 
     left = f", about {_clock(said['seconds_left'])} left" if "seconds_left" in said else ""
     lines = [

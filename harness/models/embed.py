@@ -14,7 +14,7 @@ from harness.errors import DataError
 from harness.models.logps import Row, cut, exact_products
 from harness.models.prompts import ChatTemplate
 from harness.models.sentence import SentenceEmbedder
-from harness.types import Prompt, Response
+from harness.api.types import Prompt, Response
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase

@@ -81,7 +81,7 @@ def weights_dtype(options: LoadOptions, device: str, use: Use) -> str:
 
     Args:
         options: how the checkpoint is loaded.
-        device: `cuda` or `cpu`, as `harness.environment.device_kind` gives it; decides what `auto` means for generation.
+        device: `cuda` or `cpu`, as `harness.store.environment.device_kind` gives it; decides what `auto` means for generation.
         use: what the weights are for.
     """
     if use == "scoring":

@@ -17,7 +17,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from harness.errors import DataError
-from harness.types import Message, Prompt, Response
+from harness.api.types import Message, Prompt, Response
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

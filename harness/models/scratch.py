@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from harness.errors import DataError, StageError
-from harness.types import Message
+from harness.api.types import Message
 
 if TYPE_CHECKING:
     import torch

@@ -21,7 +21,7 @@ from harness.errors import HarnessError
 from harness.models.generate import generate_ids
 from harness.models.load import load, model_eos
 from harness.models.prompts import ChatTemplate
-from harness.types import Message, Prompt, Response, Sampling
+from harness.api.types import Message, Prompt, Response, Sampling
 from harness.version import __version__
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import DataError
-from harness.types import Message
+from harness.api.types import Message
 
 if TYPE_CHECKING:
     from torch import Tensor

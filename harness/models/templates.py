@@ -13,7 +13,7 @@ from harness.errors import DataError
 from harness.models.fastchat_templates import fastchat_template
 from harness.models.options import SystemTurns
 from harness.models.prompts import ChatTemplate, is_lead
-from harness.types import Message, Prompt, Response
+from harness.api.types import Message, Prompt, Response
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -15,7 +15,7 @@ from harness.sandbox.gold import mark
 from harness.sandbox.language import SCORE_REQUESTS, USEFULNESS_REQUESTS
 from harness.sandbox.tasks import FAMILIES, draw_task
 from harness.sandbox.world import build_dataset, marks
-from harness.types import Example, Prompt, Sampling
+from harness.api.types import Example, Prompt, Sampling
 
 SCORES, RATINGS = range(1, 11), range(10, 101, 10)
 MARKS = ("total", "chosen", "known", "degenerate")

@@ -31,7 +31,7 @@ import psutil
 from harness.errors import StoreWriteError
 from harness.store.heart import LEASE_SECONDS, beating
 from harness.store.locks import locked
-from harness.store.machine import machine
+from harness.store.owner import machine
 from harness.store.parts import Parts
 
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.05, 2.0

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from harness.errors import StoreError
 from harness.store.artifact import read_artifact
-from harness.store.catalogue import DAMAGED, Entry
+from harness.store.index import DAMAGED, Entry
 from harness.store.roots import Root, register, roots
 from harness.store.store import Store
 

@@ -26,9 +26,9 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from harness.errors import StoreError, StoreWriteError
-from harness.store import catalogue
+from harness.store import index as catalogue
 from harness.store.artifact import MANIFEST, Artifact, Draft, contents, read_artifact
-from harness.store.catalogue import Entry, folder_size
+from harness.store.index import Entry, folder_size
 from harness.store.claims import Claims
 from harness.store.failures import as_store_errors, telling_full_disk
 from harness.store.keys import file_hash

@@ -13,9 +13,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.interfaces import Analysis
-from harness.registry import Registry
-from harness.testing.policy import ScriptedPolicy
+from harness.api.interfaces import Analysis
+from harness.api.registry import Registry
+from harness.sandbox.untrained import ScriptedPolicy
 from harness.testing.verdict import Fault, Finding, run
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def _whole(analysis: Analysis, context: AnalysisContext, report: Report) -> None
     """Check that the table is a table, the figure a figure, and the claims have verdicts."""
     from harness.analysis.figure import Figure
     from harness.analysis.report import CheckedClaim
-    from harness.statistics import Interval
+    from harness.board.statistics import Interval
 
     if not report.rows:
         raise Fault("its table has no rows", "give Report.rows a row for each thing that was measured")

@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from harness.interfaces import Objective
-from harness.types import GroupLogps, Logps, Mismatched, View
+from harness.api.interfaces import Objective
+from harness.api.types import GroupLogps, Logps, Mismatched, View
 
 if TYPE_CHECKING:
     import torch

@@ -8,11 +8,11 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
-from harness.interfaces import DataBuilder
+from harness.api.interfaces import DataBuilder
 from harness.testing.chance import elsewhere, generators_left_alone
-from harness.testing.scripted import EXAMPLES, ScriptedBuild
+from harness.sandbox.scripted import EXAMPLES, ScriptedBuild
 from harness.testing.verdict import Advice, Fault, Finding, run
-from harness.types import Group, Response
+from harness.api.types import Group, Response
 
 OWN_RANDOMNESS = "draw from task.rng alone: no random.random(), numpy.random or torch generator of its own, no clock"
 

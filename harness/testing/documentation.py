@@ -11,9 +11,9 @@ from typing import Any, Literal, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from harness.interfaces import Analysis, Component, DataBuilder, Evaluator, Source
+from harness.api.interfaces import Analysis, Component, DataBuilder, Evaluator, Source
 from harness.testing.verdict import Advice, Fault
-from harness.types import Paper
+from harness.api.types import Paper
 
 _NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
 _ARXIV = re.compile(r"\d{4}\.\d{4,5}")

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, cast
 
-from harness.interfaces import Backend, Policy, ResumableGenerate
+from harness.api.interfaces import Backend, Policy, ResumableGenerate
 from harness.testing.verdict import Fault
-from harness.types import Prompt, Response, Sampling
+from harness.api.types import Prompt, Response, Sampling
 
 WORDS = ("name two fruits .", "name one fruit that is not red .", "answer in short .")
 PROMPTS = 100  # more than one batch of the built-in backend

@@ -122,7 +122,7 @@ def _where(error: BaseException, component: Any) -> str:
     """The innermost line of the component's own package that an exception came through, or else its class."""
     cls = component if isinstance(component, type) else type(component)
     package, trace = cls.__module__.partition(".")[0], error.__traceback__
-    found = f"mend the class {cls.__name__} of {cls.__module__}: what it takes and returns is in harness.interfaces"
+    found = f"mend the class {cls.__name__} of {cls.__module__}: what it takes and returns is in harness.api.interfaces"
     while trace is not None:
         if str(trace.tb_frame.f_globals.get("__name__", "")).partition(".")[0] == package:
             found = f"mend {trace.tb_frame.f_code.co_filename}, line {trace.tb_lineno}"

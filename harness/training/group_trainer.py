@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import torch
 from transformers import PreTrainedModel
 
-from harness.interfaces import Objective
+from harness.api.interfaces import Objective
 from harness.training.batch import TokenGroup, cut_groups, group_logps, mismatched_logps, mismatched_scores
 from harness.training.checkpoints import Checkpoints
 from harness.training.guarded_trainer import GuardedTrainer
@@ -24,7 +24,7 @@ from harness.training.precision import autocast
 from harness.training.reduction import Means, Totals, reduce_loss
 from harness.training.settings import TrainingSettings
 from harness.training.shared_trainer import ThroughShards
-from harness.types import GroupLogps, Loss, Mismatched
+from harness.api.types import GroupLogps, Loss, Mismatched
 
 
 @dataclass

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from harness.interfaces import Objective
+from harness.api.interfaces import Objective
 from harness.training.batch import TokenGroup
-from harness.types import GroupLogps, Loss
+from harness.api.types import GroupLogps, Loss
 
 if TYPE_CHECKING:
     from torch import Tensor

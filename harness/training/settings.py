@@ -93,7 +93,7 @@ class _Settings(BaseModel):
         """The settings as part of a stage's key: later fields only where they change what was there before them.
 
         Args:
-            device: of `harness.environment.device_kind`, which decides what `precision: auto` means.
+            device: of `harness.store.environment.device_kind`, which decides what `precision: auto` means.
         """
         fields = type(self).model_fields
         later = self.later & fields.keys()

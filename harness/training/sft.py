@@ -17,7 +17,7 @@ from harness.training.checkpoints import Checkpoints, train_resumably
 from harness.training.progress import Report, StepCallback
 from harness.training.settings import SftSettings, resolve_precision
 from harness.training.trainer import recompute_layers
-from harness.types import Example
+from harness.api.types import Example
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase

@@ -13,7 +13,7 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
-from harness.interfaces import Objective
+from harness.api.interfaces import Objective
 from harness.models.logps import unwrapped
 from harness.training.arguments import group_arguments
 from harness.training.batch import TokenGroup

@@ -15,20 +15,20 @@ from typing import Any, ClassVar
 from pydantic import Field
 
 from harness import DataError, Imported, Importer, Score
-from harness_plugins.evaluators import fastchat
-from harness_plugins.evaluators.alpaca_eval import (
+from harness_plugins.evaluators.fastchat import files as fastchat
+from harness_plugins.evaluators.alpaca_eval.evaluator import (
     INSTRUCTIONS,
     AlpacaEval,
     check_nearly_whole,
     example_name,
     official_names,
 )
-from harness_plugins.evaluators.alpaca_package import figures
-from harness_plugins.evaluators.fastchat import Numbered
-from harness_plugins.evaluators.fastchat_scores import pair_scores, question_scores
-from harness_plugins.evaluators.lm_eval_models import short_names
-from harness_plugins.evaluators.lm_eval_results import DATE, Results
-from harness_plugins.evaluators.mt_bench import MtBench, VicunaBench
+from harness_plugins.evaluators.alpaca_eval.package import figures
+from harness_plugins.evaluators.fastchat.files import Numbered
+from harness_plugins.evaluators.fastchat.scores import pair_scores, question_scores
+from harness_plugins.evaluators.lm_eval.models import short_names
+from harness_plugins.evaluators.lm_eval.results import DATE, Results
+from harness_plugins.evaluators.fastchat.mt_bench import MtBench, VicunaBench
 from harness_plugins.evaluators.shapes import Annotation, checked, named, parsed
 
 Row = dict[str, Any]

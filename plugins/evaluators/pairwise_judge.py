@@ -26,8 +26,8 @@ from harness import (
     Score,
     unread_shares,
 )
-from harness_plugins.evaluators import fastchat
-from harness_plugins.evaluators.fastchat import Row
+from harness_plugins.evaluators.fastchat import files as fastchat
+from harness_plugins.evaluators.fastchat.files import Row
 from harness_plugins.evaluators.sampled import SampledEvaluator
 
 TARGET = "target"

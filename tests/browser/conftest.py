@@ -11,7 +11,7 @@ import pytest
 from made_boards import full_board, hostile_board
 from opened_page import Open, Opened, watched
 
-from harness.leaderboard.page import to_html
+from harness.board.views.page import to_html
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page

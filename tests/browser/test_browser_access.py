@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from opened_page import Open
 
-from harness.leaderboard.site import build_site
+from harness.board.views.site import build_site
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page

@@ -9,7 +9,7 @@ import pytest
 from made_boards import HOSTILE
 from opened_page import Open, Opened
 
-from harness.leaderboard.text import visible
+from harness.board.views.text import visible
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page

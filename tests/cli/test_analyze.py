@@ -22,11 +22,11 @@ from harness.analysis.report import ClaimVerdict
 from harness.cli import main
 from harness.cli.analyze import find
 from harness.errors import ConfigError, HarnessError, StageError
-from harness.execute.events import Events, Outcome
-from harness.graph import Graph
-from harness.registry import Registry
-from harness.stages import run_stage
-from harness.stages.context import Context
+from harness.run.executors.events import Events, Outcome
+from harness.run.graph import Graph
+from harness.api.registry import Registry
+from harness.run.stages import run_stage
+from harness.run.stages.context import Context
 from harness.store import Store
 
 NAMES = Registry.load().names("analysis")

@@ -13,9 +13,9 @@ import yaml
 
 from harness.cli import main
 from harness.cli.cache import _bytes, _size
-from harness.plan import plan
-from harness.registry import Registry
-from harness.resolve import resolve
+from harness.run.plan import plan
+from harness.api.registry import Registry
+from harness.config import resolve
 from harness.store import Store
 from harness.store.collect import need
 from harness.store.roots import Root

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 import torch
 
-from harness.cli import gpu_formula as formula
+from harness.run.estimates import gpu_formula as formula
 from harness.cli import main
-from harness.cli.builder_probe import probe
-from harness.cli.gpus import GPUS, Gpu, gpu_of
+from harness.run.estimates.builder_probe import probe
+from harness.run.estimates.gpus import GPUS, Gpu, gpu_of
 from harness.errors import HarnessError
 from harness.models.size import ModelSize, model_size
 from harness.training.settings import LoraSettings, TrainingSettings
@@ -216,7 +216,7 @@ def test_names_of_gpus_are_their_own() -> None:
 
 
 def test_every_builder_that_ships_can_be_probed() -> None:
-    from harness.registry import Registry
+    from harness.api.registry import Registry
 
     registry = Registry.load()
     for name in registry.names("data"):

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from harness import Example, Prompt, Questions
-from harness.cli.judge_estimate import JudgeEstimate, judge_estimates
-from harness.plan import plan
-from harness.registry import Registry
-from harness.resolve import resolve
+from harness.run.estimates.judge import JudgeEstimate, judge_estimates
+from harness.run.plan import plan
+from harness.api.registry import Registry
+from harness.config import resolve
 from harness_plugins.evaluators import AlpacaEval, MtBench, PairwiseJudge
 from harness_plugins.evaluators.pairwise_judge import SYSTEM, TEMPLATE
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from harness.cli.signals import finish_first, leave
-from harness.execute.events import Stop
+from harness.run.executors.events import Stop
 
 FIRST = "the running stages are finished first; press Ctrl-C again to end at once\n"
 SECOND = "interrupted; what was finished is kept, and the same command goes on from there\n"

@@ -21,21 +21,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from harness.leaderboard.board import Board, ExampleRow, RowResult, build_board
-from harness.leaderboard.cards import model_metadata, site_card
-from harness.leaderboard.changes import changes
-from harness.leaderboard.files import BOARD, EXAMPLES, SCORES
-from harness.leaderboard.imports import ImportRequest, import_rows
-from harness.leaderboard.latex import to_latex
-from harness.leaderboard.merging import merge
-from harness.leaderboard.notebook import plot, to_notebook, to_pandas
-from harness.leaderboard.outlook import Wish, outlook, sentences
-from harness.leaderboard.page import render_all
-from harness.leaderboard.part import read_part
-from harness.leaderboard.site import build_site
-from harness.leaderboard.table import print_table
-from harness.leaderboard.verify import verify
-from harness.types import Cost, Imported, Metric, Score
+from harness.board.build import Board, ExampleRow, RowResult, build_board
+from harness.board.views.cards import model_metadata, site_card
+from harness.board.diff import changes
+from harness.board.files import BOARD, EXAMPLES, SCORES
+from harness.board.imports import ImportRequest, import_rows
+from harness.board.views.latex import to_latex
+from harness.board.merge import merge
+from harness.board.views.notebook import plot, to_notebook, to_pandas
+from harness.board.power import Wish, outlook, sentences
+from harness.board.views.page import render_all
+from harness.board.part import read_part
+from harness.board.views.site import build_site
+from harness.board.views.terminal import print_table
+from harness.board.verify import verify
+from harness.api.types import Cost, Imported, Metric, Score
 
 METRICS = {"gold": [Metric("win", "wins", primary=True), Metric("kl", "drift", False)], "judge": [Metric("win", "judged")]}
 
@@ -106,8 +106,8 @@ COMPILED: dict[str, Any] = {}
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Statistics of few draws, since their inputs are what is tested; and templates that are compiled once."""
-    monkeypatch.setattr("harness.leaderboard.comparison.DRAWS", 20)
-    monkeypatch.setattr("harness.leaderboard.comparison.FLIPS", 20)
+    monkeypatch.setattr("harness.board.compare.DRAWS", 20)
+    monkeypatch.setattr("harness.board.compare.FLIPS", 20)
     compiled = jinja2.Environment.compile
 
     def compiled_once(self: Any, source: str, *rest: Any, **options: Any) -> Any:

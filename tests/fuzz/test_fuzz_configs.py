@@ -13,10 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.errors import HarnessError
-from harness.plan import plan
-from harness.registry import Registry
-from harness.resolve import resolve
-from harness.yaml_file import load_raw, override
+from harness.run.plan import plan
+from harness.api.registry import Registry
+from harness.config import resolve
+from harness.config.file import load_raw, override
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs").rglob("*.yaml"))
 RAW = [load_raw(path) for path in CONFIGS if path.parent.name != "accelerate"]

@@ -15,9 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness import DataError
-from harness.interfaces import Importer
-from harness.leaderboard.imports import ImportRequest, import_rows
-from harness.leaderboard.page import write_all
+from harness.api.interfaces import Importer
+from harness.board.imports import ImportRequest, import_rows
+from harness.board.views.page import write_all
 from harness_plugins.evaluators import AlpacaImporter, FastChatImporter, LmEvalImporter
 
 ANNOTATIONS: list[Any] = [
@@ -61,9 +61,9 @@ def boarded(importer: Importer, paths: Iterable[Path], out: Path) -> None:
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Statistics of few draws, and no page: boards have their own test."""
-    monkeypatch.setattr("harness.leaderboard.comparison.DRAWS", 20)
-    monkeypatch.setattr("harness.leaderboard.comparison.FLIPS", 20)
-    monkeypatch.setattr("harness.leaderboard.page.to_html", lambda board, examples: "")
+    monkeypatch.setattr("harness.board.compare.DRAWS", 20)
+    monkeypatch.setattr("harness.board.compare.FLIPS", 20)
+    monkeypatch.setattr("harness.board.views.page.to_html", lambda board, examples: "")
 
 
 def files(rows: Any, write: Callable[[Any], bytes]) -> st.SearchStrategy[bytes]:

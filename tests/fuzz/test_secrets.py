@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from harness import ConfigError, HarnessError, StageError
-from harness.comparison import compare
-from harness.judging.server import JudgeServer, Reply
-from harness.problems import hidden
-from harness.registry import Registry
-from harness.resolve import resolve
+from harness.run.compare import compare
+from harness.models.server import JudgeServer, Reply
+from harness.config.problems import hidden
+from harness.api.registry import Registry
+from harness.config import resolve
 from harness_plugins.backends.client import Client, Patience, RefusedError
 
 KEY = "sk-live-0123456789abcdefghij"

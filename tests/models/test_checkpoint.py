@@ -14,7 +14,7 @@ from harness.models.checkpoint import Checkpoint, adapter_folder, checkpoint_fol
 from harness.models.load import load, load_model
 from harness.models.options import KEPT, LoadOptions
 from harness.models.prompts import ChatTemplate
-from harness.types import Prompt, Response
+from harness.api.types import Prompt, Response
 
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")  # PEFT's own call
 IDS = torch.arange(7, 19)[None]

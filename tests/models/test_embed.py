@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from harness.models.embed import hidden_similarity, tfidf_similarity
-from harness.types import Prompt
+from harness.api.types import Prompt
 
 TARGETS = ["pear , fig , plum", "boil the water"]
 RESPONSES = [["pear , fig , plum", "pear , fig , cat", "dog - cat"], ["boil the water"]]

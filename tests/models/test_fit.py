@@ -22,9 +22,9 @@ from harness.models.fit import check_adapter
 from harness.models.load import load_model, load_tokenizer, merged
 from harness.models.options import LoadOptions
 from harness.models.reward import RewardModel
-from harness.registry import Registry
-from harness.resolve import resolve
-from harness.starting_model import starting_model
+from harness.api.registry import Registry
+from harness.config import resolve
+from harness.config.starting_model import starting_model
 from harness.training.adapters import add_adapters, save_adapters
 from harness.training.settings import LoraSettings
 

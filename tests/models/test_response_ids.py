@@ -16,7 +16,7 @@ from transformers import PreTrainedTokenizerBase
 from harness.errors import DataError
 from harness.models.prompts import ChatTemplate
 from harness.models.templates import check_template, choose_template
-from harness.types import Message, Prompt, Response
+from harness.api.types import Message, Prompt, Response
 
 PROMPTS = (
     Prompt.of("one", "name two fruits"),

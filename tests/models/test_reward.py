@@ -13,7 +13,7 @@ from harness.errors import DataError
 from harness.models import reward as module
 from harness.models.load import load_tokenizer
 from harness.models.reward import RewardModel, rewards
-from harness.types import Message, Prompt, Response
+from harness.api.types import Message, Prompt, Response
 
 PROMPTS = [
     Prompt.of("a", "name two fruits ."),

@@ -18,10 +18,10 @@ from harness.models.generate import generate
 from harness.models.load import generation_eos, load, model_eos
 from harness.models.logps import Row, score
 from harness.models.prompts import ChatTemplate
-from harness.stages.context import save_checkpoint
+from harness.run.stages.context import save_checkpoint
 from harness.training.settings import SftSettings
 from harness.training.sft import fine_tune
-from harness.types import Example, Prompt, Response, Sampling
+from harness.api.types import Example, Prompt, Response, Sampling
 
 PROMPTS = [Prompt.of("a", "name two fruits ."), Prompt.of("b", "is tea hot ?")]
 # As Qwen's (the template's end, and the one of pretraining) and Llama 3's (three, the template's among them).

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from harness.errors import DataError, StageError
 from harness.models.scratch import ScratchModel, build_model, build_tokenizer, train_from_scratch
-from harness.types import Message
+from harness.api.types import Message
 
 WORDS = ("red", "green", "blue", "yellow", "white")
 SMALL = ScratchModel(

@@ -11,7 +11,7 @@ import pytest
 from harness.models.generate import generate
 from harness.models.prompts import ChatTemplate
 from harness.models.serve import PolicyServer, RequestError
-from harness.types import Message, Prompt, Sampling
+from harness.api.types import Message, Prompt, Sampling
 
 PROMPT = Prompt(
     "a", (Message("user", "name two fruits ."), Message("assistant", "pear , plum"), Message("user", "name one more ."))

@@ -18,9 +18,9 @@ import pytest
 
 from harness import DataError, JudgeAnswer, Judgment, Message, Prompt, Response, Sampling, Score
 from harness_plugins.evaluators import AlpacaImporter
-from harness_plugins.evaluators import alpaca_eval as plugin
-from harness_plugins.evaluators import alpaca_package as package
-from harness_plugins.evaluators.alpaca_eval import AlpacaEval
+from harness_plugins.evaluators.alpaca_eval import evaluator as plugin
+from harness_plugins.evaluators.alpaca_eval import package
+from harness_plugins.evaluators.alpaca_eval.evaluator import AlpacaEval
 
 DATA = os.environ.get("HARNESS_REFERENCE_DATA")
 ANNOTATIONS = Path(DATA or ".") / "alpaca_eval" / "annotations"

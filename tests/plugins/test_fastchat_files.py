@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 
 from harness import DataError
-from harness.comparison import Means, compare
+from harness.run.compare import Means, compare
 from harness.errors import ConfigError
-from harness.plan import plan
-from harness.registry import Registry
-from harness.resolve import prepare_evaluators, resolve
-from harness_plugins.evaluators import fastchat
-from harness_plugins.evaluators.mt_bench import MtBench, VicunaBench
+from harness.run.plan import plan
+from harness.api.registry import Registry
+from harness.config import prepare_evaluators, resolve
+from harness_plugins.evaluators.fastchat import files as fastchat
+from harness_plugins.evaluators.fastchat.mt_bench import MtBench, VicunaBench
 
 DATA = os.environ.get("HARNESS_REFERENCE_DATA")
 REFERENCE = Path(DATA or ".") / "mt_bench"

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from harness import DataError
-from harness_plugins.evaluators import AlpacaEval, LmEval, MtBench, PairwiseJudge, VicunaBench, fastchat
+from harness_plugins.evaluators import AlpacaEval, LmEval, MtBench, PairwiseJudge, VicunaBench
+from harness_plugins.evaluators.fastchat import files as fastchat
 from harness_plugins.evaluators.imports import AlpacaImporter, FastChatImporter, LmEvalImporter
 
 HALF = "\ud83d"

@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 from harness import DataError, Imported
-from harness.leaderboard import Board
-from harness.leaderboard.imports import ImportRequest, import_rows
+from harness.board import Board
+from harness.board.imports import ImportRequest, import_rows
 from harness_plugins.evaluators import AlpacaImporter, FastChatImporter, LmEvalImporter
-from harness_plugins.evaluators.alpaca_package import package
+from harness_plugins.evaluators.alpaca_eval.package import package
 
 DATA = os.environ.get("HARNESS_REFERENCE_DATA")
 REFERENCE = Path(DATA or ".")

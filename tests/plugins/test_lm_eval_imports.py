@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from harness import DataError, Imported
-from harness.leaderboard.imports import ImportRequest, import_rows
-from harness.leaderboard.page import write_all
-from harness.leaderboard.verify import verify
+from harness.board.imports import ImportRequest, import_rows
+from harness.board.views.page import write_all
+from harness.board.verify import verify
 from harness_plugins.evaluators import LmEvalImporter
 
 DATE = "2026-01-01"

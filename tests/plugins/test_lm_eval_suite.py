@@ -14,7 +14,7 @@ import pytest
 
 from harness import DataError, Score
 from harness_plugins.evaluators import LmEval, LmEvalImporter
-from harness_plugins.evaluators.lm_eval_tasks import SHOTS, SUITE_REPORT
+from harness_plugins.evaluators.lm_eval.tasks import SHOTS, SUITE_REPORT
 
 REFERENCE = os.environ.get("HARNESS_REFERENCE_DATA")
 TEXTS = [json.dumps(lm_eval_data.hellaswag(n)) + " Question: Answer: A. B. C. D. #### 12" for n in range(50)]
@@ -221,7 +221,7 @@ def test_the_suite_says_what_it_reports_and_files_are_part_of_the_key(tmp_path: 
 def test_shards_and_other_formats_are_found(tmp_path: Path) -> None:
     import pandas as pd
 
-    from harness_plugins.evaluators.lm_eval_tasks import Finder
+    from harness_plugins.evaluators.lm_eval.tasks import Finder
 
     folder = tmp_path / "data" / "owner" / "set" / "main"
     folder.mkdir(parents=True)

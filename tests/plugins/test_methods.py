@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from harness.graph import Graph, Stage
-from harness.plan import plan
-from harness.registry import Registry
-from harness.resolve import Comparison, resolve
-from harness.yaml_file import load_raw
+from harness.run.graph import Graph, Stage
+from harness.run.plan import plan
+from harness.api.registry import Registry
+from harness.config import Comparison, resolve
+from harness.config.file import load_raw
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.registry import KINDS, Kind, Registry
+from harness.api.registry import KINDS, Kind, Registry
 from harness.testing.conformance import check_registered
 
 THIRD_PARTY = Path(__file__).resolve().parents[1] / "third_party"

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.store import Store, machine
+from harness.store import Store
+from harness.store import owner as machine
 from harness.store.claims import Owner
 
 

@@ -14,10 +14,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from harness.plan import plan
-from harness.registry import Registry
-from harness.resolve import resolve
-from harness.yaml_file import load_raw
+from harness.run.plan import plan
+from harness.api.registry import Registry
+from harness.config import resolve
+from harness.config.file import load_raw
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = {str(path.relative_to(ROOT / "configs")): path for path in sorted((ROOT / "configs").rglob("*.yaml"))}
@@ -55,8 +55,8 @@ def same_everywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setenv("HARNESS_CACHE", str(tmp_path / "harness"))
-    monkeypatch.setattr("harness.plan.environment", lambda: dict(ENVIRONMENT))
-    monkeypatch.setattr("harness.plan.metadata", SimpleNamespace(version=lambda name: "0"))
+    monkeypatch.setattr("harness.run.plan.environment", lambda: dict(ENVIRONMENT))
+    monkeypatch.setattr("harness.run.plan.metadata", SimpleNamespace(version=lambda name: "0"))
 
 
 @pytest.mark.parametrize("name", CONFIGS)

@@ -36,10 +36,10 @@ from harness import (
     Source,
     hookimpl,
 )
-from harness.registry import KINDS, Kind, Registry
+from harness.api.registry import KINDS, Kind, Registry
 from harness.testing import Verdict, assert_conforms, check
 from harness.testing.conformance import check_registered
-from harness.testing.policy import untrained_policy
+from harness.sandbox.untrained import untrained_policy
 
 SMALL: dict[str, dict[str, Any]] = {
     "sandbox": {"sft": 20, "train": 20, "tuning": 5, "heldout": 20},

@@ -35,7 +35,7 @@ from harness import (
     Report,
     Response,
 )
-from harness.registry import Registry
+from harness.api.registry import Registry
 from harness.testing import check
 from harness.testing.verdict import Finding, Verdict
 
@@ -292,7 +292,7 @@ def test_what_a_backend_must_not_do() -> None:
     assert found[1:] == ("generate() returned NoneType", "return a list of prompts' lists of harness.Response")
     _, said, fix = told(Echo, "harness_backends", generate=lambda self, policy: [])
     assert "takes 2 positional arguments" in said
-    assert fix == f"mend the class Wrong of {__name__}: what it takes and returns is in harness.interfaces"
+    assert fix == f"mend the class Wrong of {__name__}: what it takes and returns is in harness.api.interfaces"
 
 
 class Reader(Importer):

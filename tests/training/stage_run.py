@@ -13,11 +13,11 @@ from pathlib import Path
 
 from trl_twin import preference_groups
 
-from harness.graph import CHECKPOINT, Graph
+from harness.run.graph import CHECKPOINT, Graph
 from harness.models.checkpoint import Checkpoint
-from harness.registry import Registry
-from harness.stages import run_stage
-from harness.stages.context import Context, Report
+from harness.api.registry import Registry
+from harness.run.stages import run_stage
+from harness.run.stages.context import Context, Report
 from harness.store import Artifact, Store
 
 GROUPS = "a" * 32

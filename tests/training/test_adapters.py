@@ -16,14 +16,14 @@ from transformers import PreTrainedModel
 from trl_twin import preference_groups
 
 from harness.errors import StageError
-from harness.graph import CHECKPOINT, Graph
+from harness.run.graph import CHECKPOINT, Graph
 from harness.models.checkpoint import Checkpoint
 from harness.models.load import load_model, merged
 from harness.models.prompts import ChatTemplate
-from harness.registry import Registry
-from harness.resolve import describe
-from harness.stages import RUNNERS
-from harness.stages.context import Context
+from harness.api.registry import Registry
+from harness.config import describe
+from harness.run.stages import RUNNERS
+from harness.run.stages.context import Context
 from harness.store import Store
 from harness.training.adapters import add_adapters
 from harness.training.batch import PLAIN, cut_groups, group_logps, tokenize

@@ -13,17 +13,17 @@ from trl_twin import preference_groups
 
 import harness.training.layouts.probe as probe
 from harness.errors import StageError
-from harness.graph import CHECKPOINT, Graph
+from harness.run.graph import CHECKPOINT, Graph
 from harness.models.checkpoint import Checkpoint
-from harness.registry import Registry
-from harness.resolve import describe
-from harness.row_warnings import run_warnings
-from harness.stages import RUNNERS
-from harness.stages.context import Context
+from harness.api.registry import Registry
+from harness.config import describe
+from harness.run.row_warnings import run_warnings
+from harness.run.stages import RUNNERS
+from harness.run.stages.context import Context
 from harness.store import Store
 from harness.training.layouts.choose import LayoutWarning
 from harness.training.settings import TrainingSettings
-from harness.types import Group
+from harness.api.types import Group
 from harness_plugins.only_prompting.simpo import SimPO
 
 REASON = "its attention has sinks"

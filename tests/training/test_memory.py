@@ -10,7 +10,7 @@ import torch
 from token_groups import VIEWS, groups
 
 from harness.errors import StageError
-from harness.stages.train import memory_warning
+from harness.run.stages.train import memory_warning
 from harness.training.layouts.padded import UniqueRows
 from harness.training.memory import is_out_of_memory
 from harness.training.settings import TrainingSettings

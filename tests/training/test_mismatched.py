@@ -9,13 +9,13 @@ import pytest
 from trl_twin import preference_groups
 
 from harness.errors import StageError
-from harness.graph import CHECKPOINT, Graph
+from harness.run.graph import CHECKPOINT, Graph
 from harness.models.checkpoint import Checkpoint
 from harness.models.logps import Row, score
 from harness.models.prompts import ChatTemplate
-from harness.registry import Registry
-from harness.stages import RUNNERS
-from harness.stages.context import Context
+from harness.api.registry import Registry
+from harness.run.stages import RUNNERS
+from harness.run.stages.context import Context
 from harness.store import Store
 from harness.training.batch import MISMATCHED, PLAIN, TokenGroup, group_logps, mismatched_logps, partners, tokenize
 from harness_plugins.baselines.dpo import DPO

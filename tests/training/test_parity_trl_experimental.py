@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from trl_twin import Step, arguments, cast, ours, preference_groups, theirs
 
-from harness.interfaces import Objective
+from harness.api.interfaces import Objective
 from harness.models.prompts import ChatTemplate
 from harness.training.batch import PLAIN, TokenGroup, tokenize
 from harness_plugins.baselines.cpo import CPO

@@ -14,7 +14,7 @@ from harness.sandbox import build_dataset
 from harness.training.arguments import shared_arguments
 from harness.training.settings import SftSettings
 from harness.training.sft import fine_tune
-from harness.types import Example, Prompt, Response
+from harness.api.types import Example, Prompt, Response
 
 
 def test_fine_tuning_lowers_the_loss_and_counts(tiny, tmp_path: Path) -> None:

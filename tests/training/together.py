@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from token_groups import groups
 
 from harness.errors import StageError
-from harness.interfaces import Objective
+from harness.api.interfaces import Objective
 from harness.models.load import load
 from harness.sandbox import build_dataset
 from harness.training.adapters import add_adapters
@@ -107,7 +107,7 @@ def _main(checkpoint: Path, folder: Path, rank: int, count: int) -> None:
     from accelerate.state import AcceleratorState
 
     AcceleratorState._reset_state(reset_partial_state=True)
-    from harness.stages.devices import launch_environment
+    from harness.run.stages.devices import launch_environment
     from harness.training.settings import DeviceSettings
 
     os.environ.update(launch_environment(DeviceSettings(count=count, strategy="fsdp")))

@@ -1,0 +1,220 @@
+"""The parts of a board, schema version 1. What a newer version added is optional: a board without it is still read."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
+
+from harness.board.shapes import ProvenanceShape
+
+Kind = Literal["measured", "control", "null", "published", "imported"]
+
+
+class Entry(BaseModel):
+    """A part of a board. A field named in `optional` is absent, not null, where there is nothing to say."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    optional: ClassVar[frozenset[str]] = frozenset()
+
+    @model_serializer(mode="wrap")
+    def _without_absent(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {key: value for key, value in handler(self).items() if value is not None or key not in self.optional}
+
+
+class WinsEntry(Entry):
+    """Shares of examples: the row better than the baseline, equal, worse; above and below where neither is better."""
+
+    won: float
+    tied: float
+    lost: float
+
+
+class Delta(Entry):
+    """Row minus baseline on common examples and seeds.
+
+    `p` is the larger of `p_flips` (permutation over questions; takes the trained models as given) and `p_design` (Student's t
+    over seeds and questions). `p_adjusted` is Holm's within the family, `q` Benjamini & Hochberg's, `p_seeds` the t-test over
+    the means of seeds alone, as papers report it. `effect` is the standardised paired difference, `detectable` the smallest
+    true difference that would have been found four times in five, at Holm's first step. `below_noise`: smaller than a change of
+    seeds alone could show. `seeds` counts the common ones; 0 where there are none.
+    """
+
+    optional = frozenset(
+        {"p_adjusted", "below_noise", "p_flips", "p_design", "p_seeds", "q", "effect", "wins", "detectable", "n", "seeds"}
+    )
+
+    mean: float
+    low: float
+    high: float
+    p: float
+    p_adjusted: float | None = None
+    below_noise: Literal[True] | None = None
+    p_flips: float | None = None
+    p_design: float | None = None
+    p_seeds: float | None = None
+    q: float | None = None
+    effect: float | None = None
+    wins: WinsEntry | None = None
+    detectable: float | None = None
+    n: int | None = None
+    seeds: int | None = None
+
+
+class ScoreEntry(Entry):
+    """One metric of one row; no interval where there are no values per example; `seeds` only if not all have a value."""
+
+    optional = frozenset({"low", "high", "seeds", "delta"})
+
+    mean: float
+    low: float | None = None
+    high: float | None = None
+    n: int
+    per_seed: tuple[float, ...] = ()
+    seeds: tuple[int, ...] | None = None
+    higher_is_better: bool | None
+    delta: Delta | None = None
+
+
+class CostEntry(Entry):
+    """What a row's data, reference and training took beyond the shared starting model: the mean over its seeds.
+
+    Charged in full even where rows share it; seconds are wall time of whoever made the artifacts. Of the evaluation it holds
+    `judge_tokens` and `usd`, what judges took at list price, and nothing else. Empty where a row has nothing of the kind.
+    """
+
+    optional = frozenset({"seconds", "device_seconds", "tokens_trained", "tokens_generated", "judge_tokens", "usd"})
+
+    seconds: float | None = None
+    device_seconds: float | None = None
+    tokens_trained: float | None = None
+    tokens_generated: float | None = None
+    judge_tokens: float | None = None
+    usd: float | None = None
+
+
+class MetricEntry(Entry):
+    """A metric of the board; `key` is `<evaluator>/<metric>`."""
+
+    key: str
+    description: str
+    higher_is_better: bool | None
+    primary: bool
+
+
+class FamilyEntry(Entry):
+    """Tests that are corrected together: all compared rows × these metrics."""
+
+    name: str
+    metrics: tuple[str, ...]
+    tests: int
+
+
+class StatisticsEntry(Entry):
+    """How the numbers were made, in words."""
+
+    optional = frozenset({"families"})
+
+    interval: str
+    test: str
+    correction: str
+    draws: int
+    flips: int
+    level: float
+    families: tuple[FamilyEntry, ...] | None = None
+
+
+class RankEntry(Entry):
+    """Over bootstrap draws that the rows share: how often a row comes first, its mean rank, and the interval of its ranks."""
+
+    first: float
+    mean: float
+    low: float
+    high: float
+
+
+class WinMatrix(Entry):
+    """`shares[i][j]`: the share of examples on which method i is better than method j, ties half; null without common ones."""
+
+    methods: tuple[str, ...]
+    shares: tuple[tuple[float | None, ...], ...]
+
+    @model_validator(mode="after")
+    def _is_square(self) -> Self:
+        if {len(self.methods)} != {len(self.shares), *map(len, self.shares)}:
+            raise ValueError("there should be a row and a column of shares for each method")
+        return self
+
+
+class AgreementEntry(Entry):
+    """Whether two metrics order the rows alike, and the examples; both turned so that higher is better."""
+
+    optional = frozenset({"per_example"})
+
+    left: str
+    right: str
+    kendall: float
+    spearman: float
+    rows: int
+    per_example: float | None = None
+    examples: int = 0
+
+
+class PowerEntry(Entry):
+    """What this comparison could see of one metric: medians over its rows.
+
+    `detectable`: the smallest true difference found four times in five at level `alpha`, Holm's first step. The variances of a
+    difference, of one seed, one question and one cell, say what more of either would bring (`harness power`).
+    """
+
+    alpha: float
+    detectable: float
+    seeds: int
+    questions: int
+    seed_variance: float
+    question_variance: float
+    rest_variance: float
+    freedom_per_seed: float
+
+
+class AnalysisEntry(Entry):
+    """What needs all rows at once, per metric key. `noise`: what a change of seeds alone could show, from the null rows."""
+
+    noise: dict[str, float] = {}
+    ranking: dict[str, dict[str, RankEntry]] = {}
+    wins: dict[str, WinMatrix] = {}
+    agreement: tuple[AgreementEntry, ...] = ()
+    power: dict[str, PowerEntry] = {}
+
+
+class RowEntry(Entry):
+    """One row of the leaderboard."""
+
+    optional = frozenset({"failed"})
+
+    method: str
+    data: str | None
+    objective: str | None
+    rounds: int
+    kind: Kind
+    seeds: tuple[int, ...]
+    scores: dict[str, ScoreEntry]
+    cost: CostEntry = CostEntry()
+    budget: dict[str, float] = {}
+    provenance: dict[str, Any] = {}
+    curves: dict[str, list[dict[str, float]]] = {}
+    failed: str | None = None
+
+    @field_validator("provenance")
+    @classmethod
+    def _says_what_is_read(cls, provenance: dict[str, Any]) -> dict[str, Any]:
+        ProvenanceShape.model_validate(provenance)
+        return provenance
+
+    @field_validator("curves")
+    @classmethod
+    def _are_by_seed(cls, curves: dict[str, list[dict[str, float]]]) -> dict[str, list[dict[str, float]]]:
+        if odd := next((seed for seed in curves if not (seed.isascii() and seed.isdecimal())), None):
+            raise ValueError(f"curves go by seed, and {odd[:40]!r} is none")
+        return curves

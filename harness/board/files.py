@@ -1,0 +1,182 @@
+"""The files of a board's folder: written whole or not at all; examples and per-example scores beside `board.json`."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from harness.errors import DataError, StoreError
+from harness.board.shapes import unwritable
+from harness.api.types import Score
+
+BOARD, EXAMPLES, SCORES = "board.json", "examples.jsonl", "scores.parquet"
+MOST_SCORES = 20_000_000  # a hundred rows with ten seeds on a thousand prompts have ten million for ten metrics
+Scores = Mapping[str, Mapping[str, Mapping[int, Sequence[Score]]]]  # row → evaluator → seed → scores
+
+
+@dataclass(frozen=True)
+class ExampleRow:
+    """One prompt and what the rows answered to it: `answers` maps a row's label to its answer.
+
+    `judged` maps a row's label to what judges said of its answer, each a mapping of `evaluator`, `verdict` and `words`.
+    """
+
+    id: str
+    prompt: str
+    target: str | None
+    answers: Mapping[str, str]
+    judged: Mapping[str, Sequence[Mapping[str, str]]] = field(default_factory=dict)
+
+
+def write_text(path: Path, text: str) -> Path:
+    """Write beside, then rename, so that no reader ever sees half a file.
+
+    Raises:
+        StoreError: the folder cannot be written.
+    """
+    return write_bytes(path, text.encode("utf-8"))
+
+
+def write_bytes(path: Path, content: bytes) -> Path:
+    """`write_text` for what is no text."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as beside:
+            try:
+                beside.write(content)
+                beside.flush()
+                os.fsync(beside.fileno())
+                Path(beside.name).chmod(0o644)
+                Path(beside.name).replace(path)
+            except BaseException:
+                Path(beside.name).unlink(missing_ok=True)
+                raise
+    except OSError as error:
+        raise StoreError(f"{path} cannot be written: {error}") from error
+    return path
+
+
+def digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def examples_text(examples: Sequence[ExampleRow]) -> str:
+    return "".join(f"{json.dumps(_example(example), sort_keys=True)}\n" for example in examples)
+
+
+def _example(example: ExampleRow) -> dict[str, Any]:
+    """What judges said is absent where no judge was asked."""
+    found = {"id": example.id, "prompt": example.prompt, "target": example.target, "answers": dict(example.answers)}
+    said = {label: [dict(item) for item in items] for label, items in example.judged.items() if items}
+    return found | ({"judged": said} if said else {})
+
+
+def read_examples(path: Path) -> list[ExampleRow]:
+    """Raises DataError with file and line where a line is not an example."""
+    from pydantic import TypeAdapter
+
+    shape = TypeAdapter(ExampleRow)
+    rows = []
+    with path.open("rb") as lines:
+        for position, line in enumerate(lines, start=1):
+            try:
+                content = json.loads(line.decode("utf-8"))
+                for problem in unwritable(content):
+                    raise ValueError(problem)
+                ExampleRow(**content)  # of which it says what is missing, and what is too many
+                rows.append(shape.validate_python(content))
+            except (ValueError, TypeError, RecursionError) as error:
+                raise DataError(f"{path}:{position} is not an example: {said_of(error)}") from error
+    return rows
+
+
+def said_of(error: Exception) -> str:
+    """An error in one line; pydantic's first, with its place."""
+    from pydantic import ValidationError
+
+    if isinstance(error, ValidationError):
+        first = error.errors(include_url=False)[0]
+        return f"{'.'.join(map(str, first['loc'])) or 'the whole'}: {first['msg']}"
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def scores_bytes(scores: Scores) -> bytes:
+    """Per-example scores as Parquet: row, evaluator, seed, metric, example, question, sample, value."""
+    import pyarrow
+    import pyarrow.parquet
+
+    lines = list(_lines(scores))
+    columns = list(zip(*lines, strict=True)) if lines else [()] * len(COLUMNS)
+    table = pyarrow.table(
+        {
+            name: pyarrow.array(column, type=pyarrow.type_for_alias(kind))
+            for (name, kind), column in zip(COLUMNS.items(), columns, strict=True)
+        }
+    )
+    out = io.BytesIO()
+    pyarrow.parquet.write_table(table, out, compression="zstd", use_dictionary=True)
+    return out.getvalue()
+
+
+COLUMNS = {
+    **{"row": "string", "evaluator": "string", "seed": "int64", "metric": "string", "example": "string"},
+    **{"question": "string", "sample": "int32", "value": "float64"},
+}
+
+
+def _lines(scores: Scores) -> Iterator[tuple[Any, ...]]:
+    for row in sorted(scores):
+        for evaluator in sorted(scores[row]):
+            for seed in sorted(scores[row][evaluator]):
+                for score in scores[row][evaluator][seed]:
+                    found = (score.metric, score.example, score.question, score.sample, float(score.value))
+                    yield (row, evaluator, seed, *found)
+
+
+def _values(column: Any, kind: str) -> list[Any]:
+    """A column's values. Text that is repeated is read once, so that a small file cannot stand for gigabytes."""
+    import pyarrow
+
+    found: list[Any] = []
+    for chunk in column.chunks:
+        if isinstance(chunk, pyarrow.DictionaryArray):
+            words = chunk.dictionary.cast(pyarrow.string()).to_pylist()
+            found += [None if place is None else words[place] for place in chunk.indices.to_pylist()]
+        else:
+            found += chunk.cast(pyarrow.type_for_alias(kind)).to_pylist()
+    return found
+
+
+def read_scores(path: Path) -> dict[str, dict[str, dict[int, list[Score]]]]:
+    """What `scores_bytes` wrote.
+
+    Raises:
+        DataError: the file is no Parquet, or has other columns.
+    """
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        file = pyarrow.parquet.ParquetFile(path, read_dictionary=[name for name, kind in COLUMNS.items() if kind == "string"])
+        if file.metadata.num_rows > MOST_SCORES:
+            raise DataError(
+                f"{path} says that it has {file.metadata.num_rows:,} scores, and a board has {MOST_SCORES:,} at most"
+            )
+        table = file.read(columns=list(COLUMNS))
+        columns = [_values(table.column(name), kind) for name, kind in COLUMNS.items()]
+    except (OSError, pyarrow.ArrowException, KeyError, ValueError, OverflowError) as error:
+        raise DataError(f"{path} cannot be read as per-example scores: {said_of(error)}") from error
+    found: dict[str, dict[str, dict[int, list[Score]]]] = {}
+    for row, evaluator, seed, metric, example, question, sample, value in zip(*columns, strict=True):
+        if None in (row, evaluator, seed, metric, example, value):
+            raise DataError(f"{path} has a line without row, evaluator, seed, metric, example or value")
+        runs = found.setdefault(row, {}).setdefault(evaluator, {})
+        runs.setdefault(seed, []).append(Score(example, metric, value, sample or 0, question or ""))
+    return found

@@ -1,0 +1,49 @@
+"""How large a difference is, and how sure that is: pure functions on numpy and scipy, draws from a given seed.
+
+docs/statistics.md says what was chosen, after whom, and what was measured.
+"""
+
+from harness.board.statistics.agreement import Agreement, agree
+from harness.board.statistics.bootstrap import Bootstrap, interval, paired
+from harness.board.statistics.correction import benjamini_hochberg, holm
+from harness.board.statistics.differences import Difference
+from harness.board.statistics.effects import Wins, seeds_t_test, standardised, wins
+from harness.board.statistics.intervals import Interval
+from harness.board.statistics.permutation import sign_flip, sign_flips
+from harness.board.statistics.power import detectable, power, questions_needed, seeds_needed
+from harness.board.statistics.ranking import Rank, rank_stability, win_shares
+from harness.board.statistics.values import Floats, Values, by_metric, mean_over_seeds, shared
+from harness.board.statistics.variance import Components, Error, components
+
+__all__ = [
+    "Agreement",
+    "Bootstrap",
+    "Components",
+    "Difference",
+    "Error",
+    "Floats",
+    "Interval",
+    "Rank",
+    "Values",
+    "Wins",
+    "agree",
+    "benjamini_hochberg",
+    "by_metric",
+    "components",
+    "detectable",
+    "holm",
+    "interval",
+    "mean_over_seeds",
+    "paired",
+    "power",
+    "questions_needed",
+    "rank_stability",
+    "seeds_needed",
+    "seeds_t_test",
+    "shared",
+    "sign_flip",
+    "sign_flips",
+    "standardised",
+    "win_shares",
+    "wins",
+]

@@ -1,0 +1,168 @@
+"""A board as Markdown and as CSV, from the board alone. Every text is escaped for where it goes."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Sequence
+
+from harness.board.views.remarks import is_published, remarks
+from harness.board.board import Board, MetricEntry, RowEntry
+from harness.board.standing import delta_of, mark, noise_floor, ranked, references, short_name, summary
+from harness.board.views.text import count, duration, number, one_line, signed
+
+COLUMNS = (
+    *("method", "kind", "data", "objective", "rounds", "metric", "primary", "higher_is_better", "mean", "low", "high", "n"),
+    *("seeds", "delta_mean", "delta_low", "delta_high", "p", "p_adjusted", "below_noise", "failed"),
+)
+
+
+def to_markdown(board: Board) -> str:
+    """The ranking, the reference rows, all metrics, costs and warnings."""
+    parts = [
+        f"# {markdown_text(board.name)}",
+        markdown_text(board.description),
+        f"**{markdown_text(summary(board))}**",
+        _ranking(board),
+        _reading(board),
+        "## All metrics",
+        _all_metrics(board),
+        "\n".join(f"- {markdown_text(metric.key)}: {markdown_text(metric.description)}" for metric in board.metrics),
+        "## Cost and budget",
+        _costs(board),
+    ]
+    failed = [row for row in board.rows if row.failed]
+    if failed:
+        parts += ["## Failed", "\n".join(f"- {markdown_text(row.method)}: {markdown_text(row.failed or '')}" for row in failed)]
+    if board.warnings:
+        parts += ["## Warnings", "\n".join(f"- {markdown_text(warning)}" for warning in board.warnings)]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def to_csv(board: Board) -> str:
+    """Long format, one line per row and metric; a failed row has one line with its reason."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for row in board.rows:
+        start = [csv_text(row.method), row.kind, csv_text(row.data or ""), csv_text(row.objective or ""), row.rounds]
+        if not row.scores:
+            writer.writerow([*start, *[""] * (len(COLUMNS) - len(start) - 1), csv_text(row.failed or "")])
+        for metric in board.metrics:
+            if metric.key in row.scores:
+                writer.writerow([*start, *_csv_score(row, metric), ""])
+    return out.getvalue()
+
+
+def _csv_score(row: RowEntry, metric: MetricEntry) -> list[object]:
+    score, delta = row.scores[metric.key], delta_of(row, metric.key)
+    gaps: list[object] = [""] * 6
+    if delta is not None:
+        gaps = [delta.mean, delta.low, delta.high, delta.p, delta.p_adjusted, True if delta.below_noise else ""]
+    bounds = ["" if bound is None else bound for bound in (score.low, score.high)]
+    seeds = len(score.per_seed)
+    direction = "" if metric.higher_is_better is None else metric.higher_is_better
+    return [csv_text(metric.key), metric.primary, direction, score.mean, *bounds, score.n, seeds, *gaps]
+
+
+def csv_text(text: str) -> str:
+    """One line that no spreadsheet takes for a formula."""
+    shown = one_line(text)
+    return f"'{shown}" if shown.lstrip()[:1] in tuple("=+-@＝＋－＠") else shown
+
+
+def markdown_text(text: str) -> str:
+    """One line in which nothing is markup: neither Markdown nor HTML, inside a table or at the start of a line."""
+    shown = re.sub(r"([\\`*_\[\]|#~])", r"\\\1", one_line(text))
+    for character, entity in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ("@", "&#64;"), ("://", "&#58;//")):
+        shown = shown.replace(character, entity)
+    return re.sub(r"^(\s*(?:\d+(?=[.)](?:\s|$)))?)([-+.)=])", r"\1\\\2", shown)
+
+
+def _ranking(board: Board) -> str:
+    """Primary metrics with intervals and differences; the reference rows below, in italics."""
+    heads = ["", "method", "made of"]
+    for metric in board.primary:
+        heads += [f"{markdown_text(short_name(board, metric))} {_arrow(metric)}".strip(), "Δ"]
+    lines = []
+    for place, row in enumerate(ranked(board), start=1):
+        lines.append(["–" if row.failed else str(place), _method(board, row), *_primary_cells(board, row)])
+    lines += [["", f"*{_method(board, row)}* ({row.kind})", *_primary_cells(board, row)] for row in references(board)]
+    return _table([*heads, "time"], lines, left=3)
+
+
+def _primary_cells(board: Board, row: RowEntry) -> list[str]:
+    cells = [markdown_text(" → ".join(part for part in (row.data, row.objective) if part) or "–")]
+    for metric in board.primary:
+        cells += [_mean(row, metric), _delta(row, metric)]
+    return [*cells, "–" if row.cost.seconds is None else duration(row.cost.seconds)]
+
+
+def _all_metrics(board: Board) -> str:
+    heads = ["method", *(f"{markdown_text(metric.key)} {_arrow(metric)}".strip() for metric in board.metrics)]
+    return _table(heads, [[_method(board, row), *(_mean(row, metric) for metric in board.metrics)] for row in board.rows])
+
+
+def _costs(board: Board) -> str:
+    used = sorted({key for row in board.rows for key in row.budget})
+    judged = any(row.cost.judge_tokens is not None for row in board.rows)
+    lines = []
+    for row in board.rows:
+        cost = row.cost
+        taken = [None if cost.seconds is None else duration(cost.seconds)]
+        taken += [None if tokens is None else count(tokens) for tokens in (cost.tokens_trained, cost.tokens_generated)]
+        if judged:
+            taken.append(None if cost.judge_tokens is None else count(cost.judge_tokens))
+            taken.append(None if cost.usd is None else f"{cost.usd:.2f}")
+        budget = [count(row.budget[key]) if key in row.budget else None for key in used]
+        lines.append([_method(board, row), *("–" if cell is None else cell for cell in (*taken, *budget))])
+    heads = ["method", "time", "tokens trained", "tokens generated", *(["judge tokens", "judge US$"] if judged else [])]
+    return _table([*heads, *(markdown_text(key) for key in used)], lines)
+
+
+def _reading(board: Board) -> str:
+    if is_published(board):
+        return "Published numbers, not measured here: no intervals, no tests."
+    floors = [(metric, noise_floor(board, metric.key)) for metric in board.primary]
+    noise = ", ".join(f"{markdown_text(short_name(board, m))} {number(floor)}" for m, floor in floors if floor is not None)
+    floor = f"; ≈: smaller than what a change of seeds alone could show, at the bound of its interval ({noise})"
+    return (
+        f"Means over seeds and prompts with {board.statistics.level:.0%} intervals; Δ is the difference from "
+        f"{markdown_text(board.baseline)}. \\*, \\*\\*, \\*\\*\\*: p < 0.05, 0.01, 0.001 after correction "
+        f"({markdown_text(board.statistics.correction)}), where the interval excludes 0 too"
+        + (floor if noise else "")
+        + ". Time: a seed's data, reference and training beyond the shared starting model, in full even where shared."
+        + "".join(f" {markdown_text(said)}" for said in remarks(board))
+    )
+
+
+def _method(board: Board, row: RowEntry) -> str:
+    name = markdown_text(row.method)
+    return f"**{name}** (baseline)" if row.method == board.baseline else name
+
+
+def _mean(row: RowEntry, metric: MetricEntry) -> str:
+    score = row.scores.get(metric.key)
+    if score is None:
+        return "failed" if row.failed else "–"
+    if score.low is None or score.high is None:
+        return number(score.mean)
+    return f"{number(score.mean)} [{number(score.low)}, {number(score.high)}]"
+
+
+def _delta(row: RowEntry, metric: MetricEntry) -> str:
+    delta = delta_of(row, metric.key)
+    if delta is None:
+        return "–"
+    return signed(delta.mean) + mark(delta).replace("*", "\\*")
+
+
+def _arrow(metric: MetricEntry) -> str:
+    return {True: "↑", False: "↓", None: ""}[metric.higher_is_better]
+
+
+def _table(heads: Sequence[str], lines: Sequence[Sequence[str]], left: int = 1) -> str:
+    """The first `left` columns are set left, the others right."""
+    rule = ["---" if index < left else "---:" for index in range(len(heads))]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (heads, rule, *lines))

@@ -1,0 +1,134 @@
+"""A board in a notebook or a script: as a data frame, as a picture, as a cell's output."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from markupsafe import Markup
+
+from harness.errors import HarnessError, did_you_mean
+from harness.board.views import figures as charts
+from harness.board.views.frontier import frontier
+from harness.board.board import Board, MetricEntry, write_text
+from harness.board.standing import delta_of, is_reference, mark, short_name, summary
+from harness.board.views.text import number, one_line, signed
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Picture = Literal["differences", "cost"]
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A drawing as SVG, which notebooks show by themselves."""
+
+    svg: str
+
+    def save(self, path: str | Path) -> Path:
+        """Write it as a file of its own; whole or not at all."""
+        return write_text(Path(path), self.svg + "\n")
+
+    def _repr_html_(self) -> str:
+        return self.svg
+
+    def _repr_svg_(self) -> str:
+        return self.svg
+
+
+def to_pandas(board: Board) -> pd.DataFrame:
+    """One line per row and metric; what a board does not have is NaN.
+
+    Columns: method, kind, data, objective, rounds, metric, primary, higher_is_better, mean, low, high, n, delta, delta_low,
+    delta_high, p, p_adjusted (of the difference to the baseline), seconds, tokens_trained, tokens_generated, failed.
+    """
+    import pandas as pd
+
+    lines = []
+    for row in board.rows:
+        of_row = {"method": row.method, "kind": row.kind, "data": row.data, "objective": row.objective, "rounds": row.rounds}
+        cost = row.cost.model_dump(include={"seconds", "tokens_trained", "tokens_generated"})
+        for metric in board.metrics if row.scores else ():
+            if (score := row.scores.get(metric.key)) is None:
+                continue
+            delta = score.delta
+            lines.append(
+                {
+                    **of_row,
+                    "metric": metric.key,
+                    "primary": metric.primary,
+                    "higher_is_better": metric.higher_is_better,
+                    **{"mean": score.mean, "low": score.low, "high": score.high, "n": score.n},
+                    "delta": delta and delta.mean,
+                    "delta_low": delta and delta.low,
+                    "delta_high": delta and delta.high,
+                    "p": delta and delta.p,
+                    "p_adjusted": delta and delta.p_adjusted,
+                    **cost,
+                    "failed": row.failed,
+                }
+            )
+        if not row.scores:
+            lines.append({**of_row, **cost, "failed": row.failed})
+    return pd.DataFrame(lines)
+
+
+def plot(board: Board, metric: str | None = None, picture: Picture = "differences") -> Plot:
+    """A metric's differences from the baseline with their intervals, or the metric against the cost.
+
+    Args:
+        metric: its key, `<evaluator>/<metric>`; the first primary one if absent.
+
+    Raises:
+        HarnessError: no such metric, or nothing of it to draw.
+    """
+    entry = _metric(board, metric)
+    drawn = charts.forest(board, entry) if picture == "differences" else frontier(board, entry)
+    if drawn is None:
+        raise HarnessError(f"there is nothing to draw of {entry.key}: too few rows have it")
+    style = resources.files("harness.board.views.web").joinpath("picture.css").read_text(encoding="utf-8")
+    head, bracket, rest = str(drawn).partition(">")
+    head = head.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" class="harness-picture" width="760" ', 1)
+    return Plot(f"{head}{bracket}<style>{style}</style>{rest}")
+
+
+def to_notebook(board: Board) -> str:
+    """HTML of a cell's output: one sentence, the table of primary metrics, the first of them drawn."""
+    heads = Markup("").join(Markup("<th>{}</th>").format(short_name(board, metric)) for metric in board.primary)
+    lines = Markup("").join(_line(board, index) for index in range(len(board.rows)))
+    table = Markup("<table><thead><tr><th>method</th>{}</tr></thead><tbody>{}</tbody></table>").format(heads, lines)
+    said = Markup("<p><strong>{}</strong> {}</p>").format(one_line(board.name), one_line(summary(board)))
+    try:
+        picture = Markup(plot(board).svg)  # escaped where it was drawn
+    except HarnessError:
+        picture = Markup("")
+    return str(said + table + picture)
+
+
+def _line(board: Board, index: int) -> Markup:
+    row = board.rows[index]
+    cells = Markup("").join(Markup("<td>{}</td>").format(_cell(board, index, metric)) for metric in board.primary)
+    name = one_line(row.method) + (f" ({row.kind})" if is_reference(row) else "")
+    return Markup("<tr><th>{}</th>{}</tr>").format(name, cells)
+
+
+def _cell(board: Board, index: int, metric: MetricEntry) -> str:
+    """Mean and difference, with its mark."""
+    row = board.rows[index]
+    if metric.key not in row.scores:
+        return "failed" if row.failed else ""
+    delta = delta_of(row, metric.key)
+    difference = f" ({signed(delta.mean)} {mark(delta)})".replace(" )", ")") if delta else ""
+    return number(row.scores[metric.key].mean) + difference
+
+
+def _metric(board: Board, key: str | None) -> MetricEntry:
+    if key is None and board.primary:
+        return board.primary[0]
+    found = next((metric for metric in board.metrics if metric.key == key), None)
+    if found is None:
+        raise HarnessError(f"no metric is called {key!r}: {did_you_mean(str(key), [metric.key for metric in board.metrics])}")
+    return found

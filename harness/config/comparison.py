@@ -1,0 +1,33 @@
+"""What a config stands for, once everything in it is found and checked."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from harness.config.schema import Config
+from harness.api.interfaces import Backend, Evaluator, Source
+from harness.models.judge.settings import JudgeSettings
+from harness.models.checkpoint import Checkpoint
+from harness.config.variants import Variant
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Everything that runs, resolved.
+
+    Attributes:
+        judges: one of each evaluator that asks one, by the evaluator's name; the config's own where data builders ask it.
+        checkpoint: the starting model; None where one is made from the source's text.
+        unreachable: `model`, `source` -> why it could not be looked up; empty unless `resolve` was called with `offline`.
+    """
+
+    config: Config
+    source: Source
+    backend: Backend
+    variants: tuple[Variant, ...]
+    evaluators: tuple[Evaluator, ...]
+    judges: Mapping[str, JudgeSettings]
+    checkpoint: Checkpoint | None = None
+    unreachable: Mapping[str, str] = dataclasses.field(default_factory=dict)

@@ -1,0 +1,287 @@
+"""A comparison as frozen pydantic models. Schema version 1.
+
+Nothing here fails at the first mistake: `validate` returns the config, or every problem it found, each with field, value
+and fix.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator, model_validator
+
+from harness.errors import ConfigError, Problem
+from harness.models.judge.settings import JudgeSettings
+from harness.api.methods import Round
+from harness.models.options import Dtype, Quantization, Storage, SystemTurns
+from harness.models.scratch import ScratchModel
+from harness.config.problems import QUOTE_NULL, impossible, problems_of
+from harness.training.budget import Spending, Unit
+from harness.training.settings import SftSettings, TrainingSettings
+from harness.api.types.thoughts import DELIMITERS, Delimiters, wrong_delimiters
+
+LARGEST_SEED = 2**31 - 1
+# What whoever renders a template passes itself.
+_RENDERERS = frozenset({"messages", "add_generation_prompt", "bos_token", "eos_token", "loop"})
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, str_strip_whitespace=True)
+
+
+class Part(BaseModel):
+    """A method's builder or objective: another one (with `name`), or changed fields of its own (without)."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    name: str | None = Field(
+        None, description="another component in its place; absent: the method's own, with the fields that stand here"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_string(cls, value: Any) -> Any:
+        return {"name": value} if isinstance(value, str) else value
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        return dict(self.model_extra or {})
+
+
+class Named(Part):
+    """A component by name, and its fields: `{name: sandbox, train: 800}` or just `sandbox`."""
+
+    name: str
+
+
+class ModelSection(_Section):
+    """The model every method starts from: a checkpoint, local or the hub's, or one made from the source's own text."""
+
+    path: str | None = Field(
+        None,
+        description="'sandbox', 'smollm2' (after `harness fetch smollm2`), a local checkpoint folder, or a model of the "
+        "Hugging Face hub as owner/name",
+    )
+    revision: str | None = Field(
+        None, description="a hub model's branch, tag or commit; planning pins it to the commit it stands for (main if absent)"
+    )
+    scratch: ScratchModel | None = Field(None, description="make a tokenizer and a small Llama from the source's training text")
+    dtype: Dtype = Field(
+        "auto",
+        description="of weights in memory; auto: float32, but bfloat16 to generate on a GPU; scores are always float32",
+    )
+    storage: Storage = Field(
+        "float32",
+        description="of the weights that training leaves on disk; where it is not float32, the board says how much of an "
+        "update that loses",
+    )
+    attn_implementation: str | None = Field(
+        None, description="eager, sdpa, flash_attention_2 or another that transformers knows; its own choice if absent"
+    )
+    adapter: str | None = Field(None, description="a local folder with a PEFT adapter, merged into the weights when loaded")
+    quantization: Quantization | None = Field(
+        None, description="4bit: NF4 weights by bitsandbytes (QLoRA); needs a CUDA device, and training through adapters"
+    )
+    trust_remote_code: bool = Field(False, description="run code that comes with the checkpoint")
+    chat_template: str | None = Field(
+        None,
+        description="in place of the checkpoint's own, and needed where it has none: zephyr, openchat, llama-2 or another name "
+        "of FastChat's, or the path of a .jinja file",
+    )
+    system_turns: SystemTurns = Field(
+        "error",
+        description="error, or merge them into the first user turn, where the template refuses system turns; empty: write an "
+        "empty one where a dialogue has none, as Zephyr was tuned",
+    )
+    chat_template_kwargs: dict[str, JsonValue] = Field(
+        default_factory=dict,
+        description="arguments of the chat template, such as enable_thinking: false (Qwen3) or a date; it must use each",
+    )
+
+    @model_validator(mode="after")
+    def _one(self) -> ModelSection:
+        if (self.path is None) == (self.scratch is None):
+            raise ValueError("give exactly one of `path` and `scratch`")
+        if self.scratch is not None and (extra := sorted(self.model_fields_set - {"path", "scratch"})):
+            raise ValueError(f"`{extra[0]}` is for a model by `path`: leave it out with `scratch`")
+        for name in self.chat_template_kwargs:
+            if not name.isidentifier() or not name.isascii() or name in _RENDERERS:
+                raise ValueError(f"`chat_template_kwargs.{name}`: it is no name that an argument of a template can have")
+        if self.quantization is not None and self.adapter is not None:
+            raise ValueError("an adapter cannot be merged into 4-bit weights: merge it first, or leave `quantization` out")
+        return self
+
+
+class Limits(_Section):
+    """Longest examples, in tokens of the starting model's chat template; longer ones are left out whole, and counted."""
+
+    max_prompt_tokens: int | None = Field(None, ge=1, description="of the prompt, up to what opens the answer")
+    max_response_tokens: int | None = Field(None, ge=1, description="of the longest response: the target or any ranked one")
+    max_tokens: int | None = Field(None, ge=2, description="of the prompt and the longest response together")
+
+
+class Budget(_Section):
+    """What every method gets, and no more: prompts alone, or prompts to draw on and one limit on the training with them."""
+
+    prompts: int = Field(
+        800,
+        ge=1,
+        description="training prompts per method, over all its rounds; each is seen `epochs` times unless a limit follows",
+    )
+    pairs: int | None = Field(
+        None,
+        ge=1,
+        description="chosen-rejected pairs trained on, over as many passes as it takes; a lone response counts as one",
+    )
+    tokens: int | None = Field(
+        None, ge=1, description="tokens trained on, over as many passes as it takes; each response counts with its own prompt"
+    )
+    updates: int | None = Field(None, ge=1, description="optimiser steps, over as many passes as it takes")
+
+    @model_validator(mode="after")
+    def _one_limit(self) -> Budget:
+        given = [unit for unit in ("pairs", "tokens", "updates") if getattr(self, unit) is not None]
+        if len(given) > 1:
+            raise ValueError(f"{' and '.join(given)} are two limits: a comparison has one budget, so leave all but one out")
+        return self
+
+    @property
+    def limit(self) -> Spending | None:
+        """What ends a method's training, where it is not the number of prompts."""
+        units: tuple[Unit, ...] = ("pairs", "tokens", "updates")
+        return next((Spending(unit, amount) for unit in units if (amount := getattr(self, unit)) is not None), None)
+
+
+class GenerationSection(_Section):
+    """How policies generate while data is built."""
+
+    backend: Named = Field(Named(name="transformers"), description="a generation backend")
+    max_tokens: int = Field(64, ge=1, le=8192, description="longest sample, in tokens")
+
+
+class ResponseSection(_Section):
+    """How evaluators read the thoughts in a policy's answers; `response_stats` counts their tokens apart."""
+
+    thinking: Literal["keep", "strip"] = Field(
+        "keep", description="whether judges, reward models and gold read an answer with its thoughts (keep) or without (strip)"
+    )
+    delimiters: Delimiters = Field(DELIMITERS, min_length=1, description="pairs of strings that begin and end thoughts")
+
+    @field_validator("delimiters")
+    @classmethod
+    def _delimit(cls, delimiters: Delimiters) -> Delimiters:
+        if wrong := wrong_delimiters(delimiters):
+            raise ValueError(wrong)
+        return delimiters
+
+
+class EvaluationSection(_Section):
+    """What every row is evaluated on."""
+
+    split: Literal["heldout", "tuning"] = Field("heldout", description="which prompts; `tuning` is for choosing settings")
+    prompts: int | None = Field(None, ge=1, description="the first n of the split; all of them if absent")
+    response: ResponseSection | None = Field(
+        None, description="what becomes of thoughts in answers; if absent they are kept and not looked for"
+    )
+    contaminated: Literal["count", "drop"] = Field(
+        "count",
+        description="training prompts that hold a question of an evaluator's own (MT-Bench's, an lm-eval task's): count them "
+        "on the board, or leave them out of training too",
+    )
+
+
+class RunSection(_Section):
+    """How a comparison is run. Nothing here changes a result or a key."""
+
+    checkpoint_minutes: float = Field(
+        10.0,
+        ge=0,
+        description="a training or a generation keeps its state so often, for a later run to go on from; "
+        "0 is after every step or batch",
+    )
+    examples: bool = Field(
+        True, description="show the first prompts and each row's answers on the board; false where their text must stay here"
+    )
+
+
+class MethodEntry(_Section):
+    """One row: a registered method with changes, or a builder and an objective of your choice."""
+
+    method: str | None = Field(None, description="a registered method")
+    label: str | None = Field(None, description="the row's name on the board; the method's name if absent")
+    data: Part | None = Field(None, description="a builder (with `name`), or changed fields of the method's")
+    objective: Part | None = Field(None, description="an objective (with `name`), or changed fields")
+    rounds: tuple[Round, ...] | None = Field(None, min_length=1, description="what each round changes")
+    training: dict[str, Any] = Field(default_factory=dict, description="changed fields of the training section")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_string(cls, value: Any) -> Any:
+        if value is None:
+            raise ValueError(QUOTE_NULL)
+        if not isinstance(value, str | dict | MethodEntry):
+            raise ValueError("write a method's name, or a section with `method` and what to change")
+        return {"method": value} if isinstance(value, str) else value
+
+
+class Config(_Section):
+    """One comparison."""
+
+    schema_version: Literal[1] = Field(1, alias="schema", description="version of this file's format")
+    name: str = Field(description="names the run's folder and its board")
+    description: str = Field("", description="one paragraph for the board's head")
+    source: Named = Field(description="where prompts, targets and preferences come from")
+    model: ModelSection = Field(description="the model every method starts from")
+    limits: Limits | None = Field(None, description="longest examples, of every split; no limits if absent")
+    sft: SftSettings | None = Field(SftSettings(), description="supervised fine-tuning before all methods; null to skip it")
+    training: TrainingSettings = Field(TrainingSettings(), description="defaults of every method's training")
+    budget: Budget = Field(Budget(), description="what every method gets")
+    generation: GenerationSection = Field(GenerationSection(), description="how policies generate while data is built")
+    methods: tuple[MethodEntry, ...] = Field(min_length=1, description="the rows")
+    evaluation: EvaluationSection = Field(EvaluationSection(), description="what every row is evaluated on")
+    evaluators: tuple[Named, ...] = Field(min_length=1, description="how every row is evaluated")
+    run: RunSection = Field(RunSection(), description="how it is run; changes no result")
+    judge: JudgeSettings | None = Field(None, description="the model that judges answers, for evaluators that ask one")
+    seeds: tuple[int, ...] = Field((0, 1), min_length=1, description="the whole comparison is repeated with each")
+    baseline: str = Field(description="the label of the row that all others are compared with")
+
+    @model_validator(mode="after")
+    def _limits_have_a_tokenizer(self) -> Config:
+        if self.limits is not None and self.model.path is None:
+            raise ValueError("`limits` count tokens of a model by `path`; with `scratch`, use the source's max_characters")
+        return self
+
+    @field_validator("name")
+    @classmethod
+    def _names_a_folder(cls, name: str) -> str:
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+            raise ValueError("it names a folder: write it with letters, digits and . _ - only, a letter or digit first")
+        return name
+
+    @field_validator("seeds")
+    @classmethod
+    def _seeds_are_distinct(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
+        if min(seeds) < 0 or max(seeds) > LARGEST_SEED:
+            raise ValueError(f"seeds should be from 0 to {LARGEST_SEED:,}")
+        if len(set(seeds)) < len(seeds):
+            raise ValueError("a seed occurs twice, and would count the same run twice: leave one of them out")
+        return seeds
+
+
+def validate(raw: Mapping[str, Any]) -> tuple[Config | None, list[Problem]]:
+    """The config, or None, and every problem of its shape."""
+    beyond = list(impossible(raw))
+    try:
+        config = Config.model_validate(dict(raw))
+    except ValidationError as error:
+        found = problems_of(error, Config)
+        return None, found + [problem for problem in beyond if problem.field not in {other.field for other in found}]
+    return (None if beyond else config), beyond
+
+
+def raise_all(problems: Sequence[Problem], where: str) -> None:
+    """`ConfigError` naming every problem, if there is any."""
+    if problems:
+        raise ConfigError(problems, where)

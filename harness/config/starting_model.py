@@ -1,0 +1,140 @@
+"""The `model` section -> the checkpoint it names, found, pinned and checked while planning; mistakes noted, none raised."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from harness.config.schema import ModelSection
+from harness.errors import DataError, Problem, UnreachableError
+from harness.models.checkpoint import SANDBOX, Checkpoint, adapter_folder, checkpoint_hash, locate
+from harness.models.fit import check_adapter
+from harness.models.load import generation_eos, load_tokenizer, quantization_problem, read_config
+from harness.models.options import LoadOptions
+from harness.models.templates import check_template, choose_template, template_hash
+from harness.training.settings import SftSettings, TrainingSettings
+
+
+def starting_model(problems: list[Problem], raw: Any, unreachable: dict[str, str] | None = None) -> Checkpoint | None:
+    """The checkpoint with all that decides what it computes, or None with problems noted (or with `scratch`).
+
+    Args:
+        unreachable: where it is given, a hub model that cannot be looked up is noted in it under `model`, and is returned
+            without a commit, without files and without a template, instead of a problem.
+    """
+    try:
+        section = ModelSection.model_validate(raw)
+    except ValidationError:
+        return None  # the shape's problems are noted by `config.validate`
+    if section.path is None:
+        return None
+    try:
+        options = _options(section)
+        checkpoint = replace(locate(section.path, section.revision), options=options)
+        return _with_adapter(_with_template(checkpoint, section))
+    except UnreachableError as error:
+        if unreachable is not None:
+            unreachable["model"] = str(error)
+            return Checkpoint(None, section.path, options=options)
+        problems.append(_problem(section, str(error)))
+        return None
+    except DataError as error:
+        problems.append(_problem(section, str(error)))
+        return None
+    except (OSError, RuntimeError, ValueError) as error:  # a path too long, of a user that is not there, of a broken file
+        problems.append(Problem("model.path", section.path, f"the checkpoint cannot be read ({error})"))
+        return None
+
+
+def check_trained_dtype(
+    problems: list[Problem], section: ModelSection, settings: Iterable[SftSettings | TrainingSettings]
+) -> None:
+    """Refuse to train all weights in a type of 16 bits.
+
+    A bfloat16 weight has 8 binary digits: at a rate of 5e-7 AdamW's steps are far below half of the last one, and 99 % of
+    the weights stay where they are (docs/models-and-data.md has the numbers).
+    """
+    if section.dtype in ("auto", "float32") or all(item.lora is not None for item in settings):
+        return
+    fix = (
+        "all weights are trained, and kept in 16 bits most of their steps would be rounded away: leave it at auto, which keeps "
+        "them in float32 and computes as `precision` says, or train adapters (lora)"
+    )
+    problems.append(Problem("model.dtype", section.dtype, fix))
+
+
+def _options(section: ModelSection) -> LoadOptions:
+    """How it is loaded; the template is decided with the tokenizer at hand."""
+    adapter = adapter_folder(section.adapter) if section.adapter else None
+    if section.quantization and (problem := quantization_problem()) is not None:
+        raise DataError(f"model.quantization = {section.quantization!r}: {problem}")
+    return LoadOptions(
+        dtype=section.dtype,
+        storage=section.storage,
+        attn_implementation=section.attn_implementation,
+        quantization=section.quantization,
+        trust_remote_code=section.trust_remote_code,
+        adapter=str(adapter) if adapter else None,
+        adapter_hash=checkpoint_hash(adapter) if adapter else None,
+    )
+
+
+def _with_adapter(checkpoint: Checkpoint) -> Checkpoint:
+    """The checkpoint with its adapter checked against it, and how that is merged noted, which is part of its key."""
+    options = checkpoint.options
+    if options.adapter is None:
+        return checkpoint
+    folder = checkpoint.files(weights=False)
+    untied = check_adapter(Path(options.adapter), folder, trust_remote_code=options.trust_remote_code)
+    return replace(checkpoint, options=replace(options, merging="untied" if untied else "rounded" if options.rounds else None))
+
+
+def _with_template(checkpoint: Checkpoint, section: ModelSection) -> Checkpoint:
+    """With the chat template chosen and checked; the sandbox's own is known to be good."""
+    folder = checkpoint.files(weights=False)
+    own = section.chat_template is None and section.system_turns != "empty" and not section.chat_template_kwargs
+    if section.path == SANDBOX and own:
+        return replace(checkpoint, template_hash=_file_template_hash(folder))
+    _check_code(read_config(folder), section)
+    generation_eos(folder)  # raises where it is malformed
+    tokenizer = load_tokenizer(folder, checkpoint.options)
+    chosen = choose_template(tokenizer, section.chat_template, section.system_turns, section.chat_template_kwargs)
+    if chosen is not None:
+        tokenizer.chat_template = chosen
+    check_template(tokenizer)
+    options = replace(checkpoint.options, chat_template=chosen)
+    return replace(checkpoint, options=options, template_hash=template_hash(tokenizer))
+
+
+def _file_template_hash(folder: Path) -> str:
+    return hashlib.sha256((folder / "chat_template.jinja").read_bytes()).hexdigest()
+
+
+def _check_code(config: dict[str, Any], section: ModelSection) -> None:
+    """Refuse a checkpoint that brings its own code for a type that transformers has not."""
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
+
+    kind = config.get("model_type")
+    if kind in CONFIG_MAPPING_NAMES or section.trust_remote_code:
+        return
+    if "auto_map" in config:
+        raise DataError(
+            f"model.trust_remote_code = False: {section.path!r} is of type {kind!r}, which comes with code of its own: read "
+            "that code, then set it to true"
+        )
+    raise DataError(f"model.path = {section.path!r}: transformers knows no model type {kind!r} (config.json)")
+
+
+def _problem(section: ModelSection, message: str) -> Problem:
+    """A message that begins with `model.FIELD = value: ` as a problem of that field; any other of `model.path`."""
+    head, separator, fix = message.partition(": ")
+    field = head.partition(" = ")[0]
+    name = field.removeprefix("model.")
+    if separator and field.startswith("model.") and name in ModelSection.model_fields:
+        return Problem(field, getattr(section, name), fix)
+    return Problem("model.path", section.path, message)

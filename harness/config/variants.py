@@ -1,0 +1,212 @@
+"""A config's rows × registry -> variants: every name found, every field checked, every mistake noted and none raised."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from pydantic import BaseModel, ValidationError
+
+from harness.config.schema import MethodEntry, Named, Part
+from harness.errors import PluginError, Problem, did_you_mean
+from harness.api.interfaces import Component, DataBuilder, Objective
+from harness.api.methods import Method, Round
+from harness.config.problems import ABSENT, QUOTE_NULL, problems_of
+from harness.api.registry import Kind, Registry
+from harness.training.settings import TrainingSettings
+
+
+@dataclass(frozen=True)
+class RoundPlan:
+    """One round of one variant, resolved."""
+
+    builder: DataBuilder
+    objective: Objective
+    training: TrainingSettings
+    reference: Literal["previous", "start"] = "previous"
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One row of the board, resolved. `rounds` is empty for rows that are the starting model itself."""
+
+    label: str
+    method: str
+    kind: str
+    data: str | None
+    objective: str | None
+    seed_offset: int
+    rounds: tuple[RoundPlan, ...]
+
+
+class Resolver:
+    """Resolves parts of a raw config one by one, and notes what is wrong instead of stopping."""
+
+    def __init__(self, registry: Registry, problems: list[Problem]) -> None:
+        self.registry = registry
+        self.problems = problems
+
+    def each(self, field: str, items: Any, resolve_one: Callable[[Any, str], Any]) -> list[Any]:
+        if not isinstance(items, list | tuple):
+            return []
+        return [resolve_one(item, f"{field}.{index}") for index, item in enumerate(items)]
+
+    def component(self, kind: Kind, item: Any, field: str, fields: Mapping[str, Any] | None = None) -> Any:
+        """An instance of a named component, or None with a problem noted."""
+        try:
+            named = Named.model_validate(item)
+        except ValidationError:
+            return None  # the shape's problem is noted by `validate`
+        try:
+            cls = self.registry.get(kind, named.name).component
+        except PluginError:
+            hint = did_you_mean(named.name, self.registry.names(kind))
+            self.problems.append(Problem(field, named.name, f"no {kind} is called so; {hint}"))
+            return None
+        return self.build(cls, {**named.fields, **(fields or {})}, field)
+
+    def build(self, cls: type[BaseModel], fields: Mapping[str, Any], field: str) -> Any:
+        try:
+            return cls.model_validate(fields)
+        except ValidationError as error:
+            self.problems += problems_of(error, cls, field)
+            return None
+
+    def training(self, section: Any, changes: Mapping[str, Any], field: str) -> TrainingSettings | None:
+        merged = {**(section if isinstance(section, dict) else {}), **changes}
+        try:
+            return TrainingSettings.model_validate(merged)
+        except ValidationError as error:
+            if field:
+                self.problems += problems_of(error, TrainingSettings, f"{field}.training")
+            return None
+
+    def variant(self, item: Any, field: str, training: TrainingSettings | None) -> Variant | None:
+        try:
+            entry = MethodEntry.model_validate(item)
+        except ValidationError:
+            return None
+        method = self._method(entry, field)
+        if method is None:
+            return None
+        base = self.training(training.model_dump() if training else {}, {**method.training, **entry.training}, field)
+        rounds: list[RoundPlan | None] = []
+        if method.data is not None:
+            rounds = [
+                self._round(method, round_, field, f"{field}.rounds.{number}", base)
+                for number, round_ in enumerate(entry.rounds or method.rounds)
+            ]
+        return Variant(
+            label=entry.label or entry.method or method.name,
+            method=method.name,
+            kind=method.kind,
+            data=_parts(method.data, [round_.builder for round_ in rounds if round_]),
+            objective=_parts(method.objective, [round_.objective for round_ in rounds if round_]),
+            seed_offset=method.seed_offset,
+            rounds=tuple(round_ for round_ in rounds if round_ is not None),
+        )
+
+    def _method(self, entry: MethodEntry, field: str) -> Method | None:
+        """The registered method with the entry's components and fields put in."""
+        base = self._own_method(entry, field) if entry.method is None else self._registered_method(entry.method, field)
+        if base is None:
+            return None
+        changes = {
+            **_part("data", entry.data, base.data, base.data_fields),
+            **_part("objective", entry.objective, base.objective, base.objective_fields),
+        }
+        method = base.model_copy(update=changes)
+        known = len(self.problems)
+        self._check_use(entry, method, field)
+        return method if len(self.problems) == known else None
+
+    def _own_method(self, entry: MethodEntry, field: str) -> Method | None:
+        if entry.data and entry.data.name and entry.objective and entry.objective.name:
+            return Method(name=entry.label or f"{entry.data.name}+{entry.objective.name}", description="")
+        if "method" in entry.model_fields_set:
+            self.problems.append(Problem(f"{field}.method", None, QUOTE_NULL))
+        else:
+            fix = "name a `method`, or both a builder and an objective: `data: {name: …}` and `objective: {name: …}`"
+            self.problems.append(Problem(f"{field}.method", entry.method or ABSENT, fix))
+        return None
+
+    def _registered_method(self, name: str, field: str) -> Method | None:
+        try:
+            method: Method = self.registry.get("method", name).component
+        except PluginError:
+            hint = did_you_mean(name, self.registry.names("method"))
+            self.problems.append(Problem(f"{field}.method", name, f"no method is called so; {hint}"))
+            return None
+        return method
+
+    def _check_use(self, entry: MethodEntry, method: Method, field: str) -> None:
+        """Refuse what would have no effect: changes to a row that trains nothing, and fields that every round sets anyway."""
+        given = {"data": entry.data, "objective": entry.objective, "rounds": entry.rounds, "training": entry.training or None}
+        if method.data is None or method.objective is None:
+            for name, value in given.items():
+                if value is not None:
+                    fix = f"the row {method.name!r} trains nothing: leave `{name}` out, or name both a builder and an objective"
+                    self.problems.append(Problem(f"{field}.{name}", _written(value), fix))
+            return
+        if entry.rounds is not None:
+            return
+        for part, changed in (("data", entry.data), ("objective", entry.objective)):
+            for name, value in (changed.fields if changed else {}).items():
+                if all(name in getattr(round_, part) for round_ in method.rounds):
+                    fix = f"every round of {method.name!r} sets this, so it would have no effect: write `rounds` of your own"
+                    self.problems.append(Problem(f"{field}.{part}.{name}", value, fix))
+
+    def _round(
+        self, method: Method, round_: Round, field: str, round_field: str, base: TrainingSettings | None
+    ) -> RoundPlan | None:
+        builder = self._round_part("data", (method.data, method.data_fields), round_.data, field, round_field)
+        objective = self._round_part(
+            "objective", (method.objective, method.objective_fields), round_.objective, field, round_field
+        )
+        changed = self.training(base.model_dump(), round_.training, round_field) if base else None
+        if builder is None or objective is None or changed is None:
+            return None
+        rate = changed.learning_rate * round_.learning_rate_factor
+        if not 0 < rate <= 1:
+            fix = f"it makes the learning rate {rate:g}: it should be greater than 0, and the rate at most 1"
+            self.problems.append(Problem(f"{round_field}.learning_rate_factor", round_.learning_rate_factor, fix))
+        return RoundPlan(builder, objective, changed.model_copy(update={"learning_rate": rate}), round_.reference)
+
+    def _round_part(
+        self, kind: Kind, own: tuple[str | None, Mapping[str, Any]], given: Mapping[str, Any], field: str, round_field: str
+    ) -> Any:
+        """A round's builder or objective, its method's `own` unless another is named; what is wrong with a field that the
+        round sets is said of the round."""
+        changes = {name: value for name, value in given.items() if name != "name"}
+        other = given.get("name", own[0])
+        if other != own[0]:
+            return self.component(kind, other, f"{round_field}.{kind}", changes)
+        known, place = len(self.problems), f"{field}.{kind}."
+        component = self.component(kind, other, place[:-1], {**own[1], **changes})
+        for index, problem in enumerate(self.problems[known:], start=known):
+            changed = problem.field.removeprefix(place)
+            if problem.field.startswith(place) and changed.split(".")[0] in changes:
+                self.problems[index] = replace(problem, field=f"{round_field}.{kind}.{changed}")
+        return component
+
+
+def _parts(name: str | None, rounds: Sequence[Component]) -> str | None:
+    """The name of a variant's builder or objective; where rounds have different ones, all in their order."""
+    return " → ".join(dict.fromkeys(component.name for component in rounds)) or name
+
+
+def _part(kind: str, given: Part | None, name: str | None, fields: Mapping[str, Any]) -> dict[str, Any]:
+    """A method's builder or objective with an entry's changes: another component, or some of its fields."""
+    if given is None:
+        return {}
+    if given.name is not None and given.name != name:
+        return {kind: given.name, f"{kind}_fields": given.fields}
+    return {f"{kind}_fields": {**fields, **given.fields}}
+
+
+def _written(value: Any) -> Any:
+    """A parsed value as the user wrote it."""
+    if isinstance(value, tuple):
+        return [_written(item) for item in value]
+    return value.model_dump(exclude_unset=True) if isinstance(value, BaseModel) else value

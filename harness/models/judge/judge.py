@@ -1,0 +1,225 @@
+"""A judge as evaluators use it: questions in, judgments out; what was asked before costs nothing.
+
+Rules read an answer without its thoughts, and only if it came to its end. One that cannot be read is asked for once more, in a
+slot of its own; if that cannot be read either, the judgment stays unparsed. A declined question is unparsed at once. Both are
+counted, and never scored. Answers are written to the store as they arrive, those that arrive together at
+once, and count as given only when they are on the disk.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from typing import Any
+
+from harness.errors import StageError
+from harness.models.judge.answers import JudgeAnswers, Kept, Spending, question_key
+from harness.models.judge.budget import Budget, BudgetSpent
+from harness.models.judge.client import Clock, JudgeClient
+from harness.models.judge.replies import as_read
+from harness.models.judge.settings import JudgeSettings
+from harness.store import Store
+from harness.api.types import JudgeAnswer, Judgment, Message
+from harness.api.types.judgments import DECLINED
+
+Conversation = Sequence[Message]
+Parse = Callable[[JudgeAnswer], Any]
+Report = Callable[[int, int, str], None]
+Arrived = asyncio.Queue[Kept | Spending | None]  # answers, what was paid for none, and the end
+SLOTS = (0, 1)
+ANSWERING = ("temperature", "max_tokens", "seed")  # settings that an evaluator's parameters may stand over
+
+
+@dataclass
+class Tally:
+    """What one stage asked of its judge: all it used, and what of it had to be paid now."""
+
+    calls: int = 0
+    tokens: int = 0
+    usd: float | None = 0.0
+    unparsed: int = 0
+    declined: int = 0
+    cut_off: int = 0
+    judgments: int = 0
+    ends: set[str] = field(default_factory=set)
+    versions: set[str] = field(default_factory=set)
+    paid: Spending = field(default_factory=Spending)
+
+    def note(self, judgments: Sequence[Judgment]) -> None:
+        """Count judgments, and those of them that have no value."""
+        self.judgments += len(judgments)
+        self.unparsed += sum(not judgment.parsed for judgment in judgments)
+        self.declined += sum(judgment.declined for judgment in judgments)
+        cut_off = [judgment for judgment in judgments if judgment.cut_off]
+        self.cut_off += len(cut_off)
+        self.ends |= {judgment.answer.finish for judgment in cut_off}
+
+    def facts(self) -> dict[str, Any]:
+        """For the artifact; what was paid now is a matter of the run and left out."""
+        return {
+            "judge_calls": self.calls,
+            "judge_tokens": self.tokens,
+            "judge_usd": self.usd,
+            "judgments": self.judgments,
+            "unparsed": self.unparsed,
+            "declined": self.declined,
+            "cut_off": self.cut_off,
+            "cut_off_reasons": sorted(self.ends),
+            "versions": sorted(self.versions - {""} or self.versions),  # an answer without one adds none
+        }
+
+
+@dataclass
+class Judge:
+    """One judge on behalf of one stage.
+
+    Args:
+        run: names the run whose budget it is; its processes judge one after another, so that concurrency and budget hold for
+            all of them together.
+        key: the API key, or None.
+    """
+
+    settings: JudgeSettings
+    store: Store
+    run: str
+    key: str | None
+    report: Report
+    clock: Clock = field(default_factory=Clock)
+    tally: Tally = field(default_factory=Tally)
+
+    def judge(self, conversations: Sequence[Conversation], parse: Parse, parameters: Mapping[str, Any]) -> list[Judgment]:
+        """One judgment per conversation, in their order.
+
+        Raises:
+            StageError: the budget is spent, or the judge cannot be reached; what was answered is kept.
+            StoreError: what was answered cannot be kept; nothing more is asked.
+        """
+        settings, extra = _asked(self.settings, parameters)
+        with (
+            self.store.claim(f"judging-{self.run}"),
+            closing(JudgeAnswers(self.store.root, self.run)) as answers,
+        ):
+            asking = _Asking(self, settings, extra, answers, parse)
+            judgments = asking.run(conversations)
+        self.tally.note(judgments)
+        return judgments
+
+
+def _asked(settings: JudgeSettings, parameters: Mapping[str, Any]) -> tuple[JudgeSettings, dict[str, Any]]:
+    """The settings with an evaluator's parameters, and those that no setting is for; who is asked is the config's to say."""
+    own = {name: value for name, value in parameters.items() if name in ANSWERING}
+    return settings.changed(own), {name: value for name, value in parameters.items() if name not in own}
+
+
+@dataclass
+class _Asking:
+    """One call of `Judge.judge`."""
+
+    judge: Judge
+    settings: JudgeSettings
+    extra: dict[str, Any]
+    answers: JudgeAnswers
+    parse: Parse
+
+    def run(self, conversations: Sequence[Conversation]) -> list[Judgment]:
+        distinct = list(dict.fromkeys(tuple(conversation) for conversation in conversations))
+        found: dict[Conversation, Judgment] = {}
+        left = distinct
+        for slot in SLOTS:
+            answered = self._answered(left, slot)
+            self._count(answered.values())
+            found |= {asked: self._read(answer) for asked, answer in answered.items()}
+            left = [asked for asked in left if not found[asked].parsed and not found[asked].declined]
+        return [found[tuple(conversation)] for conversation in conversations]
+
+    def _read(self, answer: JudgeAnswer) -> Judgment:
+        """The judgment of an answer. No rule, of whatever plugin, sees a thought or an answer that was cut off."""
+        answer = as_read(answer, self.settings.reasoning_delimiters, self.settings.max_tokens)
+        return Judgment(answer, self.parse(answer) if answer.finished else None)
+
+    def _answered(self, conversations: Sequence[Conversation], slot: int) -> dict[Conversation, JudgeAnswer]:
+        """Each conversation's answer in a slot: from the store, or asked now."""
+        keys = {tuple(conversation): question_key(self._question(conversation, slot)) for conversation in conversations}
+        kept = self.answers.find(keys.values())
+        missing = [conversation for conversation, key in keys.items() if key not in kept]
+        if missing:
+            asyncio.run(self._ask_all({conversation: keys[conversation] for conversation in missing}, slot))
+            kept = self.answers.find(keys.values())
+        return {conversation: kept[key] for conversation, key in keys.items()}
+
+    def _question(self, conversation: Conversation, slot: int) -> dict[str, Any]:
+        judge = {**self.settings.identity, "extra": self.extra}
+        return {"judge": judge, "messages": [vars(message) for message in conversation], "slot": slot}
+
+    async def _ask_all(self, keys: Mapping[Conversation, str], slot: int) -> None:
+        budget = Budget(self.settings, self.answers.spent())
+        arrived: Arrived = asyncio.Queue()
+        before = budget.spent
+        asking = JudgeClient(self.settings, self.judge.key, budget, arrived.put_nowait, self.extra, self.judge.clock)
+        async with asking as client:
+            writer = asyncio.create_task(self._write(arrived, len(keys), client))
+            left = iter(keys.items())  # shared: each takes the next question when it has its answer
+            askers = min(self.settings.concurrency, len(keys))
+            tasks = [asyncio.create_task(self._ask(client, left, slot, arrived)) for _ in range(askers)]
+            try:
+                await _all_or_first_error(tasks)
+            finally:  # whatever happened, what was answered is written
+                arrived.put_nowait(None)
+                await writer
+        self.judge.tally.paid += budget.spent - before
+
+    async def _ask(self, client: JudgeClient, left: Iterator[tuple[Conversation, str]], slot: int, arrived: Arrived) -> None:
+        """Ask one question after another, until none is left or an error."""
+        for conversation, key in left:
+            answer, cost = await client.ask(conversation)
+            arrived.put_nowait(Kept(key, self._question(conversation, slot), answer, cost))
+
+    async def _write(self, arrived: Arrived, total: int, client: JudgeClient) -> None:
+        """Write what arrives, and stop the asking where that fails: further answers would be paid for and lost."""
+        try:
+            await self._write_all(arrived, total, client.budget)
+        except Exception as error:
+            client.stop(error)
+            raise
+
+    async def _write_all(self, arrived: Arrived, total: int, budget: Budget) -> None:
+        """Write answers while others are under way: all that have arrived by now at a time."""
+        done, ended = 0, False
+        while not ended:
+            batch = [await arrived.get()]
+            while not arrived.empty():
+                batch.append(arrived.get_nowait())
+            ended = None in batch
+            answers = [item for item in batch if isinstance(item, Kept)]
+            lost = sum((item for item in batch if isinstance(item, Spending)), Spending())
+            if answers or lost.calls:
+                await asyncio.to_thread(self.answers.keep, answers, lost)
+                done += len(answers)
+                self.judge.report(done, total, f"judged {done:,} of {total:,}, ${budget.spent.usd:.2f} spent")
+
+    def _count(self, answers: Any) -> None:
+        price, tally = self.settings.usd, self.judge.tally
+        for answer in answers:
+            tally.calls += 1
+            tally.tokens += answer.input_tokens + answer.output_tokens
+            cost = price.of(answer.input_tokens, answer.output_tokens) if price else None
+            tally.usd = None if tally.usd is None or cost is None else tally.usd + cost
+            if answer.finish != DECLINED:  # older stores hold the judge's name there, which is no version
+                tally.versions.add(answer.model)
+
+
+async def _all_or_first_error(tasks: Sequence[asyncio.Task[None]]) -> None:
+    """Wait for all.
+
+    Raises:
+        StageError: of the first error.
+    """
+    for error in await asyncio.gather(*tasks, return_exceptions=True):
+        if isinstance(error, BudgetSpent):
+            raise StageError(
+                f"the judge's budget is spent ({error}); what it answered is kept: raise the limit and run again"
+            ) from None
+        if error is not None:
+            raise error

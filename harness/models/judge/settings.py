@@ -1,0 +1,120 @@
+"""The `judge` section: which model judges, how it is asked, and what that may cost."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from harness.models.judge.prices import Price, list_price
+from harness.api.types.thoughts import DELIMITERS, Delimiters, wrong_delimiters
+
+OPENAI = "https://api.openai.com/v1"
+READING = 2  # raise it when kept answers are read by other rules: they are not asked again, and what was scored of them is
+BUILDERS = "data builders"  # among judges, which are kept by evaluator, the config's own, for data builders
+
+
+class PriceSection(BaseModel):
+    """What the judge costs, in US dollars per million tokens; 0 and 0 for a model of your own."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    input: float = Field(ge=0, description="per million tokens of the question")
+    output: float = Field(ge=0, description="per million tokens of the answer")
+
+
+class JudgeSettings(BaseModel):
+    """The model that judges, behind any OpenAI-compatible endpoint; evaluators may change fields under their own `judge`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, str_strip_whitespace=True)
+
+    model: str = Field(min_length=1, description="the judge's name, as its server calls it")
+    base_url: str = Field(OPENAI, description="the endpoint, up to and including `/v1`")
+    name: str | None = Field(
+        None, description="stands for `base_url` in the cache: set it if a judge may move to another address"
+    )
+    api_key_env: str | None = Field(
+        None, description="the environment variable that holds the key; null for a server without keys"
+    )
+    temperature: float | None = Field(0.0, ge=0, le=2, description="null leaves it out, for models that refuse it")
+    max_tokens: int = Field(2048, ge=1, description="longest answer of the judge, in tokens")
+    token_limit: Literal["max_tokens", "max_completion_tokens"] = Field(
+        "max_tokens", description="how the server calls that limit; OpenAI's reasoning models want max_completion_tokens"
+    )
+    seed: int | None = Field(None, description="sent along where given")
+    concurrency: int = Field(16, ge=1, le=1000, description="questions under way at a time")
+    timeout_seconds: float = Field(120.0, gt=0, description="for one answer; a judge that stalls longer is asked again")
+    attempts: int = Field(10, ge=1, le=100, description="tries per question while the server fails or refuses for load")
+    max_usd: float | None = Field(None, ge=0, description="what one run may cost, US dollars; stops before it is exceeded")
+    max_calls: int | None = Field(None, ge=0, description="questions one run may ask")
+    max_total_tokens: int | None = Field(None, ge=0, description="tokens one run may use, questions and answers")
+    price: PriceSection | None = Field(None, description="the list price of `model` if absent (harness/models/judge/prices.json)")
+    reasoning_delimiters: Delimiters = Field(
+        DELIMITERS,
+        description="pairs of strings that begin and end a judge's thoughts, which are removed before a verdict is read; "
+        "[] removes none",
+    )
+    allow_mixed_judges: bool = Field(False, description="compare rows although another judge, or another version, marked them")
+
+    @field_validator("base_url")
+    @classmethod
+    def _is_a_url(cls, url: str) -> str:
+        if not url.startswith(("http://", "https://")):
+            raise ValueError("write a URL, as in http://localhost:8000/v1")
+        if "@" in url.split("//", 1)[1].split("/", 1)[0]:
+            raise ValueError("a URL with a password would be written to the board: give the key by `api_key_env`")
+        return url.rstrip("/")
+
+    @field_validator("api_key_env")
+    @classmethod
+    def _names_a_variable(cls, name: str | None) -> str | None:
+        if name is not None and not (name.isidentifier() and name.isascii()):
+            raise ValueError("write the name of an environment variable, such as OPENAI_API_KEY, and never the key itself")
+        return name
+
+    @field_validator("reasoning_delimiters")
+    @classmethod
+    def _delimit(cls, delimiters: Delimiters) -> Delimiters:
+        if wrong := wrong_delimiters(delimiters):
+            raise ValueError(wrong)
+        return delimiters
+
+    @model_validator(mode="after")
+    def _the_price_is_known(self) -> Self:
+        if self.max_usd is not None and self.usd is None:
+            fix = "give `price: {input: …, output: …}`, US dollars per million tokens"
+            raise ValueError(f"max_usd needs the price of {self.model!r}, which is not listed: {fix}")
+        return self
+
+    @property
+    def usd(self) -> Price | None:
+        """Its price; None where unknown."""
+        return Price(self.price.input, self.price.output) if self.price else list_price(self.model)
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """What is sent along with every question."""
+        sent = {"temperature": self.temperature, self.token_limit: self.max_tokens, "seed": self.seed}
+        return {name: value for name, value in sent.items() if value is not None}
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """All that decides its answers, for keys and for the board."""
+        return {"model": self.model, "endpoint": self.name or self.base_url, "parameters": self.parameters}
+
+    @property
+    def reading(self) -> dict[str, Any]:
+        """How its answers are read: part of the keys of what is scored, and not of the answers' own."""
+        return {"version": READING, "delimiters": [list(pair) for pair in self.reasoning_delimiters]}
+
+    def changed(self, changes: Mapping[str, Any]) -> JudgeSettings:
+        """The same with other fields, validated."""
+        return JudgeSettings.model_validate({**self.model_dump(), **changes})
+
+
+def judge_of(judges: Mapping[str, Mapping[str, Any]], payload: Mapping[str, Any]) -> JudgeSettings:
+    """The judge of a stage that asks one: its evaluator's, or the config's with its data builder's changes."""
+    if "evaluator" in payload:
+        return JudgeSettings.model_validate(judges[payload["evaluator"]["name"]])
+    return JudgeSettings.model_validate(judges[BUILDERS]).changed(payload["builder"]["fields"].get("judge", {}))

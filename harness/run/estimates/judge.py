@@ -1,0 +1,83 @@
+"""What the judges of a comparison can cost at most, for `harness plan`."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from harness.run.graph import Graph
+    from harness.models.judge.settings import JudgeSettings
+    from harness.config import Comparison
+    from harness.api.types import Example, Questions
+
+ASKED_TWICE = 2  # an answer that cannot be read is asked for once more
+
+
+@dataclass(frozen=True)
+class JudgeEstimate:
+    """Of one evaluator (or all data builders) over all rows and seeds that the store does not hold.
+
+    Attributes:
+        evaluations: how many are left to judge.
+        calls, tokens, usd: at most; None where the component does not say, and `usd` also where the price is unknown.
+        prices: whose they are.
+    """
+
+    name: str
+    model: str
+    evaluations: int
+    calls: int | None = None
+    tokens: int | None = None
+    usd: float | None = None
+    prices: str = ""
+
+    def line(self) -> str:
+        """For people."""
+        if self.calls is None or self.tokens is None:
+            return f"judge {self.model}: {self.name} asks it and does not say how much; judge.max_usd limits what it may cost"
+        money = f"${self.usd:,.2f} at {self.prices}" if self.usd is not None else "at an unknown price"
+        return f"judge {self.model}: {self.name} asks it {self.calls:,} times at most, {self.tokens:,} tokens, {money}"
+
+
+def judge_estimates(
+    comparison: Comparison, graph: Graph, present: Collection[str], examples: Sequence[Example]
+) -> list[JudgeEstimate]:
+    """By evaluator; `examples` are the evaluated ones, `present` the keys that the store holds.
+
+    Every question is counted twice, since an answer that cannot be read is asked for again, and every answer of the judge as
+    its longest. What earlier runs asked of the same judge costs nothing and is not taken off.
+    """
+    from harness.models.judge.settings import BUILDERS
+    from harness.run.plan import OPPONENT
+
+    found = []
+    by_name = {evaluator.name: evaluator for evaluator in comparison.evaluators}
+    for name, settings in comparison.judges.items():
+        kind = "groups" if name == BUILDERS else "evaluate"
+        left = [stage for stage in graph if stage.kind == kind and "judge" in stage.payload and stage.key not in present]
+        if name == BUILDERS:
+            found += [JudgeEstimate(name, settings.model, len(left))] if left else []
+            continue
+        left = [stage for stage in left if stage.payload["evaluator"]["name"] == name]
+        meets = [sum(key.startswith(OPPONENT) for key in stage.inputs) for stage in left]
+        asked = [by_name[name].asks(examples, opponents) for opponents in meets]
+        if left:
+            found.append(_estimate(name, settings, asked))
+    return found
+
+
+def _estimate(name: str, settings: JudgeSettings, asked: Sequence[Questions | None]) -> JudgeEstimate:
+    from harness.models.judge.prices import price_table
+
+    known = [questions for questions in asked if questions is not None]
+    if len(known) < len(asked):
+        return JudgeEstimate(name, settings.model, len(asked))
+    calls = ASKED_TWICE * sum(questions.calls for questions in known)
+    tokens_in = ASKED_TWICE * sum(questions.tokens for questions in known)
+    tokens_out = ASKED_TWICE * sum(questions.calls * (questions.answer_tokens or settings.max_tokens) for questions in known)
+    price = settings.usd
+    usd = price.of(tokens_in, tokens_out) if price else None
+    whose = "the config's prices" if settings.price else f"list prices of {price_table()['date']}"
+    return JudgeEstimate(name, settings.model, len(asked), calls, tokens_in + tokens_out, usd, whose)

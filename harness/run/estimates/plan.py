@@ -1,0 +1,93 @@
+"""What `harness plan` says: the graph of a comparison against the store, the data, and what judges and GPUs would take."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.run.estimates.judge import JudgeEstimate, judge_estimates
+
+if TYPE_CHECKING:
+    from harness.run.estimates.gpu_report import GpuReport
+    from harness.run.estimates.gpus import Gpu
+    from harness.run.graph import Graph, Stage
+    from harness.config import Comparison
+
+
+@dataclass(frozen=True)
+class PlanReport:
+    """A plan, counted.
+
+    Attributes:
+        present: keys of stages that the store holds.
+        requests: a stage's key -> how many rows need it.
+        data: rows kept and left out, and why, with the prompts taken for equal; None where the hub is out of reach.
+        gpu: only where it was asked for.
+    """
+
+    comparison: Comparison
+    graph: Graph
+    present: set[str]
+    requests: Counter[str]
+    data: dict[str, Any] | None
+    judges: Sequence[JudgeEstimate]
+    gpu: GpuReport | None
+
+    def as_dict(self) -> dict[str, Any]:
+        """For programs."""
+        said = {
+            "name": self.comparison.config.name,
+            "stages": [self._stage(stage) for stage in self.graph],
+            "data": self.data,
+            "judges": [asdict(item) for item in self.judges],
+            "unreachable": dict(self.comparison.unreachable),
+        }
+        return said | ({"gpu": self.gpu.as_dict()} if self.gpu else {})
+
+    def _stage(self, stage: Stage) -> dict[str, Any]:
+        return {
+            "key": stage.key,
+            "kind": stage.kind,
+            "title": stage.title,
+            "rows": self.requests[stage.key],
+            "in_store": stage.key in self.present,
+            "inputs": dict(stage.inputs),
+        }
+
+
+def plan_report(
+    comparison: Comparison, folder: Path, gpu: Gpu | None, lengths: tuple[float, float] | None, where: str = "the configuration"
+) -> PlanReport:
+    """The plan of a comparison for the store in `folder`, which need not be there.
+
+    Raises:
+        ConfigError: a split that is used has too few examples.
+        DataError: the source's rows cannot be read.
+    """
+    from harness.run.estimates.gpu_report import gpu_report
+    from harness.config.schema import raise_all
+    from harness.run.plan import plan
+    from harness.run.stages.benchmarks import overlap, read_benchmarks, trained_on
+    from harness.run.stages.screening import screened, split_problems
+    from harness.store import MANIFEST, Store
+
+    graph = plan(comparison)
+    kept = Store(folder) if folder.exists() else None
+    present = {stage.key for stage in graph if kept and (kept.place(stage.key) / MANIFEST).exists()}
+    requests: Counter[str] = Counter(key for row in graph.rows for key in graph.needed_by(row))
+    rows = screened(comparison)
+    loaded, data = None, None
+    if rows is not None:
+        loaded, screening = rows
+        if not screening.benchmarks:  # else counted where they were left out
+            benchmarks = read_benchmarks(comparison.evaluators, comparison.source)
+            screening.benchmarks = overlap(benchmarks, trained_on(comparison, loaded))
+        raise_all(split_problems(comparison, screening.as_dict(), screening.usable), where)
+        data = {**screening.as_dict(), "pairs": screening.pairs}
+    evaluation = comparison.config.evaluation
+    judges = judge_estimates(comparison, graph, present, loaded[evaluation.split][: evaluation.prompts]) if loaded else []
+    estimate = gpu_report(comparison, graph, present, gpu, loaded, lengths) if gpu else None
+    return PlanReport(comparison, graph, present, requests, data, judges, estimate)

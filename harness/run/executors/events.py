@@ -1,0 +1,92 @@
+"""What an executor tells the outside, what it may be asked, and what it leaves behind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from harness.run.graph import Graph, Stage
+
+
+class Events(Protocol):
+    """Told about every stage as it goes. `again`: it runs no more, and will be started once more."""
+
+    def started(self, stage: Stage) -> None: ...
+
+    def progress(self, key: str, done: int, total: int, note: str) -> None: ...
+
+    def again(self, stage: Stage, reason: str) -> None: ...
+
+    def finished(self, stage: Stage, seconds: float, error: str | None) -> None: ...
+
+
+@dataclass(frozen=True)
+class Together(Events):
+    """Several who are told, in their order."""
+
+    listeners: Sequence[Events]
+
+    def started(self, stage: Stage) -> None:
+        for listener in self.listeners:
+            listener.started(stage)
+
+    def progress(self, key: str, done: int, total: int, note: str) -> None:
+        for listener in self.listeners:
+            listener.progress(key, done, total, note)
+
+    def again(self, stage: Stage, reason: str) -> None:
+        for listener in self.listeners:
+            listener.again(stage, reason)
+
+    def finished(self, stage: Stage, seconds: float, error: str | None) -> None:
+        for listener in self.listeners:
+            listener.finished(stage, seconds, error)
+
+
+@dataclass
+class Stop:
+    """A wish to end: what runs is finished, nothing new is begun.
+
+    Attributes:
+        wake: called when the wish comes; safe to call in a signal handler.
+    """
+
+    asked: bool = False
+    wake: Callable[[], None] | None = None
+
+    def ask(self) -> None:
+        self.asked = True
+        if self.wake is not None:
+            self.wake()
+
+
+@dataclass
+class Outcome:
+    """How a run ended.
+
+    Attributes:
+        ran: keys of stages made in this run.
+        failed: key -> the reason in one line.
+        skipped: key -> the failed stage it needed.
+        stopped: whether it was asked to end before all was done.
+        mirror: why a worker left the mirror out, the first to do so; None while none did.
+    """
+
+    ran: set[str] = field(default_factory=set)
+    failed: dict[str, str] = field(default_factory=dict)
+    skipped: dict[str, str] = field(default_factory=dict)
+    stopped: bool = False
+    mirror: str | None = None
+
+
+class Executor(Protocol):
+    """Makes the stages of a graph."""
+
+    def run(self, graph: Graph, present: set[str], events: Events) -> Outcome:
+        """Make every stage of `graph` that is not in `present`, parents first.
+
+        Raises:
+            StoreWriteError: nothing can be written any more.
+        """
+        ...

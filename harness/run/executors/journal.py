@@ -1,0 +1,198 @@
+"""What a run folder tells of its run: `status.json`, replaced whole as the run goes, and `events.jsonl`, one line an event.
+
+    status.json    how far the run is; read by `harness status`, also from another machine that shares the folder
+    events.jsonl   every start and end of a stage of every run in this folder; the same lines as `--log-json`
+
+They are for people and scripts: a journal that cannot be written never stops a run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import platform
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TextIO
+
+import psutil
+
+from harness.errors import HarnessError, InterruptedRunError
+from harness.run.executors.events import Events
+from harness.run.graph import Graph, Stage
+from harness.config.problems import quoted
+
+STATUS, EVENTS = "status.json", "events.jsonl"
+OFTEN_SECONDS = 1.0  # between two writings of progress
+SILENT_SECONDS = 120.0  # a run on another machine that says nothing for so long is doubted
+RUNNING = "running"
+TERMINATED = 143  # what the command line leaves with on SIGTERM
+
+
+def now() -> str:
+    """The time in UTC, as written everywhere."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+@dataclass
+class Journal(Events):
+    """Writes both files.
+
+    Args:
+        folder: of the run.
+        name: of the comparison.
+        streams: where event lines go beside the file, e.g. standard error.
+    """
+
+    folder: Path
+    name: str
+    streams: Sequence[TextIO] = ()
+    state: dict[str, Any] = field(default_factory=dict)
+    _running: dict[str, dict[str, Any]] = field(default_factory=dict)
+    _starts: Counter[str] = field(default_factory=Counter)
+    _weights: Mapping[str, float] = field(default_factory=dict)
+    _progress_at: float = 0.0
+
+    def begin(self, graph: Graph, present: set[str]) -> None:
+        """The run starts; `present` need not run."""
+        self._weights = {stage.key: stage.weight for stage in graph if stage.key not in present}
+        self.state = {
+            "version": 1,
+            "name": self.name,
+            "state": RUNNING,
+            "machine": platform.node(),
+            "process": os.getpid(),
+            "born": psutil.Process().create_time(),
+            "began": now(),
+            "stages": len(self._weights),
+            "cached": len(present),
+            "done": 0,
+            "work": sum(self._weights.values()),
+            "work_done": 0.0,
+            "failed": [],
+        }
+        self._log("run_started", name=self.name, stages=len(self._weights), cached=len(present))
+        self._write()
+
+    def end(self, state: str, note: str = "") -> None:
+        """The run is over: `finished`, `failed`, `interrupted` or `terminated`, and why."""
+        if self.state:
+            self._running.clear()
+            self.state |= {"state": state, "note": note}
+            self._log("run_ended", state=state, note=note)
+            self._write()
+
+    @contextmanager
+    def told(self) -> Iterator[None]:
+        """Ends the run as the block ends."""
+        try:
+            yield
+        except SystemExit as left:
+            self.end("terminated" if left.code == TERMINATED else "interrupted")
+            raise
+        except (KeyboardInterrupt, InterruptedRunError):
+            self.end("interrupted")
+            raise
+        except BaseException as error:
+            self.end("failed", quoted(str(error)))
+            raise
+        self.end("finished")
+
+    def started(self, stage: Stage) -> None:
+        self._starts[stage.key] += 1
+        self._running[stage.key] = {
+            "title": stage.title,
+            "kind": stage.kind,
+            "since": now(),
+            "attempt": self._starts[stage.key],
+        }
+        self._log("stage_started", key=stage.key, kind=stage.kind, title=stage.title)
+        self._write()
+
+    def progress(self, key: str, done: int, total: int, note: str) -> None:
+        if key in self._running:
+            self._running[key] |= {"done": done, "total": total, "note": note}
+        if time.monotonic() - self._progress_at >= OFTEN_SECONDS:
+            self._progress_at = time.monotonic()
+            self._write()
+
+    def again(self, stage: Stage, reason: str) -> None:
+        self._running.pop(stage.key, None)
+        self._log("stage_again", key=stage.key, kind=stage.kind, title=stage.title, reason=reason)
+        self._write()
+
+    def finished(self, stage: Stage, seconds: float, error: str | None) -> None:
+        self._running.pop(stage.key, None)
+        self.state["work_done"] += self._weights.get(stage.key, 0.0)
+        if error is None:
+            self.state["done"] += 1
+        else:
+            self.state["failed"].append({"title": stage.title, "reason": error})
+        ended = {"seconds": round(seconds, 3), "error": error}
+        self._log("stage_finished", key=stage.key, kind=stage.kind, title=stage.title, **ended)
+        self._write()
+
+    def _log(self, event: str, **said: Any) -> None:
+        line = _json({"time": now(), "event": event, **said}) + "\n"
+        with contextlib.suppress(OSError), (self.folder / EVENTS).open("a", encoding="utf-8") as file:
+            file.write(line)
+        for stream in self.streams:
+            with contextlib.suppress(OSError):
+                stream.write(line)
+                stream.flush()
+
+    def _write(self) -> None:
+        place = self.folder / STATUS
+        beside = self.folder / f".{STATUS}.{os.getpid()}"
+        said = {**self.state, "running": [{"key": key, **told} for key, told in self._running.items()], "updated": now()}
+        try:
+            beside.write_text(_json(said), encoding="utf-8")
+            beside.replace(place)
+        except OSError:
+            with contextlib.suppress(OSError):
+                beside.unlink()
+
+
+def _json(said: Mapping[str, Any]) -> str:
+    """In characters that a file in UTF-8 holds: half a surrogate pair is escaped, as JSON escapes it."""
+    return json.dumps(said, ensure_ascii=False).encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def read_status(folder: Path) -> dict[str, Any]:
+    """How a run is, with `state` as far as can be told from here: a run whose process is gone is `killed`, and one on another
+    machine that has been silent for long is `silent`. `seconds_left` is there once there is enough to tell.
+
+    Raises:
+        HarnessError: no run has written its status there.
+    """
+    place = folder / STATUS
+    try:
+        said: dict[str, Any] = json.loads(place.read_text(encoding="utf-8"))
+        silent = (datetime.now(UTC) - datetime.fromisoformat(said["updated"])).total_seconds()
+        spent = (datetime.fromisoformat(said["updated"]) - datetime.fromisoformat(said["began"])).total_seconds()
+        work, work_done = float(said["work"]), float(said["work_done"])
+        if said["state"] == RUNNING:
+            said["state"] = _state(said, silent)
+    except FileNotFoundError:
+        raise HarnessError(f"no run at {folder}: give the folder of a run, runs/<name> unless --out said otherwise") from None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise HarnessError(f"{place} is no status of a run ({error}): the next run there writes a new one") from error
+    if said["state"] == RUNNING and work_done > 0.05 * work:
+        said["seconds_left"] = round(spent * (work - work_done) / work_done)
+    return said
+
+
+def _state(said: Mapping[str, Any], silent: float) -> str:
+    if said["machine"] != platform.node():
+        return "silent" if silent > SILENT_SECONDS else RUNNING
+    try:
+        lives = abs(psutil.Process(said["process"]).create_time() - said["born"]) < 1
+    except psutil.NoSuchProcess:
+        lives = False
+    return RUNNING if lives else "killed"

@@ -1,0 +1,154 @@
+"""A graph on this machine: worker processes of one thread each, a stage at a time, the store between them.
+
+Workers are plain processes that speak JSON lines; nothing is pickled. A worker whose parent is gone ends at once. A failed
+stage takes its descendants with it and nothing else; one whose worker is killed is tried once more. Where there are GPUs, a
+worker has one to itself or none, and stages with a model run on the former.
+"""
+
+from __future__ import annotations
+
+import queue
+import signal
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from harness.errors import HarnessError, StoreError, StoreWriteError
+from harness.run.executors.events import Events, Outcome, Stop
+from harness.run.executors.process import Inbox, Worker
+from harness.run.executors.schedule import Schedule
+from harness.run.graph import Graph
+
+LOOK_SECONDS = 1.0  # between two looks for workers that are gone
+MOST_DEATHS = 3  # of workers in the same place, one after another, before they had a stage
+
+
+class LocalExecutor:
+    """Runs a graph with a number of worker processes.
+
+    Args:
+        workers: processes; each computes on one thread, or on a GPU.
+        settings: what a worker needs to make its context: `store`, `mirror` and `checkpoints`.
+        logs: a folder for what workers write to their standard error.
+        gpus: names of the GPUs as `CUDA_VISIBLE_DEVICES` takes them: one for each of the first workers.
+        stop: a wish to end.
+    """
+
+    def __init__(
+        self,
+        workers: int,
+        settings: Mapping[str, Any],
+        logs: Path,
+        *,
+        gpus: Sequence[str] = (),
+        stop: Stop | None = None,
+    ) -> None:
+        self.count = max(1, workers)
+        self.settings = settings
+        self.logs = logs
+        self.gpus = tuple(gpus)
+        self.inbox: Inbox = queue.SimpleQueue()
+        self.stop = stop or Stop()
+        self.stop.wake = lambda: self.inbox.put((None, {}))
+        self._looked = 0.0
+        self._deaths: Counter[int] = Counter()
+
+    def run(self, graph: Graph, present: set[str], events: Events) -> Outcome:
+        """Make every stage of `graph` that is not in `present`, parents first.
+
+        Raises:
+            HarnessError: workers end before they are given a stage, again and again.
+            StoreWriteError: nothing can be written any more.
+        """
+        schedule = Schedule(graph, present)
+        workers: list[Worker] = []
+        try:
+            for number in range(min(self.count, len(schedule.waiting))):
+                workers.append(self._worker(number))
+            while not schedule.done and not (self.stop.asked and not schedule.running):
+                if not self.stop.asked:
+                    self._hand_out(schedule, workers, events)
+                worker, message = self._heard(workers)
+                if worker is None or worker is not workers[worker.number]:
+                    continue
+                if message["event"] == "gone":
+                    self._count(worker)
+                self._note(message, worker, schedule, events)
+                if message["event"] == "gone":
+                    worker.stop()
+                    workers[worker.number] = self._worker(worker.number)
+        finally:
+            for worker in workers:
+                worker.stop()
+        schedule.outcome.stopped = not schedule.done
+        return schedule.outcome
+
+    def _heard(self, workers: Sequence[Worker]) -> tuple[Worker | None, Mapping[str, Any]]:
+        """What a worker said; nothing, now and then, when those that are gone are looked for."""
+        if time.monotonic() - self._looked > LOOK_SECONDS:
+            self._looked = time.monotonic()
+            for worker in workers:
+                worker.look()
+        try:
+            return self.inbox.get(timeout=LOOK_SECONDS)
+        except queue.Empty:
+            return None, {}
+
+    def _hand_out(self, schedule: Schedule, workers: Sequence[Worker], events: Events) -> None:
+        for worker in workers:
+            if worker.stage is None and (stage := schedule.take(False if worker.gpu == "" else None)) is not None:
+                events.started(stage)
+                worker.give(stage)
+
+    def _note(self, message: Mapping[str, Any], worker: Worker, schedule: Schedule, events: Events) -> None:
+        """What a worker said, or that it is gone, in the schedule and to whoever watches."""
+        stage = worker.stage
+        if stage is None:
+            return
+        if message["event"] == "progress":
+            events.progress(stage.key, message["done"], message["total"], message["note"])
+            return
+        if message["event"] == "unwritable":
+            raise StoreWriteError(message["error"])
+        worker.stage = None
+        gone = message["event"] == "gone"
+        if gone and worker.process.wait() < 0 and schedule.again(stage):
+            events.again(stage, "its worker process was killed")
+            return
+        error = self._death(worker) if gone else message["error"]
+        schedule.outcome.mirror = schedule.outcome.mirror or message.get("mirror")
+        schedule.finish(stage, error)
+        events.finished(stage, time.monotonic() - worker.began, error)
+
+    def _count(self, worker: Worker) -> None:
+        """Note the end of a worker that never had a stage.
+
+        Raises:
+            HarnessError: those before it in its place ended so too.
+        """
+        self._deaths[worker.number] = 0 if worker.used else self._deaths[worker.number] + 1
+        if self._deaths[worker.number] >= MOST_DEATHS:
+            raise HarnessError(
+                f"{MOST_DEATHS} worker processes in a row ended before they were given a stage, the last one with code "
+                f"{worker.process.wait()}: see {self._log(worker.number)}, and try fewer --workers"
+            )
+
+    def _worker(self, number: int) -> Worker:
+        log = self._log(number)
+        gpu = (self.gpus[number] if number < len(self.gpus) else "") if self.gpus else None
+        try:
+            self.logs.mkdir(parents=True, exist_ok=True)
+            return Worker(number, {**self.settings, "gpus": self.gpus}, self.inbox, log, gpu)
+        except OSError as error:
+            raise StoreError(f"{log} cannot be written ({error.strerror}): choose another folder with --out") from error
+
+    def _death(self, worker: Worker) -> str:
+        code = worker.process.wait()
+        how = f"was killed by {signal.Signals(-code).name} twice" if code < 0 else f"ended with code {code}"
+        why = "; the machine may be out of memory: try fewer --workers" if -code == signal.SIGKILL else ""
+        return f"its worker process {how}{why} (see {self._log(worker.number)})"
+
+    def _log(self, number: int) -> Path:
+        return self.logs / f"worker-{number}.log"

@@ -1,0 +1,230 @@
+"""A graph on a Ray cluster: each stage a task with CPUs, a GPU and memory, the store on a file system that all nodes see.
+
+A task whose worker or node is lost is started again, a few times; what the lost one was making is not in the store, and its
+lease is taken over. Ray's own retries would be neither counted nor told, and without end where it kills for memory. The order
+is that of every executor (`schedule`). Nothing but JSON goes to a task and comes back.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import socket
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from harness.errors import HarnessError, StoreWriteError
+from harness.run.executors.deferred import Deferred
+from harness.run.executors.events import Events, Outcome, Stop
+from harness.run.executors.process import WORKER_ENVIRONMENT
+from harness.run.executors.ray_nodes import Node, resources
+from harness.run.executors.ray_task import run_task
+from harness.run.executors.schedule import Schedule
+from harness.run.graph import Graph, Stage
+from harness.config.problems import quoted
+from harness.store import Store
+
+LOOK_SECONDS = 0.5  # between two looks at progress
+REACH_SECONDS = 10.0  # for a cluster to answer
+RETRIES = 3  # of a task whose worker or node is lost
+
+
+class LostError(Exception):
+    """A task whose worker or node is gone."""
+
+
+@dataclass(frozen=True)
+class Running:
+    """A stage that Ray has: waiting for resources, or computing."""
+
+    stage: Stage
+    began: float = field(default_factory=time.monotonic)
+
+
+class RayExecutor:
+    """Runs a graph as tasks of Ray.
+
+    Args:
+        workers: stages at a time; 0 for as many as the cluster has CPUs.
+        settings: what a task needs to make its context: `store`, `mirror` and `checkpoints`, the same on every node.
+        logs: a folder for what stages write to their standard streams, which comes back when they end.
+        address: of a running cluster; a local one is started, and ended, without it.
+        gpus: 0 to keep stages off GPUs; one for each stage with a model, where the cluster has any, otherwise.
+        memory_bytes: that Ray keeps for each stage; 0: not counted.
+        stop: a wish to end.
+
+    Raises:
+        HarnessError: Ray is not installed.
+    """
+
+    def __init__(
+        self,
+        workers: int,
+        settings: Mapping[str, Any],
+        logs: Path,
+        *,
+        address: str | None = None,
+        gpus: int | None = None,
+        memory_bytes: int = 0,
+        stop: Stop | None = None,
+    ) -> None:
+        try:
+            import ray
+        except ImportError:
+            raise HarnessError("--executor ray needs Ray: pip install 'alignment-harness[ray]'") from None
+        self.ray: Any = ray
+        self.workers = workers
+        self.settings = dict(settings)
+        self.log = logs / "ray.log"
+        self.address = address
+        self.gpus = gpus
+        self.memory_bytes = memory_bytes
+        self.stop = stop or Stop()
+
+    def run(self, graph: Graph, present: set[str], events: Events) -> Outcome:
+        """Make every stage of `graph` that is not in `present`, parents first.
+
+        Raises:
+            HarnessError: the cluster cannot be reached, or no node of it can hold a stage.
+            StoreWriteError: nothing can be written any more, or a node does not see the store.
+        """
+        schedule = Schedule(graph, present)
+        if schedule.done:
+            return schedule.outcome
+        self._connect()
+        try:
+            with Store(Path(self.settings["store"])).part() as mark, Deferred() as signals:
+                self.settings["mark"] = str(mark)
+                nodes = self._nodes()
+                for key in schedule.waiting:
+                    self._resources(graph.stages[key], nodes)
+                self._run(schedule, events, signals)
+        finally:
+            self.ray.shutdown()
+        schedule.outcome.stopped = not schedule.done
+        return schedule.outcome
+
+    def _connect(self) -> None:
+        before = signal.getsignal(signal.SIGTERM)
+        quiet = {"log_to_driver": False, "logging_level": "ERROR"}
+        try:
+            if self.address is not None:
+                reach(self.address)
+                self.ray.init(address=self.address, **quiet)
+            else:
+                local = {"num_cpus": self.workers} if self.workers else {}
+                self.ray.init(address="local", include_dashboard=False, **local, **quiet)
+        except Exception as error:  # whatever the network and Ray raise
+            place = self.address or "on this machine"
+            raise HarnessError(
+                f"no Ray cluster {place} ({type(error).__name__}: {error}): start one with `ray start --head`; "
+                "with token authentication every process needs RAY_AUTH_MODE=token and the same token"
+            ) from error
+        if threading.current_thread() is threading.main_thread() and callable(before):
+            signal.signal(signal.SIGTERM, before)  # Ray puts its own there, which would hide how the run ended
+
+    def _run(self, schedule: Schedule, events: Events, signals: Deferred) -> None:
+        said = self._queue()
+        running: dict[Any, Running] = {}
+        while not schedule.done and not (self.stop.asked and not running):
+            while not self.stop.asked and len(running) < self._slots() and (stage := schedule.take()) is not None:
+                events.started(stage)
+                running[self._submit(stage, said)] = Running(stage)
+            ended, _ = self.ray.wait(list(running), num_returns=1, timeout=LOOK_SECONDS)
+            for key, done, total, note in self._heard(said):
+                if key in schedule.running:
+                    events.progress(key, done, total, note)
+            signals.handle()
+            for reference in ended:
+                self._note(reference, running.pop(reference), schedule, events)
+
+    def _note(self, reference: Any, entry: Running, schedule: Schedule, events: Events) -> None:
+        """How a task ended, or that it is to be started again, in the schedule and to whoever watches."""
+        try:
+            message = self._result(reference)
+        except LostError as lost:
+            if schedule.again(entry.stage, 1 + RETRIES):
+                events.again(entry.stage, f"its task was lost ({lost})")
+                return
+            message = {"error": f"its task was lost, and {RETRIES} times again: {lost}"}
+        schedule.outcome.mirror = schedule.outcome.mirror or message.get("mirror")
+        schedule.finish(entry.stage, message["error"])
+        events.finished(entry.stage, time.monotonic() - entry.began, message["error"])
+
+    def _queue(self) -> Any:
+        """For what tasks say of their progress. It lives where the run does: a node may be lost, and started again if it is."""
+        from ray.util.queue import Queue
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        here = NodeAffinitySchedulingStrategy(self.ray.get_runtime_context().get_node_id(), soft=True)
+        return Queue(actor_options={"num_cpus": 0, "max_restarts": -1, "scheduling_strategy": here})
+
+    def _heard(self, said: Any) -> Sequence[tuple[str, int, int, str]]:
+        """What tasks said since the last look; nothing while the queue cannot be reached, since a run does not need it."""
+        try:
+            heard: Sequence[tuple[str, int, int, str]] = said.get_nowait_batch(min(said.qsize(), 1000))
+        except self.ray.exceptions.RayError:
+            return ()
+        return heard
+
+    def _slots(self) -> int:
+        """Stages at a time: what was asked, or the CPUs that the cluster has now."""
+        return self.workers or max(1, int(self.ray.cluster_resources().get("CPU", 1)))
+
+    def _nodes(self) -> list[Node]:
+        return [node for node in self.ray.nodes() if node["Alive"]]
+
+    def _resources(self, stage: Stage, nodes: Sequence[Node]) -> dict[str, Any]:
+        return resources(stage, nodes, self.gpus, self.memory_bytes)
+
+    def _submit(self, stage: Stage, said: Any) -> Any:
+        task = self.ray.remote(run_task).options(
+            **self._resources(stage, self._nodes()),
+            max_retries=0,
+            name=stage.title,
+            runtime_env={"env_vars": WORKER_ENVIRONMENT},
+        )
+        return task.remote(asdict(stage), self.settings, said)
+
+    def _result(self, reference: Any) -> dict[str, Any]:
+        """How a task ended: its `error`, and why its node left the mirror out.
+
+        Raises:
+            LostError: its worker or its node is gone.
+            StoreWriteError: nothing can be written any more.
+        """
+        try:
+            message: dict[str, Any] = self.ray.get(reference)
+        except self.ray.exceptions.RayError as error:
+            if (cause := getattr(error, "cause", None)) is not None:
+                why = quoted(f"{type(cause).__name__}: {cause}")
+                return {"error": f"Ray could not run it ({why}): the harness must be the same on all nodes"}
+            first = next(iter(str(error).splitlines()), "")
+            raise LostError(quoted(f"{type(error).__name__}: {first}")) from error
+        self._keep(message.get("log", ""))
+        if message["event"] == "unwritable":
+            raise StoreWriteError(message["error"])
+        return message
+
+    def _keep(self, written: str) -> None:
+        """What a stage wrote, for people; a log that cannot be written stops nothing."""
+        if written:
+            with contextlib.suppress(OSError):
+                self.log.parent.mkdir(parents=True, exist_ok=True)
+                with self.log.open("a", encoding="utf-8") as stream:
+                    stream.write(written)
+
+
+def reach(address: str) -> None:
+    """Connect once to where a cluster should be: Ray itself would try for many minutes, and say nothing.
+
+    Raises:
+        OSError: nobody answers.
+    """
+    host, _, port = address.rpartition(":")
+    if host and "://" not in address and port.isdigit():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=REACH_SECONDS).close()

@@ -1,0 +1,124 @@
+"""Which stage runs next. Every executor asks here, so that all run the same order; the cost of a step grows with the logarithm
+of the graph.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import defaultdict
+
+from harness.run.executors.events import Outcome
+from harness.run.graph import Graph, Stage
+
+WITHOUT_MODEL = frozenset({"source"})  # kinds that no GPU would make faster
+ATTEMPTS = 2  # for a stage whose worker is killed
+
+
+def wants_gpu(stage: Stage) -> bool:
+    """Whether a stage computes with a model."""
+    return stage.kind not in WITHOUT_MODEL
+
+
+class Schedule:
+    """The longest way to go first, and of stages that share samples one at a time."""
+
+    def __init__(self, graph: Graph, present: set[str]) -> None:
+        self.graph = graph
+        self.outcome = Outcome()
+        self.waiting = {stage.key for stage in graph if stage.key not in present}
+        self.running: dict[str, Stage] = {}
+        self._urgency = ways_to_go(graph)
+        self._children: defaultdict[str, list[str]] = defaultdict(list)
+        self._missing: dict[str, int] = {}
+        self._ready: dict[bool, list[tuple[float, str]]] = {True: [], False: []}  # by whether a GPU is wanted
+        self._parked: defaultdict[str, list[Stage]] = defaultdict(list)  # until who shares their samples is done
+        self._busy: set[str] = set()
+        self._attempts: defaultdict[str, int] = defaultdict(int)
+        for stage in graph:
+            if stage.key in self.waiting:
+                parents = stage.parents & self.waiting
+                self._missing[stage.key] = len(parents)
+                for parent in parents:
+                    self._children[parent].append(stage.key)
+                if not parents:
+                    self._offer(stage)
+
+    @property
+    def done(self) -> bool:
+        return not self.waiting and not self.running
+
+    def take(self, gpu: bool | None = None) -> Stage | None:
+        """The next stage to run, or None while none may.
+
+        Args:
+            gpu: whether it must, or must not, want a GPU; None for any.
+        """
+        while (queue := self._most_urgent(gpu)) is not None:
+            stage = self.graph.stages[heapq.heappop(queue)[1]]
+            if stage.key not in self.waiting:
+                continue  # skipped since it was offered
+            if stage.shares and stage.shares in self._busy:
+                self._parked[stage.shares].append(stage)
+                continue
+            self.waiting.discard(stage.key)
+            self.running[stage.key] = stage
+            if stage.shares:
+                self._busy.add(stage.shares)
+            self._attempts[stage.key] += 1
+            return stage
+        return None
+
+    def finish(self, stage: Stage, error: str | None) -> None:
+        """Note how a stage ended; a failure skips all that need it."""
+        self._leave(stage)
+        if error is not None:
+            self.outcome.failed[stage.key] = error
+            self._skip(stage.key)
+            return
+        self.outcome.ran.add(stage.key)
+        for child in self._children[stage.key]:
+            self._missing[child] -= 1
+            if not self._missing[child]:
+                self._offer(self.graph.stages[child])
+
+    def again(self, stage: Stage, attempts: int = ATTEMPTS) -> bool:
+        """Put a stage back whose worker was killed; False if it has had its attempts."""
+        if self._attempts[stage.key] >= attempts:
+            return False
+        self._leave(stage)
+        self.waiting.add(stage.key)
+        self._offer(stage)
+        return True
+
+    def _leave(self, stage: Stage) -> None:
+        """A stage runs no more: those that wait for its samples may."""
+        del self.running[stage.key]
+        if stage.shares:
+            self._busy.discard(stage.shares)
+            for other in self._parked.pop(stage.shares, ()):
+                self._offer(other)
+
+    def _skip(self, failed: str) -> None:
+        below = list(self._children[failed])
+        while below:
+            key = below.pop()
+            if key in self.waiting:
+                self.waiting.discard(key)
+                self.outcome.skipped[key] = failed
+                below.extend(self._children[key])
+
+    def _offer(self, stage: Stage) -> None:
+        heapq.heappush(self._ready[wants_gpu(stage)], (-self._urgency[stage.key], stage.key))
+
+    def _most_urgent(self, gpu: bool | None) -> list[tuple[float, str]] | None:
+        queues = [queue for wanted, queue in self._ready.items() if queue and gpu in (None, wanted)]
+        return min(queues, key=lambda queue: queue[0], default=None)
+
+
+def ways_to_go(graph: Graph) -> dict[str, float]:
+    """Weight of the heaviest way from each stage to the end of the graph."""
+    ways: dict[str, float] = {stage.key: stage.weight for stage in graph}
+    for stage in reversed(list(graph)):
+        for parent in stage.parents:
+            ways[parent] = max(ways[parent], graph.stages[parent].weight + ways[stage.key])
+    return ways

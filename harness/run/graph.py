@@ -1,0 +1,105 @@
+"""Stages and what hangs on what. A stage's key is known before anything runs: it is a hash of all that decides its result."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from harness.store import key_of
+
+# Raise a kind's version when its runner gives other results for the same inputs: old artifacts are then not found.
+VERSIONS = {"source": 2, "scratch": 1, "sft": 2, "groups": 2, "reference": 2, "train": 2, "answers": 2, "evaluate": 2}
+CHECKPOINT = "checkpoint:"  # a model input that is a folder given by the user, by its hash, and not an artifact
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One piece of work with one artifact.
+
+    Attributes:
+        kind: which runner makes it, a key of `harness.run.stages.RUNNERS`.
+        title: for people, e.g. `train dpo · seed 0`.
+        payload: everything beside its inputs that decides its result; JSON.
+        inputs: name -> key of another stage, or `checkpoint:<hash>`.
+        shares: stages with the same value would wait for each other's samples, so the executor runs one at a time.
+        weight: how long it takes, roughly, against other stages; for estimates only.
+    """
+
+    key: str
+    kind: str
+    title: str
+    payload: Mapping[str, Any]
+    inputs: Mapping[str, str]
+    shares: str | None = None
+    weight: float = 1.0
+
+    @property
+    def parents(self) -> frozenset[str]:
+        return frozenset(key for key in self.inputs.values() if not key.startswith(CHECKPOINT))
+
+
+@dataclass(frozen=True)
+class RowPlan:
+    """One row of the board at one seed, by the keys of its stages."""
+
+    label: str
+    seed: int
+    model: str
+    groups: tuple[str, ...]
+    training: tuple[str, ...]
+    evaluations: Mapping[str, str]
+
+
+@dataclass
+class Graph:
+    """All stages of a comparison, each once, parents before children; and the rows they serve.
+
+    Attributes:
+        environment: libraries and device, part of every key but the source's.
+        checkpoints: hash -> starting models that are not artifacts, as `Checkpoint.as_dict` gives them.
+        judges: evaluator (or data builders) -> settings of its judge, which workers need beyond what decides its answers.
+    """
+
+    environment: Mapping[str, str] = field(default_factory=dict)
+    stages: dict[str, Stage] = field(default_factory=dict)
+    rows: list[RowPlan] = field(default_factory=list)
+    checkpoints: dict[str, dict[str, Any]] = field(default_factory=dict)
+    judges: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def add(
+        self,
+        kind: str,
+        title: str,
+        payload: Mapping[str, Any],
+        inputs: Mapping[str, str],
+        *,
+        shares: str | None = None,
+        weight: float = 1.0,
+    ) -> str:
+        """Add a stage unless it is there already; its key."""
+        key = key_of(kind, VERSIONS[kind], payload, inputs, None if kind == "source" else self.environment)
+        if key not in self.stages:
+            self.stages[key] = Stage(key, kind, title, dict(payload), dict(inputs), shares, weight)
+        return key
+
+    def ancestors(self, *keys: str) -> set[str]:
+        """Every stage that `keys` need, themselves included."""
+        found: set[str] = set()
+        waiting = [key for key in keys if key in self.stages]
+        while waiting:
+            key = waiting.pop()
+            if key not in found:
+                found.add(key)
+                waiting.extend(self.stages[key].parents)
+        return found
+
+    def needed_by(self, row: RowPlan) -> set[str]:
+        """Every stage that a row needs, as if it ran alone."""
+        return self.ancestors(*row.evaluations.values(), *row.training)
+
+    def __iter__(self) -> Iterator[Stage]:
+        return iter(self.stages.values())
+
+    def __len__(self) -> int:
+        return len(self.stages)

@@ -1,0 +1,83 @@
+"""Calling observers: each on its own, so that a failing one never stops the run."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from harness.errors import HarnessError, did_you_mean
+from harness.run.executors.events import Events
+from harness.run.graph import Graph, Stage
+from harness.config.problems import quoted
+from harness.api.registry import Registry
+
+
+class Observers(Events):
+    """The observer hooks of every plugin, as an executor's events."""
+
+    def __init__(self, registry: Registry) -> None:
+        self._manager = registry.manager
+        self.failures: dict[str, str] = {}
+
+    def call(self, hook: str, **arguments: Any) -> None:
+        """Call every implementation of a hook; remember the first failure of each plugin and leave that plugin out."""
+        for implementation in getattr(self._manager.hook, hook).get_hookimpls():
+            if implementation.plugin_name in self.failures:
+                continue
+            try:
+                implementation.function(*(arguments[name] for name in implementation.argnames))
+            except Exception as error:  # foreign code: an observer's fault must not end a run
+                self.failures[implementation.plugin_name] = quoted(f"{hook}: {type(error).__name__}: {error}")
+
+    @contextmanager
+    def watching(
+        self,
+        name: str,
+        graph: Graph,
+        present: Container[str],
+        *,
+        interactive: bool,
+        folder: Path,
+        tracking: Sequence[str] = (),
+    ) -> Iterator[None]:
+        """Tell that a run of the stages that are not `present` begins, and however the block ends, that it has ended."""
+        missing = {stage.key: stage.weight for stage in graph if stage.key not in present}
+        self.call(
+            "harness_run_started",
+            name=name,
+            weights=missing,
+            cached=len(graph.stages) - len(missing),
+            interactive=interactive,
+            folder=folder,
+            tracking=tuple(tracking),
+        )
+        try:
+            yield
+        finally:
+            self.call("harness_run_finished")
+
+    def started(self, stage: Stage) -> None:
+        self.call("harness_stage_started", key=stage.key, title=stage.title)
+
+    def progress(self, key: str, done: int, total: int, note: str) -> None:
+        self.call("harness_stage_progress", key=key, done=done, total=total, note=note)
+
+    def again(self, stage: Stage, reason: str) -> None:
+        self.call("harness_stage_progress", key=stage.key, done=0, total=1, note=f"{reason}; trying once more")
+
+    def finished(self, stage: Stage, seconds: float, error: str | None) -> None:
+        self.call("harness_stage_finished", key=stage.key, title=stage.title, seconds=seconds, error=error)
+
+
+def check_trackers(names: Sequence[str], registry: Registry) -> None:
+    """Every asked tracker is some observer's.
+
+    Raises:
+        HarnessError: none is called so.
+    """
+    known = {str(plugin.tracker) for plugin in registry.manager.get_plugins() if hasattr(plugin, "tracker")}
+    for name in names:
+        if name not in known:
+            raise HarnessError(f"--track {name!r}: {did_you_mean(name, known)}")

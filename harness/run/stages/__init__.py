@@ -1,0 +1,39 @@
+"""What each kind of stage does. A runner reads its inputs from the store and writes one artifact."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from harness.run.graph import Stage
+from harness.run.stages.answers import run_answers
+from harness.run.stages.context import Context
+from harness.run.stages.devices import devices_of, run_on_devices
+from harness.run.stages.evaluate import run_evaluate
+from harness.run.stages.groups import run_groups
+from harness.run.stages.reference import run_reference
+from harness.run.stages.start import run_scratch, run_sft, run_source
+from harness.run.stages.train import run_train
+from harness.store import Draft
+
+RUNNERS: Mapping[str, Callable[[Stage, Context, Draft], None]] = {
+    "source": run_source,
+    "scratch": run_scratch,
+    "sft": run_sft,
+    "groups": run_groups,
+    "reference": run_reference,
+    "train": run_train,
+    "answers": run_answers,
+    "evaluate": run_evaluate,
+}
+
+
+def run_stage(stage: Stage, context: Context) -> None:
+    """Make a stage's artifact unless the store holds it. Two processes that want the same one make it once."""
+    with context.store.claim(stage.key):
+        if context.store.holds(stage.key):
+            return
+        with context.store.draft(stage.kind, stage.key) as draft:
+            try:
+                (run_on_devices if devices_of(stage) else RUNNERS[stage.kind])(stage, context, draft)
+            finally:
+                context.engine.stop()

@@ -1,0 +1,128 @@
+"""The responses of one generation, on disk as they come, so that a later process goes on from there to the same ones.
+
+A chunk is one file: a checksum, and the responses since the chunk before it with the backend's state after them, as JSON. Each
+names the checksum of the one before it, and the first one the request. So what follows a damaged chunk is not gone on from, nor
+is what another request or another process has left there. Chunks are written where the store keeps unfinished work, which goes
+with the artifact's publication.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from harness.run.stages.context import answer_rows
+from harness.store import canonical
+from harness.api.types import Prompt, Response, Sampling
+
+BEING_WRITTEN = "chunk"
+
+
+@dataclass
+class KeptChunks:
+    """`Chunks` of one request.
+
+    Attributes:
+        folder: outlives the process; made when first needed.
+        prompts: how many the request has.
+        seconds: at least so many between two chunks; 0 keeps whatever is added at once.
+        responses: of this process and the ones before it, by the place of their prompt.
+        state: the backend's, after the last of them.
+        earlier_seconds: spent by earlier processes up to the chunk that this one began at.
+    """
+
+    folder: Path
+    prompts: int
+    seconds: float
+    responses: dict[int, list[Response]] = field(default_factory=dict)
+    state: bytes = b""
+    earlier_seconds: float = 0.0
+    _number: int = 0
+    _last: str = ""  # checksum of the last chunk, or the request's
+    _new: dict[int, list[Response]] = field(default_factory=dict)
+    _began: float = 0.0
+    _kept: float = 0.0  # when the last chunk was
+
+    @classmethod
+    def of(cls, folder: Path, prompts: Sequence[Prompt], sampling: Sampling, seconds: float) -> KeptChunks:
+        """What a folder holds of a request: its chunks up to the first that is missing or damaged; the others are removed."""
+        request = canonical([[asdict(prompt) for prompt in prompts], asdict(sampling)])
+        now = time.monotonic()
+        chunks = cls(folder, len(prompts), seconds, _last=_checksum(request), _began=now, _kept=now)
+        while (found := _read(chunks._place(chunks._number + 1), chunks._last)) is not None:
+            chunks._number += 1
+            chunks._last, said = found
+            chunks.responses |= {place: [Response(*fields) for fields in row] for place, row in said["responses"]}
+            chunks.state, chunks.earlier_seconds = bytes.fromhex(said["state"]), said["seconds"]
+        for path in folder.glob(f"{BEING_WRITTEN}-*"):
+            if path.name > chunks._place(chunks._number).name:
+                path.unlink(missing_ok=True)
+        return chunks
+
+    def add(self, responses: Mapping[int, list[Response]], state: bytes = b"") -> None:
+        """Keep responses, with those added before, unless the last chunk is younger than `seconds` or nothing is missing."""
+        self._new |= responses
+        self.responses |= responses
+        self.state = state
+        if len(self.responses) < self.prompts and time.monotonic() - self._kept >= self.seconds:
+            self.keep()
+
+    @contextmanager
+    def kept_on_failure(self) -> Iterator[None]:
+        """Keep what was added, should the block raise: a server that is gone after hours must not be asked for them again."""
+        try:
+            yield
+        except BaseException:
+            if self._new:
+                self.keep()
+            raise
+
+    def keep(self) -> None:
+        """Write what was added since the last chunk, whole or not at all."""
+        self._kept = time.monotonic()
+        rows = zip(self._new, answer_rows(list(self._new.values())), strict=True)
+        spent = self.earlier_seconds + self._kept - self._began
+        said = {"after": self._last, "responses": list(rows), "state": self.state.hex(), "seconds": spent}
+        body = canonical(said)
+        checksum = _checksum(body)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        _write(self._place(self._number + 1), f"{checksum}\n{body}")
+        self._number, self._last, self._new = self._number + 1, checksum, {}
+
+    def _place(self, number: int) -> Path:
+        return self.folder / f"{BEING_WRITTEN}-{number:08d}.json"
+
+
+def _checksum(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _read(path: Path, after: str) -> tuple[str, dict[str, Any]] | None:
+    """A chunk's checksum and what it says, if it is whole and follows what it must."""
+    try:
+        checksum, _, body = path.read_text(encoding="utf-8").partition("\n")
+        said: dict[str, Any] = json.loads(body)
+        return (checksum, said) if checksum == _checksum(body) and said["after"] == after else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _write(path: Path, text: str) -> None:
+    """Put a file in its place, flushed."""
+    beside = path.with_name(f"{BEING_WRITTEN}.{uuid.uuid4().hex}")  # two may be at it (`harness.store.claims`)
+    try:
+        with beside.open("w", encoding="utf-8") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        beside.rename(path)
+    finally:
+        beside.unlink(missing_ok=True)

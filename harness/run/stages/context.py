@@ -1,0 +1,246 @@
+"""What every stage works with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.store.environment import environment
+from harness.errors import StageError
+from harness.run.graph import CHECKPOINT
+from harness.api.interfaces import Component, Generate
+from harness.models.checkpoint import Checkpoint
+from harness.models.load import generation_eos, load_model, load_tokenizer, read_config
+from harness.models.options import LoadOptions, Use, weights_dtype
+from harness.api.registry import Kind, Registry
+from harness.store import Artifact, Store
+from harness.api.types import Dataset, Example, Group, Message, Prompt, Response, SplitName
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+Report = Callable[[int, int, str], None]
+CHECKPOINT_MINUTES = 10.0
+
+
+@dataclass
+class StageProgress:
+    """A `Report` for a stage that makes several requests: its progress runs once from 0 to its total, and never backwards.
+
+    A request begins where `done` falls or `total` changes. Each takes its share of the stage: `total` of the `expected` units
+    where those are known, else nine tenths of what is left, so that a request still to come has room.
+
+    Attributes:
+        report: is told (units done, units in all, note) of the whole stage.
+        expected: units of all requests together; 0 if unknown.
+    """
+
+    report: Report
+    expected: int = 0
+    _request: tuple[int, int] = (0, 0)  # done and total of the request under way
+    _begun: float = 0.0  # share of the stage that was done before it
+    _share: float = 0.0  # of the stage that it takes
+    _reached: float = 0.0
+
+    def __call__(self, done: int, total: int, note: str) -> None:
+        before, previous_total = self._request
+        if total != previous_total or done < before:
+            left = 1.0 - self._reached
+            self._begun = self._reached
+            self._share = min(left, total / self.expected) if self.expected else 0.9 * left
+        self._request = (done, total)
+        if total > 0:
+            self._reached = max(self._reached, self._begun + self._share * min(1.0, done / total))
+        units = self.expected or 1000
+        self.report(round(self._reached * units), units, note)
+
+
+class Engine:
+    """The one engine that a stage may have running: another policy's ends it first, and so does the end of the stage."""
+
+    def __init__(self) -> None:
+        self._name = ""
+        self._running = ExitStack()
+        self._generate: Generate | None = None
+
+    def use(self, name: str, session: Callable[[], AbstractContextManager[Generate]]) -> Generate:
+        """The engine called `name`, started unless it is the one that runs."""
+        if self._generate is None or name != self._name:
+            self.stop()
+            self._generate = self._running.enter_context(session())
+            self._name = name
+        return self._generate
+
+    def stop(self) -> None:
+        self._generate = None
+        self._running.close()
+
+
+def no_secret(variable: str) -> str | None:
+    """For contexts that were given no secrets."""
+    return None
+
+
+@dataclass(frozen=True)
+class Context:
+    """A worker's means.
+
+    Attributes:
+        environment: of `harness.store.environment`, part of the keys of what services make; its device decides the type of weights.
+        judges: evaluator -> settings of its judge.
+        run: names the run, whose judges have one budget.
+        checkpoints: hash -> starting models that are not artifacts, as `Checkpoint.as_dict` gives them.
+        report: called as a stage goes, with (done, total, a short note).
+        checkpoint_minutes: between two checkpoints of a training, or two chunks of a generation; 0 after every step or batch.
+        secret: the value of an environment variable that a config names, such as an API key.
+        engine: what generates for the stage that runs.
+        common_scratch: what `scratch` gives to one of several processes that run a stage together; whoever started them
+            removes it.
+        gpus: names of this machine's GPUs as `CUDA_VISIBLE_DEVICES` takes them, for a training on several; empty where they
+            are those that this process sees.
+    """
+
+    store: Store
+    registry: Registry
+    checkpoints: Mapping[str, Mapping[str, Any]]
+    report: Report
+    environment: Mapping[str, str] = field(default_factory=environment)
+    checkpoint_minutes: float = CHECKPOINT_MINUTES
+    secret: Callable[[str], str | None] = no_secret
+    engine: Engine = field(default_factory=Engine)
+    judges: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    run: str = "alone"
+    common_scratch: Path | None = None
+    gpus: tuple[str, ...] = ()
+
+    def component(self, kind: Kind, description: Mapping[str, Any]) -> Any:
+        """A component from what `resolve.describe` wrote of it."""
+        component: type[Component] = self.registry.get(kind, description["name"]).component
+        if component.version != description["version"]:
+            raise StageError(
+                f"{kind} {component.name!r} changed from version {description['version']} to {component.version}: plan again"
+            )
+        made = component(**description["fields"])
+        if "fingerprint" in description and made.fingerprint() != description["fingerprint"]:
+            raise StageError(
+                f"{kind} {component.name!r} is no longer what the plan was made for "
+                f"({description['fingerprint']!r} then, {made.fingerprint()!r} now): run again"
+            )
+        return made
+
+    def model_folder(self, reference: str) -> Path:
+        """The checkpoint folder of a model input; a hub model is downloaded unless it is cached."""
+        checkpoint = self._checkpoint(reference)
+        return checkpoint.files() if checkpoint else self.store.open(reference) / "model"
+
+    def load(self, reference: str, use: Use) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+        """Model and tokenizer of a model input."""
+        return self.load_model(reference, use), self.load_tokenizer(reference)
+
+    def load_model(self, reference: str, use: Use) -> PreTrainedModel:
+        """A model input in memory, as its comparison's `model` section and its use say."""
+        device = self.environment.get("device")
+        return load_model(self.model_folder(reference), self._given_options(reference), use=use, device=device)
+
+    def options(self, reference: str) -> LoadOptions:
+        """How a model input is loaded: a starting model's own way, or what a run noted in the checkpoint that it trained."""
+        given = self._given_options(reference)
+        return given if given is not None else LoadOptions.of_config(read_config(self.model_folder(reference)))
+
+    def weights_dtype(self, reference: str, use: Use) -> str:
+        """The type in which a model input's weights lie in memory."""
+        return weights_dtype(self.options(reference), self.environment.get("device", "cpu"), use)
+
+    def _given_options(self, reference: str) -> LoadOptions | None:
+        checkpoint = self._checkpoint(reference)
+        return checkpoint.options if checkpoint else None
+
+    def load_tokenizer(self, reference: str) -> PreTrainedTokenizerBase:
+        """The tokenizer of a model input; of a hub model no weights are downloaded."""
+        checkpoint = self._checkpoint(reference)
+        return load_tokenizer(self._small_files(reference), checkpoint.options if checkpoint else None)
+
+    def generation_eos(self, reference: str) -> tuple[int, ...]:
+        """Return the end tokens that a model input's generation configuration names; of a hub model no weights are loaded."""
+        return generation_eos(self._small_files(reference))
+
+    def _small_files(self, reference: str) -> Path:
+        checkpoint = self._checkpoint(reference)
+        return checkpoint.files(weights=False) if checkpoint else self.model_folder(reference)
+
+    def _checkpoint(self, reference: str) -> Checkpoint | None:
+        if not reference.startswith(CHECKPOINT):
+            return None
+        return Checkpoint.of(self.checkpoints[reference.removeprefix(CHECKPOINT)])
+
+    @contextmanager
+    def scratch(self) -> Iterator[Path]:
+        """A folder that goes when the block ends; in the store, so that what a killed worker leaves is swept."""
+        if self.common_scratch is not None:
+            yield self.common_scratch
+            return
+        with self.store.part() as folder:
+            yield folder
+
+
+def save_checkpoint(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+    """Weights as safetensors, configuration, tokenizer and template."""
+    model.save_pretrained(folder, safe_serialization=True)
+    tokenizer.save_pretrained(folder)
+
+
+def example_row(example: Example) -> dict[str, Any]:
+    """An example as JSON."""
+    return asdict(example)
+
+
+def read_dataset(artifact: Artifact) -> Dataset:
+    """A source's rows as written by the `source` stage."""
+    splits: dict[SplitName, tuple[Example, ...]] = {
+        name: tuple(_example(row) for row in artifact.read_lines(f"{name}.jsonl")) for name in artifact.facts["splits"]
+    }
+    return Dataset(splits, artifact.facts["dropped"])
+
+
+def _example(row: Mapping[str, Any]) -> Example:
+    return Example(_prompt(row["prompt"]), row["target"], tuple(row["ranked"]), row["metadata"])
+
+
+def _prompt(row: Mapping[str, Any]) -> Prompt:
+    return Prompt(row["id"], tuple(Message(**message) for message in row["messages"]))
+
+
+def group_row(group: Group) -> dict[str, Any]:
+    """A group as JSON."""
+    return asdict(group)
+
+
+def read_groups(artifact: Artifact) -> list[Group]:
+    """Groups as written by the `groups` stage."""
+    return [
+        Group(
+            _prompt(row["prompt"]),
+            Response(**row["chosen"]),
+            tuple(Response(**rejected) for rejected in row["rejected"]),
+            row["info"],
+        )
+        for row in artifact.read_lines("groups.jsonl")
+    ]
+
+
+def read_answers(artifact: Artifact) -> list[list[Response]]:
+    """Return responses per prompt, as `answer_rows` gives them; those of earlier versions have no ids."""
+    return [[Response(*fields) for fields in row] for row in artifact.read_lines("answers.jsonl")]
+
+
+def answer_rows(answers: list[list[Response]]) -> list[list[list[Any]]]:
+    """Return responses per prompt as JSON: text, whether it ended, how many tokens, and their ids where they are known."""
+    return [[_answer_row(response) for response in row] for row in answers]
+
+
+def _answer_row(response: Response) -> list[Any]:
+    known = [] if response.ids is None else [list(response.ids)]
+    return [response.text, response.finished, response.tokens, *known]

@@ -1,0 +1,212 @@
+"""One evaluator on one policy: scores per example."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.errors import StageError
+from harness.run.graph import Stage
+from harness.api.interfaces import Evaluator, Source
+from harness.models.judge.judge import Judge
+from harness.models.logps import exact_products
+from harness.models.prompts import ChatTemplate
+from harness.models.reward import RewardModel
+from harness.run.plan import OPPONENT, run_sampling
+from harness.run.stages.answers import evaluated_examples
+from harness.run.stages.context import Context, StageProgress, read_answers
+from harness.run.stages.groups import source_of
+from harness.run.stages.judging import judge_facts, stage_judge
+from harness.run.stages.services import PolicyServices, Services, reward_service
+from harness.store import Draft
+from harness.api.types import (
+    Example,
+    JudgeAnswer,
+    Judgment,
+    Message,
+    Prompt,
+    ReadResponse,
+    Response,
+    Sampling,
+    Score,
+    divide,
+)
+from harness.api.types.thoughts import opens_thought
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+FILES = "files"  # what an evaluator leaves beside its scores
+
+
+def run_evaluate(stage: Stage, context: Context, draft: Draft) -> None:
+    """Evaluate; every score must be a number of a declared metric."""
+    evaluator: Evaluator = context.component("evaluator", stage.payload["evaluator"])
+    backend = context.component("backend", stage.payload["backend"])
+    context = replace(context, report=StageProgress(context.report))
+    services, seed = Services(context), stage.payload["seed"]
+    prepared = {
+        run_sampling(sampling, seed): read_answers(context.store.open(stage.inputs[f"answers:{number}"]))
+        for number, sampling in enumerate(evaluator.samplings())
+    }
+    judge = stage_judge(stage, context)
+    opponents = {name.removeprefix(OPPONENT): key for name, key in stage.inputs.items() if name.startswith(OPPONENT)}
+    with context.scratch() as folder:
+        task = EvaluatorServices(
+            examples=evaluated_examples(stage, context),
+            seed=seed,
+            folder=folder,
+            files=draft.folder / FILES,
+            label=stage.payload.get("label", ""),
+            source=source_of(stage, context),
+            model=PolicyServices(services, stage.inputs["model"], backend),
+            start=PolicyServices(services, stage.inputs["start"], backend),
+            prepared=prepared,
+            others={
+                label: read_answers(context.store.open(key)) if evaluator.samplings() else []
+                for label, key in opponents.items()
+            },
+            models={
+                label: PolicyServices(services, key, backend) for label, key in opponents.items() if not evaluator.samplings()
+            },
+            asked=judge,
+            reader=AnswerReader(**stage.payload["response"]) if "response" in stage.payload else None,
+        )
+        task.files.mkdir()
+        with exact_products():
+            scores = list(evaluator.evaluate(task))
+    _check(scores, evaluator)
+    draft.write_lines("scores.jsonl", [_fields(score) for score in scores])
+    if not any(task.files.iterdir()):
+        task.files.rmdir()
+    draft.facts.update(services.ledger.facts())
+    draft.facts.update(judge_facts(stage, judge))
+    if task.notes:
+        draft.facts["notes"] = task.notes
+
+
+@dataclass
+class AnswerReader:
+    """Looks for thoughts in a policy's answers, and takes them out where evaluators shall not read them.
+
+    Attributes:
+        thinking: of `evaluation.response`: `keep` counts them alone.
+    """
+
+    thinking: str
+    delimiters: Sequence[Sequence[str]]
+
+    def read(self, policy: PolicyServices, prompts: Sequence[Prompt], answers: list[list[Response]]) -> list[list[Response]]:
+        """Return answers as evaluators read them."""
+        template = ChatTemplate(policy.tokenizer)
+        read = []
+        for prompt, row in zip(prompts, answers, strict=True):
+            opened = opens_thought(template.render(prompt.messages), self.delimiters)
+            read.append([self._read(template, response, opened) for response in row])
+        return read
+
+    def _read(self, template: ChatTemplate, response: Response, opened: bool) -> Response:
+        """A template of a reasoning model may open the thought itself: an answer cut off within it holds no delimiter."""
+        parts = divide(response.text, self.delimiters, opened=opened)
+        thoughts = len(template.tokenizer(parts.thought, add_special_tokens=False)["input_ids"]) if parts.thought else 0
+        text, tokens = response.text, response.tokens
+        if tokens is not None:  # as sampled: the same text may be spelt in fewer tokens
+            thoughts = tokens if parts.thought and not parts.answer and not response.finished else min(thoughts, tokens)
+        if self.thinking == "strip":
+            text, tokens = parts.answer, None if tokens is None else tokens - thoughts
+        ids = response.ids if text == response.text else None
+        return ReadResponse(text, response.finished, tokens, ids, whole=response, thought_tokens=thoughts, closed=parts.closed)
+
+
+def _fields(score: Score) -> list[str | float]:
+    """What `Score(*fields)` reads again; the question only where there is one."""
+    fields: list[str | float] = [score.example, score.metric, score.value, score.sample]
+    return [*fields, score.question] if score.question else fields
+
+
+def _check(scores: Sequence[Score], evaluator: Evaluator) -> None:
+    declared = {metric.name for metric in evaluator.metrics()}
+    for score in scores:
+        if score.metric not in declared:
+            raise StageError(
+                f"evaluator {evaluator.name!r} gave a score of {score.metric!r}, which its metrics() does not name"
+            )
+        if not math.isfinite(score.value):
+            raise StageError(
+                f"evaluator {evaluator.name!r} gave {score.value} for {score.metric!r} of example {score.example!r}"
+            )
+
+
+@dataclass
+class EvaluatorServices:
+    """`EvaluationTask` for evaluators."""
+
+    examples: Sequence[Example]
+    seed: int
+    folder: Path
+    source: Source
+    model: PolicyServices
+    start: PolicyServices
+    prepared: Mapping[Sampling, list[list[Response]]]
+    files: Path
+    label: str = ""
+    others: Mapping[str, list[list[Response]]] = field(default_factory=dict)
+    models: Mapping[str, PolicyServices] = field(default_factory=dict)
+    asked: Judge | None = None
+    notes: dict[str, Any] = field(default_factory=dict)
+    reader: AnswerReader | None = None
+
+    def respond(self, sampling: Sampling) -> list[list[Response]]:
+        asked, prompts = run_sampling(sampling, self.seed), [example.prompt for example in self.examples]
+        return self._read(prompts, self.prepared[asked] if asked in self.prepared else self.model.respond(prompts, asked))
+
+    def respond_to(self, prompts: Sequence[Prompt], sampling: Sampling, row: str | None = None) -> list[list[Response]]:
+        policy = self.model if row is None else self.models[row]
+        return self._read(prompts, policy.respond(prompts, run_sampling(sampling, self.seed)))
+
+    def opponents(self) -> Mapping[str, list[list[Response]]]:
+        prompts = [example.prompt for example in self.examples]
+        return {label: self._read(prompts, answers) if answers else answers for label, answers in self.others.items()}
+
+    def _read(self, prompts: Sequence[Prompt], answers: list[list[Response]]) -> list[list[Response]]:
+        """Answers as the comparison wants them read. All rows start from one model, so that one template tells for all."""
+        return answers if self.reader is None else self.reader.read(self.model, prompts, answers)
+
+    def judge(
+        self, conversations: Sequence[Sequence[Message]], parse: Callable[[JudgeAnswer], Any], **parameters: Any
+    ) -> list[Judgment]:
+        if self.asked is None:
+            raise StageError("this evaluator asks a judge and does not say so: set `judged = True` in its class")
+        return self.asked.judge(conversations, parse, parameters)
+
+    def note(self, name: str, value: Any) -> None:
+        self.notes[name] = value
+
+    def logps(self, responses: Sequence[Sequence[Response]], *, reference: bool = False) -> list[list[float]]:
+        prompts = [example.prompt for example in self.examples]
+        # The policy's own answers are scored as it sampled them: without its thoughts they are another sequence.
+        sampled = [[_whole(response) for response in row] for row in responses]
+        return (self.start if reference else self.model).logps(prompts, sampled)
+
+    def gold(self, example: Example, response: Response) -> Mapping[str, float]:
+        return self.source.gold(example, response)
+
+    def reward(self, model: RewardModel, responses: Sequence[Sequence[Response]]) -> list[list[float]]:
+        return reward_service(self.model.services, model, [example.prompt for example in self.examples], responses)
+
+    def benchmarks(self) -> Path:
+        folder = self.folder / "benchmarks"
+        folder.mkdir(exist_ok=True)
+        self.source.write_benchmarks(folder)
+        return folder
+
+    def policy(self) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+        return self.model.loaded
+
+
+def _whole(response: Response) -> Response:
+    return response.whole if isinstance(response, ReadResponse) and response.whole else response

@@ -1,0 +1,218 @@
+"""A data builder's round: prompts in, groups out."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+import numpy as np
+
+from harness.errors import StageError
+from harness.run.graph import Stage
+from harness.api.interfaces import DataBuilder, Source
+from harness.models.judge.judge import Judge
+from harness.models.embed import hidden_similarity, known_embedder, tfidf_similarity
+from harness.models.prompts import ChatTemplate
+from harness.models.reward import RewardModel
+from harness.models.sentence import SentenceEmbedder, sentence_similarity
+from harness.run.stages.context import Context, StageProgress, group_row, read_dataset
+from harness.run.stages.judging import judge_facts, stage_judge
+from harness.run.stages.services import PolicyServices, Services, request_seed, reward_service, text_hash
+from harness.store import Draft
+from harness.api.types import Dataset, Example, Group, JudgeAnswer, Judgment, Message, Prompt, Response, Sampling
+
+
+def run_groups(stage: Stage, context: Context, draft: Draft) -> None:
+    """Build a round's groups; `facts` tell how many, from how many prompts, and why some gave none."""
+    payload = stage.payload
+    builder = context.component("data", payload["builder"])
+    examples = round_examples(stage, read_dataset(context.store.open(stage.inputs["source"])))
+    expected = builder.responses_per_prompt() or 0
+    context = replace(context, report=StageProgress(context.report, expected * len(examples)))
+    services, judge = Services(context), stage_judge(stage, context)
+    backend = context.component("backend", payload["backend"])
+    task = BuilderServices(
+        services=services,
+        examples=examples,
+        round=payload["round"],
+        rng=round_rng(stage, builder),
+        source=source_of(stage, context),
+        start=PolicyServices(services, stage.inputs["start"], backend),
+        current=PolicyServices(services, stage.inputs["policy"], backend),
+        seed=payload["seed"],
+        max_tokens=payload["max_tokens"],
+        asked=judge,
+    )
+    groups = list(builder.build(task))
+    if not groups:
+        raise no_group(builder, len(task.examples), task.dropped)
+    draft.write_lines("groups.jsonl", [group_row(group) for group in groups])
+    draft.facts.update({**services.ledger.facts(), **judge_facts(stage, judge)})
+    draft.facts.update(_summary(groups))
+    draft.facts.update({"prompts": len(task.examples), "dropped": task.dropped})
+    draft.facts["responses"] = count_responses(groups, task.examples, lambda: ChatTemplate(task.start.tokenizer))
+
+
+def round_examples(stage: Stage, dataset: Dataset) -> Sequence[Example]:
+    """Return a round's share of the budget: training prompts in the source's order.
+
+    Raises:
+        StageError: the source has fewer.
+    """
+    first, last = stage.payload["examples"]
+    examples = dataset["train"]
+    if len(examples) < last:
+        raise StageError(
+            f"budget.prompts asks for {last} training prompts and the source has {len(examples)}: lower it, or load more"
+        )
+    return examples[first:last]
+
+
+def round_rng(stage: Stage, builder: DataBuilder) -> random.Random:
+    """Return the random numbers that a round's builder draws from."""
+    return random.Random(f"groups {stage.payload['seed']} {stage.payload['round']} {builder.name}")
+
+
+def no_group(builder: DataBuilder, prompts: int, dropped: Mapping[str, int]) -> StageError:
+    """Return the error of a round whose builder made no group."""
+    reasons = ", ".join(f"{reason}: {count}" for reason, count in dropped.items()) or "no reason counted"
+    return StageError(f"data builder {builder.name!r} made no group from {prompts} prompts ({reasons})")
+
+
+def source_of(stage: Stage, context: Context) -> Source:
+    """The source component behind a stage's `source` input."""
+    description: dict[str, Any] = context.store.open(stage.inputs["source"]).read_json("source.json")
+    source: Source = context.component("source", description)
+    return source
+
+
+def count_responses(
+    groups: Sequence[Group], examples: Sequence[Example], template: Callable[[], ChatTemplate]
+) -> dict[str, int]:
+    """Count where the ids of the groups' responses come from.
+
+    `as_sampled`: the ids that a policy sampled. `tokenized_again`: a policy's text, or one that a builder wrote or edited.
+    `from_dataset`: a text of the source. The template is made only where a response has ids.
+    """
+    known = {example.prompt.id: {example.target, *example.ranked} for example in examples}
+    counts = {"as_sampled": 0, "tokenized_again": 0, "from_dataset": 0}
+    reader: ChatTemplate | None = None
+    for group in groups:
+        for response in (group.chosen, *group.rejected):
+            if response.ids is not None:
+                reader = reader or template()
+                counts["as_sampled" if reader.is_as_sampled(response) else "tokenized_again"] += 1
+            else:
+                given = response.tokens is None and response.text in known.get(group.prompt.id, ())
+                counts["from_dataset" if given else "tokenized_again"] += 1
+    return counts
+
+
+def _summary(groups: Sequence[Group]) -> dict[str, Any]:
+    names = sorted({name for group in groups for name in group.info})
+    means = {}
+    for name in names:
+        values = [group.info[name] for group in groups if name in group.info]
+        means[name] = sum(values) / len(values)
+    return {"groups": len(groups), "pairs": sum(len(group.rejected) for group in groups), "means": means}
+
+
+@dataclass
+class BuilderServices:
+    """`BuildTask` for data builders."""
+
+    services: Services
+    examples: Sequence[Example]
+    round: int
+    rng: random.Random
+    source: Source
+    start: PolicyServices
+    current: PolicyServices
+    seed: int
+    max_tokens: int
+    asked: Judge | None = None
+    dropped: dict[str, int] = field(default_factory=dict)
+
+    def sample(
+        self,
+        n: int,
+        *,
+        prefix: str = "",
+        temperature: float = 1.0,
+        top_p: float = 1.0,
+        policy: Literal["start", "current"] = "current",
+    ) -> list[list[Response]]:
+        # A request of its own has random numbers of its own: samples under two prefixes must not share theirs.
+        seed = request_seed(self.seed, prefix) if prefix else self.seed
+        sampling = Sampling(n, temperature, top_p, self.max_tokens, seed)
+        return self._policy(policy).respond(self._prompts(prefix), sampling)
+
+    def respond(
+        self,
+        prompts: Sequence[Prompt],
+        n: int = 1,
+        *,
+        temperature: float = 1.0,
+        top_p: float = 1.0,
+        max_tokens: int | None = None,
+        policy: Literal["start", "current"] = "current",
+    ) -> list[list[Response]]:
+        sampling = Sampling(n, temperature, top_p, max_tokens or self.max_tokens, request_seed(self.seed, "respond"))
+        return self._policy(policy).respond(prompts, sampling)
+
+    def logps(
+        self, responses: Sequence[Sequence[Response]], *, prefix: str = "", policy: Literal["start", "current"] = "current"
+    ) -> list[list[float]]:
+        return self._policy(policy).logps(self._prompts(prefix), responses)
+
+    def similarity(self, embedder: str | SentenceEmbedder, responses: Sequence[Sequence[Response]]) -> list[np.ndarray]:
+        known_embedder(embedder)
+        targets = [example.target or "" for example in self.examples]
+        texts = [[response.text for response in row] for row in responses]
+        payload = {
+            "embedder": embedder if isinstance(embedder, str) else embedder.key(),
+            "model": self.start.reference if embedder == "hidden" else None,
+            "prompts": text_hash([example.prompt.id for example in self.examples]) if embedder == "hidden" else None,
+            "texts": text_hash([targets, texts]),
+            **(self.start.rounding if embedder == "hidden" else {}),
+        }
+
+        def make(draft: Draft) -> None:
+            if not isinstance(embedder, str):
+                values = sentence_similarity(embedder, targets, texts)
+            elif embedder == "tfidf":
+                values = tfidf_similarity(targets, texts)
+            else:
+                prompts = [example.prompt for example in self.examples]
+                values = hidden_similarity(*self.start.loaded, prompts, targets, texts)
+            draft.write_lines("similarity.jsonl", [[float(value) for value in row] for row in values])
+
+        artifact = self.services.through_store("similarity", payload, make)
+        return [np.asarray(row) for row in artifact.read_lines("similarity.jsonl")]
+
+    def reward(self, model: RewardModel, responses: Sequence[Sequence[Response]]) -> list[list[float]]:
+        return reward_service(self.services, model, [example.prompt for example in self.examples], responses)
+
+    def gold(self, responses: Sequence[Sequence[Response]]) -> list[list[float]]:
+        return [
+            [self.source.gold(example, response)["total"] for response in row]
+            for example, row in zip(self.examples, responses, strict=True)
+        ]
+
+    def judge(
+        self, conversations: Sequence[Sequence[Message]], parse: Callable[[JudgeAnswer], Any], **parameters: Any
+    ) -> list[Judgment]:
+        if self.asked is None:
+            raise StageError("this data builder asks a judge and does not say so: set `judged = True` in its class")
+        return self.asked.judge(conversations, parse, parameters)
+
+    def _policy(self, policy: Literal["start", "current"]) -> PolicyServices:
+        return self.start if policy == "start" else self.current
+
+    def _prompts(self, prefix: str) -> list[Prompt]:
+        return [example.prompt.prefixed(prefix) if prefix else example.prompt for example in self.examples]
+
+    def count(self, reason: str, examples: int = 1) -> None:
+        self.dropped[reason] = self.dropped.get(reason, 0) + examples

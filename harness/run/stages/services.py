@@ -1,0 +1,279 @@
+"""Services of data builders and evaluators. What they compute goes through the store under its content, so that whoever asks
+for the same samples, similarities or log-probabilities again finds them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cached_property, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from harness.errors import StageError
+from harness.run.graph import CHECKPOINT
+from harness.api.interfaces import Backend, Chunks, ResumableGenerate
+from harness.models.generate import block_sampling, blocks
+from harness.models.logps import Row, score
+from harness.models.options import LoadOptions, Use
+from harness.models.prompts import ChatTemplate
+from harness.models.reward import RewardModel, rewards
+from harness.config import describe
+from harness.run.stages.chunks import KeptChunks
+from harness.run.stages.context import Context, answer_rows, read_answers
+from harness.store import Artifact, Draft, canonical, key_of
+from harness.api.types import Prompt, Response, Sampling
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+# As `harness.run.graph.VERSIONS`, of what services make.
+VERSIONS = {"samples": 2, "logps": 2, "similarity": 2, "rewards": 1, "views": 2}
+
+
+def text_hash(value: Any) -> str:
+    """A hash of any JSON value."""
+    return hashlib.sha256(canonical(value).encode()).hexdigest()[:32]
+
+
+def response_key(response: Response) -> list[Any]:
+    """The part of a response that decides its log-probability under a policy."""
+    return [response.text, response.finished, *([list(response.ids)] if response.ids is not None else [])]
+
+
+def request_seed(seed: int, request: str) -> int:
+    """A seed that differs with the request."""
+    return int(text_hash([seed, request])[:12], 16)
+
+
+@dataclass
+class Ledger:
+    """What a stage used of the store beside its inputs: keys, and the seconds it is charged although another paid them."""
+
+    used: list[str] = field(default_factory=list)
+    made_seconds: float = 0.0
+    charged_seconds: float = 0.0
+    tokens_generated: int = 0
+
+    def facts(self) -> dict[str, Any]:
+        return {
+            "used": sorted(set(self.used)),
+            "made_seconds": self.made_seconds,
+            "charged_seconds": self.charged_seconds,
+            "tokens_generated": self.tokens_generated,
+        }
+
+
+@dataclass
+class Services:
+    """Content-addressed work on behalf of one stage."""
+
+    context: Context
+    ledger: Ledger = field(default_factory=Ledger)
+
+    def through_store(self, kind: str, payload: dict[str, Any], make: Callable[[Draft], None]) -> Artifact:
+        """The artifact that `payload` decides, made now unless it is there."""
+        store, key, earlier = self.context.store, self.key(kind, payload), 0.0
+        # Whoever makes it may need the engine's turn, so an engine must not wait with us (`plugins/backends/launch.py`).
+        with store.claim(key, self.context.engine.stop):
+            fresh = not store.holds(key)
+            if fresh:
+                with store.draft(kind, key) as draft:
+                    make(draft)
+                earlier = draft.earlier_seconds
+        artifact = store.open(key)
+        self.ledger.used.append(key)
+        self.ledger.charged_seconds += artifact.seconds
+        self.ledger.made_seconds += artifact.seconds - earlier if fresh else 0.0
+        self.ledger.tokens_generated += artifact.facts.get("tokens", 0)
+        return artifact
+
+    def key(self, kind: str, payload: dict[str, Any]) -> str:
+        """Where the store has what `payload` decides."""
+        return key_of(kind, VERSIONS[kind], payload, {}, self.context.environment)
+
+
+def policy_name(reference: str) -> str:
+    """What a checkpoint is called at a server: `policy-` and the first digits of its key or hash."""
+    return f"policy-{reference.removeprefix(CHECKPOINT)[:16]}"
+
+
+def reward_service(
+    services: Services, model: RewardModel, prompts: Sequence[Prompt], responses: Sequence[Sequence[Response]]
+) -> list[list[float]]:
+    """A reward model's values, through the store."""
+    payload = {
+        "reward": {**model.model_dump(mode="json", exclude={"model", "revision"}), "weights": model.weights},
+        "prompts": text_hash([[asdict(message) for message in prompt.messages] for prompt in prompts]),
+        "responses": text_hash([[[item.text, item.finished] for item in row] for row in responses]),
+    }
+
+    def make(draft: Draft) -> None:
+        values, cut = rewards(model, prompts, responses)
+        draft.write_lines("rewards.jsonl", values)
+        draft.facts["truncated"] = cut
+
+    return list(services.through_store("rewards", payload, make).read_lines("rewards.jsonl"))
+
+
+@dataclass
+class PolicyServices:
+    """Generation and scoring with one model, loaded when first needed. A `Policy` for backends.
+
+    Where the two take weights of different types, as on a GPU, those that were needed last are in memory.
+    """
+
+    services: Services
+    reference: str
+    backend: Backend
+    _loaded: tuple[Use, PreTrainedModel] | None = field(default=None, init=False, repr=False)
+
+    @property
+    def model(self) -> PreTrainedModel:
+        return self._in_memory("generation")
+
+    @property
+    def scorer(self) -> PreTrainedModel:
+        """The model with float32 weights, for every number but generated text."""
+        return self._in_memory("scoring")
+
+    def _in_memory(self, use: Use) -> PreTrainedModel:
+        """The model as it is loaded for a use; it takes the place of one with weights of another type."""
+        options = self._options
+        same = (
+            use == "generation" and not options.rounds and self.services.context.weights_dtype(self.reference, use) == "float32"
+        )
+        use = "scoring" if same else use
+        if self._loaded is None or self._loaded[0] != use:
+            self._loaded = None  # first, so that the two never take memory side by side
+            self._loaded = use, self.services.context.load_model(self.reference, use)
+        return self._loaded[1]
+
+    @cached_property
+    def _options(self) -> LoadOptions:
+        return self.services.context.options(self.reference)
+
+    @cached_property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        return self.services.context.load_tokenizer(self.reference)
+
+    @cached_property
+    def stop_ids(self) -> tuple[int, ...]:
+        return ChatTemplate(self.tokenizer).stop_ids(self.services.context.generation_eos(self.reference))
+
+    @property
+    def loaded(self) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+        """The scorer and the tokenizer."""
+        return self.scorer, self.tokenizer
+
+    @property
+    def rounding(self) -> dict[str, str]:
+        """Return the key's marker where scoring once used rounded products: `float32`, the type of now."""
+        return {"scoring": "float32"} if self._options.rounds else {}
+
+    @property
+    def folder(self) -> Path:
+        return self.services.context.model_folder(self.reference)
+
+    @property
+    def name(self) -> str:
+        return policy_name(self.reference)
+
+    @property
+    def logs(self) -> Path:
+        folder = self.services.context.store.root / "engines"
+        folder.mkdir(exist_ok=True)
+        return folder
+
+    def secret(self, variable: str) -> str:
+        value = self.services.context.secret(variable)
+        if not value:
+            raise StageError(f"the environment variable {variable} is not set: generation.backend asks for it; export it first")
+        return value
+
+    def draw(
+        self,
+        draft: Draft,
+        folder: Path,
+        prompts: Sequence[Prompt],
+        sampling: Sampling,
+        noun: str,
+        part: tuple[int, int] | None = None,
+    ) -> int:
+        """Fresh responses into a draft, and how many tokens they have; `respond` goes through the store.
+
+        Args:
+            folder: outlives this process: what an earlier one kept there is not drawn again.
+            noun: what one is called in reports.
+            part: of a larger request: how many responses came before these, and how many there are in all.
+        """
+        context = self.services.context
+        chunks = KeptChunks.of(folder, prompts, sampling, context.checkpoint_minutes * 60)
+
+        before, whole = part or (0, len(prompts) * sampling.n)
+
+        def report(done: int, total: int) -> None:
+            context.report(before + done, whole, f"{noun} {before + done:,} of {whole:,}")
+
+        if chunks.responses:
+            report(len(chunks.responses) * sampling.n, len(prompts) * sampling.n)
+        with chunks.kept_on_failure():
+            responses = self._generate(prompts, sampling, report, chunks)
+        draft.write_lines("answers.jsonl", answer_rows(responses))
+        draft.earlier_seconds = chunks.earlier_seconds
+        return sum(response.tokens or 0 for row in responses for response in row)
+
+    def _generate(
+        self, prompts: Sequence[Prompt], sampling: Sampling, report: Callable[[int, int], None], chunks: Chunks
+    ) -> list[list[Response]]:
+        engine = self.services.context.engine.use(self.name, lambda: self.backend.session(self))
+        if self.backend.resumes:
+            return cast(ResumableGenerate, engine)(prompts, sampling, report, chunks)
+        return engine(prompts, sampling, report)
+
+    def respond(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[list[Response]]:
+        """`sampling.n` responses per prompt, drawn in blocks that double, so that 64 samples reuse the 32 already there."""
+        answers: list[list[Response]] = [[] for _ in prompts]
+        asked = text_hash([[asdict(message) for message in prompt.messages] for prompt in prompts])
+        cuts = blocks(sampling.n) if sampling.temperature else [(0, 1)]
+        whole, report = len(prompts) * sum(size for _, size in cuts), self.services.context.report
+        report(0, whole, f"sample 0 of {whole:,}")
+        for start, size in cuts:
+            block = block_sampling(sampling, start, size)
+            part = (len(prompts) * start, whole)
+            payload = {"model": self.reference, "prompts": asked, "sampling": asdict(block), "backend": describe(self.backend)}
+            artifact = self.services.through_store("samples", payload, partial(self._sample, payload, prompts, block, part))
+            done = len(prompts) * (start + size)
+            report(done, whole, f"sample {done:,} of {whole:,}")  # a block that was in the store reports nothing itself
+            for answer, drawn in zip(answers, read_answers(artifact), strict=True):
+                answer += drawn
+        return [(answer * sampling.n if not sampling.temperature else answer)[: sampling.n] for answer in answers]
+
+    def _sample(
+        self, payload: dict[str, Any], prompts: Sequence[Prompt], sampling: Sampling, part: tuple[int, int], draft: Draft
+    ) -> None:
+        folder = self.services.context.store.partial(self.services.key("samples", payload))
+        draft.facts["tokens"] = self.draw(draft, folder, prompts, sampling, "sample", part)
+
+    def logps(self, prompts: Sequence[Prompt], responses: Sequence[Sequence[Response]]) -> list[list[float]]:
+        """Summed log-probabilities of responses, per prompt; of the weights that training left, with products in float32."""
+        payload = {
+            "model": self.reference,
+            **self.rounding,
+            "prompts": text_hash([[asdict(message) for message in prompt.messages] for prompt in prompts]),
+            "responses": text_hash([[response_key(item) for item in row] for row in responses]),
+        }
+        artifact = self.services.through_store("logps", payload, lambda draft: self._score(draft, prompts, responses))
+        return list(artifact.read_lines("logps.jsonl"))
+
+    def _score(self, draft: Draft, prompts: Sequence[Prompt], responses: Sequence[Sequence[Response]]) -> None:
+        model, tokenizer = self.loaded
+        template = ChatTemplate(tokenizer)
+        rows = []
+        for prompt, answers in zip(prompts, responses, strict=True):
+            opening = tuple(template.prompt_ids(prompt))
+            rows += [Row(opening, tuple(template.response_ids(prompt, answer))) for answer in answers]
+        values = iter(score(model, rows))
+        draft.write_lines("logps.jsonl", [[next(values) for _ in answers] for answers in responses])

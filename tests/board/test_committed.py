@@ -1,0 +1,104 @@
+"""What lies under leaderboards/ is what its board.json gives, and holds."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from harness.cli import app
+from harness.board import Board
+from harness.board.files import EXAMPLES, SCORES
+from harness.board.views.page import to_html
+from harness.board.published import published_board
+from harness.board.views.remarks import is_published
+from harness.board.views.markdown import to_csv, to_markdown
+from harness.board.board import board_scores
+from harness.board.verify import verify
+
+LEADERBOARDS = Path(__file__).resolve().parents[2] / "leaderboards"
+FOLDERS = sorted(path.parent for path in LEADERBOARDS.rglob("board.json"))
+RENDERED: dict[str, Callable[[Board], str]] = {
+    "board.md": to_markdown,
+    "board.csv": to_csv,
+    "index.html": lambda board: to_html(board, board.example_rows),
+}
+
+
+def named(folder: Path) -> str:
+    return str(folder.relative_to(LEADERBOARDS))
+
+
+def test_there_are_boards() -> None:
+    assert {"quickstart", "papers/sr-dpo-open-llm"} <= {named(folder) for folder in FOLDERS}
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=named)
+def test_renderings_are_not_stale(folder: Path) -> None:
+    board = Board.read(folder)
+    stale = [name for name, render in RENDERED.items() if (folder / name).read_text(encoding="utf-8") != render(board)]
+    assert not stale, f"run `harness report leaderboards/{named(folder)}`"
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=named)
+def test_boards_hold(folder: Path) -> None:
+    if not (folder / SCORES).is_file() and not is_published(Board.read(folder)):
+        pytest.skip("made before boards kept scores per example: there is nothing to verify it by")
+    assert verify(folder) == []
+
+
+@pytest.mark.parametrize("table", sorted((LEADERBOARDS / "papers").glob("*.yaml")), ids=lambda path: path.stem)
+def test_published_boards_are_their_tables(table: Path) -> None:
+    made, kept = published_board(table).with_examples(()), Board.read(table.with_suffix(""))
+    version = {"harness": {}}  # the version that wrote it says nothing here
+    assert kept.model_copy(update=version) == made.model_copy(update=version), f"run `harness merge {table} --out …`"
+
+
+REFERENCE = os.environ.get("HARNESS_REFERENCE_DATA")
+IMPORTED = LEADERBOARDS / "imported"
+
+
+@pytest.mark.skipif(REFERENCE is None, reason="HARNESS_REFERENCE_DATA is not set")
+def test_the_imported_board_is_what_its_documented_commands_give(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    commands = re.findall(r"^\$ harness (import .*)$", (LEADERBOARDS / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert len(commands) == 2
+    for command in commands:
+        run = CliRunner().invoke(app, expanded(command, tmp_path / "imported"), catch_exceptions=False)
+        assert run.exit_code == 0
+    made, kept = Board.read(tmp_path / "imported"), Board.read(IMPORTED)
+    passing = {"created": "", "harness": {}, "files": None}  # the bytes of Parquet change with its library
+    assert kept.model_copy(update=passing) == made.model_copy(update=passing)
+    assert board_scores(IMPORTED) == board_scores(tmp_path / "imported")
+
+
+def expanded(command: str, out: Path) -> list[str]:
+    """A documented command as a shell hands it on, for another folder."""
+    found: list[str] = []
+    for word in shlex.split(
+        command.replace("$HARNESS_REFERENCE_DATA", str(REFERENCE)).replace("leaderboards/imported", str(out))
+    ):
+        path = Path(word)
+        found += sorted(map(str, path.parent.glob(path.name))) if "*" in word else [word]
+    return found
+
+
+def test_the_imported_board_shows_seven_models_and_holds_no_text_of_theirs() -> None:
+    board = Board.read(IMPORTED)
+    assert {row.kind for row in board.rows} == {"imported"}
+    by_evaluator = {
+        name: [row for row in board.rows if f"{name}" in row.scores] for name in ("mt_bench/score", "alpaca_eval/win_rate")
+    }
+    assert {name: len(rows) for name, rows in by_evaluator.items()} == {"mt_bench/score": 4, "alpaca_eval/win_rate": 3}
+    assert (IMPORTED / EXAMPLES).read_bytes() == b""
+    names = {
+        score.example for runs in board_scores(IMPORTED).values() for by in runs.values() for s in by.values() for score in s
+    }
+    assert len(names) == 805 + 160
+    assert {name for name in names if not re.fullmatch(r"alpaca_eval:[0-9a-f]{12}|mt_bench:\d+:[12]", name)} == set()
+    assert any("no length-controlled win rate" in warning for warning in board.warnings)
+    assert "gpt-4" in board.description

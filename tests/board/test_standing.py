@@ -1,0 +1,99 @@
+"""What may be said of a difference, and of the whole board in one sentence."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+import pytest
+
+from harness.board import Board, RowResult
+from harness.board.views.figures import ranks
+from harness.board.views.remarks import remarks
+from harness.board.board import Delta, MetricEntry
+from harness.board.standing import mark, noise_floor, ranked, references, short_name, summary, verdict
+
+
+def metric(higher_is_better: bool | None) -> MetricEntry:
+    return MetricEntry(key="gold/win", description="", higher_is_better=higher_is_better, primary=True)
+
+
+SURE = Delta(mean=0.1, low=0.05, high=0.15, p=0.001, p_adjusted=0.01)
+
+
+@pytest.mark.parametrize(
+    ("change", "higher_is_better", "expected", "marked"),
+    [
+        ({}, True, "better", "*"),
+        ({}, False, "worse", "*"),
+        ({}, None, "different", "*"),
+        ({"mean": -0.1, "low": -0.15, "high": -0.05, "p_adjusted": 0.001}, True, "worse", "**"),
+        ({"p_adjusted": 0.05}, True, "unclear", ""),
+        ({"p_adjusted": None}, True, "unclear", ""),
+        ({"low": -0.01}, True, "unclear", ""),
+        ({"below_noise": True}, True, "unclear", "≈"),
+    ],
+)
+def test_a_difference_needs_the_test_the_interval_and_the_noise_floor(
+    change: dict[str, float | bool], higher_is_better: bool | None, expected: str, marked: str
+) -> None:
+    delta = SURE.model_copy(update=change)
+    assert verdict(delta, metric(higher_is_better)) == expected
+    assert mark(delta) == marked
+
+
+def test_ranks_that_tie_stand_in_one_order_however_they_were_written(board: Board) -> None:
+    assert board.analysis is not None
+    key = board.primary[0].key
+    found = {label: rank.model_copy(update={"mean": 2.0, "first": 0.1}) for label, rank in board.analysis.ranking[key].items()}
+    turned = dict(reversed(found.items()))
+    drawn = []
+    for ranking in (found, turned):
+        analysis = board.analysis.model_copy(update={"ranking": {key: ranking}})
+        made = board.model_copy(update={"analysis": analysis})
+        drawn.append((ranks(made, board.primary[0]), remarks(made)))
+    assert len(found) > 2 and drawn[0] == drawn[1]
+
+
+def test_references_are_not_ranked(board: Board) -> None:
+    assert [row.method for row in references(board)] == ["gold_dpo", "dpo_other_seeds", "start"]
+    assert ranked(board)[0].method == "self_contrast_16" and ranked(board)[-1].failed
+    assert len(ranked(board)) + len(references(board)) == len(board.rows)
+
+
+def test_the_noise_floor_is_the_larger_bound_of_the_null_rows_interval(board: Board) -> None:
+    null = board.row("dpo_other_seeds")
+    assert null is not None
+    delta = null.scores["format/followed"].delta
+    assert delta is not None and delta.low < 0 < delta.high < -delta.low
+    assert noise_floor(board, "format/followed") == -delta.low
+    assert noise_floor(board, "unknown") is None
+
+
+def test_the_summary_claims_no_more_than_the_numbers(build: Callable[..., Board], board: Board, rows: list[RowResult]) -> None:
+    assert re.fullmatch(
+        r"self_contrast_16 has the best gold/win_rate: 0\.703, \+0\.059 against dpo \(−0\.\d+ to \+0\.\d+\)\. "
+        r"That is less than what a change of seeds alone could show\.",
+        summary(board),
+    )
+    without_null = [row for row in rows if row.kind != "null"]
+    assert summary(build(without_null, baseline="kto")).endswith("after correction.")
+    assert (
+        summary(build(baseline="self_contrast_16")) == "self_contrast_16 has the best gold/win_rate: 0.703; it is the baseline."
+    )
+
+
+def test_names_are_shortened_where_that_is_clear(board: Board) -> None:
+    assert [short_name(board, entry) for entry in board.metrics[:2]] == ["win_rate", "reward"]
+    twice = board.model_copy(
+        update={"metrics": (*board.metrics, MetricEntry(**{**board.metrics[0].model_dump(), "key": "judge/win_rate"}))}
+    )
+    assert short_name(twice, twice.metrics[0]) == "gold/win_rate"
+
+
+def test_a_name_is_whole_where_rows_come_from_different_evaluators(board: Board) -> None:
+    metric, first = board.metrics[0], board.rows[0]
+    without = first.model_copy(update={"scores": {key: score for key, score in first.scores.items() if key != metric.key}})
+    for kind, name in (("measured", "win_rate"), ("imported", metric.key)):
+        apart = board.model_copy(update={"rows": (without.model_copy(update={"kind": kind}), *board.rows[1:])})
+        assert short_name(apart, metric) == name

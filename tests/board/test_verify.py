@@ -1,0 +1,62 @@
+"""A board that holds passes; whatever is changed in it is named."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from harness.errors import DataError
+from harness.board import Board
+from harness.board.files import read_scores, scores_bytes
+from harness.board.verify import verify
+
+
+@pytest.fixture(scope="module")
+def folder(board: Board, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    found = tmp_path_factory.mktemp("board")
+    board.write(found)
+    return found
+
+
+def tampered(folder: Path, new: Path, old: str, changed: str) -> list[str]:
+    """What is said of a copy with one text in its board.json replaced."""
+    for name in ("examples.jsonl", "scores.parquet"):
+        (new / name).write_bytes((folder / name).read_bytes())
+    text = (folder / "board.json").read_text()
+    assert old in text
+    (new / "board.json").write_text(text.replace(old, changed, 1))
+    return verify(new)
+
+
+def test_an_honest_board_holds(folder: Path) -> None:
+    assert verify(folder) == []
+    assert scores_bytes(read_scores(folder / "scores.parquet")) == (folder / "scores.parquet").read_bytes()
+
+
+def test_a_changed_number_is_named(board: Board, folder: Path, tmp_path: Path) -> None:
+    score = next(row for row in board.rows if row.method == "kto").scores["gold/win_rate"]
+    assert score.delta is not None
+    problems = tampered(folder, tmp_path, f'"p": {json.dumps(score.delta.p)}', '"p": 1e-05')
+    assert len(problems) == 1 and "delta p is 1e-05, the scores give" in problems[0]
+
+
+def test_changed_scores_are_named(folder: Path, tmp_path: Path) -> None:
+    scores = read_scores(folder / "scores.parquet")
+    del scores["kto"]["gold"]
+    (tmp_path / "board.json").write_bytes((folder / "board.json").read_bytes())
+    (tmp_path / "examples.jsonl").write_bytes((folder / "examples.jsonl").read_bytes())
+    (tmp_path / "scores.parquet").write_bytes(scores_bytes(scores))
+    problems = verify(tmp_path)
+    assert "scores.parquet is not the file that board.json was written with: its SHA-256 differs" in problems
+    assert "kto: gold/reward is on the board, and its scores do not give it" in problems
+
+
+def test_a_board_without_scores_cannot_be_verified(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "board.json").write_bytes((folder / "board.json").read_bytes())
+    with pytest.raises(DataError, match=r"scores\.parquet is missing"):
+        verify(tmp_path)
+    (tmp_path / "scores.parquet").write_bytes(b"no parquet")
+    with pytest.raises(DataError, match="cannot be read as per-example scores"):
+        verify(tmp_path)
