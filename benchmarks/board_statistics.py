@@ -19,13 +19,13 @@ from pathlib import Path
 
 import numpy as np
 
+from harness.api.types import Score
 from harness.board import RowResult
 from harness.board.analysis import analyse
+from harness.board.build import row_entry
 from harness.board.compare import Comparison
 from harness.board.entries import MetricEntry
-from harness.board.row_entry import row_entry
 from harness.board.statistics import Values, by_metric
-from harness.api.types import Score
 
 
 class Made(Comparison):

@@ -21,12 +21,12 @@ from typing import Any
 
 import torch
 
+from harness.api.types import Sampling
 from harness.models.checkpoint import checkpoint_folder
 from harness.models.generate import generate_ids
 from harness.models.load import load
 from harness.models.prompts import ChatTemplate
 from harness.sandbox import build_dataset
-from harness.api.types import Sampling
 
 ROWS_PER_BATCH, MAX_TOKENS = 256, 64
 

@@ -97,10 +97,10 @@ def measured(count: int, found: list[Taken]) -> Iterator[None]:
 
 
 def ours(url: str, texts: list[str], concurrency: int) -> Taken:
+    from harness.api.types import Message
     from harness.models.judge.judge import Judge
     from harness.models.judge.settings import JudgeSettings
     from harness.store import Store
-    from harness.api.types import Message
 
     settings = JudgeSettings(model="loopback", base_url=url, concurrency=concurrency)
     found: list[Taken] = []

@@ -26,9 +26,9 @@ from typing import Any
 
 from playwright.sync_api import Browser, Page, sync_playwright
 
+from harness.api.types import Cost, Metric, Score
 from harness.board import Board, ExampleRow, RowResult, build_board
 from harness.board.views.page import to_html
-from harness.api.types import Cost, Metric, Score
 
 ARGUMENTS = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update")
 WAITS = 150.0  # milliseconds between a letter and the search

@@ -22,11 +22,11 @@ from typing import Any
 
 import torch
 
+from harness.api.types import Prompt, Response, Sampling
 from harness.models.generate import generate
 from harness.models.load import load
 from harness.models.logps import Row, score
 from harness.models.prompts import ChatTemplate
-from harness.api.types import Prompt, Response, Sampling
 from harness_plugins.sources.hh_rlhf import HHRLHF
 
 

@@ -22,14 +22,14 @@ import time
 from pathlib import Path
 from typing import Any
 
+from harness.api.registry import Registry
+from harness.config import resolve
 from harness.run.executors.schedule import ATTEMPTS, Schedule
 from harness.run.graph import Graph, Stage
 from harness.run.plan import plan
-from harness.api.registry import Registry
-from harness.config import resolve
 from harness.store import MANIFEST, Store
-from harness.store.index import Entry, note
 from harness.store.collect import Rules, choose, collect
+from harness.store.index import Entry, note
 
 SPREAD = 0.5  # of the logarithm of a duration
 MOST_LINKS = 30_000  # to one file: ext4 allows 65,000

@@ -22,10 +22,10 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from harness.config.file import load_raw, override
+from harness.config.sweep import expand
 from harness.run.compare import compare
 from harness.store import Store
-from harness.config.sweep import expand
-from harness.config.file import load_raw, override
 
 ROOT = Path(__file__).parent.parent
 RESULTS = Path(__file__).parent / "results"

@@ -26,8 +26,8 @@ from pydantic.fields import FieldInfo
 import harness
 import harness.testing
 from harness.api import hookspecs
-from harness.config.schema import Config, Named
 from harness.api.registry import KINDS, Kind, Registered, Registry
+from harness.config.schema import Config, Named
 
 ROOT = Path(__file__).resolve().parents[1]
 OWN_DISTRIBUTION = "alignment-harness"

@@ -9,9 +9,7 @@ promise, versioned by `API_VERSION`. Nothing here imports torch.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from harness.errors import ConfigError, DataError, HarnessError, PluginError, Problem, StageError, StoreError
 from harness.api.hookspecs import API_VERSION, hookimpl
-from harness.models.hub import hub_commit, hub_snapshot
 from harness.api.interfaces import (
     Analysis,
     Backend,
@@ -28,11 +26,6 @@ from harness.api.interfaces import (
     Source,
 )
 from harness.api.methods import Method, Round
-from harness.models.generate import generate
-from harness.models.prompts import ChatTemplate
-from harness.models.reward import RewardModel
-from harness.models.sentence import SentenceEmbedder
-from harness.models.vllm import vllm_command
 from harness.api.texts import decode, fold, fold_spacing, parse_json, read_json_rows, read_lines, read_text
 from harness.api.types import (
     DELIMITERS,
@@ -62,6 +55,13 @@ from harness.api.types import (
     divide,
     unread_shares,
 )
+from harness.errors import ConfigError, DataError, HarnessError, PluginError, Problem, StageError, StoreError
+from harness.models.generate import generate
+from harness.models.hub import hub_commit, hub_snapshot
+from harness.models.prompts import ChatTemplate
+from harness.models.reward import RewardModel
+from harness.models.sentence import SentenceEmbedder
+from harness.models.serve import vllm_command
 from harness.version import __version__
 
 if TYPE_CHECKING:
@@ -70,8 +70,8 @@ if TYPE_CHECKING:
     from harness.analysis.figure import Axes, Figure, Line, Panel
     from harness.analysis.report import Cell, CheckedClaim, Report
     from harness.board.board import Board
-    from harness.library import Choice, compare
     from harness.board.statistics import Interval, Values, interval
+    from harness.library import Choice, compare
 
 __all__ = [
     "API_VERSION",

@@ -29,8 +29,7 @@ class Choice:
         """The config with the choice made."""
         import yaml
 
-        from harness.config.config_file import chosen_rows
-        from harness.config.file import override
+        from harness.config.file import chosen_rows, override
 
         changes = (self.changes or {}).items()
         changed = override(raw, [f"{field}={yaml.safe_dump(value, default_flow_style=True)}" for field, value in changes])
@@ -65,12 +64,10 @@ def compare(
         ConfigError: before any compute, with every problem.
         StageError: the baseline failed, so that there is nothing to compare with.
     """
+    from harness.config.file import find_config, load_raw
     from harness.run.compare import Means
     from harness.run.compare import compare as run
-    from harness.config.config_file import find_config
-    from harness.run.executors.local import LocalExecutor
-    from harness.run.executors.machine import places, visible_gpus
-    from harness.config.file import load_raw
+    from harness.run.executors.local import LocalExecutor, places, visible_gpus
 
     if isinstance(config, Mapping):
         raw, where = dict(config), "the configuration"

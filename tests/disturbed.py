@@ -16,9 +16,9 @@ import psutil
 import yaml
 from test_compare import Lab, alive, wait_until
 
-from harness.run.plan import plan
 from harness.api.registry import Registry
 from harness.config import resolve
+from harness.run.plan import plan
 
 PATIENCE = 3600.0  # seconds, for what would otherwise never come
 

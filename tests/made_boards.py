@@ -6,9 +6,9 @@ import random
 from collections.abc import Mapping
 from typing import Any
 
+from harness.api.types import Cost, Metric, Score
 from harness.board import Board, ExampleRow, RowResult, build_board
 from harness.board.board import RowEntry, ScoreEntry
-from harness.api.types import Cost, Metric, Score
 
 EXAMPLES = 10_000
 METRICS = {

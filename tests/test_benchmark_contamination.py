@@ -13,12 +13,12 @@ import yaml
 from typer.testing import CliRunner
 
 from harness import DataError, Evaluator, Message, Prompt, sandbox
-from harness.cli import app
-from harness.board import Board
-from harness.board.views.page import to_html
-from harness.board.views.markdown import to_markdown
-from harness.run.stages.benchmarks import Benchmark, overlap, overlap_warnings, read_benchmarks
 from harness.api.types import Example
+from harness.board import Board
+from harness.board.views.markdown import to_markdown
+from harness.board.views.page import to_html
+from harness.cli import app
+from harness.run.stages.benchmarks import Benchmark, overlap, overlap_warnings, read_benchmarks
 from harness_plugins.evaluators import AlpacaEval, LmEval, MtBench, PairwiseJudge, VicunaBench
 from harness_plugins.sources import Sandbox
 

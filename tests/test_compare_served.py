@@ -10,12 +10,12 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from harness.cli import app
-from harness.errors import ConfigError
-from harness.board.build import Board
-from harness.models.checkpoint import checkpoint_hash
 from harness.api.registry import Registry
+from harness.board.build import Board
+from harness.cli import app
 from harness.config import resolve
+from harness.errors import ConfigError
+from harness.models.checkpoint import checkpoint_hash
 
 FAKE = Path(__file__).parent / "plugins" / "fake_server.py"
 

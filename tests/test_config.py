@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from harness import HarnessError
-from harness.config.schema import Config, validate
 from harness.config.file import load_raw, override
+from harness.config.schema import Config, validate
 
 SMALLEST: dict[str, Any] = {
     "name": "a",

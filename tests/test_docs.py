@@ -23,9 +23,9 @@ import yaml
 
 from harness import GroupLogps, Logps
 from harness.api import hookspecs
-from harness.run.plan import plan
 from harness.api.registry import Registry
 from harness.config import resolve
+from harness.run.plan import plan
 from harness.sandbox import build_dataset
 
 ROOT = Path(__file__).resolve().parents[1]

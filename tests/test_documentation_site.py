@@ -21,8 +21,8 @@ import harness
 import harness.testing
 import harness.testing.strategies
 from harness.api import hookspecs
-from harness.config.schema import Config
 from harness.api.registry import KINDS, Kind, Registered, Registry
+from harness.config.schema import Config
 
 ROOT = Path(__file__).resolve().parents[1]
 

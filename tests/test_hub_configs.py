@@ -9,12 +9,11 @@ from typing import Any
 import pytest
 
 from harness import ConfigError, HarnessError
-from harness.run.estimates.gpu_report import gpu_report
-from harness.run.estimates.gpus import gpu_of
-from harness.run.plan import plan
 from harness.api.registry import Registry
 from harness.config import resolve
 from harness.config.file import load_raw
+from harness.run.estimates.gpu import gpu_of, gpu_report
+from harness.run.plan import plan
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 FILES = sorted([*(CONFIGS / "papers").glob("*.yaml"), *(CONFIGS / "gpu").glob("*.yaml")])

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 import harness
-from harness.run.compare import Means
 from harness.board.views.notebook import Plot
+from harness.run.compare import Means
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from harness import hookimpl
+from harness.api.registry import Registry
 from harness.run.graph import Stage
 from harness.run.observers import Observers
-from harness.api.registry import Registry
 
 STAGE = Stage("k", "train", "train dpo", {}, {})
 

@@ -9,15 +9,15 @@ from typing import Any, ClassVar
 import pytest
 
 from harness import Dataset, HarnessError, Source, hookimpl
+from harness.api.registry import Registry
+from harness.config import resolve
+from harness.config.file import override
 from harness.errors import ConfigError
 from harness.run.executors.events import Outcome
 from harness.run.graph import Graph, Stage
 from harness.run.plan import plan
-from harness.api.registry import Registry
-from harness.config import resolve
 from harness.run.results import Run, row_precision
 from harness.training.settings import TrainingSettings
-from harness.config.file import override
 
 
 class Fingerprinted(Source):

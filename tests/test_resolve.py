@@ -11,11 +11,10 @@ from typing import Any
 import pytest
 
 from harness import ConfigError, DataBuilder, hookimpl
-from harness.config.config_file import packaged_config
-from harness.models import fetched
 from harness.api.registry import Registry
 from harness.config import Comparison, resolve
-from harness.config.file import load_raw, override
+from harness.config.file import load_raw, override, packaged_config
+from harness.models import fetched
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 THREE_MISTAKES = """

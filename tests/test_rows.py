@@ -9,9 +9,7 @@ from typing import Any
 from harness.config.schema import RunSection
 from harness.run.executors.events import Outcome
 from harness.run.graph import Graph, RowPlan
-from harness.run.row_examples import collect_examples
-from harness.run.row_warnings import run_warnings
-from harness.run.results import Run, copy_files
+from harness.run.results import Run, collect_examples, copy_files, run_warnings
 from harness.store import Store
 
 UNTRAINED: Any = SimpleNamespace(config=SimpleNamespace(budget=SimpleNamespace(limit=None)), variants=[])

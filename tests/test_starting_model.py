@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 import torch
 
-from harness.config.schema import validate
-from harness.errors import ConfigError, Problem
-from harness.models.checkpoint import checkpoint_hash
 from harness.api.registry import Registry
 from harness.config import resolve
+from harness.config.schema import validate
 from harness.config.starting_model import starting_model
+from harness.errors import ConfigError, Problem
+from harness.models.checkpoint import checkpoint_hash
 
 sys.path.insert(0, str(Path(__file__).parent / "models"))
 from checkpoints import FORGETFUL, GEMMA, make_checkpoint

@@ -6,9 +6,29 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from harness.board.statistics import Bootstrap, Error, Values, agree, benjamini_hochberg, components, detectable, holm, interval, paired, questions_needed, rank_stability, seeds_needed, seeds_t_test, sign_flip, standardised, win_shares, wins
-from harness.board.statistics import permutation, power
 from harness.api.types import Score
+from harness.board.statistics import (
+    Bootstrap,
+    Error,
+    Values,
+    agree,
+    benjamini_hochberg,
+    components,
+    detectable,
+    holm,
+    interval,
+    paired,
+    permutation,
+    power,
+    questions_needed,
+    rank_stability,
+    seeds_needed,
+    seeds_t_test,
+    sign_flip,
+    standardised,
+    win_shares,
+    wins,
+)
 
 
 def table(values: np.ndarray) -> Values:

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from harness import Evaluator, Metric, Score
-from harness.models.judge.bradley_terry import strengths
 from harness.board.build import Derived, RowResult
-from harness.run.strengths import pair_strengths
+from harness.models.judge.bradley_terry import strengths
+from harness.run.results import pair_strengths
 
 QUESTIONS = 20
 

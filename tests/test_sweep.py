@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from harness.errors import ConfigError
 from harness.api.registry import Registry
 from harness.config import resolve
 from harness.config.sweep import expand
+from harness.errors import ConfigError
 
 RAW = {
     "schema": 1,

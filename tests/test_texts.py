@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.errors import DataError
 from harness.api.texts import check_whole, decode, fold, fold_spacing, parse_json, read_json_rows, read_lines, read_text
+from harness.errors import DataError
 
 
 @pytest.mark.parametrize(

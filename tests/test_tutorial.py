@@ -12,9 +12,9 @@ import pytest
 import yaml
 
 import harness
-from harness.models.judge.settings import JudgeSettings
 from harness.api.registry import Registry
 from harness.config import resolve
+from harness.models.judge.settings import JudgeSettings
 from harness.testing import check
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"

@@ -14,22 +14,22 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.run import compare as comparison
+from harness.api.interfaces import Analysis, Component
+from harness.api.registry import Kind, Registry
+from harness.api.types import Dataset, Example, Group, Prompt, Response, Sampling, Score, SplitName
+from harness.board.build import Board
+from harness.board.statistics import Floats, Values
+from harness.config import Comparison, resolve
 from harness.errors import ConfigError, Problem, StageError
+from harness.models.prompts import ChatTemplate
+from harness.run import compare as comparison
 from harness.run.executors.local import LocalExecutor
 from harness.run.graph import Graph, RowPlan
-from harness.api.interfaces import Analysis, Component
-from harness.board.build import Board
-from harness.models.prompts import ChatTemplate
 from harness.run.observers import Observers
 from harness.run.plan import plan
-from harness.api.registry import Kind, Registry
-from harness.config import Comparison, resolve
 from harness.run.stages.context import Context, no_secret, read_dataset, read_groups
 from harness.run.stages.services import PolicyServices, Services, request_seed
-from harness.board.statistics import Floats, Values
 from harness.store import Store
-from harness.api.types import Dataset, Example, Group, Prompt, Response, Sampling, Score, SplitName
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase

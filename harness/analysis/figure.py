@@ -8,9 +8,9 @@ from itertools import pairwise
 
 from markupsafe import Markup
 
+from harness.board.statistics import Interval
 from harness.board.views import svg
 from harness.board.views.text import number, one_line
-from harness.board.statistics import Interval
 
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, FLOOR = 760, 376, 64, 196, 34, 320
 ROOM = 13  # between two labels at the right, and between a place's first and last whisker

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from harness.models.logps import Row, response_logps
 from harness.board.statistics import Floats
+from harness.models.logps import Row, response_logps
 
 if TYPE_CHECKING:
     from torch import Tensor

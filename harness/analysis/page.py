@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from harness.analysis.report import ClaimVerdict, Report, cited, csv_table, markdown_table
-from harness.store.environment import versions
-from harness.errors import HarnessError
 from harness.api.interfaces import Analysis
 from harness.board.views.text import plain
+from harness.errors import HarnessError
+from harness.store.environment import versions
 from harness.version import __version__
 
 

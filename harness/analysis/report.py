@@ -13,9 +13,9 @@ from enum import StrEnum
 from typing import Any
 
 from harness.analysis.figure import Figure
-from harness.board.views.text import number, signed
-from harness.board.statistics import Difference, Interval
 from harness.api.types import Paper
+from harness.board.statistics import Difference, Interval
+from harness.board.views.text import number, signed
 
 Cell = str | int | float | Interval | None
 

@@ -11,9 +11,9 @@ from typing import Any, Literal
 import pluggy
 
 from harness.api import hookspecs
-from harness.errors import PluginError, did_you_mean
 from harness.api.interfaces import Analysis, Backend, DataBuilder, Evaluator, Importer, Objective, Source
 from harness.api.methods import Method
+from harness.errors import PluginError, did_you_mean
 
 Kind = Literal["data", "objective", "evaluator", "backend", "source", "importer", "method", "analysis"]
 

@@ -9,9 +9,9 @@ import numpy as np
 
 from harness.board.compare import LEVEL, Comparison
 from harness.board.entries import AgreementEntry, AnalysisEntry, MetricEntry, PowerEntry, RankEntry, WinMatrix
-from harness.board.views.text import plain
 from harness.board.statistics import Floats, agree, detectable, mean_over_seeds, rank_stability, win_shares
 from harness.board.statistics.agreement import per_example, ranked
+from harness.board.views.text import plain
 
 REFERENCE = ("control", "null", "published")
 OFTEN = 0.5  # a first place in fewer draws than these is said to be unsure

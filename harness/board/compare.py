@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
-from harness.board.entries import MetricEntry
-from harness.board.families import Cell, correct
-from harness.board.judges import judged_apart
-from harness.board.readings import aligned, readings
-from harness.board.result import RowResult
-from harness.board.statistics import Bootstrap, Difference, Floats, Interval, Values
+from harness.api.types import Cost, Score
+from harness.board.entries import FamilyEntry, Kind, MetricEntry, RowEntry
+from harness.board.files import Scores
+from harness.board.statistics import Bootstrap, Difference, Floats, Interval, Values, benjamini_hochberg, by_metric, holm
+
+SURE = 0.05  # the family-wise error that a board allows itself
+Cell = tuple[str, str]  # a row's label and a metric's key
+
 
 DRAWS, FLIPS, LEVEL = 2000, 9999, 0.95
 
@@ -126,3 +131,175 @@ class Comparison:
             if label in nulls:
                 floor[key] = max(floor.get(key, 0.0), abs(gap.low), abs(gap.high))
         return floor
+
+
+@dataclass(frozen=True)
+class Correction:
+    """The p-values of every tested cell, corrected within its family.
+
+    Attributes:
+        adjusted: after Holm.
+        discovery: after Benjamini–Hochberg.
+    """
+
+    families: tuple[FamilyEntry, ...]
+    adjusted: Mapping[Cell, float]
+    discovery: Mapping[Cell, float]
+
+    def alpha(self, key: str) -> float:
+        """The level of Holm's first step in the family of this metric."""
+        return SURE / max(1, next((family.tests for family in self.families if key in family.metrics), 1))
+
+
+def correct(metrics: Sequence[MetricEntry], differences: Mapping[Cell, Difference]) -> Correction:
+    """Holm and Benjamini–Hochberg over rows × metrics."""
+    families: list[FamilyEntry] = []
+    adjusted: dict[Cell, float] = {}
+    discovery: dict[Cell, float] = {}
+    for name, primary in (("primary metrics", True), ("other metrics", False)):
+        keys = tuple(metric.key for metric in metrics if metric.primary == primary)
+        cells = [cell for cell in differences if cell[1] in keys]
+        p = [differences[cell].p for cell in cells]
+        adjusted |= dict(zip(cells, holm(p), strict=True))
+        discovery |= dict(zip(cells, benjamini_hochberg(p), strict=True))
+        if cells:
+            tested = tuple(key for key in keys if any(key == cell[1] for cell in cells))
+            families.append(FamilyEntry(name=name, metrics=tested, tests=len(cells)))
+    return Correction(tuple(families), adjusted, discovery)
+
+
+def readings(row: RowResult, metrics: Sequence[MetricEntry]) -> tuple[dict[str, Values], list[str]]:
+    """Values per metric key; why there are none of a metric, and where some are missing."""
+    found: dict[str, Values] = {}
+    warnings: list[str] = []
+    silent: dict[str, list[str]] = {}
+    sorted_out: dict[str, dict[str, dict[int, list[Score]]]] = {}
+    for metric in metrics:
+        evaluator, _, name = metric.key.partition("/")
+        runs = row.scores.get(evaluator)
+        if evaluator not in sorted_out:
+            sorted_out[evaluator] = by_metric(runs or {})
+        values = Values.from_scores(sorted_out[evaluator].get(name, dict.fromkeys(runs or {}, ())), name)
+        kept = values.answered()
+        if row.kind in ("published", "imported") and not kept.examples:
+            continue  # others report what they report
+        if not runs:
+            silent.setdefault(evaluator, []).append(name)
+            continue
+        if not kept.examples:
+            warnings.append(f"{row.label} has no {metric.key}: {evaluator} reported no finite value of it.")
+            continue
+        holes = values.values.size - kept.values.size
+        if holes:
+            warnings.append(
+                f"{row.label}: {holes} of {values.values.size} values of {metric.key} are missing or not finite; "
+                "the mean is over the others."
+            )
+        found[metric.key] = values
+    for evaluator, names in silent.items():
+        warnings.append(f"{row.label} has no {', '.join(names)} of {evaluator}, which gave it no scores.")
+    return found, warnings
+
+
+def aligned(rows: Sequence[Values]) -> list[Values]:
+    """All on the examples that any has."""
+    if all((row.examples, row.questions) == (rows[0].examples, rows[0].questions) for row in rows):
+        return list(rows)
+    question = {name: asked for row in rows for name, asked in zip(row.examples, row.questions, strict=True)}
+    examples = tuple(sorted(question))
+    if examples == rows[0].examples:
+        examples = rows[0].examples
+    questions = tuple(question[name] for name in examples)
+    return [row.on(examples, questions) for row in rows]
+
+
+def judged_apart(row: RowResult, base: RowResult, rows: Sequence[RowResult], *, mixed: bool) -> tuple[set[str], list[str]]:
+    """Evaluators whose scores of two rows come from different judges or versions, and are not compared for that.
+
+    A row that nobody had to be asked about, such as the baseline against itself, goes with any judge. Where the baseline is
+    such a row, the judge of most of `rows` stands for its own.
+
+    Args:
+        mixed: compare them all the same, and say so.
+    """
+    found: set[str] = set()
+    warnings = []
+    for evaluator in (name for name in row.scores if row.scores[name] and base.scores.get(name)):
+        held = _yardstick(base, rows, evaluator)
+        one, other = judges_of(row, evaluator), judges_of(held, evaluator)
+        if one == other or _unasked(row, evaluator):
+            continue
+        said = f"{row.label} was judged by {_named(one)} and {held.label} by {_named(other)} on {evaluator}"
+        if mixed:
+            warnings.append(f"{said}; they are compared because judge.allow_mixed_judges is set.")
+            continue
+        found.add(evaluator)
+        warnings.append(f"{said}: they are not compared; set judge.allow_mixed_judges to compare all the same.")
+    return found, warnings
+
+
+def judges_of(row: RowResult, evaluator: str) -> list[str]:
+    """The judges of an evaluator's scores as `rows` notes them: models with the versions that their servers reported."""
+    return sorted(row.provenance.get("judges", {}).get(evaluator, {}).get("versions", ()))
+
+
+def _yardstick(base: RowResult, rows: Sequence[RowResult], evaluator: str) -> RowResult:
+    """The row whose judges an evaluator's others must have: the baseline, unless nobody was asked about it. Then one with the
+    judges of most rows, whatever the rows' order."""
+    if not _unasked(base, evaluator):
+        return base
+    marked = [row for row in rows if row.kind != "published" and row.scores.get(evaluator) and judges_of(row, evaluator)]
+    judges = {row.label: tuple(judges_of(row, evaluator)) for row in marked}
+    counts = Counter(judges.values())
+    return min(marked, key=lambda row: (-counts[judges[row.label]], judges[row.label], row.label), default=base)
+
+
+def _unasked(row: RowResult, evaluator: str) -> bool:
+    """Whether a judge was at hand and nothing had to be asked of it."""
+    return evaluator in row.provenance.get("judges", {}) and not judges_of(row, evaluator)
+
+
+def _named(versions: Sequence[str]) -> str:
+    return " and ".join(versions) or "nobody"
+
+
+@dataclass(frozen=True)
+class RowResult:
+    """What one row of the comparison brought home.
+
+    Attributes:
+        label: unique in the board.
+        scores: evaluator → seed → scores.
+        costs: per seed.
+        budget: what it really used: prompts, pairs, updates, tokens.
+        failed: why there are no scores; None where it ran.
+        curves: per seed the training log, one mapping of numbers per logged step.
+    """
+
+    label: str
+    data: str | None
+    objective: str | None
+    rounds: int
+    kind: Kind
+    scores: Mapping[str, Mapping[int, Sequence[Score]]]
+    costs: Mapping[int, Cost]
+    budget: Mapping[str, float]
+    provenance: Mapping[str, Any]
+    failed: str | None = None
+    curves: Mapping[int, Sequence[Mapping[str, float]]] = field(default_factory=dict)
+
+
+def row_before_statistics(entry: RowEntry, scores: Scores) -> RowResult:
+    """The row as it was before its statistics."""
+    return RowResult(
+        label=entry.method,
+        data=entry.data,
+        objective=entry.objective,
+        rounds=entry.rounds,
+        kind=entry.kind,
+        scores=scores.get(entry.method, {}),
+        costs={seed: Cost() for seed in entry.seeds},
+        budget={},
+        provenance=entry.provenance,
+        failed=entry.failed,
+    )

@@ -7,8 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from harness.board.board import Board, MetricEntry, RowEntry
-from harness.board.standing import ranked, verdict
+from harness.board.board import Board, MetricEntry, RowEntry, ranked, verdict
 from harness.board.views.text import number, one_line, shortened, signed
 
 SETTINGS = ("model", "source", "evaluation", "generation", "evaluators", "judge", "budget", "seeds", "sft", "training")

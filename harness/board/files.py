@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from harness.errors import DataError, StoreError
-from harness.board.shapes import unwritable
 from harness.api.types import Score
+from harness.board.entries import unwritable
+from harness.errors import DataError, StoreError
 
 BOARD, EXAMPLES, SCORES = "board.json", "examples.jsonl", "scores.parquet"
 MOST_SCORES = 20_000_000  # a hundred rows with ten seeds on a thousand prompts have ten million for ten metrics

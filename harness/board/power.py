@@ -7,11 +7,11 @@ from dataclasses import asdict, dataclass
 from math import isfinite
 from typing import Any
 
-from harness.errors import HarnessError, Problem, did_you_mean
-from harness.board.entries import PowerEntry
 from harness.board.board import Board
-from harness.board.views.text import number
+from harness.board.entries import PowerEntry
 from harness.board.statistics import Components, detectable, questions_needed, seeds_needed
+from harness.board.views.text import number
+from harness.errors import HarnessError, Problem, did_you_mean
 
 TARGET = 0.8  # how often a true difference of the size named would be found
 

@@ -10,10 +10,10 @@ from typing import Any, Self
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from harness.errors import DataError
-from harness.board.entries import MetricEntry, RowEntry, ScoreEntry, StatisticsEntry
 from harness.board.board import Board
+from harness.board.entries import MetricEntry, RowEntry, ScoreEntry, StatisticsEntry
 from harness.board.views.text import plain
+from harness.errors import DataError
 from harness.version import __version__
 
 PRINTED = re.compile(r"(?P<mean>-?\d+(?:\.\d+)?)(?:±(?P<deviation>\d+(?:\.\d+)?))?%?(?P<mark>\*?)")

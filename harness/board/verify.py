@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from harness.board.analysis import analyse
-from harness.board.compare import Comparison
-from harness.board.files import SCORES, Scores, digest
-from harness.board.views.remarks import is_published
-from harness.board.result import row_before_statistics
-from harness.board.row_entry import row_entry
 from harness.board.board import Board, MetricEntry, board_scores
+from harness.board.build import row_entry
+from harness.board.compare import Comparison, row_before_statistics
+from harness.board.files import SCORES, Scores, digest
+from harness.board.views.markdown import is_published
 
 RELATIVE, ABSOLUTE = 1e-6, 1e-9  # matrix products differ in their last digits between machines
 

@@ -10,9 +10,27 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from harness.cli import analyze, cache, check, compare, data, doctor, fetch, imports, new, plan, plugins, power, publish, sandbox, serve, status
-from harness.cli import report as board, merge as boards
-from harness.cli.signals import leave
+from harness.cli import (
+    analyze,
+    cache,
+    compare,
+    data,
+    doctor,
+    fetch,
+    imports,
+    new,
+    plan,
+    plugins,
+    power,
+    publish,
+    sandbox,
+    serve,
+    status,
+)
+from harness.cli import merge as boards
+from harness.cli import plugins as check
+from harness.cli import report as board
+from harness.cli.compare import leave
 from harness.errors import HarnessError
 from harness.models.fetched import cache_folder, use_cache
 from harness.version import __version__

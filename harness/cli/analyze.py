@@ -61,7 +61,7 @@ def analyze(
     chosen = find(names, registry)
     from harness.analysis.context import AnalysisContext, AnalysisOptions
     from harness.analysis.page import outcome, write
-    from harness.run.executors.machine import places, visible_gpus
+    from harness.run.executors.local import places, visible_gpus
 
     path = find_config(config)
     raw = read_config(path, set_, None, seeds)

@@ -187,9 +187,9 @@ def _store(given: Path | None) -> Store:
 
 def _keys(path: Path) -> set[str]:
     """The keys of all stages of a config, or of the config in a board."""
-    from harness.run.plan import plan
     from harness.api.registry import Registry
     from harness.config import resolve
+    from harness.run.plan import plan
 
     comparison = resolve(_raw(path), Registry.load(), str(path))
     return set(plan(comparison).stages)

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shlex
+import signal
 import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from harness.cli.executors import (
-    AddressOption,
-    ExecutorOption,
-    GpusOption,
-    MemoryOption,
-    WorkersOption,
-    choose_executor,
-)
 from harness.cli.options import (
     ConfigArgument,
     JsonOption,
@@ -33,9 +31,15 @@ from harness.cli.options import (
     read_config,
     store_folder,
 )
+from harness.errors import HarnessError, did_you_mean
 
 if TYPE_CHECKING:
     from harness.board.build import Board
+    from harness.run.executors.events import Executor, Stop
+
+EXECUTORS = ("local", "ray")
+KEPT = "what was finished is kept, and the same command goes on from there"
+
 
 SOME_FAILED = 3
 
@@ -73,9 +77,9 @@ def compare(
     Ctrl-C lets the running stages end, a second one ends at once; `harness status` shows the run from another terminal.
     Exit code 0: the board is complete. 2: the config or a plugin is wrong. 3: a row failed (the others are on the board).
     """
+    from harness.config.problems import hidden
     from harness.run.compare import Means
     from harness.run.compare import compare as run
-    from harness.config.problems import hidden
 
     path = find_config(config)
     raw = read_config(path, set_, methods, seeds)
@@ -120,3 +124,89 @@ def _answer(result: Any, folder: Path) -> dict[str, Any]:
     """What a script wants: the board, where it lies, what failed."""
     failed = {row.method: row.failed for row in result.board.rows if row.failed}
     return {"folder": str(folder), "failed": failed, "board": result.board.model_dump(mode="json", by_alias=True)}
+
+
+ExecutorOption = Annotated[
+    str, typer.Option(help="local: worker processes on this machine; ray: tasks on a Ray cluster (extra `ray`).")
+]
+
+
+WorkersOption = Annotated[
+    int | None,
+    typer.Option(min=1, help="Stages at a time; one per GPU, or one per core, if absent.", show_default=False),
+]
+
+
+GpusOption = Annotated[
+    int | None,
+    typer.Option(min=0, help="GPUs to use, one for each stage that runs; all that are visible if absent.", show_default=False),
+]
+
+
+AddressOption = Annotated[
+    str | None,
+    typer.Option(
+        "--ray-address", metavar="HOST:PORT", help="A running Ray cluster; without it, one on this machine.", show_default=False
+    ),
+]
+
+
+MemoryOption = Annotated[
+    float, typer.Option("--ray-memory-gb", min=0, help="Memory that Ray keeps for each stage; 0: not counted.")
+]
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """An executor to be, and how many stages it runs at a time; None if it knows better."""
+
+    make: Callable[..., Executor]
+    workers: int
+
+
+def choose_executor(name: str, workers: int | None, gpus: int | None, ray: dict[str, Any]) -> Chosen:
+    """The executor of the options. From here on Ctrl-C lets running stages end first.
+
+    Raises:
+        HarnessError: there is none of that name, or Ray is not installed.
+    """
+    from harness.run.executors.events import Stop
+
+    if name not in EXECUTORS:
+        raise HarnessError(f"--executor {name!r}: {did_you_mean(name, EXECUTORS)}")
+    stop = Stop()
+    finish_first(stop)
+    if name == "ray":
+        from harness.run.executors.ray import RayExecutor
+
+        os.environ.setdefault("RAY_AUTH_MODE", "token")  # without it, whoever reaches the port runs code as the user
+        return Chosen(partial(RayExecutor, gpus=gpus, stop=stop, **ray), workers or 0)
+    from harness.run.executors.local import LocalExecutor, places, visible_gpus
+
+    devices = visible_gpus()[:gpus]
+    return Chosen(partial(LocalExecutor, gpus=devices, stop=stop), workers or places(devices))
+
+
+def leave(number: int, frame: FrameType | None) -> None:
+    """End on a signal with the shell's exit code for it (130, 143); workers are stopped on the way out."""
+    what = "interrupted" if number == signal.SIGINT else "terminated"
+    _say(f"{what}; {KEPT}")
+    sys.exit(128 + number)
+
+
+def finish_first(stop: Stop) -> None:
+    """The first Ctrl-C asks the run to end after the stages that are running; the second ends it at once."""
+
+    def asked(number: int, frame: FrameType | None) -> None:
+        if stop.asked:
+            leave(number, frame)
+        stop.ask()  # before a word of it: who reads that may press again at once
+        _say("the running stages are finished first; press Ctrl-C again to end at once")
+
+    signal.signal(signal.SIGINT, asked)
+
+
+def _say(line: str) -> None:
+    """A line on the standard error. That nobody can read it, or that the signal came amidst another line, changes nothing."""
+    with contextlib.suppress(OSError, RuntimeError):
+        sys.stderr.write(f"{line}\n")

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
 
-    from harness.models.prompts import ChatTemplate
     from harness.config import Comparison
+    from harness.models.prompts import ChatTemplate
     from harness.run.stages.preview import Preview, ShownExample, ShownPart, ShownRow
 
 SPLITS = ("train", "sft", "tuning", "heldout")
@@ -61,10 +61,10 @@ def data(
     """
     import tempfile
 
-    from harness.errors import HarnessError, did_you_mean
-    from harness.run.plan import plan
     from harness.api.registry import Registry
     from harness.config import resolve
+    from harness.errors import HarnessError, did_you_mean
+    from harness.run.plan import plan
     from harness.run.stages.context import Context
     from harness.run.stages.preview import Preview
     from harness.store import Store

@@ -69,8 +69,8 @@ def _libraries() -> Finding:
 
 
 def _plugins() -> Finding:
-    from harness.errors import PluginError
     from harness.api.registry import Registry
+    from harness.errors import PluginError
 
     try:
         registry = Registry.load()

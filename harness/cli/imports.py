@@ -67,9 +67,9 @@ def import_(
 def _importer(tool: str, sets: list[str]) -> Any:
     from pydantic import ValidationError
 
-    from harness.errors import HarnessError
     from harness.api.registry import Registry
     from harness.config.file import override
+    from harness.errors import HarnessError
 
     component = Registry.load().get("importer", tool).component
     try:

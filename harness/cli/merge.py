@@ -32,8 +32,8 @@ def diff(
 
     Scores are shown, not tested: for that, merge the boards. Exit code 0 whether or not anything differs.
     """
-    from harness.board.diff import changes
     from harness.board.board import Board
+    from harness.board.diff import changes
 
     found = changes(Board.read(before), Board.read(after), all_metrics=all_)
     if json_:
@@ -60,10 +60,10 @@ def merge(
     versions are a warning on the board. Measured boards need their scores.parquet. Rows of published tables stand beside the
     others, marked, and are never tested; a table alone is written as a board of its own.
     """
-    from harness.errors import HarnessError
     from harness.board.merge import merge as merged
+    from harness.board.merge import read_part
     from harness.board.views.page import write_all
-    from harness.board.part import read_part
+    from harness.errors import HarnessError
 
     if out.resolve() in {(path if path.is_dir() else path.parent).resolve() for path in boards if path.suffix != ".yaml"}:
         raise HarnessError(f"--out {out} holds one of the boards: choose another folder")

@@ -30,8 +30,8 @@ def new(
 
     After `pip install -e`, `harness plugins list` shows it and configs can name it; an analysis is run by `harness analyze`.
     """
-    from harness.errors import HarnessError, did_you_mean
     from harness.api.registry import Registry
+    from harness.errors import HarnessError, did_you_mean
     from harness.testing.scaffold import KINDS, create
 
     chosen = next((known for known in KINDS if known == kind), None)

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from harness.config.config_file import find_config as find_config
+from harness.config.file import find_config as find_config
 from harness.errors import HarnessError
 
 ConfigArgument = Annotated[
@@ -44,8 +44,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for scripts
 
 def read_config(path: Path, sets: list[str] | None, methods: str | None, seeds: str | None) -> dict[str, Any]:
     """The raw config with all overrides applied."""
-    from harness.config.config_file import chosen_rows
-    from harness.config.file import load_raw, override
+    from harness.config.file import chosen_rows, load_raw, override
 
     raw = override(load_raw(path), sets or [])
     if methods is not None:

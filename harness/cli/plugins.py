@@ -9,6 +9,9 @@ import typer
 
 from harness.cli.options import JsonOption
 
+BROKEN = 1
+
+
 app = typer.Typer(
     help="Every component: methods, builders, objectives, evaluators, backends, sources, importers, analyses.",
     no_args_is_help=True,
@@ -28,8 +31,8 @@ def list_(
     json_: JsonOption = False,
 ) -> None:
     """List every component with its origin."""
-    from harness.errors import HarnessError, did_you_mean
     from harness.api.registry import KINDS, Registry
+    from harness.errors import HarnessError, did_you_mean
 
     if kind is not None and kind not in KINDS:
         raise HarnessError(f"--kind {kind!r}: {did_you_mean(kind, KINDS)}")
@@ -57,8 +60,8 @@ def list_(
 @app.command(epilog="Example: harness plugins show self_contrast")
 def show(name: Annotated[str, typer.Argument(help="A component's name.")], json_: JsonOption = False) -> None:
     """Document a component: what it does, its paper, every field with bounds and default."""
-    from harness.errors import PluginError, did_you_mean
     from harness.api.registry import KINDS, Registry
+    from harness.errors import PluginError, did_you_mean
 
     registry = Registry.load()
     found = registry.find(name)
@@ -135,3 +138,45 @@ def _bounds(schema: dict[str, Any]) -> str:
     signs = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
     bounds = ", ".join(f"{sign} {schema[name]:g}" for name, sign in signs.items() if name in schema)
     return " ".join(part for part in (str(schema.get("type", "")), bounds) if part)
+
+
+def register(app: typer.Typer) -> None:
+    app.command(
+        name="check",
+        epilog="Examples: harness plugins check dpo  ·  harness plugins check lm_eval --set limit=2  ·  "
+        "harness plugins check my_loss --json",
+    )(check)
+
+
+def check(
+    names: Annotated[list[str], typer.Argument(metavar="NAME…", help="Components' names.")],
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="FIELD=VALUE", help="Check with this field, e.g. --set beta=0.5; repeatable.", show_default=False
+        ),
+    ] = None,
+    json_: JsonOption = False,
+) -> None:
+    """Check that a component keeps to what the host relies on; exit code 1 if something must be mended.
+
+    Of an objective: shapes, masks, finite gradients, float64, views without gradient, the order of negatives, repeatability.
+    Of a data builder and an evaluator: what they yield on a scripted policy, that every prompt is accounted for,
+    repeatability, for builders in another process too. Of an analysis: its report on a tiny comparison, run twice. Of every
+    component: name, documentation of every field, paper, fields as JSON. Where one fault makes others certain, those are
+    skipped. `note` is advice and `skip` could not be run here; both leave the exit code 0.
+    """
+    from harness.api.registry import Registry
+    from harness.config.file import override
+    from harness.testing import check as verdicts_of
+
+    registry, fields = Registry.load(), override({}, set_ or [])
+    verdicts = [verdict for name in names for verdict in verdicts_of(name, fields, registry=registry)]
+    if json_:
+        typer.echo(json.dumps([verdict.as_dict() for verdict in verdicts]))
+    else:
+        from harness.board.views.text import visible
+
+        typer.echo(visible("\n\n".join(map(str, verdicts))))
+    if not all(verdict.ok for verdict in verdicts):
+        raise typer.Exit(BROKEN)

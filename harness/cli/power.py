@@ -47,10 +47,10 @@ def power(
     Of a board, by the variances it measured and at Holm's first step. Without a board of a design in numbers, before
     anything is trained: --prompts, --seeds and --prompt-deviation at least.
     """
-    from harness.errors import HarnessError
-    from harness.board.power import Design, Wish, look, outlook, sentences
     from harness.board.board import Board
+    from harness.board.power import Design, Wish, look, outlook, sentences
     from harness.board.views.text import one_line
+    from harness.errors import HarnessError
 
     wish = Wish(difference, seeds, prompts)
     if board is not None:

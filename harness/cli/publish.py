@@ -54,9 +54,9 @@ def publish(
     Published again into the same folder, a board that changed keeps the ones before it. To the hub it goes in one commit, with
     your token (`hf auth login`). The workflows verify boards in pull requests, and publish them on GitHub Pages.
     """
-    from harness.errors import HarnessError
     from harness.board.views.site import Site, build_site
     from harness.board.views.site import workflows as templates
+    from harness.errors import HarnessError
 
     if workflows is not None:
         if boards or to:
@@ -106,11 +106,10 @@ def _told(answer: dict[str, Any]) -> str:
 
 
 def _to_hub(boards: list[Path], repository: str, kind: Kind, row: str | None, title: str, dry_run: bool) -> dict[str, Any]:
+    from harness.board.board import Board
+    from harness.board.views.site import Site, build_site, model_metadata, site_card
     from harness.errors import HarnessError
     from harness.models.hub import hub_model_metadata, hub_upload
-    from harness.board.views.cards import model_metadata, site_card
-    from harness.board.board import Board
-    from harness.board.views.site import Site, build_site
 
     answer: dict[str, Any] = {"repository": repository, "kind": kind.value, "written": not dry_run}
     message = "Boards by harness publish"

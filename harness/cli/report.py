@@ -56,10 +56,10 @@ def report(
     With --format one rendering alone goes to standard output, or into the folder --out: Markdown, CSV, LaTeX (booktabs), JSON,
     HTML, or the scores per example as Parquet, which needs --out.
     """
-    from harness.errors import HarnessError
     from harness.board.build import Board
     from harness.board.files import write_bytes
     from harness.board.views.page import render_all
+    from harness.errors import HarnessError
 
     path = board / "board.json" if board.is_dir() or board.suffix != ".json" else board
     if not path.exists():
@@ -82,11 +82,11 @@ def report(
 
 
 def _rendered(board: Board, path: Path, format_: Format) -> bytes:
+    from harness.board.board import board_scores
     from harness.board.files import scores_bytes
     from harness.board.views.latex import to_latex
-    from harness.board.views.page import to_html
     from harness.board.views.markdown import to_csv, to_markdown
-    from harness.board.board import board_scores
+    from harness.board.views.page import to_html
 
     if format_ is Format.parquet:
         return scores_bytes(board_scores(path))
@@ -104,11 +104,11 @@ def verify(board: BoardArgument = Path("runs/quickstart"), json_: JsonOption = F
     Nothing is trained and no model is loaded, so that a board from elsewhere can be checked. Exit code 0: the board holds. 4:
     it does not.
     """
-    from harness.board.views.remarks import is_published
     from harness.board.board import Board, board_scores
-    from harness.board.views.text import one_line
     from harness.board.verify import not_made_again
     from harness.board.verify import verify as problems_of
+    from harness.board.views.markdown import is_published
+    from harness.board.views.text import one_line
 
     problems, read = problems_of(board), Board.read(board)
     beyond = [] if is_published(read) else [metric.key for metric in not_made_again(read, board_scores(board))]

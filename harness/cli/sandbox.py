@@ -32,9 +32,9 @@ def show(
     json_: JsonOption = False,
 ) -> None:
     """Show questions with target, preference pair and gold reward."""
+    from harness.api.types import Response
     from harness.errors import HarnessError, did_you_mean
     from harness.sandbox import build_dataset, marks
-    from harness.api.types import Response
 
     if split not in SPLITS:
         raise HarnessError(f"--split {split!r}: {did_you_mean(split, SPLITS)}")

@@ -49,8 +49,7 @@ def serve_policy(
     `--engine vllm` becomes vLLM's own server. `--engine transformers` is a small server of this package for checks and small
     models: one request after another.
     """
-    from harness.models.serve import PolicyServer
-    from harness.models.vllm import vllm_command
+    from harness.models.serve import PolicyServer, vllm_command
 
     if engine not in ENGINES:
         raise HarnessError(f"--engine {engine!r}: {did_you_mean(engine, ENGINES)}")
@@ -95,8 +94,8 @@ def _checkpoint(run: Path, row: str | None, seed: int | None, store: Path) -> tu
 
 
 def _of_row(board: Board, row: str, seed: int | None, store: Path) -> tuple[Path, str]:
-    from harness.run.graph import CHECKPOINT
     from harness.models.checkpoint import locate
+    from harness.run.graph import CHECKPOINT
     from harness.run.stages.services import policy_name
     from harness.store import Store
 

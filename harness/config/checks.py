@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from harness.api.interfaces import Component, Source
+from harness.config.comparison import Comparison
 from harness.config.draft import Draft
+from harness.config.schema import Budget, Config
+from harness.errors import DataError, Problem, UnreachableError, did_you_mean
 
 
 def check_needs(draft: Draft) -> None:
@@ -43,3 +51,152 @@ def check_backend(draft: Draft, tuned: bool) -> None:
         who = f"the row {trained[0]!r}" if trained else "`sft`"
         fix = f"its server answers with one model, and {who} trains another: give a backend that serves each checkpoint"
         draft.note("generation.backend", backend.name, f"{fix} (its `command`), or train nothing")
+
+
+def check_budget(draft: Draft, budget: Budget) -> None:
+    """The source has the prompts, and every round gets one."""
+    prompts, limit = budget.prompts, budget.limit
+    available = draft.source.sizes().get("train") if draft.source else None
+    if available is not None and prompts > available:
+        fix = f"the source has {available} training prompts: lower it, or set source.train to {prompts}"
+        draft.note("budget.prompts", prompts, fix)
+    most = max((len(variant.rounds) for variant in draft.variants if variant), default=0)
+    if prompts < most:
+        draft.note(
+            "budget.prompts", prompts, f"a method has {most} rounds, and each needs a prompt: it should be at least {most}"
+        )
+    if limit is not None and limit.amount < most:
+        fix = f"a method has {most} rounds that share it: it should be at least {most}"
+        draft.note(f"budget.{limit.unit}", limit.amount, fix)
+
+
+def check_epochs(draft: Draft, config: Config) -> None:
+    """Refuse `epochs` where the budget decides how often a prompt is seen."""
+    if config.budget.limit is None:
+        return
+    given: dict[str, Mapping[str, Any]] = {"training": config.training.model_dump(exclude_unset=True)}
+    for index, entry in enumerate(config.methods):
+        given[f"methods.{index}.training"] = entry.training
+        given |= {
+            f"methods.{index}.rounds.{number}.training": round_.training for number, round_ in enumerate(entry.rounds or ())
+        }
+    for field, section in given.items():
+        if "epochs" in section:
+            fix = f"budget.{config.budget.limit.unit} decides how often a prompt is seen: leave it out"
+            draft.note(f"{field}.epochs", section["epochs"], fix)
+
+
+def check_labels(draft: Draft) -> None:
+    """No two rows of one label; the baseline is the label of a row."""
+    labels = [variant.label for variant in draft.variants if variant]
+    for label in sorted({label for label in labels if labels.count(label) > 1}):
+        draft.note("methods", label, "two rows have this label: give one of them another `label`")
+    baseline = draft.raw.get("baseline")
+    if labels and isinstance(baseline, str) and baseline not in labels and len(labels) == len(draft.variants):
+        draft.note("baseline", baseline, f"no row has this label; {did_you_mean(baseline, labels)}")
+
+
+def check_evaluators(draft: Draft) -> None:
+    """No evaluator twice."""
+    names = [evaluator.name for evaluator in draft.evaluators if evaluator]
+    for name in sorted({name for name in names if names.count(name) > 1}):
+        draft.note("evaluators", name, "it is listed twice, and a board holds each evaluator once: leave one out")
+
+
+def check_opponents(draft: Draft) -> None:
+    """Rows that evaluators compare with must be there; a row that could not be resolved is another problem."""
+    if None in draft.variants:
+        return
+    known = {"baseline", "all", *(variant.label for variant in draft.variants if variant)}
+    for place, evaluator in draft.placed_evaluators():
+        for label in evaluator.opponents():
+            if label not in known:
+                draft.note(place, label, f"no row has this label; {did_you_mean(label, known)}")
+
+
+def check_evaluators_files(draft: Draft) -> None:
+    """What evaluators read is there; before their judges, so that problems of one evaluator come in this order."""
+    _check(draft, draft.placed_evaluators())
+
+
+def check_machine(draft: Draft) -> None:
+    """The same of the source, the backend and the data builders."""
+    placed: list[tuple[str, Component | None]] = [("source", draft.source), ("generation.backend", draft.backend)]
+    for place, variant in draft.placed_variants():
+        placed += [(f"{place}.data", round_.builder) for round_ in variant.rounds]
+    _check(draft, placed)
+
+
+def prepare_evaluators(comparison: Comparison, names: Collection[str]) -> list[Problem]:
+    """Let the evaluators of these names download what they read; what could not be had."""
+    problems = []
+    for index, evaluator in enumerate(comparison.evaluators):
+        if evaluator.name in names:
+            try:
+                evaluator.prepare()
+            except DataError as error:
+                problems.append(Problem(f"evaluators.{index}", evaluator.name, str(error)))
+    return problems
+
+
+def pinned_source(draft: Draft, unreachable: dict[str, str] | None) -> Source | None:
+    """The source with its branch as a commit; as it is where something is wrong with it already."""
+    source = draft.source
+    if source is None or any(problem.field.startswith("source") for problem in draft.problems):
+        return source
+    try:
+        return source.pinned()
+    except UnreachableError as error:
+        if unreachable is None:
+            draft.note("source", source.name, str(error))
+        else:
+            unreachable["source"] = str(error)
+    except DataError as error:
+        draft.note("source", source.name, str(error))
+    return source
+
+
+def _check(draft: Draft, placed: Iterable[tuple[str, Component | None]]) -> None:
+    for place, component in placed:
+        for field, fix in _found(component) if component else ():
+            draft.note(f"{place}.{field}", _value_at(component, field), fix)
+
+
+def _found(component: Component) -> Sequence[tuple[str, str]]:
+    """What a component says is wrong; a path that the system takes for none (too long, of a user that is not there) too."""
+    try:
+        return component.problems()
+    except (OSError, RuntimeError, ValueError) as error:
+        return [("name", f"one of its fields names a file that cannot be looked for ({error}): correct that path")]
+
+
+def _value_at(component: Component | None, field: str) -> Any:
+    value: Any = component
+    for name in field.split("."):
+        value = getattr(value, name, None)
+    return value
+
+
+def fill_null_rows(draft: Draft) -> None:
+    """Null rows made what they are: the baseline, whatever it is, with other seeds."""
+    baseline = draft.raw.get("baseline")
+    base = next((variant for variant in draft.variants if variant and variant.label == baseline), None)
+    if base is None:
+        return
+    if base.kind == "null":
+        draft.note("baseline", baseline, "a null row is the baseline again: choose another row as the baseline")
+    draft.variants = [
+        replace(variant, data=base.data, objective=base.objective, rounds=base.rounds)
+        if variant and variant.kind == "null"
+        else variant
+        for variant in draft.variants
+    ]
+
+
+def check_seeds(draft: Draft, seeds: Sequence[int]) -> None:
+    """A row with other seeds must not meet the seeds of the rest: it would be the same training."""
+    for offset in sorted({variant.seed_offset for variant in draft.variants if variant and variant.seed_offset}):
+        met = [seed for seed in seeds if seed + offset in seeds]
+        if met:
+            fix = f"the null row trains with each seed + {offset}, and {met[0] + offset} is a seed itself: choose others"
+            draft.note("seeds", list(seeds), fix)

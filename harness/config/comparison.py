@@ -6,11 +6,11 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from harness.config.schema import Config
 from harness.api.interfaces import Backend, Evaluator, Source
-from harness.models.judge.settings import JudgeSettings
-from harness.models.checkpoint import Checkpoint
+from harness.config.schema import Config
 from harness.config.variants import Variant
+from harness.models.checkpoint import Checkpoint
+from harness.models.judge.settings import JudgeSettings
 
 
 @dataclass(frozen=True)

@@ -6,15 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
-from harness.config.schema import Config, validate
-from harness.errors import Problem
 from harness.api.interfaces import Backend, Evaluator, Source
-from harness.models.judge.settings import JudgeSettings
-from harness.models.checkpoint import Checkpoint
 from harness.api.registry import Registry
 from harness.config.comparison import Comparison
+from harness.config.schema import Config, validate
 from harness.config.sweep import expand
 from harness.config.variants import Resolver, Variant
+from harness.errors import Problem
+from harness.models.checkpoint import Checkpoint
+from harness.models.judge.settings import JudgeSettings
 
 
 @dataclass

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pydantic import ValidationError
 
 from harness.api.interfaces import Component
-from harness.models.judge.settings import BUILDERS, JudgeSettings
-from harness.config.problems import ABSENT, problems_of
 from harness.config.draft import Draft
+from harness.config.problems import ABSENT, problems_of
+from harness.models.judge.settings import BUILDERS, JudgeSettings
 
 
 def judges_of(draft: Draft) -> dict[str, JudgeSettings]:

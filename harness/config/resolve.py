@@ -5,17 +5,27 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from harness.config.schema import Config, raise_all
-from harness.config.problems import impossible, secrets
 from harness.api.registry import Registry
-from harness.config.budget import check_budget, check_epochs
+from harness.config.checks import (
+    check_backend,
+    check_budget,
+    check_epochs,
+    check_evaluators,
+    check_evaluators_files,
+    check_labels,
+    check_machine,
+    check_needs,
+    check_opponents,
+    check_rejected,
+    check_seeds,
+    fill_null_rows,
+    pinned_source,
+)
 from harness.config.comparison import Comparison
 from harness.config.draft import Draft
 from harness.config.judges import judges_of
-from harness.config.labels import check_evaluators, check_labels, check_opponents
-from harness.config.machine import check_evaluators_files, check_machine, pinned_source
-from harness.config.checks import check_backend, check_needs, check_rejected
-from harness.config.null_rows import check_seeds, fill_null_rows
+from harness.config.problems import impossible, secrets
+from harness.config.schema import Config, raise_all
 from harness.config.starting_model import check_trained_dtype, starting_model
 
 

@@ -12,15 +12,15 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator, model_validator
 
+from harness.api.methods import Round
+from harness.api.types.thoughts import DELIMITERS, Delimiters, wrong_delimiters
+from harness.config.problems import QUOTE_NULL, impossible, problems_of
 from harness.errors import ConfigError, Problem
 from harness.models.judge.settings import JudgeSettings
-from harness.api.methods import Round
 from harness.models.options import Dtype, Quantization, Storage, SystemTurns
 from harness.models.scratch import ScratchModel
-from harness.config.problems import QUOTE_NULL, impossible, problems_of
 from harness.training.budget import Spending, Unit
 from harness.training.settings import SftSettings, TrainingSettings
-from harness.api.types.thoughts import DELIMITERS, Delimiters, wrong_delimiters
 
 LARGEST_SEED = 2**31 - 1
 # What whoever renders a template passes itself.

@@ -8,12 +8,12 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ValidationError
 
-from harness.config.schema import MethodEntry, Named, Part
-from harness.errors import PluginError, Problem, did_you_mean
 from harness.api.interfaces import Component, DataBuilder, Objective
 from harness.api.methods import Method, Round
-from harness.config.problems import ABSENT, QUOTE_NULL, problems_of
 from harness.api.registry import Kind, Registry
+from harness.config.problems import ABSENT, QUOTE_NULL, problems_of
+from harness.config.schema import MethodEntry, Named, Part
+from harness.errors import PluginError, Problem, did_you_mean
 from harness.training.settings import TrainingSettings
 
 

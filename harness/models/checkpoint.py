@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import DataError
-from harness.models.hub import NAME, hub_commit, hub_files, hub_snapshot
 from harness.models.fetched import CAUSAL_LM, fetched
+from harness.models.hub import NAME, hub_commit, hub_files, hub_snapshot
 from harness.models.options import LoadOptions
 from harness.store import canonical, file_hash
 

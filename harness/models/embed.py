@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from harness.api.types import Prompt, Response
 from harness.errors import DataError
 from harness.models.logps import Row, cut, exact_products
 from harness.models.prompts import ChatTemplate
 from harness.models.sentence import SentenceEmbedder
-from harness.api.types import Prompt, Response
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase

@@ -16,8 +16,8 @@ from functools import cached_property
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from harness.errors import DataError
 from harness.api.types import Message, Prompt, Response
+from harness.errors import DataError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
+from harness.api.types import Message, Prompt, Response
 from harness.errors import DataError, UnreachableError
-from harness.models.hub import hub_snapshot
 from harness.models.fit import classifier_problem, starling_problem
+from harness.models.hub import hub_snapshot
 from harness.models.logps import Row, cut
 from harness.models.starling import StarlingReward, starling_ids
 from harness.models.weights import Weights
-from harness.api.types import Message, Prompt, Response
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from harness.errors import DataError, StageError
 from harness.api.types import Message
+from harness.errors import DataError, StageError
 
 if TYPE_CHECKING:
     import torch

@@ -17,17 +17,20 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from harness.api.types import Message, Prompt, Response, Sampling
 from harness.errors import HarnessError
 from harness.models.generate import generate_ids
 from harness.models.load import load, model_eos
 from harness.models.prompts import ChatTemplate
-from harness.api.types import Message, Prompt, Response, Sampling
 from harness.version import __version__
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+
 LARGEST_BODY = 16 * 2**20  # bytes
+
+
 # Fields that would change an answer, each with the values that don't; anything else is refused.
 NEUTRAL: Mapping[str, tuple[Any, ...]] = {
     "stream": (False, None),
@@ -233,3 +236,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *arguments: Any) -> None:
         """Quiet: prompts and answers belong in no log."""
+
+
+def vllm_command(python: str, folder: str, name: str, port: str, arguments: Sequence[str] = ()) -> list[str]:
+    """How to start vLLM's server for a checkpoint, without the checkpoint's own sampling defaults."""
+    server = [python, "-m", "vllm.entrypoints.openai.api_server", "--host", "127.0.0.1", "--port", port]
+    return [*server, "--model", folder, "--served-model-name", name, "--generation-config", "vllm", "--seed", "0", *arguments]

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.errors import DataError
 from harness.api.types import Message
+from harness.errors import DataError
 
 if TYPE_CHECKING:
     from torch import Tensor

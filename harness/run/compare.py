@@ -9,33 +9,30 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TextIO
 
+from harness.api.registry import Registry
+from harness.board.build import Board, build_board
+from harness.board.views.page import write_all
+from harness.config import Comparison, prepare_evaluators, resolve
+from harness.config.problems import quoted
 from harness.config.schema import raise_all
-from harness.store.environment import versions
 from harness.errors import InterruptedRunError, Problem, StageError, StoreWriteError
+from harness.models.judge.settings import judge_of
+from harness.run.costs import measure_sharing
 from harness.run.executors.events import Executor, Outcome, Together
 from harness.run.executors.journal import Journal
 from harness.run.executors.local import LocalExecutor
-from harness.store.lock import locked
 from harness.run.graph import Graph
-from harness.models.judge.settings import judge_of
-from harness.board.build import Board, build_board
-from harness.board.views.page import write_all
 from harness.run.observers import Observers, check_trackers
 from harness.run.plan import plan
-from harness.config.problems import quoted
-from harness.api.registry import Registry
-from harness.config import Comparison, prepare_evaluators, resolve
-from harness.run.row_examples import collect_examples
-from harness.run.row_warnings import run_warnings
-from harness.run.results import Run, copy_files, data_facts, row_result
-from harness.run.costs import measure_sharing
+from harness.run.results import Run, collect_examples, copy_files, data_facts, pair_strengths, row_result, run_warnings
 from harness.run.stages.benchmarks import overlap_warnings
 from harness.run.stages.screening import fewer_than_asked, screened, split_problems
 from harness.store import Store
 from harness.store.collect import need
+from harness.store.environment import versions
+from harness.store.locks import locked_lock as locked
 from harness.store.mirror import Mirror
 from harness.store.roots import Root
-from harness.run.strengths import pair_strengths
 
 
 @dataclass(frozen=True)

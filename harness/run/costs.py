@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from harness.api.types import Cost
 from harness.run.graph import Graph, RowPlan
 from harness.store import Artifact, Store
-from harness.api.types import Cost
 
 _METHOD_KINDS = ("groups", "reference", "train")
 

@@ -7,11 +7,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from harness.api.registry import Registry
+from harness.config.problems import quoted
 from harness.errors import HarnessError, did_you_mean
 from harness.run.executors.events import Events
 from harness.run.graph import Graph, Stage
-from harness.config.problems import quoted
-from harness.api.registry import Registry
 
 
 class Observers(Events):

@@ -8,14 +8,14 @@ from dataclasses import asdict, dataclass, replace
 from importlib import metadata
 from typing import Any
 
-from harness.store.environment import environment
-from harness.run.graph import CHECKPOINT, Graph, RowPlan
 from harness.api.interfaces import Evaluator
-from harness.models.judge.settings import judge_of
+from harness.api.types import Sampling
 from harness.config import Comparison, RoundPlan, Variant, describe
+from harness.models.judge.settings import judge_of
+from harness.run.graph import CHECKPOINT, Graph, RowPlan
+from harness.store.environment import environment
 from harness.training.batch import MISMATCHED
 from harness.training.settings import SftSettings, TrainingSettings
-from harness.api.types import Sampling
 
 PLAIN_VIEW = ""
 OPPONENT = "opponent:"  # an evaluation's input: the answers of the row of that label, or its model

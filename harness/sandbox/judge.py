@@ -11,9 +11,9 @@ import re
 from dataclasses import dataclass
 from functools import cached_property
 
+from harness.api.types import SplitName
 from harness.sandbox import gold, tasks
 from harness.sandbox.world import build_dataset
-from harness.api.types import SplitName
 
 MODEL = "sandbox-judge"
 INDEXED: dict[SplitName, int] = {"tuning": 300, "heldout": 600}  # others are looked for, which takes seconds each

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from harness.api.types import Example, Prompt, Sampling
 from harness.models.generate import generate
 from harness.models.load import load
 from harness.sandbox.annotators import ANNOTATORS, TARGET_AUTHOR, answer
@@ -15,7 +16,6 @@ from harness.sandbox.gold import mark
 from harness.sandbox.language import SCORE_REQUESTS, USEFULNESS_REQUESTS
 from harness.sandbox.tasks import FAMILIES, draw_task
 from harness.sandbox.world import build_dataset, marks
-from harness.api.types import Example, Prompt, Sampling
 
 SCORES, RATINGS = range(1, 11), range(10, 101, 10)
 MARKS = ("total", "chosen", "known", "degenerate")

@@ -15,11 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from harness import sandbox
-from harness.errors import HarnessError, did_you_mean
 from harness.api.interfaces import BuildTask, EvaluationTask
-from harness.sandbox.untrained import untrained_policy
-from harness.testing.verdict import Fault
 from harness.api.types import Example, JudgeAnswer, Judgment, Message, Prompt, Response, Sampling
+from harness.errors import HarnessError, did_you_mean
+from harness.sandbox.untrained import untrained_policy
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,6 +29,14 @@ if TYPE_CHECKING:
 
 EXAMPLES = 16
 _EMPTY, _CUT = 0.08, 0.08  # shares of answers that say nothing, and that end at the length limit
+
+
+class Fault(Exception):  # noqa: N818  a verdict on a component, not an error of the run
+    """What a component does wrong, and how to mend it; each a sentence without a full stop."""
+
+    def __init__(self, said: str, fix: str) -> None:
+        super().__init__(said)
+        self.said, self.fix = said, fix
 
 
 class _NoService(Fault, AttributeError):  # noqa: N818  as `Fault`

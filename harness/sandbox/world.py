@@ -5,10 +5,10 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping
 
+from harness.api.types import Dataset, Example, Prompt, Response, SplitName
 from harness.sandbox.annotators import ANNOTATORS, TARGET_AUTHOR, answer
 from harness.sandbox.gold import mark
 from harness.sandbox.tasks import FAMILIES, Task, draw_task
-from harness.api.types import Dataset, Example, Prompt, Response, SplitName
 
 _EXHAUSTED = 2000  # draws of one family in a row without a new question: the family has no more of them
 

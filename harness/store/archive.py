@@ -17,9 +17,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from harness.errors import DataError, StoreError
-from harness.store.artifact import MANIFEST, contents, read_artifact
+from harness.store.artifact import KEY, MANIFEST, contents, read_artifact
 from harness.store.failures import FULL
-from harness.store.keys import KEY
 
 COMPRESSIONS = {".gz": "w:gz", ".tgz": "w:gz", ".xz": "w:xz", ".bz2": "w:bz2"}  # by the file's ending; else none
 LONGEST_NAME = 1024

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping
@@ -10,9 +11,10 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from harness.errors import StoreError
-from harness.store.keys import canonical, file_hash
 
 MANIFEST = "artifact.json"
+
+
 KIND = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
@@ -105,3 +107,27 @@ def contents(folder: Path) -> dict[str, Path]:
     found = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
     found.pop(MANIFEST, None)
     return found
+
+
+KEY = re.compile(r"[0-9a-f]{32}")
+
+
+def canonical(value: Any) -> str:
+    """JSON that is the same for equal values: sorted keys, no spaces, no NaN."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def key_of(
+    kind: str, version: int, payload: Mapping[str, Any], inputs: Mapping[str, str], environment: Mapping[str, str] | None = None
+) -> str:
+    """The address of what `kind` makes from `payload` and `inputs` in an environment: 32 hexadecimal digits."""
+    parts = {"kind": kind, "version": version, "payload": payload, "inputs": inputs}
+    if environment is not None:
+        parts["environment"] = environment
+    return hashlib.sha256(canonical(parts).encode()).hexdigest()[:32]
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file, hexadecimal."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -29,9 +29,8 @@ from pathlib import Path
 import psutil
 
 from harness.errors import StoreWriteError
-from harness.store.heart import LEASE_SECONDS, beating
 from harness.store.locks import locked
-from harness.store.owner import machine
+from harness.store.owner import LEASE_SECONDS, beating, machine
 from harness.store.parts import Parts
 
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.05, 2.0

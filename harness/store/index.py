@@ -15,8 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.errors import StoreError
-from harness.store.artifact import read_artifact
-from harness.store.keys import KEY
+from harness.store.artifact import KEY, read_artifact
 
 DAMAGED = "damaged"  # stands for the kind of an artifact that cannot be read
 

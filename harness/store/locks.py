@@ -7,6 +7,7 @@ between them leases decide (`claims`), as between machines.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -17,7 +18,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-from harness.errors import StoreWriteError
+from harness.errors import HarnessError, StoreWriteError
+
+LOCK = ".lock"
+
 
 NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS}  # a file system without them: the lease alone decides
 
@@ -96,3 +100,43 @@ def is_at(stream: IO[str], place: Path) -> bool:
         return os.path.samestat(os.fstat(stream.fileno()), place.stat())
     except FileNotFoundError:
         return False
+
+
+@contextmanager
+def locked_lock(folder: Path) -> Iterator[None]:
+    """Hold a run folder. The lock is the kernel's: it ends with the process, however that dies.
+
+    Raises:
+        HarnessError: another run holds it.
+        StoreWriteError: it cannot be written.
+    """
+    place = folder / LOCK
+    with _lock_lock(place):
+        try:
+            yield
+        finally:
+            with contextlib.suppress(OSError):
+                place.unlink()
+
+
+def _lock_lock(place: Path) -> IO[str]:
+    """The file that is at `place`, locked_lock."""
+    while True:
+        try:
+            lock = place.open("a")
+        except OSError as error:
+            raise StoreWriteError(
+                f"{place.parent} cannot be written ({error.strerror}): choose another folder with --out"
+            ) from error
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno not in NO_LOCKS:
+                lock.close()
+                raise HarnessError(
+                    f"another run writes to {place.parent}: wait for its end (`harness status {place.parent}` shows it), or "
+                    "choose another folder with --out"
+                ) from error
+        if is_at(lock, place):
+            return lock
+        lock.close()  # whoever had it has just removed it

@@ -17,8 +17,7 @@ from pathlib import Path
 
 import psutil
 
-from harness.store.heart import LEASE_SECONDS, beating
-from harness.store.owner import machine
+from harness.store.owner import LEASE_SECONDS, beating, machine
 
 SILENT_SECONDS = 86400.0
 PARTIAL_DAYS = 30  # what nobody went on with for so long is swept

@@ -27,11 +27,10 @@ from pathlib import Path
 
 from harness.errors import StoreError, StoreWriteError
 from harness.store import index as catalogue
-from harness.store.artifact import MANIFEST, Artifact, Draft, contents, read_artifact
-from harness.store.index import Entry, folder_size
+from harness.store.artifact import MANIFEST, Artifact, Draft, contents, file_hash, read_artifact
 from harness.store.claims import Claims
 from harness.store.failures import as_store_errors, telling_full_disk
-from harness.store.keys import file_hash
+from harness.store.index import Entry, folder_size
 from harness.store.mirror import Mirror
 from harness.store.parts import SILENT_SECONDS, Parts, sweep_partial
 

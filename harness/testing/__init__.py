@@ -6,11 +6,11 @@
 Hypothesis strategies and needs the extra `testing`.
 """
 
+from harness.sandbox.scripted import ScriptedBuild, ScriptedEvaluation
+from harness.sandbox.untrained import untrained_policy
 from harness.testing.analyses import analysis_context
 from harness.testing.batches import example_batch
 from harness.testing.conformance import assert_conforms, check
-from harness.sandbox.untrained import untrained_policy
-from harness.sandbox.scripted import ScriptedBuild, ScriptedEvaluation
 from harness.testing.verdict import Finding, Verdict
 
 __all__ = [

@@ -9,10 +9,10 @@ from functools import partial
 from typing import Any
 
 from harness.api.interfaces import DataBuilder
-from harness.testing.chance import elsewhere, generators_left_alone
-from harness.sandbox.scripted import EXAMPLES, ScriptedBuild
-from harness.testing.verdict import Advice, Fault, Finding, run
 from harness.api.types import Group, Response
+from harness.sandbox.scripted import EXAMPLES, ScriptedBuild
+from harness.testing.chance import elsewhere, generators_left_alone
+from harness.testing.verdict import Advice, Fault, Finding, run
 
 OWN_RANDOMNESS = "draw from task.rng alone: no random.random(), numpy.random or torch generator of its own, no clock"
 

@@ -8,10 +8,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from harness.errors import PluginError, Problem, did_you_mean
 from harness.api.interfaces import Analysis, Backend, Component, DataBuilder, Evaluator, Importer, Objective, Source
-from harness.config.problems import problems_of
 from harness.api.registry import KINDS, Registered, Registry
+from harness.config.problems import problems_of
+from harness.errors import PluginError, Problem, did_you_mean
 from harness.testing.analyses import check_analysis
 from harness.testing.builders import check_builder
 from harness.testing.documentation import (

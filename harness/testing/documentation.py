@@ -12,8 +12,8 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from harness.api.interfaces import Analysis, Component, DataBuilder, Evaluator, Source
-from harness.testing.verdict import Advice, Fault
 from harness.api.types import Paper
+from harness.testing.verdict import Advice, Fault
 
 _NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
 _ARXIV = re.compile(r"\d{4}\.\d{4,5}")

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from harness.api.interfaces import Evaluator
+from harness.api.types import Metric, Sampling, Score
 from harness.sandbox.scripted import ScriptedEvaluation
 from harness.testing.verdict import Advice, Fault, Finding, run
-from harness.api.types import Metric, Sampling, Score
 
 
 def check_evaluator(evaluator: Evaluator) -> Iterator[Finding]:

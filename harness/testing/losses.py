@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from harness.api.interfaces import Objective
+from harness.api.types import GroupLogps, Loss, Prompt
 from harness.testing.batches import example_batch
 from harness.testing.verdict import Fault
 from harness.training.reduction import Totals, reduce_loss
-from harness.api.types import GroupLogps, Loss, Prompt
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -8,12 +8,12 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from harness.api.interfaces import Objective
+from harness.api.types import GroupLogps, Mismatched, View
 from harness.testing.batches import example_batch, filled, in_precision, reordered, scaled, taken, widened
 from harness.testing.chance import generators_left_alone
 from harness.testing.losses import check_loss, outcome, totals_of
 from harness.testing.verdict import Fault, Finding, run
 from harness.training.reduction import reduce_loss
-from harness.api.types import GroupLogps, Mismatched, View
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -9,17 +9,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
-from harness.errors import DataError, Problem
 from harness.api.interfaces import Backend, Importer, Source
 from harness.api.methods import Method
-from harness.models.prompts import ChatTemplate
 from harness.api.registry import Registry
+from harness.api.types import Dataset, Example, Prompt, Response, Sampling, SplitName
+from harness.config.variants import Resolver
+from harness.errors import DataError, Problem
+from harness.models.prompts import ChatTemplate
 from harness.sandbox.untrained import ScriptedPolicy
 from harness.testing.resuming import check_resuming
 from harness.testing.verdict import Fault, Finding, run
 from harness.training.settings import TrainingSettings
-from harness.api.types import Dataset, Example, Prompt, Response, Sampling, SplitName
-from harness.config.variants import Resolver
 
 
 def check_importer(importer: Importer) -> Iterator[Finding]:

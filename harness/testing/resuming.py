@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 from harness.api.interfaces import Backend, Policy, ResumableGenerate
-from harness.testing.verdict import Fault
 from harness.api.types import Prompt, Response, Sampling
+from harness.testing.verdict import Fault
 
 WORDS = ("name two fruits .", "name one fruit that is not red .", "answer in short .")
 PROMPTS = 100  # more than one batch of the built-in backend

@@ -7,8 +7,8 @@ from typing import Any
 from hypothesis import strategies as st
 
 from harness.api.interfaces import Objective
-from harness.testing.batches import shaped
 from harness.api.types import Group, GroupLogps, Logps, Message, Mismatched, Prompt, Response, View
+from harness.testing.batches import shaped
 
 _WORDS = st.lists(st.text(st.characters(categories=["L", "N", "P"]), min_size=1, max_size=8), min_size=1, max_size=12)
 

@@ -8,18 +8,11 @@ from itertools import groupby
 from typing import Any, Literal
 
 from harness.errors import HarnessError
+from harness.sandbox.scripted import Fault as Fault
 
 Status = Literal["passed", "failed", "advice", "not run"]
 
 _MARKS: dict[Status, str] = {"passed": "ok  ", "failed": "FIX ", "advice": "note", "not run": "skip"}
-
-
-class Fault(Exception):  # noqa: N818  a verdict on a component, not an error of the run
-    """What a component does wrong, and how to mend it; each a sentence without a full stop."""
-
-    def __init__(self, said: str, fix: str) -> None:
-        super().__init__(said)
-        self.said, self.fix = said, fix
 
 
 class Advice(Fault):

@@ -6,13 +6,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypeVar
 
-from harness.errors import StageError
 from harness.api.interfaces import Objective
+from harness.api.types import Example, Group, GroupLogps, Logps, Mismatched, Prompt, Response, View
+from harness.errors import StageError
 from harness.models.logps import Row
 from harness.models.prompts import ChatTemplate
 from harness.training.layouts.layout import Bundle, Layout, cut, score_bundles
 from harness.training.layouts.padded import UniqueRows
-from harness.api.types import Example, Group, GroupLogps, Logps, Mismatched, Prompt, Response, View
 
 if TYPE_CHECKING:
     from torch import Tensor

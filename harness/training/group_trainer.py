@@ -15,16 +15,14 @@ import torch
 from transformers import PreTrainedModel
 
 from harness.api.interfaces import Objective
+from harness.api.types import GroupLogps, Loss, Mismatched
 from harness.training.batch import TokenGroup, cut_groups, group_logps, mismatched_logps, mismatched_scores
 from harness.training.checkpoints import Checkpoints
-from harness.training.guarded_trainer import GuardedTrainer
+from harness.training.guarded_trainer import GuardedTrainer, halved
 from harness.training.layouts.layout import Layout
-from harness.training.memory import halved
-from harness.training.precision import autocast
 from harness.training.reduction import Means, Totals, reduce_loss
-from harness.training.settings import TrainingSettings
+from harness.training.settings import TrainingSettings, autocast
 from harness.training.shared_trainer import ThroughShards
-from harness.api.types import GroupLogps, Loss, Mismatched
 
 
 @dataclass

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, TypeVar
 
 import torch
@@ -11,12 +11,18 @@ from torch.nn.utils import get_total_norm
 from transformers import PreTrainedModel
 
 from harness.errors import StageError
+from harness.training.batch import TokenGroup
 from harness.training.checkpoints import Checkpoints
-from harness.training.memory import is_out_of_memory
+from harness.training.layouts.layout import Layout
 from harness.training.settings import SftSettings, TrainingSettings
 from harness.training.shared_trainer import SharedTrainer
 
+WORDS = ("out of memory", "can't allocate memory", "not enough memory")
+
+
 Value = TypeVar("Value")
+
+
 SHOWN = 8  # prompt ids in an error
 
 
@@ -117,3 +123,25 @@ def _remember_random_numbers() -> Callable[[], None]:
             torch.cuda.set_rng_state(cuda)
 
     return restore
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an allocation failed: torch says so in words where it has no type for it."""
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and any(words in str(error).lower() for words in WORDS)
+    )
+
+
+def halved(failed: Sequence[TokenGroup], tokens: int, layout: Layout) -> int:
+    """Tokens for the next try, after a micro-batch of at most `tokens` did not fit.
+
+    Raises:
+        StageError: it held a single prompt, and cannot be cut.
+    """
+    size = min(tokens, layout.tokens([group.bundle() for group in failed]))
+    if len(failed) == 1 or size < 2:
+        raise StageError(
+            f"one prompt with its {len(failed[0].responses)} responses ({size} tokens) does not fit in memory: set "
+            "training.gradient_checkpointing, fewer negatives, shorter samples, or fewer --workers"
+        )
+    return size // 2

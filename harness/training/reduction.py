@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from harness.api.interfaces import Objective
-from harness.training.batch import TokenGroup
 from harness.api.types import GroupLogps, Loss
+from harness.training.batch import TokenGroup
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -9,15 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.api.types import Example
 from harness.errors import DataError
 from harness.models.prompts import ChatTemplate
-from harness.training.arguments import shared_arguments
 from harness.training.batch import tokenize_target
 from harness.training.checkpoints import Checkpoints, train_resumably
-from harness.training.progress import Report, StepCallback
 from harness.training.settings import SftSettings, resolve_precision
-from harness.training.trainer import recompute_layers
-from harness.api.types import Example
+from harness.training.trainer import Report, StepCallback, recompute_layers, shared_arguments
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase

@@ -6,23 +6,24 @@ This module imports transformers; import it where training begins.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from transformers import PreTrainedModel
+import torch
+from transformers import PreTrainedModel, TrainerCallback, TrainingArguments
 
 from harness.api.interfaces import Objective
 from harness.models.logps import unwrapped
-from harness.training.arguments import group_arguments
 from harness.training.batch import TokenGroup
 from harness.training.checkpoints import Checkpoints, train_resumably
 from harness.training.group_trainer import GroupTrainer
 from harness.training.layouts.choose import choose_layout
 from harness.training.layouts.layout import Layout
-from harness.training.progress import Report, StepCallback
-from harness.training.settings import TrainingSettings
+from harness.training.settings import Schedule, TrainingSettings
+
+Report = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True)
@@ -93,3 +94,62 @@ def recompute_layers(model: PreTrainedModel) -> None:
     bare = unwrapped(model)
     enable = getattr(bare, "activation_checkpointing_enable", None) or bare.gradient_checkpointing_enable
     enable({"use_reentrant": False})
+
+
+class StepCallback(TrainerCallback):  # type: ignore[misc]
+    """Reports each step's progress; passes step, learning rate and gradient norm to `note`."""
+
+    def __init__(self, report: Report | None, note: Callable[[dict[str, float]], None]) -> None:
+        self.report = report
+        self.note = note
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if self.report is not None:
+            self.report(0, state.max_steps, "")
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **kwargs: Any) -> None:
+        if not logs or "loss" not in logs:
+            return
+        self.note(
+            {
+                "step": float(state.global_step),
+                "learning_rate": float(logs["learning_rate"]),
+                "gradient_norm": float(logs.get("grad_norm", 0.0)),
+            }
+        )
+        if self.report is not None:
+            self.report(state.global_step, state.max_steps, f"loss {float(logs['loss']):.3f}")
+
+
+def group_arguments(settings: TrainingSettings, seed: int, scratch: Path, steps: int, shuffle: bool) -> TrainingArguments:
+    """The settings as transformers' own."""
+    return TrainingArguments(
+        output_dir=str(scratch),
+        per_device_train_batch_size=settings.prompts_per_batch,
+        num_train_epochs=settings.epochs,
+        learning_rate=settings.learning_rate,
+        weight_decay=settings.weight_decay,
+        max_grad_norm=settings.max_gradient_norm,
+        seed=seed,
+        data_seed=seed,
+        train_sampling_strategy="random" if shuffle else "sequential",
+        **shared_arguments(settings.schedule, settings.warmup_share, steps),
+    )
+
+
+def shared_arguments(schedule: Schedule, warmup_share: float, steps: int) -> dict[str, Any]:
+    """Arguments that every training here shares: AdamW, one log row a step, no files and no bars of the trainer's own."""
+    return {
+        "lr_scheduler_type": {"constant": "constant_with_warmup"}.get(schedule, schedule),
+        "warmup_steps": round(warmup_share * steps),
+        "optim": "adamw_torch",
+        "logging_strategy": "steps",
+        "logging_steps": 1,
+        "logging_nan_inf_filter": False,  # it would show the mean of earlier losses instead
+        "save_strategy": "no",
+        "report_to": [],
+        "disable_tqdm": True,
+        "remove_unused_columns": False,
+        "dataloader_pin_memory": False,
+        "use_cpu": not torch.cuda.is_available(),
+    }

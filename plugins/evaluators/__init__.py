@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from harness import Evaluator, Importer, hookimpl
 from harness_plugins.evaluators.alpaca_eval.evaluator import AlpacaEval
+from harness_plugins.evaluators.fastchat.mt_bench import MtBench, VicunaBench
 from harness_plugins.evaluators.gold_reward import GoldReward
 from harness_plugins.evaluators.imports import AlpacaImporter, FastChatImporter, LmEvalImporter
 from harness_plugins.evaluators.lm_eval.lm_eval import LmEval
-from harness_plugins.evaluators.fastchat.mt_bench import MtBench, VicunaBench
 from harness_plugins.evaluators.pairwise_judge import PairwiseJudge
 from harness_plugins.evaluators.preference_accuracy import PreferenceAccuracy
 from harness_plugins.evaluators.response_stats import ResponseStats

@@ -15,7 +15,6 @@ from typing import Any, ClassVar
 from pydantic import Field
 
 from harness import DataError, Imported, Importer, Score
-from harness_plugins.evaluators.fastchat import files as fastchat
 from harness_plugins.evaluators.alpaca_eval.evaluator import (
     INSTRUCTIONS,
     AlpacaEval,
@@ -24,11 +23,12 @@ from harness_plugins.evaluators.alpaca_eval.evaluator import (
     official_names,
 )
 from harness_plugins.evaluators.alpaca_eval.package import figures
+from harness_plugins.evaluators.fastchat import files as fastchat
 from harness_plugins.evaluators.fastchat.files import Numbered
+from harness_plugins.evaluators.fastchat.mt_bench import MtBench, VicunaBench
 from harness_plugins.evaluators.fastchat.scores import pair_scores, question_scores
 from harness_plugins.evaluators.lm_eval.models import short_names
 from harness_plugins.evaluators.lm_eval.results import DATE, Results
-from harness_plugins.evaluators.fastchat.mt_bench import MtBench, VicunaBench
 from harness_plugins.evaluators.shapes import Annotation, checked, named, parsed
 
 Row = dict[str, Any]

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from harness.board import Board, ExampleRow, RowResult, build_board
 from harness.api.types import Cost, Metric, Score
+from harness.board import Board, ExampleRow, RowResult, build_board
 
 NASTY = (
     "x|y`z` <script>alert(1)</script> </script><!-- =1+1 [red]bold[/red] \x1b[31mred\x1b[0m "

@@ -10,15 +10,14 @@ from typing import Any
 
 import pytest
 
-from harness.errors import DataError, StoreError
-from harness.board import Board, RowResult, build_board
-from harness.board.views.frontier import frontier
-from harness.board.views.page import to_html
-from harness.board.views.markdown import to_markdown
-from harness.board.board import CostEntry
-from harness.board.standing import noise_floor
-from harness.board.statistics import holm
 from harness.api.types import Cost, Metric, Score
+from harness.board import Board, RowResult, build_board
+from harness.board.board import CostEntry, noise_floor
+from harness.board.statistics import holm
+from harness.board.views.figures import frontier
+from harness.board.views.markdown import to_markdown
+from harness.board.views.page import to_html
+from harness.errors import DataError, StoreError
 
 METRICS = {"gold": [Metric("win", "wins", primary=True), Metric("length", "tokens", higher_is_better=None)]}
 Build = Callable[..., Board]

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+from harness.api.types import Score
 from harness.board import Board, RowResult
 from harness.board.diff import changes
-from harness.api.types import Score
 
 
 def test_a_board_does_not_differ_from_itself(board: Board) -> None:

@@ -11,15 +11,14 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from harness.cli import app
 from harness.board import Board
-from harness.board.files import EXAMPLES, SCORES
-from harness.board.views.page import to_html
-from harness.board.published import published_board
-from harness.board.views.remarks import is_published
-from harness.board.views.markdown import to_csv, to_markdown
 from harness.board.board import board_scores
+from harness.board.files import EXAMPLES, SCORES
+from harness.board.published import published_board
 from harness.board.verify import verify
+from harness.board.views.markdown import is_published, to_csv, to_markdown
+from harness.board.views.page import to_html
+from harness.cli import app
 
 LEADERBOARDS = Path(__file__).resolve().parents[2] / "leaderboards"
 FOLDERS = sorted(path.parent for path in LEADERBOARDS.rglob("board.json"))

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from harness.errors import DataError
-from harness.board import Board, RowResult, build_board
-from harness.board.imports import ImportRequest, import_rows
-from harness.board.views.page import to_html
-from harness.board.board import board_scores
-from harness.board.verify import verify
 from harness.api.types import Cost, Imported, Metric, Score
+from harness.board import Board, RowResult, build_board
+from harness.board.board import board_scores
+from harness.board.imports import ImportRequest, import_rows
+from harness.board.verify import verify
+from harness.board.views.page import to_html
+from harness.errors import DataError
 
 METRIC = Metric("win_rate", "share of verdicts won", primary=True)
 OTHER = Metric("score", "rating", primary=True)

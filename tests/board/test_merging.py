@@ -9,11 +9,10 @@ from typing import Any
 
 import pytest
 
-from harness.errors import DataError
 from harness.board import Board, RowResult
-from harness.board.merge import merge
-from harness.board.part import read_part
+from harness.board.merge import merge, read_part
 from harness.board.verify import verify
+from harness.errors import DataError
 
 Build = Callable[..., Board]
 TABLE = """

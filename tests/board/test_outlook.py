@@ -6,10 +6,10 @@ from math import inf, sqrt
 
 import pytest
 
-from harness.errors import HarnessError
 from harness.board import Board
 from harness.board.power import Design, Wish, look, outlook, sentences
 from harness.board.statistics import Error, detectable
+from harness.errors import HarnessError
 
 
 def test_a_design_is_the_formula_in_its_numbers() -> None:

@@ -16,12 +16,12 @@ import pytest
 from rich.console import Console
 
 from harness.board import Board, ExampleRow
-from harness.board.views import curves as module
+from harness.board.board import Delta
+from harness.board.views import figures as module
 from harness.board.views.figures import forest
+from harness.board.views.markdown import to_markdown
 from harness.board.views.page import render_all, to_html, write_all
 from harness.board.views.provenance import made_of
-from harness.board.views.markdown import to_markdown
-from harness.board.board import Delta
 from harness.board.views.svg import Scale
 from harness.board.views.terminal import print_table
 
@@ -149,7 +149,7 @@ def test_many_examples_are_packed_in_blocks_and_unpack_to_themselves(board: Boar
 
 
 def test_what_a_page_cannot_carry_is_said(board: Board, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("harness.board.views.viewer.EMBEDDED", 2000)
+    monkeypatch.setattr("harness.board.views.page.EMBEDDED", 2000)
     many = [ExampleRow(f"e{i}", f"prompt number {i}", None, {"dpo": "a"}) for i in range(500)]
     page = to_html(board, many)
     assert "The first 200 of 500 prompts; all are in examples.jsonl." in page and "prompt number 200" not in page

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from harness.errors import DataError
 from harness.board.published import Table, mean_of, published_board, read_table
 from harness.board.views.markdown import to_markdown
+from harness.errors import DataError
 
 PAPERS = sorted((Path(__file__).resolve().parents[2] / "leaderboards" / "papers").glob("*.yaml"))
 ODD = {("sr-dpo-mt-bench", "Sr-IPO vs IPO"): 90.0, ("sr-dpo-vicuna-bench", "Sr-DPO vs IPO"): 104.0}

@@ -9,11 +9,10 @@ from typing import Any
 import pytest
 import yaml
 
-from harness.errors import DataError
 from harness.board import Board
-from harness.board.views.cards import model_metadata, site_card
-from harness.board.views.site import build_site, slug, workflows
 from harness.board.verify import verify
+from harness.board.views.site import build_site, model_metadata, site_card, slug, workflows
+from harness.errors import DataError
 
 
 @pytest.fixture

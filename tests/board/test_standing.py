@@ -8,10 +8,9 @@ from collections.abc import Callable
 import pytest
 
 from harness.board import Board, RowResult
+from harness.board.board import Delta, MetricEntry, mark, noise_floor, ranked, references, short_name, summary, verdict
 from harness.board.views.figures import ranks
-from harness.board.views.remarks import remarks
-from harness.board.board import Delta, MetricEntry
-from harness.board.standing import mark, noise_floor, ranked, references, short_name, summary, verdict
+from harness.board.views.markdown import remarks
 
 
 def metric(higher_is_better: bool | None) -> MetricEntry:

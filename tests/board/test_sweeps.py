@@ -6,9 +6,8 @@ import re
 from typing import Any
 
 from harness.board import Board
-from harness.board.views.frontier import frontier, pareto_front
 from harness.board.board import CostEntry, MetricEntry, RowEntry, ScoreEntry
-from harness.board.views.sweeps import scaling, sweeps
+from harness.board.views.figures import frontier, pareto_front, scaling, sweeps
 
 KEY = MetricEntry(key="gold/win", description="", higher_is_better=True, primary=True)
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from harness.errors import DataError
 from harness.board import Board
 from harness.board.files import read_scores, scores_bytes
 from harness.board.verify import verify
+from harness.errors import DataError
 
 
 @pytest.fixture(scope="module")

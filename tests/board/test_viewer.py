@@ -9,10 +9,9 @@ from base64 import b64decode
 import pytest
 
 from harness.board import Board, ExampleRow
-from harness.board.views import viewer as module
 from harness.board.files import examples_text
-from harness.board.views.page import to_html
-from harness.board.views.viewer import viewer
+from harness.board.views import page as module
+from harness.board.views.page import to_html, viewer
 
 
 def test_what_judges_said_is_shown_as_text(board: Board, nasty: str) -> None:

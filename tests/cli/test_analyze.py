@@ -19,12 +19,12 @@ import yaml
 from harness import Analysis, hookimpl
 from harness.analysis.context import AnalysisContext, AnalysisOptions
 from harness.analysis.report import ClaimVerdict
+from harness.api.registry import Registry
 from harness.cli import main
 from harness.cli.analyze import find
 from harness.errors import ConfigError, HarnessError, StageError
 from harness.run.executors.events import Events, Outcome
 from harness.run.graph import Graph
-from harness.api.registry import Registry
 from harness.run.stages import run_stage
 from harness.run.stages.context import Context
 from harness.store import Store

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 import yaml
 
+from harness.api.registry import Registry
 from harness.cli import main
 from harness.cli.cache import _bytes, _size
-from harness.run.plan import plan
-from harness.api.registry import Registry
 from harness.config import resolve
+from harness.run.plan import plan
 from harness.store import Store
 from harness.store.collect import need
 from harness.store.roots import Root

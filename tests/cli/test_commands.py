@@ -394,8 +394,8 @@ def test_publish_writes_workflows_once(tmp_path: Path, harness: Any) -> None:
 @pytest.fixture
 def board_folder(tmp_path: Path) -> Path:
     """A written board of two rows."""
-    from harness.board import RowResult, build_board
     from harness.api.types import Metric, Score
+    from harness.board import RowResult, build_board
 
     def row(label: str, lift: float) -> RowResult:
         runs = {seed: [Score(f"e{i}", "win", (i * 7 + seed) % 5 + lift) for i in range(20)] for seed in (0, 1)}

@@ -17,25 +17,24 @@ from transformers import PreTrainedTokenizerFast
 
 import harness.training.sft as sft
 import harness.training.trainer as trainer
+from harness.api.interfaces import BuildTask, DataBuilder
+from harness.api.registry import Registry
+from harness.api.types import Example, Group, Message, Prompt, Response
 from harness.cli import main
 from harness.cli.data import pieces
-from harness.config.config_file import find_config
+from harness.config import resolve
+from harness.config.file import find_config, load_raw
 from harness.errors import DataError, StageError
-from harness.run.graph import Graph, Stage
-from harness.api.interfaces import BuildTask, DataBuilder
 from harness.models.load import load_tokenizer
 from harness.models.prompts import ChatTemplate
 from harness.models.scratch import CHAT_TEMPLATE, ScratchModel, build_tokenizer
+from harness.run.graph import Graph, Stage
 from harness.run.plan import plan
-from harness.api.registry import Registry
-from harness.config import resolve
 from harness.run.stages import run_stage
 from harness.run.stages.context import Context
 from harness.run.stages.preview import Preview, build_dry
 from harness.store import Store
 from harness.training.batch import TokenGroup
-from harness.api.types import Example, Group, Message, Prompt, Response
-from harness.config.file import load_raw
 from harness_plugins.baselines.preference import Preference
 from harness_plugins.baselines.self_rewarding import SelfRewarding
 from harness_plugins.baselines.spin import Spin

@@ -10,12 +10,11 @@ from typing import Any
 import pytest
 import torch
 
-from harness.run.estimates import gpu_formula as formula
 from harness.cli import main
-from harness.run.estimates.builder_probe import probe
-from harness.run.estimates.gpus import GPUS, Gpu, gpu_of
 from harness.errors import HarnessError
 from harness.models.size import ModelSize, model_size
+from harness.run.estimates import gpu as formula
+from harness.run.estimates.gpu import GPUS, Gpu, gpu_of, probe
 from harness.training.settings import LoraSettings, TrainingSettings
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "models"))

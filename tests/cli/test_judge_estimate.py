@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from harness import Example, Prompt, Questions
-from harness.run.estimates.judge import JudgeEstimate, judge_estimates
-from harness.run.plan import plan
 from harness.api.registry import Registry
 from harness.config import resolve
+from harness.run.estimates.judge import JudgeEstimate, judge_estimates
+from harness.run.plan import plan
 from harness_plugins.evaluators import AlpacaEval, MtBench, PairwiseJudge
 from harness_plugins.evaluators.pairwise_judge import SYSTEM, TEMPLATE
 

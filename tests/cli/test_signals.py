@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from harness.cli.signals import finish_first, leave
+from harness.cli.compare import finish_first, leave
 from harness.run.executors.events import Stop
 
 FIRST = "the running stages are finished first; press Ctrl-C again to end at once\n"

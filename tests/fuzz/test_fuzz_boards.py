@@ -21,21 +21,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
+from harness.api.types import Cost, Imported, Metric, Score
 from harness.board.build import Board, ExampleRow, RowResult, build_board
-from harness.board.views.cards import model_metadata, site_card
 from harness.board.diff import changes
 from harness.board.files import BOARD, EXAMPLES, SCORES
 from harness.board.imports import ImportRequest, import_rows
-from harness.board.views.latex import to_latex
-from harness.board.merge import merge
-from harness.board.views.notebook import plot, to_notebook, to_pandas
+from harness.board.merge import merge, read_part
 from harness.board.power import Wish, outlook, sentences
-from harness.board.views.page import render_all
-from harness.board.part import read_part
-from harness.board.views.site import build_site
-from harness.board.views.terminal import print_table
 from harness.board.verify import verify
-from harness.api.types import Cost, Imported, Metric, Score
+from harness.board.views.latex import to_latex
+from harness.board.views.notebook import plot, to_notebook, to_pandas
+from harness.board.views.page import render_all
+from harness.board.views.site import build_site, model_metadata, site_card
+from harness.board.views.terminal import print_table
 
 METRICS = {"gold": [Metric("win", "wins", primary=True), Metric("kl", "drift", False)], "judge": [Metric("win", "judged")]}
 

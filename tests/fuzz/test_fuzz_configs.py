@@ -12,11 +12,11 @@ from fuzz.mutations import changed, damaged, values
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.errors import HarnessError
-from harness.run.plan import plan
 from harness.api.registry import Registry
 from harness.config import resolve
 from harness.config.file import load_raw, override
+from harness.errors import HarnessError
+from harness.run.plan import plan
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs").rglob("*.yaml"))
 RAW = [load_raw(path) for path in CONFIGS if path.parent.name != "accelerate"]

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from harness import ConfigError, HarnessError, StageError
-from harness.run.compare import compare
-from harness.models.server import JudgeServer, Reply
-from harness.config.problems import hidden
 from harness.api.registry import Registry
 from harness.config import resolve
+from harness.config.problems import hidden
+from harness.models.server import JudgeServer, Reply
+from harness.run.compare import compare
 from harness_plugins.backends.client import Client, Patience, RefusedError
 
 KEY = "sk-live-0123456789abcdefghij"

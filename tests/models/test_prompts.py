@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from harness.api.types import Message, Prompt, Response
 from harness.errors import DataError
 from harness.models.prompts import ChatTemplate
 from harness.sandbox.tokenizer import build_tokenizer
-from harness.api.types import Message, Prompt, Response
 
 DIALOGUE = Prompt(
     "d", (Message("user", "name two fruits ."), Message("assistant", "pear , fig"), Message("user", "name one ."))

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from harness.api.types import Message, Prompt, Response
 from harness.models.load import load, load_tokenizer
 from harness.models.logps import Row, score
 from harness.models.prompts import ChatTemplate
 from harness.models.templates import check_template
-from harness.api.types import Message, Prompt, Response
 
 NAMES = ("mistral-v1", "mistral-v3", "mistral-nemo", "llama-3", "smollm2")
 # Runs of blanks, line ends of two kinds, accents, pieces beyond the vocabulary, words that look like a template's.

@@ -13,10 +13,10 @@ from fastchat.conversation import conv_templates
 from tokenizer_kinds import CHATML, HUB_TEMPLATES, KINDS, LLAMA_2, OPEN_THOUGHT, QWEN_3, ZEPHYR
 from transformers import PreTrainedTokenizerBase
 
+from harness.api.types import Message, Prompt, Response
 from harness.errors import DataError
 from harness.models.prompts import ChatTemplate
 from harness.models.templates import check_template, choose_template
-from harness.api.types import Message, Prompt, Response
 
 PROMPTS = (
     Prompt.of("one", "name two fruits"),

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from harness.api.types import Message, Prompt, Response
 from harness.errors import DataError
 from harness.models import reward as module
 from harness.models.load import load_tokenizer
 from harness.models.reward import RewardModel, rewards
-from harness.api.types import Message, Prompt, Response
 
 PROMPTS = [
     Prompt.of("a", "name two fruits ."),

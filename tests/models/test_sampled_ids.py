@@ -13,6 +13,7 @@ from checkpoints import CHATML, INSTRUCT, make_checkpoint, make_tokenizer
 from tokenizers import Tokenizer, decoders, models, normalizers
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
+from harness.api.types import Example, Prompt, Response, Sampling
 from harness.errors import DataError
 from harness.models.generate import generate
 from harness.models.load import generation_eos, load, model_eos
@@ -21,7 +22,6 @@ from harness.models.prompts import ChatTemplate
 from harness.run.stages.context import save_checkpoint
 from harness.training.settings import SftSettings
 from harness.training.sft import fine_tune
-from harness.api.types import Example, Prompt, Response, Sampling
 
 PROMPTS = [Prompt.of("a", "name two fruits ."), Prompt.of("b", "is tea hot ?")]
 # As Qwen's (the template's end, and the one of pretraining) and Llama 3's (three, the template's among them).

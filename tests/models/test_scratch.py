@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from harness.api.types import Message
 from harness.errors import DataError, StageError
 from harness.models.scratch import ScratchModel, build_model, build_tokenizer, train_from_scratch
-from harness.api.types import Message
 
 WORDS = ("red", "green", "blue", "yellow", "white")
 SMALL = ScratchModel(

@@ -8,11 +8,11 @@ import pytest
 from checkpoints import CHATML, FORGETFUL, GEMMA, INSTRUCT, make_tokenizer
 from fastchat.conversation import conv_templates
 
+from harness.api.types import Message, Prompt, Response
 from harness.errors import DataError
 from harness.models.fastchat_templates import fastchat_text
 from harness.models.prompts import ChatTemplate
 from harness.models.templates import check_template, choose_template
-from harness.api.types import Message, Prompt, Response
 
 SYSTEM = Prompt("s", (Message("system", "be kind ."), Message("user", "is tea hot ?")))
 NOT_WRITABLE = {"chatgpt", "pplxai", "bard", "gemini", "steerlm", "yuan2"}

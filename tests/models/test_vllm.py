@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from harness.models.vllm import vllm_command
+from harness.models.serve import vllm_command
 
 
 def test_vllm_is_started_without_the_checkpoints_own_defaults() -> None:

@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 
 from harness import DataError, JudgeAnswer, Judgment, Message, Prompt, Response, Sampling, Score
-from harness_plugins.evaluators.fastchat import files as fastchat, matches as fastchat_matches
+from harness_plugins.evaluators.fastchat import files as fastchat
+from harness_plugins.evaluators.fastchat import matches as fastchat_matches
 from harness_plugins.evaluators.fastchat.mt_bench import MtBench, VicunaBench
 
 DATA = os.environ.get("HARNESS_REFERENCE_DATA")

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from harness import DataError
-from harness.run.compare import Means, compare
-from harness.errors import ConfigError
-from harness.run.plan import plan
 from harness.api.registry import Registry
 from harness.config import prepare_evaluators, resolve
+from harness.errors import ConfigError
+from harness.run.compare import Means, compare
+from harness.run.plan import plan
 from harness_plugins.evaluators.fastchat import files as fastchat
 from harness_plugins.evaluators.fastchat.mt_bench import MtBench, VicunaBench
 

@@ -12,8 +12,8 @@ import pytest
 from pydantic import ValidationError
 
 from harness import DataError, Dataset, Message
-from harness.run.stages.screening import screen
 from harness.api.types import SplitName
+from harness.run.stages.screening import screen
 from harness_plugins.sources.hh_rlhf import HHRLHF
 
 OPEN = "\n\nHuman: Is tea {}?\n\nAssistant:"

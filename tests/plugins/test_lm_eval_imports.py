@@ -12,8 +12,8 @@ import pytest
 
 from harness import DataError, Imported
 from harness.board.imports import ImportRequest, import_rows
-from harness.board.views.page import write_all
 from harness.board.verify import verify
+from harness.board.views.page import write_all
 from harness_plugins.evaluators import LmEvalImporter
 
 DATE = "2026-01-01"

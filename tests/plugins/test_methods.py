@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from harness.run.graph import Graph, Stage
-from harness.run.plan import plan
 from harness.api.registry import Registry
 from harness.config import Comparison, resolve
 from harness.config.file import load_raw
+from harness.run.graph import Graph, Stage
+from harness.run.plan import plan
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 

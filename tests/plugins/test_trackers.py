@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from harness.run.observers import Observers
 from harness.api.registry import Registry
+from harness.run.observers import Observers
 from harness_plugins.observers.tracking import Tracker
 
 BOARD: dict[str, Any] = {

@@ -6,12 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+from harness.api.types import Message
 from harness.models.judge.judge import Judge
 from harness.models.judge.settings import JudgeSettings
 from harness.sandbox import build_dataset, gold, tasks
 from harness.sandbox.judge import MODEL, UNKNOWN, SandboxJudge
 from harness.store import Store
-from harness.api.types import Message
 from harness_plugins.evaluators.pairwise_judge import TEMPLATE, read_verdict
 
 

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 import harness.sandbox
+from harness.api.types import Response
 from harness.sandbox import build_dataset, marks
 from harness.sandbox.corpus import dialogues
 from harness.sandbox.pretrain import Recipe, train_base
 from harness.sandbox.tasks import Task, find_task, split_of
 from harness.sandbox.tokenizer import UNKNOWN, build_tokenizer
-from harness.api.types import Response
 
 COUNTS = {"sft": 800, "train": 800, "tuning": 300, "heldout": 600}
 BASE = Path(harness.sandbox.__file__).parent / "base"

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from harness.errors import StoreWriteError
-from harness.store import heart
+from harness.store import owner as heart
 from harness.store.claims import LEASE_SECONDS, Claims, Owner
 
 KEY = "0123456789abcdef0123456789abcdef"

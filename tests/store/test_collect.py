@@ -10,15 +10,15 @@ from pathlib import Path
 import pytest
 
 from harness import StoreError
+from harness.api.registry import Registry
+from harness.config import resolve
 from harness.run.compare import Means, compare
 from harness.run.executors.events import Executor
 from harness.run.plan import plan
-from harness.api.registry import Registry
-from harness.config import resolve
 from harness.store import Store, collect
-from harness.store.index import DAMAGED, Entry
 from harness.store.collect import Rules, choose, need, needed_by_runs, with_used
-from harness.store.heart import LEASE_SECONDS
+from harness.store.index import DAMAGED, Entry
+from harness.store.owner import LEASE_SECONDS
 from harness.store.roots import Root, register
 
 KEYS = tuple(f"{number:032x}" for number in range(4))

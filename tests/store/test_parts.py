@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 from test_store import KEY, make, parts, store
 
-from harness.store import Store, heart
+from harness.store import Store
+from harness.store import owner as heart
 from harness.store.parts import SILENT_SECONDS
 
 __all__ = ["store"]  # the fixture

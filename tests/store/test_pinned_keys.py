@@ -14,10 +14,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from harness.run.plan import plan
 from harness.api.registry import Registry
 from harness.config import resolve
 from harness.config.file import load_raw
+from harness.run.plan import plan
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = {str(path.relative_to(ROOT / "configs")): path for path in sorted((ROOT / "configs").rglob("*.yaml"))}

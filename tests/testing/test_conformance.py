@@ -37,9 +37,9 @@ from harness import (
     hookimpl,
 )
 from harness.api.registry import KINDS, Kind, Registry
+from harness.sandbox.untrained import untrained_policy
 from harness.testing import Verdict, assert_conforms, check
 from harness.testing.conformance import check_registered
-from harness.sandbox.untrained import untrained_policy
 
 SMALL: dict[str, dict[str, Any]] = {
     "sandbox": {"sft": 20, "train": 20, "tuning": 5, "heldout": 20},

@@ -13,9 +13,9 @@ from pathlib import Path
 
 from trl_twin import preference_groups
 
-from harness.run.graph import CHECKPOINT, Graph
-from harness.models.checkpoint import Checkpoint
 from harness.api.registry import Registry
+from harness.models.checkpoint import Checkpoint
+from harness.run.graph import CHECKPOINT, Graph
 from harness.run.stages import run_stage
 from harness.run.stages.context import Context, Report
 from harness.store import Artifact, Store

@@ -15,13 +15,13 @@ from token_groups import groups
 from transformers import PreTrainedModel
 from trl_twin import preference_groups
 
+from harness.api.registry import Registry
+from harness.config import describe
 from harness.errors import StageError
-from harness.run.graph import CHECKPOINT, Graph
 from harness.models.checkpoint import Checkpoint
 from harness.models.load import load_model, merged
 from harness.models.prompts import ChatTemplate
-from harness.api.registry import Registry
-from harness.config import describe
+from harness.run.graph import CHECKPOINT, Graph
 from harness.run.stages import RUNNERS
 from harness.run.stages.context import Context
 from harness.store import Store

@@ -12,18 +12,18 @@ import pytest
 from trl_twin import preference_groups
 
 import harness.training.layouts.probe as probe
-from harness.errors import StageError
-from harness.run.graph import CHECKPOINT, Graph
-from harness.models.checkpoint import Checkpoint
 from harness.api.registry import Registry
+from harness.api.types import Group
 from harness.config import describe
-from harness.run.row_warnings import run_warnings
+from harness.errors import StageError
+from harness.models.checkpoint import Checkpoint
+from harness.run.graph import CHECKPOINT, Graph
+from harness.run.results import run_warnings
 from harness.run.stages import RUNNERS
 from harness.run.stages.context import Context
 from harness.store import Store
 from harness.training.layouts.choose import LayoutWarning
 from harness.training.settings import TrainingSettings
-from harness.api.types import Group
 from harness_plugins.only_prompting.simpo import SimPO
 
 REASON = "its attention has sinks"

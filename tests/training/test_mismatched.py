@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from trl_twin import preference_groups
 
+from harness.api.registry import Registry
 from harness.errors import StageError
-from harness.run.graph import CHECKPOINT, Graph
 from harness.models.checkpoint import Checkpoint
 from harness.models.logps import Row, score
 from harness.models.prompts import ChatTemplate
-from harness.api.registry import Registry
+from harness.run.graph import CHECKPOINT, Graph
 from harness.run.stages import RUNNERS
 from harness.run.stages.context import Context
 from harness.store import Store

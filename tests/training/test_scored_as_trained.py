@@ -15,23 +15,23 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 from trl_twin import preference_groups
 
-from harness.store.environment import environment
-from harness.run.graph import CHECKPOINT, Graph
+from harness.api.registry import Registry
+from harness.api.types import Example, Group, Response, Score
+from harness.config import describe
 from harness.models.checkpoint import Checkpoint
 from harness.models.load import cast, load_model, load_tokenizer
 from harness.models.logps import Row, score
 from harness.models.options import LoadOptions, Use, weights_dtype
 from harness.models.prompts import ChatTemplate
-from harness.api.registry import Registry
-from harness.config import describe
+from harness.run.graph import CHECKPOINT, Graph
 from harness.run.stages import RUNNERS
 from harness.run.stages.context import Context, example_row
 from harness.run.stages.services import PolicyServices, Services
 from harness.store import Artifact, Store
+from harness.store.environment import environment
 from harness.training import trainer
 from harness.training.batch import PLAIN
 from harness.training.settings import LoraSettings, TrainingSettings
-from harness.api.types import Example, Group, Response, Score
 from harness_plugins.backends.transformers import TransformersBackend
 from harness_plugins.baselines.dpo import DPO
 from harness_plugins.evaluators.preference_accuracy import PreferenceAccuracy

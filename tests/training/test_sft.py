@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 import torch
 
+from harness.api.types import Example, Prompt, Response
 from harness.errors import DataError
 from harness.models.prompts import ChatTemplate
 from harness.sandbox import build_dataset
-from harness.training.arguments import shared_arguments
 from harness.training.settings import SftSettings
 from harness.training.sft import fine_tune
-from harness.api.types import Example, Prompt, Response
+from harness.training.trainer import shared_arguments
 
 
 def test_fine_tuning_lowers_the_loss_and_counts(tiny, tmp_path: Path) -> None:

@@ -10,14 +10,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from harness.errors import StageError
-from harness.run.graph import CHECKPOINT, Graph
-from harness.models.checkpoint import Checkpoint
 from harness.api.registry import Registry
-from harness.sandbox import build_dataset
+from harness.errors import StageError
+from harness.models.checkpoint import Checkpoint
+from harness.run.graph import CHECKPOINT, Graph
 from harness.run.stages import run_stage
 from harness.run.stages.context import Context, example_row
 from harness.run.stages.start import sft_memory_warning
+from harness.sandbox import build_dataset
 from harness.store import Store
 from harness.training.adapters import add_adapters
 from harness.training.checkpoints import Checkpoints

@@ -11,9 +11,10 @@ import torch
 from architectures import exact
 from token_groups import VIEWS, groups
 
+from harness.api.registry import Registry
+from harness.api.types import GroupLogps
 from harness.errors import StageError
 from harness.models.logps import score
-from harness.api.registry import Registry
 from harness.training.batch import PLAIN, UNIQUE, TokenGroup, cut_groups, group_logps, mismatched_logps
 from harness.training.layouts.choose import choose_layout
 from harness.training.layouts.layout import Layout
@@ -21,7 +22,6 @@ from harness.training.layouts.padded import ExpandedPairs
 from harness.training.reduction import Totals, reduce_loss
 from harness.training.settings import TrainingSettings
 from harness.training.trainer import train
-from harness.api.types import GroupLogps
 from harness_plugins.baselines.cpo import CPO
 from harness_plugins.baselines.dpo import DPO
 from harness_plugins.baselines.hinge import Hinge

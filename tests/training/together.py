@@ -17,8 +17,8 @@ import torch
 from safetensors.torch import save_file
 from token_groups import groups
 
-from harness.errors import StageError
 from harness.api.interfaces import Objective
+from harness.errors import StageError
 from harness.models.load import load
 from harness.sandbox import build_dataset
 from harness.training.adapters import add_adapters

@@ -11,11 +11,11 @@ import torch
 from architectures import exact
 
 from harness.api.interfaces import Objective
+from harness.api.types import Group, Response
 from harness.models.logps import score
 from harness.sandbox import build_dataset
 from harness.training.batch import MISMATCHED, PLAIN, TokenGroup, group_logps, mismatched_logps
 from harness.training.reduction import Totals, reduce_loss
-from harness.api.types import Group, Response
 
 TOLERANCES = {"float32": 1e-5, "float64": 1e-9}  # relative, of loss and gradient
 

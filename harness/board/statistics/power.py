@@ -1,7 +1,7 @@
 """What a comparison could have seen, and what it would take to see more.
 
-The power of the two-sided t-test with the crossed design's standard error (harness.board.statistics.variance), from the noncentral
-t distribution (Cohen 1988, 'Statistical Power Analysis for the Behavioral Sciences').
+The power of the two-sided t-test with the crossed design's standard error (harness.board.statistics.variance), from the
+noncentral t distribution (Cohen 1988, 'Statistical Power Analysis for the Behavioral Sciences').
 """
 
 from __future__ import annotations

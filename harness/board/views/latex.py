@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from harness.board.views.remarks import is_published, remarks
-from harness.board.board import Board, MetricEntry, RowEntry
-from harness.board.standing import delta_of, mark, noise_floor, ranked, references, short_name
+from harness.board.board import Board, MetricEntry, RowEntry, delta_of, mark, noise_floor, ranked, references, short_name
+from harness.board.views.markdown import is_published, remarks
 from harness.board.views.text import number, one_line
 
 ESCAPED = {

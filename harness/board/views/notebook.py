@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Literal
 
 from markupsafe import Markup
 
-from harness.errors import HarnessError, did_you_mean
+from harness.board.board import Board, MetricEntry, delta_of, is_reference, mark, short_name, summary, write_text
 from harness.board.views import figures as charts
-from harness.board.views.frontier import frontier
-from harness.board.board import Board, MetricEntry, write_text
-from harness.board.standing import delta_of, is_reference, mark, short_name, summary
+from harness.board.views.figures import frontier
 from harness.board.views.text import number, one_line, signed
+from harness.errors import HarnessError, did_you_mean
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from harness.board.board import Board, MetricEntry, RowEntry, mark, verdict
 from harness.board.views import text
-from harness.board.board import Board, MetricEntry, RowEntry
-from harness.board.standing import mark, verdict
 
 COLUMNS = (
     *("Metric", "Mean", "Interval", "Per seed", "n", "Δ", "Interval of Δ", "p", "p corrected", "q", "p over seeds"),

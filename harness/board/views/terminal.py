@@ -9,9 +9,20 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from harness.board.views.remarks import is_published, remarks
-from harness.board.board import Board, MetricEntry, RowEntry
-from harness.board.standing import delta_of, mark, noise_floor, ranked, references, short_name, summary, verdict
+from harness.board.board import (
+    Board,
+    MetricEntry,
+    RowEntry,
+    delta_of,
+    mark,
+    noise_floor,
+    ranked,
+    references,
+    short_name,
+    summary,
+    verdict,
+)
+from harness.board.views.markdown import is_published, remarks
 from harness.board.views.text import duration, number, one_line, shortened, signed
 
 STYLES = {"better": "green", "worse": "red", "different": "yellow", "unclear": "dim"}

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from harness.api.types import JudgeAnswer
 from harness.models.judge.answer_files import Lines, OwnFile, Place
 from harness.store import key_of
-from harness.api.types import JudgeAnswer
 
 VERSION = 1  # raise it when the same question must be asked again
 FOLDER = "judgments"

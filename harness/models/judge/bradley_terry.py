@@ -62,7 +62,7 @@ def fit(wins: Floats, anchor: int, *, prior: float = 0.5) -> Floats:
 def strengths(
     wins: Floats, anchor: int, *, draws: int = 1000, seed: int = 0, level: float = 0.95, prior: float = 0.5
 ) -> Strengths:
-    """Strengths with percentile intervals from a bootstrap over seeds and prompts, as `harness.board.statistics.interval` draws.
+    """Strengths with percentile intervals from a bootstrap over seeds and prompts, drawn as in `board.statistics.interval`.
 
     Args:
         wins: [seeds, prompts, k, k]; 0 where a pair did not meet. What is no prompt of its own, such as a later turn of a

@@ -6,10 +6,9 @@ import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from harness.models.judge.answers import Spending
-from harness.models.judge.prices import Price
-from harness.models.judge.settings import JudgeSettings
 from harness.api.types import Message
+from harness.models.judge.answers import Spending
+from harness.models.judge.settings import JudgeSettings, Price
 
 TOKENS_PER_MESSAGE = 16  # what templates add around a message, generously
 

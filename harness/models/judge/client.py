@@ -15,13 +15,13 @@ from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, cast
 
+from harness.api.types import JudgeAnswer, Message
+from harness.api.types.judgments import DECLINED
 from harness.errors import StageError
 from harness.models.judge.answers import Spending
 from harness.models.judge.budget import Budget
 from harness.models.judge.replies import declines, read_completion, reports_tokens
 from harness.models.judge.settings import JudgeSettings
-from harness.api.types import JudgeAnswer, Message
-from harness.api.types.judgments import DECLINED
 
 if TYPE_CHECKING:
     from openai import APIStatusError, AsyncOpenAI

@@ -14,6 +14,8 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
 
+from harness.api.types import JudgeAnswer, Judgment, Message
+from harness.api.types.judgments import DECLINED
 from harness.errors import StageError
 from harness.models.judge.answers import JudgeAnswers, Kept, Spending, question_key
 from harness.models.judge.budget import Budget, BudgetSpent
@@ -21,8 +23,6 @@ from harness.models.judge.client import Clock, JudgeClient
 from harness.models.judge.replies import as_read
 from harness.models.judge.settings import JudgeSettings
 from harness.store import Store
-from harness.api.types import JudgeAnswer, Judgment, Message
-from harness.api.types.judgments import DECLINED
 
 Conversation = Sequence[Message]
 Parse = Callable[[JudgeAnswer], Any]

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from harness.models.judge.prices import Price, list_price
 from harness.api.types.thoughts import DELIMITERS, Delimiters, wrong_delimiters
 
 OPENAI = "https://api.openai.com/v1"
+
+
 READING = 2  # raise it when kept answers are read by other rules: they are not asked again, and what was scored of them is
+
+
 BUILDERS = "data builders"  # among judges, which are kept by evaluator, the config's own, for data builders
 
 
@@ -49,7 +57,9 @@ class JudgeSettings(BaseModel):
     max_usd: float | None = Field(None, ge=0, description="what one run may cost, US dollars; stops before it is exceeded")
     max_calls: int | None = Field(None, ge=0, description="questions one run may ask")
     max_total_tokens: int | None = Field(None, ge=0, description="tokens one run may use, questions and answers")
-    price: PriceSection | None = Field(None, description="the list price of `model` if absent (harness/models/judge/prices.json)")
+    price: PriceSection | None = Field(
+        None, description="the list price of `model` if absent (harness/models/judge/prices.json)"
+    )
     reasoning_delimiters: Delimiters = Field(
         DELIMITERS,
         description="pairs of strings that begin and end a judge's thoughts, which are removed before a verdict is read; "
@@ -118,3 +128,34 @@ def judge_of(judges: Mapping[str, Mapping[str, Any]], payload: Mapping[str, Any]
     if "evaluator" in payload:
         return JudgeSettings.model_validate(judges[payload["evaluator"]["name"]])
     return JudgeSettings.model_validate(judges[BUILDERS]).changed(payload["builder"]["fields"].get("judge", {}))
+
+
+_DATED = re.compile(r"-(\d{4}-\d{2}-\d{2}|\d{4})$")
+
+
+@dataclass(frozen=True)
+class Price:
+    """US dollars per million tokens."""
+
+    input: float
+    output: float
+
+    def of(self, input_tokens: int, output_tokens: int) -> float:
+        """US dollars."""
+        return (input_tokens * self.input + output_tokens * self.output) / 1_000_000
+
+
+def price_table() -> dict[str, Any]:
+    """The table with its `date`, `source` and `unit`."""
+    table: dict[str, Any] = json.loads(
+        resources.files("harness.models.judge").joinpath("prices.json").read_text(encoding="utf-8")
+    )
+    return table
+
+
+@cache
+def list_price(model: str) -> Price | None:
+    """A model's list price; a dated snapshot that is not listed costs what its undated name does. None where unknown."""
+    models = price_table()["models"]
+    found = models.get(model) or models.get(_DATED.sub("", model))
+    return Price(*found) if found else None

@@ -2,19 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from statistics import mean
 from typing import TYPE_CHECKING, Any
 
-from harness.run.estimates import gpu_formula as formula
-from harness.run.estimates.builder_probe import Demand, probe
-from harness.run.estimates.gpus import Gpu
+from harness.api.interfaces import DataBuilder
+from harness.api.types import Prompt, Response
+from harness.errors import HarnessError, did_you_mean
 from harness.models.size import ModelSize
+from harness.run.estimates import gpu as formula
+from harness.sandbox.scripted import ScriptedBuild
 from harness.training.settings import SftSettings, TrainingSettings
 
 if TYPE_CHECKING:
-    from harness.run.graph import Graph, Stage
+    from harness.api.types import Dataset
     from harness.config import Comparison
+    from harness.run.graph import Graph, Stage
+
+COMPUTE = 0.4  # share of the peak that training, scoring and reading prompts reach
+DECODING = 0.6  # share of the bandwidth that decoding reaches
+ROWS = 256  # sequences decoded side by side, where memory allows
+FREE = 0.9  # share of a GPU's memory that is there to be used
+OVERHEAD = 1.5 * 2**30  # bytes: CUDA's context, workspaces, fragments
+LOGITS = 2**26  # logits that are kept at once while preferences are trained and scored
+GIB = 2**30
+Request = tuple[Any, ...]  # what two requests must have in common to share their samples
+ASSUMED = 256  # tokens of a prompt and of a response, where nothing else is known
+MEASURED = 200  # examples that are tokenised to find out
+
 
 BENCHMARKS = frozenset({"lm_eval"})  # evaluators whose requests do not hang on the evaluated prompts: not counted
 
@@ -240,3 +256,323 @@ def as_rows(works: Collection[Work]) -> list[dict[str, Any]]:
         row["memory_gib"] = round(row.pop("memory") / formula.GIB, 2)
         rows.append(row)
     return rows
+
+
+def forward_flops(size: ModelSize, tokens: float, length: float) -> float:
+    """Of one pass over `tokens` in sequences of `length`: 2 a weight and token, and causal attention's two products."""
+    return 2 * size.multiplied * tokens + 2 * size.layers * size.attention * length * tokens
+
+
+def training_flops(size: ModelSize, tokens: float, length: float, settings: SftSettings | TrainingSettings) -> float:
+    """Forward once; backward twice, or once where only adapters are trained; forward again where layers are recomputed."""
+    passes = (2 if settings.lora else 3) + settings.gradient_checkpointing
+    return passes * forward_flops(size, tokens, length)
+
+
+def compute_seconds(flops: float, gpu: Gpu, *, single: bool = False) -> float:
+    """Return the seconds of products in bfloat16, or in float32 (`single`), as scores are computed."""
+    return flops / ((gpu.single if single else gpu.flops) * COMPUTE)
+
+
+def decoding_rows(size: ModelSize, gpu: Gpu, length: float) -> int:
+    """How many sequences are decoded side by side: `ROWS`, or what is left beside the weights for their keys and values."""
+    left = gpu.memory * GIB * FREE - OVERHEAD - 2 * size.parameters
+    return max(1, min(ROWS, int(left // max(1.0, length * size.cache_bytes))))
+
+
+def generation_seconds(size: ModelSize, gpu: Gpu, prompts: float, samples: float, lengths: tuple[float, float]) -> float:
+    """Prompts read once each; then a step a token, which reads all weights once for all rows and each row's keys and values."""
+    prompt, response = lengths
+    rows = min(decoding_rows(size, gpu, prompt + response), max(1.0, samples))
+    step = (2 * size.parameters + rows * (prompt + response / 2) * size.cache_bytes) / (gpu.bandwidth * DECODING)
+    decoding = samples / rows * response * step
+    computing = compute_seconds(forward_flops(size, samples * response, prompt + response), gpu)
+    return compute_seconds(forward_flops(size, prompts * prompt, prompt), gpu) + max(decoding, computing)
+
+
+def state_bytes(size: ModelSize, settings: SftSettings | TrainingSettings, weight_bytes: float) -> float:
+    """Weights, gradients and AdamW's two moments on each GPU: 16 bytes a trained parameter, all in float32.
+
+    Args:
+        weight_bytes: of a weight that stays as it is, where adapters are trained.
+    """
+    if settings.lora:
+        return weight_bytes * size.parameters + 16 * settings.lora.rank * size.linear
+    if settings.devices is None or settings.devices.strategy == "replicated":
+        return 16 * size.parameters
+    gathered = 2 * 4 * size.parameters / size.layers  # two layers at a time are whole
+    share = size.parameters / settings.devices.count
+    parts = {"fsdp": 16 * share + gathered, "fsdp_offload": gathered, "deepspeed_zero2": 4 * size.parameters + 12 * share}
+    return parts.get(settings.devices.strategy, 16 * share + gathered)
+
+
+def activation_bytes(size: ModelSize, tokens: float, *, recomputed: bool) -> float:
+    """What backward needs of `tokens` in one pass, matrix products in bfloat16: measured on Llama, a little high for others."""
+    layer = 26 * size.hidden + 4 * size.attention + 4 * size.keys + 8 * size.intermediate
+    if recomputed:
+        return tokens * (4 * size.hidden * size.layers + layer)
+    return tokens * layer * size.layers
+
+
+def logits_bytes(size: ModelSize, tokens: float, *, whole: bool) -> float:
+    """Logits in bfloat16 and float32 and their gradient; `whole` where no bound is kept on them, as in SFT by TRL."""
+    kept = tokens * size.vocabulary
+    return 10 * (kept if whole else min(kept, LOGITS))
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """One GPU.
+
+    Attributes:
+        memory: GiB.
+        flops: bfloat16 products a second with sums in float32, peak.
+        bandwidth: of its memory, bytes a second, peak.
+        single: float32 products a second, peak, not by way of TF32.
+    """
+
+    name: str
+    memory: float
+    flops: float
+    bandwidth: float
+    single: float
+
+
+GPUS = {
+    gpu.name: gpu
+    for gpu in (
+        Gpu("l4-24gb", 24, 121e12, 300e9, 30e12),
+        Gpu("a10g-24gb", 24, 70e12, 600e9, 35e12),
+        Gpu("rtx3090-24gb", 24, 71e12, 936e9, 36e12),
+        Gpu("rtx4090-24gb", 24, 165e12, 1008e9, 83e12),
+        Gpu("rtx5090-32gb", 32, 210e12, 1792e9, 105e12),
+        Gpu("l40s-48gb", 48, 362e12, 864e9, 92e12),
+        Gpu("a100-40gb", 40, 312e12, 1555e9, 19.5e12),
+        Gpu("a100-80gb", 80, 312e12, 2039e9, 19.5e12),
+        Gpu("h100-80gb", 80, 989e12, 3350e9, 67e12),
+        Gpu("h200-141gb", 141, 989e12, 4800e9, 67e12),
+        Gpu("b200-180gb", 180, 2250e12, 8000e9, 75e12),
+    )
+}
+
+
+def gpu_of(name: str) -> Gpu:
+    """By name, in any case.
+
+    Raises:
+        HarnessError: there is none; names those that are close, or all.
+    """
+    found = GPUS.get(name.lower())
+    if found is None:
+        raise HarnessError(f"--gpu {name!r}: {did_you_mean(name.lower(), GPUS)}")
+    return found
+
+
+@dataclass(frozen=True)
+class Demand:
+    """Per prompt of a round.
+
+    Attributes:
+        samples: request -> samples drawn; of two builders with one request the larger serves both.
+        scored: responses whose log-probability is asked for.
+        negatives: rejected responses of a group, on average.
+        known: False where the builder could not be run on the script; the rest is then a guess of one negative.
+    """
+
+    samples: dict[Request, float] = field(default_factory=dict)
+    scored: float = 0.0
+    negatives: float = 1.0
+    known: bool = True
+
+
+class _Counting(ScriptedBuild):
+    """The scripted task, and what it was asked for."""
+
+    def __init__(self, builder: DataBuilder, round: int) -> None:
+        super().__init__(builder.required(), round=round)
+        self.drawn: dict[Request, float] = {}
+        self.scored = self.answers = 0
+
+    def _answer(self, prompt: Prompt, *reason: object) -> Response:
+        """A whole answer, and another one each time: what a builder leaves out of a script says nothing of a real policy."""
+        self.answers += 1
+        return Response(f"{super()._answer(prompt, *reason).text} {self.answers}".strip())
+
+    def sample(self, n: int, **asked: Any) -> list[list[Response]]:
+        request = ("sample", *sorted(asked.items()))
+        self.drawn[request] = max(n, self.drawn.get(request, 0))
+        return super().sample(n, **asked)
+
+    def respond(self, prompts: Sequence[Prompt], n: int = 1, **asked: Any) -> list[list[Response]]:
+        request = ("respond", len(self.drawn), *sorted(asked.items()))
+        self.drawn[request] = n * len(prompts) / len(self.examples)
+        return super().respond(prompts, n, **asked)
+
+    def logps(self, responses: Sequence[Sequence[Response]], **asked: Any) -> list[list[float]]:
+        self.scored += sum(map(len, responses))
+        return super().logps(responses, **asked)
+
+
+def probe(builder: DataBuilder, round: int = 0) -> Demand:
+    """Build sixteen prompts of a scripted policy, and count."""
+    task = _Counting(builder, round)
+    try:
+        groups = list(builder.build(task))
+    except Exception:  # a plugin that the script does not suit: its own checks say why
+        groups = []
+    if not groups:
+        return Demand(known=False)
+    negatives = sum(len(group.rejected) for group in groups) / len(groups)
+    return Demand(task.drawn, task.scored / len(task.examples), negatives)
+
+
+@dataclass(frozen=True)
+class GpuReport:
+    """What `harness plan --gpu` says."""
+
+    gpu: Gpu
+    size: ModelSize
+    lengths: Lengths
+    works: Sequence[Work]
+    notes: Sequence[str]
+
+    @property
+    def hours(self) -> float:
+        return sum(work.hours for work in self.works)
+
+    @property
+    def hours_left(self) -> float:
+        return sum(work.hours_left for work in self.works)
+
+    @property
+    def too_large(self) -> list[Work]:
+        """Kinds of stages that need more memory than the GPU has to give."""
+        return [work for work in self.works if work.memory > self.gpu.memory * formula.GIB * formula.FREE]
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "name": self.gpu.name,
+            "parameters": self.size.parameters,
+            "prompt_tokens": round(self.lengths.prompt, 1),
+            "response_tokens": round(self.lengths.response, 1),
+            "lengths": self.lengths.origin,
+            "kinds": as_rows(self.works),
+            "hours": self.hours,
+            "hours_left": self.hours_left,
+            "fits": not self.too_large,
+            "notes": list(self.notes),
+        }
+
+    def head(self) -> list[str]:
+        """What the numbers rest on."""
+        gpu, lengths = self.gpu, self.lengths
+        return [
+            f"{gpu.name}: {gpu.memory:g} GiB, {gpu.flops / 1e12:g} TFLOP/s in bfloat16 of which {formula.COMPUTE:.0%} are "
+            f"reached, {gpu.bandwidth / 1e9:,.0f} GB/s of which decoding reaches {formula.DECODING:.0%}",
+            f"{self.size.parameters / 1e9:.2f} B parameters; prompts of {lengths.prompt:.0f} and responses of "
+            f"{lengths.response:.0f} tokens, {lengths.origin}",
+        ]
+
+    def warnings(self) -> list[str]:
+        """Where it does not fit, and what was guessed."""
+        said = [
+            f"{work.kind} needs {work.memory / formula.GIB:,.0f} GiB on each GPU, and {self.gpu.name} has {self.gpu.memory:g}: "
+            + _remedy(work.kind)
+            for work in self.too_large
+        ]
+        return [*said, *self.notes]
+
+
+def _remedy(kind: str) -> str:
+    if kind in ("sft", "train"):
+        batch = "sft.micro_batch_size" if kind == "sft" else "training.tokens_per_micro_batch"
+        return (
+            f"lower {batch}, set {'sft' if kind == 'sft' else 'training'}.gradient_checkpointing, or take lora or more devices"
+        )
+    return "choose a larger GPU, or a backend that spreads the model over several"
+
+
+def gpu_report(
+    comparison: Comparison,
+    graph: Graph,
+    present: Collection[str],
+    gpu: Gpu,
+    dataset: Dataset | None,
+    lengths: tuple[float, float] | None,
+) -> GpuReport:
+    """The estimate.
+
+    Args:
+        present: keys that the store holds.
+        dataset: the screened rows, where they are at hand: their numbers and lengths are then measured.
+        lengths: tokens of prompt and response, in place of measured or assumed ones.
+
+    Raises:
+        HarnessError: the model's size is not known.
+    """
+    size = _size(comparison)
+    examples = {str(name): count for name, count in comparison.source.sizes().items()}
+    if dataset is not None:
+        examples = {name: len(rows) for name, rows in dataset.splits.items()}
+    found = Lengths(*lengths, "given by --lengths") if lengths else _lengths(comparison, dataset)
+    estimate = GpuEstimate(comparison, size, gpu, found, examples)
+    works = estimate.works(graph, present)
+    return GpuReport(gpu, size, found, works, estimate.notes)
+
+
+def parse_lengths(given: str | None) -> tuple[float, float] | None:
+    """`146/256` as two numbers."""
+    if given is None:
+        return None
+    prompt, _, response = given.partition("/")
+    if not (prompt.isdigit() and response.isdigit() and int(prompt) and int(response)):
+        raise HarnessError(f"--lengths {given!r}: write tokens of a prompt and of a response, for example 146/256")
+    return float(prompt), float(response)
+
+
+def _size(comparison: Comparison) -> ModelSize:
+    from harness.models.size import checkpoint_config, model_size
+
+    checkpoint = comparison.checkpoint
+    if checkpoint is None:
+        raise HarnessError("--gpu: the model is made from the source's text, and is small: there is nothing to estimate")
+    config = checkpoint_config(checkpoint)
+    if config is None:
+        raise HarnessError(
+            f"--gpu: the size of {checkpoint.hub} is not known, because the hub cannot be reached and this package does not "
+            "list it: run once where the hub is reachable, or give a local folder with its config.json as model.path"
+        )
+    try:
+        return model_size(config)
+    except (ValueError, AttributeError, KeyError) as error:
+        raise HarnessError(f"--gpu: the size of the model cannot be read off its config.json: {error}") from error
+
+
+def _lengths(comparison: Comparison, dataset: Dataset | None) -> Lengths:
+    """Measured on the first training rows by the model's tokenizer, or assumed within the limits."""
+    if dataset is not None and dataset["train"] and comparison.checkpoint is not None and "model" not in comparison.unreachable:
+        return _measured(comparison, dataset)
+    limits, assumed = comparison.config.limits, Lengths(ASSUMED, ASSUMED, "assumed (--lengths PROMPT/RESPONSE)")
+    if limits is None:
+        return assumed
+    whole = limits.max_tokens or 2 * ASSUMED
+    return replace(
+        assumed,
+        prompt=min(ASSUMED, limits.max_prompt_tokens or ASSUMED, whole / 2),
+        response=min(ASSUMED, limits.max_response_tokens or ASSUMED, whole / 2),
+    )
+
+
+def _measured(comparison: Comparison, dataset: Dataset) -> Lengths:
+    from harness.api.types import Response
+    from harness.models.load import load_tokenizer
+    from harness.models.prompts import ChatTemplate
+
+    checkpoint = comparison.checkpoint
+    assert checkpoint is not None
+    template = ChatTemplate(load_tokenizer(checkpoint.files(weights=False), checkpoint.options))
+    rows = dataset["train"][:MEASURED]
+    answers = [(row.prompt, Response(text)) for row in rows for text in (row.target, *row.ranked) if text]
+    prompt = mean(len(template.prompt_ids(row.prompt)) for row in rows)
+    response = mean(len(template.response_ids(*item)) for item in answers) if answers else ASSUMED
+    return Lengths(prompt, response, f"measured on {len(rows)} training rows")

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from harness.run.graph import Graph
-    from harness.models.judge.settings import JudgeSettings
-    from harness.config import Comparison
     from harness.api.types import Example, Questions
+    from harness.config import Comparison
+    from harness.models.judge.settings import JudgeSettings
+    from harness.run.graph import Graph
 
 ASKED_TWICE = 2  # an answer that cannot be read is asked for once more
 
@@ -69,7 +69,7 @@ def judge_estimates(
 
 
 def _estimate(name: str, settings: JudgeSettings, asked: Sequence[Questions | None]) -> JudgeEstimate:
-    from harness.models.judge.prices import price_table
+    from harness.models.judge.settings import price_table
 
     known = [questions for questions in asked if questions is not None]
     if len(known) < len(asked):

@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Any
 from harness.run.estimates.judge import JudgeEstimate, judge_estimates
 
 if TYPE_CHECKING:
-    from harness.run.estimates.gpu_report import GpuReport
-    from harness.run.estimates.gpus import Gpu
-    from harness.run.graph import Graph, Stage
     from harness.config import Comparison
+    from harness.run.estimates.gpu import Gpu, GpuReport
+    from harness.run.graph import Graph, Stage
 
 
 @dataclass(frozen=True)
@@ -67,8 +66,8 @@ def plan_report(
         ConfigError: a split that is used has too few examples.
         DataError: the source's rows cannot be read.
     """
-    from harness.run.estimates.gpu_report import gpu_report
     from harness.config.schema import raise_all
+    from harness.run.estimates.gpu import gpu_report
     from harness.run.plan import plan
     from harness.run.stages.benchmarks import overlap, read_benchmarks, trained_on
     from harness.run.stages.screening import screened, split_problems

@@ -23,10 +23,10 @@ from typing import Any, TextIO
 
 import psutil
 
+from harness.config.problems import quoted
 from harness.errors import HarnessError, InterruptedRunError
 from harness.run.executors.events import Events
 from harness.run.graph import Graph, Stage
-from harness.config.problems import quoted
 
 STATUS, EVENTS = "status.json", "events.jsonl"
 OFTEN_SECONDS = 1.0  # between two writings of progress

@@ -7,6 +7,7 @@ worker has one to itself or none, and stages with a model run on the former.
 
 from __future__ import annotations
 
+import os
 import queue
 import signal
 import time
@@ -22,6 +23,8 @@ from harness.run.executors.schedule import Schedule
 from harness.run.graph import Graph
 
 LOOK_SECONDS = 1.0  # between two looks for workers that are gone
+
+
 MOST_DEATHS = 3  # of workers in the same place, one after another, before they had a stage
 
 
@@ -152,3 +155,22 @@ class LocalExecutor:
 
     def _log(self, number: int) -> Path:
         return self.logs / f"worker-{number}.log"
+
+
+def visible_gpus() -> list[str]:
+    """The GPUs of this machine, as `CUDA_VISIBLE_DEVICES` names them."""
+    given = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if given is not None:
+        return [name for name in given.split(",") if name and name != "-1"]
+    from harness.store.environment import device_kind
+
+    if device_kind() == "cpu":
+        return []
+    import torch
+
+    return [str(index) for index in range(torch.cuda.device_count())]
+
+
+def places(gpus: Sequence[str]) -> int:
+    """How many stages it runs at a time: one per GPU, or where there is none, one per core that this process may use."""
+    return len(gpus) or len(os.sched_getaffinity(0))

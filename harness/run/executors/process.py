@@ -49,7 +49,12 @@ class Worker:
         device = {} if gpu is None else {"CUDA_VISIBLE_DEVICES": gpu}
         with log.open("ab") as stream:
             self.process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "harness.run.executors.worker"],  # -P: files in the current folder shadow no library
+                [
+                    sys.executable,
+                    "-P",
+                    "-m",
+                    "harness.run.executors.worker",
+                ],  # -P: files in the current folder shadow no library
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=stream,

@@ -8,28 +8,43 @@ is that of every executor (`schedule`). Nothing but JSON goes to a task and come
 from __future__ import annotations
 
 import contextlib
+import os
+import platform
 import signal
 import socket
+import sys
+import tempfile
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from types import FrameType
+from typing import Any, BinaryIO
 
+from harness.config.problems import quoted
 from harness.errors import HarnessError, StoreWriteError
-from harness.run.executors.deferred import Deferred
 from harness.run.executors.events import Events, Outcome, Stop
 from harness.run.executors.process import WORKER_ENVIRONMENT
-from harness.run.executors.ray_nodes import Node, resources
-from harness.run.executors.ray_task import run_task
-from harness.run.executors.schedule import Schedule
+from harness.run.executors.schedule import Schedule, wants_gpu
 from harness.run.graph import Graph, Stage
-from harness.config.problems import quoted
+from harness.run.stages.devices import devices_of
 from harness.store import Store
 
+Node = Mapping[str, Any]  # as `ray.nodes()` describes it
+REPORT_SECONDS = 0.5  # between two reports of progress
+MOST_BYTES = 200_000  # of one stage's output travel: the end, where the reason of a failure stands
+STREAMS = (1, 2)
+NUMBERS = (signal.SIGINT, signal.SIGTERM)
+
+
 LOOK_SECONDS = 0.5  # between two looks at progress
+
+
 REACH_SECONDS = 10.0  # for a cluster to answer
+
+
 RETRIES = 3  # of a task whose worker or node is lost
 
 
@@ -228,3 +243,133 @@ def reach(address: str) -> None:
     host, _, port = address.rpartition(":")
     if host and "://" not in address and port.isdigit():
         socket.create_connection((host.strip("[]"), int(port)), timeout=REACH_SECONDS).close()
+
+
+def resources(stage: Stage, nodes: Sequence[Node], gpus: int | None, memory_bytes: int) -> dict[str, Any]:
+    """What Ray is to keep for a stage. CPUs may be fewer than its devices.
+
+    Args:
+        nodes: those that are alive.
+        gpus: 0 to keep stages off GPUs.
+        memory_bytes: for each stage; 0: not counted.
+
+    Raises:
+        HarnessError: no node is so large.
+    """
+    devices = devices_of(stage)
+    count = devices.count if devices else 1
+    gpu = wants_gpu(stage) and gpus != 0 and any(_has(node, "GPU") >= 1 for node in nodes)
+    need = {"CPU": 1, "GPU": count if gpu else 0, "memory": memory_bytes}
+    fitting = [node for node in nodes if all(_has(node, kind) >= amount for kind, amount in need.items())]
+    if not fitting:
+        largest = max(nodes, key=lambda node: [_has(node, kind) for kind in ("GPU", "memory", "CPU")], default={})
+        raise HarnessError(
+            f"{stage.title} needs a Ray node with {_amounts(need)}, and the largest of {len(nodes)}, "
+            f"{largest.get('NodeManagerHostname')}, has {_amounts({kind: _has(largest, kind) for kind in need})}: "
+            "ask for fewer devices or a smaller --ray-memory-gb, or start Ray on a larger node"
+        )
+    cpus = min(count, int(max(_has(node, "CPU") for node in fitting)))
+    return {"num_cpus": cpus, "num_gpus": need["GPU"]} | ({"memory": memory_bytes} if memory_bytes else {})
+
+
+def _has(node: Node, kind: str) -> float:
+    return float(node.get("Resources", {}).get(kind, 0))
+
+
+def _amounts(amounts: Mapping[str, float]) -> str:
+    memory = amounts["memory"]
+    return f"{amounts['CPU']:g} CPU, {amounts['GPU']:g} GPU and {memory / 1e9:.1f} GB of memory"
+
+
+def run_task(stage: dict[str, Any], settings: dict[str, Any], said: Any) -> dict[str, Any]:
+    """In a Ray worker: make one stage; how it ended, and what it wrote to its standard streams."""
+    from harness.run.executors.ray import captured, tail
+    from harness.run.executors.worker import attempt, make_context
+    from harness.run.stages.context import quiet_libraries
+
+    if apart := _apart(settings):
+        return apart
+    quiet_libraries()
+    last = 0.0
+
+    def report(done: int, total: int, note: str) -> None:
+        nonlocal last
+        if time.monotonic() - last > REPORT_SECONDS:
+            last = time.monotonic()
+            with contextlib.suppress(Exception):  # nobody hears it: the stage goes on
+                said.put_nowait((stage["key"], done, total, note))
+
+    with captured() as written:
+        ended = attempt(Stage(**stage), lambda: make_context(settings, report))
+        return {**(_apart(settings) or ended), "log": tail(written)}
+
+
+def _apart(settings: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What ends the run where this node's store is not the one in which the run put its mark; None where it is."""
+    if Path(settings["mark"]).is_dir():
+        return None
+    fix = "all nodes must see one folder under that path: mount it there, or give another with --store"
+    return {
+        "event": "unwritable",
+        "error": f"the node {platform.node()} does not see the store {settings['store']} of this run; {fix}",
+    }
+
+
+@contextmanager
+def captured() -> Iterator[BinaryIO]:
+    """Standard output and error of this process go to the file for a while, also what libraries below Python write."""
+    with tempfile.TemporaryFile() as file:
+        _flush()
+        before = {number: os.dup(number) for number in STREAMS}
+        try:
+            for number in STREAMS:
+                os.dup2(file.fileno(), number)
+            yield file
+        finally:
+            _flush()
+            for number, kept in before.items():
+                os.dup2(kept, number)
+                os.close(kept)
+
+
+def tail(file: BinaryIO) -> str:
+    """The end of what was written so far, as text."""
+    _flush()
+    size = file.seek(0, os.SEEK_END)
+    file.seek(max(0, size - MOST_BYTES))
+    return file.read().decode("utf-8", "replace")
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+
+
+class Deferred:
+    """Within the block, signals are noted; `handle` calls who handled them before."""
+
+    def __init__(self) -> None:
+        self._before: dict[int, Any] = {}
+        self._come: list[int] = []
+
+    def __enter__(self) -> Deferred:
+        if threading.current_thread() is threading.main_thread():
+            for number in NUMBERS:
+                if callable(before := signal.getsignal(number)):
+                    self._before[number] = before
+                    signal.signal(number, self._note)
+        return self
+
+    def handle(self) -> None:
+        """Call the handlers of the signals that came; they may raise."""
+        while self._come:
+            number = self._come.pop(0)
+            self._before[number](number, None)
+
+    def __exit__(self, *_: object) -> None:
+        for number, before in self._before.items():
+            signal.signal(number, before)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self._come.append(number)

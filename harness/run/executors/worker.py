@@ -18,14 +18,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, Any
 
-from harness.errors import HarnessError, StoreWriteError
-from harness.run.graph import Stage
-from harness.models.fetched import cache_folder, use_cache
-from harness.config.problems import quoted
 from harness.api.registry import Registry
+from harness.config.problems import quoted
+from harness.errors import HarnessError, StoreWriteError
+from harness.models.fetched import cache_folder, use_cache
+from harness.run.graph import Stage
 from harness.run.stages import run_stage
-from harness.run.stages.context import CHECKPOINT_MINUTES, Context, Report
-from harness.run.stages.quiet import quiet_libraries
+from harness.run.stages.context import CHECKPOINT_MINUTES, Context, Report, quiet_libraries
 from harness.store import Store
 from harness.store.mirror import Mirror
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from harness.run.graph import Stage
-from harness.run.stages.answers import run_answers
 from harness.run.stages.context import Context
 from harness.run.stages.devices import devices_of, run_on_devices
-from harness.run.stages.evaluate import run_evaluate
+from harness.run.stages.evaluate import run_answers, run_evaluate
 from harness.run.stages.groups import run_groups
 from harness.run.stages.reference import run_reference
 from harness.run.stages.start import run_scratch, run_sft, run_source

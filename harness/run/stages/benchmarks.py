@@ -13,11 +13,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from harness.errors import DataError, HarnessError
 from harness.api.interfaces import Evaluator, Source
-from harness.config import Comparison
 from harness.api.texts import fold
 from harness.api.types import Dataset, Example, Prompt, SplitName
+from harness.config import Comparison
+from harness.errors import DataError, HarnessError
 
 LEAST_WORDS = 8  # of a question that is looked for inside a longer prompt: fewer stand in many prompts by chance
 UNKNOWN = "unknown"  # instead of counts: why an evaluator's questions could not be read

@@ -19,9 +19,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from harness.api.types import Prompt, Response, Sampling
 from harness.run.stages.context import answer_rows
 from harness.store import canonical
-from harness.api.types import Prompt, Response, Sampling
 
 BEING_WRITTEN = "chunk"
 

@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.store.environment import environment
-from harness.errors import StageError
-from harness.run.graph import CHECKPOINT
 from harness.api.interfaces import Component, Generate
+from harness.api.registry import Kind, Registry
+from harness.api.types import Dataset, Example, Group, Message, Prompt, Response, SplitName
+from harness.errors import StageError
 from harness.models.checkpoint import Checkpoint
 from harness.models.load import generation_eos, load_model, load_tokenizer, read_config
 from harness.models.options import LoadOptions, Use, weights_dtype
-from harness.api.registry import Kind, Registry
+from harness.run.graph import CHECKPOINT
 from harness.store import Artifact, Store
-from harness.api.types import Dataset, Example, Group, Message, Prompt, Response, SplitName
+from harness.store.environment import environment
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+
 Report = Callable[[int, int, str], None]
+
+
 CHECKPOINT_MINUTES = 10.0
 
 
@@ -89,7 +93,7 @@ class Context:
     """A worker's means.
 
     Attributes:
-        environment: of `harness.store.environment`, part of the keys of what services make; its device decides the type of weights.
+        environment: of `store.environment`, part of the keys of what services make; its device decides the type of weights.
         judges: evaluator -> settings of its judge.
         run: names the run, whose judges have one budget.
         checkpoints: hash -> starting models that are not artifacts, as `Checkpoint.as_dict` gives them.
@@ -244,3 +248,17 @@ def answer_rows(answers: list[list[Response]]) -> list[list[list[Any]]]:
 def _answer_row(response: Response) -> list[Any]:
     known = [] if response.ids is None else [list(response.ids)]
     return [response.text, response.finished, response.tokens, *known]
+
+
+def quiet_libraries() -> None:
+    """One thread, deterministic algorithms, no bars and no chatter from the libraries."""
+    import datasets
+    import torch
+    import transformers
+
+    torch.set_num_threads(1)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    transformers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.set_verbosity_error()
+    datasets.disable_progress_bars()
+    logging.getLogger("lm_eval").setLevel(logging.ERROR)

@@ -8,20 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.errors import StageError
-from harness.run.graph import Stage
 from harness.api.interfaces import Evaluator, Source
-from harness.models.judge.judge import Judge
-from harness.models.logps import exact_products
-from harness.models.prompts import ChatTemplate
-from harness.models.reward import RewardModel
-from harness.run.plan import OPPONENT, run_sampling
-from harness.run.stages.answers import evaluated_examples
-from harness.run.stages.context import Context, StageProgress, read_answers
-from harness.run.stages.groups import source_of
-from harness.run.stages.judging import judge_facts, stage_judge
-from harness.run.stages.services import PolicyServices, Services, reward_service
-from harness.store import Draft
 from harness.api.types import (
     Example,
     JudgeAnswer,
@@ -32,9 +19,21 @@ from harness.api.types import (
     Response,
     Sampling,
     Score,
+    SplitName,
     divide,
 )
 from harness.api.types.thoughts import opens_thought
+from harness.errors import StageError
+from harness.models.judge.judge import Judge
+from harness.models.logps import exact_products
+from harness.models.prompts import ChatTemplate
+from harness.models.reward import RewardModel
+from harness.run.graph import Stage
+from harness.run.plan import OPPONENT, run_sampling
+from harness.run.stages.context import Context, StageProgress, read_answers, read_dataset
+from harness.run.stages.groups import source_of
+from harness.run.stages.services import PolicyServices, Services, judge_facts, reward_service, stage_judge
+from harness.store import Draft
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -210,3 +209,19 @@ class EvaluatorServices:
 
 def _whole(response: Response) -> Response:
     return response.whole if isinstance(response, ReadResponse) and response.whole else response
+
+
+def run_answers(stage: Stage, context: Context, draft: Draft) -> None:
+    """Draw the answers that an evaluator said it will ask for."""
+    sampling = Sampling(**stage.payload["sampling"])
+    examples = evaluated_examples(stage, context)
+    backend = context.component("backend", stage.payload["backend"])
+    policy = PolicyServices(Services(context), stage.inputs["model"], backend)
+    prompts = [example.prompt for example in examples]
+    draft.facts["tokens_generated"] = policy.draw(draft, context.store.partial(stage.key), prompts, sampling, "answer")
+
+
+def evaluated_examples(stage: Stage, context: Context) -> tuple[Example, ...]:
+    """The examples of the split that a stage evaluates."""
+    split: SplitName = stage.payload["split"]
+    return read_dataset(context.store.open(stage.inputs["source"]))[split][: stage.payload["prompts"]]

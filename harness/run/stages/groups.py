@@ -9,19 +9,26 @@ from typing import Any, Literal
 
 import numpy as np
 
-from harness.errors import StageError
-from harness.run.graph import Stage
 from harness.api.interfaces import DataBuilder, Source
-from harness.models.judge.judge import Judge
+from harness.api.types import Dataset, Example, Group, JudgeAnswer, Judgment, Message, Prompt, Response, Sampling
+from harness.errors import StageError
 from harness.models.embed import hidden_similarity, known_embedder, tfidf_similarity
+from harness.models.judge.judge import Judge
 from harness.models.prompts import ChatTemplate
 from harness.models.reward import RewardModel
 from harness.models.sentence import SentenceEmbedder, sentence_similarity
+from harness.run.graph import Stage
 from harness.run.stages.context import Context, StageProgress, group_row, read_dataset
-from harness.run.stages.judging import judge_facts, stage_judge
-from harness.run.stages.services import PolicyServices, Services, request_seed, reward_service, text_hash
+from harness.run.stages.services import (
+    PolicyServices,
+    Services,
+    judge_facts,
+    request_seed,
+    reward_service,
+    stage_judge,
+    text_hash,
+)
 from harness.store import Draft
-from harness.api.types import Dataset, Example, Group, JudgeAnswer, Judgment, Message, Prompt, Response, Sampling
 
 
 def run_groups(stage: Stage, context: Context, draft: Draft) -> None:

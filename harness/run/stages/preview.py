@@ -18,13 +18,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from harness.errors import DataError, HarnessError, StageError
-from harness.run.graph import CHECKPOINT, Graph, RowPlan, Stage
 from harness.api.interfaces import DataBuilder, Objective, Source
+from harness.api.types import Dataset, Example, Group, JudgeAnswer, Judgment, Message, Prompt, Response, SplitName
+from harness.config import Comparison, RoundPlan, Variant
+from harness.errors import DataError, HarnessError, StageError
 from harness.models.load import load_tokenizer
 from harness.models.prompts import ChatTemplate
 from harness.models.scratch import ScratchModel, build_tokenizer
-from harness.config import Comparison, RoundPlan, Variant
+from harness.run.graph import CHECKPOINT, Graph, RowPlan, Stage
 from harness.run.stages.context import Context, read_dataset, read_groups
 from harness.run.stages.groups import no_group, round_examples, round_rng
 from harness.run.stages.start import run_source, training_dialogues
@@ -32,7 +33,6 @@ from harness.run.stages.train import is_trainable, no_pair
 from harness.store import MANIFEST, Artifact, Draft
 from harness.training.batch import PLAIN, TokenGroup, partners, tokenize, tokenize_prompt, tokenize_target
 from harness.training.settings import SftSettings
-from harness.api.types import Dataset, Example, Group, JudgeAnswer, Judgment, Message, Prompt, Response, SplitName
 
 if TYPE_CHECKING:
     from harness.models.reward import RewardModel

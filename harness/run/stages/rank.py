@@ -16,11 +16,10 @@ from datetime import timedelta
 from pathlib import Path
 from typing import IO, Any
 
+from harness.api.registry import Registry
 from harness.errors import HarnessError, StageError
 from harness.run.graph import Stage
-from harness.api.registry import Registry
-from harness.run.stages.context import Context
-from harness.run.stages.quiet import quiet_libraries
+from harness.run.stages.context import Context, quiet_libraries
 from harness.store import Draft, Store
 
 PATIENCE = timedelta(hours=12)  # for the others: a process that dies ends them all long before

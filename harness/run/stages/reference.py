@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from harness.run.graph import Stage
 from harness.api.interfaces import Objective
+from harness.api.types import Prompt, Response
 from harness.models.prompts import ChatTemplate
+from harness.run.graph import Stage
 from harness.run.stages.context import Context, read_groups
 from harness.run.stages.services import Services, response_key, text_hash
 from harness.store import Draft
 from harness.training.batch import MISMATCHED, partners
 from harness.training.layouts.choose import choose_layout
 from harness.training.layouts.layout import Bundle, score_bundles
-from harness.api.types import Prompt, Response
 
 Answers = Sequence[Sequence[tuple[Prompt, Response]]]  # per prompt: the responses, each with the prompt that it answers
 LOGPS = "logps.jsonl"
@@ -51,7 +51,7 @@ def run_reference(stage: Stage, context: Context, draft: Draft) -> None:
 
 
 def _score(stage: Stage, context: Context, draft: Draft, prompts: Sequence[Prompt], answers: Answers) -> None:
-    from harness.training.precision import autocast
+    from harness.training.settings import autocast
 
     model, tokenizer = context.load(stage.inputs["model"], "training")
     template = ChatTemplate(tokenizer)

@@ -9,16 +9,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from harness.api.interfaces import Source
+from harness.api.texts import fold
+from harness.api.types import Dataset, Example, Prompt, Response, SplitName
+from harness.config import Comparison
 from harness.config.schema import Limits
 from harness.errors import Problem
-from harness.api.interfaces import Source
 from harness.models.checkpoint import SANDBOX
 from harness.models.load import load_tokenizer
 from harness.models.prompts import ChatTemplate
-from harness.config import Comparison
 from harness.run.stages.benchmarks import Benchmark, all_read, overlap, read_benchmarks
-from harness.api.texts import fold
-from harness.api.types import Dataset, Example, Prompt, Response, SplitName
 
 EXACT, NORMALISED, CONTINUED, BENCHMARK = "exact", "normalised", "continued", "benchmark"
 SHOWN_PAIRS = 20  # of each split and reason

@@ -11,19 +11,21 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from harness.errors import StageError
-from harness.run.graph import CHECKPOINT
 from harness.api.interfaces import Backend, Chunks, ResumableGenerate
+from harness.api.types import Prompt, Response, Sampling
+from harness.config import describe
+from harness.errors import StageError
 from harness.models.generate import block_sampling, blocks
+from harness.models.judge.judge import Judge
+from harness.models.judge.settings import judge_of
 from harness.models.logps import Row, score
 from harness.models.options import LoadOptions, Use
 from harness.models.prompts import ChatTemplate
 from harness.models.reward import RewardModel, rewards
-from harness.config import describe
+from harness.run.graph import CHECKPOINT, Stage
 from harness.run.stages.chunks import KeptChunks
 from harness.run.stages.context import Context, answer_rows, read_answers
 from harness.store import Artifact, Draft, canonical, key_of
-from harness.api.types import Prompt, Response, Sampling
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -277,3 +279,25 @@ class PolicyServices:
             rows += [Row(opening, tuple(template.response_ids(prompt, answer))) for answer in answers]
         values = iter(score(model, rows))
         draft.write_lines("logps.jsonl", [[next(values) for _ in answers] for answers in responses])
+
+
+def stage_judge(stage: Stage, context: Context) -> Judge | None:
+    """The judge that was planned; None where none was.
+
+    Raises:
+        StageError: the settings at hand are of another judge than the one planned.
+    """
+    if "judge" not in stage.payload:
+        return None
+    settings = judge_of(context.judges, stage.payload)
+    if settings.identity != stage.payload["judge"]:
+        raise StageError(f"the judge changed from {stage.payload['judge']} to {settings.identity}: plan again")
+    if settings.reading != stage.payload["reading"]:
+        raise StageError(f"judges' answers are read by {settings.reading} and not by {stage.payload['reading']}: plan again")
+    key = context.secret(settings.api_key_env) if settings.api_key_env else None
+    return Judge(settings, context.store, context.run, key, context.report)
+
+
+def judge_facts(stage: Stage, judge: Judge | None) -> dict[str, Any]:
+    """Who judged and what that took, for the artifact."""
+    return {} if judge is None else {"judge": {**stage.payload["judge"], **judge.tally.facts()}}

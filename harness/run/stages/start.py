@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+from harness.api.interfaces import Source
+from harness.api.types import Dataset, Message
 from harness.config.schema import Limits
 from harness.errors import DataError
-from harness.run.graph import Stage
-from harness.api.interfaces import Source
 from harness.models.prompts import ChatTemplate
+from harness.run.graph import Stage
 from harness.run.stages.benchmarks import all_read, read_benchmarks
 from harness.run.stages.context import Context, example_row, read_dataset
 from harness.run.stages.screening import screen
 from harness.run.stages.train import Start, checkpoints_of
 from harness.store import Draft
 from harness.training.ranks import Ranks
-from harness.api.types import Dataset, Message
 
 
 def run_source(stage: Stage, context: Context, draft: Draft) -> None:

@@ -6,11 +6,11 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.errors import StageError
-from harness.run.graph import Stage
 from harness.api.interfaces import Objective
+from harness.errors import StageError
 from harness.models.load import merged
 from harness.models.prompts import ChatTemplate
+from harness.run.graph import Stage
 from harness.run.stages.context import Context, read_groups, save_checkpoint
 from harness.store import Draft
 from harness.training.batch import TokenGroup, tokenize
@@ -142,7 +142,7 @@ class Start:
         whole = self._merged(policy, draft.folder / "adapter") if hasattr(policy, "merge_and_unload") else policy
         storage = self.context.options(self._model).storage
         if storage != "float32":
-            from harness.training.precision import round_weights
+            from harness.training.settings import round_weights
 
             start = self.context.load_model(self._model, "scoring").state_dict()
             draft.facts["rounding"] = asdict(round_weights(whole, start, storage))

@@ -10,8 +10,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Literal
 
-from harness.errors import HarnessError, StoreError
 from harness.api.registry import RESERVED_ANALYSIS_NAMES, Kind, Registry
+from harness.errors import HarnessError, StoreError
 from harness.version import __version__
 
 ComponentKind = Literal["data-builder", "objective", "evaluator", "method", "analysis"]

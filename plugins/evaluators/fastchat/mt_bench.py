@@ -26,7 +26,8 @@ from harness import (
     Score,
     unread_shares,
 )
-from harness_plugins.evaluators.fastchat import files as fastchat, matches as fastchat_matches
+from harness_plugins.evaluators.fastchat import files as fastchat
+from harness_plugins.evaluators.fastchat import matches as fastchat_matches
 from harness_plugins.evaluators.fastchat.files import Published, Row
 from harness_plugins.evaluators.fastchat.matches import Bench
 from harness_plugins.evaluators.fastchat.scores import pair_scores, question_scores, tie_scores

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from harness import DataError, Imported, Metric, read_text
-from harness_plugins.evaluators.lm_eval.lm_eval import LmEval
 from harness_plugins.evaluators.lm_eval.documents import (
     NAMES_FILTERS,
     Documents,
@@ -23,6 +22,7 @@ from harness_plugins.evaluators.lm_eval.documents import (
     usable,
     with_filters,
 )
+from harness_plugins.evaluators.lm_eval.lm_eval import LmEval
 from harness_plugins.evaluators.lm_eval.models import digest, model_of
 from harness_plugins.evaluators.shapes import EvalResults, checked, parsed
 

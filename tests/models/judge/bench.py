@@ -12,12 +12,12 @@ from typing import Any
 
 from models.judge.scripted import FakeClock, Script, ScriptedJudge
 
+from harness.api.types import JudgeAnswer, Message
 from harness.models.judge.answers import JudgeAnswers, Spending
 from harness.models.judge.client import Clock
 from harness.models.judge.judge import Judge
 from harness.models.judge.settings import JudgeSettings
 from harness.store import Store
-from harness.api.types import JudgeAnswer, Message
 
 KEY = "sk-very-secret-0123456789"
 

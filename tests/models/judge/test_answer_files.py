@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 from models.judge.bench import Bench, FullDisk, always, files_of_answers
 
+from harness.api.types import JudgeAnswer
 from harness.errors import StoreError, StoreWriteError
 from harness.models.judge import answer_files
 from harness.models.judge.answers import JudgeAnswers, Kept, Spending
-from harness.api.types import JudgeAnswer
 
 COST = Spending(1, 10, 0.5)
 

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from models.judge.bench import Bench, always, answers_in, files_of_answers
 
+from harness.api.types import Message
 from harness.errors import StageError
 from harness.models.judge.answer_files import OwnFile
 from harness.models.server import Reply, completion
-from harness.api.types import Message
 
 FILTERED = Reply({"error": {"message": "filtered", "code": "content_filter"}}, 400)
 DECLINES = {

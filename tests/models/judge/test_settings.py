@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from harness.models.judge.prices import Price, list_price, price_table
-from harness.models.judge.settings import JudgeSettings
+from harness.models.judge.settings import JudgeSettings, Price, list_price, price_table
 
 
 @pytest.mark.parametrize(

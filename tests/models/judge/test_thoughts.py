@@ -12,12 +12,12 @@ import pytest
 from models.judge.bench import Bench, answers_in, conversations
 from pydantic import ValidationError
 
-from harness.models.judge.answers import _answer
-from harness.models.judge.replies import as_read
-from harness.models.server import Reply, completion
-from harness.models.judge.settings import JudgeSettings
 from harness.api.types import DELIMITERS, JudgeAnswer, divide
 from harness.api.types.thoughts import opens_thought
+from harness.models.judge.answers import _answer
+from harness.models.judge.replies import as_read
+from harness.models.judge.settings import JudgeSettings
+from harness.models.server import Reply, completion
 from harness_plugins.evaluators.pairwise_judge import last_label, read_label, read_verdict
 
 DATA = os.environ.get("HARNESS_REFERENCE_DATA")

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from harness.run.executors.deferred import Deferred
+from harness.run.executors.ray import Deferred
 
 
 def test_a_signal_waits_for_its_moment() -> None:

@@ -15,14 +15,15 @@ import pytest
 from test_compare import tiny_config
 
 from harness import HarnessError
-from harness.run.compare import compare
 from harness.errors import StoreWriteError
-from harness.store.lock import LOCK, locked
+from harness.run.compare import compare
+from harness.store.locks import LOCK
+from harness.store.locks import locked_lock as locked
 
 HOLDER = """
 import sys, time
 from pathlib import Path
-from harness.store.lock import locked
+from harness.store.locks import locked_lock as locked
 with locked(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(600)

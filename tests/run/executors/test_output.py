@@ -8,8 +8,8 @@ import sys
 
 import pytest
 
-from harness.run.executors import output
-from harness.run.executors.output import captured, tail
+from harness.run.executors import ray as output
+from harness.run.executors.ray import captured, tail
 
 
 def test_everything_that_is_written_is_kept_and_nothing_after(capfd: pytest.CaptureFixture[str]) -> None:

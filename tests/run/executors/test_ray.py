@@ -20,9 +20,7 @@ from distributions import write_distribution
 from harness import HarnessError
 from harness.errors import StoreWriteError
 from harness.run.executors.events import Stop
-from harness.run.executors.ray import RayExecutor
-from harness.run.executors.ray_nodes import resources
-from harness.run.executors.ray_task import run_task
+from harness.run.executors.ray import RayExecutor, resources, run_task
 from harness.run.graph import Graph, Stage
 from harness.store import Store
 
@@ -326,7 +324,7 @@ def test_a_stage_for_which_no_node_is_large_enough_ends_the_run_before_it_begins
 @pytest.fixture
 def _loud(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tasks that are run in the test's process leave its libraries as they are."""
-    monkeypatch.setattr("harness.run.stages.quiet.quiet_libraries", lambda: None)
+    monkeypatch.setattr("harness.run.stages.context.quiet_libraries", lambda: None)
 
 
 def test_a_node_that_does_not_see_the_store_computes_nothing(tmp_path: Path) -> None:

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from test_compare import tiny_config
 
-from harness.run.compare import Means, compare
 from harness.errors import InterruptedRunError
+from harness.run.compare import Means, compare
 from harness.run.executors.events import Events, Outcome
 from harness.run.graph import Graph
 from harness.run.observers import Observers

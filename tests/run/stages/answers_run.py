@@ -13,14 +13,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from harness.run.graph import CHECKPOINT, Graph
-from harness.models.checkpoint import Checkpoint
 from harness.api.registry import Registry
+from harness.api.types import Example, Prompt, Sampling
 from harness.config import describe
+from harness.models.checkpoint import Checkpoint
+from harness.run.graph import CHECKPOINT, Graph
 from harness.run.stages import run_stage
 from harness.run.stages.context import Context, Report
 from harness.store import Artifact, Store
-from harness.api.types import Example, Prompt, Sampling
 from harness_plugins.backends import TransformersBackend
 
 SOURCE = "a" * 32

@@ -15,13 +15,13 @@ from typing import Any
 
 import psutil
 
-from harness.run.graph import CHECKPOINT, Graph
-from harness.models.checkpoint import locate
 from harness.api.registry import Registry
+from harness.api.types import Group, Message, Prompt, Response
+from harness.models.checkpoint import locate
+from harness.run.graph import CHECKPOINT, Graph
 from harness.run.stages import run_stage
 from harness.run.stages.context import Context, Report
 from harness.store import Artifact, Store
-from harness.api.types import Group, Message, Prompt, Response
 
 GROUPS = "a" * 32
 SETTINGS = {"prompts_per_batch": 2, "learning_rate": 0.01}  # 5 steps of 2 groups

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
+from harness.api.types import DELIMITERS, Example, Prompt, Response, Sampling, Score
 from harness.models.load import load_tokenizer
 from harness.run.plan import run_sampling
 from harness.run.stages.evaluate import AnswerReader, EvaluatorServices
-from harness.api.types import DELIMITERS, Example, Prompt, Response, Sampling, Score
 from harness_plugins.evaluators.gold_reward import GoldReward
 from harness_plugins.evaluators.response_stats import ResponseStats
 

@@ -17,14 +17,14 @@ import pytest
 from answers_run import PROMPTS, SAMPLING
 from test_services import context
 
-from harness.errors import StageError
 from harness.api.interfaces import Backend, Policy
+from harness.api.types import Prompt, Response, Sampling
+from harness.errors import StageError
 from harness.run.stages import chunks as module
 from harness.run.stages.chunks import KeptChunks
 from harness.run.stages.context import Context
 from harness.run.stages.services import Ledger, PolicyServices, Services
 from harness.store import MANIFEST, Artifact
-from harness.api.types import Prompt, Response, Sampling
 from harness_plugins.backends import TransformersBackend
 
 __all__ = ["context"]  # the fixture

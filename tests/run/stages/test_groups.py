@@ -12,11 +12,11 @@ from models.judge.scripted import ScriptedJudge
 from pydantic import Field
 
 from harness import Backend, BuildTask, ChatTemplate, DataBuilder, Group, Message, Response, Sampling, hookimpl
+from harness.api.registry import Registry
+from harness.config import resolve
 from harness.errors import ConfigError, StageError
 from harness.run.graph import Graph
 from harness.run.plan import plan
-from harness.api.registry import Registry
-from harness.config import resolve
 from harness.run.stages import run_stage
 from harness.run.stages.context import Context, read_groups
 from harness.store import Store

@@ -8,17 +8,17 @@ from pathlib import Path
 import pytest
 
 import harness.run.stages.reference as reference
-from harness.run.graph import CHECKPOINT, Graph
 from harness.api.interfaces import Objective
+from harness.api.registry import Registry
+from harness.api.types import Group, Prompt, Response
+from harness.config import describe
 from harness.models.checkpoint import Checkpoint
 from harness.models.logps import Row, score
 from harness.models.prompts import ChatTemplate
-from harness.api.registry import Registry
-from harness.config import describe
+from harness.run.graph import CHECKPOINT, Graph
 from harness.run.stages import RUNNERS
 from harness.run.stages.context import Context
 from harness.store import Artifact, Store
-from harness.api.types import Group, Prompt, Response
 from harness_plugins.self_refined.refinement import AUGMENTED
 from harness_plugins.self_refined.sr_dpo import SrDPO
 from harness_plugins.self_refined.sr_ipo import SrIPO

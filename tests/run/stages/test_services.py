@@ -10,18 +10,18 @@ from pathlib import Path
 
 import pytest
 
+from harness.api.registry import Registry
+from harness.api.types import Prompt, Response, Sampling
 from harness.errors import StageError
 from harness.models.checkpoint import Checkpoint
 from harness.models.logps import Row, score
 from harness.models.prompts import ChatTemplate
 from harness.models.reward import RewardModel
 from harness.models.sentence import SentenceEmbedder
-from harness.api.registry import Registry
 from harness.run.stages import services as module
 from harness.run.stages.context import Context, Engine, read_answers, read_groups
 from harness.run.stages.services import PolicyServices, Services, policy_name, reward_service
 from harness.store import Store
-from harness.api.types import Prompt, Response, Sampling
 from harness_plugins.backends import TransformersBackend
 
 PROMPTS = [Prompt.of("a", "name two fruits ."), Prompt.of("b", "name a fruit .")]
@@ -178,9 +178,9 @@ def test_self_rewardings_samples_and_judgments_are_one_progress(context: Context
     """Four samples a prompt and three judgments of each: 32 responses for two prompts, over two requests."""
     import random
 
+    from harness.api.types import Example
     from harness.run.stages.context import StageProgress
     from harness.run.stages.groups import BuilderServices
-    from harness.api.types import Example
     from harness_plugins.baselines.self_rewarding import SelfRewarding
 
     builder, (watched, reports) = SelfRewarding(judge={"kind": "written", "max_tokens": 8}), reported(context)

@@ -1,0 +1,1 @@
+"""A comparison as it runs: plan, stages, executors, results."""

@@ -1,0 +1,1 @@
+"""Estimates of what a comparison would take: stages and artifacts, GPUs, judges."""

@@ -1,0 +1,1 @@
+"""MT-Bench and Vicuna-Bench by FastChat: matches, scores and files."""

@@ -1,0 +1,1 @@
+"""lm-evaluation-harness: tasks, engine, documents and results."""
