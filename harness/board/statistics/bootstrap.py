@@ -12,7 +12,7 @@ import numpy as np
 
 from harness.board.statistics.differences import Difference, Gap, flip_tests
 from harness.board.statistics.draws import Draws
-from harness.board.statistics.intervals import Interval, stretched
+from harness.board.statistics.intervals import Interval, t_interval
 from harness.board.statistics.values import Floats, Values, shared
 from harness.board.statistics.variance import Spread, components, spreads
 
@@ -56,8 +56,7 @@ class Bootstrap:
             mean = float(np.nanmean(kept.values))
             spread = pooled[row.seeds] if kept.seeds == row.seeds else None
             error = components(kept.values, kept.by_question(), spread)[1]
-            low, high = stretched(drawn[:, position], mean, error, self.level)
-            low, high = max(low, float(np.nanmin(kept.values))), min(high, float(np.nanmax(kept.values)))
+            low, high = t_interval(mean, error, self.level)
             found.append(Interval(mean, low, high, len(kept.examples)))
         return found
 

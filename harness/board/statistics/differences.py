@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import special
 
-from harness.board.statistics.intervals import stretched
+from harness.board.statistics.intervals import t_interval
 from harness.board.statistics.permutation import sign_flips
 from harness.board.statistics.values import Floats, Values, mean_over_seeds, shared
 from harness.board.statistics.variance import Components, Error, Spread, components, unpaired
@@ -92,7 +92,7 @@ class Gap:
         else:
             error = unpaired(self.row.values, self.baseline.values, self.row.by_question())
             mean, seeds = float(np.nanmean(self.row.values) - np.nanmean(self.baseline.values)), 0
-        low, high = stretched(drawn, mean, error, level)
+        low, high = t_interval(mean, error, level)
         p_t = p_flips if error.size == 0.0 else two_sided_t(mean, error)  # no spread tells nothing of seeds
         present = np.isfinite(self.per_example)
         return Difference(
