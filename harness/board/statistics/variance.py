@@ -25,10 +25,13 @@ from scipy import special
 
 from harness.board.statistics.values import Floats, mean_over_seeds
 
-# A row leaves the pool where an F-test of its variance between seeds against the pool has p < RESTLESS. It is large on
-# purpose: with two seeds a row ten times as restless hides in the pool with probability √(F/100), and each time it does,
-# its mean is far from the truth. At 0.2 the family-wise error stays below 6 % for rows 2 to 30 times as restless.
-RESTLESS = 0.2
+# In an interval a row leaves the pool where an F-test of its variance between seeds against the pool has p below these. They
+# are large on purpose: with two seeds a row ten times as restless hides in the pool with probability √(F/100), and each time
+# its mean is far from the truth. With these the interval of such a row covers its mean 93 % of the time.
+RESTLESS, RESTLESS_OF_TWO = 0.4, 0.7
+
+# A sample's third moment is too small on average where the tail is heavy: an outlier that would show it is mostly absent.
+HEAVY = 1.5
 
 
 @dataclass(frozen=True)
@@ -113,7 +116,7 @@ def mean_squares(tables: Floats) -> Squares:
     many = max(questions - 1, 1)
     square_question = seeds * np.einsum("...q,...q->...", by_question, by_question) / many
     third = np.einsum("...q,...q,...q->...", by_question, by_question, by_question)
-    third = third / (questions * many * max(questions - 2, 1))
+    third = HEAVY * third / (questions * many * max(questions - 2, 1))
     if seeds == 1:
         none = np.zeros_like(square_question)
         return Squares(none, square_question, none, third, 1, questions)
@@ -123,11 +126,14 @@ def mean_squares(tables: Floats) -> Squares:
     return Squares(square_seed, square_question, np.maximum(rest, 0.0), third, seeds, questions)
 
 
-def errors(squares: Squares, variance: Floats | float | None = None, freedom: Floats | float = inf) -> Errors:
+def errors(
+    squares: Squares, variance: Floats | float | None = None, freedom: Floats | float = inf, *, always: bool = False
+) -> Errors:
     """Standard errors of the means of crossed tables.
 
     Args:
         variance: between seeds of a mean at one seed, pooled over rows, and its `freedom`; None: of each table alone.
+        always: use it for restless rows too, for a test that a second one with their own variance stands beside.
     """
     seeds, questions = squares.seeds, squares.questions
     free_question = questions - 1 or inf
@@ -137,10 +143,11 @@ def errors(squares: Squares, variance: Floats | float | None = None, freedom: Fl
         return Errors(size, free, _skewness(squares.third, size), squares.seed, np.zeros_like(size))
     square_seed, free_seed = squares.seed, np.full_like(squares.seed, seeds - 1)
     if variance is not None:
-        pooled = questions * np.asarray(variance, dtype=np.float64)
-        limit = special.fdtri(seeds - 1, np.asarray(freedom, dtype=np.float64), 1.0 - RESTLESS)
-        calm = squares.seed <= limit * pooled
-        square_seed, free_seed = np.where(calm, pooled, squares.seed), np.where(calm, freedom, free_seed)
+        shared = questions * np.asarray(variance, dtype=np.float64)
+        level = RESTLESS_OF_TWO if seeds == 2 else RESTLESS
+        limit = special.fdtri(seeds - 1, np.asarray(freedom, dtype=np.float64), 1.0 - level)
+        calm = (squares.seed <= limit * shared) | always
+        square_seed, free_seed = np.where(calm, shared, squares.seed), np.where(calm, freedom, free_seed)
     # Seeds that lie closer together than chance would have it add nothing, but their few degrees of freedom still count:
     # to drop the term where it comes out small is a test of its own, and errors of the first kind rise with it.
     floored = np.maximum(square_seed, squares.rest)
