@@ -5,28 +5,26 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
+from scipy import stats
 
 from harness.board.statistics.values import Floats
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
     """Adjusted p-values that keep the family-wise error (Holm 1979): the i-th smallest times m − i + 1, made monotone."""
-    p = np.asarray(p_values, dtype=np.float64)
-    order = np.argsort(p, kind="stable")
-    stepped = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
-    return _unsort(np.minimum(stepped, 1.0), order)
+    return [float(p) for p in holm_steps(np.asarray(p_values, dtype=np.float64))]
+
+
+def holm_steps(p: Floats) -> Floats:
+    """`holm` of many families at once, [..., tests]."""
+    order = np.argsort(p, axis=-1, kind="stable")
+    stepped = np.take_along_axis(p, order, axis=-1) * np.arange(p.shape[-1], 0, -1)
+    adjusted = np.empty_like(p)
+    np.put_along_axis(adjusted, order, np.minimum(np.maximum.accumulate(stepped, axis=-1), 1.0), axis=-1)
+    return adjusted
 
 
 def benjamini_hochberg(p_values: Sequence[float]) -> list[float]:
-    """Adjusted p-values that keep the false discovery rate (Benjamini & Hochberg 1995): the i-th smallest times m / i."""
+    """Adjusted p-values that keep the false discovery rate (Benjamini & Hochberg 1995)."""
     p = np.asarray(p_values, dtype=np.float64)
-    order = np.argsort(p, kind="stable")
-    stepped = p[order] * len(p) / np.arange(1, len(p) + 1)
-    return _unsort(np.minimum(np.minimum.accumulate(stepped[::-1])[::-1], 1.0), order)
-
-
-def _unsort(adjusted: Floats, order: NDArray[np.intp]) -> list[float]:
-    restored = np.empty_like(adjusted)
-    restored[order] = adjusted
-    return [float(value) for value in restored]
+    return [float(value) for value in stats.false_discovery_control(p)] if len(p) else []

@@ -91,3 +91,10 @@ def t_interval(mean: float, error: Error, level: float = 0.95) -> tuple[float, f
     """`t_intervals` of one mean."""
     low, high = t_intervals(np.array(mean), np.array(error.size), np.array(error.freedom), error.skew, level)
     return float(low), float(high)
+
+
+def one_sided(t: Floats, freedom: Floats | float) -> Floats:
+    """One-sided p-values of Student's t, small where it is large; the normal's where the freedom is infinite."""
+    free = np.asarray(freedom, dtype=np.float64)
+    finite = np.isfinite(free)
+    return np.where(finite, special.stdtr(np.where(finite, free, 1.0), -t), special.ndtr(-t))
