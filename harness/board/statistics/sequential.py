@@ -16,7 +16,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cache
 from math import sqrt
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,10 +26,10 @@ from harness.board.statistics.intervals import one_sided
 from harness.board.statistics.values import Floats
 from harness.board.statistics.variance import Squares, errors, mean_squares
 
-Spending = Literal["obrien_fleming", "pocock"]
 Bools = NDArray[np.bool_]
-NODES = 240  # of the quadrature over the continuation region
-GRID = np.concatenate([np.logspace(-12, -2, 41), np.linspace(0.0125, 1.0, 80)])  # levels that p-values are interpolated between
+NODES = 96  # of the quadrature over the continuation region
+GRID = np.concatenate([np.logspace(-12, -3, 28), np.geomspace(0.0015, 0.9, 30), [1.0]])  # p-values are interpolated between
+ROUNDS = 25  # of alternating projections: rows nest in seeds, so that they converge fast
 
 
 @dataclass(frozen=True)
@@ -41,12 +40,16 @@ class Rule:
         looks: numbers of seeds (or prompts) at which the comparison looks, rising; the last is the most there will be.
         alpha: family-wise error over all looks.
         futility: the chance of a decision below which a row gets no more seeds.
+        spending: ρ of the spending function α·fraction^ρ (Kim & DeMets 1987, Biometrika 74(1)); 1 spends evenly, 3 late.
+        spending_own: share of α that the test with a row's own variance has spent after each look; as α if empty. Two seeds
+            get nothing, because Student's t with one degree of freedom rejects nearly nothing at any level they could have.
     """
 
     looks: tuple[int, ...]
     alpha: float = 0.05
     futility: float = 0.1
-    spending: Spending = "pocock"
+    spending: float = 2.0
+    spending_own: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.looks or list(self.looks) != sorted(set(self.looks)) or self.looks[0] < 1:
@@ -57,7 +60,9 @@ class Rule:
     @classmethod
     def of_seeds(cls, start: int = 2, most: int = 8, **fields: float) -> Rule:
         """Look after every seed from `start` to `most`."""
-        return cls(tuple(range(start, most + 1)), **fields)  # type: ignore[arg-type]
+        looks = tuple(range(start, most + 1))
+        shares = tuple(1.0 - 0.5 ** (look - 2) for look in looks[:-1])
+        return cls(looks, spending_own=(*shares, 1.0), **fields)  # type: ignore[arg-type]
 
     @classmethod
     def of_prompts(cls, start: int = 100, most: int = 805, **fields: float) -> Rule:
@@ -72,17 +77,27 @@ class Rule:
     def fractions(self) -> tuple[float, ...]:
         return tuple(look / self.looks[-1] for look in self.looks)
 
+    @property
+    def shares(self) -> tuple[float, ...]:
+        """Of α, spent after each look."""
+        return tuple(fraction**self.spending for fraction in self.fractions)
+
+    @property
+    def shares_own(self) -> tuple[float, ...]:
+        return self.spending_own or self.shares
+
 
 @cache
-def levels(alpha: float, fractions: tuple[float, ...], spending: Spending = "pocock") -> tuple[float, ...]:
+def levels(alpha: float, fractions: tuple[float, ...], shares: tuple[float, ...]) -> tuple[float, ...]:
     """Return the two-sided nominal level of each look, so that all looks together reject a true null with `alpha`.
 
     Rows that share prompts have looks that are correlated more than these fractions say, which makes the error smaller.
 
     Args:
         fractions: of the information at each look, rising to 1.
+        shares: of alpha that is spent after each look, rising to 1.
     """
-    spent = [_spent(alpha, fraction, spending) for fraction in fractions]
+    spent = [alpha * share for share in shares]
     nominal, points, density, before, used = [], np.zeros(1), np.ones(1), 0.0, 0.0
     for fraction, goal in zip(fractions, spent, strict=True):
         step, target, scale = sqrt(fraction - before), goal - used, sqrt(fraction)
@@ -102,27 +117,21 @@ def levels(alpha: float, fractions: tuple[float, ...], spending: Spending = "poc
     return tuple(nominal)
 
 
-def _spent(alpha: float, fraction: float, spending: Spending) -> float:
-    if spending == "obrien_fleming":
-        return float(min(alpha, 4.0 * special.ndtr(special.ndtri(alpha / 4.0) / sqrt(fraction)))) if fraction < 1 else alpha
-    return float(alpha * np.log(1.0 + (np.e - 1.0) * fraction))
-
-
 @cache
-def _table(fractions: tuple[float, ...], spending: Spending) -> Floats:
+def _table(fractions: tuple[float, ...], shares: tuple[float, ...]) -> Floats:
     """Nominal levels, [levels of GRID, looks]."""
-    rows = [levels(float(alpha), fractions, spending) for alpha in GRID[:-1]]
+    rows = [levels(float(alpha), fractions, shares) for alpha in GRID[:-1]]
     return np.array([*rows, (1.0,) * len(fractions)])
 
 
-def repeated(p: Floats, look: int, rule: Rule) -> Floats:
+def repeated(p: Floats, look: int, rule: Rule, *, own: bool = False) -> Floats:
     """Return the p-values of one look as ones that are valid at whichever look they are read: the smallest overall level
     at which this look alone rejects (Jennison & Turnbull 2000, section 9.2).
 
     Args:
         p: of any shape, at the look with this number, counted from 0.
     """
-    nominal = np.maximum.accumulate(_table(rule.fractions, rule.spending)[:, look])
+    nominal = np.maximum.accumulate(_table(rule.fractions, rule.shares_own if own else rule.shares)[:, look])
     logs = np.interp(np.log(np.clip(p, 1e-300, 1.0)), np.log(np.maximum(nominal, 1e-300)), np.log(GRID))
     return np.asarray(np.where(p <= nominal[0], GRID[0], np.exp(logs)))
 
@@ -193,14 +202,14 @@ def decide(
         own = errors(squares)
         shared = own if variance is None else errors(squares, variance[..., None], freedom[..., None], always=True)
         t = [np.divide(mean, error.size, out=np.zeros_like(mean), where=error.size > 0) for error in (shared, own)]
-        for target, value, error in ((p_pair, t[0], shared), (p_pair_own, t[1], own)):
+        for target, value, error, alone in ((p_pair, t[0], shared, False), (p_pair_own, t[1], own, True)):
             for sign, (x, y) in ((1.0, (i, others)), (-1.0, (others, i))):
                 # repeated() is two-sided: a one-sided test at level a is the two-sided one at level 2a in its direction
-                one = 0.5 * repeated(np.minimum(1.0, 2.0 * one_sided(sign * value, error.freedom)), state.look, rule)
+                one = 0.5 * repeated(np.minimum(1.0, 2.0 * one_sided(sign * value, error.freedom)), state.look, rule, own=alone)
                 target[..., x, y] = np.where(both, np.minimum(target[..., x, y], one), target[..., x, y])
         at_end = _size_at_end(squares, shared.size, rule, state.look, seeds, questions)
         for level, kind in ((rule.alpha / max(tests, 1), "two"), (2 * rule.alpha / max(rivals - 1, 1), "one")):
-            limit = -special.ndtri(min(1.0, levels(level, rule.fractions, rule.spending)[-1]) / 2.0)
+            limit = -special.ndtri(min(1.0, levels(level, rule.fractions, rule.shares)[-1]) / 2.0)
             drift = np.sqrt(np.maximum(shared.size**2 - at_end**2, 1e-300))
             chance = special.ndtr((np.abs(mean) - limit * at_end) / drift)
             if kind == "two":
@@ -220,8 +229,9 @@ def decide(
     significant = (corrected < rule.alpha) & (p_own < rule.alpha)
     significant[..., baseline] = False
     last = state.look + 1 >= len(rule.looks)
-    undecided = active & ~significant & (reach[..., place, place] >= rule.futility)
+    undecided = active & active[..., [baseline]] & ~significant & (reach[..., place, place] >= rule.futility)
     undecided[..., baseline] = False
+    undecided[..., baseline] = undecided.any(axis=-1) & active[..., baseline]
     may = np.ones(p.shape, dtype=bool)
     if best:
         against = np.maximum(p_pair * max(rivals - 1, 1), 2.0 * p_pair_own)
@@ -233,8 +243,7 @@ def decide(
         # A row of the set is worth a seed where another of the set may exclude it; both of them get the seed.
         pairs = may[..., :, None] & may[..., None, :] & (place[:, None] != place) & (reach >= rule.futility)
         undecided |= active & pairs.any(axis=-1)
-    opened = undecided.copy()
-    opened[..., baseline] |= undecided.any(axis=-1) & active[..., baseline]
+    opened = undecided
     if last:
         opened = np.zeros_like(opened)
     return State(state.look + 1, p, p_own, p_pair, p_pair_own, opened, significant, may)
@@ -267,6 +276,3 @@ def _pooled_over_gaps(means: Floats, present: Bools) -> tuple[Floats | None, Flo
     freedom = weight.sum(axis=(-2, -1)) - present.any(axis=-1).sum(axis=-1) - present.any(axis=-2).sum(axis=-1) + 1.0
     freedom = np.maximum(freedom, 1.0)
     return 2.0 * (left**2).sum(axis=(-2, -1)) / freedom, freedom
-
-
-ROUNDS = 25  # of alternating projections: rows nest in seeds, so that they converge fast
