@@ -9,6 +9,7 @@ from harness.board.statistics.correction import benjamini_hochberg, holm
 from harness.board.statistics.differences import Difference
 from harness.board.statistics.effects import Wins, seeds_t_test, standardised, wins
 from harness.board.statistics.intervals import Interval
+from harness.board.statistics.noise import NoiseFloor, equivalence_p, noise_floor
 from harness.board.statistics.permutation import sign_flip, sign_flips
 from harness.board.statistics.power import detectable, power, questions_needed, seeds_needed
 from harness.board.statistics.ranking import Rank, rank_stability, win_shares
@@ -23,6 +24,7 @@ __all__ = [
     "Error",
     "Floats",
     "Interval",
+    "NoiseFloor",
     "Rank",
     "Values",
     "Wins",
@@ -31,9 +33,11 @@ __all__ = [
     "by_metric",
     "components",
     "detectable",
+    "equivalence_p",
     "holm",
     "interval",
     "mean_over_seeds",
+    "noise_floor",
     "paired",
     "power",
     "questions_needed",

@@ -70,13 +70,12 @@ def t_intervals(
 
 
 def score_intervals(
-    means: Floats, size: Floats, freedom: Floats, cells: Floats | float, questions: float, level: float = 0.95
+    means: Floats, size: Floats, freedom: Floats, questions: float, level: float = 0.95
 ) -> tuple[Floats, Floats]:
     """Wilson bounds of means of values between 0 and 1, with Student's quantile.
 
     Args:
-        cells: how many values each mean is of, at most; `questions` those that are surely independent, for the case that
-            all values are equal and nothing is known about how they vary.
+        questions: independent observations where all values are equal, so that nothing is known about how they vary.
     """
     variance = means * (1.0 - means)
     effective = np.divide(variance, size**2, out=np.full_like(means, float(questions)), where=size > 0)

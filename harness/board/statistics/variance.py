@@ -159,6 +159,16 @@ def errors(
     return Errors(size, free, _skewness(squares.third, size), square_seed, free_seed)
 
 
+def with_pseudo_questions(gaps: Floats) -> Floats:
+    """Differences of proportions, [..., seeds, questions], with two questions more: one won and one lost, at one seed each.
+
+    Few or no questions on which two rows differ say little of how many there are (Bonett & Price 2012, 'Adjusted Wald
+    confidence interval for a difference of binomial proportions based on paired data', JEBS 37(4)).
+    """
+    each = np.full((*gaps.shape[:-1], 1), 1.0 / gaps.shape[-2])
+    return np.concatenate([gaps, each, -each], axis=-1)
+
+
 def _skewness(third: Floats, size: Floats) -> Floats:
     return np.asarray(np.divide(third, size**3, out=np.zeros_like(size), where=size > 0))
 
@@ -200,18 +210,18 @@ def spreads(means: Floats) -> tuple[Spread | None, Spread | None]:
 
 
 def components(
-    values: Floats, question: NDArray[np.intp] | None = None, spread: Spread | None = None
+    values: Floats, question: NDArray[np.intp] | None = None, spread: Spread | None = None, *, always: bool = False
 ) -> tuple[Components, Error]:
     """Variance components of a mean, and its standard error.
 
     Args:
         values: [seeds, examples]; NaN where a value is missing, which the linearised ratio mean allows for.
         question: [examples], the number of each example's question; each its own if None.
-        spread: the variance between seeds pooled over rows, if it is known.
+        spread: the variance between seeds pooled over rows, if it is known; used for a restless row too if `always`.
     """
     squares = mean_squares(linearised(values, question))
     seeds, questions = squares.seeds, squares.questions
-    found = errors(squares, *((spread.variance, spread.freedom) if spread is not None else ()))
+    found = errors(squares, *((spread.variance, spread.freedom) if spread is not None else ()), always=always)
     rest = float(squares.rest)
     parts = Components(
         seed=max(0.0, float(found.square_seed) - rest) / questions,
