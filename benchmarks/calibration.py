@@ -28,7 +28,7 @@ from scipy import special
 
 from harness.board.statistics import Components, noise_floor
 from harness.board.statistics.best import may_be_best, pairs, rank_sets
-from harness.board.statistics.correction import holm_steps
+from harness.board.statistics.correction import OWN_ALPHA, both
 from harness.board.statistics.fits import crossed_pseudo_values, logistic, pseudo_values
 from harness.board.statistics.intervals import score_intervals, t_intervals, two_sided
 from harness.board.statistics.noise import equivalence_p
@@ -44,9 +44,10 @@ SEEDS, PROMPTS, KINDS = (1, 2, 3, 5), (40, 200, 805), ("normal", "skewed", "bina
 CELLS_AT_ONCE = 3_000_000
 
 # Standard deviations in units of that between prompts: of a seed for all rows, of a seed for one row, of a prompt for one
-# row, of one answer. A binary score has them on the scale of its latent normal, where the seeds' are half as large: ten
+# row, of one answer. A binary score has them on the scale of its latent normal, where the seeds' are a third as large: ten
 # times more would take a share of 3 % anywhere between 0 and 1.
 COMMON, OWN, ROW_PROMPT, REST = 0.1, 0.1, 0.2, 0.7
+OF_BINARY = 0.3
 SKEW = 0.75  # σ of the log-normal that skewed scores come from; its skewness is 3.3
 
 
@@ -66,18 +67,23 @@ class Boards:
     proportion: bool
 
 
-def simulate(rng: np.random.Generator, boards: int, seeds: int, prompts: int, kind: str, *, restless: float = 1.0) -> Boards:
-    """Boards of `ROWS` rows with equal true means; the last row is `restless` times as restless as the others."""
-    half = 0.5 if kind.startswith("binary") else 1.0
-    own = np.full(ROWS, half * OWN)
+def simulate(
+    rng: np.random.Generator, boards: int, seeds: int, prompts: int, kind: str, *, restless: float = 1.0, row_prompt: float = ROW_PROMPT
+) -> Boards:
+    """Boards of `ROWS` rows with equal true means; the last row is `restless` times as restless as the others.
+
+    With one seed the rows' trainings are equal too: a board of one seed compares trainings.
+    """
+    part = OF_BINARY if kind.startswith("binary") else 1.0
+    own = np.full(ROWS, part * OWN if seeds > 1 else 0.0)
     own[-1] *= restless
     draw = partial(_skewed, rng) if kind == "skewed" else rng.standard_normal
-    effects = half * COMMON * rng.standard_normal((boards, 1, seeds, 1))
+    effects = part * COMMON * rng.standard_normal((boards, 1, seeds, 1))
     effects = effects + own[:, None, None] * rng.standard_normal((boards, ROWS, seeds, 1))
-    score = effects + draw((boards, 1, 1, prompts)) + ROW_PROMPT * draw((boards, ROWS, 1, prompts))
+    score = effects + draw((boards, 1, 1, prompts)) + row_prompt * draw((boards, ROWS, 1, prompts))
     score += REST * draw((boards, ROWS, seeds, prompts))
-    inside = np.sqrt(1 + ROW_PROMPT**2 + REST**2)  # of the score, given the seed
-    whole = np.sqrt(inside**2 + (half * COMMON) ** 2 + own**2)[:, None, None]
+    inside = np.sqrt(1 + row_prompt**2 + REST**2)  # of the score, given the seed
+    whole = np.sqrt(inside**2 + (part * COMMON) ** 2 + own**2)[:, None, None]
     of_training = effects[:, :, 0, 0]  # with one seed
     if kind in ("normal", "skewed"):
         return Boards(score, of_training if seeds == 1 else np.zeros((boards, ROWS)), proportion=False)
@@ -127,18 +133,15 @@ def grid_cell(seed: int, boards: int, seeds: int, prompts: int, kind: str, restl
         note("difference", hit.mean(axis=1))
         if restless > 1:
             note("difference of the restless row", hit[:, -1])
-        for name, where in (("stars", np.zeros_like(target)),) if seeds > 1 else (("stars", target),):
-            t = [np.divide(difference - where, e.size, out=np.zeros_like(where), where=e.size > 0) for e in (shared, gate)]
-            p = np.maximum(holm_steps(two_sided(t[0], shared.freedom)), two_sided(t[1], gate.freedom))
-            note(name, (p < ALPHA).any(axis=1))
-        # With one seed the trainings differ truly: each is centred on its own mean, so that all are equal again.
-        compared = pairs(x - goal[:, :, None, None])
+        t = [np.divide(difference, e.size, out=np.zeros_like(difference), where=e.size > 0) for e in (shared, gate)]
+        note("stars", (both(two_sided(t[0], shared.freedom), two_sided(t[1], gate.freedom)) < ALPHA).any(axis=1))
+        compared = pairs(x)
         may = may_be_best(compared)
         note("may be best", ~may[:, 0])
         low, high = rank_sets(compared)
         note("ranks", ~((low == 1) & (high == ROWS)).all(axis=1))
         if spread and restless == 1:
-            note("noise floor", _within_floor(x, spread))
+            note("noise floor", _within_floor(simulate(rng, len(x), seeds, prompts, kind, row_prompt=0.0).values))
             note("equivalence", _false_equivalence(difference, shared))
     return {name: np.concatenate(parts).tolist() for name, parts in hits.items()}
 
@@ -157,7 +160,7 @@ def difference_tests(
     return shared, own, means, t_intervals(table.mean(axis=(2, 3)), wide.size, wide.freedom)
 
 
-def _within_floor(x: Floats, spread: tuple[Floats, ...]) -> Floats:
+def _within_floor(x: Floats) -> Floats:
     """Whether a further training of the baseline differs by less than the floor that the other rows tell."""
     seeds = x.shape[2]
     inside = []
@@ -196,7 +199,7 @@ def power_cell(seed: int, boards: int, seeds: int, prompts: int, own: float) -> 
         spread = pooled(x.mean(axis=3)) if seeds > 1 else None
         shared, gate, means, _ = difference_tests(x[:, 1:2] - x[:, :1], spread, proportion=False)
         t = [(means + difference) / e.size for e in (shared, gate)]
-        hits.append(((two_sided(t[0], shared.freedom) < alpha) & (two_sided(t[1], gate.freedom) < ALPHA))[:, 0])
+        hits.append(((two_sided(t[0], shared.freedom) < alpha) & (two_sided(t[1], gate.freedom) < OWN_ALPHA))[:, 0])
     assert abs(design_power(difference, parts, alpha=alpha) - 0.8) < 1e-6
     return {"power": np.concatenate(hits).astype(float).tolist()}
 
@@ -230,7 +233,7 @@ def length_controlled_cell(seed: int, boards: int, seeds: int, prompts: int) -> 
         spread = pooled(table[None].mean(axis=3)) if seeds > 1 else None
         shared, gate, means, bounds = difference_tests((table[1:] - table[:1])[None], spread, proportion=False)
         hits["length-controlled difference"].append(float(covers(bounds, 0.0).mean()))
-        p = np.maximum(holm_steps(two_sided(means / shared.size, shared.freedom)), two_sided(means / gate.size, gate.freedom))
+        p = both(two_sided(means / shared.size, shared.freedom), two_sided(means / gate.size, gate.freedom))
         hits["length-controlled stars"].append(float((p < ALPHA).any()))
     return hits
 
@@ -255,7 +258,7 @@ def strengths_cell(seed: int, boards: int, seeds: int, prompts: int) -> dict[str
         spread = pooled(table[None].mean(axis=3)) if seeds > 1 else None
         shared, gate, means, bounds = difference_tests(table[None, 1:], spread, proportion=False)
         hits["strength"].append(float(covers(bounds, 0.0).mean()))
-        p = np.maximum(holm_steps(two_sided(means / shared.size, shared.freedom)), two_sided(means / gate.size, gate.freedom))
+        p = both(two_sided(means / shared.size, shared.freedom), two_sided(means / gate.size, gate.freedom))
         hits["strength stars"].append(float((p < ALPHA).any()))
     return hits
 

@@ -19,7 +19,7 @@ from math import inf
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.board.statistics.correction import holm_steps
+from harness.board.statistics.correction import both, scaled
 from harness.board.statistics.intervals import one_sided
 from harness.board.statistics.values import Floats
 from harness.board.statistics.variance import errors, mean_squares, pooled
@@ -69,7 +69,7 @@ def best_p(compared: Pairs) -> Floats:
     """
     rows = compared.p.shape[-1]
     # [..., better, worse]; the pair's own variance is tested on both sides, since either row may be the restless one
-    against = np.maximum(compared.p * max(rows - 1, 1), 2.0 * compared.p_own)
+    against = np.maximum(compared.p * max(rows - 1, 1), scaled(2.0 * compared.p_own))
     diagonal = np.arange(rows)
     against[..., diagonal, diagonal] = 1.0
     return np.minimum(against.min(axis=-2), 1.0)
@@ -90,7 +90,8 @@ def rank_sets(compared: Pairs, alpha: float = 0.05) -> tuple[NDArray[np.intp], N
     above, below = np.triu_indices(rows, 1)
     two_sided = np.minimum(1.0, 2.0 * np.minimum(compared.p[..., above, below], compared.p[..., below, above]))
     own = np.minimum(1.0, 2.0 * np.minimum(compared.p_own[..., above, below], compared.p_own[..., below, above]))
-    sure = (np.maximum(holm_steps(two_sided), own) < alpha) & (compared.difference[..., above, below] != 0.0)
+    # A restless row is in many pairs, on one side of some and on the other side of others: its own test gets half the level.
+    sure = (both(two_sided, np.minimum(1.0, 2.0 * own)) < alpha) & (compared.difference[..., above, below] != 0.0)
     better = np.zeros(compared.p.shape, dtype=bool)
     upwards = compared.difference[..., above, below] > 0
     better[..., above, below], better[..., below, above] = sure & upwards, sure & ~upwards

@@ -97,3 +97,13 @@ def one_sided(t: Floats, freedom: Floats | float) -> Floats:
     free = np.asarray(freedom, dtype=np.float64)
     finite = np.isfinite(free)
     return np.where(finite, special.stdtr(np.where(finite, free, 1.0), -t), special.ndtr(-t))
+
+
+def score_interval(
+    mean: float, error: Error, questions: int, bounds: tuple[float, float], level: float = 0.95
+) -> tuple[float, float]:
+    """`score_intervals` of one mean of values between two bounds."""
+    least, width = bounds[0], bounds[1] - bounds[0]
+    place, size = np.clip((mean - least) / width, 0.0, 1.0), error.size / width
+    low, high = score_intervals(np.array(place), np.array(size), np.array(error.freedom), questions, level)
+    return least + width * float(low), least + width * float(high)

@@ -15,6 +15,7 @@ from math import isfinite, sqrt
 import numpy as np
 from scipy import optimize, special, stats
 
+from harness.board.statistics.correction import OWN_ALPHA
 from harness.board.statistics.intervals import quantile
 from harness.board.statistics.values import Floats
 from harness.board.statistics.variance import Components, Error, Squares, errors
@@ -23,7 +24,6 @@ POWER = 0.8
 NODES = 100
 DRAWS = 4096  # of variance estimates; the Monte Carlo error of a power is below half a point
 MOST = 10_000_000  # seeds or questions; beyond that, never
-OWN_ALPHA = 0.05  # of the test with a row's own variance
 
 
 def power(difference: float, error: Error, alpha: float = 0.05) -> float:

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import optimize, special
 
-from harness.board.statistics.correction import holm_steps
+from harness.board.statistics.correction import both, scaled
 from harness.board.statistics.intervals import one_sided
 from harness.board.statistics.values import Floats
 from harness.board.statistics.variance import Squares, errors, mean_squares
@@ -61,8 +61,8 @@ class Rule:
     def of_seeds(cls, start: int = 2, most: int = 8, **fields: float) -> Rule:
         """Look after every seed from `start` to `most`."""
         looks = tuple(range(start, most + 1))
-        shares = tuple(1.0 - 0.5 ** (look - 2) for look in looks[:-1])
-        return cls(looks, spending_own=(*shares, 1.0), **fields)  # type: ignore[arg-type]
+        steps = [max(0, min(look - 2, 1)) * (0.3 + 0.7 * (look - 3) / max(most - 3, 1)) for look in looks[:-1]]
+        return cls(looks, spending_own=(*steps, 1.0), **fields)  # type: ignore[arg-type]
 
     @classmethod
     def of_prompts(cls, start: int = 100, most: int = 805, **fields: float) -> Rule:
@@ -225,8 +225,10 @@ def decide(
     compared = np.delete(place, baseline)
     extra = np.ones((*p.shape[:-1], max(0, tests - len(compared))))  # tests of other metrics, none of them decided yet
     corrected = np.ones(p.shape)
-    corrected[..., compared] = holm_steps(np.concatenate([p[..., compared], extra], axis=-1))[..., : len(compared)]
-    significant = (corrected < rule.alpha) & (p_own < rule.alpha)
+    corrected[..., compared] = both(
+        np.concatenate([p[..., compared], extra], axis=-1), np.concatenate([p_own[..., compared], 0.0 * extra], axis=-1)
+    )[..., : len(compared)]
+    significant = corrected < rule.alpha
     significant[..., baseline] = False
     last = state.look + 1 >= len(rule.looks)
     undecided = active & active[..., [baseline]] & ~significant & (reach[..., place, place] >= rule.futility)
@@ -234,7 +236,7 @@ def decide(
     undecided[..., baseline] = undecided.any(axis=-1) & active[..., baseline]
     may = np.ones(p.shape, dtype=bool)
     if best:
-        against = np.maximum(p_pair * max(rivals - 1, 1), 2.0 * p_pair_own)
+        against = np.maximum(p_pair * max(rivals - 1, 1), scaled(2.0 * p_pair_own))
         against[..., place, place] = 1.0
         if competing is not None:
             against[..., ~competing, :] = 1.0
