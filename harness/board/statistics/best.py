@@ -90,8 +90,8 @@ def rank_sets(compared: Pairs, alpha: float = 0.05) -> tuple[NDArray[np.intp], N
     above, below = np.triu_indices(rows, 1)
     two_sided = np.minimum(1.0, 2.0 * np.minimum(compared.p[..., above, below], compared.p[..., below, above]))
     own = np.minimum(1.0, 2.0 * np.minimum(compared.p_own[..., above, below], compared.p_own[..., below, above]))
-    # A restless row is in many pairs, on one side of some and on the other side of others: its own test gets half the level.
-    sure = (both(two_sided, np.minimum(1.0, 2.0 * own)) < alpha) & (compared.difference[..., above, below] != 0.0)
+    # A restless row is in k − 1 pairs at once, and passes the test with its own variance in any of them: a third of the level.
+    sure = (both(two_sided, np.minimum(1.0, 3.0 * own)) < alpha) & (compared.difference[..., above, below] != 0.0)
     better = np.zeros(compared.p.shape, dtype=bool)
     upwards = compared.difference[..., above, below] > 0
     better[..., above, below], better[..., below, above] = sure & upwards, sure & ~upwards

@@ -197,7 +197,7 @@ def decide(
     for i in range(rows - 1) if best else [baseline]:
         others = np.arange(i + 1, rows) if best else np.delete(np.arange(rows), baseline)
         gap = whole[..., i : i + 1, :, :] - whole[..., others, :, :]
-        both = active[..., i : i + 1] & active[..., others]
+        present = active[..., i : i + 1] & active[..., others]
         mean, squares = gap.mean(axis=(-2, -1)), mean_squares(gap)
         own = errors(squares)
         shared = own if variance is None else errors(squares, variance[..., None], freedom[..., None], always=True)
@@ -206,7 +206,7 @@ def decide(
             for sign, (x, y) in ((1.0, (i, others)), (-1.0, (others, i))):
                 # repeated() is two-sided: a one-sided test at level a is the two-sided one at level 2a in its direction
                 one = 0.5 * repeated(np.minimum(1.0, 2.0 * one_sided(sign * value, error.freedom)), state.look, rule, own=alone)
-                target[..., x, y] = np.where(both, np.minimum(target[..., x, y], one), target[..., x, y])
+                target[..., x, y] = np.where(present, np.minimum(target[..., x, y], one), target[..., x, y])
         at_end = _size_at_end(squares, shared.size, rule, state.look, seeds, questions)
         for level, kind in ((rule.alpha / max(tests, 1), "two"), (2 * rule.alpha / max(rivals - 1, 1), "one")):
             limit = -special.ndtri(min(1.0, levels(level, rule.fractions, rule.shares)[-1]) / 2.0)
@@ -218,7 +218,7 @@ def decide(
                     where = others if i == baseline else np.array([i])
                     reach[..., where, where] = np.where(active[..., where], column, 0.0)
             elif best:
-                reach[..., i, others] = reach[..., others, i] = np.where(both, chance, 0.0)
+                reach[..., i, others] = reach[..., others, i] = np.where(present, chance, 0.0)
     place = np.arange(rows)
     p = np.minimum(1.0, 2.0 * np.minimum(p_pair[..., baseline, :], p_pair[..., :, baseline]))
     p_own = np.minimum(1.0, 2.0 * np.minimum(p_pair_own[..., baseline, :], p_pair_own[..., :, baseline]))
