@@ -264,7 +264,7 @@ def strengths_cell(seed: int, boards: int, seeds: int, prompts: int) -> dict[str
 
 
 # Differences from the baseline in gold reward and standard deviations as on the quickstart's board.
-QUICKSTART = np.array([0.0, 0.97, 0.83, 0.75, 0.56, 0.42, 0.35, 0.2, 0.08, 0.01, -0.01, -0.03])
+QUICKSTART = np.array([0.0, 0.97, 0.75, 0.6, 0.5, 0.42, 0.35, 0.3, 0.02, 0.01, -0.01, -0.03])
 MOST = 8
 
 

@@ -47,8 +47,8 @@ class Rule:
 
     looks: tuple[int, ...]
     alpha: float = 0.05
-    futility: float = 0.1
-    spending: float = 2.0
+    futility: float = 0.35
+    spending: float = 3.0
     spending_own: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
@@ -61,8 +61,8 @@ class Rule:
     def of_seeds(cls, start: int = 2, most: int = 8, **fields: float) -> Rule:
         """Look after every seed from `start` to `most`."""
         looks = tuple(range(start, most + 1))
-        steps = [max(0, min(look - 2, 1)) * (0.3 + 0.7 * (look - 3) / max(most - 3, 1)) for look in looks[:-1]]
-        return cls(looks, spending_own=(*steps, 1.0), **fields)  # type: ignore[arg-type]
+        shares = (*(_share_of_own(look, most) for look in looks[:-1]), 1.0)
+        return cls(looks, spending_own=shares, **fields)  # type: ignore[arg-type]
 
     @classmethod
     def of_prompts(cls, start: int = 100, most: int = 805, **fields: float) -> Rule:
@@ -85,6 +85,11 @@ class Rule:
     @property
     def shares_own(self) -> tuple[float, ...]:
         return self.spending_own or self.shares
+
+
+def _share_of_own(look: int, most: int) -> float:
+    """Of the own test's level, spent after so many seeds: most of it at four, where Student's t first has some power."""
+    return {2: 0.0, 3: 0.2}.get(look, 0.6 + 0.4 * (look - 4) / max(most - 4, 1)) if look >= 2 else 0.0
 
 
 @cache
@@ -254,8 +259,9 @@ def decide(
 def _size_at_end(squares: Squares, size: Floats, rule: Rule, look: int, seeds: int, questions: int) -> Floats:
     """The standard error at the last look, if variances stay what they are."""
     share = rule.looks[look] / rule.looks[-1]
-    if rule.looks[look] != seeds:  # questions are added
-        return size * sqrt(share)
+    if rule.looks[look] != seeds:  # questions are added, and seeds stay as many as they are
+        by_seed = np.maximum(0.0, squares.seed - squares.rest) / (seeds * questions)
+        return np.sqrt(by_seed + np.maximum(size**2 - by_seed, 0.0) * share)
     by_question = np.maximum(0.0, squares.question - squares.rest) / (seeds * questions)  # more seeds do not help here
     return np.sqrt(by_question + np.maximum(size**2 - by_question, 0.0) * share)
 
