@@ -93,7 +93,8 @@ class Gap:
         else:
             error = pooled = own = unpaired(self.row.values, self.baseline.values, self.row.by_question())
             mean, seeds = float(np.nanmean(self.row.values) - np.nanmean(self.baseline.values)), 0
-        low, high = self._interval(mean, error, spread, level, bounds)
+        # Differences of skewed scores are hardly skewed, and an estimated skewness would only add noise to their interval.
+        low, high = self._interval(mean, Error(error.size, error.freedom), spread, level, bounds)
         # Without any spread nothing is known of seeds, and the permutation test alone decides.
         p_t, p_own = (p_flips if e.size == 0.0 else float(two_sided(mean / e.size, e.freedom)) for e in (pooled, own))
         present = np.isfinite(self.per_example)
