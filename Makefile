@@ -23,7 +23,7 @@ PIP := $(BIN)/python -m pip install --no-input --disable-pip-version-check --pro
 # One thread per process: the harness starts one process per core, and two torch threads on busy cores are slower than one.
 ONE_THREAD := OMP_NUM_THREADS=1
 
-.PHONY: help compare test faults lint docs docs-check site release clean
+.PHONY: help compare test faults calibration lint docs docs-check site release clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -36,6 +36,9 @@ test: $(VENV)/.installed-dev ## run the tests that need no GPU, no network and n
 
 faults: $(VENV)/.installed-faults ## kill, terminate, damage and fill up the quickstart (20 minutes; half of it with CONFIG=)
 	@$(ONE_THREAD) FAULTS_CONFIG="$(CONFIG)" $(BIN)/python -m pytest tests/test_faults.py -m slow $(ARGS)
+
+calibration: $(VENV)/.installed ## simulate whether intervals and tests hold (an hour; ARGS=--quick takes ten minutes)
+	@$(ONE_THREAD) $(BIN)/python benchmarks/calibration.py --processes $(PROCESSES) $(ARGS)
 
 lint: $(VENV)/.installed-dev ## ruff, mypy and the import contracts
 	@echo "ruff check"; $(BIN)/ruff check .

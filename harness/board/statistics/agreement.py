@@ -59,8 +59,8 @@ class Repeatability:
         questions: asked more than once.
         repeats: mean number of verdicts per such question.
         agreement: share of pairs of verdicts on one question that are the same.
-        correlation: intraclass correlation of single verdicts, ICC(1) (Shrout & Fleiss 1979, Psychological Bulletin 86(2)); None
-            where all verdicts are equal.
+        correlation: intraclass correlation of single verdicts, ICC(1) (Shrout & Fleiss 1979, Psychological Bulletin 86(2));
+            None where all verdicts are equal.
         variance: of one verdict about its question's mean.
         share: of the variance of one question's score that the judge's changes of mind make, 1 − ICC(1), from 0 to 1.
     """

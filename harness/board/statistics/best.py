@@ -72,7 +72,7 @@ def best_p(compared: Pairs) -> Floats:
     against = np.maximum(compared.p * max(rows - 1, 1), scaled(2.0 * compared.p_own))
     diagonal = np.arange(rows)
     against[..., diagonal, diagonal] = 1.0
-    return np.minimum(against.min(axis=-2), 1.0)
+    return np.asarray(np.minimum(against.min(axis=-2), 1.0))
 
 
 def may_be_best(compared: Pairs, alpha: float = 0.05) -> NDArray[np.bool_]:

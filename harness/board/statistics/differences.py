@@ -115,9 +115,7 @@ class Gap:
             baseline_seeds=_mean_of_seeds(self.baseline.values),
         )
 
-    def _interval(
-        self, mean: float, error: Error, spread: Spread | None, level: float, bounds: Bounds
-    ) -> tuple[float, float]:
+    def _interval(self, mean: float, error: Error, spread: Spread | None, level: float, bounds: Bounds) -> tuple[float, float]:
         """Student's interval; that of proportions with two pseudo-questions, and none beyond the bounds."""
         if bounds is None:
             return t_interval(mean, error, level)

@@ -38,7 +38,7 @@ def quantile(freedom: Floats | float, level: float) -> Floats:
     upper = 0.5 + level / 2.0
     free = np.asarray(freedom, dtype=np.float64)
     finite = np.isfinite(free)
-    return np.where(finite, special.stdtrit(np.where(finite, free, 1.0), upper), special.ndtri(upper))
+    return np.asarray(np.where(finite, special.stdtrit(np.where(finite, free, 1.0), upper), special.ndtri(upper)))
 
 
 def two_sided(t: Floats | float, freedom: Floats | float) -> Floats:
@@ -96,7 +96,7 @@ def one_sided(t: Floats, freedom: Floats | float) -> Floats:
     """One-sided p-values of Student's t, small where it is large; the normal's where the freedom is infinite."""
     free = np.asarray(freedom, dtype=np.float64)
     finite = np.isfinite(free)
-    return np.where(finite, special.stdtr(np.where(finite, free, 1.0), -t), special.ndtr(-t))
+    return np.asarray(np.where(finite, special.stdtr(np.where(finite, free, 1.0), -t), special.ndtr(-t)))
 
 
 def score_interval(

@@ -29,9 +29,7 @@ class NoiseFloor:
     nulls: int
 
 
-def noise_floor(
-    spread: Spread | None, nulls: Sequence[float], seeds: int, *, probability: float = 0.95
-) -> NoiseFloor | None:
+def noise_floor(spread: Spread | None, nulls: Sequence[float], seeds: int, *, probability: float = 0.95) -> NoiseFloor | None:
     """Return what a change of seeds alone makes, as a prediction interval about 0; None where nothing is known of seeds.
 
     A null row is the baseline trained again, so its difference has mean 0 and its square estimates the same variance as the

@@ -16,6 +16,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cache
 from math import sqrt
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +30,7 @@ from harness.board.statistics.variance import Squares, errors, mean_squares
 Bools = NDArray[np.bool_]
 NODES = 96  # of the quadrature over the continuation region
 GRID = np.concatenate([np.logspace(-12, -3, 28), np.geomspace(0.0015, 0.9, 30), [1.0]])  # p-values are interpolated between
+NEVER = 40.0  # standard errors
 ROUNDS = 25  # of alternating projections: rows nest in seeds, so that they converge fast
 
 
@@ -58,20 +60,20 @@ class Rule:
             raise ValueError(f"alpha = {self.alpha}, futility = {self.futility}: give numbers between 0 and 1")
 
     @classmethod
-    def of_seeds(cls, start: int = 2, most: int = 8, **fields: float) -> Rule:
+    def of_seeds(cls, start: int = 2, most: int = 8, **fields: Any) -> Rule:
         """Look after every seed from `start` to `most`."""
         looks = tuple(range(start, most + 1))
         shares = (*(_share_of_own(look, most) for look in looks[:-1]), 1.0)
-        return cls(looks, spending_own=shares, **fields)  # type: ignore[arg-type]
+        return cls(looks, spending_own=shares, **fields)
 
     @classmethod
-    def of_prompts(cls, start: int = 100, most: int = 805, **fields: float) -> Rule:
+    def of_prompts(cls, start: int = 100, most: int = 805, **fields: Any) -> Rule:
         """Look whenever the number of prompts has grown by half."""
         looks, size = [], float(start)
         while size < most / 1.25:
             looks.append(round(size))
             size *= 1.5
-        return cls((*looks, most), **fields)  # type: ignore[arg-type]
+        return cls((*looks, most), **fields)
 
     @property
     def fractions(self) -> tuple[float, ...]:
@@ -102,24 +104,32 @@ def levels(alpha: float, fractions: tuple[float, ...], shares: tuple[float, ...]
         fractions: of the information at each look, rising to 1.
         shares: of alpha that is spent after each look, rising to 1.
     """
-    spent = [alpha * share for share in shares]
-    nominal, points, density, before, used = [], np.zeros(1), np.ones(1), 0.0, 0.0
-    for fraction, goal in zip(fractions, spent, strict=True):
-        step, target, scale = sqrt(fraction - before), goal - used, sqrt(fraction)
-
-        def outside(limit: float, points: Floats = points, density: Floats = density, step: float = step, s: float = scale) -> float:
-            upper = special.ndtr((points - limit * s) / step) + special.ndtr((-points - limit * s) / step)
-            return float(density @ upper)
-
-        limit = optimize.brentq(lambda c, target=target, outside=outside: outside(c) - target, 0.0, 40.0) if target > 0 else 40.0
+    nodes, weights = np.polynomial.legendre.leggauss(NODES)
+    nominal: list[float] = []
+    points, density = np.zeros(1), np.ones(1)  # of the sum of increments where no look has rejected yet
+    before = spent = 0.0
+    for fraction, share in zip(fractions, shares, strict=True):
+        step, scale = sqrt(fraction - before), sqrt(fraction)
+        limit = _limit(points, density, step, scale, alpha * share - spent)
         nominal.append(float(2.0 * special.ndtr(-limit)))
-        nodes, weights = np.polynomial.legendre.leggauss(NODES)
-        edge = limit * scale if limit < 12 else 12.0 * scale
+        edge = min(limit, 12.0) * scale
         fresh = nodes * edge
         kernel = np.exp(-0.5 * ((fresh[:, None] - points) / step) ** 2) / (step * sqrt(2.0 * np.pi))
-        density, points = (kernel @ density) * weights * edge, fresh
-        before, used = fraction, goal
+        points, density = fresh, (kernel @ density) * weights * edge
+        before, spent = fraction, alpha * share
     return tuple(nominal)
+
+
+def _limit(points: Floats, density: Floats, step: float, scale: float, target: float) -> float:
+    """The normal limit that a path which has not been rejected yet passes, now, with probability `target`."""
+    if target <= 0:
+        return NEVER
+
+    def excess(limit: float) -> float:
+        outside = special.ndtr((points - limit * scale) / step) + special.ndtr((-points - limit * scale) / step)
+        return float(density @ outside) - target
+
+    return float(optimize.brentq(excess, 0.0, NEVER))
 
 
 @cache
@@ -178,7 +188,13 @@ class State:
 
 
 def decide(
-    tables: Floats, state: State, rule: Rule, *, baseline: int = 0, tests: int | None = None, best: bool = True,
+    tables: Floats,
+    state: State,
+    rule: Rule,
+    *,
+    baseline: int = 0,
+    tests: int | None = None,
+    best: bool = True,
     competing: Bools | None = None,
 ) -> State:
     """Return the state after one more look.
