@@ -28,7 +28,7 @@ from harness.board.statistics.values import Floats, mean_over_seeds
 # In an interval a row leaves the pool where an F-test of its variance between seeds against the pool has p below these. They
 # are large on purpose: with two seeds a row ten times as restless hides in the pool with probability √(F/100), and each time
 # its mean is far from the truth. With these the interval of such a row covers its mean 93 % of the time.
-RESTLESS, RESTLESS_OF_TWO = 0.35, 0.6
+RESTLESS, RESTLESS_OF_TWO = 0.4, 0.7
 
 # A sample's third moment is too small on average where the tail is heavy: an outlier that would show it is mostly absent.
 HEAVY = 1.5
