@@ -24,13 +24,13 @@ from harness.board.entries import (
     RankEntry,
     RowEntry,
     ScoreEntry,
-    SharingShape,
     StatisticsEntry,
     WinMatrix,
     WinsEntry,
     twice,
     unwritable,
 )
+from harness.board.facts import SharingFacts
 from harness.board.files import (
     BOARD,
     EXAMPLES,
@@ -102,7 +102,7 @@ class Board(Entry):
     metrics: tuple[MetricEntry, ...]
     rows: tuple[RowEntry, ...]
     statistics: StatisticsEntry
-    sharing: dict[str, Any]
+    sharing: SharingFacts
     examples: str = EXAMPLES
     warnings: tuple[str, ...] = ()
     analysis: AnalysisEntry | None = None
@@ -125,12 +125,6 @@ class Board(Entry):
     def _config_says_what_is_read(cls, config: dict[str, Any]) -> dict[str, Any]:
         ConfigShape.model_validate(config)
         return config
-
-    @field_validator("sharing")
-    @classmethod
-    def _sharing_says_what_is_read(cls, sharing: dict[str, Any]) -> dict[str, Any]:
-        SharingShape.model_validate(sharing)
-        return sharing
 
     @model_validator(mode="after")
     def _names_are_names(self) -> Self:

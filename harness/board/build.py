@@ -14,6 +14,7 @@ from harness.board.analysis import analyse
 from harness.board.board import Board, ExampleRow, FamilyEntry, StatisticsEntry
 from harness.board.compare import DRAWS, FLIPS, LEVEL, SURE, Comparison, RowResult
 from harness.board.entries import CostEntry, Delta, MetricEntry, RowEntry, ScoreEntry, WinsEntry
+from harness.board.facts import SharingFacts
 from harness.board.statistics import Values, detectable, seeds_t_test, standardised, wins
 from harness.board.views.text import plain, signed
 from harness.errors import DataError, did_you_mean
@@ -73,7 +74,7 @@ def build_board(
         metrics=(*entries, *(item.metric for item in derived)),
         rows=(),
         statistics=_methods(comparison.correction.families),
-        sharing=plain(sharing),
+        sharing=SharingFacts.read(sharing),
     )
     ordered = _ordered([_with_derived(row_entry(comparison, row), derived) for row in rows], board.primary)
     analysis, notes = analyse(comparison)
@@ -199,7 +200,7 @@ def row_entry(comparison: Comparison, row: RowResult) -> RowEntry:
         scores={} if row.failed else dict(_scores(comparison, row, seeds)),
         cost=_mean_cost(row.costs),
         budget={key: float(value) for key, value in row.budget.items() if isfinite(value)},
-        provenance=plain(row.provenance),
+        provenance=row.provenance,
         curves={str(seed): _thinned(points) for seed, points in sorted(row.curves.items())},
         failed=None if row.failed is None else plain(row.failed) or "no reason given",
     )

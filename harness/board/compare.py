@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
 from harness.api.types import Cost, Score
 from harness.board.entries import FamilyEntry, Kind, MetricEntry, RowEntry
+from harness.board.facts import Provenance
 from harness.board.files import Scores
 from harness.board.statistics import Bootstrap, Difference, Floats, Interval, Values, benjamini_hochberg, by_metric, holm
 
@@ -240,7 +240,8 @@ def judged_apart(row: RowResult, base: RowResult, rows: Sequence[RowResult], *, 
 
 def judges_of(row: RowResult, evaluator: str) -> list[str]:
     """The judges of an evaluator's scores as `rows` notes them: models with the versions that their servers reported."""
-    return sorted(row.provenance.get("judges", {}).get(evaluator, {}).get("versions", ()))
+    judge = row.provenance.judges.get(evaluator)
+    return sorted(judge.versions) if judge else []
 
 
 def _yardstick(base: RowResult, rows: Sequence[RowResult], evaluator: str) -> RowResult:
@@ -256,7 +257,7 @@ def _yardstick(base: RowResult, rows: Sequence[RowResult], evaluator: str) -> Ro
 
 def _unasked(row: RowResult, evaluator: str) -> bool:
     """Whether a judge was at hand and nothing had to be asked of it."""
-    return evaluator in row.provenance.get("judges", {}) and not judges_of(row, evaluator)
+    return evaluator in row.provenance.judges and not judges_of(row, evaluator)
 
 
 def _named(versions: Sequence[str]) -> str:
@@ -284,9 +285,12 @@ class RowResult:
     scores: Mapping[str, Mapping[int, Sequence[Score]]]
     costs: Mapping[int, Cost]
     budget: Mapping[str, float]
-    provenance: Mapping[str, Any]
+    provenance: Provenance
     failed: str | None = None
     curves: Mapping[int, Sequence[Mapping[str, float]]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "provenance", Provenance.read(self.provenance))  # frozen, and any mapping of facts will do
 
 
 def row_before_statistics(entry: RowEntry, scores: Scores) -> RowResult:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
+
+from harness.board.facts import Provenance
 
 DEEPEST = 60  # values within values: far more than a config has, and less than writing them as YAML can take
 LARGEST_INTEGER, LARGEST = 2**63 - 1, 1e100  # what Parquet holds, and what can be squared and drawn
@@ -205,15 +207,9 @@ class RowEntry(Entry):
     scores: dict[str, ScoreEntry]
     cost: CostEntry = CostEntry()
     budget: dict[str, float] = {}
-    provenance: dict[str, Any] = {}
+    provenance: Provenance = Provenance()
     curves: dict[str, list[dict[str, float]]] = {}
     failed: str | None = None
-
-    @field_validator("provenance")
-    @classmethod
-    def _says_what_is_read(cls, provenance: dict[str, Any]) -> dict[str, Any]:
-        ProvenanceShape.model_validate(provenance)
-        return provenance
 
     @field_validator("curves")
     @classmethod
@@ -223,69 +219,20 @@ class RowEntry(Entry):
         return curves
 
 
-class _Open(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="allow")
+class _Judge(BaseModel):
+    model_config = ConfigDict(extra="allow")
 
-
-class _Judge(_Open):
     allow_mixed_judges: bool = False
 
 
-class ConfigShape(_Open):
-    """Of a board's `config`."""
+class ConfigShape(BaseModel):
+    """The sections of a board's `config` that the board itself reads; all others may hold anything."""
+
+    model_config = ConfigDict(extra="allow")
 
     judge: _Judge | None = None
-    evaluators: tuple[dict[str, Any], ...] = ()
-    methods: tuple[Any, ...] = ()
-
-
-class _Held(_Open):
-    of: int = 0
-    prompts: int = 0
-    same: int = 0
-    questions: int = 0
-
-
-class _Benchmark(_Open):
-    unknown: str | None = None
-    questions: int = 0
-    splits: dict[str, _Held] = {}
-
-
-class _Data(_Open):
-    kept: dict[str, int] = {}
-    dropped: dict[str, int] = {}
-    too_long: dict[str, dict[str, int]] = {}
-    contaminated: dict[str, dict[str, int]] = {}
-    benchmarks: dict[str, _Benchmark] = {}
-
-
-class SharingShape(_Open):
-    """Of a board's `sharing`."""
-
-    seconds_saved: float | None = None
-    data: _Data = _Data()
-
-
-class _Judged(_Open):
-    model: str = ""
-    versions: tuple[str, ...] = ()
-
-
-class _Facts(_Open):
-    versions: dict[str, Any] | None = None
-    shots: dict[str, Any] | None = None
-    opponents: dict[str, Any] | None = None
-
-
-class ProvenanceShape(_Open):
-    """Of a row's `provenance`."""
-
-    judges: dict[str, _Judged] = {}
-    notes: dict[str, dict[str, _Facts]] = {}
-    models: dict[str, Any] = {}
-    precision: dict[str, str] = {}
-    imported: tuple[Any, ...] = ()
+    evaluators: tuple[Mapping[str, object], ...] = ()
+    methods: tuple[object, ...] = ()
 
 
 def unwritable(value: Any, place: str = "", depth: int = 0) -> Iterator[str]:

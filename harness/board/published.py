@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from harness.board.board import Board
 from harness.board.entries import MetricEntry, RowEntry, ScoreEntry, StatisticsEntry
+from harness.board.facts import Provenance, SharingFacts
 from harness.board.views.text import plain
 from harness.errors import DataError
 from harness.version import __version__
@@ -121,7 +122,7 @@ def published_board(path: Path) -> Board:
         metrics=metrics,
         rows=_ordered([_row(row, table) for row in table.rows], primary),
         statistics=_NONE,
-        sharing={},
+        sharing=SharingFacts(),
         warnings=(*table.notes, "Published numbers: they have no values per example, so nothing here is tested."),
     )
 
@@ -141,7 +142,7 @@ def _match(printed: str) -> re.Match[str]:
 def _row(row: Row, table: Table) -> RowEntry:
     cells = [(column, value) for column, value in zip(table.columns, row.values, strict=True) if value is not None]
     deviations = {c.metric: float(found) for c, value in cells if (found := _match(value)["deviation"])}
-    provenance: dict[str, Any] = {
+    provenance: dict[str, object] = {
         "source": f"arXiv:{table.source.arxiv}",
         "table": table.source.table,
         "printed": {column.printed: value for column, value in cells},
@@ -161,7 +162,7 @@ def _row(row: Row, table: Table) -> RowEntry:
             )
             for column, value in cells
         },
-        provenance=provenance,
+        provenance=Provenance.read(provenance),
     )
 
 

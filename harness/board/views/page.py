@@ -138,7 +138,7 @@ def _share(value: float) -> str:
 
 def _tree(value: Any) -> Markup:
     """As YAML, in full."""
-    return escape(text.visible(yaml.safe_dump(value, allow_unicode=True, sort_keys=True, width=100)))
+    return escape(text.visible(yaml.safe_dump(text.plain(value), allow_unicode=True, sort_keys=True, width=100)))
 
 
 def _facts(board: Board) -> list[tuple[str, str]]:
