@@ -104,8 +104,8 @@ class Statistics:
         comparable = self._comparable(key)
         compared = [label for label in labels if label in comparable]
         resampled = drawn[:, [labels.index(label) for label in compared]], drawn[:, labels.index(self.baseline)]
-        intervals = bootstrap.differences([tables[label] for label in compared], base, resampled)
-        for label, gap in zip(compared, intervals, strict=True):
+        gaps = bootstrap.differences([tables[label] for label in compared], base, resampled)
+        for label, gap in zip(compared, gaps, strict=True):
             if isinstance(gap, ValueError):
                 self.warnings.append(f"{label} is not compared on {key}: {gap}.")
                 continue
@@ -114,10 +114,8 @@ class Statistics:
 
     def _warn_about_missing_pairs(self, label: str, key: str, row: Values, base: Values, gap: Difference) -> None:
         row_values, base_values = row.answered(), base.answered()
-        examples, seeds = (
-            max(len(row_values.examples), len(base_values.examples)),
-            max(len(row_values.seeds), len(base_values.seeds)),
-        )
+        examples = max(len(row_values.examples), len(base_values.examples))
+        seeds = max(len(row_values.seeds), len(base_values.seeds))
         if gap.n < examples:
             self.warnings.append(f"{label} is compared on {gap.n} of {examples} examples of {key}.")
         if 0 < gap.seeds < seeds:

@@ -48,7 +48,7 @@ class Facts(BaseModel, Mapping[str, Any]):
     __hash__ = None  # type: ignore[assignment]
 
     @model_serializer(mode="wrap")
-    def _without_absent(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+    def _without_absent(self, handler: SerializerFunctionWrapHandler) -> dict[str, object]:
         return {name: value for name, value in handler(self).items() if name in self.model_fields_set}
 
 
@@ -112,9 +112,9 @@ class DataFacts(Facts):
 class EvaluatorNotes(Facts):
     """An evaluator's notes about one seed; versions, few-shot counts and opponents by task."""
 
-    versions: dict[str, Any] | None = None
-    shots: dict[str, Any] | None = None
-    opponents: dict[str, Any] | None = None
+    versions: dict[str, object] | None = None
+    shots: dict[str, object] | None = None
+    opponents: dict[str, object] | None = None
     model_hash: str | None = None
 
 

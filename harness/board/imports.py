@@ -8,7 +8,6 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from math import isfinite
 from pathlib import Path
-from typing import Any
 
 from harness.api.types import Imported, Metric, Score
 from harness.board.board import Board, ExampleRow, board_scores
@@ -129,7 +128,7 @@ def _importer_warnings(found: Iterable[Imported]) -> Iterator[str]:
         yield f"{', '.join(rows)}: {warning}"
 
 
-def _config(old: LoadedBoard | None, request: ImportRequest) -> dict[str, Any]:
+def _config(old: LoadedBoard | None, request: ImportRequest) -> dict[str, object]:
     config = dict(old.board.config) if old else {}
     if request.allow_mixed_judges:
         config["judge"] = {**(config.get("judge") or {}), "allow_mixed_judges": True}
@@ -211,8 +210,9 @@ def with_imported(rows: Sequence[RowResult], found: Sequence[Imported], tool: st
 def named_apart(found: Sequence[Imported], rows: Sequence[RowResult]) -> list[Imported]:
     """Rename results without values per example where a row with such values has the same name."""
     taken = {item.label for item in found if item.whole} | {row.label for row in rows if row.is_imported}
-    apart = [not item.whole and item.label in taken for item in found]
-    return [replace(item, label=f"{item.label} (figures)") if own else item for item, own in zip(found, apart, strict=True)]
+    return [
+        replace(item, label=f"{item.label} (figures)") if not item.whole and item.label in taken else item for item in found
+    ]
 
 
 def check_models(found: Sequence[Imported], rows: Sequence[RowResult]) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 from harness.api.types import Metric, Score
 from harness.board.board import Board, ExampleRow, RowEntry
@@ -72,9 +71,9 @@ def _check_comparable(
             raise DataError(f"{loaded.name} has no metric of {first.name}: there is nothing to show side by side")
 
 
-def _config(measured: Sequence[LoadedBoard], name: str) -> dict[str, Any]:
+def _config(measured: Sequence[LoadedBoard], name: str) -> dict[str, object]:
     """Return the first board's config with the methods of all."""
-    config = dict(measured[0].board.config) | {"name": name}
+    config: dict[str, object] = {**measured[0].board.config, "name": name}
     if all("methods" in loaded.board.config for loaded in measured):
         config["methods"] = [entry for loaded in measured for entry in loaded.board.config["methods"]]
     return config

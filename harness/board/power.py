@@ -1,4 +1,4 @@
-"""What a comparison could have known, and what it would take to see more: `harness power`."""
+"""Statistical power: the differences that a comparison can find, and the seeds or prompts that smaller ones take."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class Design:
 
 @dataclass(frozen=True)
 class Target:
-    """What is difference of a comparison: to see `difference`, or to have other `seeds` and `prompts`. None: as it is."""
+    """A question about a comparison: what finds `difference`, or what other `seeds` and `prompts` find. None: as it is."""
 
     difference: float | None = None
     seeds: int | None = None

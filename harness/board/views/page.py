@@ -167,7 +167,7 @@ def _parted(line: str) -> tuple[str, str, str]:
 def _template(board: Board) -> str:
     """The beginning of the hash of the template that every prompt was written with."""
     models = [row.provenance.get("model") for row in board.rows]
-    hashes = {str(model.get("chat_template_sha256") or "") for model in models if isinstance(model, dict)}
+    hashes = {str(model.get("chat_template_sha256") or "") for model in models if isinstance(model, Mapping)}
     return ", ".join(f"sha256 {digest[:12]}" for digest in sorted(hashes - {""}))
 
 
