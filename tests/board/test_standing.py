@@ -27,6 +27,8 @@ SURE = Delta(mean=0.1, low=0.05, high=0.15, p=0.001, p_adjusted=0.01)
         ({}, False, "worse", "*"),
         ({}, None, "different", "*"),
         ({"mean": -0.1, "low": -0.15, "high": -0.05, "p_adjusted": 0.001}, True, "worse", "**"),
+        ({"p_adjusted": 0.0009}, True, "better", "***"),
+        ({"p_adjusted": 0.049}, True, "better", "*"),
         ({"p_adjusted": 0.05}, True, "unclear", ""),
         ({"p_adjusted": None}, True, "unclear", ""),
         ({"low": -0.01}, True, "unclear", ""),
