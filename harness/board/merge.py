@@ -15,7 +15,7 @@ from harness.board.compare import RowResult, row_before_statistics
 from harness.board.files import SCORES, Scores, digest
 from harness.board.published import is_published_table, published_board
 from harness.board.verify import not_made_again
-from harness.board.views.provenance import board_precision
+from harness.board.views.markdown import board_precision
 from harness.board.views.text import one_line, shortened
 from harness.errors import DataError
 
