@@ -128,7 +128,5 @@ def _metric(board: Board, key: str | None) -> MetricEntry:
         return board.primary[0]
     entry = next((metric for metric in board.metrics if metric.key == key), None)
     if entry is None:
-        raise HarnessError(
-            f"metric = {key!r}: the board has none of that name; {did_you_mean(str(key), [metric.key for metric in board.metrics])}"
-        )
+        raise HarnessError(f"no metric is called {key!r}: {did_you_mean(str(key), [metric.key for metric in board.metrics])}")
     return entry
