@@ -8,7 +8,6 @@ from typing import Annotated, Any
 
 import typer
 
-from harness.config.file import find_config as find_config
 from harness.errors import HarnessError
 
 ConfigArgument = Annotated[
@@ -41,6 +40,14 @@ MirrorOption = Annotated[
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON only, for scripts.")]
+
+
+def find_config(given: Path | None) -> Path:
+    """Return the path of the config: the option, a packaged config of its name, or the quickstart."""
+    # Imported here, since the config's modules import torch, and `harness --help` must start at once.
+    from harness.config.file import find_config as find
+
+    return find(given)
 
 
 def read_config(path: Path, sets: list[str] | None, methods: str | None, seeds: str | None) -> dict[str, Any]:

@@ -27,7 +27,7 @@ class RepositoryKind(StrEnum):
 
 
 class Publication(TypedDict):
-    """What was written, or would be in a dry run: sizes in bytes by file, or a model card's metadata."""
+    """The files that were written, with sizes in bytes, or a model card's metadata; planned ones in a dry run."""
 
     written: bool
     folder: NotRequired[str]
