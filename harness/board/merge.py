@@ -12,7 +12,7 @@ from harness.board.build import LoadedBoard, build_board
 from harness.board.compare import RowResult
 from harness.board.facts import MergedBoard, Provenance, SharingFacts
 from harness.board.files import digest
-from harness.board.views.provenance import board_precision
+from harness.board.views.markdown import board_precision
 from harness.board.views.text import one_line, shortened
 from harness.errors import DataError
 

@@ -241,7 +241,7 @@ def test_targets_that_do_not_fit_are_counted(config: Path, harness: Any) -> None
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--row", "dop"], "--row 'dop': no row of {config} is called so; did you mean 'dpo'?"),
+        (["--row", "dop"], "--row 'dop': no row of {config} has this label; did you mean 'dpo'?"),
         (["--split", "held"], "--split 'held': did you mean 'heldout'?"),
         (["--row", "dpo", "--set", "budget.prompts=13"], "budget.prompts"),
         (["--row", "sft", "--split", "train"], "row 'sft': it is the starting model, and trains on nothing of the split train"),

@@ -1,4 +1,4 @@
-"""A board as papers print it: a booktabs table of the primary metrics."""
+"""A board as a LaTeX table of the primary metrics, with booktabs."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from harness.board.views.text import number, one_line
 
 ESCAPED = {
     **{character: f"\\{character}" for character in "&%$#_{}"},
-    **{character: f"{{{character}}}" for character in "[]*"},  # after a line break they would be its options
+    **{character: f"{{{character}}}" for character in "[]*"},  # after a line break, LaTeX would read them as its options
     **{"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}"},
     **{">": r"\textgreater{}", "|": r"\textbar{}", '"': r"\textquotedbl{}", "−": "$-$", "≈": r"$\approx$", "…": r"\ldots{}"},
 }
 
 
 def to_latex(board: Board) -> str:
-    """Means with half an interval and differences with their marks; the best mean of each column in bold. Needs booktabs."""
+    """Return means with half an interval and differences with their marks; the best mean of each column is bold."""
     metrics = board.primary
     head = " & ".join(["method", *(f"{latex_text(board.short_name(m))}{_arrow(m)} & $\\Delta$" for m in metrics)])
     lines = [_line(board, row) for row in board.ranked]
@@ -30,7 +30,7 @@ def to_latex(board: Board) -> str:
 
 
 def latex_text(text: str) -> str:
-    """One line in which nothing is a command."""
+    """Return one line in which nothing is a command."""
     return "".join(ESCAPED.get(character, character) for character in one_line(text))
 
 
@@ -45,12 +45,12 @@ def _line(board: Board, row: RowEntry) -> str:
         mean = rf"\textbf{{{mean}}}" if row.method == _best(board, metric) else mean
         if score.low is not None and score.high is not None:
             mean += rf"\,{{\scriptsize$\pm${number((score.high - score.low) / 2)}}}"
-        shown = (
+        difference = (
             ""
             if delta is None
             else latex_text(f"{number(delta.mean)}") + f"$^{{{delta.mark.replace('≈', chr(92) + 'approx')}}}$"
         )
-        cells += [mean, shown]
+        cells += [mean, difference]
     return " & ".join(cells) + r" \\"
 
 
@@ -66,13 +66,13 @@ def _caption(board: Board) -> str:
     noise = ", ".join(f"{latex_text(name)} {number(floor)}" for name, floor in floors if floor is not None)
     if board.is_published:
         return f"{latex_text(board.name)}. Published numbers, not measured here: no intervals, no tests."
-    said = (
+    caption = (
         f"{latex_text(board.name)}. Means $\\pm$ half a {latex_text(format(board.statistics.level, '.0%'))} interval; "
         f"$\\Delta$ against {latex_text(board.baseline)}; $*$, $**$, $***$: $p < 0.05$, $0.01$, $0.001$ after correction "
         f"({latex_text(board.statistics.correction)})"
     )
-    said += f"; $\\approx$: less than a change of seeds alone could show ({noise})." if noise else "."
-    return said + "".join(f" {latex_text(remark)}" for remark in remarks(board))
+    caption += f"; $\\approx$: less than a change of seeds alone could show ({noise})." if noise else "."
+    return caption + "".join(f" {latex_text(remark)}" for remark in remarks(board))
 
 
 def _arrow(metric: MetricEntry) -> str:

@@ -1,18 +1,21 @@
-"""A board as Markdown and as CSV, from the board alone. Every text is escaped for where it goes."""
+"""A board as Markdown and as CSV, and the remarks that all text views share. Every text is escaped for its format."""
 
 from __future__ import annotations
 
 import csv
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from harness.board.board import Board, MetricEntry, RowEntry
-from harness.board.views.provenance import board_precision
-from harness.board.views.text import count, duration, number, one_line, signed
+from harness.board.board import (
+    Board,
+    MetricEntry,
+    RowEntry,
+)
+from harness.board.views.text import count, duration, number, one_line, shortened, signed
 
-LEADERS = 3  # rows named with how often they come first
-
+LEADERS = 3  # rows that are named with how often they are first
+UNTRAINED = "not trained"
 
 COLUMNS = (
     *("method", "kind", "data", "objective", "rounds", "metric", "primary", "higher_is_better", "mean", "low", "high", "n"),
@@ -21,7 +24,7 @@ COLUMNS = (
 
 
 def to_markdown(board: Board) -> str:
-    """The ranking, the reference rows, all metrics, costs and warnings."""
+    """Return the ranking, the reference rows, all metrics, costs and warnings."""
     parts = [
         f"# {markdown_text(board.name)}",
         markdown_text(board.description),
@@ -43,7 +46,7 @@ def to_markdown(board: Board) -> str:
 
 
 def to_csv(board: Board) -> str:
-    """Long format, one line per row and metric; a failed row has one line with its reason."""
+    """Return one line per row and metric; a failed row has one line with its reason."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(COLUMNS)
@@ -69,13 +72,13 @@ def _csv_score(row: RowEntry, metric: MetricEntry) -> list[object]:
 
 
 def csv_text(text: str) -> str:
-    """One line that no spreadsheet takes for a formula."""
+    """Return one line that no spreadsheet takes for a formula."""
     shown = one_line(text)
     return f"'{shown}" if shown.lstrip()[:1] in tuple("=+-@＝＋－＠") else shown
 
 
 def markdown_text(text: str) -> str:
-    """One line in which nothing is markup: neither Markdown nor HTML, inside a table or at the start of a line."""
+    """Return one line in which nothing is markup: neither Markdown nor HTML, inside a table or at the start of a line."""
     shown = re.sub(r"([\\`*_\[\]|#~])", r"\\\1", one_line(text))
     for character, entity in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ("@", "&#64;"), ("://", "&#58;//")):
         shown = shown.replace(character, entity)
@@ -83,7 +86,7 @@ def markdown_text(text: str) -> str:
 
 
 def _ranking(board: Board) -> str:
-    """Primary metrics with intervals and differences; the reference rows below, in italics."""
+    """Return the table of primary metrics with intervals and differences; reference rows are below, in italics."""
     heads = ["", "method", "made of"]
     for metric in board.primary:
         heads += [f"{markdown_text(board.short_name(metric))} {_arrow(metric)}".strip(), "Δ"]
@@ -135,7 +138,7 @@ def _reading(board: Board) -> str:
         f"({markdown_text(board.statistics.correction)}), where the interval excludes 0 too"
         + (floor if noise else "")
         + ". Time: a seed's data, reference and training beyond the shared starting model, in full even where shared."
-        + "".join(f" {markdown_text(said)}" for said in remarks(board))
+        + "".join(f" {markdown_text(remark)}" for remark in remarks(board))
     )
 
 
@@ -165,15 +168,17 @@ def _arrow(metric: MetricEntry) -> str:
 
 
 def _table(heads: Sequence[str], lines: Sequence[Sequence[str]], left: int = 1) -> str:
-    """The first `left` columns are set left, the others right."""
+    """Return a table; the first `left` columns are aligned left, the others right."""
     rule = ["---" if index < left else "---:" for index in range(len(heads))]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in (heads, rule, *lines))
 
 
 def remarks(board: Board) -> list[str]:
-    """How tests were corrected, how stable the first place is, what the board could have seen, in which types it was computed;
-    less on an older board."""
-    return [said for said in (_families(board), _ranks(board), _detectable(board), _precision(board)) if said]
+    """Return sentences on correction, ranks, the smallest detectable difference and precision.
+
+    An older board lacks some of them.
+    """
+    return [remark for remark in (_families(board), _ranks(board), _detectable(board), _precision(board)) if remark]
 
 
 def _families(board: Board) -> str:
@@ -185,7 +190,7 @@ def _families(board: Board) -> str:
 
 
 def _ranks(board: Board) -> str:
-    """On the first primary metric."""
+    """Return which rows come first on the first primary metric, and how often."""
     ranks = board.analysis.ranking.get(board.primary[0].key, {}) if board.analysis and board.primary else {}
     leaders = sorted(ranks.items(), key=lambda item: (-item[1].first, item[1].mean, item[0]))[:LEADERS]
     named = [f"{label} {rank.first:.0%} (rank {rank.low:.0f} to {rank.high:.0f})" for label, rank in leaders if rank.first > 0]
@@ -201,3 +206,33 @@ def _detectable(board: Board) -> str:
     power = board.analysis.power if board.analysis else {}
     seen = [f"{board.short_name(m)} {number(power[m.key].detectable)}" for m in board.primary if m.key in power]
     return f"The smallest true difference that would be found four times in five: {', '.join(seen)}." if seen else ""
+
+
+def precision(provenance: Mapping[str, object]) -> str:
+    """Return the number types that a row was trained, stored, scored and sampled in; empty if its provenance does not say."""
+    types = provenance.get("precision")
+    if not isinstance(types, Mapping) or not {"training", "weights", "scoring", "generation"} <= types.keys():
+        return ""
+    trained = f"trained with products in {types['training']}" if types["training"] != "none" else UNTRAINED
+    if "bfloat16" in types["training"]:
+        trained += " (its references and refinements too)"
+    rewards = f", reward models in {types['rewards']}" if "rewards" in types else ""
+    return (
+        f"{trained}, weights kept in {types['weights']}, log-probabilities scored in {types['scoring']}, "
+        f"text generated in {types['generation']}{rewards}"
+    )
+
+
+def board_precision(board: Board) -> str:
+    """Return `precision` of all rows, with the rows' names if they differ in more than that some were not trained."""
+    rows: dict[str, list[str]] = {}
+    for row in board.rows:
+        if words := precision(row.provenance):
+            rows.setdefault(words, []).append(shortened(row.method, 40))
+    # An untrained row has no training type; it says nothing else that the trained rows do not say.
+    for words in [words for words in rows if words.startswith(UNTRAINED)]:
+        if any(other != words and other.endswith(words.removeprefix(UNTRAINED)) for other in rows):
+            del rows[words]
+    if len(rows) < 2:
+        return "".join(rows)
+    return "; ".join(f"{words} ({', '.join(labels)})" for words, labels in rows.items())
