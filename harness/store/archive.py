@@ -20,7 +20,7 @@ from harness.errors import DataError, StoreError
 from harness.store.artifact import KEY, MANIFEST, contents, read_artifact
 from harness.store.failures import FULL
 
-COMPRESSIONS = {".gz": "w:gz", ".tgz": "w:gz", ".xz": "w:xz", ".bz2": "w:bz2"}  # by the file's ending; else none
+COMPRESSIONS = {".gz": "w:gz", ".tgz": "w:gz", ".xz": "w:xz", ".bz2": "w:bz2"}  # ending of the file -> mode of `tarfile`
 LONGEST_NAME = 1024
 LARGEST_HEADER = 1 << 16  # bytes of a member's extended header, which is read at once
 UNPACKED_BYTES, UNPACKED_TIMES = 1 << 30, 100  # more than the one, and than so many times the archive, is no set of artifacts
@@ -45,13 +45,13 @@ class _Member(tarfile.TarInfo):
         raise DataError(f"{archive.name!s}: {SPARSE}")
 
 
-def pack(folders: Iterable[Path], place: Path) -> None:
+def pack(folders: Iterable[Path], place: Path, mode: str = "w") -> None:
     """Write artifact folders, each named by its key, into one archive; equal artifacts give equal bytes if not compressed.
 
     Raises:
         OSError: something cannot be read, or `place` written.
     """
-    with tarfile.open(place, COMPRESSIONS.get(place.suffix, "w"), format=tarfile.PAX_FORMAT) as archive:  # type: ignore[call-overload]
+    with tarfile.open(place, mode, format=tarfile.PAX_FORMAT) as archive:  # type: ignore[call-overload]
         for folder in folders:
             for name, path in sorted({**contents(folder), MANIFEST: folder / MANIFEST}.items()):
                 info = tarfile.TarInfo(f"{folder.name}/{name}")

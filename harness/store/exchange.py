@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Iterable
 from pathlib import Path
 
 from harness.errors import StoreWriteError
-from harness.store.archive import pack, unpack
+from harness.store.archive import COMPRESSIONS, pack, unpack
 from harness.store.artifact import read_artifact
+from harness.store.atomic import replacing
 from harness.store.store import Store
 
 
@@ -19,14 +19,11 @@ def export_artifacts(store: Store, keys: Iterable[str], place: Path) -> int:
         StoreError: one is damaged or absent, or the archive cannot be written.
     """
     folders = [store.open(key).folder for key in sorted(keys)]
-    beside = place.with_name(f"{uuid.uuid4().hex}-{place.name}")
     try:
-        pack(folders, beside)
-        beside.replace(place)
+        with replacing(place) as beside:
+            pack(folders, beside, COMPRESSIONS.get(place.suffix, "w"))
     except OSError as error:
         raise StoreWriteError(f"{place} cannot be written ({error.strerror}): choose another place") from error
-    finally:
-        beside.unlink(missing_ok=True)
     return len(folders)
 
 

@@ -7,16 +7,15 @@ A run folder that is deleted needs nothing any more.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import platform
-import uuid
 from collections.abc import Iterator, Set
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from harness.errors import StoreWriteError
+from harness.store.atomic import write_atomically
 
 
 @dataclass(frozen=True)
@@ -51,14 +50,10 @@ def register(store: Path, root: Root) -> None:
     """
     digest = hashlib.sha256(f"{root.machine}\0{root.folder}".encode()).hexdigest()[:32]
     place = store / "roots" / f"{digest}.json"
-    beside = place.with_suffix(f".{uuid.uuid4().hex}.part")
     try:
         place.parent.mkdir(exist_ok=True)
-        beside.write_text(json.dumps({"version": 1, **asdict(root)}), encoding="utf-8")
-        beside.replace(place)
+        write_atomically(place, json.dumps({"version": 1, **asdict(root)}))
     except OSError as error:
-        with contextlib.suppress(OSError):
-            beside.unlink()
         raise StoreWriteError(f"{place} cannot be written ({error.strerror}): choose another store with --store") from error
 
 
