@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import shutil
 import tarfile
 from collections.abc import Iterable, Iterator
@@ -70,13 +71,10 @@ def unpack(place: Path, folder: Path) -> list[str]:
     keys: dict[str, None] = {}
     with _as_data_errors(place, folder), tarfile.open(place, tarinfo=_Member) as archive:
         for member in _members(place, archive, folder):
-            key, target = _target(place, member, folder)
-            keys[key] = None
-            stream = archive.extractfile(member)
-            assert stream is not None  # a regular file
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with stream, target.open("xb") as written:
-                shutil.copyfileobj(stream, written, 1 << 20)
+            keys[_key(place, member)] = None
+            if os.path.lexists(folder / member.name):  # tarfile would replace the first by the second
+                raise DataError(f"{place}: holds {Path(member.name).name} twice: export it again")
+            archive.extract(member, folder, set_attrs=False, filter="data")
     for key in keys:
         _check(place, folder / key)
     return list(keys)
@@ -111,8 +109,6 @@ def _as_data_errors(place: Path, folder: Path) -> Iterator[None]:
         raise
     except OSError as error:
         inside = str(error.filename).startswith(str(folder))
-        if inside and error.errno == errno.EEXIST:
-            raise DataError(f"{place}: holds {Path(error.filename).name} twice: export it again") from error
         if inside and error.errno in NO_NAMES:
             raise DataError(f"{place}: no file can have the name of a member ({error.strerror}): export it again") from error
         if inside or error.errno in FULL:
@@ -126,13 +122,17 @@ def _as_data_errors(place: Path, folder: Path) -> Iterator[None]:
         raise DataError(f"{damaged} ({error}): export it again") from error
 
 
-def _target(place: Path, member: tarfile.TarInfo, folder: Path) -> tuple[str, Path]:
-    """The artifact a member belongs to, and where it goes."""
-    path = PurePosixPath(member.name)
-    plain = not path.is_absolute() and not {"..", "\0"} & set(path.parts) and len(path.parts) >= 2
-    if not member.isreg() or not plain or not KEY.fullmatch(path.parts[0]) or len(member.name) > LONGEST_NAME:
+def _key(place: Path, member: tarfile.TarInfo) -> str:
+    """Return the key of the artifact that a member is a file of.
+
+    tarfile's filter keeps members inside the folder that is unpacked into; each must also stay inside its artifact's folder,
+    and be a file: the filter lets links through that stay inside.
+    """
+    first, *rest = PurePosixPath(member.name).parts or ("",)
+    plain = KEY.fullmatch(first) and rest and not {"..", "\0"} & set(rest)
+    if not member.isreg() or not plain or len(member.name) > LONGEST_NAME:
         raise DataError(f"{place}: the member {member.name!r} is no file of an artifact; nothing of it was taken")
-    return path.parts[0], folder.joinpath(*path.parts)
+    return first
 
 
 def _check(place: Path, folder: Path) -> None:
