@@ -47,7 +47,7 @@ class Artifact:
 
 
 @dataclass
-class Draft:
+class ArtifactDraft:
     """An artifact being written: put files into `folder`, numbers into `facts`.
 
     Attributes:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from harness.errors import StoreError
 from harness.store.artifact import read_artifact
-from harness.store.index import DAMAGED, Entry
+from harness.store.index import DAMAGED, IndexEntry
 from harness.store.roots import Root, register, roots
 from harness.store.store import Store
 
@@ -41,7 +41,7 @@ class Collection:
         recent: how many nobody needs but were used lately, and `recent_bytes` their size.
     """
 
-    remove: tuple[Entry, ...]
+    remove: tuple[IndexEntry, ...]
     total: int
     total_bytes: int
     needed: int
@@ -92,8 +92,8 @@ def choose(store: Store, needed: Set[str], rules: Rules) -> Collection:
     """What the rules let go of a store."""
     now, entries = time.time(), list(store.entries())
     kept = [entry for entry in entries if entry.key in needed]
-    idle: list[tuple[float, Entry]] = []
-    recent: list[tuple[float, Entry]] = []
+    idle: list[tuple[float, IndexEntry]] = []
+    recent: list[tuple[float, IndexEntry]] = []
     for entry in entries:
         if entry.key not in needed:
             age = now - _last_used(store, entry)
@@ -138,7 +138,7 @@ def collect(store: Store, collection: Collection, rules: Rules) -> None:
                 shutil.rmtree(folder, ignore_errors=True)
 
 
-def _last_used(store: Store, entry: Entry) -> float:
+def _last_used(store: Store, entry: IndexEntry) -> float:
     """Seconds since the epoch; a damaged one is as if never used."""
     try:
         return 0.0 if entry.kind == DAMAGED else store.place(entry.key).stat().st_mtime

@@ -21,7 +21,7 @@ DAMAGED = "damaged"  # stands for the kind of an artifact that cannot be read
 
 
 @dataclass(frozen=True)
-class Entry:
+class IndexEntry:
     """An artifact as its index names it.
 
     Attributes:
@@ -37,18 +37,18 @@ class Entry:
         return f"{self.key}.{self.kind}.{self.size}"
 
     @classmethod
-    def read(cls, name: str) -> Entry | None:
+    def read(cls, name: str) -> IndexEntry | None:
         """The entry of a file name; None if it is none."""
         key, _, rest = name.partition(".")
         kind, _, size = rest.rpartition(".")
         return cls(key, kind, int(size)) if KEY.fullmatch(key) and kind and size.isdigit() else None
 
 
-def entries(root: Path) -> Iterator[Entry]:
+def entries(root: Path) -> Iterator[IndexEntry]:
     """Every artifact of the store in `root`, by key; the index is mended on the way."""
     for first in sorted(_names(root / "artifacts")):
-        indexed: dict[str, Entry] = {}
-        for entry in filter(None, map(Entry.read, _names(root / "index" / first))):
+        indexed: dict[str, IndexEntry] = {}
+        for entry in filter(None, map(IndexEntry.read, _names(root / "index" / first))):
             if entry.key in indexed:  # a damaged one was made again in another size
                 forget(root, entry)
                 forget(root, indexed.pop(entry.key))
@@ -61,7 +61,7 @@ def entries(root: Path) -> Iterator[Entry]:
             forget(root, indexed[key])
 
 
-def note(root: Path, entry: Entry) -> None:
+def note(root: Path, entry: IndexEntry) -> None:
     """Put an entry into the index; a store that cannot be written does without."""
     place = root / "index" / entry.key[:2] / entry.name
     with contextlib.suppress(OSError):
@@ -69,7 +69,7 @@ def note(root: Path, entry: Entry) -> None:
         place.touch()
 
 
-def forget(root: Path, entry: Entry) -> None:
+def forget(root: Path, entry: IndexEntry) -> None:
     with contextlib.suppress(OSError):
         (root / "index" / entry.key[:2] / entry.name).unlink()
 
@@ -79,12 +79,12 @@ def folder_size(folder: Path) -> int:
     return sum(path.lstat().st_size for path in folder.rglob("*") if path.is_file())
 
 
-def _mended(root: Path, key: str) -> Entry:
+def _mended(root: Path, key: str) -> IndexEntry:
     folder = root / "artifacts" / key[:2] / key
     try:
-        entry = Entry(key, read_artifact(folder, key, verify=False).kind, folder_size(folder))
+        entry = IndexEntry(key, read_artifact(folder, key, verify=False).kind, folder_size(folder))
     except (StoreError, OSError):
-        return Entry(key, DAMAGED, 0)
+        return IndexEntry(key, DAMAGED, 0)
     note(root, entry)
     return entry
 

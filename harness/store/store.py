@@ -27,10 +27,10 @@ from pathlib import Path
 
 from harness.errors import StoreError, StoreWriteError
 from harness.store import index as catalogue
-from harness.store.artifact import MANIFEST, Artifact, Draft, contents, file_hash, read_artifact
+from harness.store.artifact import MANIFEST, Artifact, ArtifactDraft, contents, file_hash, read_artifact
 from harness.store.claims import Claims
 from harness.store.failures import as_store_errors, telling_full_disk
-from harness.store.index import Entry, folder_size
+from harness.store.index import IndexEntry, folder_size
 from harness.store.mirror import Mirror
 from harness.store.parts import SILENT_SECONDS, Parts, sweep_partial
 
@@ -139,7 +139,7 @@ class Store:
             yield folder
 
     @contextmanager
-    def draft(self, kind: str, key: str) -> Iterator[Draft]:
+    def draft(self, kind: str, key: str) -> Iterator[ArtifactDraft]:
         """Write an artifact; published whole when the block ends, dropped when it raises.
 
         What the block raises does not matter if another process has published the same meanwhile: its lease was lost.
@@ -150,7 +150,7 @@ class Store:
         started = time.monotonic()
         try:
             with self.writing(f"an artifact of kind {kind}"), self.part() as folder:
-                draft = Draft(folder)
+                draft = ArtifactDraft(folder)
                 yield draft
                 self._publish(kind, key, draft, draft.earlier_seconds + time.monotonic() - started)
         except Exception:
@@ -164,7 +164,7 @@ class Store:
         """A full disk anywhere, and failures on files here, as the store's own error; everything else goes through."""
         return as_store_errors(self.root, what)
 
-    def _publish(self, kind: str, key: str, draft: Draft, seconds: float) -> None:
+    def _publish(self, kind: str, key: str, draft: ArtifactDraft, seconds: float) -> None:
         files = contents(draft.folder)
         manifest = {
             "kind": kind,
@@ -211,7 +211,7 @@ class Store:
         Raises:
             OSError: the store cannot be written.
         """
-        place, entry = self.place(key), Entry(key, kind, folder_size(folder))
+        place, entry = self.place(key), IndexEntry(key, kind, folder_size(folder))
         place.parent.mkdir(exist_ok=True)
         if (place / MANIFEST).exists():
             return False
@@ -224,11 +224,11 @@ class Store:
         catalogue.note(self.root, entry)
         return True
 
-    def entries(self) -> Iterator[Entry]:
+    def entries(self) -> Iterator[IndexEntry]:
         """Every artifact, by key, without opening one."""
         return catalogue.entries(self.root)
 
-    def remove(self, entry: Entry) -> None:
+    def remove(self, entry: IndexEntry) -> None:
         """Take an artifact out: at once for readers, its bytes after.
 
         Raises:

@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class ReducedLoss:
     """A reduced loss and its gradients in the policy's log-probabilities: a scalar, [G] and [G, M] (0 where masked)."""
 
     value: Tensor
     chosen: Tensor
     rejected: Tensor
 
-    def differs(self, other: Outcome, tolerance: float) -> str:
+    def differs(self, other: ReducedLoss, tolerance: float) -> str:
         """Which part differs, in words; empty where none does."""
         import torch
 
@@ -35,7 +35,7 @@ class Outcome:
         return ""
 
 
-def outcome(objective: Objective, batch: GroupLogps) -> Outcome:
+def reduced(objective: Objective, batch: GroupLogps) -> ReducedLoss:
     """The loss as the trainer reduces it, and its gradients; `Fault` where it has none."""
     import torch
 
@@ -51,7 +51,7 @@ def outcome(objective: Objective, batch: GroupLogps) -> Outcome:
     first, second = (
         torch.zeros_like(leaf) if found is None else found for leaf, found in zip((chosen, rejected), gradients, strict=True)
     )
-    return Outcome(value.detach(), first, second)
+    return ReducedLoss(value.detach(), first, second)
 
 
 def totals_of(batch: GroupLogps) -> Totals:
@@ -66,7 +66,7 @@ def check_loss(objective: Objective) -> None:
     for negatives in (3, 1) if objective.needs_rejected else (3, 1, 0):
         batch = example_batch(objective, negatives=negatives)
         _check_shapes(_loss(objective, batch), batch)
-        outcome(objective, batch)
+        reduced(objective, batch)
 
 
 def _check_views(objective: Objective) -> None:

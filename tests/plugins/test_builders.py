@@ -12,8 +12,8 @@ from pydantic import ValidationError
 
 from harness import Example, Prompt, Response
 from harness_plugins.baselines.preference import Preference
+from harness_plugins.baselines.sft import Targets
 from harness_plugins.baselines.spin import Spin
-from harness_plugins.baselines.targets import Targets
 from harness_plugins.controls.best_of_n import BestOfN
 from harness_plugins.only_prompting.builder import CHOSEN_PREFIX, OnlyPrompting, without_preamble
 from harness_plugins.self_contrast.builder import SelfContrast

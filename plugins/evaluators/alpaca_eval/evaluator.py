@@ -30,7 +30,7 @@ from harness import (
     read_text,
 )
 from harness_plugins.evaluators.alpaca_eval.package import REASONS, Row, annotate, annotator_size, figures
-from harness_plugins.evaluators.shapes import named
+from harness_plugins.evaluators.validation import named
 
 INSTRUCTIONS = 805
 MOST_MISSING = 3  # of published sets: the judge's server refused or dropped these, and alpaca_eval leaves such rows out

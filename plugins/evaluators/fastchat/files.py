@@ -9,15 +9,18 @@ import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
 
 from harness import DataError, read_text
-from harness_plugins.evaluators.shapes import Pair, Single, checked, named, parsed
+from harness_plugins.evaluators.validation import ForeignRow, Label, Text, checked, named, parsed
 
 RELEASE = "v0.2.36"
 ADDRESS = f"https://raw.githubusercontent.com/lm-sys/FastChat/{RELEASE}/fastchat/llm_judge/data"
 NEED_REFERENCES = ("math", "reasoning", "coding")  # categories that FastChat judges with a reference answer
 UNREAD = -1  # FastChat's score of an answer that it cannot read
+LARGEST_RATING = 1000  # FastChat's judges rate from 1 to 10, and FastChat takes any number
 
 Row = dict[str, Any]
 
@@ -126,6 +129,31 @@ def file_name(label: str) -> str:
 
 
 Numbered = tuple[int, Row]  # a line's number and its row
+Winner = Literal["model_1", "model_2", "tie", "error"]
+
+
+class JudgedRow(ForeignRow):
+    """The fields that FastChat's single judgments and its judgments of pairs share."""
+
+    question_id: int = Field(ge=0, lt=2**31)
+    judge: list[Text] = Field(min_length=1)
+    turn: Literal[1, 2]
+
+
+class SingleRow(JudgedRow):
+    """A rating of one model's answer; -1 where it could not be read."""
+
+    model: Label
+    score: Annotated[float, Field(ge=UNREAD, le=LARGEST_RATING, allow_inf_nan=False)]
+
+
+class PairRow(JudgedRow):
+    """Two models' answers compared in both orders."""
+
+    model_1: Label
+    model_2: Label
+    g1_winner: Winner
+    g2_winner: Winner
 
 
 def read_judgments(path: Path) -> list[Row]:
@@ -142,7 +170,7 @@ def all_judgments(path: Path) -> list[Numbered]:
     fix = "give judgments as FastChat writes them (model_judgment/*.jsonl)"
     rows = read_numbered(path, ("question_id", "judge", "turn"))
     for number, row in rows:
-        checked(Single if "model" in row else Pair, row, f"{path}:{number}", fix)
+        checked(SingleRow if "model" in row else PairRow, row, f"{path}:{number}", fix)
         if "model" not in row and row["model_1"] == row["model_2"]:
             raise DataError(f"{path}:{number} compares {named(row['model_1'])} with itself: {fix}")
     return rows

@@ -12,19 +12,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pydantic import Field
+
 from harness import DataError, Imported, Metric, read_text
 from harness_plugins.evaluators.lm_eval.documents import (
     NAMES_FILTERS,
     Documents,
-    Part,
+    TaskResult,
     own_numbers,
-    part,
+    task_result,
     usable,
     with_filters,
 )
 from harness_plugins.evaluators.lm_eval.lm_eval import LmEval
 from harness_plugins.evaluators.lm_eval.models import digest, model_of
-from harness_plugins.evaluators.shapes import EvalResults, checked, parsed
+from harness_plugins.evaluators.validation import Fact, ForeignRow, Label, checked, parsed
 
 Row = dict[str, Any]
 DEEPEST_GROUP = 20
@@ -35,6 +37,25 @@ LOWER = frozenset({"perplexity", "word_perplexity", "byte_perplexity", "bits_per
 FEW = 3  # tasks of a group that a warning names
 PARTS = ("versions", "n-shot", "n-samples", "group_subtasks", "higher_is_better")  # of the file, by task
 ALONE = "shown as lm-eval's own numbers, without interval and test"
+
+
+class _Config(ForeignRow):
+    limit: Fact = None
+    num_fewshot: Fact = None
+
+
+class EvalResults(ForeignRow):
+    """lm-eval's results_<date>.json. Releases before 0.4 have no `n-shot`, those before 0.4.2 no `group_subtasks`."""
+
+    results: dict[Label, Any]
+    versions: dict[str, Fact]
+    shots: dict[str, Fact] | None = Field(None, alias="n-shot")
+    groups: dict[Label, Any] | None = None
+    group_subtasks: dict[Label, list[Label]] | None = None
+    higher_is_better: dict[str, dict[str, bool | None]] | None = None
+    samples: dict[str, dict[str, Any]] | None = Field(None, alias="n-samples")
+    model_name: Label | None = None
+    config: _Config | None = None
 
 
 @dataclass
@@ -102,7 +123,7 @@ class Results:
         if alone:
             yield self._row(label, alone, () if whole else warnings, whole=False)
 
-    def _row(self, label: str, parts: Sequence[Part], warnings: tuple[str, ...], *, whole: bool) -> Imported:
+    def _row(self, label: str, parts: Sequence[TaskResult], warnings: tuple[str, ...], *, whole: bool) -> Imported:
         names = [made.name for made in parts]
         scores = [score for made in parts for score in (made.scores if whole else made.figures)]
         facts = {
@@ -130,7 +151,7 @@ class Results:
             groups = ", ".join(f"{name} ({_few(shown)})" for name, shown in opened.items())
             yield f"groups that lm-eval gives no number of, so shown by their tasks: {groups}"
 
-    def _said(self, parts: Sequence[Part]) -> Iterator[str]:
+    def _said(self, parts: Sequence[TaskResult]) -> Iterator[str]:
         """Return the reasons why results cannot be compared or shown."""
         unlike = [made for made in parts if made.unlike]
         alone = any(made.scores for made in parts) or bool(unlike)  # else all rows are figures, and their kind says so
@@ -197,13 +218,13 @@ class Results:
         found = {task: self.measured.get(task, ({}, None))[1] for task in self._tasks(name)}
         return {task: path for task, path in found.items() if path}, [task for task, path in found.items() if not path]
 
-    def _part(self, name: str) -> Part:
+    def _part(self, name: str) -> TaskResult:
         paths, missing = self._documents(name)
         kept = [] if missing else [Documents.read(task, path, self._numbers(task)) for task, path in paths.items()]
         unnamed = [made.unnamed for made in kept if made.unnamed]
         missing += [made.task for made in kept if len(made.hashes) < self._asked_of(made.task)]
         numbers = {task: self._numbers(task) for task in (name, *paths)}
-        made = part(name, numbers, [] if missing or unnamed else kept, missing)
+        made = task_result(name, numbers, [] if missing or unnamed else kept, missing)
         made.unnamed = unnamed if made.figures else []
         return made
 
