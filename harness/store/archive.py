@@ -24,8 +24,9 @@ from harness.store.failures import FULL
 COMPRESSIONS = {".gz": "w:gz", ".tgz": "w:gz", ".xz": "w:xz", ".bz2": "w:bz2"}  # ending of the file -> mode of `tarfile`
 LONGEST_NAME = 1024
 LARGEST_HEADER = 1 << 16  # bytes of a member's extended header, which is read at once
-UNPACKED_BYTES, UNPACKED_TIMES = 1 << 30, 100  # more than the one, and than so many times the archive, is no set of artifacts
-FILE_BYTES = 4096  # that a file takes at least
+# An archive that unpacks to more than this many bytes and more than this many times its size is taken for a bomb.
+UNPACKED_BYTES, UNPACKED_TIMES = 1 << 30, 100
+FILE_BYTES = 4096  # the least that a file takes on a disk
 BOMB = "an archive of artifacts does not, so nothing of it was taken"
 SPARSE = "holds a sparse file, which `harness cache export` does not write; nothing of it was taken"
 NO_NAMES = (errno.ENOTDIR, errno.ENAMETOOLONG, errno.EILSEQ)  # what the system says of names that no file here can have
@@ -81,11 +82,11 @@ def unpack(place: Path, folder: Path) -> list[str]:
 
 
 def _members(place: Path, archive: tarfile.TarFile, folder: Path) -> Iterator[tarfile.TarInfo]:
-    """All but the folders, as long as they are no bomb."""
+    """Yield the files of an archive; stop before they fill the disk or unpack to far more than the archive's size."""
     room, most = shutil.disk_usage(folder).free, max(UNPACKED_BYTES, UNPACKED_TIMES * place.stat().st_size)
     taken = 0
     for member in archive:
-        archive.members = []  # type: ignore[attr-defined]  # else it remembers each
+        archive.members = []  # type: ignore[attr-defined]  # tarfile keeps every header: a million would fill the memory
         if member.size < 0:
             raise DataError(f"{place}: the member {member.name!r} has {member.size:,} bytes; nothing of it was taken")
         if member.issparse():
@@ -101,7 +102,7 @@ def _members(place: Path, archive: tarfile.TarFile, folder: Path) -> Iterator[ta
 
 @contextmanager
 def _as_data_errors(place: Path, folder: Path) -> Iterator[None]:
-    """Whatever reading an archive raises, as an error that names it; that `folder` cannot be written goes through."""
+    """Raise whatever reading an archive raises as a DataError that names it; an error of writing `folder` goes through."""
     damaged = f"{place} is no archive of artifacts, or is cut off"
     try:
         yield
@@ -136,7 +137,7 @@ def _key(place: Path, member: tarfile.TarInfo) -> str:
 
 
 def _check(place: Path, folder: Path) -> None:
-    """Whether a folder is exactly what its manifest says."""
+    """Raise DataError unless a folder holds exactly the files of its manifest, with their checksums."""
     try:
         read_artifact(folder, folder.name, verify=True)
         listed = set(json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"])

@@ -1,4 +1,4 @@
-"""Artifacts out of a store and into another, as one archive."""
+"""Export artifacts from a store and import them into another, as one archive."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from harness.store.store import Store
 
 
 def export_artifacts(store: Store, keys: Iterable[str], place: Path) -> int:
-    """Write artifacts into one archive, whole or not at all; returns how many.
+    """Write artifacts into one archive, whole or not at all; return how many.
 
     Raises:
         StoreError: one is damaged or absent, or the archive cannot be written.
@@ -28,7 +28,7 @@ def export_artifacts(store: Store, keys: Iterable[str], place: Path) -> int:
 
 
 def import_artifacts(store: Store, archive: Path) -> tuple[int, int]:
-    """Take an archive's artifacts; how many were new, how many were here already.
+    """Import an archive's artifacts; return how many were new and how many the store had.
 
     Raises:
         DataError: the archive is not one, or holds what does not belong there; nothing was taken.

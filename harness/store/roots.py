@@ -1,8 +1,8 @@
-"""Who needs what: each run notes in the store where its board lies and which artifacts it is made of.
+"""The needs of runs: each run registers in the store where its board lies and which artifacts it is made of.
 
     <root>/roots/<hash of machine and folder>.json    one for each run folder
 
-A run folder that is deleted needs nothing any more.
+Deleting a run's folder ends its needs.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ class Root:
 
     @property
     def gone(self) -> bool:
-        """Whether its folder was on this machine and is no more."""
+        """Whether its folder was on this machine and has been deleted."""
         return self.machine == platform.node() and not Path(self.folder).is_dir()
 
 
 def register(store: Path, root: Root) -> None:
-    """Note a run's needs, in place of what it noted before.
+    """Register a run's needs, replacing what it registered before.
 
     Raises:
         StoreWriteError: the store cannot be written.
@@ -58,10 +58,10 @@ def register(store: Path, root: Root) -> None:
 
 
 def roots(store: Path) -> Iterator[tuple[Path, Root | None]]:
-    """Each noted root with its file; None for one that cannot be read."""
+    """Yield each registered root with its file; None for one that cannot be read."""
     for place in sorted((store / "roots").glob("*.json")):
         try:
-            said = json.loads(place.read_text(encoding="utf-8"))
-            yield place, Root(said["name"], said["machine"], said["folder"], tuple(said["keys"]))
+            fields = json.loads(place.read_text(encoding="utf-8"))
+            yield place, Root(fields["name"], fields["machine"], fields["folder"], tuple(fields["keys"]))
         except (OSError, ValueError, KeyError, TypeError):
             yield place, None

@@ -1,4 +1,4 @@
-"""What a loss returns: shapes and types, the prompts it asks for, and its reduced value with gradients."""
+"""Checks of what a loss returns: shapes and types, its views, and the reduced value with gradients."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class ReducedLoss:
     rejected: Tensor
 
     def differs(self, other: ReducedLoss, tolerance: float) -> str:
-        """Which part differs, in words; empty where none does."""
+        """Return which part differs, in words; empty if none does."""
         import torch
 
         for name in ("value", "chosen", "rejected"):
@@ -36,7 +36,7 @@ class ReducedLoss:
 
 
 def reduced(objective: Objective, batch: GroupLogps) -> ReducedLoss:
-    """The loss as the trainer reduces it, and its gradients; `Fault` where it has none."""
+    """Return the loss as the trainer reduces it, with its gradients; raise `Fault` if it has none."""
     import torch
 
     chosen, rejected = (tensor.detach().clone().requires_grad_() for tensor in (batch.policy.chosen, batch.policy.rejected))
@@ -55,13 +55,13 @@ def reduced(objective: Objective, batch: GroupLogps) -> ReducedLoss:
 
 
 def totals_of(batch: GroupLogps) -> Totals:
-    """The denominators of a whole batch."""
+    """Return the denominators of a whole batch."""
     policy = batch.policy
     return Totals(int(policy.mask.sum()), len(policy.chosen), int(policy.chosen_tokens.sum()))
 
 
 def check_loss(objective: Objective) -> None:
-    """What `loss` returns with several negatives, with one, and without where it takes none."""
+    """Check what `loss` returns with three negatives, with one, and with none if the objective takes that."""
     _check_views(objective)
     for negatives in (3, 1) if objective.needs_rejected else (3, 1, 0):
         batch = example_batch(objective, negatives=negatives)
@@ -70,7 +70,7 @@ def check_loss(objective: Objective) -> None:
 
 
 def _check_views(objective: Objective) -> None:
-    """Prompts under which the responses are scored as well."""
+    """Check the views: other prompts under which the responses are scored as well."""
     views: Any = objective.views()
     fix = "return {name: a function from harness.Prompt to harness.Prompt}"
     if not isinstance(views, Mapping):
@@ -82,7 +82,7 @@ def _check_views(objective: Objective) -> None:
 
 
 def _loss(objective: Objective, batch: GroupLogps) -> Loss:
-    """The loss; `Fault` where it reads what the objective did not ask for."""
+    """Compute the loss; raise `Fault` if it reads what the objective did not ask for."""
     try:
         return objective.loss(batch)
     except KeyError as error:

@@ -1,4 +1,4 @@
-"""What a loss must keep to, so that the trainer can cut, pad, order and repeat batches as it likes."""
+"""Checks of a loss: the trainer must be able to cut, pad, reorder and repeat batches."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SEEDS = (0, 1, 2)  # of the example batches; a single one may happen to lie beyo
 
 
 def check_objective(objective: Objective) -> Iterator[Finding]:
-    """Every check of a loss. Where one of the first three fails, what the others would say is no news."""
+    """Run every check of a loss; stop after one of the first three fails, since the others would only repeat its news."""
     yield (finding := run("loss", partial(check_loss, objective)))
     stopped = finding.status != "passed"
     checks: dict[str, Callable[[Objective, GroupLogps], None]] = {
@@ -38,7 +38,7 @@ def check_objective(objective: Objective) -> Iterator[Finding]:
     }
     for name, check in checks.items():
         if stopped:
-            yield Finding(name, "not run", "nothing can be said of a loss before that is mended")
+            yield Finding(name, "not run", "the loss cannot be checked further before that is fixed")
             continue
         yield (finding := run(name, partial(_on_every_batch, objective, check)))
         stopped = name in ("inputs", "determinism") and finding.status != "passed"

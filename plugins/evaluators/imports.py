@@ -367,7 +367,7 @@ def _category(bench: Bench, question: int) -> str | None:
 
 
 class LmEvalImporter(Importer):
-    """What lm-eval's `--output_path` holds: results_*.json, and samples_*.jsonl of `--log_samples`, by which to pair."""
+    """lm-eval's `--output_path`: results_*.json, and samples_*.jsonl of `--log_samples`, by which rows are paired."""
 
     name: ClassVar[str] = "lm_eval"
 

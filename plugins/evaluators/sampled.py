@@ -1,6 +1,4 @@
-"""What evaluators of sampled answers share: how the answers are drawn. Equal fields ask for equal answers, which the run
-draws once for all of them.
-"""
+"""The base of evaluators of sampled answers: equal fields ask for equal answers, which the run draws once for all of them."""
 
 from __future__ import annotations
 

@@ -107,6 +107,12 @@ def test_self_contrast_draws_only_from_the_least_similar() -> None:
     assert task.asked[0] == (8, "", "start")
 
 
+def test_of_equally_similar_samples_self_contrast_keeps_the_first() -> None:
+    task = ScriptedTask([example()], [responses("t0", "t1", "t2", "t3", "t4", "t5")], [[0.5] * 4 + [0.4, 0.5]])
+    (group,) = SelfContrast(samples=6, keep=0.5, negatives=3).build(task)
+    assert {response.text for response in group.rejected} == {"t4", "t0", "t1"}
+
+
 @pytest.mark.parametrize(
     ("samples", "keep", "kept"),
     [

@@ -178,5 +178,6 @@ def test_a_shift_of_a_prompts_log_probabilities_changes_nothing(objective: Objec
 )
 def test_a_likelier_chosen_response_lowers_the_loss(objective: Objective) -> None:
     better = GroupLogps(logps(chosen=[-3.0, -5.0]), REFERENCE, {AUGMENTED: VIEW}, MISMATCHED)
-    pairs = zip(valid(objective.loss(better).per_pair), valid(objective.loss(BATCH).per_pair), strict=True)
+    pairs = list(zip(valid(objective.loss(better).per_pair), valid(objective.loss(BATCH).per_pair), strict=True))
+    assert pairs
     assert all(after < before for after, before in pairs)

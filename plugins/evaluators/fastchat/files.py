@@ -1,4 +1,4 @@
-"""FastChat's files, and what its tools make of them: questions, answers, judgments, the figures of `show_result`."""
+"""FastChat's files (questions, answers, judgments) and the figures that its `show_result` computes from them."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Published:
     sha256: str
 
     def unlike(self, content: bytes) -> str:
-        """How content is not this file's, as the end of a sentence; '' where it is."""
+        """Return how content differs from this file's, as the end of a sentence; '' if it does not."""
         found = hashlib.sha256(content).hexdigest()
         return "" if found == self.sha256 else f"has SHA-256 {found}, expected {self.sha256}"
 
@@ -47,7 +47,7 @@ VICUNA_QUESTIONS = Published("vicuna_bench/question.jsonl", "c248c5c98ba45bb0c2a
 
 
 def fetch(path: Path, published: Published) -> None:
-    """Download one of FastChat's files, once; checked before it is put in place.
+    """Download one of FastChat's files and check it before it is put in place.
 
     Raises:
         DataError: the network or the file is not as it should be.
@@ -75,12 +75,12 @@ def fetch(path: Path, published: Published) -> None:
 
 
 def read_lines(path: Path, needed: Sequence[str]) -> list[Row]:
-    """The rows of a JSON-lines file, each with the fields `needed`; raises as `read_numbered` does."""
+    """Return the rows of a JSON-lines file, each with the fields `needed`; raises as `read_numbered` does."""
     return [row for _, row in read_numbered(path, needed)]
 
 
 def read_numbered(path: Path, needed: Sequence[str]) -> list[tuple[int, Row]]:
-    """The rows of a JSON-lines file with the numbers of their lines, each with the fields `needed`.
+    """Return the rows of a JSON-lines file with the numbers of their lines, each with the fields `needed`.
 
     Raises:
         DataError: names file and line.
@@ -107,7 +107,7 @@ def write_lines(path: Path, rows: Sequence[Row]) -> None:
 
 
 def read_answers(path: Path) -> dict[int, Row]:
-    """A model's answers by question; of a question that was answered twice the last, as FastChat reads it."""
+    """Return a model's answers by question; of a question that was answered twice the last, as FastChat reads it."""
     return {row["question_id"]: row for row in read_lines(path, ("question_id", "choices"))}
 
 
@@ -157,12 +157,12 @@ class PairRow(JudgedRow):
 
 
 def read_judgments(path: Path) -> list[Row]:
-    """Judgments, single or of pairs. What was appended again, as a second run of FastChat does, replaces what was there."""
+    """Return judgments, single or of pairs; one that a second run of FastChat appended replaces the first."""
     return [row for _, row in last_of_each(all_judgments(path))]
 
 
 def all_judgments(path: Path) -> list[Numbered]:
-    """All rows of a file of judgments, those that were appended again too, as `show_result` reads them.
+    """Return all rows of a file of judgments, repeated ones too, as `show_result` reads them.
 
     Raises:
         DataError: names file, line and field.

@@ -41,7 +41,7 @@ class Bench:
 
 
 def needs_reference(question: Row) -> bool:
-    """Whether its category is judged with a reference answer: math, reasoning and coding."""
+    """Return whether a question's category is judged with a reference answer: math, reasoning and coding."""
     return question["category"] in library().NEED_REF_CATS
 
 

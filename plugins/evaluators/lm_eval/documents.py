@@ -189,7 +189,7 @@ def with_filters(rows: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, A
 
 
 def usable(value: float) -> bool:
-    """Whether a number can be shown and computed with."""
+    """Return whether a number can be shown and computed with."""
     return isfinite(value) and abs(value) <= LARGEST
 
 
@@ -208,7 +208,7 @@ def _value(raw: Any) -> float | None:
 
 
 def documents_hash(hashes: Mapping[str, str | None]) -> str | None:
-    """How many documents and a hash of them by their places; the same for the same documents in the same order."""
+    """Return the number of documents and a hash of them in order; None if lm-eval left no hashes."""
     if not hashes or not all(hashes.values()):
         return None
     whole = hashlib.sha256()
@@ -218,7 +218,7 @@ def documents_hash(hashes: Mapping[str, str | None]) -> str | None:
 
 
 def _is_mean(values: Iterable[tuple[str, float]], number: float | None) -> bool:
-    """Whether lm-eval's number is the mean of the documents that have one; true where it gives none that is finite."""
+    """Return whether lm-eval's number is the mean over the documents that have a value; true if it gives no finite number."""
     if number is None or not isfinite(number):
         return True
     return isclose(_mean(values), number, rel_tol=RELATIVE, abs_tol=ABSOLUTE)

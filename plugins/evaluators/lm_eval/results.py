@@ -183,7 +183,7 @@ class Results:
                 yield f"{said}: {', '.join(texts)}"
 
     def _names(self, chosen: Sequence[str]) -> list[str]:
-        """What to report: what was chosen, or all that is in no group."""
+        """Return the tasks and groups to report: the chosen ones, or all that are in no group."""
         groups = self.content.get("group_subtasks") or {}
         inside = {task for tasks in groups.values() for task in tasks}
         known = sorted({*self.measured, *groups} - inside)
@@ -229,7 +229,7 @@ class Results:
         return made
 
     def _asked_of(self, task: str) -> int:
-        """How many documents lm-eval took, as far as the file says."""
+        """Return how many documents lm-eval took, if the file says."""
         taken = ((self.content.get("n-samples") or {}).get(task) or {}).get("effective")
         return taken if isinstance(taken, int) else 0
 
@@ -242,7 +242,7 @@ class Results:
         return Metric(entry, f"{rest} on lm-eval's {name}", self._better(name, metric), primary)
 
     def _better(self, name: str, metric: str) -> bool | None:
-        """Whether higher is better: as the file says of the task or group, or of the group's tasks where those agree."""
+        """Return whether higher is better: by the file for the task or group, or for the group's tasks if those agree."""
         known = self.content.get("higher_is_better") or {}
         if metric in (known.get(name) or {}):
             return known[name][metric]  # type: ignore[no-any-return]
@@ -276,7 +276,7 @@ def _samples(path: Path, content: Mapping[str, Any], task: str) -> Path | None:
 
 
 def _asked(content: Row) -> Row:
-    """How many documents were asked at most, and whether by a chat template; what the file does not say is not there."""
+    """Return the limit on documents and whether a chat template was used; what the file does not say is left out."""
     config = content.get("config") or {}
     found: Row = {"chat_template": bool(content["chat_template"])} if "chat_template" in content else {}
     if "limit" in config:
