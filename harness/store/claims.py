@@ -9,8 +9,9 @@ age is measured against a folder touched just now, so that only the file server'
 process that finds a lease stale removes its owner's file, and again one of several wins the rename.
 
 A lease that is taken from a living owner (a machine that stood still for long) costs double work: artifacts are published
-whole, the first one stays, and the second process uses it (`Store.draft`). Files in `partial/<key>` are written atomically. At worst one of them reads a checkpoint while the other replaces it: its stage fails, and the next run finds
-what the other made.
+whole, the first one stays, and the second process uses it (`Store.draft`). Files in `partial/<key>` are written
+atomically. At worst one of them reads a checkpoint while the other replaces it: its stage fails, and the next run finds what
+the other made.
 """
 
 from __future__ import annotations

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from harness import DataError, read_text
+from harness import DataError, read_text, write_atomically
 from harness_plugins.evaluators.validation import ForeignRow, Label, Text, checked, named, parsed
 
 RELEASE = "v0.2.36"
@@ -63,14 +61,10 @@ def fetch(path: Path, published: Published) -> None:
         raise DataError(f"{path} is not there and {url} cannot be fetched ({error}): put a copy there") from error
     if unlike := published.unlike(content):
         raise DataError(f"{url} {unlike}: put a copy you trust at {path}")
-    part = path.with_name(f"{path.name}.{uuid.uuid4().hex}.part")  # others may fetch it too
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_bytes(content)
-        part.replace(path)
+        write_atomically(path, content)  # others may fetch it too
     except OSError as error:
-        with contextlib.suppress(OSError):
-            part.unlink()
         raise DataError(f"{path} cannot be written ({error.strerror}): give a path that can, or put a copy there") from error
 
 
