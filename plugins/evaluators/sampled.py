@@ -1,4 +1,7 @@
-"""The base of evaluators of sampled answers: equal fields ask for equal answers, which the run draws once for all of them."""
+"""The base of evaluators of sampled answers.
+
+Equal fields ask for equal answers, which the run draws once for all of them.
+"""
 
 from __future__ import annotations
 
