@@ -62,6 +62,7 @@ from harness.models.prompts import ChatTemplate
 from harness.models.reward import RewardModel
 from harness.models.sentence import SentenceEmbedder
 from harness.models.serve import vllm_command
+from harness.store.atomic import write_atomically
 from harness.version import __version__
 
 if TYPE_CHECKING:
@@ -156,6 +157,7 @@ __all__ = [
     "resampled",
     "unread_shares",
     "vllm_command",
+    "write_atomically",
 ]
 
 _LAZY = {

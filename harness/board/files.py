@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +13,7 @@ from typing import Any
 from harness.api.types import Score
 from harness.board.entries import unwritable
 from harness.errors import DataError, StoreError
+from harness.store.atomic import write_atomically
 
 BOARD, EXAMPLES, SCORES = "board.json", "examples.jsonl", "scores.parquet"
 MOST_SCORES = 20_000_000  # a hundred rows with ten seeds on a thousand prompts have ten million for ten metrics
@@ -48,16 +47,7 @@ def write_bytes(path: Path, content: bytes) -> Path:
     """Write bytes as `write_text` writes text."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as beside:
-            try:
-                beside.write(content)
-                beside.flush()
-                os.fsync(beside.fileno())
-                Path(beside.name).chmod(0o644)
-                Path(beside.name).replace(path)
-            except BaseException:
-                Path(beside.name).unlink(missing_ok=True)
-                raise
+        write_atomically(path, content)
     except OSError as error:
         raise StoreError(f"{path} cannot be written: {error}") from error
     return path

@@ -30,7 +30,7 @@ from harness.run.stages.screening import fewer_than_asked, screened, split_probl
 from harness.store import Store
 from harness.store.collect import need
 from harness.store.environment import versions
-from harness.store.locks import locked_lock as locked
+from harness.store.locks import run_lock
 from harness.store.mirror import Mirror
 from harness.store.roots import Root
 
@@ -101,7 +101,7 @@ def compare(
     _make(folder)
     settings = {**_settings(comparison, graph), "store": str(kept.root), "mirror": means.mirror}
     journal = Journal(folder, comparison.config.name, means.log)
-    with locked(folder), kept.swept(), journal.told():
+    with run_lock(folder), kept.swept(), journal.told():
         need(kept, Root.of(comparison.config.name, folder, graph.stages.keys()))
         present = {stage.key for stage in graph if kept.holds(stage.key)}  # of these nothing is collected any more
         executor = means.executor(workers, settings, folder / "logs")

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.errors import StageError
 from harness.run.graph import Stage
-from harness.store import Draft
+from harness.store import ArtifactDraft
 from harness.training.settings import DeviceSettings
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def devices_of(stage: Stage) -> DeviceSettings | None:
     return None if devices is None else DeviceSettings(**devices)
 
 
-def run_on_devices(stage: Stage, context: Context, draft: Draft) -> None:
+def run_on_devices(stage: Stage, context: Context, draft: ArtifactDraft) -> None:
     """Make a training stage's artifact by several processes, of which the first writes it.
 
     Raises:

@@ -33,7 +33,7 @@ from harness.run.plan import OPPONENT, run_sampling
 from harness.run.stages.context import Context, StageProgress, read_answers, read_dataset
 from harness.run.stages.groups import source_of
 from harness.run.stages.services import PolicyServices, Services, judge_facts, reward_service, stage_judge
-from harness.store import Draft
+from harness.store import ArtifactDraft
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 FILES = "files"  # what an evaluator leaves beside its scores
 
 
-def run_evaluate(stage: Stage, context: Context, draft: Draft) -> None:
+def run_evaluate(stage: Stage, context: Context, draft: ArtifactDraft) -> None:
     """Evaluate; every score must be a number of a declared metric."""
     evaluator: Evaluator = context.component("evaluator", stage.payload["evaluator"])
     backend = context.component("backend", stage.payload["backend"])
@@ -211,7 +211,7 @@ def _whole(response: Response) -> Response:
     return response.whole if isinstance(response, ReadResponse) and response.whole else response
 
 
-def run_answers(stage: Stage, context: Context, draft: Draft) -> None:
+def run_answers(stage: Stage, context: Context, draft: ArtifactDraft) -> None:
     """Draw the answers that an evaluator said it will ask for."""
     sampling = Sampling(**stage.payload["sampling"])
     examples = evaluated_examples(stage, context)

@@ -28,10 +28,10 @@ from harness.run.stages.services import (
     stage_judge,
     text_hash,
 )
-from harness.store import Draft
+from harness.store import ArtifactDraft
 
 
-def run_groups(stage: Stage, context: Context, draft: Draft) -> None:
+def run_groups(stage: Stage, context: Context, draft: ArtifactDraft) -> None:
     """Build a round's groups; `facts` tell how many, from how many prompts, and why some gave none."""
     payload = stage.payload
     builder = context.component("data", payload["builder"])
@@ -186,7 +186,7 @@ class BuilderServices:
             **(self.start.rounding if embedder == "hidden" else {}),
         }
 
-        def make(draft: Draft) -> None:
+        def make(draft: ArtifactDraft) -> None:
             if not isinstance(embedder, str):
                 values = sentence_similarity(embedder, targets, texts)
             elif embedder == "tfidf":

@@ -30,7 +30,7 @@ from harness.run.stages.context import Context, read_dataset, read_groups
 from harness.run.stages.groups import no_group, round_examples, round_rng
 from harness.run.stages.start import run_source, training_dialogues
 from harness.run.stages.train import is_trainable, no_pair
-from harness.store import MANIFEST, Artifact, Draft
+from harness.store import MANIFEST, Artifact, ArtifactDraft
 from harness.training.batch import PLAIN, TokenGroup, partners, tokenize, tokenize_prompt, tokenize_target
 from harness.training.settings import SftSettings
 
@@ -259,7 +259,7 @@ class Preview:
         stage = next(stage for stage in self.graph if stage.kind == "source")
         if (held := self._held(stage.key)) is not None:
             return held
-        draft = Draft(self.folder / "source")
+        draft = ArtifactDraft(self.folder / "source")
         draft.folder.mkdir()
         run_source(stage, self.context, draft)
         return Artifact(stage.key, stage.kind, draft.folder, draft.facts, 0.0)

@@ -20,7 +20,7 @@ from harness.api.registry import Registry
 from harness.errors import HarnessError, StageError
 from harness.run.graph import Stage
 from harness.run.stages.context import Context, quiet_libraries
-from harness.store import Draft, Store
+from harness.store import ArtifactDraft, Store
 
 PATIENCE = timedelta(hours=12)  # for the others: a process that dies ends them all long before
 
@@ -39,7 +39,7 @@ def main() -> None:
 
 def _attempt(order: Mapping[str, Any], out: IO[str]) -> dict[str, Any]:
     """What became of it: facts, or the reason in one line and whether it is the harness's own."""
-    draft = Draft(Path(order["draft"]))
+    draft = ArtifactDraft(Path(order["draft"]))
     try:
         _run(order, draft, out)
     except HarnessError as error:
@@ -51,7 +51,7 @@ def _attempt(order: Mapping[str, Any], out: IO[str]) -> dict[str, Any]:
     return {"error": None, "facts": draft.facts, "earlier_seconds": draft.earlier_seconds}
 
 
-def _run(order: Mapping[str, Any], draft: Draft, out: IO[str]) -> None:
+def _run(order: Mapping[str, Any], draft: ArtifactDraft, out: IO[str]) -> None:
     from harness.run.stages import RUNNERS
 
     stage = Stage(**order["stage"])

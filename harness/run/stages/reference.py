@@ -11,7 +11,7 @@ from harness.models.prompts import ChatTemplate
 from harness.run.graph import Stage
 from harness.run.stages.context import Context, read_groups
 from harness.run.stages.services import Services, response_key, text_hash
-from harness.store import Draft
+from harness.store import ArtifactDraft
 from harness.training.batch import MISMATCHED, partners
 from harness.training.layouts.choose import choose_layout
 from harness.training.layouts.layout import Bundle, score_bundles
@@ -20,7 +20,7 @@ Answers = Sequence[Sequence[tuple[Prompt, Response]]]  # per prompt: the respons
 LOGPS = "logps.jsonl"
 
 
-def run_reference(stage: Stage, context: Context, draft: Draft) -> None:
+def run_reference(stage: Stage, context: Context, draft: ArtifactDraft) -> None:
     """One row per group: the chosen response's log-probability, then each rejected one's. Nats.
 
     The model is the one that the round starts from, in the precision and layout that the round trains in, without any adapter.
@@ -50,7 +50,7 @@ def run_reference(stage: Stage, context: Context, draft: Draft) -> None:
     draft.facts.update({**services.ledger.facts(), "tokens_scored": 0})  # they are the view's
 
 
-def _score(stage: Stage, context: Context, draft: Draft, prompts: Sequence[Prompt], answers: Answers) -> None:
+def _score(stage: Stage, context: Context, draft: ArtifactDraft, prompts: Sequence[Prompt], answers: Answers) -> None:
     from harness.training.settings import autocast
 
     model, tokenizer = context.load(stage.inputs["model"], "training")

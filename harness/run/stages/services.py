@@ -25,7 +25,7 @@ from harness.models.reward import RewardModel, rewards
 from harness.run.graph import CHECKPOINT, Stage
 from harness.run.stages.chunks import KeptChunks
 from harness.run.stages.context import Context, answer_rows, read_answers
-from harness.store import Artifact, Draft, canonical, key_of
+from harness.store import Artifact, ArtifactDraft, canonical, key_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -75,7 +75,7 @@ class Services:
     context: Context
     ledger: Ledger = field(default_factory=Ledger)
 
-    def through_store(self, kind: str, payload: dict[str, Any], make: Callable[[Draft], None]) -> Artifact:
+    def through_store(self, kind: str, payload: dict[str, Any], make: Callable[[ArtifactDraft], None]) -> Artifact:
         """The artifact that `payload` decides, made now unless it is there."""
         store, key, earlier = self.context.store, self.key(kind, payload), 0.0
         # Whoever makes it may need the engine's turn, so an engine must not wait with us (`plugins/backends/launch.py`).
@@ -112,7 +112,7 @@ def reward_service(
         "responses": text_hash([[[item.text, item.finished] for item in row] for row in responses]),
     }
 
-    def make(draft: Draft) -> None:
+    def make(draft: ArtifactDraft) -> None:
         values, cut = rewards(model, prompts, responses)
         draft.write_lines("rewards.jsonl", values)
         draft.facts["truncated"] = cut
@@ -197,7 +197,7 @@ class PolicyServices:
 
     def draw(
         self,
-        draft: Draft,
+        draft: ArtifactDraft,
         folder: Path,
         prompts: Sequence[Prompt],
         sampling: Sampling,
@@ -254,7 +254,12 @@ class PolicyServices:
         return [(answer * sampling.n if not sampling.temperature else answer)[: sampling.n] for answer in answers]
 
     def _sample(
-        self, payload: dict[str, Any], prompts: Sequence[Prompt], sampling: Sampling, part: tuple[int, int], draft: Draft
+        self,
+        payload: dict[str, Any],
+        prompts: Sequence[Prompt],
+        sampling: Sampling,
+        part: tuple[int, int],
+        draft: ArtifactDraft,
     ) -> None:
         folder = self.services.context.store.partial(self.services.key("samples", payload))
         draft.facts["tokens"] = self.draw(draft, folder, prompts, sampling, "sample", part)
@@ -270,7 +275,7 @@ class PolicyServices:
         artifact = self.services.through_store("logps", payload, lambda draft: self._score(draft, prompts, responses))
         return list(artifact.read_lines("logps.jsonl"))
 
-    def _score(self, draft: Draft, prompts: Sequence[Prompt], responses: Sequence[Sequence[Response]]) -> None:
+    def _score(self, draft: ArtifactDraft, prompts: Sequence[Prompt], responses: Sequence[Sequence[Response]]) -> None:
         model, tokenizer = self.loaded
         template = ChatTemplate(tokenizer)
         rows = []

@@ -12,11 +12,11 @@ from harness.run.stages.benchmarks import all_read, read_benchmarks
 from harness.run.stages.context import Context, example_row, read_dataset
 from harness.run.stages.screening import screen
 from harness.run.stages.train import Start, checkpoints_of
-from harness.store import Draft
+from harness.store import ArtifactDraft
 from harness.training.ranks import Ranks
 
 
-def run_source(stage: Stage, context: Context, draft: Draft) -> None:
+def run_source(stage: Stage, context: Context, draft: ArtifactDraft) -> None:
     """Load the source and leave out what must not be used; one JSON-lines file per split."""
     description = dict(stage.payload["source"])
     description.pop("fingerprint")
@@ -34,7 +34,7 @@ def run_source(stage: Stage, context: Context, draft: Draft) -> None:
         draft.write_lines(f"{name}.jsonl", [example_row(example) for example in examples])
 
 
-def run_scratch(stage: Stage, context: Context, draft: Draft) -> None:
+def run_scratch(stage: Stage, context: Context, draft: ArtifactDraft) -> None:
     """A tokenizer and a small model from the training text."""
     from harness.models.scratch import ScratchModel, train_from_scratch
 
@@ -60,7 +60,7 @@ def training_dialogues(dataset: Dataset) -> list[tuple[Message, ...]]:
     return list(dialogues)
 
 
-def run_sft(stage: Stage, context: Context, draft: Draft) -> None:
+def run_sft(stage: Stage, context: Context, draft: ArtifactDraft) -> None:
     """Supervised fine-tuning of the starting checkpoint."""
     from harness.training.settings import SftSettings
     from harness.training.sft import fine_tune

@@ -12,7 +12,7 @@ from harness.models.load import merged
 from harness.models.prompts import ChatTemplate
 from harness.run.graph import Stage
 from harness.run.stages.context import Context, read_groups, save_checkpoint
-from harness.store import Draft
+from harness.store import ArtifactDraft
 from harness.training.batch import TokenGroup, tokenize
 from harness.training.budget import Spending, spend
 from harness.training.layouts.choose import choose_layout
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 REFERENCE = "reference:"
 
 
-def run_train(stage: Stage, context: Context, draft: Draft) -> None:
+def run_train(stage: Stage, context: Context, draft: ArtifactDraft) -> None:
     """Train; the artifact is the model, its history, and what the training really used."""
     from harness.training.trainer import train
 
@@ -125,7 +125,7 @@ class Start:
         lora = self.settings.lora
         return add_adapters(model, lora, self.stage.payload["seed"]) if lora else model, tokenizer
 
-    def save(self, policy: PreTrainedModel | PeftModel, tokenizer: PreTrainedTokenizerBase, draft: Draft) -> None:
+    def save(self, policy: PreTrainedModel | PeftModel, tokenizer: PreTrainedTokenizerBase, draft: ArtifactDraft) -> None:
         """The whole model as `model`, adapters merged into it; and those alone as `adapter`, where there are any.
 
         Weights are stored in float32, so that the smallest step is in them; in another type where `model.storage` names one,
