@@ -131,7 +131,7 @@ class Start:
         Weights are stored in float32, so that the smallest step is in them; in another type where `model.storage` names one,
         and then with what it loses among the facts. Of several processes, all must call it, and the first writes.
         """
-        from harness.training.shared_trainer import whole_weights
+        from harness.training.sharding import whole_weights
 
         weights = whole_weights(policy)
         if not Ranks.here().first:
