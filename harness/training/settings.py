@@ -1,4 +1,4 @@
-"""How a policy is trained: the `training` and `sft` sections of a config."""
+"""The `training` and `sft` sections of a config: how a policy is trained."""
 
 from __future__ import annotations
 
@@ -115,13 +115,13 @@ class _Settings(BaseModel):
         return self.model_dump(mode="json", exclude=unchanged) | self.precision_payload(device)
 
     def precision_payload(self, device: str) -> dict[str, Precision]:
-        """What `precision` comes to, where it is not float32 on a CPU."""
+        """Return the resolved `precision`, or nothing for float32 on a CPU, which older keys mean."""
         chosen = resolve_precision(self.precision, device)
         return {} if (chosen, device) == ("float32", "cpu") else {"precision": chosen}
 
 
 class TrainingSettings(_Settings):
-    """What all methods share; a method entry may override any of it."""
+    """The training of all methods; a method entry may override any field."""
 
     learning_rate: float = Field(2e-4, gt=0, le=1, description="peak learning rate of AdamW")
     prompts_per_batch: int = Field(16, ge=1, description="prompts per optimiser step; m negatives make m pairs of each")
@@ -179,16 +179,17 @@ class SftSettings(_Settings):
 
 
 def resolve_precision(asked: str, device: str) -> Precision:
-    """`auto` as one of the two."""
+    """Return `auto` as one of the two: bfloat16 on a GPU."""
     if asked == "auto":
         return "bfloat16" if device == "cuda" else "float32"
     return "bfloat16" if asked == "bfloat16" else "float32"
 
 
 def autocast(model: PreTrainedModel, asked: str = "auto") -> AbstractContextManager[object]:
-    """Matrix products in bfloat16 where `precision` asks for it; log-probabilities are float32 and their sums float64 still.
+    """Return a context with matrix products in bfloat16, where `precision` asks for it.
 
-    The policy and its reference must be scored alike: two precisions differ by more than a first step does.
+    Log-probabilities are float32 and their sums float64 in either case. The policy and its reference must be scored in one
+    precision: scores in two differ by more than the first steps of a training change them.
     """
     device = model.device.type
     if resolve_precision(asked, device) == "float32":
