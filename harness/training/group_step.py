@@ -19,9 +19,10 @@ from harness.errors import StageError
 from harness.training.batch import TokenGroup, cut_groups, group_logps, mismatched_logps, mismatched_scores
 from harness.training.guards import Batch, FiniteGuard, PassSize
 from harness.training.layouts.layout import Layout
+from harness.training.precision import autocast
 from harness.training.ranks import Ranks
 from harness.training.reduction import MetricMeans, Totals, reduce_loss
-from harness.training.settings import TrainingSettings, autocast
+from harness.training.settings import TrainingSettings
 from harness.training.sharding import ThroughShards
 
 if TYPE_CHECKING:

@@ -142,7 +142,7 @@ class Start:
         whole = self._merged(policy, draft.folder / "adapter") if hasattr(policy, "merge_and_unload") else policy
         storage = self.context.options(self._model).storage
         if storage != "float32":
-            from harness.training.settings import round_weights
+            from harness.training.precision import round_weights
 
             start = self.context.load_model(self._model, "scoring").state_dict()
             draft.facts["rounding"] = asdict(round_weights(whole, start, storage))
