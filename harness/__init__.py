@@ -22,6 +22,7 @@ from harness.api.interfaces import (
     Generate,
     Importer,
     Objective,
+    Paper,
     Policy,
     Source,
 )
@@ -44,7 +45,6 @@ from harness.api.types import (
     Message,
     Metric,
     Mismatched,
-    Paper,
     Prompt,
     Questions,
     ReadResponse,

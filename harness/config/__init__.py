@@ -1,8 +1,7 @@
 """Config × registry -> a comparison with every name resolved, every field checked and every need met, before any compute."""
 
 from harness.config.checks import prepare_evaluators
-from harness.config.comparison import Comparison
-from harness.config.description import describe
+from harness.config.comparison import Comparison, describe
 from harness.config.resolve import resolve
 from harness.config.variants import RoundPlan, Variant
 

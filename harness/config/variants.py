@@ -12,7 +12,7 @@ from harness.api.interfaces import Component, DataBuilder, Objective
 from harness.api.methods import Method, Round
 from harness.api.registry import Kind, Registry
 from harness.config.problems import ABSENT, QUOTE_NULL, problems_of
-from harness.config.schema import MethodEntry, Named, Part
+from harness.config.schema import ComponentSection, MethodEntry, Named
 from harness.errors import PluginError, Problem, did_you_mean
 from harness.training.settings import TrainingSettings
 
@@ -196,7 +196,7 @@ def _parts(name: str | None, rounds: Sequence[Component]) -> str | None:
     return " → ".join(dict.fromkeys(component.name for component in rounds)) or name
 
 
-def _part(kind: str, given: Part | None, name: str | None, fields: Mapping[str, Any]) -> dict[str, Any]:
+def _part(kind: str, given: ComponentSection | None, name: str | None, fields: Mapping[str, Any]) -> dict[str, Any]:
     """A method's builder or objective with an entry's changes: another component, or some of its fields."""
     if given is None:
         return {}

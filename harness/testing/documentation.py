@@ -11,8 +11,7 @@ from typing import Any, Literal, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from harness.api.interfaces import Analysis, Component, DataBuilder, Evaluator, Source
-from harness.api.types import Paper
+from harness.api.interfaces import Analysis, Component, DataBuilder, Evaluator, Paper, Source
 from harness.testing.verdict import Advice, Fault
 
 _NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")

@@ -155,16 +155,16 @@ def test_a_number_that_is_none_stops_before_it_reaches_the_weights(tiny, tmp_pat
 
 
 def test_the_stage_says_what_was_cut(tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from harness.training.sft_trainer import SharedSFTTrainer
+    from harness.training.sft_trainer import SftTrainer
 
-    whole = SharedSFTTrainer.compute_loss
+    whole = SftTrainer.compute_loss
 
     def small(self, model, inputs, **options):
         if len(inputs["input_ids"]) > 4:
             raise MemoryError
         return whole(self, model, inputs, **options)
 
-    monkeypatch.setattr(SharedSFTTrainer, "compute_loss", small)
+    monkeypatch.setattr(SftTrainer, "compute_loss", small)
     context = Context(Store(tmp_path), Registry.load(), {"tiny": Checkpoint(str(tiny_checkpoint)).as_dict()}, lambda *_: None)
     with context.store.draft("source", SOURCE) as draft:
         draft.facts.update({"splits": {"sft": len(EXAMPLES)}, "dropped": {}})

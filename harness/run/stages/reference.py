@@ -51,7 +51,7 @@ def run_reference(stage: Stage, context: Context, draft: ArtifactDraft) -> None:
 
 
 def _score(stage: Stage, context: Context, draft: ArtifactDraft, prompts: Sequence[Prompt], answers: Answers) -> None:
-    from harness.training.settings import autocast
+    from harness.training.precision import autocast
 
     model, tokenizer = context.load(stage.inputs["model"], "training")
     template = ChatTemplate(tokenizer)

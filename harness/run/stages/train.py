@@ -131,7 +131,7 @@ class Start:
         Weights are stored in float32, so that the smallest step is in them; in another type where `model.storage` names one,
         and then with what it loses among the facts. Of several processes, all must call it, and the first writes.
         """
-        from harness.training.shared_trainer import whole_weights
+        from harness.training.sharding import whole_weights
 
         weights = whole_weights(policy)
         if not Ranks.here().first:
@@ -142,7 +142,7 @@ class Start:
         whole = self._merged(policy, draft.folder / "adapter") if hasattr(policy, "merge_and_unload") else policy
         storage = self.context.options(self._model).storage
         if storage != "float32":
-            from harness.training.settings import round_weights
+            from harness.training.precision import round_weights
 
             start = self.context.load_model(self._model, "scoring").state_dict()
             draft.facts["rounding"] = asdict(round_weights(whole, start, storage))

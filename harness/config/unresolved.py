@@ -1,4 +1,4 @@
-"""A comparison while it is being resolved: what was found so far, and what is wrong."""
+"""A config while it is being resolved: the components made so far, and the problems."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from harness.models.judge.settings import JudgeSettings
 
 
 @dataclass
-class Draft:
+class UnresolvedConfig:
     """A comparison as far as it could be resolved; None stands for what could not, and a problem says why.
 
     Attributes:
