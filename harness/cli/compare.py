@@ -78,7 +78,7 @@ def compare(
     Exit code 0: the board is complete. 2: the config or a plugin is wrong. 3: a row failed (the others are on the board).
     """
     from harness.config.problems import hidden
-    from harness.run.compare import Means
+    from harness.run.compare import RunOptions
     from harness.run.compare import compare as run
 
     path = find_config(config)
@@ -90,7 +90,7 @@ def compare(
         folder=folder,
         store=store_folder(store),
         workers=chosen.workers,
-        means=Means(
+        options=RunOptions(
             executor=chosen.make,
             mirror=mirror_url(mirror),
             log=(sys.stderr,) if log_json else (),
@@ -157,14 +157,14 @@ MemoryOption = Annotated[
 
 
 @dataclass(frozen=True)
-class Chosen:
+class ExecutorChoice:
     """An executor to be, and how many stages it runs at a time; None if it knows better."""
 
     make: Callable[..., Executor]
     workers: int
 
 
-def choose_executor(name: str, workers: int | None, gpus: int | None, ray: dict[str, Any]) -> Chosen:
+def choose_executor(name: str, workers: int | None, gpus: int | None, ray: dict[str, Any]) -> ExecutorChoice:
     """The executor of the options. From here on Ctrl-C lets running stages end first.
 
     Raises:
@@ -180,11 +180,11 @@ def choose_executor(name: str, workers: int | None, gpus: int | None, ray: dict[
         from harness.run.executors.ray import RayExecutor
 
         os.environ.setdefault("RAY_AUTH_MODE", "token")  # without it, whoever reaches the port runs code as the user
-        return Chosen(partial(RayExecutor, gpus=gpus, stop=stop, **ray), workers or 0)
+        return ExecutorChoice(partial(RayExecutor, gpus=gpus, stop=stop, **ray), workers or 0)
     from harness.run.executors.local import LocalExecutor, places, visible_gpus
 
     devices = visible_gpus()[:gpus]
-    return Chosen(partial(LocalExecutor, gpus=devices, stop=stop), workers or places(devices))
+    return ExecutorChoice(partial(LocalExecutor, gpus=devices, stop=stop), workers or places(devices))
 
 
 def leave(number: int, frame: FrameType | None) -> None:

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from harness.api.interfaces import Backend, Evaluator, Source
+from harness.config.rows import RowConfig
 from harness.config.schema import Config
-from harness.config.variants import Variant
 from harness.models.checkpoint import Checkpoint
 from harness.models.judge.settings import JudgeSettings
 
@@ -26,7 +26,7 @@ class Comparison:
     config: Config
     source: Source
     backend: Backend
-    variants: tuple[Variant, ...]
+    rows: tuple[RowConfig, ...]
     evaluators: tuple[Evaluator, ...]
     judges: Mapping[str, JudgeSettings]
     checkpoint: Checkpoint | None = None

@@ -31,12 +31,7 @@ def _evaluators_judges(draft: Draft, judge: JudgeSettings | None) -> dict[str, J
 
 def _builders_judge(draft: Draft, judge: JudgeSettings | None) -> dict[str, JudgeSettings]:
     """The config's judge, where a data builder asks one."""
-    asking = [
-        (place, round_.builder)
-        for place, variant in draft.placed_variants()
-        for round_ in variant.rounds
-        if round_.builder.judged
-    ]
+    asking = [(place, round_.builder) for place, row in draft.placed_rows() for round_ in row.rounds if round_.builder.judged]
     if not asking:
         return {}
     if judge is None:

@@ -68,5 +68,5 @@ def _check_sections(draft: Draft, config: Config) -> None:
     check_epochs(draft, config)
     check_seeds(draft, config.seeds)
     check_backend(draft, config.sft is not None)
-    trained = [round_.training for variant in draft.variants if variant for round_ in variant.rounds]
+    trained = [round_.training for row in draft.rows if row for round_ in row.rounds]
     check_trained_dtype(draft.problems, config.model, [*([config.sft] if config.sft else []), *trained])

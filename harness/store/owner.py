@@ -42,10 +42,10 @@ def beating(beat: Callable[[], bool]) -> Iterator[None]:
         while not done.wait(LEASE_SECONDS / BEATS_PER_LEASE) and beat():
             pass
 
-    heart = threading.Thread(target=live, daemon=True)
-    heart.start()
+    heartbeat = threading.Thread(target=live, daemon=True)
+    heartbeat.start()
     try:
         yield
     finally:
         done.set()
-        heart.join()
+        heartbeat.join()

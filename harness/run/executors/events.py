@@ -22,7 +22,7 @@ class Events(Protocol):
 
 
 @dataclass(frozen=True)
-class Together(Events):
+class EventFanout(Events):
     """Several who are told, in their order."""
 
     listeners: Sequence[Events]

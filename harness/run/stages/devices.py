@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.errors import StageError
 from harness.run.graph import Stage
+from harness.run.records import TrainingPayload
 from harness.store import Draft
 from harness.training.settings import DeviceSettings
 
@@ -33,9 +34,9 @@ Inbox = queue.Queue[tuple[int, dict[str, Any]]]
 
 
 def devices_of(stage: Stage) -> DeviceSettings | None:
-    """The devices that a stage is to train on, where they are several."""
-    devices = stage.payload.get("settings", {}).get("devices")
-    return None if devices is None else DeviceSettings(**devices)
+    """Return the devices that a stage trains on; None where it is a single one."""
+    devices = TrainingPayload.of(stage).settings.get("devices") if "settings" in stage.payload else None
+    return None if devices is None else DeviceSettings.model_validate(devices)
 
 
 def run_on_devices(stage: Stage, context: Context, draft: Draft) -> None:
