@@ -199,7 +199,7 @@ def _parts(name: str | None, rounds: Sequence[Component]) -> str | None:
     return " → ".join(dict.fromkeys(component.name for component in rounds)) or name
 
 
-def _part(kind: str, given: Part | None, name: str | None, fields: Mapping[str, Any]) -> dict[str, Any]:
+def _part(kind: str, given: Part | None, name: str | None, fields: Mapping[str, Any]) -> Mapping[str, Any]:
     """A method's builder or objective with an entry's changes: another component, or some of its fields."""
     if given is None:
         return {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from importlib import metadata
 from typing import Any
@@ -165,10 +165,8 @@ class _Planner:
         """Add the reference under a view. The objective is part of the key only for a view that it defines itself."""
         title = f"reference of {round_.builder.name}{' ' + view if view else ''} · seed {seed}"
         objective = None if view in (PLAIN, MISMATCHED) else _described(round_.objective)
-        optional: dict[str, Any] = {**round_.training.precision_payload(self._device)}
-        if round_.training.layout != "auto":
-            optional["layout"] = round_.training.layout
-        payload = ReferencePayload(view=view, objective=objective, **optional)
+        layout = {"layout": round_.training.layout} if round_.training.layout != "auto" else {}
+        payload = ReferencePayload(view=view, objective=objective, **round_.training.precision_payload(self._device), **layout)
         # Objectives that define the same view share its numbers through the store (`stages/reference.py`): one computes them.
         shares = f"views {groups} {model}" if objective else None
         inputs = ReferenceInputs(groups, model)
@@ -178,7 +176,7 @@ class _Planner:
     def _device(self) -> str:
         return self.graph.environment["device"]
 
-    def _settings(self, settings: SftSettings | TrainingSettings) -> dict[str, Any]:
+    def _settings(self, settings: SftSettings | TrainingSettings) -> Mapping[str, Any]:
         """Return the fields of a `TrainingPayload` that settings decide."""
         used = [*(["peft"] if settings.lora else []), *(settings.devices.libraries if settings.devices else [])]
         # Adapters on named layers may lie on tied embeddings, and rounded weights are merged in float32: older versions
@@ -188,7 +186,7 @@ class _Planner:
         return payload | ({"merging": 2} if merging else {})
 
     @property
-    def _rounding(self) -> dict[str, Any]:
+    def _rounding(self) -> Mapping[str, Any]:
         """Return the `scoring` of a `JudgedPayload`, where weights have fewer digits than float32."""
         checkpoint = self.comparison.checkpoint
         return {"scoring": "float32"} if checkpoint and checkpoint.options.rounds else {}
@@ -247,7 +245,7 @@ def _described(component: Component) -> Description:
     return Description(**describe(component))
 
 
-def _judged(judge: JudgeSettings) -> dict[str, Any]:
+def _judged(judge: JudgeSettings) -> Mapping[str, Any]:
     """Return the fields of a `JudgedPayload` that a judge decides."""
     return {"judge": judge.identity, "reading": judge.reading}
 

@@ -135,7 +135,7 @@ class EvaluateInputs(Inputs):
     opponents: Mapping[str, str] = field(default_factory=dict)
 
 
-class Record(BaseModel):
+class StageRecord(BaseModel):
     """A part of a payload or of facts."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -145,7 +145,7 @@ class Record(BaseModel):
         return self.model_dump(exclude_unset=True)
 
 
-class Description(Record):
+class Description(StageRecord):
     """A component as `harness.config.describe` writes it.
 
     Attributes:
@@ -159,7 +159,7 @@ class Description(Record):
     fingerprint: str | None = None
 
 
-class Payload(Record):
+class Payload(StageRecord):
     """All that decides a stage's result beside its inputs and the environment."""
 
     @classmethod
@@ -293,7 +293,7 @@ class EvaluatePayload(EvaluatedPayload, JudgedPayload):
     response: dict[str, JsonValue] | None = None
 
 
-class JudgeFacts(Record):
+class JudgeFacts(StageRecord):
     """The judge of an artifact, and what it was asked: tokens and dollars count answers that were in the store as well."""
 
     model: str = ""
@@ -310,7 +310,7 @@ class JudgeFacts(Record):
     versions: list[str] = []
 
 
-class Facts(Record):
+class Facts(StageRecord):
     """The facts of any artifact: what costs are computed from.
 
     Attributes:
@@ -343,7 +343,7 @@ class Facts(Record):
             ) from error
 
 
-class SplitOverlap(Record):
+class SplitOverlap(StageRecord):
     """Training prompts of one split that hold an evaluator's questions.
 
     Attributes:
@@ -358,7 +358,7 @@ class SplitOverlap(Record):
     questions: int = 0
 
 
-class BenchmarkOverlap(Record):
+class BenchmarkOverlap(StageRecord):
     """Training prompts that hold one evaluator's questions.
 
     Attributes:
@@ -374,7 +374,7 @@ class BenchmarkFacts(Facts):
     benchmarks: dict[str, BenchmarkOverlap]
 
 
-class ScreeningCounts(Record):
+class ScreeningCounts(StageRecord):
     """A source's rows that are used, and why the others are not; `harness.run.stages.screening.Screening` explains them."""
 
     kept: dict[str, int] = {}
@@ -437,8 +437,8 @@ class TrainFacts(TrainingFacts):
     layout_warning: str = ""
 
 
-class ResponseCounts(Record):
-    """Where the ids of a round's responses come from; `harness.run.stages.groups.count_responses` explains them."""
+class ResponseCounts(StageRecord):
+    """Counts of a round's responses by where their ids come from; `harness.run.stages.groups.count_responses` explains them."""
 
     as_sampled: int = 0
     tokenized_again: int = 0

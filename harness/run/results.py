@@ -170,7 +170,7 @@ def row_result(config: RowConfig, run: Run) -> RowResult:
     )
 
 
-def _provenance(config: RowConfig, seeds: Sequence[SeedResult], run: Run) -> dict[str, Any]:
+def _provenance(config: RowConfig, seeds: Sequence[SeedResult], run: Run) -> Mapping[str, Any]:
     """Return how a row came about: starting model, components with all their fields, keys of its models, counts of its data."""
     judges, notes = _judges(seeds), _notes(seeds)
     return {
@@ -258,9 +258,9 @@ def merge_judges(seeds: Sequence[SeedResult]) -> dict[str, JudgeFacts]:
     }
 
 
-def _notes(seeds: Sequence[SeedResult]) -> dict[str, dict[str, Any]]:
+def _notes(seeds: Sequence[SeedResult]) -> dict[str, dict[str, Mapping[str, Any]]]:
     """Return evaluator -> seed -> the evaluator's notes."""
-    notes: dict[str, dict[str, Any]] = {}
+    notes: dict[str, dict[str, Mapping[str, Any]]] = {}
     for result in seeds:
         for evaluator, evaluation in result.evaluations.items():
             if evaluation.facts.notes:

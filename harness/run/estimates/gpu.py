@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass, field, replace
 from statistics import mean
 from typing import TYPE_CHECKING, Any
 
+from pydantic import JsonValue
+
 from harness.api.interfaces import DataBuilder
 from harness.api.types import Prompt, Response
 from harness.errors import HarnessError, did_you_mean
@@ -55,7 +57,7 @@ class Lengths:
 
 @dataclass
 class Work:
-    """Of all stages of one kind.
+    """The work of all stages of one kind.
 
     Attributes:
         left: stages that the store does not hold.
@@ -253,7 +255,7 @@ class GpuEstimate:
             self.notes.append(said)
 
 
-def as_rows(works: Collection[Work]) -> list[dict[str, Any]]:
+def as_rows(works: Collection[Work]) -> list[dict[str, JsonValue]]:
     """For `--json`: tokens as whole numbers, memory in GiB."""
     rows = []
     for work in works:
@@ -265,7 +267,7 @@ def as_rows(works: Collection[Work]) -> list[dict[str, Any]]:
 
 
 def forward_flops(size: ModelSize, tokens: float, length: float) -> float:
-    """Of one pass over `tokens` in sequences of `length`: 2 a weight and token, and causal attention's two products."""
+    """Return the FLOPs of one pass over `tokens` in sequences of `length`: 2 a weight and token, and attention."""
     return 2 * size.multiplied * tokens + 2 * size.layers * size.attention * length * tokens
 
 
@@ -313,7 +315,7 @@ def state_bytes(size: ModelSize, settings: SftSettings | TrainingSettings, weigh
 
 
 def activation_bytes(size: ModelSize, tokens: float, *, recomputed: bool) -> float:
-    """What backward needs of `tokens` in one pass, matrix products in bfloat16: measured on Llama, a little high for others."""
+    """Return the bytes that backward needs of `tokens` in one pass, in bfloat16: measured on Llama, high for others."""
     layer = 26 * size.hidden + 4 * size.attention + 4 * size.keys + 8 * size.intermediate
     if recomputed:
         return tokens * (4 * size.hidden * size.layers + layer)
@@ -434,7 +436,7 @@ def probe(builder: DataBuilder, round: int = 0) -> Demand:
 
 @dataclass(frozen=True)
 class GpuReport:
-    """What `harness plan --gpu` says."""
+    """The report of `harness plan --gpu`."""
 
     gpu: Gpu
     size: ModelSize
@@ -455,14 +457,14 @@ class GpuReport:
         """Kinds of stages that need more memory than the GPU has to give."""
         return [work for work in self.works if work.memory > self.gpu.memory * GIB * FREE]
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, JsonValue]:
         return {
             "name": self.gpu.name,
             "parameters": self.size.parameters,
             "prompt_tokens": round(self.lengths.prompt, 1),
             "response_tokens": round(self.lengths.response, 1),
             "lengths": self.lengths.origin,
-            "kinds": as_rows(self.works),
+            "kinds": [*as_rows(self.works)],
             "hours": self.hours,
             "hours_left": self.hours_left,
             "fits": not self.too_large,
@@ -470,7 +472,7 @@ class GpuReport:
         }
 
     def head(self) -> list[str]:
-        """What the numbers rest on."""
+        """Return the assumptions behind the numbers."""
         gpu, lengths = self.gpu, self.lengths
         return [
             f"{gpu.name}: {gpu.memory:g} GiB, {gpu.flops / 1e12:g} TFLOP/s in bfloat16 of which {COMPUTE:.0%} are "
@@ -480,7 +482,7 @@ class GpuReport:
         ]
 
     def warnings(self) -> list[str]:
-        """Where it does not fit, and what was guessed."""
+        """Return warnings where memory does not suffice, and guesses."""
         said = [
             f"{work.kind} needs {work.memory / GIB:,.0f} GiB on each GPU, and {self.gpu.name} has {self.gpu.memory:g}: "
             + _remedy(work.kind)

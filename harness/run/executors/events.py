@@ -1,4 +1,4 @@
-"""What an executor tells the outside, what it may be asked, and what it leaves behind."""
+"""The events of an executor, the request to stop it, and the outcome of its run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every stage works with."""
+"""The context that every stage runs in, and the readers of its inputs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One evaluator on one policy: scores per example."""
+"""Run one evaluator on one policy: scores per example."""
 
 from __future__ import annotations
 
