@@ -20,6 +20,7 @@ from pydantic import JsonValue
 
 from harness.api.types import Cost, Example, Score
 from harness.board.build import ExampleRow, RowResult
+from harness.board.facts import Provenance
 from harness.config import Comparison, RowConfig, describe
 from harness.models.checkpoint import Checkpoint
 from harness.models.options import LoadOptions, weights_dtype
@@ -164,7 +165,7 @@ def row_result(config: RowConfig, run: Run) -> RowResult:
         scores=scores,
         costs={result.plan.seed: result.cost for result in done},
         budget={name: statistics.fmean(budget[name] for budget in budgets) for name in budgets[0]} if budgets else {},
-        provenance=_provenance(config, done, run),
+        provenance=Provenance.read(_provenance(config, done, run)),
         failed=reason,
         curves={result.plan.seed: result.curve for result in done if result.training},
     )

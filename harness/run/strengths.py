@@ -10,7 +10,6 @@ import numpy as np
 from harness.api.interfaces import Evaluator
 from harness.board.board import MetricEntry, ScoreEntry
 from harness.board.build import Derived, RowResult
-from harness.board.compare import judges_of
 from harness.models.judge.bradley_terry import Floats, strengths
 from harness.run.records import EvaluateInputs
 from harness.run.results import Run
@@ -26,7 +25,7 @@ def pair_strengths(run: Run, rows: Sequence[RowResult]) -> tuple[list[Derived], 
     for evaluator in run.comparison.evaluators:
         if not evaluator.opponents() or not any(metric.name == PAIRED_METRIC for metric in evaluator.metrics()):
             continue
-        judges = {" and ".join(judged) for row in rows if (judged := judges_of(row, evaluator.name))}
+        judges = {" and ".join(judged) for row in rows if (judged := row.judges(evaluator.name))}
         if len(judges) > 1 and not mixed:
             warnings.append(
                 f"There is no {evaluator.name}/strength, since rows were judged by {'; others by '.join(sorted(judges))}; "
