@@ -65,7 +65,7 @@ def compare(
         StageError: the baseline failed, so that there is nothing to compare with.
     """
     from harness.config.file import find_config, load_raw
-    from harness.run.compare import Means
+    from harness.run.compare import RunOptions
     from harness.run.compare import compare as run
     from harness.run.executors.local import LocalExecutor, places, visible_gpus
 
@@ -82,7 +82,7 @@ def compare(
         folder=folder,
         store=Path(store),
         workers=workers or places(gpus),
-        means=Means(partial(LocalExecutor, gpus=gpus)),
+        options=RunOptions(partial(LocalExecutor, gpus=gpus)),
         command="harness.compare(…)",
         where=where,
     ).board

@@ -76,7 +76,7 @@ def compare(
     Exit code 0: the board is complete. 2: the config or a plugin is wrong. 3: a row failed (the others are on the board).
     """
     from harness.config.problems import hidden
-    from harness.run.compare import Means
+    from harness.run.compare import RunOptions
     from harness.run.compare import compare as run
 
     path = find_config(config)
@@ -88,7 +88,7 @@ def compare(
         folder=folder,
         store=store_folder(store),
         workers=chosen.workers,
-        means=Means(
+        options=RunOptions(
             executor=chosen.make,
             mirror=mirror_url(mirror),
             log=(sys.stderr,) if log_json else (),
@@ -155,7 +155,7 @@ MemoryOption = Annotated[
 
 
 @dataclass(frozen=True)
-class Chosen:
+class ExecutorChoice:
     """A function that makes the executor, and the number of stages at a time; 0 leaves the number to Ray."""
 
     make: Callable[..., Executor]
@@ -164,7 +164,7 @@ class Chosen:
 
 def choose_executor(
     name: str, workers: int | None, gpus: int | None, ray_address: str | None = None, ray_memory: int = 0
-) -> Chosen:
+) -> ExecutorChoice:
     """Return the executor of the options. From here on the first Ctrl-C lets running stages finish.
 
     Args:
@@ -185,11 +185,11 @@ def choose_executor(
         # Without a token, anyone who reaches Ray's port can run code as this user.
         os.environ.setdefault("RAY_AUTH_MODE", "token")
         make = partial(RayExecutor, gpus=gpus, stop=stop, address=ray_address, memory_bytes=ray_memory)
-        return Chosen(make, workers or 0)
+        return ExecutorChoice(make, workers or 0)
     from harness.run.executors.local import LocalExecutor, places, visible_gpus
 
     devices = visible_gpus()[:gpus]
-    return Chosen(partial(LocalExecutor, gpus=devices, stop=stop), workers or places(devices))
+    return ExecutorChoice(partial(LocalExecutor, gpus=devices, stop=stop), workers or places(devices))
 
 
 def leave(number: int, frame: FrameType | None) -> None:

@@ -73,7 +73,7 @@ def data(
         raise HarnessError(f"--split {split!r}: {did_you_mean(split, SPLITS)}")
     path, registry = find_config(config), Registry.load()
     comparison = resolve(read_config(path, set_, None, None), registry, str(path))
-    labels = [variant.label for variant in comparison.variants]
+    labels = [row.label for row in comparison.rows]
     for label in row or ():
         if label not in labels:
             raise HarnessError(f"--row {label!r}: no row of {path} has this label; {did_you_mean(label, labels)}")
@@ -88,7 +88,7 @@ def data(
             typer.echo(json.dumps([item for shown in rows for item in _as_dicts(shown)]))
         elif rows:
             untrained = comparison.config.sft is None and not row and split in (None, "train")
-            untrained_rows = [variant.label for variant in comparison.variants if untrained and not variant.rounds]
+            untrained_rows = [row.label for row in comparison.rows if untrained and not row.rounds]
             _print(comparison, preview, rows, untrained_rows)
     if problems:
         raise HarnessError("\n".join(problems))
@@ -100,12 +100,12 @@ def _rows(
     """Return the rows asked for, and why others train on nothing. The baseline stands for all if rows share the data."""
     from harness.run.stages.preview import EmptyRowError, ShownRow
 
-    variants = [variant for variant in comparison.variants if not chosen or variant.label in chosen]
+    configs = [row for row in comparison.rows if not chosen or row.label in chosen]
     if split is None and not chosen and comparison.config.sft is None:
-        variants = [variant for variant in variants if variant.rounds]
+        configs = [row for row in configs if row.rounds]
     if split == "train" and not chosen:
-        variants = [variant for variant in variants if variant.rounds]
-    labels = [variant.label for variant in variants]
+        configs = [row for row in configs if row.rounds]
+    labels = [row.label for row in configs]
     if split in ("sft", "tuning", "heldout") and not chosen:
         labels = [comparison.config.baseline]
     rows, problems = list[ShownRow](), list[str]()
@@ -126,8 +126,8 @@ def _row(preview: Preview, comparison: Comparison, label: str, split: str | None
         return preview.fine_tuning(label, n)
     if split is not None and split != "train":
         return preview.split(label, "tuning" if split == "tuning" else "heldout", n)
-    variant = next(variant for variant in comparison.variants if variant.label == label)
-    if split == "train" and not variant.rounds:
+    row = next(row for row in comparison.rows if row.label == label)
+    if split == "train" and not row.rounds:
         raise EmptyRowError(
             f"row {label!r}: it is the starting model and trains on nothing of the split train: use --split sft"
         )
@@ -168,7 +168,7 @@ def _print(comparison: Comparison, preview: Preview, rows: Sequence[ShownRow], u
     console = Console(highlight=False, soft_wrap=True)
     config = comparison.config
     console.print(Text.assemble((one_line(config.name), "bold"), f" · seed {config.seeds[0]}"))
-    for line in data_lines(preview.screening):
+    for line in data_lines(preview.screening.as_json()):
         console.print(Text(one_line(line), style="dim"))
     signs = [f"{BAR} between two tokens", f"{SPACE} a space", f"{BREAK} a line break", f"{OPEN}…{CLOSE} a special token"]
     console.print(Text(" · ".join([*signs, f"{UNFINISHED} a character that continues in the next token"]), style="dim"))

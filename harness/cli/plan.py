@@ -94,7 +94,7 @@ def _print_stages(report: PlanReport) -> None:
     graph, present, requests, config = report.graph, report.present, report.requests, report.comparison.config
     console.print(
         Text(config.name, style="bold"),
-        Text(f"· {len(report.comparison.variants)} rows × {len(config.seeds)} seeds, baseline {config.baseline}"),
+        Text(f"· {len(report.comparison.rows)} rows × {len(config.seeds)} seeds, baseline {config.baseline}"),
     )
     table = Table(box=None, pad_edge=False, header_style="dim")
     for name in ("kind", "stages", "needed by rows", "in the store"):
@@ -113,13 +113,15 @@ def _print_data(report: PlanReport) -> None:
     from harness.run.stages.benchmarks import overlap_warnings
     from harness.run.stages.screening import fewer_than_asked
 
-    data = report.data or {}
-    _print_lines(data_lines(data), "dim")
-    if data.get("pairs"):
+    if report.data is None:
+        return
+    counts = report.data.counts()
+    _print_lines(data_lines(counts.as_json()), "dim")
+    if report.data.pairs:
         _print_lines(["`harness plan --json` lists them with the evaluated prompts they match, under data.pairs"], "dim")
     dropped = report.comparison.config.evaluation.contaminated == "drop"
-    warnings = overlap_warnings(data.get("benchmarks", {}), dropped)
-    _print_lines([*fewer_than_asked(report.comparison, data), *warnings], "yellow")
+    warnings = overlap_warnings(counts.benchmarks, dropped)
+    _print_lines([*fewer_than_asked(report.comparison, counts), *warnings], "yellow")
 
 
 def _print_gpu(report: GpuReport) -> None:

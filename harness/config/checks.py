@@ -19,8 +19,8 @@ def check_needs(unresolved: UnresolvedConfig) -> None:
     if source is None:
         return
     wanted: list[tuple[str, str, frozenset[str]]] = [
-        (place, variant.label, frozenset[str]().union(*(round_.builder.required() for round_ in variant.rounds)))
-        for place, variant in unresolved.placed_variants()
+        (place, row.label, frozenset[str]().union(*(round_.builder.required() for round_ in row.rounds)))
+        for place, row in unresolved.placed_rows()
     ]
     wanted += [(place, evaluator.name, evaluator.needs) for place, evaluator in unresolved.placed_evaluators()]
     for place, name, needs in wanted:
@@ -33,8 +33,8 @@ def check_needs(unresolved: UnresolvedConfig) -> None:
 
 def check_rejected(unresolved: UnresolvedConfig) -> None:
     """An objective over pairs gets some."""
-    for place, variant in unresolved.placed_variants():
-        for round_ in variant.rounds:
+    for place, row in unresolved.placed_rows():
+        for round_ in row.rounds:
             if round_.objective.needs_rejected and not round_.builder.has_rejected():
                 fix = f"its data have no rejected response, and {round_.objective.name!r} compares with one"
                 unresolved.note(f"{place}.data", round_.builder.name, f"{fix}: choose another data builder or objective")
@@ -46,7 +46,7 @@ def check_backend(unresolved: UnresolvedConfig, tuned: bool) -> None:
     backend = unresolved.backend
     if backend is None or backend.serves_any_policy():
         return
-    trained = [variant.label for variant in unresolved.variants if variant and variant.rounds]
+    trained = [row.label for row in unresolved.rows if row and row.rounds]
     if tuned or trained:
         who = f"the row {trained[0]!r}" if trained else "`sft`"
         fix = f"its server answers with one model, and {who} trains another: give a backend that serves each checkpoint"
@@ -60,7 +60,7 @@ def check_budget(unresolved: UnresolvedConfig, budget: Budget) -> None:
     if available is not None and prompts > available:
         fix = f"the source has {available} training prompts: lower it, or set source.train to {prompts}"
         unresolved.note("budget.prompts", prompts, fix)
-    most = max((len(variant.rounds) for variant in unresolved.variants if variant), default=0)
+    most = max((len(row.rounds) for row in unresolved.rows if row), default=0)
     if prompts < most:
         unresolved.note(
             "budget.prompts", prompts, f"a method has {most} rounds, and each needs a prompt: it should be at least {most}"
@@ -88,11 +88,11 @@ def check_epochs(unresolved: UnresolvedConfig, config: Config) -> None:
 
 def check_labels(unresolved: UnresolvedConfig) -> None:
     """No two rows of one label; the baseline is the label of a row."""
-    labels = [variant.label for variant in unresolved.variants if variant]
+    labels = [row.label for row in unresolved.rows if row]
     for label in sorted({label for label in labels if labels.count(label) > 1}):
         unresolved.note("methods", label, "two rows have this label: give one of them another `label`")
     baseline = unresolved.raw.get("baseline")
-    if labels and isinstance(baseline, str) and baseline not in labels and len(labels) == len(unresolved.variants):
+    if labels and isinstance(baseline, str) and baseline not in labels and len(labels) == len(unresolved.rows):
         unresolved.note("baseline", baseline, f"no row has this label; {did_you_mean(baseline, labels)}")
 
 
@@ -105,9 +105,9 @@ def check_evaluators(unresolved: UnresolvedConfig) -> None:
 
 def check_opponents(unresolved: UnresolvedConfig) -> None:
     """Rows that evaluators compare with must be there; a row that could not be resolved is another problem."""
-    if None in unresolved.variants:
+    if None in unresolved.rows:
         return
-    known = {"baseline", "all", *(variant.label for variant in unresolved.variants if variant)}
+    known = {"baseline", "all", *(row.label for row in unresolved.rows if row)}
     for place, evaluator in unresolved.placed_evaluators():
         for label in evaluator.opponents():
             if label not in known:
@@ -122,8 +122,8 @@ def check_evaluators_files(unresolved: UnresolvedConfig) -> None:
 def check_machine(unresolved: UnresolvedConfig) -> None:
     """The same of the source, the backend and the data builders."""
     placed: list[tuple[str, Component | None]] = [("source", unresolved.source), ("generation.backend", unresolved.backend)]
-    for place, variant in unresolved.placed_variants():
-        placed += [(f"{place}.data", round_.builder) for round_ in variant.rounds]
+    for place, row in unresolved.placed_rows():
+        placed += [(f"{place}.data", round_.builder) for round_ in row.rounds]
     _check(unresolved, placed)
 
 
@@ -180,22 +180,20 @@ def _value_at(component: Component | None, field: str) -> Any:
 def fill_null_rows(unresolved: UnresolvedConfig) -> None:
     """Null rows made what they are: the baseline, whatever it is, with other seeds."""
     baseline = unresolved.raw.get("baseline")
-    base = next((variant for variant in unresolved.variants if variant and variant.label == baseline), None)
+    base = next((row for row in unresolved.rows if row and row.label == baseline), None)
     if base is None:
         return
     if base.kind == "null":
         unresolved.note("baseline", baseline, "a null row is the baseline again: choose another row as the baseline")
-    unresolved.variants = [
-        replace(variant, data=base.data, objective=base.objective, rounds=base.rounds)
-        if variant and variant.kind == "null"
-        else variant
-        for variant in unresolved.variants
+    unresolved.rows = [
+        replace(row, data=base.data, objective=base.objective, rounds=base.rounds) if row and row.kind == "null" else row
+        for row in unresolved.rows
     ]
 
 
 def check_seeds(unresolved: UnresolvedConfig, seeds: Sequence[int]) -> None:
     """A row with other seeds must not meet the seeds of the rest: it would be the same training."""
-    for offset in sorted({variant.seed_offset for variant in unresolved.variants if variant and variant.seed_offset}):
+    for offset in sorted({row.seed_offset for row in unresolved.rows if row and row.seed_offset}):
         met = [seed for seed in seeds if seed + offset in seeds]
         if met:
             fix = f"the null row trains with each seed + {offset}, and {met[0] + offset} is a seed itself: choose others"

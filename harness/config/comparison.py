@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.api.interfaces import Backend, Component, Evaluator, Source
+from harness.config.rows import RowConfig
 from harness.config.schema import Config
-from harness.config.variants import Variant
 from harness.models.checkpoint import Checkpoint
 from harness.models.judge.settings import JudgeSettings
 
@@ -27,7 +27,7 @@ class Comparison:
     config: Config
     source: Source
     backend: Backend
-    variants: tuple[Variant, ...]
+    rows: tuple[RowConfig, ...]
     evaluators: tuple[Evaluator, ...]
     judges: Mapping[str, JudgeSettings]
     checkpoint: Checkpoint | None = None

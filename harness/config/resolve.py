@@ -68,5 +68,5 @@ def _check_sections(unresolved: UnresolvedConfig, config: Config) -> None:
     check_epochs(unresolved, config)
     check_seeds(unresolved, config.seeds)
     check_backend(unresolved, config.sft is not None)
-    trained = [round_.training for variant in unresolved.variants if variant for round_ in variant.rounds]
+    trained = [round_.training for row in unresolved.rows if row for round_ in row.rounds]
     check_trained_dtype(unresolved.problems, config.model, [*([config.sft] if config.sft else []), *trained])

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from harness.training.settings import resolve_precision
+from harness.training.settings import Rounding, resolve_precision
 
 
 def autocast(model: PreTrainedModel, asked: str = "auto") -> AbstractContextManager[object]:
@@ -23,23 +22,6 @@ def autocast(model: PreTrainedModel, asked: str = "auto") -> AbstractContextMana
     if resolve_precision(asked, device) == "float32":
         return nullcontext()
     return torch.autocast(device, dtype=torch.bfloat16)
-
-
-@dataclass(frozen=True)
-class Rounding:
-    """How much of what training changed is lost where weights are stored with fewer digits.
-
-    Attributes:
-        dtype: the type that they are stored in.
-        moved: how many weights training moved.
-        kept: the share of those that are stored as they were before.
-        error: length of what rounding changed, over the length of what training changed; 1 where nothing of it is left.
-    """
-
-    dtype: str
-    moved: int
-    kept: float
-    error: float
 
 
 def round_weights(model: PreTrainedModel, start: Mapping[str, Tensor], dtype: str) -> Rounding:

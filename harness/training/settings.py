@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -177,3 +178,20 @@ def resolve_precision(asked: str, device: str) -> Precision:
     if asked == "auto":
         return "bfloat16" if device == "cuda" else "float32"
     return "bfloat16" if asked == "bfloat16" else "float32"
+
+
+@dataclass(frozen=True)
+class Rounding:
+    """How much of what training changed is lost where weights are stored with fewer digits.
+
+    Attributes:
+        dtype: the type that they are stored in.
+        moved: how many weights training moved.
+        kept: the share of those that are stored as they were before.
+        error: length of what rounding changed, over the length of what training changed; 1 where nothing of it is left.
+    """
+
+    dtype: str
+    moved: int
+    kept: float
+    error: float

@@ -12,7 +12,7 @@ import pytest
 from harness import StoreError
 from harness.api.registry import Registry
 from harness.config import resolve
-from harness.run.compare import Means, compare
+from harness.run.compare import RunOptions, compare
 from harness.run.executors.events import Executor
 from harness.run.plan import plan
 from harness.store import Store, collect
@@ -153,6 +153,6 @@ def test_a_run_looks_for_what_it_needs_when_that_is_noted(
         raise StoppedError
 
     with pytest.raises(StoppedError):
-        compare(raw, folder=tmp_path / "run", store=store.root, workers=1, means=Means(interrupted), variables={})
+        compare(raw, folder=tmp_path / "run", store=store.root, workers=1, options=RunOptions(interrupted), variables={})
     # The first look is for the rows of the source, to see before anything is computed that every split has examples.
     assert noted == [set(), *[stages | {KEYS[0]}] * len(stages)]

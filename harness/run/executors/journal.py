@@ -1,4 +1,4 @@
-"""What a run folder tells of its run: `status.json`, replaced whole as the run goes, and `events.jsonl`, one line an event.
+"""The journal of a run in its folder: `status.json`, replaced whole as the run goes, and `events.jsonl`, one line an event.
 
     status.json    how far the run is; read by `harness status`, also from another machine that shares the folder
     events.jsonl   every start and end of a stage of every run in this folder; the same lines as `--log-json`

@@ -1,4 +1,4 @@
-"""What each kind of stage does. A runner reads its inputs from the store and writes one artifact."""
+"""The runner of each kind of stage. A runner reads its inputs from the store and writes one artifact."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ class KeptChunks:
 
     @classmethod
     def of(cls, folder: Path, prompts: Sequence[Prompt], sampling: Sampling, seconds: float) -> KeptChunks:
-        """What a folder holds of a request: its chunks up to the first that is missing or damaged; the others are removed."""
+        """Read the chunks of a request from a folder: up to the first that is missing or damaged; remove the others."""
         request = canonical([[asdict(prompt) for prompt in prompts], asdict(sampling)])
         now = time.monotonic()
         chunks = cls(folder, len(prompts), seconds, _last=_checksum(request), _began=now, _kept=now)
@@ -104,11 +104,11 @@ def _checksum(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _read(path: Path, after: str) -> tuple[str, dict[str, Any]] | None:
-    """A chunk's checksum and what it says, if it is whole and follows what it must."""
+def _read(path: Path, after: str) -> tuple[str, Mapping[str, Any]] | None:
+    """Return a chunk's checksum and content, if it is whole and follows what it must."""
     try:
         checksum, _, body = path.read_text(encoding="utf-8").partition("\n")
-        said: dict[str, Any] = json.loads(body)
+        said: Mapping[str, Any] = json.loads(body)
         return (checksum, said) if checksum == _checksum(body) and said["after"] == after else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
