@@ -47,7 +47,7 @@ ROOT = Path(__file__).resolve().parents[1]
 SELECT = "not slow and not gpu and not network"
 # The folders to mutate, and the tests that are asked about them.
 TESTS = {
-    "harness/store": ("tests/store",),
+    "harness/store": ("tests/store", "tests/run/executors/test_lock.py"),
     "harness/models/judge": ("tests/models/judge", "tests/plugins/test_pairwise_judge.py"),
     "harness/board": ("tests/board", "tests/test_statistics.py", "tests/fuzz/test_fuzz_boards.py"),
     "plugins": ("tests/plugins", "tests/analysis", "tests/test_observers.py", "tests/models/test_reward.py"),
