@@ -127,13 +127,14 @@ def _changes(node: ast.AST, statement: int, at_import: bool) -> Iterator[tuple[A
         statement = node.lineno
     for changed, kind, after in _changes_of(node):
         yield changed, kind, after, statement, at_import
-    at_import = at_import and not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+    function = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
     for field, value in ast.iter_fields(node):
         if field in ("annotation", "returns", "decorator_list", "type_params"):
             continue
         for child in value if isinstance(value, list) else [value]:
             if isinstance(child, ast.AST):
-                yield from _changes(child, statement, at_import)
+                # The defaults of arguments are computed where the function is defined, its body is not.
+                yield from _changes(child, statement, at_import and not (function and field == "body"))
 
 
 def _changes_of(node: ast.AST) -> Iterator[tuple[ast.AST, str, str]]:

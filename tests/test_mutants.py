@@ -89,6 +89,11 @@ def test_a_change_is_made_in_its_place_behind_letters_of_several_bytes(mutants: 
     assert second.apply(source).decode() == 'x = ["ä€", a < b]  # ö\ny = (a <= b)\n'
 
 
+def test_a_default_is_computed_at_import_and_a_body_is_not(mutants: ModuleType) -> None:
+    default, body = mutants.mutants_of("a.py", b"class A:\n    def f(self, x=1):\n        x += y\n")
+    assert (default.before, default.at_import, body.before, body.at_import) == ("1", True, "x += y", False)
+
+
 def test_the_quickest_tests_of_a_line_are_chosen(mutants: ModuleType) -> None:
     source = b"def f(x):\n    return (x\n        + 1)\nLIMIT = 5\n"
     inside = next(mutant for mutant in mutants.mutants_of("a.py", source) if mutant.before == "1")
