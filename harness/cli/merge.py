@@ -60,15 +60,15 @@ def merge(
     versions are a warning on the board. Measured boards need their scores.parquet. Rows of published tables stand beside the
     others, marked, and are never tested; a table alone is written as a board of its own.
     """
+    from harness.board.build import LoadedBoard
     from harness.board.merge import merge as merged
-    from harness.board.merge import read_part
     from harness.board.views.page import write_all
     from harness.errors import HarnessError
 
     if out.resolve() in {(path if path.is_dir() else path.parent).resolve() for path in boards if path.suffix != ".yaml"}:
         raise HarnessError(f"--out {out} holds one of the boards: choose another folder")
     made = datetime.now(UTC).isoformat(timespec="seconds")
-    board = merged([read_part(path) for path in boards], name=name or out.resolve().name, created=made)
+    board = merged([LoadedBoard.read(path) for path in boards], name=name or out.resolve().name, created=made)
     write_all(board, board.example_rows, out)
     if json_:
         typer.echo(json.dumps(board.model_dump(mode="json", by_alias=True)))

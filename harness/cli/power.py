@@ -48,24 +48,25 @@ def power(
     anything is trained: --prompts, --seeds and --prompt-deviation at least.
     """
     from harness.board.board import Board
-    from harness.board.power import Design, Wish, look, outlook, sentences
+    from harness.board.entries import SIGNIFICANCE_LEVEL
+    from harness.board.power import Design, Target, analyse, analyse_board
     from harness.board.views.text import one_line
     from harness.errors import HarnessError
 
-    wish = Wish(difference, seeds, prompts)
+    target = Target(difference, seeds, prompts)
     if board is not None:
         if prompt_deviation is not None or seed_deviation or rest_deviation or rows != 2 or tests != 1:
             raise HarnessError("a board brings its own deviations, rows and tests: leave those options out, or the board")
-        found = outlook(Board.read(board), wish, metric or ())
+        found = analyse_board(Board.read(board), target, metric or ())
     else:
         if prompts is None or seeds is None or prompt_deviation is None:
             raise HarnessError("give a board, or a design: --prompts, --seeds and --prompt-deviation")
         if metric:
             raise HarnessError("--metric names a metric of a board: give the board too")
-        design = Design(prompts, seeds, prompt_deviation, seed_deviation, rest_deviation, rows, 0.05 / tests)
-        found = [look("the design", design.entry(), wish)]
+        design = Design(prompts, seeds, prompt_deviation, seed_deviation, rest_deviation, rows, SIGNIFICANCE_LEVEL / tests)
+        found = [analyse("the design", design.entry(), target)]
     if json_:
         typer.echo(json.dumps([item.as_dict() for item in found]))
         return
     for item in found:
-        typer.echo("\n".join(one_line(sentence) for sentence in sentences(item)))
+        typer.echo("\n".join(one_line(sentence) for sentence in item.sentences()))

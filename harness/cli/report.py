@@ -105,18 +105,16 @@ def verify(board: BoardArgument = Path("runs/quickstart"), json_: JsonOption = F
     it does not.
     """
     from harness.board.board import Board, board_scores
-    from harness.board.verify import not_made_again
     from harness.board.verify import verify as problems_of
-    from harness.board.views.markdown import is_published
     from harness.board.views.text import one_line
 
     problems, read = problems_of(board), Board.read(board)
-    beyond = [] if is_published(read) else [metric.key for metric in not_made_again(read, board_scores(board))]
+    beyond = [] if read.is_published else [metric.key for metric in read.unscored_metrics(board_scores(board))]
     if json_:
         typer.echo(json.dumps({"board": str(board), "holds": not problems, "problems": problems, "not_made_again": beyond}))
     elif problems:
         typer.echo("\n".join(one_line(problem) for problem in problems))
-    elif is_published(read):
+    elif read.is_published:
         typer.echo("Published numbers alone: its files are whole, and there is nothing to make again.")
     else:
         typer.echo("The board holds: every statistic follows from its scores, every hash from its files.")

@@ -18,7 +18,7 @@ from harness.api.interfaces import Evaluator
 from harness.api.types import Example, Score
 from harness.board.board import MetricEntry, ScoreEntry
 from harness.board.build import Derived, ExampleRow, RowResult
-from harness.board.compare import judges_of
+from harness.board.facts import Provenance
 from harness.config import Comparison, Variant, describe
 from harness.models.checkpoint import Checkpoint
 from harness.models.judge.bradley_terry import Floats, strengths
@@ -86,7 +86,7 @@ def row_result(variant: Variant, run: Run) -> RowResult:
         scores=scores,
         costs={row.seed: row_cost(graph, store, row) for row in done},
         budget={name: statistics.fmean(budget[name] for budget in budgets) for name in budgets[0]} if budgets else {},
-        provenance=_provenance(variant, done, run),
+        provenance=Provenance.read(_provenance(variant, done, run)),
         failed=reason,
         curves={row.seed: _curve(row, store) for row in done if row.training},
     )
@@ -425,7 +425,7 @@ def pair_strengths(run: Run, rows: Sequence[RowResult]) -> tuple[list[Derived], 
     for evaluator in run.comparison.evaluators:
         if not evaluator.opponents() or not any(metric.name == PAIRED_METRIC for metric in evaluator.metrics()):
             continue
-        judges = {" and ".join(judged) for row in rows if (judged := judges_of(row, evaluator.name))}
+        judges = {" and ".join(judged) for row in rows if (judged := row.judges(evaluator.name))}
         if len(judges) > 1 and not mixed:
             warnings.append(
                 f"There is no {evaluator.name}/strength, since rows were judged by {'; others by '.join(sorted(judges))}; "

@@ -11,18 +11,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from harness.board.board import (
-    Board,
-    MetricEntry,
-    RankEntry,
-    RowEntry,
-    delta_of,
-    is_reference,
-    mark,
-    noise_floor,
-    short_name,
-    verdict,
-)
+from harness.board.board import Board, MetricEntry, RankEntry, RowEntry
 from harness.board.views import svg
 from harness.board.views.text import count, duration, number, one_line, shortened, signed
 
@@ -53,11 +42,11 @@ STEP, TOP = 28, 34
 
 def forest(board: Board, metric: MetricEntry) -> Markup | None:
     """Every row's difference from the baseline; the band is the noise floor. None without differences."""
-    rows = [row for row in board.rows if delta_of(row, metric.key)]
+    rows = [row for row in board.rows if row.delta(metric.key)]
     if not rows:
         return None
-    floor = noise_floor(board, metric.key) or 0.0
-    deltas = [delta for row in rows if (delta := delta_of(row, metric.key))]
+    floor = board.noise_floor(metric.key) or 0.0
+    deltas = [delta for row in rows if (delta := row.delta(metric.key))]
     bounds = [bound for delta in deltas for bound in (delta.low, delta.high)]
     scale = svg.spanning([*bounds, 0.0, floor, -floor], LABELS + 8, WIDTH - NUMBERS)
     bottom = TOP + STEP * len(rows)
@@ -81,17 +70,17 @@ def _directions(metric: MetricEntry, scale: svg.Scale, baseline: str) -> list[Ma
 
 
 def _difference(row: RowEntry, metric: MetricEntry, scale: svg.Scale, y: float) -> list[Markup]:
-    delta = delta_of(row, metric.key)
+    delta = row.delta(metric.key)
     assert delta is not None
-    kind = verdict(delta, metric)
-    side = " aside" if is_reference(row) else ""
+    kind = delta.verdict(metric)
+    side = " aside" if row.is_reference else ""
     interval = f"{signed(delta.low)} to {signed(delta.high)}"
     return [
         svg.text(LABELS - 6, y + 4, shortened(row.method), f"name{side}", "end"),
         svg.line(scale(delta.low), y, scale(delta.high), y, f"whisker {kind}"),
         svg.circle(scale(delta.mean), y, f"point {kind}{side}", f"{row.method}: {signed(delta.mean)} ({interval})"),
         svg.text(WIDTH - NUMBERS + 58, y + 4, f"{signed(delta.mean)}", f"value {kind}", "end"),
-        svg.text(WIDTH - NUMBERS + 61, y + 4, mark(delta), f"value {kind}"),
+        svg.text(WIDTH - NUMBERS + 61, y + 4, delta.mark, f"value {kind}"),
         svg.text(WIDTH - 4, y + 4, f"{signed(delta.low)} … {signed(delta.high)}", "tick", "end"),
     ]
 
@@ -132,7 +121,7 @@ def frontiers(board: Board) -> Iterator[tuple[str, Markup]]:
             if metric == board.primary[0] or cost == "seconds":
                 drawn = frontier(board, metric, cost)
                 if drawn is not None:
-                    yield f"{short_name(board, metric)} against {title}", drawn
+                    yield f"{board.short_name(metric)} against {title}", drawn
 
 
 def frontier(board: Board, metric: MetricEntry, cost: str = "seconds") -> Markup | None:
@@ -144,7 +133,7 @@ def frontier(board: Board, metric: MetricEntry, cost: str = "seconds") -> Markup
     front = pareto_front(points, metric.higher_is_better)
     across, up = _across([spent for _, spent, _ in points]), _up(points, metric)
     shapes = [*_axes(across, up, cost), svg.text(WIDTH_FRONTIER - 24, FLOOR + 35, COSTS[cost], "tick", "end")]
-    shapes.append(svg.text(LEFT, 14, short_name(board, metric), "tick"))
+    shapes.append(svg.text(LEFT, 14, board.short_name(metric), "tick"))
     if len(front) > 1:
         shapes.append(svg.path(_steps([(across(spent), up(mean)) for _, spent, mean in front]), "front"))
     taken = [(across(spent) - 6, across(spent) + 6, up(mean) + 4) for _, spent, mean in points]
@@ -167,7 +156,7 @@ def pareto_front(points: Points, higher_is_better: bool | None) -> Points:
     if higher_is_better is None:
         return []
     sign, front = (1 if higher_is_better else -1), Points()
-    for point in sorted((p for p in points if not is_reference(p[0])), key=lambda p: (p[1], -sign * p[2])):
+    for point in sorted((p for p in points if not p[0].is_reference), key=lambda p: (p[1], -sign * p[2])):
         if not front or sign * point[2] > sign * front[-1][2]:
             front.append(point)
     return front
@@ -232,7 +221,7 @@ def _point(
     width = 7.3 * len(label)
     kind, side = (
         "base" if leads else "plain" if row.method == board.baseline else "unclear",
-        " aside" if is_reference(row) else "",
+        " aside" if row.is_reference else "",
     )
     shapes = [svg.circle(x, y, f"point {kind}{side}", row.method)]
     shifts = (0, -12, 12, -24, 24, -36, 36)
@@ -315,7 +304,7 @@ def figures(board: Board) -> Iterator[tuple[str, Markup]]:
         for metric in board.primary:
             drawn = scaling(board, metric, name, series)
             if drawn is not None:
-                yield f"{short_name(board, metric)} over {one_line(name)}", drawn
+                yield f"{board.short_name(metric)} over {one_line(name)}", drawn
 
 
 def scaling(board: Board, metric: MetricEntry, name: str, series: list[Series]) -> Markup | None:
@@ -332,7 +321,7 @@ def scaling(board: Board, metric: MetricEntry, name: str, series: list[Series]) 
     across = (svg.spanning_log if spread else svg.spanning)(values, LEFT_SWEEPS, RIGHT)
     scores = [score for _, points in shown for _, score in points]
     up = svg.spanning([v for s in scores for v in (s.mean, s.low, s.high) if v is not None], FLOOR_SWEEPS, TOP_SWEEPS)
-    shapes = [*_axes_sweeps(across, up, values), svg.text(LEFT_SWEEPS, 14, short_name(board, metric), "tick")]
+    shapes = [*_axes_sweeps(across, up, values), svg.text(LEFT_SWEEPS, 14, board.short_name(metric), "tick")]
     shapes.append(svg.text(RIGHT, FLOOR_SWEEPS + 35, name + (", logarithmic" if spread else ""), "tick", "end"))
     ends = []
     for index, (label, points) in enumerate(shown):

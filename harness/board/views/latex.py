@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from harness.board.board import Board, MetricEntry, RowEntry, delta_of, mark, noise_floor, ranked, references, short_name
-from harness.board.views.markdown import is_published, remarks
+from harness.board.board import Board, MetricEntry, RowEntry
+from harness.board.views.markdown import remarks
 from harness.board.views.text import number, one_line
 
 ESCAPED = {
@@ -17,9 +17,9 @@ ESCAPED = {
 def to_latex(board: Board) -> str:
     """Means with half an interval and differences with their marks; the best mean of each column in bold. Needs booktabs."""
     metrics = board.primary
-    head = " & ".join(["method", *(f"{latex_text(short_name(board, m))}{_arrow(m)} & $\\Delta$" for m in metrics)])
-    lines = [_line(board, row) for row in ranked(board)]
-    aside = [_line(board, row) for row in references(board)]
+    head = " & ".join(["method", *(f"{latex_text(board.short_name(m))}{_arrow(m)} & $\\Delta$" for m in metrics)])
+    lines = [_line(board, row) for row in board.ranked]
+    aside = [_line(board, row) for row in board.references]
     body = "\n".join([*lines, *([r"\midrule", *aside] if aside else [])])
     return (
         "% needs \\usepackage{booktabs}, and \\usepackage[T1]{fontenc}\n"
@@ -37,7 +37,7 @@ def latex_text(text: str) -> str:
 def _line(board: Board, row: RowEntry) -> str:
     cells = [latex_text(row.method) + ("" if row.kind == "measured" else f" ({row.kind})")]
     for metric in board.primary:
-        score, delta = row.scores.get(metric.key), delta_of(row, metric.key)
+        score, delta = row.scores.get(metric.key), row.delta(metric.key)
         if score is None:
             cells += ["failed" if row.failed else "--", ""]
             continue
@@ -48,23 +48,23 @@ def _line(board: Board, row: RowEntry) -> str:
         shown = (
             ""
             if delta is None
-            else latex_text(f"{number(delta.mean)}") + f"$^{{{mark(delta).replace('≈', chr(92) + 'approx')}}}$"
+            else latex_text(f"{number(delta.mean)}") + f"$^{{{delta.mark.replace('≈', chr(92) + 'approx')}}}$"
         )
         cells += [mean, shown]
     return " & ".join(cells) + r" \\"
 
 
 def _best(board: Board, metric: MetricEntry) -> str | None:
-    scored = [(row.scores[metric.key].mean, row.method) for row in ranked(board) if metric.key in row.scores]
+    scored = [(row.scores[metric.key].mean, row.method) for row in board.ranked if metric.key in row.scores]
     if not scored or metric.higher_is_better is None:
         return None
     return (max if metric.higher_is_better else min)(scored)[1]
 
 
 def _caption(board: Board) -> str:
-    floors = [(short_name(board, m), noise_floor(board, m.key)) for m in board.primary]
+    floors = [(board.short_name(m), board.noise_floor(m.key)) for m in board.primary]
     noise = ", ".join(f"{latex_text(name)} {number(floor)}" for name, floor in floors if floor is not None)
-    if is_published(board):
+    if board.is_published:
         return f"{latex_text(board.name)}. Published numbers, not measured here: no intervals, no tests."
     said = (
         f"{latex_text(board.name)}. Means $\\pm$ half a {latex_text(format(board.statistics.level, '.0%'))} interval; "

@@ -7,18 +7,7 @@ import io
 import re
 from collections.abc import Sequence
 
-from harness.board.board import (
-    Board,
-    MetricEntry,
-    RowEntry,
-    delta_of,
-    mark,
-    noise_floor,
-    ranked,
-    references,
-    short_name,
-    summary,
-)
+from harness.board.board import Board, MetricEntry, RowEntry
 from harness.board.views.provenance import board_precision
 from harness.board.views.text import count, duration, number, one_line, signed
 
@@ -36,7 +25,7 @@ def to_markdown(board: Board) -> str:
     parts = [
         f"# {markdown_text(board.name)}",
         markdown_text(board.description),
-        f"**{markdown_text(summary(board))}**",
+        f"**{markdown_text(board.summary)}**",
         _ranking(board),
         _reading(board),
         "## All metrics",
@@ -69,7 +58,7 @@ def to_csv(board: Board) -> str:
 
 
 def _csv_score(row: RowEntry, metric: MetricEntry) -> list[object]:
-    score, delta = row.scores[metric.key], delta_of(row, metric.key)
+    score, delta = row.scores[metric.key], row.delta(metric.key)
     gaps: list[object] = [""] * 6
     if delta is not None:
         gaps = [delta.mean, delta.low, delta.high, delta.p, delta.p_adjusted, True if delta.below_noise else ""]
@@ -97,11 +86,11 @@ def _ranking(board: Board) -> str:
     """Primary metrics with intervals and differences; the reference rows below, in italics."""
     heads = ["", "method", "made of"]
     for metric in board.primary:
-        heads += [f"{markdown_text(short_name(board, metric))} {_arrow(metric)}".strip(), "Δ"]
+        heads += [f"{markdown_text(board.short_name(metric))} {_arrow(metric)}".strip(), "Δ"]
     lines = []
-    for place, row in enumerate(ranked(board), start=1):
+    for place, row in enumerate(board.ranked, start=1):
         lines.append(["–" if row.failed else str(place), _method(board, row), *_primary_cells(board, row)])
-    lines += [["", f"*{_method(board, row)}* ({row.kind})", *_primary_cells(board, row)] for row in references(board)]
+    lines += [["", f"*{_method(board, row)}* ({row.kind})", *_primary_cells(board, row)] for row in board.references]
     return _table([*heads, "time"], lines, left=3)
 
 
@@ -135,10 +124,10 @@ def _costs(board: Board) -> str:
 
 
 def _reading(board: Board) -> str:
-    if is_published(board):
+    if board.is_published:
         return "Published numbers, not measured here: no intervals, no tests."
-    floors = [(metric, noise_floor(board, metric.key)) for metric in board.primary]
-    noise = ", ".join(f"{markdown_text(short_name(board, m))} {number(floor)}" for m, floor in floors if floor is not None)
+    floors = [(metric, board.noise_floor(metric.key)) for metric in board.primary]
+    noise = ", ".join(f"{markdown_text(board.short_name(m))} {number(floor)}" for m, floor in floors if floor is not None)
     floor = f"; ≈: smaller than what a change of seeds alone could show, at the bound of its interval ({noise})"
     return (
         f"Means over seeds and prompts with {board.statistics.level:.0%} intervals; Δ is the difference from "
@@ -165,10 +154,10 @@ def _mean(row: RowEntry, metric: MetricEntry) -> str:
 
 
 def _delta(row: RowEntry, metric: MetricEntry) -> str:
-    delta = delta_of(row, metric.key)
+    delta = row.delta(metric.key)
     if delta is None:
         return "–"
-    return signed(delta.mean) + mark(delta).replace("*", "\\*")
+    return signed(delta.mean) + delta.mark.replace("*", "\\*")
 
 
 def _arrow(metric: MetricEntry) -> str:
@@ -187,11 +176,6 @@ def remarks(board: Board) -> list[str]:
     return [said for said in (_families(board), _ranks(board), _detectable(board), _precision(board)) if said]
 
 
-def is_published(board: Board) -> bool:
-    """Whether all of it was printed elsewhere: no intervals, no tests."""
-    return bool(board.rows) and all(row.kind == "published" for row in board.rows)
-
-
 def _families(board: Board) -> str:
     families = board.statistics.families
     if not families:
@@ -205,7 +189,7 @@ def _ranks(board: Board) -> str:
     ranks = board.analysis.ranking.get(board.primary[0].key, {}) if board.analysis and board.primary else {}
     leaders = sorted(ranks.items(), key=lambda item: (-item[1].first, item[1].mean, item[0]))[:LEADERS]
     named = [f"{label} {rank.first:.0%} (rank {rank.low:.0f} to {rank.high:.0f})" for label, rank in leaders if rank.first > 0]
-    return f"First on {short_name(board, board.primary[0])} over bootstrap draws: {', '.join(named)}." if named else ""
+    return f"First on {board.short_name(board.primary[0])} over bootstrap draws: {', '.join(named)}." if named else ""
 
 
 def _precision(board: Board) -> str:
@@ -215,5 +199,5 @@ def _precision(board: Board) -> str:
 
 def _detectable(board: Board) -> str:
     power = board.analysis.power if board.analysis else {}
-    seen = [f"{short_name(board, m)} {number(power[m.key].detectable)}" for m in board.primary if m.key in power]
+    seen = [f"{board.short_name(m)} {number(power[m.key].detectable)}" for m in board.primary if m.key in power]
     return f"The smallest true difference that would be found four times in five: {', '.join(seen)}." if seen else ""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from markupsafe import Markup
 
-from harness.board.board import Board, MetricEntry, delta_of, is_reference, mark, short_name, summary, write_text
+from harness.board.board import Board, MetricEntry, write_text
 from harness.board.views import figures as charts
 from harness.board.views.figures import frontier
 from harness.board.views.text import number, one_line, signed
@@ -96,10 +96,10 @@ def plot(board: Board, metric: str | None = None, picture: Picture = "difference
 
 def to_notebook(board: Board) -> str:
     """HTML of a cell's output: one sentence, the table of primary metrics, the first of them drawn."""
-    heads = Markup("").join(Markup("<th>{}</th>").format(short_name(board, metric)) for metric in board.primary)
+    heads = Markup("").join(Markup("<th>{}</th>").format(board.short_name(metric)) for metric in board.primary)
     lines = Markup("").join(_line(board, index) for index in range(len(board.rows)))
     table = Markup("<table><thead><tr><th>method</th>{}</tr></thead><tbody>{}</tbody></table>").format(heads, lines)
-    said = Markup("<p><strong>{}</strong> {}</p>").format(one_line(board.name), one_line(summary(board)))
+    said = Markup("<p><strong>{}</strong> {}</p>").format(one_line(board.name), one_line(board.summary))
     try:
         picture = Markup(plot(board).svg)  # escaped where it was drawn
     except HarnessError:
@@ -110,7 +110,7 @@ def to_notebook(board: Board) -> str:
 def _line(board: Board, index: int) -> Markup:
     row = board.rows[index]
     cells = Markup("").join(Markup("<td>{}</td>").format(_cell(board, index, metric)) for metric in board.primary)
-    name = one_line(row.method) + (f" ({row.kind})" if is_reference(row) else "")
+    name = one_line(row.method) + (f" ({row.kind})" if row.is_reference else "")
     return Markup("<tr><th>{}</th>{}</tr>").format(name, cells)
 
 
@@ -119,8 +119,8 @@ def _cell(board: Board, index: int, metric: MetricEntry) -> str:
     row = board.rows[index]
     if metric.key not in row.scores:
         return "failed" if row.failed else ""
-    delta = delta_of(row, metric.key)
-    difference = f" ({signed(delta.mean)} {mark(delta)})".replace(" )", ")") if delta else ""
+    delta = row.delta(metric.key)
+    difference = f" ({signed(delta.mean)} {delta.mark})".replace(" )", ")") if delta else ""
     return number(row.scores[metric.key].mean) + difference
 
 

@@ -17,7 +17,6 @@ import jinja2
 import yaml
 from markupsafe import Markup, escape
 
-from harness.board import board as standing
 from harness.board.board import Board, ExampleRow, RowEntry, write_text
 from harness.board.views import figures as charts
 from harness.board.views import figures as curves
@@ -60,8 +59,7 @@ def to_html(board: Board, examples: Sequence[ExampleRow]) -> str:
         style=Markup(style),
         script=Markup(script),
         policy=_policy(style, script),
-        standing=standing,
-        answer=standing.answer(board),
+        answer=board.answer,
         facts=_facts(board),
         made_of=provenance.made_of,
         numbers=embedded(provenance.numbers(board)),
@@ -79,7 +77,7 @@ def _figures(board: Board) -> dict[str, Any]:
 
     others = [metric for metric in board.metrics if metric not in board.primary]
     return {
-        "noisy": any(standing.noise_floor(board, metric.key) for metric in board.metrics),
+        "noisy": any(board.noise_floor(metric.key) for metric in board.metrics),
         "contests": [metric.key for metric in board.metrics if board.analysis and metric.key in board.analysis.wins],
         "forests": of_metrics(charts.forest, (*board.primary, *others)),
         "ranks": of_metrics(charts.ranks, board.primary),
@@ -138,7 +136,7 @@ def _share(value: float) -> str:
 
 def _tree(value: Any) -> Markup:
     """As YAML, in full."""
-    return escape(text.visible(yaml.safe_dump(value, allow_unicode=True, sort_keys=True, width=100)))
+    return escape(text.visible(yaml.safe_dump(text.plain(value), allow_unicode=True, sort_keys=True, width=100)))
 
 
 def _facts(board: Board) -> list[tuple[str, str]]:
@@ -169,7 +167,7 @@ def _parted(line: str) -> tuple[str, str, str]:
 def _template(board: Board) -> str:
     """The beginning of the hash of the template that every prompt was written with."""
     models = [row.provenance.get("model") for row in board.rows]
-    hashes = {str(model.get("chat_template_sha256") or "") for model in models if isinstance(model, dict)}
+    hashes = {str(model.get("chat_template_sha256") or "") for model in models if isinstance(model, Mapping)}
     return ", ".join(f"sha256 {digest[:12]}" for digest in sorted(hashes - {""}))
 
 
@@ -231,7 +229,7 @@ def viewer(board: Board, examples: Sequence[ExampleRow]) -> Viewer | None:
         blocks.append(written)
         starts.append(shown)
         size, shown = size + len(written), shown + count
-    ranked = [row.method for row in standing.ranked(board) if row.method != board.baseline]
+    ranked = [row.method for row in board.ranked if row.method != board.baseline]
     first = [labels.index(label) for label in (board.baseline, *ranked, *labels) if label in labels]
     head = {"labels": [shortened(label, LABEL) for label in labels], "first": first[:2], "starts": starts, "shown": shown}
     return Viewer(embedded(head), tuple(blocks), shown, len(examples))

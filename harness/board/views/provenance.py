@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from harness.board.board import Board, MetricEntry, RowEntry, mark, verdict
+from harness.board.board import Board, MetricEntry, RowEntry
 from harness.board.views import text
 
 COLUMNS = (
@@ -34,12 +34,12 @@ def _cells(row: RowEntry, metric: MetricEntry) -> list[str]:
     if delta is None:
         return cells
     wins = delta.wins
-    cells += [text.signed(delta.mean) + mark(delta), _interval(delta.low, delta.high, signed=True), _small(delta.p)]
+    cells += [text.signed(delta.mean) + delta.mark, _interval(delta.low, delta.high, signed=True), _small(delta.p)]
     cells += [_small(delta.p_adjusted), _small(delta.q), _small(delta.p_seeds)]
     cells += [NONE if delta.effect is None else text.signed(delta.effect)]
     cells += [NONE if wins is None else f"{wins.won:.0%} / {wins.tied:.0%} / {wins.lost:.0%}"]
     cells += [NONE if delta.detectable is None else text.number(delta.detectable)]
-    return [*cells, verdict(delta, metric)]
+    return [*cells, delta.verdict(metric)]
 
 
 def _interval(low: float | None, high: float | None, signed: bool = False) -> str:
@@ -71,7 +71,7 @@ def made_of(board: Board, row: RowEntry) -> list[tuple[str, str]]:
         ("Precision", precision(known)),
         ("Written by", ", ".join(f"{'harness' if key == 'version' else key} {v}" for key, v in sorted(board.harness.items()))),
         ("Versions", _listed(board.sharing.get("versions"))),
-        ("Command", board.sharing.get("command") if row.kind != "published" else None),
+        ("Command", board.sharing.get("command") if not row.is_published else None),
     ]
     return [(name, str(value)) for name, value in facts if value]
 

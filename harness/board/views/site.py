@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import yaml
 
-from harness.board.board import Board, ranked, short_name, summary
+from harness.board.board import Board
 from harness.board.diff import changes
 from harness.board.files import BOARD, SCORES, digest, examples_text, write_bytes
 from harness.board.views.latex import to_latex
@@ -120,10 +120,10 @@ def _kept(folder: Path, published: set[str]) -> list[tuple[str, Board]]:
 
 
 def _line(name: str, board: Board, versions: int) -> str:
-    rows = len(ranked(board))
+    rows = len(board.ranked)
     cells = [
         f'<a href="{name}/index.html">{_text(board.name)}</a>',
-        _text(summary(board)),
+        _text(board.summary),
         f"{rows} ranked rows",
         _text(board.created[:10] or "published"),
         f'<a href="{name}/history.html">{versions} earlier</a>' if versions else "first",
@@ -177,7 +177,7 @@ def site_card(boards: Sequence[Board], kind: Literal["space", "dataset"], title:
         if files:
             head["configs"] = [{"config_name": name, "data_files": path} for name, path in files]
     lines = [
-        f"- [{markdown_text(board.name)}]({slug(board.name)}/board.md): {markdown_text(summary(board))}" for board in boards
+        f"- [{markdown_text(board.name)}]({slug(board.name)}/board.md): {markdown_text(board.summary)}" for board in boards
     ]
     return f"---\n{yaml.safe_dump(head, sort_keys=True)}---\n\n# {markdown_text(title)}\n\n" + "\n".join(lines) + "\n"
 
@@ -194,7 +194,7 @@ def model_metadata(board: Board, row: str, model: str) -> dict[str, Any]:
     entry = board.row(row)
     if entry is None:
         raise DataError(f"row = {row!r}: the board {board.name} has none; {did_you_mean(row, [r.method for r in board.rows])}")
-    if not entry.scores or entry.kind == "published":
+    if not entry.scores or entry.is_published:
         raise DataError(f"row = {row!r}: it has no scores that were measured here")
     source = board.config.get("source")
     data = source.get("name", "data") if isinstance(source, dict) else str(source or "data")
@@ -204,7 +204,7 @@ def model_metadata(board: Board, row: str, model: str) -> dict[str, Any]:
             dataset_type=slug(str(data)),
             dataset_name=f"{one_line(str(data))} ({one_line(board.name)})",
             metric_type=metric.key,
-            metric_name=one_line(short_name(board, metric)),
+            metric_name=one_line(board.short_name(metric)),
             metric_value=round(entry.scores[metric.key].mean, 6),
         )
         for metric in board.metrics

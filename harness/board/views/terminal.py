@@ -9,20 +9,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from harness.board.board import (
-    Board,
-    MetricEntry,
-    RowEntry,
-    delta_of,
-    mark,
-    noise_floor,
-    ranked,
-    references,
-    short_name,
-    summary,
-    verdict,
-)
-from harness.board.views.markdown import is_published, remarks
+from harness.board.board import Board, MetricEntry, RowEntry
+from harness.board.views.markdown import remarks
 from harness.board.views.text import duration, number, one_line, shortened, signed
 
 STYLES = {"better": "green", "worse": "red", "different": "yellow", "unclear": "dim"}
@@ -37,7 +25,7 @@ def print_table(board: Board, console: Console) -> None:
     console.print(Text(one_line(board.name), style="bold"), Text(one_line(board.description), style="dim"), sep="\n")
     layout = _layout(board, console.width)
     console.print(_grid(board, layout))
-    console.print(Text(one_line(summary(board)), style="bold"))
+    console.print(Text(one_line(board.summary), style="bold"))
     console.print(_reading(board, layout))
     if board.sharing:
         console.print(_shared(board))
@@ -75,7 +63,7 @@ def _fitting(board: Board, left: int) -> tuple[tuple[MetricEntry, ...], int]:
     """At least one metric, then as many as fit, and the columns left over (below 0 where the one doesn't fit)."""
     metrics: list[MetricEntry] = []
     for metric in board.primary:
-        needed = max(MEAN_WIDTH, len(short_name(board, metric)) + 2) + DELTA_WIDTH + 2 * PADDING
+        needed = max(MEAN_WIDTH, len(board.short_name(metric)) + 2) + DELTA_WIDTH + 2 * PADDING
         if metrics and needed > left:
             break
         metrics.append(metric)
@@ -90,14 +78,14 @@ def _grid(board: Board, layout: _Layout) -> Table:
     if layout.made:
         grid.add_column("data → objective", style="dim", max_width=MADE_WIDTH, overflow="ellipsis", no_wrap=True)
     for metric in layout.metrics:
-        grid.add_column(Text(one_line(short_name(board, metric)) + _arrow(metric)), justify="right", no_wrap=True)
+        grid.add_column(Text(one_line(board.short_name(metric)) + _arrow(metric)), justify="right", no_wrap=True)
         grid.add_column("Δ", justify="left", no_wrap=True)
     if layout.time:
         grid.add_column("time", justify="right", style="dim", no_wrap=True)
-    for place, row in enumerate(ranked(board), start=1):
+    for place, row in enumerate(board.ranked, start=1):
         grid.add_row("✗" if row.failed else str(place), *_cells(board, row, layout))
     grid.add_section()
-    for row in references(board):
+    for row in board.references:
         grid.add_row("", *_cells(board, row, layout), style="italic")
     return grid
 
@@ -133,21 +121,21 @@ def _mean(row: RowEntry, metric: MetricEntry, intervals: bool) -> Text:
 
 
 def _delta(board: Board, row: RowEntry, metric: MetricEntry) -> Text:
-    delta = delta_of(row, metric.key)
+    delta = row.delta(metric.key)
     if delta is None:
         return Text("baseline" if row.method == board.baseline else "", style="cyan")
-    return Text(f"{signed(delta.mean)} {mark(delta)}".rstrip(), style=STYLES[verdict(delta, metric)])
+    return Text(f"{signed(delta.mean)} {delta.mark}".rstrip(), style=STYLES[delta.verdict(metric)])
 
 
 def _reading(board: Board, layout: _Layout) -> Text:
-    if is_published(board):
+    if board.is_published:
         return Text("Published numbers, not measured here: no intervals, no tests.", style="dim")
     said = (
         f"Means ± half a {board.statistics.level:.0%} interval; Δ against the baseline ●. "
         "*, **, ***: p < 0.05, 0.01, 0.001 after correction, where the interval excludes 0 too."
     )
     kinds = {row.kind for row in board.rows}
-    floors = [(short_name(board, m), noise_floor(board, m.key)) for m in layout.metrics]
+    floors = [(board.short_name(m), board.noise_floor(m.key)) for m in layout.metrics]
     noise = ", ".join(f"{name} {number(floor)}" for name, floor in floors if floor is not None)
     if noise:
         said += f" ≈: less than a change of seeds alone could show ({noise}), at the bound of the null row's ○ interval."

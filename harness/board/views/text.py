@@ -93,11 +93,6 @@ def p_value(p: float) -> str:
     return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
 
 
-def marks(p_adjusted: float | None) -> str:
-    """One mark below 0.05, two below 0.01, three below 0.001, after correction."""
-    return "" if p_adjusted is None else "*" * sum(p_adjusted < limit for limit in (0.05, 0.01, 0.001))
-
-
 def data_lines(data: Mapping[str, Any]) -> list[str]:
     """What was kept of a source's rows and why the rest was not, a sentence each."""
     kept = ", ".join(f"{split} {count:,}" for split, count in data.get("kept", {}).items())
