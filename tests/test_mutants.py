@@ -126,7 +126,12 @@ from harness.store.sizes import doubled
 def test_doubled():
     assert doubled(0) == 0
 """
-DRIVER = "import mutants, sys; mutants.PRELOADED, mutants.TESTS = (), {'harness/store': ('tests/store',)}; sys.exit(mutants.main(['harness/store', *sys.argv[1:]]))"
+DRIVER = """
+import sys
+import mutants
+mutants.PRELOADED, mutants.TESTS = (), {"harness/store": ("tests/store",)}
+sys.exit(mutants.main(["harness/store", *sys.argv[1:]]))
+"""
 
 
 def test_a_run_ends_where_it_was_stopped_and_reports_what_no_test_noticed(tmp_path: Path) -> None:
