@@ -22,18 +22,18 @@ FOLDER = "judgments"
 
 
 @dataclass(frozen=True)
-class Spending:
+class JudgeCost:
     """What was paid for, or may have been: calls that no HTTP status refused, their tokens, US dollars."""
 
     calls: int = 0
     tokens: int = 0
     usd: float = 0.0
 
-    def __add__(self, other: Spending) -> Spending:
-        return Spending(self.calls + other.calls, self.tokens + other.tokens, self.usd + other.usd)
+    def __add__(self, other: JudgeCost) -> JudgeCost:
+        return JudgeCost(self.calls + other.calls, self.tokens + other.tokens, self.usd + other.usd)
 
-    def __sub__(self, other: Spending) -> Spending:
-        return Spending(self.calls - other.calls, self.tokens - other.tokens, self.usd - other.usd)
+    def __sub__(self, other: JudgeCost) -> JudgeCost:
+        return JudgeCost(self.calls - other.calls, self.tokens - other.tokens, self.usd - other.usd)
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Kept:
     key: str
     question: dict[str, Any]
     answer: JudgeAnswer
-    cost: Spending
+    cost: JudgeCost
 
 
 def question_key(question: dict[str, Any]) -> str:
@@ -66,7 +66,7 @@ class JudgeAnswers:
         self._lines = Lines(root / FOLDER)
         self._own = OwnFile(root / FOLDER)
         self._earliest: dict[str, tuple[float, Place]] = {}  # of each key: when its answer was kept, and where it is
-        self._spent = Spending()
+        self._spent = JudgeCost()
 
     def close(self) -> None:
         self._own.close()
@@ -77,7 +77,7 @@ class JudgeAnswers:
         places = {self._earliest[key][1]: key for key in keys if key in self._earliest}
         return {places[place]: _answer(row["answer"]) for place, row in self._lines.at(places)}
 
-    def keep(self, batch: list[Kept], lost: Spending) -> None:
+    def keep(self, batch: list[Kept], lost: JudgeCost) -> None:
         """Write answers and what they cost; they are on the disk when this returns.
 
         Args:
@@ -91,11 +91,11 @@ class JudgeAnswers:
             {**noted, "key": item.key, "question": item.question, "answer": _row(item.answer), "cost": vars(item.cost)}
             for item in batch
         ]
-        if lost != Spending():
+        if lost != JudgeCost():
             rows.append({**noted, "cost": vars(lost)})
         self._own.add(rows)
 
-    def spent(self) -> Spending:
+    def spent(self) -> JudgeCost:
         """What this run has paid so far, by all its processes."""
         self._look()
         return self._spent
@@ -104,7 +104,7 @@ class JudgeAnswers:
         """Take in what was written since the last look."""
         for place, row in self._lines.new():
             if row["run"] == self.run:
-                self._spent += Spending(**row["cost"])
+                self._spent += JudgeCost(**row["cost"])
             if "key" in row:
                 found = row["at"], place
                 self._earliest[row["key"]] = min(found, self._earliest.get(row["key"], found))
