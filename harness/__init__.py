@@ -56,9 +56,11 @@ from harness.api.types import (
     unread_shares,
 )
 from harness.errors import ConfigError, DataError, HarnessError, PluginError, Problem, StageError, StoreError
+from harness.models.client import DeclinedError, ModelClient, RefusedError, RetryPolicy, TransientError
 from harness.models.generate import generate
 from harness.models.hub import hub_commit, hub_snapshot
 from harness.models.prompts import ChatTemplate
+from harness.models.replies import ReplyChoice
 from harness.models.reward import RewardModel
 from harness.models.sentence import SentenceEmbedder
 from harness.models.serve import vllm_command
@@ -95,6 +97,7 @@ __all__ = [
     "DataBuilder",
     "DataError",
     "Dataset",
+    "DeclinedError",
     "Divided",
     "EvaluationTask",
     "Evaluator",
@@ -116,6 +119,7 @@ __all__ = [
     "Method",
     "Metric",
     "Mismatched",
+    "ModelClient",
     "Objective",
     "Panel",
     "Paper",
@@ -125,8 +129,11 @@ __all__ = [
     "Prompt",
     "Questions",
     "ReadResponse",
+    "RefusedError",
+    "ReplyChoice",
     "Report",
     "Response",
+    "RetryPolicy",
     "RewardModel",
     "Round",
     "Sampling",
@@ -135,6 +142,7 @@ __all__ = [
     "Source",
     "StageError",
     "StoreError",
+    "TransientError",
     "Values",
     "View",
     "__version__",

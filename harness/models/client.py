@@ -149,6 +149,16 @@ class ModelClient:
     async def __aexit__(self, *reason: object) -> None:
         await self._openai.close()
 
+    @contextmanager
+    def running(self) -> Iterator[asyncio.Runner]:
+        """Open the client for a caller without an event loop: the runner runs coroutines, until the block ends."""
+        with asyncio.Runner() as runner:
+            runner.run(self.__aenter__())
+            try:
+                yield runner
+            finally:
+                runner.run(self.__aexit__())
+
     def stop(self, reason: Exception) -> None:
         """Send nothing new, for the first reason given; what is in flight is finished: it is paid for."""
         self._stopped = self._stopped or reason
@@ -206,6 +216,7 @@ class ModelClient:
 
     async def for_each(self, items: Iterable[T], work: Callable[[T], Awaitable[None]], concurrency: int) -> None:
         """Call `work` on every item, `concurrency` at a time. The first error stops the client, and is raised at the end."""
+        self._stopped = None  # an earlier failure was raised to its caller, who asks anew
         queue = iter(items)  # shared: each worker takes the next item when it is done with one
 
         async def worker() -> None:
@@ -300,14 +311,3 @@ def asked_to_wait(headers: Mapping[str, str], today: float) -> float | None:
     with suppress(KeyError, ValueError, TypeError):
         return max(0.0, parsedate_to_datetime(headers["retry-after"]).timestamp() - today)
     return None
-
-
-@contextmanager
-def running(client: ModelClient) -> Iterator[asyncio.Runner]:
-    """Open a client for callers without an event loop; the runner runs its coroutines, and closes it with the block."""
-    with asyncio.Runner() as runner:
-        runner.run(client.__aenter__())
-        try:
-            yield runner
-        finally:
-            runner.run(client.__aexit__())

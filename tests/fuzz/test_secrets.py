@@ -8,13 +8,12 @@ from typing import Any
 
 import pytest
 
-from harness import ConfigError, HarnessError, StageError
+from harness import ConfigError, HarnessError, ModelClient, RefusedError, RetryPolicy, StageError
 from harness.api.registry import Registry
 from harness.config import resolve
 from harness.config.problems import hidden
 from harness.models.server import HttpReply, judge_server
 from harness.run.compare import compare
-from harness_plugins.backends.client import Client, Patience, RefusedError
 
 KEY = "sk-live-0123456789abcdefghij"
 REGISTRY = Registry.load()
@@ -131,8 +130,10 @@ def test_a_backends_server_that_repeats_the_key_is_quoted_without_it(status: int
     server = judge_server(echo(status, key), "model")
     threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     try:
-        with Client(server.url, key, Patience(5.0, 0)) as client, pytest.raises((StageError, RefusedError)) as caught:
-            client.chat([{"role": "user", "content": "hi"}], model="model")
+        client = ModelClient(server.url, key, RetryPolicy(1, 5.0))
+        body = {"messages": [{"role": "user", "content": "hi"}], "model": "model"}
+        with client.running() as runner, pytest.raises((StageError, RefusedError)) as caught:
+            runner.run(client.complete("/chat/completions", body))
     finally:
         server.shutdown()
         server.server_close()
