@@ -20,7 +20,7 @@ LOGITS = 2**26  # elements of [tokens, vocabulary] that are made at once: 256 Mi
 
 
 @dataclass(frozen=True)
-class Row:
+class TokenRow:
     """One sequence to score: the response's tokens given the prompt's."""
 
     prompt: tuple[int, ...]
@@ -59,14 +59,14 @@ def vocabulary_size(model: PreTrainedModel) -> int:
     return int(model.config.get_text_config().vocab_size)
 
 
-def response_logps(model: PreTrainedModel, rows: Sequence[Row], head: Head | None = None) -> Tensor:
+def response_logps(model: PreTrainedModel, rows: Sequence[TokenRow], head: Head | None = None) -> Tensor:
     """Summed log-probabilities of the rows' responses, [N], nats, float64; differentiable in the model's weights.
 
     Token log-probabilities are computed in float32 (float64 for a float64 model) and summed in float64.
     """
     import torch
 
-    from harness.models.vocabulary import Targets, head_logps, token_logps
+    from harness.models.vocabulary import TokenTargets, head_logps, token_logps
 
     model = unwrapped(model)
 
@@ -86,7 +86,7 @@ def response_logps(model: PreTrainedModel, rows: Sequence[Row], head: Head | Non
     }
     # Rows of logits: N * (R + 1), since the column before a token predicts it.
     owners, columns = (mask[:, width:]).nonzero(as_tuple=True)  # both [L]
-    targets = Targets(owners * (length + 1) + columns, ids[owners, width + columns], owners, len(rows)).to(model.device)
+    targets = TokenTargets(owners * (length + 1) + columns, ids[owners, width + columns], owners, len(rows)).to(model.device)
     if head is not None and head.chunks(model, len(rows) * (length + 1)):
         hidden = model.base_model(**inputs).last_hidden_state[:, -length - 1 :].flatten(0, 1)
         return targets.sums(head_logps(model.get_output_embeddings(), hidden, targets))
@@ -94,7 +94,7 @@ def response_logps(model: PreTrainedModel, rows: Sequence[Row], head: Head | Non
     return targets.sums(token_logps(logits, targets.rows, targets.labels))
 
 
-def cut(rows: Sequence[Row], tokens: int) -> Iterator[list[int]]:
+def cut(rows: Sequence[TokenRow], tokens: int) -> Iterator[list[int]]:
     """Indices of rows in batches of at most `tokens` padded tokens (at least one row each), longest first."""
     order = sorted(range(len(rows)), key=lambda index: (-rows[index].tokens, index))
     batch: list[int] = []
@@ -129,12 +129,12 @@ def exact_products() -> Iterator[None]:
         torch.backends.cudnn.allow_tf32 = convolutions
 
 
-def score(model: PreTrainedModel, rows: Sequence[Row], tokens_per_batch: int = 8192) -> list[float]:
+def score(model: PreTrainedModel, rows: Sequence[TokenRow], tokens_per_batch: int = 8192) -> list[float]:
     """Log-probabilities without gradient, in the rows' order. Equal rows are computed once, in the weights' own type."""
     import torch
 
     unique = list(dict.fromkeys(rows))
-    values: dict[Row, float] = {}
+    values: dict[TokenRow, float] = {}
     tokens = min(tokens_per_batch, max(1, LOGITS // vocabulary_size(model)))
     with torch.inference_mode(), exact_products():
         for batch in cut(unique, tokens):

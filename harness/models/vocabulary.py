@@ -17,7 +17,7 @@ CHUNK = 2**24  # elements of [tokens, vocabulary] worked on at a time: 64 MiB of
 
 
 @dataclass(frozen=True)
-class Targets:
+class TokenTargets:
     """Which tokens to score.
 
     Attributes:
@@ -32,8 +32,8 @@ class Targets:
     owners: Tensor
     responses: int
 
-    def to(self, device: torch.device) -> Targets:
-        return Targets(self.rows.to(device), self.labels.to(device), self.owners.to(device), self.responses)
+    def to(self, device: torch.device) -> TokenTargets:
+        return TokenTargets(self.rows.to(device), self.labels.to(device), self.owners.to(device), self.responses)
 
     def sums(self, token_logps: Tensor) -> Tensor:
         """[L] -> [responses], added up in float64."""
@@ -73,7 +73,7 @@ def token_logps(logits: Tensor, rows: Tensor, labels: Tensor) -> Tensor:
     return _TokenLogps.apply(logits, rows, labels)  # type: ignore[no-any-return, no-untyped-call]
 
 
-def head_logps(head: Callable[[Tensor], Tensor], hidden: Tensor, targets: Targets) -> Tensor:
+def head_logps(head: Callable[[Tensor], Tensor], hidden: Tensor, targets: TokenTargets) -> Tensor:
     """Token log-probabilities [L] from last hidden states [K, H]; logits exist for one chunk of rows at a time.
 
     Backward computes each chunk's logits again. `targets.rows` must not decrease.

@@ -21,7 +21,7 @@ from harness.board.build import Derived, ExampleRow, RowResult
 from harness.board.compare import judges_of
 from harness.config import Comparison, Variant, describe
 from harness.models.checkpoint import Checkpoint
-from harness.models.judge.bradley_terry import Floats, strengths
+from harness.models.judge.bradley_terry import Floats, bradley_terry
 from harness.models.options import LoadOptions, weights_dtype
 from harness.models.reward import reward_dtype
 from harness.models.scratch import CHAT_TEMPLATE
@@ -441,7 +441,7 @@ def pair_strengths(run: Run, rows: Sequence[RowResult]) -> tuple[list[Derived], 
 
 def _derived(evaluator: Evaluator, meetings: Meetings, labels: Sequence[str], baseline: str) -> Derived:
     table = _table(meetings, labels)
-    fitted = strengths(table, labels.index(baseline))
+    fitted = bradley_terry(table, labels.index(baseline))
     scores = {
         label: ScoreEntry(
             mean=float(fitted.mean[index]),

@@ -120,7 +120,7 @@ def test_no_answer_is_lost_or_doubled_by_faults(policy, prompts, knows_n: bool) 
         undisturbed = generate(fake, policy, prompts)
         answered, clock = fake.answered, FakeClock()
         fake.faults, fake.asked = [*FAULTS, "", *FAULTS], []
-        client = ModelClient(fake.url, None, RetryPolicy(21, timeout_seconds=0.2), clock=Clock(clock.now, clock.sleep))
+        client = ModelClient(fake.url, None, RetryPolicy(21, timeout_seconds=1.0), clock=Clock(clock.now, clock.sleep))
         with client.running() as runner:
             template = ChatTemplate(policy.tokenizer)
             asking = Asking(client, runner, "policy-test", template, "ids", "openai", 2, policy.stop_ids)

@@ -59,7 +59,7 @@ def fit(wins: Floats, anchor: int, *, prior: float = 0.5) -> Floats:
     return strengths.reshape(wins.shape[:-1])
 
 
-def strengths(
+def bradley_terry(
     wins: Floats, anchor: int, *, draws: int = 1000, seed: int = 0, level: float = 0.95, prior: float = 0.5
 ) -> Strengths:
     """Strengths with percentile intervals from a bootstrap over seeds and prompts, drawn as in `board.statistics.interval`.

@@ -16,7 +16,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from harness.models.logps import Head, unwrapped
-from harness.models.vocabulary import Targets, head_logps, token_logps
+from harness.models.vocabulary import TokenTargets, head_logps, token_logps
 from harness.training.layouts.attention import SEGMENTS, Segments
 from harness.training.layouts.layout import Bundle
 
@@ -78,7 +78,7 @@ def _inputs(model: PreTrainedModel, bundles: Sequence[Bundle], segments: Segment
     }
 
 
-def _targets(bundles: Sequence[Bundle]) -> tuple[Tensor, Targets]:
+def _targets(bundles: Sequence[Bundle]) -> tuple[Tensor, TokenTargets]:
     """Where logits are needed, [K]: at the last token of each prompt and all but the last of each response; and of what.
 
     The last token of a prompt predicts the first token of all its responses. Rows are in order.
@@ -99,4 +99,4 @@ def _targets(bundles: Sequence[Bundle]) -> tuple[Tensor, Targets]:
         place += len(response)
         owner += 1
     rows, labels, owners = torch.tensor(targets, dtype=torch.long).reshape(-1, 3).T.contiguous()
-    return torch.tensor(keep), Targets(rows, labels, owners, owner)
+    return torch.tensor(keep), TokenTargets(rows, labels, owners, owner)
