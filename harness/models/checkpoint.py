@@ -49,10 +49,10 @@ class Checkpoint:
 
     @classmethod
     def of(cls, row: Mapping[str, Any]) -> Checkpoint:
-        """From `as_dict`."""
+        """Return the checkpoint that `as_dict` wrote."""
         return cls(**{**row, "options": LoadOptions(**row["options"])})
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, object]:
         return asdict(self)
 
     @property
@@ -65,8 +65,8 @@ class Checkpoint:
             return content
         return hashlib.sha256(f"{content} {canonical(changed)}".encode()).hexdigest()[:32]
 
-    def provenance(self) -> dict[str, Any]:
-        """What a board says of it; no place on a disk."""
+    def provenance(self) -> dict[str, object]:
+        """Return its names and hashes for a board; no path of this machine."""
         named = {"hub": self.hub, "commit": self.commit} if self.hub else {}
         changed = {name: value for name, value in self.options.changed().items() if name != "chat_template"}
         return {**named, **changed, "hash": self.digest, "chat_template_sha256": self.template_hash}

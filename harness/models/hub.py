@@ -139,7 +139,7 @@ def _needs_network(name: str, revision: str) -> str:
 
 
 def _unreachable() -> tuple[type[Exception], ...]:
-    """What huggingface_hub raises where the hub cannot be reached, refuses, or must not be asked."""
+    """Return the errors that huggingface_hub raises where the hub cannot be reached, refuses, or must not be asked."""
     from huggingface_hub.errors import HfHubHTTPError
 
     return (OSError, *HfHubHTTPError.__bases__)  # the client library's own base is among them: httpx's, by whichever name

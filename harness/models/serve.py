@@ -107,7 +107,7 @@ class CompletionBody(TypedDict):
     object: str
     created: int
     model: str
-    choices: list[dict[str, Any]]
+    choices: list[dict[str, object]]
     usage: Usage
     prompt_token_ids: NotRequired[list[int]]
 
@@ -211,7 +211,7 @@ class PolicyServer:
             raise RequestError(f"stop = {others[0]!r} is not supported here: the only stop is the end of a turn, {named}")
 
 
-def _choice(index: int, response: Response, request: Request) -> dict[str, Any]:
+def _choice(index: int, response: Response, request: Request) -> dict[str, object]:
     text = response.text
     words = {"message": {"role": "assistant", "content": text}} if isinstance(request, Chat) else {"text": text}
     ids = {"token_ids": list(response.ids or ())} if request.return_token_ids else {}

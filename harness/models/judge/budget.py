@@ -24,9 +24,9 @@ def most_tokens(messages: Iterable[Message]) -> int:
 
 @dataclass
 class JudgeBudget:
-    """What was spent and what is promised to questions under way.
+    """The cost of answered questions, and the most that those in flight can cost.
 
-    A question that does not fit waits until others have settled for less than was set aside for them; when none is under way
+    A question that does not fit waits until others have been answered for less than was set aside for them; when none is in flight
     and it still does not fit, the budget is spent.
     """
 

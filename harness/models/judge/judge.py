@@ -35,7 +35,7 @@ ANSWERING = ("temperature", "max_tokens", "seed")  # settings that an evaluator'
 
 @dataclass
 class Tally:
-    """What one stage asked of its judge: all it used, and what of it had to be paid now."""
+    """Counts of one stage's questions: everything it used, and in `paid` what was not cached and had to be paid now."""
 
     calls: int = 0
     tokens: int = 0
@@ -57,8 +57,8 @@ class Tally:
         self.cut_off += len(cut_off)
         self.ends |= {judgment.answer.finish for judgment in cut_off}
 
-    def facts(self) -> dict[str, Any]:
-        """For the artifact; what was paid now is a matter of the run and left out."""
+    def facts(self) -> dict[str, object]:
+        """Return the counts for the artifact; what was paid now is a matter of the run and left out."""
         return {
             "judge_calls": self.calls,
             "judge_tokens": self.tokens,
@@ -108,10 +108,10 @@ class Judge:
         return judgments
 
 
-def _asked(settings: JudgeSettings, parameters: Mapping[str, Any]) -> tuple[JudgeSettings, dict[str, Any]]:
+def _asked(settings: JudgeSettings, parameters: Mapping[str, Any]) -> tuple[JudgeSettings, dict[str, object]]:
     """The settings with an evaluator's parameters, and those that no setting is for; who is asked is the config's to say."""
-    own = {name: value for name, value in parameters.items() if name in ANSWERING}
-    return settings.changed(own), {name: value for name, value in parameters.items() if name not in own}
+    settable = {name: value for name, value in parameters.items() if name in ANSWERING}
+    return settings.changed(settable), {name: value for name, value in parameters.items() if name not in settable}
 
 
 @dataclass
@@ -120,20 +120,20 @@ class _Asking:
 
     judge: Judge
     settings: JudgeSettings
-    extra: dict[str, Any]
+    extra: Mapping[str, object]
     answers: JudgeAnswers
     parse: Parse
 
     def run(self, conversations: Sequence[Conversation]) -> list[Judgment]:
         distinct = list(dict.fromkeys(tuple(conversation) for conversation in conversations))
-        found: dict[Conversation, Judgment] = {}
-        left = distinct
+        judgments: dict[Conversation, Judgment] = {}
+        unread = distinct
         for slot in SLOTS:
-            answered = self._answered(left, slot)
+            answered = self._answered(unread, slot)
             self._count(answered.values())
-            found |= {asked: self._read(answer) for asked, answer in answered.items()}
-            left = [asked for asked in left if not found[asked].parsed and not found[asked].declined]
-        return [found[tuple(conversation)] for conversation in conversations]
+            judgments |= {asked: self._read(answer) for asked, answer in answered.items()}
+            unread = [asked for asked in unread if not judgments[asked].parsed and not judgments[asked].declined]
+        return [judgments[tuple(conversation)] for conversation in conversations]
 
     def _read(self, answer: JudgeAnswer) -> Judgment:
         """The judgment of an answer. No rule, of whatever plugin, sees a thought or an answer that was cut off."""
@@ -150,7 +150,7 @@ class _Asking:
             kept = self.answers.find(keys.values())
         return {conversation: kept[key] for conversation, key in keys.items()}
 
-    def _question(self, conversation: Conversation, slot: int) -> dict[str, Any]:
+    def _question(self, conversation: Conversation, slot: int) -> dict[str, object]:
         judge = {**self.settings.identity, "extra": self.extra}
         return {"judge": judge, "messages": [vars(message) for message in conversation], "slot": slot}
 
