@@ -14,6 +14,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TypedDict
 
 from harness.errors import DataError
 
@@ -184,7 +185,7 @@ def fetched(name: str, kind: str, cache: Path | None = None) -> Path | None:
 class _Record(TypedDict):
     """The file `FETCHED`, as far as it is read: the recipe's version, and (size in bytes, SHA-256) of each file."""
 
-    recipe: int
+    recipe: str
     files: dict[str, tuple[int, str]]
 
 

@@ -89,11 +89,11 @@ class Weights(BaseModel):
         from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
         try:
-            found = snapshot_download(
+            folder = snapshot_download(
                 self.model, revision=self.revision, allow_patterns=["*.safetensors", "*.json", "*.txt", "*.model", "*.jinja"]
             )
         except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
             raise DataError(f"{self.model} at {self.revision} cannot be fetched from the hub: {error}") from error
-        if not any(Path(found).rglob("*.safetensors")):
+        if not any(Path(folder).rglob("*.safetensors")):
             raise DataError(f"{self.model}: {self.no_safetensors()}")
-        return Path(found)
+        return Path(folder)

@@ -62,7 +62,7 @@ def fit(wins: Floats, anchor: int, *, prior: float = 0.5) -> Floats:
 def bradley_terry(
     wins: Floats, anchor: int, *, draws: int = 1000, seed: int = 0, level: float = 0.95, prior: float = 0.5
 ) -> Strengths:
-    """Return strengths with percentile intervals from a bootstrap over seeds and prompts, drawn as in `board.statistics.interval`.
+    """Return strengths with percentile intervals from a bootstrap over seeds and prompts, as `board.statistics.interval` draws.
 
     Args:
         wins: [seeds, prompts, k, k]; 0 where a pair did not meet. What is no prompt of its own, such as a later turn of a

@@ -26,8 +26,8 @@ def most_tokens(messages: Iterable[Message]) -> int:
 class JudgeBudget:
     """The cost of answered questions, and the most that those in flight can cost.
 
-    A question that does not fit waits until others have been answered for less than was set aside for them; when none is in flight
-    and it still does not fit, the budget is spent.
+    A question that does not fit waits until others have been answered for less than was set aside for them. When none is in
+    flight and it still does not fit, the budget is spent.
     """
 
     settings: JudgeSettings
