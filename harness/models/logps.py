@@ -32,8 +32,7 @@ class TokenRow:
 
 
 def unwrapped(model: Any) -> PreTrainedModel:
-    """Return the model inside PEFT's wrapper. Low-rank adapters are layers of that model itself, so a pass through it is one through
-    them."""
+    """Return the model inside PEFT's wrapper; low-rank adapters are layers of that model, so a pass through it has them."""
     return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
