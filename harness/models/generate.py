@@ -214,7 +214,7 @@ def block_sampling(sampling: Sampling, start: int, size: int) -> Sampling:
 
 
 def blocks(n: int) -> list[tuple[int, int]]:
-    """Return (start, size) of blocks that double: 1, 1, 2, 4, 8, …; every request for n samples shares its beginning with others."""
+    """Return (start, size) of blocks that double: 1, 1, 2, 4, …; requests for n samples share their beginning with others."""
     cuts, start, size = [], 0, 1
     while start < n:
         cuts.append((start, size))

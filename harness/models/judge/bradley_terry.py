@@ -18,7 +18,7 @@ STEPS, CLOSE = 100, 1e-10
 
 @dataclass(frozen=True)
 class Strengths:
-    """Strengths of k rows as log-odds against the anchor, whose strength is 0. NaN where a row is not connected with the anchor."""
+    """Strengths of k rows as log-odds against the anchor, whose strength is 0. NaN where a row is not connected with it."""
 
     mean: Floats
     low: Floats
