@@ -56,9 +56,11 @@ from harness.api.types import (
     unread_shares,
 )
 from harness.errors import ConfigError, DataError, HarnessError, PluginError, Problem, StageError, StoreError
+from harness.models.client import DeclinedError, ModelClient, RefusedError, RetryPolicy, TransientError
 from harness.models.generate import generate
 from harness.models.hub import hub_commit, hub_snapshot
 from harness.models.prompts import ChatTemplate
+from harness.models.replies import ReplyChoice
 from harness.models.reward import RewardModel
 from harness.models.sentence import SentenceEmbedder
 from harness.models.serve import vllm_command
@@ -96,6 +98,7 @@ __all__ = [
     "DataBuilder",
     "DataError",
     "Dataset",
+    "DeclinedError",
     "Divided",
     "EvaluationTask",
     "Evaluator",
@@ -117,6 +120,7 @@ __all__ = [
     "Method",
     "Metric",
     "Mismatched",
+    "ModelClient",
     "Objective",
     "Panel",
     "Paper",
@@ -126,8 +130,11 @@ __all__ = [
     "Prompt",
     "Questions",
     "ReadResponse",
+    "RefusedError",
+    "ReplyChoice",
     "Report",
     "Response",
+    "RetryPolicy",
     "RewardModel",
     "Round",
     "Sampling",
@@ -136,6 +143,7 @@ __all__ = [
     "Source",
     "StageError",
     "StoreError",
+    "TransientError",
     "Values",
     "View",
     "__version__",

@@ -180,18 +180,18 @@ def serve_judge(
     It serves OpenAI's protocol without API keys: `judge: {model: sandbox-judge, base_url: http://127.0.0.1:8765/v1}`.
     """
     from harness.errors import StoreError
-    from harness.models.server import JudgeServer, Reply, completion
+    from harness.models.server import HttpReply, completion, judge_server
     from harness.sandbox.judge import MODEL, SandboxJudge
 
     judge = SandboxJudge(noise=noise, bias=bias, seed=seed)
     version = f"{MODEL}-noise-{noise:g}-bias-{bias:g}-seed-{seed}"
 
-    def answer(request: Any) -> Reply:
+    def answer(request: Any) -> HttpReply:
         prompt = str(request["messages"][-1]["content"])
-        return Reply(completion(judge(prompt), version, prompt))
+        return HttpReply(completion(judge(prompt), version, prompt))
 
     try:
-        server = JudgeServer(answer, MODEL, port)
+        server = judge_server(answer, MODEL, port)
     except OSError as error:
         raise StoreError(f"--port {port} cannot be opened ({error.strerror}); choose another") from error
     typer.echo(f"judging at {server.url}; stop it with Ctrl-C")

@@ -10,7 +10,7 @@ import numpy as np
 from harness.api.interfaces import Evaluator
 from harness.board.board import MetricEntry, ScoreEntry
 from harness.board.build import Derived, RowResult
-from harness.models.judge.bradley_terry import Floats, strengths
+from harness.models.judge.bradley_terry import Floats, bradley_terry
 from harness.run.records import EvaluateInputs
 from harness.run.results import Run
 
@@ -81,7 +81,7 @@ def _opponents(run: Run, label: str, seed: int, evaluator: str) -> list[str]:
 
 def _derived(evaluator: Evaluator, meetings: Meetings, labels: Sequence[str], baseline: str) -> Derived:
     table = _table(meetings, labels)
-    fitted = strengths(table, labels.index(baseline))
+    fitted = bradley_terry(table, labels.index(baseline))
     scores = {
         label: ScoreEntry(
             mean=float(fitted.mean[index]),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 from harness.api.interfaces import Objective
 from harness.api.types import Example, Group, GroupLogps, Logps, Mismatched, Prompt, Response, View
 from harness.errors import StageError
-from harness.models.logps import Row
+from harness.models.logps import TokenRow
 from harness.models.prompts import ChatTemplate
 from harness.training.layouts.layout import Bundle, Layout, cut, score_bundles
 from harness.training.layouts.padded import UniqueRows
@@ -56,7 +56,7 @@ class TokenGroup:
             return Bundle(self.prompts[PLAIN], self.mismatched)
         return Bundle(self.prompts[view], self.responses)
 
-    def rows(self, view: str = PLAIN) -> list[Row]:
+    def rows(self, view: str = PLAIN) -> list[TokenRow]:
         """The same as sequences."""
         return self.bundle(view).rows()
 

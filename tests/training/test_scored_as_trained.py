@@ -20,7 +20,7 @@ from harness.api.types import Example, Group, Response, Score
 from harness.config import describe
 from harness.models.checkpoint import Checkpoint
 from harness.models.load import cast, load_model, load_tokenizer
-from harness.models.logps import Row, score
+from harness.models.logps import TokenRow, score
 from harness.models.options import LoadOptions, Use, weights_dtype
 from harness.models.prompts import ChatTemplate
 from harness.run.graph import CHECKPOINT, Graph
@@ -128,7 +128,7 @@ class Way:
         start = start or load_model(self.folder, self.options, use="scoring")
         template = ChatTemplate(load_tokenizer(self.folder))
         rows = [
-            Row(tuple(template.prompt_ids(pair.prompt)), tuple(template.response_ids(pair.prompt, Response(text))))
+            TokenRow(tuple(template.prompt_ids(pair.prompt)), tuple(template.response_ids(pair.prompt, Response(text))))
             for pair in pairs
             for text in pair.ranked
         ]
@@ -244,7 +244,7 @@ def test_attention_of_16_bits_alone_is_replaced_for_scores(tiny_checkpoint: Path
 def test_products_are_not_rounded_while_scoring(tiny) -> None:
     """Neither a caller's autocast nor its setting for float32 products reaches a score, and both are as before afterwards."""
     model, _ = tiny
-    rows = [Row((7, 8), (9, 10, 11))]
+    rows = [TokenRow((7, 8), (9, 10, 11))]
     right, seen = score(model, rows), []
     model.register_forward_pre_hook(
         lambda *_: seen.append((torch.get_float32_matmul_precision(), torch.is_autocast_enabled("cpu")))

@@ -20,7 +20,7 @@ from harness.errors import StageError
 from harness.models.generate import block_sampling, blocks
 from harness.models.judge.judge import Judge
 from harness.models.judge.settings import judge_of
-from harness.models.logps import Row, score
+from harness.models.logps import TokenRow, score
 from harness.models.options import LoadOptions, Use
 from harness.models.prompts import ChatTemplate
 from harness.models.reward import RewardModel, rewards
@@ -285,7 +285,7 @@ class PolicyServices:
         rows = []
         for prompt, answers in zip(prompts, responses, strict=True):
             opening = tuple(template.prompt_ids(prompt))
-            rows += [Row(opening, tuple(template.response_ids(prompt, answer))) for answer in answers]
+            rows += [TokenRow(opening, tuple(template.response_ids(prompt, answer))) for answer in answers]
         values = iter(score(model, rows))
         draft.write_lines("logps.jsonl", [[next(values) for _ in answers] for answers in responses])
 

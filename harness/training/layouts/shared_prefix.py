@@ -16,7 +16,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from harness.models.logps import Head, unwrapped
-from harness.models.vocabulary import Targets, head_logps, token_logps
+from harness.models.vocabulary import TokenTargets, head_logps, token_logps
 from harness.training.layouts.attention import SEGMENTS, Segments
 from harness.training.layouts.layout import Bundle
 
@@ -78,7 +78,7 @@ def _inputs(model: PreTrainedModel, bundles: Sequence[Bundle], segments: Segment
     }
 
 
-def _targets(bundles: Sequence[Bundle]) -> tuple[Tensor, Targets]:
+def _targets(bundles: Sequence[Bundle]) -> tuple[Tensor, TokenTargets]:
     """Return the places in the row at which logits are needed, [K], and the tokens that they are to predict.
 
     The places are the last token of each prompt, which predicts the first token of all its responses, and all but the last
@@ -100,4 +100,4 @@ def _targets(bundles: Sequence[Bundle]) -> tuple[Tensor, Targets]:
         place += len(response)
         owner += 1
     rows, labels, owners = torch.tensor(targets, dtype=torch.long).reshape(-1, 3).T.contiguous()
-    return torch.tensor(keep), Targets(rows, labels, owners, owner)
+    return torch.tensor(keep), TokenTargets(rows, labels, owners, owner)

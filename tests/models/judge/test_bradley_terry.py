@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from harness.models.judge.bradley_terry import fit, strengths
+from harness.models.judge.bradley_terry import bradley_terry, fit
 
 
 def log_odds(won: float, lost: float) -> float:
@@ -64,6 +64,6 @@ def test_intervals_hold_the_truth_about_as_often_as_they_say() -> None:
             for one, other in ((0, 1), (0, 2), (1, 2)):
                 won = rng.random() < 1 / (1 + np.exp(truth[other] - truth[one]))
                 table[0, prompt, one, other], table[0, prompt, other, one] = won, not won
-        found = strengths(table, 0, draws=200, seed=run)
+        found = bradley_terry(table, 0, draws=200, seed=run)
         held += int((found.low[1:] <= truth[1:]).sum() + (truth[1:] <= found.high[1:]).sum() - 2)
     assert 0.85 <= held / (2 * runs) <= 1.0

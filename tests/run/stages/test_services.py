@@ -14,7 +14,7 @@ from harness.api.registry import Registry
 from harness.api.types import Prompt, Response, Sampling
 from harness.errors import StageError
 from harness.models.checkpoint import Checkpoint
-from harness.models.logps import Row, score
+from harness.models.logps import TokenRow, score
 from harness.models.prompts import ChatTemplate
 from harness.models.reward import RewardModel
 from harness.models.sentence import SentenceEmbedder
@@ -79,7 +79,7 @@ def test_samples_keep_their_ids_through_the_store_and_are_scored_on_them(context
     assert ChatTemplate(policy.tokenizer).is_as_sampled(spaced[0][0])
     assert policy.logps(PROMPTS, spaced)[0][0] < plain[0][0]
     template = ChatTemplate(policy.tokenizer)
-    rows = [Row(tuple(template.prompt_ids(PROMPTS[0])), response.ids) for response in (first[0][0], spaced[0][0])]
+    rows = [TokenRow(tuple(template.prompt_ids(PROMPTS[0])), response.ids) for response in (first[0][0], spaced[0][0])]
     assert [plain[0][0], policy.logps(PROMPTS, spaced)[0][0]] == score(policy.model, rows)
 
 
