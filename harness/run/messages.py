@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal, Required, TypedDict
 
 
-class Message(TypedDict, total=False):
+class WorkerMessage(TypedDict, total=False):
     """One line.
 
     Attributes:
