@@ -151,8 +151,8 @@ def export(
     json_: JsonOption = False,
 ) -> None:
     """Write artifacts into one file: those that the configs and boards of --keep need, or all without it."""
-    from harness.store.archive import export_artifacts
     from harness.store.collect import with_used
+    from harness.store.exchange import export_artifacts
 
     kept = _store(store)
     present = {entry.key for entry in kept.entries()}
@@ -172,7 +172,7 @@ def import_(
 ) -> None:
     """Import artifacts from a file, each verified against its checksums. Checksums find damage only: trust the sender."""
     from harness.store import Store
-    from harness.store.archive import import_artifacts
+    from harness.store.exchange import import_artifacts
 
     kept = Store(store_folder(store))
     new, known = import_artifacts(kept, archive)

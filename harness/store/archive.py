@@ -17,11 +17,9 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from harness.errors import DataError, StoreError, StoreWriteError
+from harness.errors import DataError, StoreError
 from harness.store.artifact import KEY, MANIFEST, contents, read_artifact
-from harness.store.atomic import replacing
 from harness.store.failures import FULL
-from harness.store.store import Store
 
 COMPRESSIONS = {".gz": "w:gz", ".tgz": "w:gz", ".xz": "w:xz", ".bz2": "w:bz2"}  # ending of the file -> mode of `tarfile`
 LONGEST_NAME = 1024
@@ -147,34 +145,3 @@ def _check(place: Path, folder: Path) -> None:
         raise DataError(f"{place}: the artifact {folder.name} is damaged; nothing of it was taken ({error})") from error
     if extra := sorted(set(contents(folder)) - listed):
         raise DataError(f"{place}: the artifact {folder.name} holds {extra[0]!r}, which its manifest does not name")
-
-
-def export_artifacts(store: Store, keys: Iterable[str], place: Path) -> int:
-    """Write artifacts into one archive, whole or not at all; return how many.
-
-    Raises:
-        StoreError: one is damaged or absent, or the archive cannot be written.
-    """
-    folders = [store.open(key).folder for key in sorted(keys)]
-    try:
-        with replacing(place) as beside:
-            pack(folders, beside, COMPRESSIONS.get(place.suffix, "w"))
-    except OSError as error:
-        raise StoreWriteError(f"{place} cannot be written ({error.strerror}): choose another place") from error
-    return len(folders)
-
-
-def import_artifacts(store: Store, archive: Path) -> tuple[int, int]:
-    """Import an archive's artifacts; return how many were new and how many the store had.
-
-    Raises:
-        DataError: the archive is not one, or holds what does not belong there; nothing was taken.
-        StoreWriteError: the store cannot be written.
-    """
-    with store.writing(f"what {archive} holds"), store.part() as scratch:
-        keys = unpack(archive, scratch)
-        new = 0
-        for key in keys:
-            if not store.holds(key):  # a damaged one is replaced
-                new += store.put(scratch / key, key, read_artifact(scratch / key, key, verify=False).kind)
-    return new, len(keys) - new

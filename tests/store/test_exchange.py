@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from harness import DataError, StoreError
 from harness.store import MANIFEST, Store
-from harness.store.archive import export_artifacts, import_artifacts
+from harness.store.exchange import export_artifacts, import_artifacts
 
 KEY, OTHER = "0123456789abcdef0123456789abcdef", "f" * 32
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from harness import DataError
 from harness.errors import StoreWriteError
 from harness.store import Store
-from harness.store.archive import export_artifacts, import_artifacts
+from harness.store.exchange import export_artifacts, import_artifacts
 
 KEY = "0123456789abcdef0123456789abcdef"
 

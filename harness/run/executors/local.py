@@ -17,11 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import HarnessError, StoreError, StoreWriteError
-from harness.run.executors.events import Events, Outcome, Stop
+from harness.run.executors.events import Events, Outcome, Stop, WorkerMessage
 from harness.run.executors.process import Inbox, Worker
 from harness.run.executors.schedule import Schedule
 from harness.run.graph import Graph
-from harness.run.messages import WorkerMessage
 
 LOOK_SECONDS = 1.0  # between two looks for workers that are gone
 

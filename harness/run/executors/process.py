@@ -16,8 +16,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from harness.run.executors.events import WorkerMessage
 from harness.run.graph import Stage
-from harness.run.messages import WorkerMessage
 
 # Single-threaded workers that keep freed memory: measured half again as fast for small models (docs/decisions.md).
 WORKER_ENVIRONMENT = {

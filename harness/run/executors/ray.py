@@ -25,11 +25,10 @@ from typing import Any, BinaryIO
 
 from harness.config.problems import quoted
 from harness.errors import HarnessError, StoreWriteError
-from harness.run.executors.events import Events, Outcome, Stop
+from harness.run.executors.events import Events, Outcome, Stop, WorkerMessage
 from harness.run.executors.process import WORKER_ENVIRONMENT
 from harness.run.executors.schedule import Schedule, wants_gpu
 from harness.run.graph import Graph, Stage
-from harness.run.messages import WorkerMessage
 from harness.run.stages.devices import devices_of
 from harness.store import Store
 

@@ -22,8 +22,8 @@ from harness.api.registry import Registry
 from harness.config.problems import quoted
 from harness.errors import HarnessError, StoreWriteError
 from harness.models.fetched import cache_folder, use_cache
+from harness.run.executors.events import WorkerMessage
 from harness.run.graph import Stage
-from harness.run.messages import WorkerMessage
 from harness.run.stages import run_stage
 from harness.run.stages.context import CHECKPOINT_MINUTES, Context, Report, quiet_libraries
 from harness.store import Store

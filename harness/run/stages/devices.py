@@ -20,8 +20,8 @@ from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import StageError
+from harness.run.executors.events import WorkerMessage
 from harness.run.graph import Stage
-from harness.run.messages import WorkerMessage
 from harness.run.records import TrainingPayload
 from harness.store import ArtifactDraft
 from harness.training.settings import DeviceSettings

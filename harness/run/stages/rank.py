@@ -18,8 +18,8 @@ from typing import IO, Any
 
 from harness.api.registry import Registry
 from harness.errors import HarnessError, StageError
+from harness.run.executors.events import WorkerMessage
 from harness.run.graph import Stage
-from harness.run.messages import WorkerMessage
 from harness.run.stages.context import Context, quiet_libraries
 from harness.store import ArtifactDraft, Store
 
