@@ -22,6 +22,7 @@ from harness.api.interfaces import (
     Generate,
     Importer,
     Objective,
+    Paper,
     Policy,
     Source,
 )
@@ -44,7 +45,6 @@ from harness.api.types import (
     Message,
     Metric,
     Mismatched,
-    Paper,
     Prompt,
     Questions,
     ReadResponse,
@@ -56,12 +56,15 @@ from harness.api.types import (
     unread_shares,
 )
 from harness.errors import ConfigError, DataError, HarnessError, PluginError, Problem, StageError, StoreError
+from harness.models.client import DeclinedError, ModelClient, RefusedError, RetryPolicy, TransientError
 from harness.models.generate import generate
 from harness.models.hub import hub_commit, hub_snapshot
 from harness.models.prompts import ChatTemplate
+from harness.models.replies import ReplyChoice
 from harness.models.reward import RewardModel
 from harness.models.sentence import SentenceEmbedder
 from harness.models.serve import vllm_command
+from harness.store.atomic import write_atomically
 from harness.version import __version__
 
 if TYPE_CHECKING:
@@ -95,6 +98,7 @@ __all__ = [
     "DataBuilder",
     "DataError",
     "Dataset",
+    "DeclinedError",
     "Divided",
     "EvaluationTask",
     "Evaluator",
@@ -116,6 +120,7 @@ __all__ = [
     "Method",
     "Metric",
     "Mismatched",
+    "ModelClient",
     "Objective",
     "Panel",
     "Paper",
@@ -125,8 +130,11 @@ __all__ = [
     "Prompt",
     "Questions",
     "ReadResponse",
+    "RefusedError",
+    "ReplyChoice",
     "Report",
     "Response",
+    "RetryPolicy",
     "RewardModel",
     "Round",
     "Sampling",
@@ -135,6 +143,7 @@ __all__ = [
     "Source",
     "StageError",
     "StoreError",
+    "TransientError",
     "Values",
     "View",
     "__version__",
@@ -156,6 +165,7 @@ __all__ = [
     "resampled",
     "unread_shares",
     "vllm_command",
+    "write_atomically",
 ]
 
 _LAZY = {

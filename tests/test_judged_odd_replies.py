@@ -13,20 +13,20 @@ import pytest
 from models.judge.scripted import ScriptedJudge
 from test_judged_comparison import Lab
 
-from harness.models.server import Reply, completion
+from harness.models.server import HttpReply, completion
 
 EXAMPLES = 20
 THOUGHT = "They want [[A]] if A is better, [[B]] if B is, [[C]] if neither is."
 
 
-def choice(finish: str = "stop", **message: Any) -> Reply:
+def choice(finish: str = "stop", **message: Any) -> HttpReply:
     body = completion("", "judge-2026-01-01", "a question")
     body["choices"][0] = {"index": 0, "message": {"role": "assistant", **message}, "finish_reason": finish}
-    return Reply(body)
+    return HttpReply(body)
 
 
-def without_choices(choices: Any) -> Reply:
-    return Reply({**completion("", "judge-2026-01-01", "a question"), "choices": choices})
+def without_choices(choices: Any) -> HttpReply:
+    return HttpReply({**completion("", "judge-2026-01-01", "a question"), "choices": choices})
 
 
 FILTERED = {"error": {"message": "filtered", "code": "content_filter"}}
@@ -38,8 +38,8 @@ DECLINED = {
     "a refusal": choice(content="[[A]]", refusal="I cannot."),
     "a refusal as a part": choice(content=[{"type": "refusal", "refusal": "I cannot."}]),
     "a filter in the middle": choice("content_filter", content="[[A]] is"),
-    "a filter with status 400": Reply(FILTERED, 400),
-    "a filter with status 200": Reply(FILTERED),
+    "a filter with status 400": HttpReply(FILTERED, 400),
+    "a filter with status 200": HttpReply(FILTERED),
 }
 CUT_OFF = {
     "within a thought": choice("length", content=f"<think>{THOUGHT}"),

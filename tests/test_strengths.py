@@ -12,8 +12,9 @@ import pytest
 
 from harness import Evaluator, Metric, Score
 from harness.board.build import Derived, RowResult
-from harness.models.judge.bradley_terry import strengths
-from harness.run.results import pair_strengths
+from harness.models.judge.bradley_terry import bradley_terry
+from harness.run.records import EvaluateInputs
+from harness.run.strengths import pair_strengths
 
 QUESTIONS = 20
 
@@ -48,7 +49,7 @@ def turns(*, together: bool) -> list[Score]:
 
 
 def derived(rows: Sequence[RowResult], *, mixed: bool = False) -> tuple[list[Derived], list[str]]:
-    inputs = {"opponent:sft": "key of its answers"}
+    inputs = EvaluateInputs("rows", "model", "start", opponents={"sft": "key of its answers"}).named()
     plans = [SimpleNamespace(label=row.label, seed=0, evaluations={"paired": "evaluation"}) for row in rows]
     comparison = SimpleNamespace(
         config=SimpleNamespace(baseline="sft"),
@@ -65,7 +66,7 @@ def test_the_turns_of_a_question_are_resampled_together() -> None:
     wins = np.zeros((1, QUESTIONS, 2, 2))
     for number, value in enumerate(outcomes()):
         wins[0, number, 0, 1], wins[0, number, 1, 0] = 2 * value, 2 * (1 - value)
-    expected = strengths(wins, 1)
+    expected = bradley_terry(wins, 1)
     (found,), _ = derived([row("dpo", turns(together=True), "j")])
     score = found.scores["dpo"]
     assert (score.mean, score.low, score.high) == pytest.approx((expected.mean[0], expected.low[0], expected.high[0]))

@@ -161,7 +161,7 @@ class AnalysisContext:
             folder=self.options.folder / str(raw["name"]),
             store=self.options.store,
             workers=self.options.workers,
-            means=comparison.Means(partial(LocalExecutor, gpus=self.options.gpus)),
+            options=comparison.RunOptions(partial(LocalExecutor, gpus=self.options.gpus)),
             interactive=self.options.interactive,
             where=self.where,
         )
@@ -336,12 +336,12 @@ class ComparisonResults:
     def gradients(self, model: str, pairs: Sequence[tuple[Prompt, Response]]) -> Floats:
         """Return ∇ log π of every response given its prompt, [pairs, entries], folded by a count sketch if it is long."""
         from harness.analysis.gradients import response_gradients
-        from harness.models.logps import Row
+        from harness.models.logps import TokenRow
 
         with self.policy(model) as (loaded, tokenizer):
             template = ChatTemplate(tokenizer)
             rows = [
-                Row(tuple(template.prompt_ids(prompt)), tuple(template.response_ids(prompt, response)))
+                TokenRow(tuple(template.prompt_ids(prompt)), tuple(template.response_ids(prompt, response)))
                 for prompt, response in pairs
             ]
             return response_gradients(loaded, rows)

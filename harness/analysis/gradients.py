@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from harness.board.statistics import Floats
-from harness.models.logps import Row, response_logps
+from harness.models.logps import TokenRow, response_logps
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -24,7 +24,7 @@ SKETCH = 8192
 
 def response_gradients(
     model: PreTrainedModel,
-    rows: Sequence[Row],
+    rows: Sequence[TokenRow],
     *,
     size: int = SKETCH,
     seed: int = 0,

@@ -1,6 +1,6 @@
-"""Where a starting model is and what it is: a folder, or a hub repository at a commit, and how it is loaded.
+"""Starting models: a folder, or a hub repository at a commit, and how it is loaded.
 
-Found while planning, before any weight is read; a value that goes to the workers as JSON.
+A `Checkpoint` is resolved while planning, before any weight is read, and goes to the workers as JSON.
 """
 
 from __future__ import annotations
@@ -49,10 +49,10 @@ class Checkpoint:
 
     @classmethod
     def of(cls, row: Mapping[str, Any]) -> Checkpoint:
-        """From `as_dict`."""
+        """Return the checkpoint that `as_dict` wrote."""
         return cls(**{**row, "options": LoadOptions(**row["options"])})
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, object]:
         return asdict(self)
 
     @property
@@ -65,8 +65,8 @@ class Checkpoint:
             return content
         return hashlib.sha256(f"{content} {canonical(changed)}".encode()).hexdigest()[:32]
 
-    def provenance(self) -> dict[str, Any]:
-        """What a board says of it; no place on a disk."""
+    def provenance(self) -> dict[str, object]:
+        """Return its names and hashes for a board; no path of this machine."""
         named = {"hub": self.hub, "commit": self.commit} if self.hub else {}
         changed = {name: value for name, value in self.options.changed().items() if name != "chat_template"}
         return {**named, **changed, "hash": self.digest, "chat_template_sha256": self.template_hash}
@@ -95,8 +95,8 @@ def locate(path: str, revision: str | None = None) -> Checkpoint:
     commit = hub_commit(path, revision)
     files = hub_files(path, commit)
     if not any(name.endswith(".safetensors") for name in files):
-        found = _formats([Path(name).name for name in files])
-        raise DataError(f"model.path = {path!r}: no *.safetensors at commit {commit[:12]}; {found}")
+        formats = _formats([Path(name).name for name in files])
+        raise DataError(f"model.path = {path!r}: no *.safetensors at commit {commit[:12]}; {formats}")
     return Checkpoint(None, path, commit)
 
 
@@ -134,8 +134,8 @@ def adapter_folder(path: str) -> Path:
     if not (folder / ADAPTER).is_file():
         raise DataError(f"model.adapter = {path!r}: no {ADAPTER} in it; give a local folder that PEFT saved")
     if not (folder / "adapter_model.safetensors").is_file():
-        found = _formats([file.name for file in folder.iterdir()])
-        raise DataError(f"model.adapter = {path!r}: no adapter_model.safetensors; {found}")
+        formats = _formats([file.name for file in folder.iterdir()])
+        raise DataError(f"model.adapter = {path!r}: no adapter_model.safetensors; {formats}")
     return folder
 
 

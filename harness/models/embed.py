@@ -12,7 +12,7 @@ import numpy as np
 
 from harness.api.types import Prompt, Response
 from harness.errors import DataError
-from harness.models.logps import Row, cut, exact_products
+from harness.models.logps import TokenRow, cut, exact_products
 from harness.models.prompts import ChatTemplate
 from harness.models.sentence import SentenceEmbedder
 
@@ -50,10 +50,10 @@ def hidden_similarity(
 ) -> list[np.ndarray]:
     """Cosine of the mean last hidden states over the response's tokens, given the prompt."""
     template = ChatTemplate(tokenizer)
-    rows: list[Row] = []
+    rows: list[TokenRow] = []
     for prompt, target, texts in zip(prompts, targets, responses, strict=True):
         opening = tuple(template.prompt_ids(prompt))
-        rows += [Row(opening, tuple(template.response_ids(prompt, Response(text)))) for text in (target, *texts)]
+        rows += [TokenRow(opening, tuple(template.response_ids(prompt, Response(text)))) for text in (target, *texts)]
     states = _mean_states(model, rows)
     states /= np.linalg.norm(states, axis=1, keepdims=True)
     cosines, position = [], 0
@@ -63,7 +63,7 @@ def hidden_similarity(
     return cosines
 
 
-def _mean_states(model: PreTrainedModel, rows: Sequence[Row]) -> np.ndarray:
+def _mean_states(model: PreTrainedModel, rows: Sequence[TokenRow]) -> np.ndarray:
     """[N, hidden], float64."""
     import torch
 

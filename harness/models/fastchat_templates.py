@@ -56,7 +56,7 @@ def _adds_bos(tokenizer: PreTrainedTokenizerBase) -> bool:
 
 @dataclass(frozen=True)
 class _Words:
-    """What FastChat writes around the turns.
+    """The strings that FastChat writes around the turns.
 
     Attributes:
         head: before the first user turn, no system turn given.
@@ -113,7 +113,7 @@ class _Words:
 
 
 def fastchat_text(conversation: Any, system: str | None, turns: Sequence[str | None]) -> str:
-    """What FastChat writes for a dialogue; a last turn of None asks for an answer."""
+    """Return FastChat's text of a dialogue; a last turn of None asks for an answer."""
     copy = conversation.copy()
     copy.messages = []
     if system is not None:

@@ -14,7 +14,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from harness.errors import DataError
 
@@ -182,6 +182,13 @@ def fetched(name: str, kind: str, cache: Path | None = None) -> Path | None:
     return folder
 
 
+class _Record(TypedDict):
+    """The file `FETCHED`, as far as it is read: the recipe's version, and (size in bytes, SHA-256) of each file."""
+
+    recipe: str
+    files: dict[str, tuple[int, str]]
+
+
 def damage(item: Fetchable, folder: Path, *, content: bool = False) -> str | None:
     """Return why a folder cannot be used as a fetched one, or None if it can.
 
@@ -193,10 +200,9 @@ def damage(item: Fetchable, folder: Path, *, content: bool = False) -> str | Non
     if not folder.is_dir():
         return f"was not fetched into {folder.parent}"
     try:
-        written: dict[str, Any] = json.loads((folder / FETCHED).read_text(encoding="utf-8"))
-        files: dict[str, list[Any]] = written["files"]
+        written: _Record = json.loads((folder / FETCHED).read_text(encoding="utf-8"))
         recipe = written["recipe"]
-        for name, (size, digest) in files.items():
+        for name, (size, digest) in written["files"].items():
             path = folder / name
             if path.stat().st_size != size or (content and file_hash(path) != digest):
                 return f"is damaged ({path})"

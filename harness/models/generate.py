@@ -83,13 +83,13 @@ def generate_ids(
 
 
 def _batches(encoded: Sequence[list[int]], size: int) -> list[list[int]]:
-    """Places of prompts of like length."""
+    """Return the places of prompts in batches of similar length, so that little is padding."""
     order = sorted(range(len(encoded)), key=lambda place: (len(encoded[place]), place))
     return [order[start : start + size] for start in range(0, len(order), size)]
 
 
 def _generator(device: device, seed: int, state: bytes) -> Generator:
-    """Random numbers from their beginning, or from a kept state."""
+    """Return random numbers from their beginning, or from a kept state."""
     import torch
 
     random = torch.Generator(device=device).manual_seed(seed)
@@ -107,20 +107,21 @@ def _decode_batch(
     rows = _Rows.of(model, prompts, sampling.n)
     ends = torch.tensor(list(end_ids), device=model.device)
     count = len(rows.origin)
-    said = torch.full((count, sampling.max_tokens), NOTHING, dtype=torch.long, device=model.device)
+    tokens = torch.full((count, sampling.max_tokens), NOTHING, dtype=torch.long, device=model.device)
     finished = torch.zeros(count, dtype=torch.bool, device=model.device)
     for step in range(sampling.max_tokens):
         token = _choose(rows.logits, sampling, random)
-        said[rows.origin[rows.live], step] = token[rows.live]
+        tokens[rows.origin[rows.live], step] = token[rows.live]
         ended = rows.live & torch.isin(token, ends)
         finished[rows.origin[ended]] = True
         rows.live = rows.live & ~ended
         if step + 1 == sampling.max_tokens or not bool(rows.live.any()):
             break
+        # Copying the cache costs as much as a step or more, so ended rows ride along until enough of them can go at once.
         if float(rows.live.float().mean()) < 1 - DROP_SHARE:
             token = rows.drop(token)
         rows.advance(model, token)
-    ids = [[token for token in row if token != NOTHING] for row in said.tolist()]
+    ids = [[token for token in row if token != NOTHING] for row in tokens.tolist()]
     return list(zip(ids, finished.tolist(), strict=True))
 
 
@@ -155,8 +156,10 @@ class _Rows:
             ids[row, width - len(prompt) :] = torch.tensor(prompt)
             mask[row, width - len(prompt) :] = 1
         ids, mask = ids.to(model.device), mask.to(model.device)
+        # A position counts the tokens before it without padding; padding itself is masked, and 0 only keeps it in range.
         positions = (mask.cumsum(1) - 1).clamp(min=0)
         output = model(input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=True, logits_to_keep=1)
+        # The prompt was read once for all its samples: each of them continues from a copy of the same cache.
         if n > 1:
             output.past_key_values.batch_repeat_interleave(n)
         mask = mask.repeat_interleave(n, dim=0)
@@ -165,7 +168,7 @@ class _Rows:
         return cls(logits, output.past_key_values, mask, mask.sum(1), origin, torch.ones_like(origin, dtype=torch.bool))
 
     def drop(self, token: Tensor) -> Tensor:
-        """Leave out the rows that ended; `token` less theirs."""
+        """Drop the rows that ended; return `token` without theirs."""
         live = self.live
         self.cache.batch_select_indices(live.nonzero(as_tuple=True)[0])
         self.mask, self.positions, self.origin = self.mask[live], self.positions[live], self.origin[live]
@@ -188,7 +191,7 @@ class _Rows:
 
 
 def _choose(logits: Tensor, sampling: Sampling, random: Generator) -> Tensor:
-    """The next token of each row, [rows]."""
+    """Return the next token of each row, [rows]."""
     import torch
 
     if sampling.temperature == 0:
@@ -196,6 +199,7 @@ def _choose(logits: Tensor, sampling: Sampling, random: Generator) -> Tensor:
     probabilities = torch.softmax(logits.double() / sampling.temperature, dim=-1)
     if sampling.top_p < 1.0:
         ordered, indices = probabilities.sort(dim=-1, descending=True)
+        # The mass before a token, without its own: the token that crosses top_p stays, so at least one always does.
         outside = ordered.cumsum(-1) - ordered >= sampling.top_p
         probabilities = probabilities.scatter(-1, indices, ordered.masked_fill(outside, 0.0))
     # By the inverse of the distribution function, in float64; `right` skips tokens of probability 0.
@@ -205,12 +209,12 @@ def _choose(logits: Tensor, sampling: Sampling, random: Generator) -> Tensor:
 
 
 def block_sampling(sampling: Sampling, start: int, size: int) -> Sampling:
-    """The sampling of samples `start` to `start + size` of each prompt: its own seed, so that 64 samples reuse 32."""
+    """Return the sampling of samples `start` to `start + size` of each prompt: its own seed, so that 64 samples reuse 32."""
     return replace(sampling, n=size, seed=(sampling.seed * 1_000_003 + start) % 2**63)
 
 
 def blocks(n: int) -> list[tuple[int, int]]:
-    """(start, size) of blocks that double: 1, 1, 2, 4, 8, …; every request for n samples shares its beginning with others."""
+    """Return (start, size) of blocks that double: 1, 1, 2, 4, …; requests for n samples share their beginning with others."""
     cuts, start, size = [], 0, 1
     while start < n:
         cuts.append((start, size))

@@ -95,10 +95,10 @@ def hub_upload(folder: Path, name: str, kind: Literal["space", "dataset"], messa
     api = HfApi()
     try:
         api.create_repo(name, repo_type=kind, space_sdk="static" if kind == "space" else None, exist_ok=True)
-        found = api.upload_folder(repo_id=name, repo_type=kind, folder_path=folder, commit_message=message)
+        commit = api.upload_folder(repo_id=name, repo_type=kind, folder_path=folder, commit_message=message)
     except _unreachable() as error:
         raise DataError(_not_uploaded(name, error)) from error
-    return str(found.commit_url)
+    return str(commit.commit_url)
 
 
 def hub_model_metadata(name: str, metadata: Mapping[str, Any], message: str) -> str:
@@ -117,9 +117,9 @@ def hub_model_metadata(name: str, metadata: Mapping[str, Any], message: str) -> 
 
 
 def _not_uploaded(name: str, error: Exception) -> str:
-    said = str(error).strip().splitlines()
+    lines = str(error).strip().splitlines()
     return (
-        f"{name} was not written to: {said[0] if said else type(error).__name__}; log in with `hf auth login`, check the name"
+        f"{name} was not written to: {lines[0] if lines else type(error).__name__}; log in with `hf auth login`, check the name"
     )
 
 
@@ -139,7 +139,7 @@ def _needs_network(name: str, revision: str) -> str:
 
 
 def _unreachable() -> tuple[type[Exception], ...]:
-    """What huggingface_hub raises where the hub cannot be reached, refuses, or must not be asked."""
+    """Return the errors that huggingface_hub raises where the hub cannot be reached, refuses, or must not be asked."""
     from huggingface_hub.errors import HfHubHTTPError
 
     return (OSError, *HfHubHTTPError.__bases__)  # the client library's own base is among them: httpx's, by whichever name

@@ -113,9 +113,9 @@ def generation_eos(folder: Path) -> tuple[int, ...]:
         raise DataError(f"{path} cannot be read ({error}): mend it, or remove it") from error
     if not isinstance(config, dict):
         raise DataError(f"{path} holds no object: mend it, or remove it")
-    told = config.get("eos_token_id")
-    if path.is_file() or told is not None or not isinstance(config.get("text_config"), dict):
-        return _ids(told, path if path.is_file() else folder / "config.json")
+    end_ids = config.get("eos_token_id")
+    if path.is_file() or end_ids is not None or not isinstance(config.get("text_config"), dict):
+        return _ids(end_ids, path if path.is_file() else folder / "config.json")
     return _ids(config["text_config"].get("eos_token_id"), folder / "config.json")
 
 

@@ -20,7 +20,7 @@ LOGITS = 2**26  # elements of [tokens, vocabulary] that are made at once: 256 Mi
 
 
 @dataclass(frozen=True)
-class Row:
+class TokenRow:
     """One sequence to score: the response's tokens given the prompt's."""
 
     prompt: tuple[int, ...]
@@ -32,8 +32,7 @@ class Row:
 
 
 def unwrapped(model: Any) -> PreTrainedModel:
-    """The model inside PEFT's wrapper. Low-rank adapters are layers of that model itself, so a pass through it is one through
-    them."""
+    """Return the model inside PEFT's wrapper; low-rank adapters are layers of that model, so a pass through it has them."""
     return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
@@ -59,14 +58,14 @@ def vocabulary_size(model: PreTrainedModel) -> int:
     return int(model.config.get_text_config().vocab_size)
 
 
-def response_logps(model: PreTrainedModel, rows: Sequence[Row], head: Head | None = None) -> Tensor:
-    """Summed log-probabilities of the rows' responses, [N], nats, float64; differentiable in the model's weights.
+def response_logps(model: PreTrainedModel, rows: Sequence[TokenRow], head: Head | None = None) -> Tensor:
+    """Return summed log-probabilities of the rows' responses, [N], nats, float64; differentiable in the model's weights.
 
     Token log-probabilities are computed in float32 (float64 for a float64 model) and summed in float64.
     """
     import torch
 
-    from harness.models.vocabulary import Targets, head_logps, token_logps
+    from harness.models.vocabulary import TokenTargets, head_logps, token_logps
 
     model = unwrapped(model)
 
@@ -84,9 +83,10 @@ def response_logps(model: PreTrainedModel, rows: Sequence[Row], head: Head | Non
         "position_ids": (mask.cumsum(1) - 1).clamp(min=0).to(model.device),
         "use_cache": False,
     }
-    # Rows of logits: N * (R + 1), since the column before a token predicts it.
+    # The logits are R + 1 columns of each of N sequences, since the column before a token predicts it.
     owners, columns = (mask[:, width:]).nonzero(as_tuple=True)  # both [L]
-    targets = Targets(owners * (length + 1) + columns, ids[owners, width + columns], owners, len(rows)).to(model.device)
+    targets = TokenTargets(owners * (length + 1) + columns, ids[owners, width + columns], owners, len(rows)).to(model.device)
+    # With a large vocabulary the logits are the largest tensor of the step: the head is applied to chunks of hidden states.
     if head is not None and head.chunks(model, len(rows) * (length + 1)):
         hidden = model.base_model(**inputs).last_hidden_state[:, -length - 1 :].flatten(0, 1)
         return targets.sums(head_logps(model.get_output_embeddings(), hidden, targets))
@@ -94,13 +94,15 @@ def response_logps(model: PreTrainedModel, rows: Sequence[Row], head: Head | Non
     return targets.sums(token_logps(logits, targets.rows, targets.labels))
 
 
-def cut(rows: Sequence[Row], tokens: int) -> Iterator[list[int]]:
-    """Indices of rows in batches of at most `tokens` padded tokens (at least one row each), longest first."""
+def cut(rows: Sequence[TokenRow], tokens: int) -> Iterator[list[int]]:
+    """Yield indices of rows in batches of at most `tokens` padded tokens (at least one row each), longest first."""
+    # Longest first: similar lengths share a batch, and the batch that may run out of memory is the first one.
     order = sorted(range(len(rows)), key=lambda index: (-rows[index].tokens, index))
     batch: list[int] = []
     prompt = response = 0
     for index in order:
         wider = max(prompt, len(rows[index].prompt)), max(response, len(rows[index].response))
+        # A batch is padded to its longest prompt and its longest response, which may be those of two rows.
         if batch and (len(batch) + 1) * sum(wider) > tokens:
             yield batch
             batch, wider = [], (len(rows[index].prompt), len(rows[index].response))
@@ -129,12 +131,12 @@ def exact_products() -> Iterator[None]:
         torch.backends.cudnn.allow_tf32 = convolutions
 
 
-def score(model: PreTrainedModel, rows: Sequence[Row], tokens_per_batch: int = 8192) -> list[float]:
-    """Log-probabilities without gradient, in the rows' order. Equal rows are computed once, in the weights' own type."""
+def score(model: PreTrainedModel, rows: Sequence[TokenRow], tokens_per_batch: int = 8192) -> list[float]:
+    """Return log-probabilities without gradient, nats, in the rows' order; equal rows are computed once."""
     import torch
 
     unique = list(dict.fromkeys(rows))
-    values: dict[Row, float] = {}
+    values: dict[TokenRow, float] = {}
     tokens = min(tokens_per_batch, max(1, LOGITS // vocabulary_size(model)))
     with torch.inference_mode(), exact_products():
         for batch in cut(unique, tokens):

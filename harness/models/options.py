@@ -50,8 +50,8 @@ class LoadOptions:
         """Tell whether training finds weights in memory that have fewer digits than float32."""
         return weights_dtype(self, "cpu", "training") != "float32" or self.quantization is not None
 
-    def changed(self) -> dict[str, Any]:
-        """What is not as by default, for a key: an adapter counts by its content, not by its place."""
+    def changed(self) -> dict[str, object]:
+        """Return the options that differ from their defaults, for a key: an adapter counts by its content, not by its path."""
         given = asdict(self)
         return {
             field.name: given[field.name]
@@ -59,14 +59,14 @@ class LoadOptions:
             if field.name != "adapter" and given[field.name] != field.default
         }
 
-    def kept(self) -> dict[str, Any]:
-        """What still holds once the checkpoint was trained and saved: adapter and template are then part of its files."""
+    def kept(self) -> dict[str, object]:
+        """Return the options that hold once the checkpoint is trained and saved: adapter and template are then in its files."""
         lasting = {name: value for name, value in self.changed().items() if name in _LASTING}
         return {**lasting, "trained": True} if lasting else {}
 
     @classmethod
     def of_config(cls, config: Mapping[str, Any]) -> LoadOptions:
-        """Of a checkpoint that a run saved, by its config.json; the defaults for any other. Never leave to run foreign code."""
+        """Return the options saved in a checkpoint of ours, or the defaults. `trust_remote_code` is never restored."""
         kept = config.get(KEPT)
         names = (*_LASTING, "trained")
         return cls(**{name: kept[name] for name in names if name in kept}) if isinstance(kept, Mapping) else cls()

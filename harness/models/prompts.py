@@ -196,18 +196,22 @@ class ChatTemplate:
         if len(ids) > 1 and ids[0] == ids[1] == self.tokenizer.bos_token_id:
             both = "one of the chat template's and one of the tokenizer's: fix the template"
             raise DataError(f"prompt {prompt.id} begins with two BOS tokens, {both}")
+        # A tokenizer starts anew after a special token. What precedes the prompt's last one is therefore never tokenized again
+        # with a response: only `text[start:]`, whose ids are `ids[head:]`, is.
         start = self._last_special(text, spans)
         rest = self._encode(text[start:], _moved(spans, -start))
         head = len(ids) - len(rest)
-        if ids[head:] != rest:  # a tokenizer that does look back
+        if ids[head:] != rest:  # this tokenizer does look back: tokenize all of the prompt with each response
             start = head = 0
         return _Opening(prompt.messages, text, spans, tuple(ids), start, head)
 
     def _last_special(self, text: str, spans: Sequence[Span]) -> int:
         """Return the place of the last special token that the template itself writes; 0 without one."""
         places = self._special_words.finditer(text) if self._special_words else ()
-        own = [place.start() for place in places if not any(low < place.end() and place.start() < high for low, high in spans)]
-        return own[-1] if own else 0
+        outside = [
+            place.start() for place in places if not any(low < place.end() and place.start() < high for low, high in spans)
+        ]
+        return outside[-1] if outside else 0
 
     def _rendered(self, prompt: Prompt, messages: Sequence[Message], *, asked: bool) -> str:
         from jinja2 import TemplateError
@@ -246,6 +250,7 @@ class ChatTemplate:
         special = self._special_words
         if special is None or not any(special.search(message.content) for message in prompt.messages):
             return []
+        # The same dialogue is rendered with a mark in place of each turn: what lies between marks are the template's own words.
         marks = [f"§{number}§" for number in range(len(prompt.messages))]
         marked = [Message(message.role, mark) for message, mark in zip(prompt.messages, marks, strict=True)]
         rest, before = self._rendered(prompt, marked, asked=True), []
@@ -280,6 +285,8 @@ class ChatTemplate:
         spans = (*_moved(opening.spans, -opening.start), *_moved((words,), len(near)))
         ids = self._encode(near + body[:end], spans)
         asked = opening.ids[opening.head :]
+        # The response is what follows the prompt's ids, unless a token spans both: then the prompt alone has other ids than it
+        # has before this response, and the split is looked for in the text.
         split = tuple(ids[: len(asked)]) == asked
         ids = ids[len(asked) :] if split else self._across(prompt, opening, body[:end], words, ids)
         if response.finished and ids[-1:] != [self.end_id]:

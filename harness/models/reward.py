@@ -11,7 +11,7 @@ from harness.api.types import Message, Prompt, Response
 from harness.errors import DataError, UnreachableError
 from harness.models.fit import classifier_problem, starling_problem
 from harness.models.hub import hub_snapshot
-from harness.models.logps import Row, cut
+from harness.models.logps import TokenRow, cut
 from harness.models.starling import StarlingReward, starling_ids
 from harness.models.weights import Weights
 
@@ -77,7 +77,7 @@ def rewards(
     unique = list(dict.fromkeys(encoded))
     values: dict[Ids, float] = {}
     with torch.inference_mode():
-        for batch in cut([Row((), ids) for ids in unique], TOKENS_PER_BATCH):
+        for batch in cut([TokenRow((), ids) for ids in unique], TOKENS_PER_BATCH):
             chosen = [unique[index] for index in batch]
             values.update(zip(chosen, score(*_padded(chosen, pad_id)).double().tolist(), strict=True))
     position = iter(encoded)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
@@ -28,8 +28,8 @@ class SentenceEmbedder(Weights):
     )
     max_tokens: int = Field(512, ge=8, le=131_072, description="longest text; the rest of a longer one is not read")
 
-    def key(self) -> dict[str, Any]:
-        """What decides its numbers, for keys of artifacts: the place of a folder does not, the library's version does."""
+    def key(self) -> dict[str, object]:
+        """Return all that decides its numbers, for keys of artifacts: not a folder's path, but the library's version."""
         from importlib import metadata
 
         fields = self.model_dump(mode="json", exclude={"model", "revision"})
@@ -53,12 +53,12 @@ def sentence_similarity(
     from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
 
     folder = str(embedder.folder())
-    options: dict[str, Any] = {"model_kwargs": {"use_safetensors": True}}
+    safe = {"use_safetensors": True}
     device = "cuda" if torch.cuda.is_available() else "cpu"
     if embedder.pooling is None:
-        model = SentenceTransformer(folder, device=device, trust_remote_code=False, **options)
+        model = SentenceTransformer(folder, device=device, trust_remote_code=False, model_kwargs=safe)
     else:
-        words = Transformer(folder, config_kwargs={"trust_remote_code": False}, **options)
+        words = Transformer(folder, config_kwargs={"trust_remote_code": False}, model_kwargs=safe)
         pooling = Pooling(words.get_embedding_dimension(), pooling_mode=embedder.pooling)
         model = SentenceTransformer(modules=[words, pooling], device=device)
     model.max_seq_length = min(embedder.max_tokens, model.max_seq_length or embedder.max_tokens)

@@ -7,13 +7,12 @@ for small models. What it does not do it refuses; it never ignores a field that 
 
 from __future__ import annotations
 
-import json
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NotRequired, TypedDict
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -22,14 +21,14 @@ from harness.errors import HarnessError
 from harness.models.generate import generate_ids
 from harness.models.load import load, model_eos
 from harness.models.prompts import ChatTemplate
+from harness.models.server import CHAT, MODELS, HttpReply, OpenAIServer, models_document
 from harness.version import __version__
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
-LARGEST_BODY = 16 * 2**20  # bytes
-
+COMPLETIONS = "/v1/completions"
 
 # Fields that would change an answer, each with the values that don't; anything else is refused.
 NEUTRAL: Mapping[str, tuple[Any, ...]] = {
@@ -51,7 +50,7 @@ NEUTRAL: Mapping[str, tuple[Any, ...]] = {
 
 
 class Request(BaseModel):
-    """What both endpoints take."""
+    """The fields that both endpoints take."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -90,6 +89,29 @@ class Chat(Request):
     messages: list[Turn] = Field(min_length=1)
 
 
+REQUESTS: Mapping[str, type[Request]] = {COMPLETIONS: Completion, CHAT: Chat}
+
+
+class Usage(TypedDict):
+    """Counts of tokens."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+
+
+class CompletionBody(TypedDict):
+    """The answer of both endpoints; a chat's holds the prompt's ids, where they are asked for, a completion's choices do."""
+
+    id: str
+    object: str
+    created: int
+    model: str
+    choices: list[dict[str, object]]
+    usage: Usage
+    prompt_token_ids: NotRequired[list[int]]
+
+
 class RequestError(HarnessError):
     """A request that this server will not answer."""
 
@@ -107,35 +129,28 @@ class PolicyServer:
     def of(cls, folder: Path, name: str) -> PolicyServer:
         return cls(name, *load(folder))
 
-    def listen(self, host: str, port: int) -> ThreadingHTTPServer:
-        """A server bound to an address, not yet serving; port 0 is any free one."""
-        answering = type("Handler", (_Handler,), {"policy": self})
-        server = ThreadingHTTPServer((host, port), answering)
-        server.daemon_threads = True
-        return server
-
-    def get(self, path: str) -> dict[str, Any] | None:
-        """What a path without a body tells, or None."""
-        model = {"id": self.name, "object": "model", "created": 0, "owned_by": "harness"}
-        told: dict[str, dict[str, Any]] = {
-            "/v1/models": {"object": "list", "data": [model]},
+    def listen(self, host: str, port: int) -> OpenAIServer:
+        """Return a server bound to an address, not yet serving; port 0 is any free one."""
+        documents = {
+            MODELS: models_document(self.name),
             "/version": {"engine": "harness", "version": __version__},
             "/health": {"status": "ok"},
         }
-        return told.get(path)
+        answers = {path: partial(self._reply, path) for path in REQUESTS}
+        return OpenAIServer(answers, documents, host, port)
 
-    def post(self, path: str, body: Any) -> dict[str, Any] | None:
-        """The answer to a request, or None where there is no such endpoint.
+    def _reply(self, path: str, body: Mapping[str, Any]) -> HttpReply:
+        return HttpReply(self.post(path, body))
+
+    def post(self, path: str, body: Mapping[str, Any]) -> CompletionBody:
+        """Return the answer to a request to one of the two endpoints.
 
         Raises:
             RequestError: the request is malformed, or asks for what this server cannot do.
         """
-        kinds: dict[str, type[Request]] = {"/v1/completions": Completion, "/v1/chat/completions": Chat}
-        if path not in kinds:
-            return None
         try:
-            request = kinds[path].model_validate({k: v for k, v in body.items() if v is not None})
-        except (ValidationError, AttributeError) as error:
+            request = REQUESTS[path].model_validate({name: value for name, value in body.items() if value is not None})
+        except ValidationError as error:
             raise RequestError(str(error)) from error
         for name, neutral in NEUTRAL.items():
             if body.get(name) not in neutral:
@@ -144,7 +159,7 @@ class PolicyServer:
             raise RequestError(f"this server serves {self.name}, not {request.model}")
         return self._answer(request)
 
-    def _answer(self, request: Request) -> dict[str, Any]:
+    def _answer(self, request: Request) -> CompletionBody:
         template = ChatTemplate(self.tokenizer)
         ids = self._ids(request, template)
         ends = template.stop_ids(model_eos(self.model))
@@ -159,18 +174,21 @@ class PolicyServer:
         responses = responses * request.n if request.temperature == 0 else responses
         chat = isinstance(request, Chat)
         completion = sum(response.tokens or 0 for response in responses)
-        # As vLLM: with each choice of a completion, and once with a chat's.
-        told = {"prompt_token_ids": ids} if request.return_token_ids else {}
         choices = [_choice(index, response, request) for index, response in enumerate(responses)]
-        return {
+        answer: CompletionBody = {
             "id": "harness",
             "object": "chat.completion" if chat else "text_completion",
             "created": 0,
             "model": self.name,
-            "choices": choices if chat else [{**choice, **told} for choice in choices],
-            **(told if chat else {}),
+            "choices": choices,
             "usage": {"prompt_tokens": len(ids), "completion_tokens": completion, "total_tokens": len(ids) + completion},
         }
+        # The prompt's ids are where vLLM has them: with each choice of a completion, and once with a chat.
+        if request.return_token_ids and chat:
+            answer["prompt_token_ids"] = ids
+        elif request.return_token_ids:
+            answer["choices"] = [{**choice, "prompt_token_ids": ids} for choice in choices]
+        return answer
 
     def _ids(self, request: Request, template: ChatTemplate) -> list[int]:
         if isinstance(request, Chat):
@@ -193,49 +211,11 @@ class PolicyServer:
             raise RequestError(f"stop = {others[0]!r} is not supported here: the only stop is the end of a turn, {named}")
 
 
-def _choice(index: int, response: Response, request: Request) -> dict[str, Any]:
+def _choice(index: int, response: Response, request: Request) -> dict[str, object]:
     text = response.text
-    said = {"message": {"role": "assistant", "content": text}} if isinstance(request, Chat) else {"text": text}
+    words = {"message": {"role": "assistant", "content": text}} if isinstance(request, Chat) else {"text": text}
     ids = {"token_ids": list(response.ids or ())} if request.return_token_ids else {}
-    return {"index": index, **said, "logprobs": None, "finish_reason": "stop" if response.finished else "length", **ids}
-
-
-class _Handler(BaseHTTPRequestHandler):
-    """HTTP around a `PolicyServer`."""
-
-    policy: PolicyServer
-    protocol_version = "HTTP/1.1"
-
-    def do_GET(self) -> None:
-        self._send(self.policy.get(self.path))
-
-    def do_POST(self) -> None:
-        length = int(self.headers.get("Content-Length") or 0)
-        if length > LARGEST_BODY:
-            self.close_connection = True
-            self._error(413, f"the request has {length} bytes, at most {LARGEST_BODY} are read")
-            return
-        try:
-            self._send(self.policy.post(self.path, json.loads(self.rfile.read(length))))
-        except (HarnessError, ValueError) as error:
-            self._error(400, str(error))
-
-    def _error(self, code: int, message: str) -> None:
-        self._send({"error": {"message": message, "type": "invalid_request_error", "code": code}}, code)
-
-    def _send(self, answer: dict[str, Any] | None, code: int = 200) -> None:
-        if answer is None:
-            self._error(404, f"no such endpoint: {self.path}")
-            return
-        body = json.dumps(answer).encode()
-        self.send_response(code)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, format: str, *arguments: Any) -> None:
-        """Quiet: prompts and answers belong in no log."""
+    return {"index": index, **words, "logprobs": None, "finish_reason": "stop" if response.finished else "length", **ids}
 
 
 def vllm_command(python: str, folder: str, name: str, port: str, arguments: Sequence[str] = ()) -> list[str]:

@@ -43,12 +43,12 @@ class ModelSize:
 
     @property
     def cache_bytes(self) -> int:
-        """Of one token's keys and values, in a type of two bytes."""
+        """Return the size of one token's keys and values, in a type of two bytes."""
         return 2 * 2 * self.layers * self.keys
 
 
 def model_size(config: Mapping[str, Any]) -> ModelSize:
-    """From what a checkpoint's config.json holds.
+    """Return the size of the model that a config.json describes.
 
     Raises:
         ValueError: transformers knows no such causal language model, or one of its numbers is not there.
@@ -79,15 +79,15 @@ def model_size(config: Mapping[str, Any]) -> ModelSize:
     )
 
 
-def known_config(name: str) -> dict[str, Any] | None:
-    """What a hub model's config.json says, of those that the configs in this package name; None of any other."""
+def known_config(name: str) -> Mapping[str, object] | None:
+    """Return the config.json of a hub model that the configs in this package name; None for any other."""
     file = resources.files("harness.models") / "known_configs.json"
-    known: dict[str, dict[str, Any]] = json.loads(file.read_text(encoding="utf-8"))
+    known: dict[str, dict[str, object]] = json.loads(file.read_text(encoding="utf-8"))
     return known.get(name)
 
 
-def checkpoint_config(checkpoint: Checkpoint) -> dict[str, Any] | None:
-    """A starting model's config.json: from its files, or from the table where the hub is out of reach; None if neither."""
+def checkpoint_config(checkpoint: Checkpoint) -> Mapping[str, object] | None:
+    """Return a starting model's config.json: from its files, or from the table if the hub is out of reach; else None."""
     if checkpoint.hub is not None and checkpoint.commit is None:
         return known_config(checkpoint.hub)
     try:

@@ -42,13 +42,13 @@ class StarlingReward:
 
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
         files = sorted(folder.glob("*.safetensors"))
-        found: dict[str, Tensor] = {name: value for file in files for name, value in load_file(file).items()}
-        if missing := missing_weights(config, found):
+        weights: dict[str, Tensor] = {name: value for file in files for name, value in load_file(file).items()}
+        if missing := missing_weights(config, weights):
             raise DataError(f"{folder} has not Starling's layout: it lacks {', '.join(missing[:3])}")
         trunk = LlamaModel(config)  # with its rotary tables, which no file holds
-        state = {name: found[key] for name in trunk.state_dict() if (key := _place(name, found)) is not None}
+        state = {name: weights[key] for name in trunk.state_dict() if (key := _place(name, weights)) is not None}
         trunk.load_state_dict(state)
-        return cls(trunk.to(device=device, dtype=dtype).eval(), found["v_head.weight"].reshape(-1).to(device, torch.float32))
+        return cls(trunk.to(device=device, dtype=dtype).eval(), weights["v_head.weight"].reshape(-1).to(device, torch.float32))
 
     def score(self, ids: Tensor, mask: Tensor) -> Tensor:
         """[N] from ids and mask [N, T] padded on the right."""
@@ -71,13 +71,13 @@ def missing_weights(config: Any, names: Collection[str]) -> list[str]:
     return sorted([*missing, *([] if "v_head.weight" in names else ["v_head.weight"])])
 
 
-def _place(name: str, found: Collection[str]) -> str | None:
-    """Where a weight of the trunk is among the files' names."""
-    return next((prefix + name for prefix in _PREFIXES if prefix + name in found), None)
+def _place(name: str, names: Collection[str]) -> str | None:
+    """Return the name of a trunk's weight in the files, None if they lack it."""
+    return next((prefix + name for prefix in _PREFIXES if prefix + name in names), None)
 
 
 def starling_ids(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message]) -> tuple[int, ...]:
-    """The dialogue in the card's words: `<s>[INST] question </s> [/INST] answer</s>`, turn after turn."""
+    """Return the dialogue in the card's words: `<s>[INST] question </s> [/INST] answer</s>`, turn after turn."""
     text, system = "", ""
     for message in messages:
         if message.role == "system":

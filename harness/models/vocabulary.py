@@ -17,7 +17,7 @@ CHUNK = 2**24  # elements of [tokens, vocabulary] worked on at a time: 64 MiB of
 
 
 @dataclass(frozen=True)
-class Targets:
+class TokenTargets:
     """Which tokens to score.
 
     Attributes:
@@ -32,11 +32,11 @@ class Targets:
     owners: Tensor
     responses: int
 
-    def to(self, device: torch.device) -> Targets:
-        return Targets(self.rows.to(device), self.labels.to(device), self.owners.to(device), self.responses)
+    def to(self, device: torch.device) -> TokenTargets:
+        return TokenTargets(self.rows.to(device), self.labels.to(device), self.owners.to(device), self.responses)
 
     def sums(self, token_logps: Tensor) -> Tensor:
-        """[L] -> [responses], added up in float64."""
+        """Sum token values by response, [L] -> [responses], in float64."""
         zeros = torch.zeros(self.responses, dtype=torch.float64, device=token_logps.device)
         return zeros.index_add(0, self.owners, token_logps.double())
 
@@ -59,6 +59,8 @@ class _TokenLogps(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
         logits, rows, labels, normaliser = ctx.saved_tensors
         (given,) = gradients
+        # d logp[l] / d logits[k] = onehot(label) − softmax(logits[k]). A row that predicts several tokens (a prefix shared by
+        # responses) collects all of their gradients before its softmax, which is then made once.
         weights = torch.zeros_like(normaliser).index_add_(0, rows, given)  # [K]
         result = torch.empty_like(logits, memory_format=torch.contiguous_format)
         for part in _parts(len(logits), logits.shape[1]):
@@ -69,16 +71,17 @@ class _TokenLogps(torch.autograd.Function):
 
 
 def token_logps(logits: Tensor, rows: Tensor, labels: Tensor) -> Tensor:
-    """log softmax(logits)[rows, labels]; logits [K, V], rows and labels [L] -> [L], float32 or wider."""
+    """Return log softmax(logits)[rows, labels]; logits [K, V], rows and labels [L] -> [L], float32 or wider."""
     return _TokenLogps.apply(logits, rows, labels)  # type: ignore[no-any-return, no-untyped-call]
 
 
-def head_logps(head: Callable[[Tensor], Tensor], hidden: Tensor, targets: Targets) -> Tensor:
-    """Token log-probabilities [L] from last hidden states [K, H]; logits exist for one chunk of rows at a time.
+def head_logps(head: Callable[[Tensor], Tensor], hidden: Tensor, targets: TokenTargets) -> Tensor:
+    """Return token log-probabilities [L] from last hidden states [K, H]; logits exist for one chunk of rows at a time.
 
     Backward computes each chunk's logits again. `targets.rows` must not decrease.
     """
     size = max(1, CHUNK // int(getattr(head, "out_features", CHUNK)))
+    # Targets are sorted by row, so those of a chunk of rows are one slice; its ends are found for all chunks at once.
     bounds = torch.searchsorted(targets.rows.contiguous(), torch.arange(0, len(hidden) + size, size, device=hidden.device))
     edges = bounds.tolist()
 
@@ -90,6 +93,7 @@ def head_logps(head: Callable[[Tensor], Tensor], hidden: Tensor, targets: Target
         chosen = slice(edges[number], edges[number + 1])
         arguments = (hidden[start : start + size], targets.rows[chosen] - start, targets.labels[chosen])
         if torch.is_grad_enabled():
+            # Keep the hidden states alone, and make the chunk's logits again in backward.
             values.append(checkpoint(part_logps, *arguments, use_reentrant=False, preserve_rng_state=False))
         else:
             values.append(part_logps(*arguments))

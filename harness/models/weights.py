@@ -42,7 +42,7 @@ class Weights(BaseModel):
         return folder if folder.is_dir() else fetched(self.model, self.fetched_kind)
 
     def problems(self, field: str) -> Sequence[tuple[str, str]]:
-        """What is wrong, before anything is loaded: (field, fix)."""
+        """Return what is wrong, before anything is loaded: (field, fix)."""
         try:
             folder = self.local
         except DataError as error:
@@ -63,12 +63,12 @@ class Weights(BaseModel):
         return f"none of `harness fetch` ({', '.join(names)}), " if names else ""
 
     def no_safetensors(self) -> str:
-        """What to do about a folder without safetensors."""
+        """Return what to do about a folder without safetensors."""
         return "it holds no *.safetensors, and other weight formats are not read: convert them first (docs/backends.md)"
 
     @cached_property
     def weights(self) -> str:
-        """What tells these weights from others: a hash of a folder's files, or a hub name and revision."""
+        """Return the identity of these weights: a hash of a folder's files, or a hub name and revision."""
         folder = self.local
         if folder is None:
             return f"{self.model}@{self.revision}"
@@ -89,11 +89,11 @@ class Weights(BaseModel):
         from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
         try:
-            found = snapshot_download(
+            folder = snapshot_download(
                 self.model, revision=self.revision, allow_patterns=["*.safetensors", "*.json", "*.txt", "*.model", "*.jinja"]
             )
         except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
             raise DataError(f"{self.model} at {self.revision} cannot be fetched from the hub: {error}") from error
-        if not any(Path(found).rglob("*.safetensors")):
+        if not any(Path(folder).rglob("*.safetensors")):
             raise DataError(f"{self.model}: {self.no_safetensors()}")
-        return Path(found)
+        return Path(folder)

@@ -1,4 +1,4 @@
-"""Groups -> bundles of ids -> `GroupLogps`, by any layout."""
+"""Turn groups into ids, and ids into the log-probabilities that an objective sees (`GroupLogps`), by any layout."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 from harness.api.interfaces import Objective
 from harness.api.types import Example, Group, GroupLogps, Logps, Mismatched, Prompt, Response, View
 from harness.errors import StageError
-from harness.models.logps import Row
+from harness.models.logps import TokenRow
 from harness.models.prompts import ChatTemplate
 from harness.training.layouts.layout import Bundle, Layout, cut, score_bundles
 from harness.training.layouts.padded import UniqueRows
@@ -56,7 +56,7 @@ class TokenGroup:
             return Bundle(self.prompts[PLAIN], self.mismatched)
         return Bundle(self.prompts[view], self.responses)
 
-    def rows(self, view: str = PLAIN) -> list[Row]:
+    def rows(self, view: str = PLAIN) -> list[TokenRow]:
         """The same as sequences."""
         return self.bundle(view).rows()
 
@@ -96,7 +96,7 @@ def tokenize_target(example: Example, template: ChatTemplate, max_length: int) -
 
 
 def partners(groups: Sequence[AnyGroup]) -> list[AnyGroup]:
-    """Whose responses each group's prompt is mismatched with: the group before it, and for the first one the last.
+    """Return the group whose responses each group's prompt is mismatched with: the one before it, for the first the last.
 
     Fixed for a data set, not for a batch, so that the reference's log-probabilities of the mismatched pairs can be stored.
     """

@@ -2,28 +2,59 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any, Literal
 
-from harness import ChatTemplate, Chunks, Prompt, Response, Sampling, StageError
-from harness_plugins.backends.client import Choice, Client, RefusedError, Reply
+from harness import (
+    ChatTemplate,
+    Chunks,
+    DeclinedError,
+    ModelClient,
+    Prompt,
+    RefusedError,
+    ReplyChoice,
+    Response,
+    Sampling,
+    StageError,
+    TransientError,
+)
 
 Send = Literal["chat", "text", "ids"]
 Dialect = Literal["openai", "vllm"]
+CHAT, COMPLETIONS = "/chat/completions", "/completions"
 ENDED = frozenset({"stop", "eos", "eos_token", "stop_sequence"})  # other servers' words for `stop`
+DECLINED = "declined"  # the reason for the end of an answer that a server's filter withholds
 ONE_BY_ONE = b"1"  # kept with answers of a server that does not know `n`
+EMPTY_REPLIES = 2  # a server that answers without a choice so many times has declined
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """One answer of a server; empty where it was declined. `finish` is the server's reason; `ids` its tokens, if known."""
+
+    text: str
+    finish: str
+    ids: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True)
+class SampledBatch:
+    """The answers to one request, and how many tokens the server counted for all of them."""
+
+    choices: tuple[Sampled, ...]
+    tokens: int | None
 
 
 @dataclass
 class _Answers:
-    """What was said to a request's prompts.
+    """The responses to a request's prompts so far.
 
     Attributes:
-        said: by the places of prompt and sample.
+        responses: by the places of prompt and sample.
         whole: how many prompts have all their samples from an earlier process.
     """
 
@@ -31,24 +62,24 @@ class _Answers:
     n: int
     report: Callable[[int, int], None] | None
     chunks: Chunks | None
-    said: dict[tuple[int, int], Response] = field(default_factory=dict)
+    responses: dict[tuple[int, int], Response] = field(default_factory=dict)
     whole: int = 0
 
     def __post_init__(self) -> None:
         kept = self.chunks.responses if self.chunks else {}
         self.whole = len(kept)
-        self.said |= {(place, index): response for place, row in kept.items() for index, response in enumerate(row)}
+        self.responses |= {(place, index): response for place, row in kept.items() for index, response in enumerate(row)}
 
     def note(self, place: int, start: int, responses: list[Response], counts: bool) -> None:
-        """More samples of a prompt; `counts` as of `Asking`."""
-        self.said |= {(place, start + index): response for index, response in enumerate(responses)}
-        if self.chunks is not None and all((place, index) in self.said for index in range(self.n)):
+        """Add samples of a prompt; `counts` as of `Asking`."""
+        self.responses |= {(place, start + index): response for index, response in enumerate(responses)}
+        if self.chunks is not None and all((place, index) in self.responses for index in range(self.n)):
             self.chunks.add({place: self.of(place)}, b"" if counts else ONE_BY_ONE)
         if self.report is not None:
-            self.report(len(self.said), self.prompts * self.n)
+            self.report(len(self.responses), self.prompts * self.n)
 
     def of(self, place: int) -> list[Response]:
-        return [self.said[place, index] for index in range(self.n)]
+        return [self.responses[place, index] for index in range(self.n)]
 
 
 @dataclass
@@ -56,6 +87,7 @@ class Asking:
     """One policy at one server.
 
     Attributes:
+        client: open, on the event loop of `runner`.
         model: its name there.
         stop_ids: every token that ends a response.
         own: whether the server answers with the policy's own checkpoint, so that its tokens are ours whatever is sent.
@@ -63,7 +95,8 @@ class Asking:
             what is asked afterwards does not depend on which answer came first.
     """
 
-    client: Client
+    client: ModelClient
+    runner: asyncio.Runner
     model: str
     template: ChatTemplate
     send: Send
@@ -81,80 +114,107 @@ class Asking:
         report: Callable[[int, int], None] | None = None,
         chunks: Chunks | None = None,
     ) -> list[list[Response]]:
-        """`sampling.n` responses per prompt."""
-        answers = _Answers(len(prompts), sampling.n, report, chunks)
+        """Return `sampling.n` responses per prompt."""
+        return self.runner.run(self._generate(prompts, sampling, _Answers(len(prompts), sampling.n, report, chunks)))
+
+    async def _generate(self, prompts: Sequence[Prompt], sampling: Sampling, answers: _Answers) -> list[list[Response]]:
+        # Whether the server knows `n` is found out with the first prompt alone; in a resumed stage, the kept state says it.
         if sampling.n > 1 and not self.tried:
             if answers.whole:
-                self.tried, self.counts = True, chunks is not None and chunks.state != ONE_BY_ONE
+                self.tried, self.counts = True, answers.chunks is not None and answers.chunks.state != ONE_BY_ONE
             elif prompts:
-                first = self._first(prompts[0], sampling)
+                first = await self._first(prompts[0], sampling)
                 answers.note(0, 0, first, self.counts)
-        wanted = [(place, start, size) for place in range(len(prompts)) for start, size in self._parts(sampling.n)]
-        wanted = [part for part in wanted if part[:2] not in answers.said]
-        with ThreadPoolExecutor(self.concurrency) as pool:
-            asked = {pool.submit(self._ask, prompts[p], p, sampling, (s, size)): (p, s) for p, s, size in wanted}
-            try:
-                for done in as_completed(asked):
-                    answers.note(*asked[done], done.result(), self.counts)
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
+        parts = [(place, start, size) for place in range(len(prompts)) for start, size in self._parts(sampling.n)]
+
+        async def ask(part: tuple[int, int, int]) -> None:
+            place, start, size = part
+            responses = await self._ask(prompts[place], place, sampling, (start, size))
+            answers.note(place, start, responses, self.counts)
+
+        missing = [part for part in parts if part[:2] not in answers.responses]
+        await self.client.for_each(missing, ask, self.concurrency)
         return [answers.of(place) for place in range(len(prompts))]
 
     def _parts(self, n: int) -> list[tuple[int, int]]:
         """(first sample, how many) of the requests for one prompt."""
         return [(0, n)] if self.counts else [(index, 1) for index in range(n)]
 
-    def _first(self, prompt: Prompt, sampling: Sampling) -> list[Response]:
+    async def _first(self, prompt: Prompt, sampling: Sampling) -> list[Response]:
         """Ask for n choices once; fewer, or a refusal, and `n` is not used again."""
         self.tried = True
         try:
-            reply = self._request(prompt, 0, sampling, (0, sampling.n))
+            batch = await self._request(prompt, 0, sampling, (0, sampling.n))
         except RefusedError:
             self.counts = False
             return []
-        responses = self._responses(reply)[: sampling.n]
+        responses = self._responses(batch)[: sampling.n]
         self.counts = len(responses) == sampling.n
         return responses
 
-    def _ask(self, prompt: Prompt, place: int, sampling: Sampling, part: tuple[int, int]) -> list[Response]:
-        """The samples of one part, asked for until all are there."""
+    async def _ask(self, prompt: Prompt, place: int, sampling: Sampling, part: tuple[int, int]) -> list[Response]:
+        """Return the samples of one part, asked for until all are there: a server may give fewer choices than `n`."""
         start, size = part
-        said: list[Response] = []
-        while len(said) < size:
-            said += self._responses(self._request(prompt, place, sampling, (start + len(said), size - len(said))))
-        return said[:size]
+        responses: list[Response] = []
+        while len(responses) < size:
+            rest = (start + len(responses), size - len(responses))
+            responses += self._responses(await self._request(prompt, place, sampling, rest))
+        return responses[:size]
 
-    def _request(self, prompt: Prompt, place: int, sampling: Sampling, part: tuple[int, int]) -> Reply:
+    async def _request(self, prompt: Prompt, place: int, sampling: Sampling, part: tuple[int, int]) -> SampledBatch:
+        """Return the answers to one request; `n` empty ones where a filter declines it: that ends no run."""
         start, size = part
-        fields: dict[str, Any] = {
+        path, body = self._body(prompt, sampling, request_seed(sampling.seed, place, start), size)
+        empty = 0
+
+        async def attempt() -> SampledBatch:
+            nonlocal empty
+            reply = await self.client.attempt_completion(path, body)
+            if not reply.choices:
+                empty += 1
+                if empty < EMPTY_REPLIES:
+                    raise TransientError("an answer without choices", billed=True)
+                return _declined(size)
+            return SampledBatch(tuple(map(_sampled, reply.choices)), reply.output_tokens)
+
+        try:
+            return await self.client.persist(attempt)
+        except DeclinedError as error:
+            if error.too_long:  # a mistake of the config's, which an empty answer would hide
+                raise
+            return _declined(size)
+
+    def _body(self, prompt: Prompt, sampling: Sampling, seed: int, n: int) -> tuple[str, dict[str, Any]]:
+        """Return a request's path and body."""
+        body: dict[str, Any] = {
             "model": self.model,
             "temperature": sampling.temperature,
             "top_p": sampling.top_p,
             "max_tokens": sampling.max_tokens,
-            "seed": request_seed(sampling.seed, place, start),
+            "seed": seed,
         }
-        if size > 1:
-            fields["n"] = size
+        if n > 1:
+            body["n"] = n
         if self.dialect == "vllm":
-            fields["extra_body"] = self._vllm_fields()
+            body |= self._vllm_fields()
         elif self.send != "chat":
-            fields["stop"] = [self.template.tokenizer.decode([end]) for end in self.stop_ids]
+            body["stop"] = [self.template.tokenizer.decode([end]) for end in self.stop_ids]
         if self.send == "chat":
-            messages = [{"role": message.role, "content": message.content} for message in prompt.messages]
-            return self.client.chat(messages, **fields)
+            body["messages"] = [{"role": message.role, "content": message.content} for message in prompt.messages]
+            return CHAT, body
         ids = self.template.prompt_ids(prompt)
-        return self.client.complete(ids if self.send == "ids" else self._text(prompt, ids), **fields)
+        body["prompt"] = ids if self.send == "ids" else self._text(prompt, ids)
+        return COMPLETIONS, body
 
     def _vllm_fields(self) -> dict[str, Any]:
-        """vLLM's own (and SGLang's): end at our tokens, tell the tokens, and let no generation config of the checkpoint in."""
-        own = {"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0, "return_token_ids": True}
+        """Return vLLM's own fields (and SGLang's): stop at our tokens, return them, ignore the model's generation config."""
+        fields = {"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0, "return_token_ids": True}
         if self.send == "chat":  # rendered by the server: a BOS is its template's business
-            return {**own, "stop_token_ids": list(self.stop_ids)} if self.own else own
-        return {**own, "stop_token_ids": list(self.stop_ids), "add_special_tokens": False}
+            return {**fields, "stop_token_ids": list(self.stop_ids)} if self.own else fields
+        return {**fields, "stop_token_ids": list(self.stop_ids), "add_special_tokens": False}
 
     def _text(self, prompt: Prompt, ids: list[int]) -> str:
-        """The prompt as text that the server reads as exactly `ids`: its tokenizer adds BOS unless it is told not to."""
+        """Return the prompt as text that the server reads as exactly `ids`: its tokenizer adds BOS unless it is told not to."""
         tokenizer = self.template.tokenizer
         if self.dialect == "vllm":
             return str(tokenizer.decode(ids))
@@ -164,11 +224,11 @@ class Asking:
                 return text
         raise StageError(f"prompt {prompt.id} cannot be sent as text that is read as the same tokens: use `send: ids`")
 
-    def _responses(self, reply: Reply) -> list[Response]:
-        counts = self._token_counts(reply)
-        return [self._response(choice, count) for choice, count in zip(reply.choices, counts, strict=True)]
+    def _responses(self, batch: SampledBatch) -> list[Response]:
+        counts = self._token_counts(batch)
+        return [self._response(choice, count) for choice, count in zip(batch.choices, counts, strict=True)]
 
-    def _response(self, choice: Choice, tokens: int) -> Response:
+    def _response(self, choice: Sampled, tokens: int) -> Response:
         finished = choice.finish in ENDED
         if choice.ids is None or not self._ours(choice.ids):
             return Response(self.template.trimmed(choice.text), finished, tokens)
@@ -180,27 +240,44 @@ class Asking:
         """Return whether ids are of the policy's vocabulary: the server has its model, or reads its ids and tells such."""
         return (self.own or self.send == "ids") and all(0 <= token < len(self.template.tokenizer) for token in ids)
 
-    def _token_counts(self, reply: Reply) -> list[int]:
-        """Tokens of each choice: told with the choice, or the usage of a single one, or the usage shared out by length."""
-        if all(choice.ids is not None for choice in reply.choices):
-            return [len(choice.ids or ()) for choice in reply.choices]
-        if len(reply.choices) == 1 and reply.tokens is not None:
-            return [reply.tokens]
+    def _token_counts(self, batch: SampledBatch) -> list[int]:
+        """Return the tokens of each choice: its ids, the usage of a single choice, or the usage shared out by length."""
+        if all(choice.ids is not None for choice in batch.choices):
+            return [len(choice.ids or ()) for choice in batch.choices]
+        if len(batch.choices) == 1 and batch.tokens is not None:
+            return [batch.tokens]
         lengths = [
             len(self.template.tokenizer(choice.text, add_special_tokens=False)["input_ids"]) + (choice.finish in ENDED)
-            for choice in reply.choices
+            for choice in batch.choices
         ]
-        return lengths if reply.tokens is None else share_out(reply.tokens, lengths)
+        return lengths if batch.tokens is None else share_out(batch.tokens, lengths)
+
+
+def _sampled(choice: ReplyChoice) -> Sampled:
+    """Return a choice as it was written: a thought that the server keeps apart is put before the words again.
+
+    A choice without words is one that was declined, and not one that its model ended.
+    """
+    text, finish = choice.text, DECLINED if choice.refused else choice.finish
+    if choice.thought:
+        # A thought that used up the length limit never ended.
+        end = f"</think>{text or ''}" if text or choice.finish == "stop" else ""
+        text = f"<think>{choice.thought}{end}"
+    return Sampled("", DECLINED) if text is None else Sampled(text, finish, choice.token_ids)
+
+
+def _declined(n: int) -> SampledBatch:
+    return SampledBatch((Sampled("", DECLINED),) * n, 0)
 
 
 def request_seed(seed: int, place: int, sample: int) -> int:
-    """A seed for one request, of 31 bits since some servers take no more."""
+    """Return a seed for one request, of 31 bits since some servers take no more."""
     digest = hashlib.sha256(f"{seed} {place} {sample}".encode()).digest()
     return int.from_bytes(digest[:4], "big") >> 1
 
 
 def share_out(total: int, weights: Sequence[int]) -> list[int]:
-    """Whole numbers in proportion to `weights` that add up to `total`; equal parts where all weights are 0."""
+    """Return whole numbers in proportion to `weights` that add up to `total`; equal parts where all weights are 0."""
     weights = weights if sum(weights) else [1] * len(weights)
     edges, passed = [0], 0
     for weight in weights:

@@ -12,6 +12,7 @@ import time
 import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from http.client import HTTPException
 from pathlib import Path
 
 from harness import Policy, StageError
@@ -19,11 +20,12 @@ from harness import Policy, StageError
 POLL_SECONDS = 0.1
 SHOWN_LINES = 8
 HOST = "127.0.0.1"
+LARGEST_DOCUMENT = 4 * 2**20  # bytes, of a description of the server
 
 
 @contextmanager
 def launched(command: Sequence[str], policy: Policy, start_seconds: float) -> Iterator[str]:
-    """The base URL of a server that `command` starts for `policy`.
+    """Start a server for `policy` by `command`; yield its base URL, and end it with the block.
 
     Args:
         command: words in which {folder}, {name} and {port} are filled in.
@@ -56,7 +58,7 @@ def launched(command: Sequence[str], policy: Policy, start_seconds: float) -> It
 
 
 def fill(text: str, policy: Policy) -> str:
-    """`text` with the policy's {folder} and {name} put in."""
+    """Return `text` with the policy's {folder} and {name} put in."""
     return text.replace("{folder}", str(policy.folder)).replace("{name}", policy.name)
 
 
@@ -74,9 +76,9 @@ def _free_port() -> int:
 
 
 def _wait(process: subprocess.Popen[bytes], port: int, seconds: float, log: Path) -> None:
-    """Until the server says that it is well, or lists its models: some do only one of the two."""
+    """Wait until the server says that it is well, or lists its models: some do only one of the two."""
     deadline = time.monotonic() + seconds
-    while not any(answers(f"http://{HOST}:{port}/{path}") for path in ("health", "v1/models")):
+    while not any(get_json(f"http://{HOST}:{port}/{path}") for path in ("health", "v1/models")):
         if process.poll() is not None:
             raise StageError(f"the server ended with code {process.returncode} before it answered{_tail(log)}")
         if time.monotonic() > deadline:
@@ -89,10 +91,21 @@ def _tail(log: Path) -> str:
     return f" (log: {log})" + "".join(f"\n    {line}" for line in lines)
 
 
-def answers(url: str, timeout_seconds: float = 2.0) -> object | None:
-    """The JSON that a server answers to a plain GET with, or None."""
+def get_json(url: str, timeout_seconds: float = 2.0) -> object | None:
+    """Return the JSON that a server answers a plain GET with; None where it gives none, too much, or another address."""
     try:
-        with urllib.request.urlopen(url, timeout=timeout_seconds) as response:
-            return json.load(response)  # type: ignore[no-any-return]
-    except (OSError, ValueError):
+        with _OPENER.open(url, timeout=timeout_seconds) as response:
+            content = response.read(LARGEST_DOCUMENT + 1)
+        return json.loads(content) if len(content) <= LARGEST_DOCUMENT else None
+    except (OSError, ValueError, RecursionError, HTTPException):
         return None
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """Follow no redirect: what another address says of itself is nothing about this server."""
+
+    def redirect_request(self, *_: object) -> None:
+        return None
+
+
+_OPENER = urllib.request.build_opener(_NoRedirect)

@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from functools import cached_property
 from typing import ClassVar
 from urllib.parse import urlsplit
 
 from pydantic import Field
 
-from harness import Backend, ChatTemplate, Generate, Policy, StageError
+from harness import Backend, ChatTemplate, Generate, ModelClient, Policy, RetryPolicy, StageError
 from harness_plugins.backends.asking import Asking, Dialect, Send
-from harness_plugins.backends.client import Client, Patience
-from harness_plugins.backends.launch import answers, fill, launched
+from harness_plugins.backends.launch import fill, get_json, launched
 
 VERSIONS = {"version": "version", "info": "version", "server_info": "version", "props": "build_info"}  # path -> field
 
 
 class ServedBackend(Backend):
-    """What backends that speak to a server have in common."""
+    """The common part of backends that speak to a server."""
 
     resumes: ClassVar[bool] = True
 
@@ -40,35 +39,48 @@ class ServedBackend(Backend):
 
     @contextmanager
     def session(self, policy: Policy) -> Iterator[Generate]:
-        with ExitStack() as stack:
-            url, name = stack.enter_context(self.serving(policy))
-            client = stack.enter_context(Client(url, self.api_key(policy), Patience(self.timeout_seconds, self.retries)))
-            self.check_server(client, url, name, policy)
-            template = ChatTemplate(policy.tokenizer)
-            own = self.serves_any_policy()
-            yield Asking(client, name, template, self.send, self.dialect, self.concurrency, policy.stop_ids, own).generate
+        with self.serving(policy) as (url, name):
+            client = ModelClient(
+                url,
+                self.api_key(policy),
+                RetryPolicy(self.retries + 1, self.timeout_seconds),
+                when_exhausted="answers so far are kept: run again, or raise `retries`",
+            )
+            with client.running() as runner:
+                served = runner.run(client.models()) if name == policy.name else [name]
+                self.check_server(served, url, name)
+                template, own = ChatTemplate(policy.tokenizer), self.serves_any_policy()
+                fields = (self.send, self.dialect, self.concurrency, policy.stop_ids, own)
+                yield Asking(client, runner, name, template, *fields).generate
 
     @contextmanager
     def serving(self, policy: Policy) -> Iterator[tuple[str, str]]:
-        """A server's base URL and the policy's name there."""
+        """Yield a server's base URL and the policy's name there."""
         raise NotImplementedError
         yield
 
     def api_key(self, policy: Policy) -> str | None:
         return None
 
-    def check_server(self, client: Client, url: str, name: str, policy: Policy) -> None:
-        """Refuse a server that serves something else than what the keys say."""
-        served = client.models() if name == policy.name else [name]
+    def check_server(self, served: Sequence[str], url: str, name: str) -> None:
+        """Refuse a server that serves something else than what the keys say.
+
+        Args:
+            served: the models that it serves.
+            name: the one that this stage needs.
+
+        Raises:
+            StageError: it lacks the model, or is another software or version than the plan was made for.
+        """
         if name not in served:
             raise StageError(
                 f"the server at {url} serves {', '.join(served) or 'nothing'}, and this stage needs {name}: "
                 "start it with `harness serve-policy`, let the backend start it (`command`), or name its model (`model`)"
             )
-        told, expected = server_version(url), self.fingerprint()
-        if told and told.split()[-1] not in expected:
+        version, expected = server_version(url), self.fingerprint()
+        if version and version.split()[-1] not in expected:
             raise StageError(
-                f"the server at {url} is {told}, and the plan was made for {expected!r}: plan again, or set `engine`"
+                f"the server at {url} is {version}, and the plan was made for {expected!r}: plan again, or set `engine`"
             )
 
 
@@ -135,10 +147,14 @@ class OpenAIBackend(ServedBackend):
 
 
 def server_version(base_url: str) -> str:
-    """What a server says that it is: vLLM, TGI, SGLang, llama.cpp and `harness serve-policy` tell; '' where it does not."""
+    """Return a server's name for its software; "" where it tells none.
+
+    vLLM, TGI, SGLang, llama.cpp and `harness serve-policy` tell it, each at a path of its own.
+    """
     root = base_url.rstrip("/").removesuffix("/v1")
     for path, field in VERSIONS.items() if root else ():
-        told = answers(f"{root}/{path}")
-        if isinstance(told, dict) and isinstance(told.get(field), str):
-            return f"{told['engine']} {told[field]}" if isinstance(told.get("engine"), str) else str(told[field])
+        document = get_json(f"{root}/{path}")
+        if isinstance(document, dict) and isinstance(document.get(field), str):
+            engine = document.get("engine")
+            return f"{engine} {document[field]}" if isinstance(engine, str) else str(document[field])
     return ""

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from harness.analysis.gradients import response_gradients
-from harness.models.logps import Row
+from harness.models.logps import TokenRow
 from harness_plugins.self_contrast.theorem import Moments, trace
 
 WORDS = 4
@@ -30,7 +30,7 @@ class Unigram(torch.nn.Module):
 
 
 def test_gradients_of_a_unigram_policy_are_known() -> None:
-    rows = [Row((0,), (word,)) for word in range(WORDS)] + [Row((0,), (1, 1))]
+    rows = [TokenRow((0,), (word,)) for word in range(WORDS)] + [TokenRow((0,), (1, 1))]
     found = response_gradients(Unigram(), rows)  # type: ignore[arg-type]
     expected = [*(np.eye(WORDS) - 1 / WORDS), 2 * (np.eye(WORDS)[1] - 1 / WORDS)]
     np.testing.assert_allclose(found, expected, atol=1e-6)
@@ -39,7 +39,7 @@ def test_gradients_of_a_unigram_policy_are_known() -> None:
 def test_the_potential_of_a_policy_with_known_gradients() -> None:
     """Positives are one of 2 words, negatives one of 4, all combinations: σ₁² = 1/2, σ₂² = 3/4, so λ = 0.75 / 1.25."""
     groups = list(itertools.product(range(2), range(4), range(4)))
-    rows = [Row((0,), (word,)) for group in groups for word in group]
+    rows = [TokenRow((0,), (word,)) for group in groups for word in group]
     found = response_gradients(Unigram(), rows).reshape(len(groups), 3, WORDS)  # type: ignore[arg-type]
     moments = Moments.of(found[:, 0], found[:, 1:], (1, 2))
     spread = moments.spread()
@@ -74,7 +74,7 @@ def test_one_prompt_drawn_again_and_again_has_no_variance() -> None:
 def test_the_sketch_keeps_inner_products(tiny: Any) -> None:
     model, _ = tiny
     random = np.random.default_rng(2)
-    rows = [Row((1, 2), tuple(int(word) for word in random.integers(3, 40, size=5))) for _ in range(6)]
+    rows = [TokenRow((1, 2), tuple(int(word) for word in random.integers(3, 40, size=5))) for _ in range(6)]
     exact = response_gradients(model, rows, size=10**9)
     sketched = response_gradients(model, rows, size=4096)
     assert exact.shape[1] > sketched.shape[1] == 4096

@@ -39,7 +39,7 @@ from harness.board.statistics import (
 from harness.board.statistics.correction import holm_steps
 from harness.board.statistics.intervals import score_intervals, t_intervals, unskewed
 from harness.board.statistics.sequential import levels, repeated
-from harness.board.statistics.variance import Spread, errors, mean_squares, pooled, spreads
+from harness.board.statistics.variance import Spread, errors, mean_squares, pooled, spreads, without_holes
 from harness.models.judge.bradley_terry import fit as bradley_terry
 
 
@@ -77,6 +77,16 @@ def test_the_pooled_variance_is_that_of_an_analysis_of_variance() -> None:
     assert (float(apart), float(freedom)) == pytest.approx((2 * (residual**2).sum() / 4, 4.0))
     assert float(inside) == pytest.approx(means.var(axis=1, ddof=1).mean())
     assert spreads(means)[1] == Spread(float(apart), 4.0)
+
+
+def test_a_table_with_holes_filled_has_the_mean_and_the_error_of_what_is_there() -> None:
+    values = np.random.default_rng(15).normal(3.0, 1.0, (3, 40))
+    values[0, :5] = np.nan
+    filled = without_holes(values)
+    assert filled.mean() == pytest.approx(np.nanmean(values))
+    assert components(filled)[1].size == pytest.approx(components(values)[1].size)
+    whole = values[1:]
+    np.testing.assert_allclose(without_holes(whole), whole)
 
 
 def test_a_restless_row_is_tested_with_its_own_variance_too() -> None:
@@ -320,6 +330,17 @@ def test_prompts_are_added_by_halves_up_to_the_most() -> None:
     x = np.array([0.0, 0.5])[:, None, None] + rng.normal(size=(1, 1, 805)) + rng.normal(0, 0.5, (2, 1, 805))
     state = decide(x[:, :, : rule.looks[0]], State.start(2), rule)
     assert state.significant[1] and state.stop
+
+
+def test_a_row_without_the_new_prompts_does_not_thin_the_variance_of_the_others() -> None:
+    rng = np.random.default_rng(16)
+    x = rng.normal(size=(4, 3, 1)) + rng.normal(size=(4, 3, 150))
+    stopped = x.copy()
+    stopped[3, :, 100:] = np.nan
+    rule = Rule((100, 150))
+    with_gap = decide(stopped, decide(x[:, :, :100], State.start(4), rule), rule)
+    without = decide(x[:3], decide(x[:3, :, :100], State.start(3), rule), rule)
+    assert with_gap.p[1:3] == pytest.approx(without.p[1:3], rel=0.5)
 
 
 @pytest.mark.parametrize("looks", [(), (3, 2), (2, 2), (0, 1)])

@@ -8,13 +8,12 @@ from typing import Any
 
 import pytest
 
-from harness import ConfigError, HarnessError, StageError
+from harness import ConfigError, HarnessError, ModelClient, RefusedError, RetryPolicy, StageError
 from harness.api.registry import Registry
 from harness.config import resolve
 from harness.config.problems import hidden
-from harness.models.server import JudgeServer, Reply
+from harness.models.server import HttpReply, judge_server
 from harness.run.compare import compare
-from harness_plugins.backends.client import Client, Patience, RefusedError
 
 KEY = "sk-live-0123456789abcdefghij"
 REGISTRY = Registry.load()
@@ -63,14 +62,14 @@ PLAIN = "correct horse 17"  # like no service's key, so that no pattern finds it
 
 def echo(status: int, key: str = PLAIN) -> Any:
     """A server that repeats the key that it was sent, as some do."""
-    return lambda asked: Reply({"error": {"message": f"Incorrect API key provided: {key}", "code": None}}, status)
+    return lambda asked: HttpReply({"error": {"message": f"Incorrect API key provided: {key}", "code": None}}, status)
 
 
 @pytest.fixture(params=[401, *(pytest.param(status, marks=pytest.mark.slow) for status in (400, 500, 200))])
 def echoing(request: pytest.FixtureRequest) -> Iterator[str]:
     import threading
 
-    server = JudgeServer(echo(request.param), "judge")
+    server = judge_server(echo(request.param), "judge")
     threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     yield server.url
     server.shutdown()
@@ -128,11 +127,13 @@ def test_a_judge_that_repeats_the_key_puts_it_into_no_file(
 def test_a_backends_server_that_repeats_the_key_is_quoted_without_it(status: int, key: str) -> None:
     import threading
 
-    server = JudgeServer(echo(status, key), "model")
+    server = judge_server(echo(status, key), "model")
     threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     try:
-        with Client(server.url, key, Patience(5.0, 0)) as client, pytest.raises((StageError, RefusedError)) as caught:
-            client.chat([{"role": "user", "content": "hi"}], model="model")
+        client = ModelClient(server.url, key, RetryPolicy(1, 5.0))
+        body = {"messages": [{"role": "user", "content": "hi"}], "model": "model"}
+        with client.running() as runner, pytest.raises((StageError, RefusedError)) as caught:
+            runner.run(client.complete("/chat/completions", body))
     finally:
         server.shutdown()
         server.server_close()

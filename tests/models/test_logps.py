@@ -7,18 +7,18 @@ import random
 import pytest
 import torch
 
-from harness.models.logps import Row, cut, response_logps, score
+from harness.models.logps import TokenRow, cut, response_logps, score
 
 
-def rows(count: int, seed: int = 0) -> list[Row]:
+def rows(count: int, seed: int = 0) -> list[TokenRow]:
     rng = random.Random(seed)
     return [
-        Row(tuple(rng.choices(range(6, 400), k=rng.randint(2, 9))), tuple(rng.choices(range(6, 400), k=rng.randint(1, 7))))
+        TokenRow(tuple(rng.choices(range(6, 400), k=rng.randint(2, 9))), tuple(rng.choices(range(6, 400), k=rng.randint(1, 7))))
         for _ in range(count)
     ]
 
 
-def by_definition(model, row: Row) -> float:
+def by_definition(model, row: TokenRow) -> float:
     """Σ log π(y_t | x, y_<t), one sequence at a time, from all logits."""
     ids = torch.tensor([row.prompt + row.response])
     with torch.no_grad():
@@ -39,7 +39,7 @@ def test_equals_the_definition_whatever_the_padding(tiny) -> None:
 def test_an_empty_response_has_probability_one(tiny) -> None:
     model, _ = tiny
     with torch.no_grad():
-        values = response_logps(model, [Row((7, 8), ()), Row((7, 8), (9,))])
+        values = response_logps(model, [TokenRow((7, 8), ()), TokenRow((7, 8), (9,))])
     assert values[0].item() == 0
 
 
@@ -62,7 +62,7 @@ def test_gradient_equals_the_definition(tiny) -> None:
 def test_score_keeps_order_and_computes_equal_rows_once(tiny, monkeypatch: pytest.MonkeyPatch) -> None:
     model, _ = tiny
     batch = rows(9, seed=1)
-    seen: list[Row] = []
+    seen: list[TokenRow] = []
     import harness.models.logps as module
 
     whole = module.response_logps

@@ -9,7 +9,7 @@ import pytest
 
 from harness.api.types import Message, Prompt, Response
 from harness.models.load import load, load_tokenizer
-from harness.models.logps import Row, score
+from harness.models.logps import TokenRow, score
 from harness.models.prompts import ChatTemplate
 from harness.models.templates import check_template
 
@@ -97,7 +97,7 @@ def test_the_first_layers_score_an_answer_as_a_pass_over_the_whole_text_does(smo
     with torch.inference_mode():
         logits = model(torch.tensor([prompt + answer])).logits[0].log_softmax(-1)
     by_hand = sum(float(logits[len(prompt) - 1 + place, token]) for place, token in enumerate(answer))
-    assert score(model, [Row(tuple(prompt), tuple(answer))])[0] == pytest.approx(by_hand, abs=1e-3)
+    assert score(model, [TokenRow(tuple(prompt), tuple(answer))])[0] == pytest.approx(by_hand, abs=1e-3)
     assert by_hand < -10  # nats: the first layers alone know little, and 0 would mean that nothing was scored
 
 

@@ -17,7 +17,7 @@ from harness.api.types import Example, Prompt, Response, Sampling
 from harness.errors import DataError
 from harness.models.generate import generate
 from harness.models.load import generation_eos, load, model_eos
-from harness.models.logps import Row, score
+from harness.models.logps import TokenRow, score
 from harness.models.prompts import ChatTemplate
 from harness.run.stages.context import save_checkpoint
 from harness.training.settings import SftSettings
@@ -74,7 +74,7 @@ def test_a_response_is_trained_and_scored_on_the_ids_it_was_sampled_as(llama3) -
     assert all(tuple(template.response_ids(prompt, response)) == response.ids for prompt, response, _ in other)
     prompt, response, again = other[0]
     opening = tuple(template.prompt_ids(prompt))
-    before, after = score(model, [Row(opening, response.ids), Row(opening, tuple(again))])
+    before, after = score(model, [TokenRow(opening, response.ids), TokenRow(opening, tuple(again))])
     assert abs(before - after) > 0.01
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import harness.models.vocabulary as vocabulary
-from harness.models.vocabulary import Targets, head_logps, token_logps
+from harness.models.vocabulary import TokenTargets, head_logps, token_logps
 
 ROWS = torch.tensor([0, 0, 0, 1, 3, 4])  # row 2 predicts nothing, row 0 three tokens, two of them equal
 LABELS = torch.tensor([5, 5, 1, 0, 6, 2])
@@ -46,7 +46,7 @@ def test_the_chunked_head_equals_the_whole(chunk: int, monkeypatch: pytest.Monke
     torch.manual_seed(0)
     head = torch.nn.Linear(4, 7).double()
     hidden = torch.randn(5, 4, dtype=torch.float64, requires_grad=True)
-    targets = Targets(ROWS, LABELS, torch.tensor([0, 1, 2, 0, 1, 2]), 4)
+    targets = TokenTargets(ROWS, LABELS, torch.tensor([0, 1, 2, 0, 1, 2]), 4)
     found = targets.sums(head_logps(head, hidden, targets))
     expected = targets.sums(torch.log_softmax(head(hidden), 1)[ROWS, LABELS])
     assert found[3] == 0

@@ -7,10 +7,11 @@ from dataclasses import replace
 
 import pytest
 from fake_server import FakeServer
+from models.judge.scripted import FakeClock
 
-from harness import ChatTemplate, Response, Sampling, StageError
+from harness import ChatTemplate, ModelClient, Response, RetryPolicy, Sampling, StageError
+from harness.models.client import Clock
 from harness_plugins.backends.asking import Asking, request_seed, share_out
-from harness_plugins.backends.client import Client, Patience
 from harness_plugins.backends.openai import OpenAIBackend, server_version
 
 SENDS = ("ids", "text", "chat")
@@ -117,29 +118,36 @@ FAULTS = ["429", "500", "broken", "stall", "dropped", "empty"]
 def test_no_answer_is_lost_or_doubled_by_faults(policy, prompts, knows_n: bool) -> None:
     with FakeServer(knows_n=knows_n).running() as fake:
         undisturbed = generate(fake, policy, prompts)
-        answered, waits = fake.answered, []
+        answered, clock = fake.answered, FakeClock()
         fake.faults, fake.asked = [*FAULTS, "", *FAULTS], []
-        with Client(fake.url, None, Patience(timeout_seconds=0.2, retries=20), sleep=waits.append) as client:
-            asking = Asking(client, "policy-test", ChatTemplate(policy.tokenizer), "ids", "openai", 2, policy.stop_ids)
+        client = ModelClient(fake.url, None, RetryPolicy(21, timeout_seconds=1.0), clock=Clock(clock.now, clock.sleep))
+        with client.running() as runner:
+            template = ChatTemplate(policy.tokenizer)
+            asking = Asking(client, runner, "policy-test", template, "ids", "openai", 2, policy.stop_ids)
             assert asking.generate(prompts, FOUR) == undisturbed
         assert fake.answered == 2 * answered
-        assert len(waits) == 2 * len(FAULTS)
-        assert waits.count(3.0) == 2, "Retry-After is obeyed"
+        assert len(clock.slept) >= 2 * len(FAULTS)
+        obeyed = [wait for wait in clock.slept if wait == pytest.approx(3.0, abs=1e-9)]
+        assert len(obeyed) >= 2, "Retry-After is obeyed"
 
 
-def test_waits_grow_and_the_last_problem_is_told(policy) -> None:
-    waits: list[float] = []
+def test_waits_grow_and_the_last_problem_is_told() -> None:
+    clock = FakeClock()
     with FakeServer(faults=["500"] * 4).running() as fake:
-        client = Client(fake.url, "secret", Patience(5, retries=3), sleep=waits.append)
-        with client, pytest.raises(StageError, match=r"gave no answer in 4 attempts; last: 500") as raised:
-            client.complete("hi", model="m")
-    assert waits == [0.5, 1.0, 2.0]
+        client = ModelClient(fake.url, "secret", RetryPolicy(4, 5.0), clock=Clock(clock.now, clock.sleep))
+        with (
+            client.running() as runner,
+            pytest.raises(StageError, match=r"failed 4 times \(HTTP 500: because of Bearer \(the key\)\)") as raised,
+        ):
+            runner.run(client.complete("/completions", {"prompt": "hi", "model": "m"}))
+    first, second, third = clock.slept
+    assert 0.25 <= first <= 0.5 <= second <= 1.0 <= third <= 2.0
     assert "secret" not in str(raised.value), "a server that repeats the key must not bring it into a log"
 
 
 def test_a_refused_request_is_not_asked_again(policy, prompts) -> None:
     with FakeServer(faults=["400"]).running() as fake:
-        with pytest.raises(StageError, match="refused: 400"):
+        with pytest.raises(StageError, match=r"refused \(HTTP 400: because of"):
             generate(fake, policy, prompts[:1], Sampling(n=1), retries=9)
         assert len(fake.asked) == 1
 
@@ -293,6 +301,7 @@ def test_what_a_filter_declines_is_an_empty_answer_and_ends_no_run(policy, promp
     with FakeServer(faults=[*faults]).running() as fake:
         rows = generate(fake, policy, prompts, retries=3, concurrency=1)
     assert rows[0] == [Response("", finished=False, tokens=0)] * 4
+    assert [len(row) for row in rows] == [4, 4, 4]
     assert all(response.text and response.finished for row in rows[1:] for response in row)
     assert len(fake.asked) == len(faults) + 2  # asked once more where no choice came, and then kept
 
@@ -300,6 +309,7 @@ def test_what_a_filter_declines_is_an_empty_answer_and_ends_no_run(policy, promp
 def test_a_failure_with_a_status_of_200_is_asked_again(policy, prompts) -> None:
     with FakeServer(faults=["failed"]).running() as fake:
         rows = generate(fake, policy, prompts, retries=3, concurrency=1)
+    assert [len(row) for row in rows] == [4, 4, 4]
     assert all(response.text for row in rows for response in row) and len(fake.asked) == 4
 
 

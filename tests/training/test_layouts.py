@@ -11,7 +11,7 @@ import pytest
 import torch
 from architectures import HONOURING, exact, make
 
-from harness.models.logps import Head, Row
+from harness.models.logps import Head, TokenRow
 from harness.training.batch import PLAIN, TokenGroup, cut_groups, group_logps
 from harness.training.layouts.attention import IMPLEMENTATION, Segments, pad, unpad
 from harness.training.layouts.choose import choose_layout
@@ -128,7 +128,7 @@ def test_m_equal_negatives_are_one(number: int) -> None:
 
 def test_the_implementation_is_not_saved_and_other_passes_go_through(tmp_path) -> None:
     model = make(HONOURING["mistral sliding"]).eval()
-    rows = [Row((7, 8, 9), (10, 11, 12, 13, 14, 15)), Row((5,), (6,))]
+    rows = [TokenRow((7, 8, 9), (10, 11, 12, 13, 14, 15)), TokenRow((5,), (6,))]
     bundles = [Bundle(row.prompt, (row.response,)) for row in rows]
     before = UniqueRows().logps(model, bundles)
     continued = model.generate(torch.tensor([[5, 6, 7, 8, 9, 10]]), max_new_tokens=4, do_sample=False)

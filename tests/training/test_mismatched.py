@@ -11,7 +11,7 @@ from trl_twin import preference_groups
 from harness.api.registry import Registry
 from harness.errors import StageError
 from harness.models.checkpoint import Checkpoint
-from harness.models.logps import Row, score
+from harness.models.logps import TokenRow, score
 from harness.models.prompts import ChatTemplate
 from harness.run.graph import CHECKPOINT, Graph
 from harness.run.stages import RUNNERS
@@ -38,7 +38,7 @@ def test_only_an_objective_that_needs_them_gets_them(tiny) -> None:
     assert [group.mismatched for group in plain] == [()] * 3
     assert [group.mismatched for group in mismatched] == [plain[2].responses, plain[0].responses, plain[1].responses]
     assert [group.responses for group in mismatched] == [group.responses for group in plain]
-    assert mismatched[1].rows(MISMATCHED) == [Row(plain[1].prompts[PLAIN], response) for response in plain[0].responses]
+    assert mismatched[1].rows(MISMATCHED) == [TokenRow(plain[1].prompts[PLAIN], response) for response in plain[0].responses]
 
 
 def test_one_mean_serves_every_micro_batch(tiny) -> None:
@@ -66,7 +66,7 @@ def test_a_mean_is_that_of_the_pairs(tiny) -> None:
     found = mismatched_logps(model, groups, 10**9)
     assert sorted(found.reference.tolist()) == [-6, -5, -4, -3, -2, -1, -1, -1]
     pairs = [[row for k in range(1, len(own)) for row in (own[0], own[k])] for own in responses]
-    expected = [value for own in pairs for value in score(model, [Row((7, 8), response) for response in own])]
+    expected = [value for own in pairs for value in score(model, [TokenRow((7, 8), response) for response in own])]
     assert sorted(found.policy.tolist()) == pytest.approx(sorted(expected))
 
 

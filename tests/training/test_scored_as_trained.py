@@ -20,12 +20,12 @@ from harness.api.types import Example, Group, Response, Score
 from harness.config import describe
 from harness.models.checkpoint import Checkpoint
 from harness.models.load import cast, load_model, load_tokenizer
-from harness.models.logps import Row, score
+from harness.models.logps import TokenRow, score
 from harness.models.options import LoadOptions, Use, weights_dtype
 from harness.models.prompts import ChatTemplate
 from harness.run.graph import CHECKPOINT, Graph
 from harness.run.stages import RUNNERS
-from harness.run.stages.context import Context, example_row
+from harness.run.stages.context import Context
 from harness.run.stages.services import PolicyServices, Services
 from harness.store import Artifact, Store
 from harness.store.environment import environment
@@ -95,7 +95,7 @@ class Way:
         with context.store.draft("source", SOURCE) as draft:
             draft.facts |= {"splits": {"heldout": len(pairs)}, "dropped": {}}
             draft.write_json("source.json", describe(Sandbox()))
-            draft.write_lines("heldout.jsonl", [example_row(pair) for pair in pairs])
+            draft.write_lines("heldout.jsonl", [asdict(pair) for pair in pairs])
         graph, inputs, kind = Graph(self.device), {"groups": GROUPS, "model": start}, self.device["device"]
         view = {"view": PLAIN, "objective": None, **settings.precision_payload(kind)}
         inputs[f"reference:{PLAIN}"] = graph.add("reference", "reference", view, dict(inputs))
@@ -128,7 +128,7 @@ class Way:
         start = start or load_model(self.folder, self.options, use="scoring")
         template = ChatTemplate(load_tokenizer(self.folder))
         rows = [
-            Row(tuple(template.prompt_ids(pair.prompt)), tuple(template.response_ids(pair.prompt, Response(text))))
+            TokenRow(tuple(template.prompt_ids(pair.prompt)), tuple(template.response_ids(pair.prompt, Response(text))))
             for pair in pairs
             for text in pair.ranked
         ]
@@ -244,7 +244,7 @@ def test_attention_of_16_bits_alone_is_replaced_for_scores(tiny_checkpoint: Path
 def test_products_are_not_rounded_while_scoring(tiny) -> None:
     """Neither a caller's autocast nor its setting for float32 products reaches a score, and both are as before afterwards."""
     model, _ = tiny
-    rows = [Row((7, 8), (9, 10, 11))]
+    rows = [TokenRow((7, 8), (9, 10, 11))]
     right, seen = score(model, rows), []
     model.register_forward_pre_hook(
         lambda *_: seen.append((torch.get_float32_matmul_precision(), torch.is_autocast_enabled("cpu")))

@@ -261,5 +261,15 @@ def linearised(values: Floats, question: NDArray[np.intp] | None = None) -> Floa
     return np.asarray(centred * (centred.size / cells), dtype=np.float64)
 
 
+def without_holes(values: Floats, question: NDArray[np.intp] | None = None) -> Floats:
+    """[seeds, questions] with the same mean and the same error as values with holes, for functions that take whole tables.
+
+    Args:
+        values: [seeds, examples]; NaN where a value is missing.
+        question: [examples], the number of each example's question; each its own if None.
+    """
+    return linearised(values, question) + float(np.nanmean(values))
+
+
 def _over(total: float, count: float) -> float:
     return total / count if count > 0 else 0.0

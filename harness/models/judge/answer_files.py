@@ -35,14 +35,14 @@ _idle: defaultdict[tuple[Path, int], list[Path]] = defaultdict(list)  # of a fol
 
 
 class Place(NamedTuple):
-    """Where a line is; in order of files and of lines in them."""
+    """The place of a line; sorts by file, then by position in it."""
 
     file: str
     offset: int
 
 
 class Lines:
-    """What all processes have added to a folder; it may be absent.
+    """All lines that processes have added to a folder, which may be absent.
 
     Every method raises StoreError where a file is damaged or cannot be read.
     """
@@ -52,7 +52,7 @@ class Lines:
         self._read: dict[str, int] = {}  # how far each file was
 
     def new(self) -> Iterator[tuple[Place, Row]]:
-        """The lines that came since the last look."""
+        """Yield the lines added since the last call."""
         for name in self._files():
             path, offset = self.folder / name, self._read.get(name, 0)
             with _readable(path), path.open("rb") as stream:
@@ -65,11 +65,11 @@ class Lines:
                     self._read[name] = offset
 
     def at(self, places: Iterable[Place]) -> Iterator[tuple[Place, Row]]:
-        """The lines at places, in the places' order."""
-        for name, there in groupby(sorted(places), key=lambda place: place.file):
+        """Yield the lines at `places`, in the places' order."""
+        for name, in_file in groupby(sorted(places), key=lambda place: place.file):
             path = self.folder / name
             with _readable(path), path.open("rb") as stream:
-                for place in there:
+                for place in in_file:
                     stream.seek(place.offset)
                     yield place, _row(stream.readline(), path, place.offset)
 
@@ -156,9 +156,9 @@ def _arrived(line: bytes) -> bool:
 
 
 def _write(stream: FileIO, data: bytes) -> None:
-    left = memoryview(data)
-    while left:
-        left = left[stream.write(left) :]
+    rest = memoryview(data)
+    while rest:
+        rest = rest[stream.write(rest) :]  # a full disk takes a part
     os.fsync(stream.fileno())
 
 
@@ -167,12 +167,12 @@ def _readable(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        fix = "mend that, or move it away, and judges are asked again"
+        fix = "fix that, or move it away, and judges are asked again"
         raise StoreError(f"the judges' answers in {path} cannot be read ({error.strerror}): {fix}") from error
 
 
 def _unwritable(path: Path, error: OSError) -> StoreError:
-    said = f"the judges' answers cannot be written to {path} ({error.strerror})"
+    problem = f"the judges' answers cannot be written to {path} ({error.strerror})"
     if error.errno in (*FULL, *READ_ONLY):
-        return StoreWriteError(f"{said}: make room or choose another store with --store, and run again")
-    return StoreError(f"{said}: mend that or choose another store with --store, and run again")
+        return StoreWriteError(f"{problem}: make room or choose another store with --store, and run again")
+    return StoreError(f"{problem}: fix that or choose another store with --store, and run again")

@@ -8,7 +8,7 @@ answers to one question, which two runs at once may both pay for, the earlier co
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,18 +22,18 @@ FOLDER = "judgments"
 
 
 @dataclass(frozen=True)
-class Spending:
-    """What was paid for, or may have been: calls that no HTTP status refused, their tokens, US dollars."""
+class JudgeCost:
+    """The cost of a judge, paid or possibly paid: calls that no HTTP status refused, their tokens, US dollars."""
 
     calls: int = 0
     tokens: int = 0
     usd: float = 0.0
 
-    def __add__(self, other: Spending) -> Spending:
-        return Spending(self.calls + other.calls, self.tokens + other.tokens, self.usd + other.usd)
+    def __add__(self, other: JudgeCost) -> JudgeCost:
+        return JudgeCost(self.calls + other.calls, self.tokens + other.tokens, self.usd + other.usd)
 
-    def __sub__(self, other: Spending) -> Spending:
-        return Spending(self.calls - other.calls, self.tokens - other.tokens, self.usd - other.usd)
+    def __sub__(self, other: JudgeCost) -> JudgeCost:
+        return JudgeCost(self.calls - other.calls, self.tokens - other.tokens, self.usd - other.usd)
 
 
 @dataclass(frozen=True)
@@ -41,13 +41,13 @@ class Kept:
     """An answer to be kept, and what it cost."""
 
     key: str
-    question: dict[str, Any]
+    question: Mapping[str, object]
     answer: JudgeAnswer
-    cost: Spending
+    cost: JudgeCost
 
 
-def question_key(question: dict[str, Any]) -> str:
-    """The address of a question: judge, messages, parameters and slot."""
+def question_key(question: Mapping[str, object]) -> str:
+    """Return the key of a question: judge, messages, parameters and slot."""
     return key_of("judgment", VERSION, question, {})
 
 
@@ -66,18 +66,18 @@ class JudgeAnswers:
         self._lines = Lines(root / FOLDER)
         self._own = OwnFile(root / FOLDER)
         self._earliest: dict[str, tuple[float, Place]] = {}  # of each key: when its answer was kept, and where it is
-        self._spent = Spending()
+        self._spent = JudgeCost()
 
     def close(self) -> None:
         self._own.close()
 
     def find(self, keys: Iterable[str]) -> dict[str, JudgeAnswer]:
-        """Those of `keys` that are there, written by whichever process."""
+        """Return the answers to those of `keys` that any process has written."""
         self._look()
         places = {self._earliest[key][1]: key for key in keys if key in self._earliest}
         return {places[place]: _answer(row["answer"]) for place, row in self._lines.at(places)}
 
-    def keep(self, batch: list[Kept], lost: Spending) -> None:
+    def keep(self, batch: list[Kept], lost: JudgeCost) -> None:
         """Write answers and what they cost; they are on the disk when this returns.
 
         Args:
@@ -91,12 +91,12 @@ class JudgeAnswers:
             {**noted, "key": item.key, "question": item.question, "answer": _row(item.answer), "cost": vars(item.cost)}
             for item in batch
         ]
-        if lost != Spending():
+        if lost != JudgeCost():
             rows.append({**noted, "cost": vars(lost)})
         self._own.add(rows)
 
-    def spent(self) -> Spending:
-        """What this run has paid so far, by all its processes."""
+    def spent(self) -> JudgeCost:
+        """Return what all processes of this run have paid so far."""
         self._look()
         return self._spent
 
@@ -104,14 +104,14 @@ class JudgeAnswers:
         """Take in what was written since the last look."""
         for place, row in self._lines.new():
             if row["run"] == self.run:
-                self._spent += Spending(**row["cost"])
+                self._spent += JudgeCost(**row["cost"])
             if "key" in row:
-                found = row["at"], place
-                self._earliest[row["key"]] = min(found, self._earliest.get(row["key"], found))
+                written = row["at"], place
+                self._earliest[row["key"]] = min(written, self._earliest.get(row["key"], written))
 
 
-def _row(answer: JudgeAnswer) -> dict[str, Any]:
-    """An answer as JSON. Answers of versions that knew no thoughts have no such field, nor have those without one."""
+def _row(answer: JudgeAnswer) -> dict[str, object]:
+    """Return an answer as JSON. Answers of versions that knew no thoughts have no such field, nor have those without one."""
     return {name: value for name, value in vars(answer).items() if name != "thought" or value}
 
 

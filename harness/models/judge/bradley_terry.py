@@ -18,7 +18,7 @@ STEPS, CLOSE = 100, 1e-10
 
 @dataclass(frozen=True)
 class Strengths:
-    """Of k rows against the anchor, whose strength is 0; log-odds. NaN where a row is not connected with the anchor."""
+    """Strengths of k rows as log-odds against the anchor, whose strength is 0. NaN where a row is not connected with it."""
 
     mean: Floats
     low: Floats
@@ -26,7 +26,7 @@ class Strengths:
 
 
 def fit(wins: Floats, anchor: int, *, prior: float = 0.5) -> Floats:
-    """Maximum-likelihood strengths of each table by Newton's method.
+    """Return the maximum-likelihood strengths of each table by Newton's method.
 
     Args:
         wins: [..., k, k], how often the row's side beat the column's.
@@ -59,10 +59,10 @@ def fit(wins: Floats, anchor: int, *, prior: float = 0.5) -> Floats:
     return strengths.reshape(wins.shape[:-1])
 
 
-def strengths(
+def bradley_terry(
     wins: Floats, anchor: int, *, draws: int = 1000, seed: int = 0, level: float = 0.95, prior: float = 0.5
 ) -> Strengths:
-    """Strengths with percentile intervals from a bootstrap over seeds and prompts, drawn as in `board.statistics.interval`.
+    """Return strengths with percentile intervals from a bootstrap over seeds and prompts, as `board.statistics.interval` draws.
 
     Args:
         wins: [seeds, prompts, k, k]; 0 where a pair did not meet. What is no prompt of its own, such as a later turn of a
@@ -76,8 +76,8 @@ def strengths(
         of_prompts = np.bincount(rng.integers(0, prompts, prompts), minlength=prompts).astype(np.float64)
         drawn[index] = np.einsum("s,p,spij->ij", of_seeds, of_prompts, wins, optimize=True)
     tail = (1 - level) / 2
-    mean, found = fit(wins.sum(axis=(0, 1)), anchor, prior=prior), fit(drawn, anchor, prior=prior)
-    return Strengths(mean, np.quantile(found, tail, axis=0), np.quantile(found, 1 - tail, axis=0))
+    mean, resampled = fit(wins.sum(axis=(0, 1)), anchor, prior=prior), fit(drawn, anchor, prior=prior)
+    return Strengths(mean, np.quantile(resampled, tail, axis=0), np.quantile(resampled, 1 - tail, axis=0))
 
 
 def _connected(met: NDArray[np.bool_], anchor: int) -> NDArray[np.bool_]:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from harness.api.types import Message
-from harness.models.judge.answers import Spending
+from harness.models.judge.answers import JudgeCost
 from harness.models.judge.settings import JudgeSettings, Price
 
 TOKENS_PER_MESSAGE = 16  # what templates add around a message, generously
@@ -23,19 +23,19 @@ def most_tokens(messages: Iterable[Message]) -> int:
 
 
 @dataclass
-class Budget:
-    """What was spent and what is promised to questions under way.
+class JudgeBudget:
+    """The cost of answered questions, and the most that those in flight can cost.
 
-    A question that does not fit waits until others have settled for less than was set aside for them; when none is under way
-    and it still does not fit, the budget is spent.
+    A question that does not fit waits until others have been answered for less than was set aside for them. When none is in
+    flight and it still does not fit, the budget is spent.
     """
 
     settings: JudgeSettings
-    spent: Spending
-    _promised: Spending = field(default_factory=Spending)
+    spent: JudgeCost
+    _promised: JudgeCost = field(default_factory=JudgeCost)
     _changed: asyncio.Condition = field(default_factory=asyncio.Condition)
 
-    async def reserve(self, messages: Iterable[Message]) -> Spending:
+    async def reserve(self, messages: Iterable[Message]) -> JudgeCost:
         """Set aside the most that a question can cost.
 
         Raises:
@@ -43,7 +43,7 @@ class Budget:
         """
         tokens_in = most_tokens(messages)
         price = self.settings.usd or Price(0, 0)
-        most = Spending(1, tokens_in + self.settings.max_tokens, price.of(tokens_in, self.settings.max_tokens))
+        most = JudgeCost(1, tokens_in + self.settings.max_tokens, price.of(tokens_in, self.settings.max_tokens))
         async with self._changed:
             while limit := self._exceeded(self.spent + self._promised + most):
                 if self._promised.calls == 0 or self._exceeded(self.spent + most):
@@ -52,14 +52,14 @@ class Budget:
             self._promised += most
         return most
 
-    async def settle(self, reserved: Spending, paid: Spending) -> None:
+    async def settle(self, reserved: JudgeCost, paid: JudgeCost) -> None:
         """Replace what was set aside by what was paid; nothing where the server refused the question."""
         async with self._changed:
             self._promised -= reserved
             self.spent += paid
             self._changed.notify_all()
 
-    def _exceeded(self, total: Spending) -> str:
+    def _exceeded(self, total: JudgeCost) -> str:
         """Which limit a total is above, in words; empty where it is above none."""
         limits = {
             "max_usd": (self.settings.max_usd, total.usd, self.spent.usd),

@@ -9,7 +9,7 @@ once, and count as given only when they are on the disk.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,24 +17,25 @@ from typing import Any
 from harness.api.types import JudgeAnswer, Judgment, Message
 from harness.api.types.judgments import DECLINED
 from harness.errors import StageError
-from harness.models.judge.answers import JudgeAnswers, Kept, Spending, question_key
-from harness.models.judge.budget import Budget, BudgetSpent
-from harness.models.judge.client import Clock, JudgeClient
-from harness.models.judge.replies import as_read
+from harness.models.client import Clock
+from harness.models.judge.answers import JudgeAnswers, JudgeCost, Kept, question_key
+from harness.models.judge.budget import BudgetSpent, JudgeBudget
+from harness.models.judge.client import JudgeClient, judge_client
+from harness.models.judge.reading import as_read
 from harness.models.judge.settings import JudgeSettings
 from harness.store import Store
 
 Conversation = Sequence[Message]
 Parse = Callable[[JudgeAnswer], Any]
 Report = Callable[[int, int, str], None]
-Arrived = asyncio.Queue[Kept | Spending | None]  # answers, what was paid for none, and the end
+Arrived = asyncio.Queue[Kept | JudgeCost | None]  # answers, what was paid for none, and the end
 SLOTS = (0, 1)
 ANSWERING = ("temperature", "max_tokens", "seed")  # settings that an evaluator's parameters may stand over
 
 
 @dataclass
 class Tally:
-    """What one stage asked of its judge: all it used, and what of it had to be paid now."""
+    """Counts of one stage's questions: everything it used, and in `paid` what was not cached and had to be paid now."""
 
     calls: int = 0
     tokens: int = 0
@@ -45,7 +46,7 @@ class Tally:
     judgments: int = 0
     ends: set[str] = field(default_factory=set)
     versions: set[str] = field(default_factory=set)
-    paid: Spending = field(default_factory=Spending)
+    paid: JudgeCost = field(default_factory=JudgeCost)
 
     def note(self, judgments: Sequence[Judgment]) -> None:
         """Count judgments, and those of them that have no value."""
@@ -56,8 +57,8 @@ class Tally:
         self.cut_off += len(cut_off)
         self.ends |= {judgment.answer.finish for judgment in cut_off}
 
-    def facts(self) -> dict[str, Any]:
-        """For the artifact; what was paid now is a matter of the run and left out."""
+    def facts(self) -> dict[str, object]:
+        """Return the counts for the artifact; what was paid now is a matter of the run and left out."""
         return {
             "judge_calls": self.calls,
             "judge_tokens": self.tokens,
@@ -107,10 +108,10 @@ class Judge:
         return judgments
 
 
-def _asked(settings: JudgeSettings, parameters: Mapping[str, Any]) -> tuple[JudgeSettings, dict[str, Any]]:
+def _asked(settings: JudgeSettings, parameters: Mapping[str, Any]) -> tuple[JudgeSettings, dict[str, object]]:
     """The settings with an evaluator's parameters, and those that no setting is for; who is asked is the config's to say."""
-    own = {name: value for name, value in parameters.items() if name in ANSWERING}
-    return settings.changed(own), {name: value for name, value in parameters.items() if name not in own}
+    settable = {name: value for name, value in parameters.items() if name in ANSWERING}
+    return settings.changed(settable), {name: value for name, value in parameters.items() if name not in settable}
 
 
 @dataclass
@@ -119,20 +120,20 @@ class _Asking:
 
     judge: Judge
     settings: JudgeSettings
-    extra: dict[str, Any]
+    extra: Mapping[str, object]
     answers: JudgeAnswers
     parse: Parse
 
     def run(self, conversations: Sequence[Conversation]) -> list[Judgment]:
         distinct = list(dict.fromkeys(tuple(conversation) for conversation in conversations))
-        found: dict[Conversation, Judgment] = {}
-        left = distinct
+        judgments: dict[Conversation, Judgment] = {}
+        unread = distinct
         for slot in SLOTS:
-            answered = self._answered(left, slot)
+            answered = self._answered(unread, slot)
             self._count(answered.values())
-            found |= {asked: self._read(answer) for asked, answer in answered.items()}
-            left = [asked for asked in left if not found[asked].parsed and not found[asked].declined]
-        return [found[tuple(conversation)] for conversation in conversations]
+            judgments |= {asked: self._read(answer) for asked, answer in answered.items()}
+            unread = [asked for asked in unread if not judgments[asked].parsed and not judgments[asked].declined]
+        return [judgments[tuple(conversation)] for conversation in conversations]
 
     def _read(self, answer: JudgeAnswer) -> Judgment:
         """The judgment of an answer. No rule, of whatever plugin, sees a thought or an answer that was cut off."""
@@ -149,42 +150,47 @@ class _Asking:
             kept = self.answers.find(keys.values())
         return {conversation: kept[key] for conversation, key in keys.items()}
 
-    def _question(self, conversation: Conversation, slot: int) -> dict[str, Any]:
+    def _question(self, conversation: Conversation, slot: int) -> dict[str, object]:
         judge = {**self.settings.identity, "extra": self.extra}
         return {"judge": judge, "messages": [vars(message) for message in conversation], "slot": slot}
 
     async def _ask_all(self, keys: Mapping[Conversation, str], slot: int) -> None:
-        budget = Budget(self.settings, self.answers.spent())
+        """Ask the questions of `keys` side by side, and keep each answer under its key.
+
+        Raises:
+            StageError: the first error of any; what was answered is kept.
+        """
+        judge, budget = self.judge, JudgeBudget(self.settings, self.answers.spent())
         arrived: Arrived = asyncio.Queue()
         before = budget.spent
-        asking = JudgeClient(self.settings, self.judge.key, budget, arrived.put_nowait, self.extra, self.judge.clock)
-        async with asking as client:
+        opening = judge_client(self.settings, judge.key, budget, arrived.put_nowait, self.extra, judge.clock)
+        async with opening as client:
+
+            async def ask(item: tuple[Conversation, str]) -> None:
+                conversation, key = item
+                answer, cost = await client.ask(conversation)
+                arrived.put_nowait(Kept(key, self._question(conversation, slot), answer, cost))
+
             writer = asyncio.create_task(self._write(arrived, len(keys), client))
-            left = iter(keys.items())  # shared: each takes the next question when it has its answer
-            askers = min(self.settings.concurrency, len(keys))
-            tasks = [asyncio.create_task(self._ask(client, left, slot, arrived)) for _ in range(askers)]
             try:
-                await _all_or_first_error(tasks)
+                await client.server.for_each(keys.items(), ask, min(self.settings.concurrency, len(keys)))
+            except BudgetSpent as error:
+                fix = "what it answered is kept: raise the limit and run again"
+                raise StageError(f"the judge's budget is spent ({error}); {fix}") from None
             finally:  # whatever happened, what was answered is written
                 arrived.put_nowait(None)
                 await writer
-        self.judge.tally.paid += budget.spent - before
-
-    async def _ask(self, client: JudgeClient, left: Iterator[tuple[Conversation, str]], slot: int, arrived: Arrived) -> None:
-        """Ask one question after another, until none is left or an error."""
-        for conversation, key in left:
-            answer, cost = await client.ask(conversation)
-            arrived.put_nowait(Kept(key, self._question(conversation, slot), answer, cost))
+        judge.tally.paid += budget.spent - before
 
     async def _write(self, arrived: Arrived, total: int, client: JudgeClient) -> None:
         """Write what arrives, and stop the asking where that fails: further answers would be paid for and lost."""
         try:
             await self._write_all(arrived, total, client.budget)
         except Exception as error:
-            client.stop(error)
+            client.server.stop(error)
             raise
 
-    async def _write_all(self, arrived: Arrived, total: int, budget: Budget) -> None:
+    async def _write_all(self, arrived: Arrived, total: int, budget: JudgeBudget) -> None:
         """Write answers while others are under way: all that have arrived by now at a time."""
         done, ended = 0, False
         while not ended:
@@ -193,7 +199,7 @@ class _Asking:
                 batch.append(arrived.get_nowait())
             ended = None in batch
             answers = [item for item in batch if isinstance(item, Kept)]
-            lost = sum((item for item in batch if isinstance(item, Spending)), Spending())
+            lost = sum((item for item in batch if isinstance(item, JudgeCost)), JudgeCost())
             if answers or lost.calls:
                 await asyncio.to_thread(self.answers.keep, answers, lost)
                 done += len(answers)
@@ -208,18 +214,3 @@ class _Asking:
             tally.usd = None if tally.usd is None or cost is None else tally.usd + cost
             if answer.finish != DECLINED:  # older stores hold the judge's name there, which is no version
                 tally.versions.add(answer.model)
-
-
-async def _all_or_first_error(tasks: Sequence[asyncio.Task[None]]) -> None:
-    """Wait for all.
-
-    Raises:
-        StageError: of the first error.
-    """
-    for error in await asyncio.gather(*tasks, return_exceptions=True):
-        if isinstance(error, BudgetSpent):
-            raise StageError(
-                f"the judge's budget is spent ({error}); what it answered is kept: raise the limit and run again"
-            ) from None
-        if error is not None:
-            raise error

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, TypedDict
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -16,15 +16,12 @@ from harness.api.types.thoughts import DELIMITERS, Delimiters, wrong_delimiters
 
 OPENAI = "https://api.openai.com/v1"
 
-
 READING = 2  # raise it when kept answers are read by other rules: they are not asked again, and what was scored of them is
-
-
 BUILDERS = "data builders"  # among judges, which are kept by evaluator, the config's own, for data builders
 
 
 class PriceSection(BaseModel):
-    """What the judge costs, in US dollars per million tokens; 0 and 0 for a model of your own."""
+    """The judge's price in US dollars per million tokens; 0 and 0 for a model of your own."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -99,32 +96,32 @@ class JudgeSettings(BaseModel):
 
     @property
     def usd(self) -> Price | None:
-        """Its price; None where unknown."""
+        """Return its price; None where unknown."""
         return Price(self.price.input, self.price.output) if self.price else list_price(self.model)
 
     @property
-    def parameters(self) -> dict[str, Any]:
-        """What is sent along with every question."""
+    def parameters(self) -> dict[str, float]:
+        """Return the parameters that every question is sent with."""
         sent = {"temperature": self.temperature, self.token_limit: self.max_tokens, "seed": self.seed}
         return {name: value for name, value in sent.items() if value is not None}
 
     @property
-    def identity(self) -> dict[str, Any]:
-        """All that decides its answers, for keys and for the board."""
+    def identity(self) -> dict[str, object]:
+        """Return all that decides its answers, for keys and for the board."""
         return {"model": self.model, "endpoint": self.name or self.base_url, "parameters": self.parameters}
 
     @property
-    def reading(self) -> dict[str, Any]:
-        """How its answers are read: part of the keys of what is scored, and not of the answers' own."""
+    def reading(self) -> dict[str, object]:
+        """Return how its answers are read: part of the keys of what is scored, and not of the answers' own."""
         return {"version": READING, "delimiters": [list(pair) for pair in self.reasoning_delimiters]}
 
     def changed(self, changes: Mapping[str, Any]) -> JudgeSettings:
-        """The same with other fields, validated."""
+        """Return the same with other fields, validated."""
         return JudgeSettings.model_validate({**self.model_dump(), **changes})
 
 
 def judge_of(judges: Mapping[str, Mapping[str, Any]], payload: Mapping[str, Any]) -> JudgeSettings:
-    """The judge of a stage that asks one: its evaluator's, or the config's with its data builder's changes."""
+    """Return the judge of a stage that asks one: its evaluator's, or the config's with its data builder's changes."""
     if "evaluator" in payload:
         return JudgeSettings.model_validate(judges[payload["evaluator"]["name"]])
     return JudgeSettings.model_validate(judges[BUILDERS]).changed(payload["builder"]["fields"].get("judge", {}))
@@ -145,17 +142,24 @@ class Price:
         return (input_tokens * self.input + output_tokens * self.output) / 1_000_000
 
 
-def price_table() -> dict[str, Any]:
-    """The table with its `date`, `source` and `unit`."""
-    table: dict[str, Any] = json.loads(
-        resources.files("harness.models.judge").joinpath("prices.json").read_text(encoding="utf-8")
-    )
+class PriceTable(TypedDict):
+    """List prices: `models` gives each model's [input, output]."""
+
+    date: str
+    source: str
+    unit: str
+    models: dict[str, tuple[float, float]]
+
+
+def price_table() -> PriceTable:
+    """Return the list prices that this package brings along."""
+    table: PriceTable = json.loads(resources.files("harness.models.judge").joinpath("prices.json").read_text(encoding="utf-8"))
     return table
 
 
 @cache
 def list_price(model: str) -> Price | None:
-    """A model's list price; a dated snapshot that is not listed costs what its undated name does. None where unknown."""
+    """Return a model's list price; a dated snapshot that is not listed costs what its undated name does. None where unknown."""
     models = price_table()["models"]
-    found = models.get(model) or models.get(_DATED.sub("", model))
-    return Price(*found) if found else None
+    price = models.get(model) or models.get(_DATED.sub("", model))
+    return Price(*price) if price else None

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from harness.models.logps import Row
+from harness.models.logps import TokenRow
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -20,9 +20,9 @@ class Bundle:
     prompt: tuple[int, ...]
     responses: tuple[tuple[int, ...], ...]
 
-    def rows(self) -> list[Row]:
+    def rows(self) -> list[TokenRow]:
         """Each response with its own copy of the prompt."""
-        return [Row(self.prompt, response) for response in self.responses]
+        return [TokenRow(self.prompt, response) for response in self.responses]
 
     @property
     def longest(self) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from harness.models.logps import Head, Row, response_logps
+from harness.models.logps import Head, TokenRow, response_logps
 from harness.training.layouts.layout import Bundle
 
 if TYPE_CHECKING:
@@ -57,12 +57,12 @@ class ExpandedPairs:
         return _area([row for bundle in bundles for row in _pairs(bundle)])
 
 
-def _pairs(bundle: Bundle) -> list[Row]:
+def _pairs(bundle: Bundle) -> list[TokenRow]:
     """m copies of the chosen row, then the m rejected ones; a lone response is one row."""
     chosen, *rejected = bundle.rows()
     return [chosen] * max(1, len(rejected)) + rejected
 
 
-def _area(rows: Sequence[Row]) -> int:
+def _area(rows: Sequence[TokenRow]) -> int:
     """Tokens of a padded batch: prompts padded to one width, responses to one length."""
     return len(rows) * (max(len(row.prompt) for row in rows) + max(len(row.response) for row in rows))

@@ -16,7 +16,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from harness.models.logps import Head, unwrapped
-from harness.models.vocabulary import Targets, head_logps, token_logps
+from harness.models.vocabulary import TokenTargets, head_logps, token_logps
 from harness.training.layouts.attention import SEGMENTS, Segments
 from harness.training.layouts.layout import Bundle
 
@@ -58,7 +58,7 @@ class SharedPrefix:
 
 
 def _inputs(model: PreTrainedModel, bundles: Sequence[Bundle], segments: Segments) -> dict[str, object]:
-    """The row, [1, T], and what goes with it.
+    """Return the model's arguments: the row, [1, T], its positions and structure.
 
     A mask of four dimensions is passed through by transformers as it is, so that none of T × T is made, and no segments
     are inferred from the restarting position ids; `shared_prefix_attention` takes no notice of it.
@@ -78,10 +78,11 @@ def _inputs(model: PreTrainedModel, bundles: Sequence[Bundle], segments: Segment
     }
 
 
-def _targets(bundles: Sequence[Bundle]) -> tuple[Tensor, Targets]:
-    """Where logits are needed, [K]: at the last token of each prompt and all but the last of each response; and of what.
+def _targets(bundles: Sequence[Bundle]) -> tuple[Tensor, TokenTargets]:
+    """Return the places in the row at which logits are needed, [K], and the tokens that they are to predict.
 
-    The last token of a prompt predicts the first token of all its responses. Rows are in order.
+    The places are the last token of each prompt, which predicts the first token of all its responses, and all but the last
+    token of each response. They are in order.
     """
     keep, place = [], 0
     targets: list[tuple[int, int, int]] = []  # (row of logits, token, response)
@@ -99,4 +100,4 @@ def _targets(bundles: Sequence[Bundle]) -> tuple[Tensor, Targets]:
         place += len(response)
         owner += 1
     rows, labels, owners = torch.tensor(targets, dtype=torch.long).reshape(-1, 3).T.contiguous()
-    return torch.tensor(keep), Targets(rows, labels, owners, owner)
+    return torch.tensor(keep), TokenTargets(rows, labels, owners, owner)

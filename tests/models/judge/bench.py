@@ -13,8 +13,8 @@ from typing import Any
 from models.judge.scripted import FakeClock, Script, ScriptedJudge
 
 from harness.api.types import JudgeAnswer, Message
-from harness.models.judge.answers import JudgeAnswers, Spending
-from harness.models.judge.client import Clock
+from harness.models.client import Clock
+from harness.models.judge.answers import JudgeAnswers, JudgeCost
 from harness.models.judge.judge import Judge
 from harness.models.judge.settings import JudgeSettings
 from harness.store import Store
@@ -36,7 +36,7 @@ class Bench:
         clock = Clock(self.clock.now, self.clock.sleep, lambda: 1_000_000_000.0)
         return Judge(settings, Store(self.folder / "store"), run, key, lambda done, total, note: self.notes.append(note), clock)
 
-    def spent(self, run: str = "run") -> Spending:
+    def spent(self, run: str = "run") -> JudgeCost:
         """What was written down of a run's spending."""
         with closing(JudgeAnswers(self.folder / "store", run)) as answers:
             return answers.spent()

@@ -9,14 +9,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from harness.models.server import JudgeServer, Reply, completion
+from harness.models.server import HttpReply, completion, judge_server
 
 Script = Callable[[str, int], Any]
 
 
 @dataclass
 class ScriptedJudge:
-    """`script(prompt, times)` gives the words of the judge, or a whole `Reply`; `times` counts what was asked before.
+    """`script(prompt, times)` gives the words of the judge, or a whole `HttpReply`; `times` counts what was asked before.
 
     Attributes:
         asked: prompt -> how often it arrived.
@@ -32,18 +32,18 @@ class ScriptedJudge:
     stop: threading.Event = field(default_factory=threading.Event)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def __call__(self, body: Mapping[str, Any]) -> Reply:
+    def __call__(self, body: Mapping[str, Any]) -> HttpReply:
         prompt = body["messages"][-1]["content"]
         with self._lock:
             times = self.asked[prompt]
             self.asked[prompt] += 1
             self.bodies.append(body)
         said = self.script(prompt, times)
-        return said if isinstance(said, Reply) else Reply(completion(said, self.version, prompt))
+        return said if isinstance(said, HttpReply) else HttpReply(completion(said, self.version, prompt))
 
     @contextmanager
     def serving(self) -> Iterator[ScriptedJudge]:
-        server = JudgeServer(self, "scripted")
+        server = judge_server(self, "scripted")
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
         thread.start()
         self.url = server.url

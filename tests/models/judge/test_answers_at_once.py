@@ -11,7 +11,7 @@ from models.judge.bench import files_of_answers
 WRITER = """
 import sys
 from pathlib import Path
-from harness.models.judge.answers import JudgeAnswers, Kept, Spending
+from harness.models.judge.answers import JudgeAnswers, Kept, JudgeCost
 from harness.api.types import JudgeAnswer
 
 folder, own, other = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
@@ -21,8 +21,8 @@ print("ready", flush=True)
 sys.stdin.readline()
 for start in range(0, 300, 7):
     batch = [f"{name} {number}" for number in range(start, min(start + 7, 300)) for name in (own, "both")]
-    kept = [Kept(key, {"of": "x" * 3000}, JudgeAnswer(f"{own} on {key}", own), Spending(1, 1, 0.0)) for key in batch]
-    answers.keep(kept, Spending())
+    kept = [Kept(key, {"of": "x" * 3000}, JudgeAnswer(f"{own} on {key}", own), JudgeCost(1, 1, 0.0)) for key in batch]
+    answers.keep(kept, JudgeCost())
     answers.find(keys)
 print("written", flush=True)
 sys.stdin.readline()

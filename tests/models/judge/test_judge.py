@@ -12,7 +12,7 @@ from models.judge.bench import KEY, Bench, always
 from models.judge.scripted import Script
 
 from harness.errors import StageError
-from harness.models.server import Reply
+from harness.models.server import HttpReply
 
 
 def test_judgments_come_in_order_with_the_version_that_the_server_reports(bench: Bench) -> None:
@@ -61,7 +61,7 @@ def refuse_after(count: int) -> Script:
 
     def script(prompt: str, times: int) -> Any:
         seen.append(prompt)
-        return "[[5]]" if len(seen) != count else Reply({"error": {"message": f"no such key {KEY}", "code": None}}, 401)
+        return "[[5]]" if len(seen) != count else HttpReply({"error": {"message": f"no such key {KEY}", "code": None}}, 401)
 
     return script
 

@@ -13,9 +13,11 @@ from typing import Any
 import pytest
 from models.judge.bench import Bench, always
 
+from harness.api.types import JudgeAnswer
 from harness.errors import StageError
-from harness.models.judge.answers import Spending
-from harness.models.server import Reply, completion
+from harness.models.judge.answers import JudgeCost
+from harness.models.judge.replies import reports_tokens
+from harness.models.server import HttpReply, completion
 
 DOLLAR_PER_TOKEN = {"input": 1e6, "output": 1e6}
 
@@ -50,15 +52,28 @@ class TestBudget:
         judge.judge(*always("aaa"))
         assert judge.tally.facts()["judge_usd"] == pytest.approx((1 * 10 + 2 * 30) / 1e6)
 
-    @pytest.mark.parametrize("bench", [lambda *_: Reply({"error": {"message": "no such key"}}, 401)], indirect=True)
+    def test_without_a_price_nothing_is_paid(self, bench: Bench) -> None:
+        bench.judge().judge(*always("aaa"))
+        assert bench.spent() == JudgeCost(1, 3, 0.0)
+
+    @pytest.mark.parametrize("bench", [lambda *_: HttpReply({"error": {"message": "no such key"}}, 401)], indirect=True)
     def test_who_waits_for_a_part_of_it_sends_nothing_after_a_refusal(self, bench: Bench) -> None:
         with pytest.raises(StageError, match="HTTP 401"):
             bench.judge(max_total_tokens=30, max_tokens=2, concurrency=4).judge(*always(*self.TEXTS))
         assert sum(bench.server.asked.values()) == 1
 
 
-def saying(usage: Any) -> Callable[[str, int], Reply]:
-    return lambda prompt, times: Reply({**completion("[[1]]", "judge", prompt), "usage": usage})
+@pytest.mark.parametrize(
+    ("text", "input_tokens", "output_tokens", "reported"),
+    [("[[1]]", 1, 1, True), ("[[1]]", 0, 1, False), ("[[1]]", 1, 0, False), ("", 1, 0, True), ("", 0, 0, False)],
+)
+def test_one_token_is_a_report_and_none_is_not(text: str, input_tokens: int, output_tokens: int, reported: bool) -> None:
+    answer = JudgeAnswer(text, "judge", "stop", input_tokens, output_tokens)
+    assert reports_tokens(answer) is reported
+
+
+def saying(usage: Any) -> Callable[[str, int], HttpReply]:
+    return lambda prompt, times: HttpReply({**completion("[[1]]", "judge", prompt), "usage": usage})
 
 
 WITHOUT = {
@@ -77,10 +92,10 @@ def test_an_answer_without_usage_counts_as_all_that_was_set_aside(bench: Bench) 
         with pytest.raises(StageError, match="max_usd = 50, of which 42 is used"):
             bench.judge(**fields).judge(*always("aaa", "bbb", "ccc"))
         assert bench.server.asked == {"aaa": 1, "bbb": 1}
-    assert bench.spent() == Spending(2, 42, 42.0)
+    assert bench.spent() == JudgeCost(2, 42, 42.0)
     judge = bench.judge(**fields)
     assert judge.judge(*always("aaa"))[0].answer.output_tokens == 0  # as reported
-    assert judge.tally.paid == Spending()
+    assert judge.tally.paid == JudgeCost()
 
 
 def stalled(bench: Bench) -> str:
@@ -90,10 +105,10 @@ def stalled(bench: Bench) -> str:
 
 LOST: dict[str, Callable[[Bench], Any]] = {
     "stalled": stalled,
-    "cut off": lambda _: Reply(b"half", 200, {"content-length": "400", "connection": "close"}),
-    "garbled": lambda _: Reply(b'{"choices": [{"mess', 200),
-    "no completion": lambda _: Reply({"object": "chat.completion"}, 200),
-    "failed with a status of 200": lambda _: Reply({"error": {"message": "the model is overloaded", "code": 503}}, 200),
+    "cut off": lambda _: HttpReply(b"half", 200, {"content-length": "400", "connection": "close"}),
+    "garbled": lambda _: HttpReply(b'{"choices": [{"mess', 200),
+    "no completion": lambda _: HttpReply({"object": "chat.completion"}, 200),
+    "failed with a status of 200": lambda _: HttpReply({"error": {"message": "the model is overloaded", "code": 503}}, 200),
 }
 
 
@@ -106,7 +121,7 @@ def test_a_question_that_was_sent_and_never_answered_counts_as_all_that_was_set_
                 bench.judge(max_total_tokens=50, max_tokens=2, timeout_seconds=0.5).judge(*always("aaa"))
             assert bench.server.asked == {"aaa": 2}
         bench.server.stop.set()
-    assert bench.spent() == Spending(2, 42)
+    assert bench.spent() == JudgeCost(2, 42)
 
 
 @pytest.mark.parametrize("said", [b"", b"no HTTP at all\r\n\r\n"])
@@ -128,14 +143,14 @@ def test_so_does_one_whose_connection_breaks(tmp_path: Path, said: bytes) -> Non
             bench.judge(attempts=2, max_tokens=2).judge(*always("aaa"))
         server.shutdown()
         thread.join()
-    assert bench.spent() == Spending(2, 42)
+    assert bench.spent() == JudgeCost(2, 42)
 
 
-@pytest.mark.parametrize("bench", [lambda *_: Reply({"error": {"message": "no"}}, 503)], indirect=True)
+@pytest.mark.parametrize("bench", [lambda *_: HttpReply({"error": {"message": "no"}}, 503)], indirect=True)
 def test_a_refusal_by_status_costs_nothing(bench: Bench) -> None:
     with pytest.raises(StageError, match="failed 3 times"):
         bench.judge(attempts=3, max_total_tokens=50, max_tokens=2).judge(*always("aaa"))
-    assert bench.spent() == Spending()
+    assert bench.spent() == JudgeCost()
 
 
 @pytest.mark.parametrize("listens", [False, True])
@@ -152,4 +167,4 @@ def test_a_server_that_cannot_be_reached_costs_nothing(tmp_path: Path, listens: 
         bench.server.url = f"http://127.0.0.1:{server.getsockname()[1]}/v1"
         with pytest.raises(StageError, match="failed 2 times"):
             bench.judge(attempts=2, timeout_seconds=0.5).judge(*always("aaa"))
-    assert bench.spent() == Spending()
+    assert bench.spent() == JudgeCost()

@@ -11,19 +11,21 @@ from models.judge.bench import Bench, always, answers_in, files_of_answers
 from harness.api.types import Message
 from harness.errors import StageError
 from harness.models.judge.answer_files import OwnFile
-from harness.models.server import Reply, completion
+from harness.models.server import HttpReply, completion
 
-FILTERED = Reply({"error": {"message": "filtered", "code": "content_filter"}}, 400)
+FILTERED = HttpReply({"error": {"message": "filtered", "code": "content_filter"}}, 400)
 DECLINES = {
     "a filter": FILTERED,
-    "dashscope": Reply({"error": {"message": "inappropriate", "code": "data_inspection_failed"}}, 400),
-    "deepseek": Reply({"error": {"message": "Content Exists Risk", "type": "invalid_request_error"}}, 400),
-    "xai": Reply({"code": "no permission", "error": "Content violates usage guidelines. Failed check: BIO"}, 403),
-    "openai": Reply({"error": {"message": "too long", "code": "context_length_exceeded"}}, 400),
-    "llama.cpp": Reply({"error": {"code": 400, "message": "too long", "type": "exceed_context_size_error"}}, 400),
-    "vllm": Reply({"object": "error", "message": "Its maximum context length is 8 tokens.", "type": "BadRequestError"}, 400),
-    "sglang": Reply({"error": {"message": "longer than the model's context length (8 tokens)"}}, 400),
-    "a gateway": Reply({"error": {"message": "exceeds the available context size"}}, 413),
+    "dashscope": HttpReply({"error": {"message": "inappropriate", "code": "data_inspection_failed"}}, 400),
+    "deepseek": HttpReply({"error": {"message": "Content Exists Risk", "type": "invalid_request_error"}}, 400),
+    "xai": HttpReply({"code": "no permission", "error": "Content violates usage guidelines. Failed check: BIO"}, 403),
+    "openai": HttpReply({"error": {"message": "too long", "code": "context_length_exceeded"}}, 400),
+    "llama.cpp": HttpReply({"error": {"code": 400, "message": "too long", "type": "exceed_context_size_error"}}, 400),
+    "vllm": HttpReply(
+        {"object": "error", "message": "Its maximum context length is 8 tokens.", "type": "BadRequestError"}, 400
+    ),
+    "sglang": HttpReply({"error": {"message": "longer than the model's context length (8 tokens)"}}, 400),
+    "a gateway": HttpReply({"error": {"message": "exceeds the available context size"}}, 413),
 }
 
 
@@ -40,10 +42,10 @@ def test_a_judge_that_declines_is_an_unparsed_judgment_and_not_asked_again(bench
 @pytest.mark.parametrize(
     "bench",
     [
-        lambda *_: Reply({"error": {"message": "max_tokens must be positive", "type": "BadRequestError"}}, 400),
-        lambda *_: Reply({"error": {"message": "the body is too large"}}, 413),
-        lambda *_: Reply({"error": {"message": "no context length for this key"}}, 401),
-        lambda *_: Reply({"error": {"message": "the key may not use this model of this context length"}}, 403),
+        lambda *_: HttpReply({"error": {"message": "max_tokens must be positive", "type": "BadRequestError"}}, 400),
+        lambda *_: HttpReply({"error": {"message": "the body is too large"}}, 413),
+        lambda *_: HttpReply({"error": {"message": "no context length for this key"}}, 401),
+        lambda *_: HttpReply({"error": {"message": "the key may not use this model of this context length"}}, 403),
     ],
     indirect=True,
 )
@@ -53,7 +55,7 @@ def test_a_refusal_of_all_questions_ends_the_evaluation(bench: Bench) -> None:
 
 
 def partly(prompt: str, times: int) -> Any:
-    return {"bad": FILTERED, "nameless": Reply(completion("[[2]]", "", prompt))}.get(prompt, "[[1]]")
+    return {"bad": FILTERED, "nameless": HttpReply(completion("[[2]]", "", prompt))}.get(prompt, "[[1]]")
 
 
 @pytest.mark.parametrize("bench", [partly], indirect=True)

@@ -14,12 +14,12 @@ from models.judge.bench import Bench, always, answers_in
 from models.judge.scripted import FakeClock
 
 from harness.errors import StageError
-from harness.models.server import Reply
+from harness.models.server import HttpReply
 
 
 def limited(prompt: str, times: int) -> Any:
     said = {0: {"retry-after": "90"}, 1: {"retry-after": "Sun, 09 Sep 2001 01:46:50 GMT"}, 2: {"retry-after-ms": "2500"}}
-    return Reply({"error": {"message": "slow down"}}, 429, said[times]) if times in said else "[[1]]"
+    return HttpReply({"error": {"message": "slow down"}}, 429, said[times]) if times in said else "[[1]]"
 
 
 @pytest.mark.parametrize("bench", [limited], indirect=True)
@@ -29,7 +29,7 @@ def test_retry_after_is_honoured_in_seconds_as_a_date_and_in_milliseconds(bench:
 
 
 def impatient(prompt: str, times: int) -> Any:
-    return Reply({"error": {"message": "slow down"}}, 429, {"retry-after": "0"}) if times < 2 else "[[1]]"
+    return HttpReply({"error": {"message": "slow down"}}, 429, {"retry-after": "0"}) if times < 2 else "[[1]]"
 
 
 @pytest.mark.parametrize("bench", [impatient], indirect=True)
@@ -63,7 +63,7 @@ def test_a_server_with_too_much_to_do_holds_all_questions_back_and_one_that_fail
 
     def script(prompt: str, times: int) -> Any:
         if prompt == "bad" and times == 0:
-            return Reply({"error": {"message": "no"}}, status)
+            return HttpReply({"error": {"message": "no"}}, status)
         answered.append(prompt)
         if len(answered) == 8:
             clock.done.set()
@@ -80,10 +80,10 @@ def test_a_server_with_too_much_to_do_holds_all_questions_back_and_one_that_fail
 
 @pytest.mark.parametrize("asked", ["86400", "inf"])
 def test_a_server_that_asks_for_hours_ends_the_run_and_says_when_to_come_back(tmp_path: Path, asked: str) -> None:
-    bench = Bench(tmp_path, lambda *_: Reply({"error": {"message": "quota"}}, 429, {"retry-after": asked}))
+    bench = Bench(tmp_path, lambda *_: HttpReply({"error": {"message": "quota"}}, 429, {"retry-after": asked}))
     with (
         bench.server.serving(),
-        pytest.raises(StageError, match=r"come back in (24\.0|inf) hours \(HTTP 429\).* run again then"),
+        pytest.raises(StageError, match=r"come back in (24\.0|inf) hours \(HTTP 429: quota\).* run again then"),
     ):
         bench.judge(concurrency=1).judge(*always("a", "b"))
     assert bench.clock.slept == []
@@ -91,12 +91,12 @@ def test_a_server_that_asks_for_hours_ends_the_run_and_says_when_to_come_back(tm
 
 
 FAULTS: dict[int, Any] = {
-    0: Reply({"error": {"message": "overloaded"}}, 429, {"retry-after": "1"}),
-    1: Reply({"error": {"message": "boom"}}, 500),
-    2: Reply(b"<html>bad gateway</html>", 502, {"content-type": "text/html"}),
-    3: Reply(b'{"choices": [{"mess', 200),
-    4: Reply({"object": "chat.completion"}, 200),
-    5: Reply(b"half", 200, {"content-length": "400", "connection": "close"}),
+    0: HttpReply({"error": {"message": "overloaded"}}, 429, {"retry-after": "1"}),
+    1: HttpReply({"error": {"message": "boom"}}, 500),
+    2: HttpReply(b"<html>bad gateway</html>", 502, {"content-type": "text/html"}),
+    3: HttpReply(b'{"choices": [{"mess', 200),
+    4: HttpReply({"object": "chat.completion"}, 200),
+    5: HttpReply(b"half", 200, {"content-length": "400", "connection": "close"}),
 }
 
 
@@ -139,9 +139,9 @@ class Unreliable:
         if kind == "stall":
             self.stop.wait(60)
         if kind in ("429", "500", "stall"):
-            return Reply({"error": {"message": kind}}, 500 if kind == "stall" else int(kind))
+            return HttpReply({"error": {"message": kind}}, 500 if kind == "stall" else int(kind))
         if kind == "cut off":
-            return Reply(b'{"id": "x", "cho', 200, {"content-length": "4000", "connection": "close"})
+            return HttpReply(b'{"id": "x", "cho', 200, {"content-length": "4000", "connection": "close"})
         self.words.setdefault(prompt, []).append(self.NONSENSE if kind else f"[[{len(prompt)}]]")
         return self.words[prompt][-1]
 
@@ -180,8 +180,8 @@ def test_a_stall_is_asked_again(tmp_path: Path) -> None:
         bench.server.stop.set()
 
 
-@pytest.mark.parametrize("bench", [lambda prompt, times: Reply({"error": {"message": "no"}}, 503)], indirect=True)
+@pytest.mark.parametrize("bench", [lambda prompt, times: HttpReply({"error": {"message": "no"}}, 503)], indirect=True)
 def test_a_judge_that_only_fails_is_named(bench: Bench) -> None:
-    with pytest.raises(StageError, match=r"the judge 'scripted' at http://127.0.0.1:\d+/v1 failed 3 times \(HTTP 503\)"):
+    with pytest.raises(StageError, match=r"the judge 'scripted' at http://127.0.0.1:\d+/v1 failed 3 times \(HTTP 503: no\)"):
         bench.judge(attempts=3).judge(*always("a"))
     assert len(bench.clock.slept) == 2

@@ -10,7 +10,7 @@ from models.judge.bench import Bench, FullDisk, always, answers_in
 
 from harness.errors import StoreError, StoreWriteError
 from harness.models.judge import answer_files, answers
-from harness.models.server import Reply, completion
+from harness.models.server import HttpReply, completion
 
 
 def test_on_a_full_disk_nothing_more_is_asked_and_what_was_written_is_kept(
@@ -38,13 +38,13 @@ def test_an_error_of_writing_is_the_one_that_is_told(bench: Bench, monkeypatch: 
     assert sum(bench.server.asked.values()) < 100
 
 
-def odd(prompt: str, times: int) -> Reply:
+def odd(prompt: str, times: int) -> HttpReply:
     """Half a character, and log-probabilities that JSON has no words for."""
     body = completion("[[5]] \ud83d.", "judge\udc00", prompt)
     likely = {"a\ud800": -math.inf, "b": math.nan, "c": None, "d": -0.5}
     tops = [{"token": token, "logprob": logprob} for token, logprob in likely.items()]
     body["choices"][0] |= {"finish_reason": "stop\ud800", "logprobs": {"content": [{"top_logprobs": tops}]}}
-    return Reply(body)
+    return HttpReply(body)
 
 
 @pytest.mark.parametrize("bench", [odd], indirect=True)

@@ -15,9 +15,9 @@ from pydantic import ValidationError
 from harness.api.types import DELIMITERS, JudgeAnswer, divide
 from harness.api.types.thoughts import opens_thought
 from harness.models.judge.answers import _answer
-from harness.models.judge.replies import as_read
+from harness.models.judge.reading import as_read
 from harness.models.judge.settings import JudgeSettings
-from harness.models.server import Reply, completion
+from harness.models.server import HttpReply, completion
 from harness_plugins.evaluators.pairwise_judge import last_label, read_label, read_verdict
 
 DATA = os.environ.get("HARNESS_REFERENCE_DATA")
@@ -109,7 +109,7 @@ def test_every_verdict_of_a_reasoning_judge_is_read_as_its_authors_recorded_it(t
 def thinking(prompt: str, times: int) -> Any:
     body = completion("<think>[[C]]?</think>[[A]] <note>not [[B]]</note>", "judge", prompt)
     body["choices"][0]["message"]["reasoning_content"] = "Or [[C]]?"
-    return Reply(body)
+    return HttpReply(body)
 
 
 @pytest.mark.parametrize("bench", [thinking], indirect=True)

@@ -13,7 +13,7 @@ from harness.api.registry import Registry
 from harness.api.types import Group, Prompt, Response
 from harness.config import describe
 from harness.models.checkpoint import Checkpoint
-from harness.models.logps import Row, score
+from harness.models.logps import TokenRow, score
 from harness.models.prompts import ChatTemplate
 from harness.run.graph import CHECKPOINT, Graph
 from harness.run.stages import RUNNERS
@@ -53,7 +53,8 @@ def test_a_view_is_scored_under_the_changed_prompt(context: Context) -> None:
     template, change = ChatTemplate(tokenizer), SrDPO().views()[AUGMENTED]
     expected = [
         score(
-            model, [Row(tuple(template.prompt_ids(change(group.prompt))), tuple(template.response_ids(group.prompt, response)))]
+            model,
+            [TokenRow(tuple(template.prompt_ids(change(group.prompt))), tuple(template.response_ids(group.prompt, response)))],
         )[0]
         for group in GROUPS
         for response in (group.chosen, *group.rejected)

@@ -14,10 +14,11 @@ from harness.api.registry import Registry
 from harness.api.types import Prompt, Response, Sampling
 from harness.errors import StageError
 from harness.models.checkpoint import Checkpoint
-from harness.models.logps import Row, score
+from harness.models.logps import TokenRow, score
 from harness.models.prompts import ChatTemplate
 from harness.models.reward import RewardModel
 from harness.models.sentence import SentenceEmbedder
+from harness.run.records import Description
 from harness.run.stages import services as module
 from harness.run.stages.context import Context, Engine, read_answers, read_groups
 from harness.run.stages.services import PolicyServices, Services, policy_name, reward_service
@@ -78,7 +79,7 @@ def test_samples_keep_their_ids_through_the_store_and_are_scored_on_them(context
     assert ChatTemplate(policy.tokenizer).is_as_sampled(spaced[0][0])
     assert policy.logps(PROMPTS, spaced)[0][0] < plain[0][0]
     template = ChatTemplate(policy.tokenizer)
-    rows = [Row(tuple(template.prompt_ids(PROMPTS[0])), response.ids) for response in (first[0][0], spaced[0][0])]
+    rows = [TokenRow(tuple(template.prompt_ids(PROMPTS[0])), response.ids) for response in (first[0][0], spaced[0][0])]
     assert [plain[0][0], policy.logps(PROMPTS, spaced)[0][0]] == score(policy.model, rows)
 
 
@@ -131,9 +132,11 @@ def test_a_component_whose_files_changed_since_planning_is_refused(context: Cont
     reward = {"model": str(tiny_classifier)}
     described = {"name": "best_of_n", "version": 1, "fields": {"reward": reward}, "fingerprint": "another"}
     with pytest.raises(StageError, match=r"no longer what the plan was made for \('another' then"):
-        context.component("data", described)
+        context.component("data", Description(**described))
     fingerprint = RewardModel(**reward).weights
-    assert context.component("data", {**described, "fingerprint": fingerprint}).reward.model == str(tiny_classifier)
+    assert context.component("data", Description(**{**described, "fingerprint": fingerprint})).reward.model == str(
+        tiny_classifier
+    )
 
 
 def test_an_embedder_asks_for_the_hub_only_with_a_revision() -> None:
@@ -188,7 +191,7 @@ def test_self_rewardings_samples_and_judgments_are_one_progress(context: Context
     services = Services(replace(watched, report=StageProgress(watched.report, 32)))
     policy = PolicyServices(services, "checkpoint:0123456789abcdef0123", TransformersBackend())
     examples = [Example(prompt, None, (), {}) for prompt in PROMPTS]
-    source = context.component("source", {"name": "sandbox", "version": 1, "fields": {}})
+    source = context.component("source", Description(name="sandbox", version=1, fields={}))
     task = BuilderServices(services, examples, 1, random.Random(0), source, policy, policy, 0, 4)
     list(builder.build(task))
     whole_run(reports, 32)
