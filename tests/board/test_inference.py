@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -334,13 +335,15 @@ def test_prompts_are_added_by_halves_up_to_the_most() -> None:
 
 def test_a_row_without_the_new_prompts_does_not_thin_the_variance_of_the_others() -> None:
     rng = np.random.default_rng(16)
-    x = rng.normal(size=(4, 3, 1)) + rng.normal(size=(4, 3, 150))
+    x = 10 * rng.normal(size=(1, 3, 1)) + rng.normal(0, 0.1, (4, 3, 1)) + rng.normal(size=(4, 3, 150))
+    x += np.array([0.0, 1.0, 0.3, 0.0])[:, None, None]
     stopped = x.copy()
     stopped[3, :, 100:] = np.nan
-    rule = Rule((100, 150))
-    with_gap = decide(stopped, decide(x[:, :, :100], State.start(4), rule), rule)
-    without = decide(x[:3], decide(x[:3, :, :100], State.start(3), rule), rule)
-    assert with_gap.p[1:3] == pytest.approx(without.p[1:3], rel=0.5)
+    rule, first = Rule((100, 150)), replace(State.start(4), look=1)
+    with_gap = decide(stopped, first, rule)
+    without = decide(x[:3], replace(State.start(3), look=1), rule)
+    assert with_gap.p[1:3] == pytest.approx(without.p[1:3]) and without.p[1] < 0.01
+    assert with_gap.p[3] == 1.0 and not with_gap.open[3]
 
 
 @pytest.mark.parametrize("looks", [(), (3, 2), (2, 2), (0, 1)])
