@@ -490,6 +490,9 @@ VALUES = {
 # What a simulation found of the statistics
 
 
+SEQUENTIAL = ("trainings per row", "differences found", "rows that may be best", "false stars", "best missed")
+
+
 def calibration(registry: Registry, page: Path) -> str:
     """The tables of `benchmarks/results/calibration.json`: rates in per cent ± their Monte Carlo standard error."""
     found = json.loads((ROOT / "benchmarks/results/calibration.json").read_text(encoding="utf-8"))
@@ -538,9 +541,12 @@ def calibration(registry: Registry, page: Path) -> str:
         for c in groups.get(group, [])
     ]
     parts.append(table(["fit", "seeds", "prompts", "difference", "false stars"], rows))
-    parts.append("Seeds added where they decide, from 2 to 8, beside 8 for every row:")
-    rows = [[c["board"], name, _rate(c, name)] for c in groups.get("sequential", []) for name in c["rates"]]
-    parts.append(table(["board", "what", "rate"], rows))
+    parts.append("Seeds added where they decide, from 2 to 8, beside the same number of seeds for every row:")
+    rows = []
+    for cell in groups.get("sequential", []):
+        for design in dict.fromkeys(name.partition(": ")[0] for name in cell["rates"]):
+            rows.append([cell["board"], design, *(_rate(cell, f"{design}: {column}") for column in SEQUENTIAL)])
+    parts.append(table(["board", "design", *SEQUENTIAL], rows))
     return "\n\n".join(parts)
 
 
@@ -548,7 +554,8 @@ def _rate(cell: Mapping[str, Any], name: str) -> str:
     if name not in cell["rates"]:
         return NO_DESCRIPTION
     rate, error = cell["rates"][name]["rate"], cell["rates"][name]["error"]
-    return f"{rate:.2f} ± {error:.2f}" if name.endswith("may be best") and rate > 1 else f"{100 * rate:.1f} ± {100 * error:.1f}"
+    counted = name.endswith(("rows that may be best", "trainings per row"))
+    return f"{rate:.2f} ± {error:.2f}" if counted else f"{100 * rate:.1f} ± {100 * error:.1f}"
 
 
 def _too_wide(cell: Mapping[str, Any]) -> str:

@@ -90,8 +90,10 @@ class Rule:
 
 
 def _share_of_own(look: int, most: int) -> float:
-    """Of the own test's level, spent after so many seeds: most of it at four, where Student's t first has some power."""
-    return {2: 0.0, 3: 0.2}.get(look, 0.6 + 0.4 * (look - 4) / max(most - 4, 1)) if look >= 2 else 0.0
+    """Of the own test's level, spent after so many seeds: most of it at three and four, as early as Student's t has power."""
+    if look < 3:
+        return 0.0
+    return 0.3 if look == 3 else 0.6 + 0.4 * ((look - 4) / max(most - 4, 1)) ** 0.7
 
 
 @cache
