@@ -212,7 +212,7 @@ def decide(
     rows, seeds, questions = tables.shape[-3:]
     active = state.open & np.isfinite(tables).all(axis=(-2, -1))
     whole = np.where(active[..., None, None], tables, 0.0)
-    variance, freedom = _pooled_over_gaps(np.nan_to_num(tables).mean(axis=-1), np.isfinite(tables).all(axis=-1))
+    variance, freedom = _pooled_over_gaps(np.nan_to_num(tables).mean(axis=-1), np.asarray(np.isfinite(tables).all(axis=-1)))
     tests = rows - 1 if tests is None else tests
     p_pair, p_pair_own = state.p_pair.copy(), state.p_pair_own.copy()
     reach = np.zeros(p_pair.shape)
