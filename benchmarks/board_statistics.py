@@ -23,12 +23,12 @@ from harness.api.types import Score
 from harness.board import RowResult
 from harness.board.analysis import analyse
 from harness.board.build import row_entry
-from harness.board.compare import Comparison
+from harness.board.compare import Statistics
 from harness.board.entries import MetricEntry
 from harness.board.statistics import Values, by_metric
 
 
-class Made(Comparison):
+class Made(Statistics):
     """A comparison whose values are at hand."""
 
     tables: dict[str, dict[str, Values]]

@@ -17,8 +17,8 @@ from harness.training.batch import PLAIN, TokenGroup, cut_groups, group_logps
 from harness.training.layouts.choose import LayoutName, choose_layout
 from harness.training.layouts.layout import score_bundles
 from harness.training.layouts.padded import UniqueRows
+from harness.training.precision import autocast
 from harness.training.reduction import Totals, reduce_loss
-from harness.training.settings import autocast
 from harness_plugins.baselines.dpo import DPO
 
 TRL = "trl"

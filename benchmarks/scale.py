@@ -29,7 +29,7 @@ from harness.run.graph import Graph, Stage
 from harness.run.plan import plan
 from harness.store import MANIFEST, Store
 from harness.store.collect import Rules, choose, collect
-from harness.store.index import Entry, note
+from harness.store.index import IndexEntry, note
 
 SPREAD = 0.5  # of the logarithm of a duration
 MOST_LINKS = 30_000  # to one file: ext4 allows 65,000
@@ -164,7 +164,7 @@ def make_store(store: Store, count: int) -> None:
             manifest.write_text(content)
         else:
             (place / MANIFEST).hardlink_to(manifest)
-        note(store.root, Entry(key, "samples", len(content)))
+        note(store.root, IndexEntry(key, "samples", len(content)))
 
 
 class Clock:

@@ -22,6 +22,7 @@ from harness.api.interfaces import (
     Generate,
     Importer,
     Objective,
+    Paper,
     Policy,
     Source,
 )
@@ -44,7 +45,6 @@ from harness.api.types import (
     Message,
     Metric,
     Mismatched,
-    Paper,
     Prompt,
     Questions,
     ReadResponse,
@@ -64,6 +64,7 @@ from harness.models.replies import ReplyChoice
 from harness.models.reward import RewardModel
 from harness.models.sentence import SentenceEmbedder
 from harness.models.serve import vllm_command
+from harness.store.atomic import write_atomically
 from harness.version import __version__
 
 if TYPE_CHECKING:
@@ -164,6 +165,7 @@ __all__ = [
     "resampled",
     "unread_shares",
     "vllm_command",
+    "write_atomically",
 ]
 
 _LAZY = {

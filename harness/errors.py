@@ -1,4 +1,4 @@
-"""What can go wrong, as a tree.
+"""All errors that the project raises, as a tree.
 
 HarnessError                 prints as one message without a traceback
 ├── ConfigError              a config cannot be run: every problem at once (exit code 2)

@@ -1,4 +1,4 @@
-"""The comparison as a function, for scripts and notebooks: what the command line takes from the environment is an argument."""
+"""`harness.compare`: the comparison as a function, for scripts and notebooks. It reads no environment variable."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from harness.board.board import Board
 
 @dataclass(frozen=True)
 class Choice:
-    """What of a config is run, as `--methods`, `--seeds` and `--set` say on a command line.
+    """The part of a config to run and the changes to it, as `--methods`, `--seeds` and `--set` on the command line.
 
     Attributes:
         methods: these rows and the baseline, by label; or registered methods by name.
         seeds: the seeds to repeat with.
-        changes: dotted path of a field -> its value, as in `{"budget.prompts": 200}`.
+        changes: values by the dotted paths of fields, as in `{"budget.prompts": 200}`.
     """
 
     methods: Sequence[str] | None = None
@@ -26,7 +26,7 @@ class Choice:
     changes: Mapping[str, Any] | None = None
 
     def apply(self, raw: Mapping[str, Any]) -> dict[str, Any]:
-        """The config with the choice made."""
+        """Return the config with the choice applied."""
         import yaml
 
         from harness.config.file import chosen_rows, override
@@ -48,24 +48,24 @@ def compare(
     store: str | Path = Path("runs") / "store",
     workers: int | None = None,
 ) -> Board:
-    """Train every method from the same start at the same budget, evaluate all, and give the board.
+    """Train every method from the same start at the same budget, evaluate all, and return the board.
 
     Args:
         config: a YAML file, the name of a packaged config, or a config as a mapping.
-        choice: which rows and seeds, and what to change.
-        out: the folder that the board is written to; `runs/<name>` if absent.
-        store: the folder of artifacts, shared by runs: what is in it is not computed again.
-        workers: processes on this machine, of one GPU or one thread each; one per GPU, or one per core, if absent.
+        choice: the rows and seeds to run, and changes to the config.
+        out: the board's folder; default: `runs/<name>`.
+        store: the folder of artifacts, shared by runs; artifacts in it are not computed again.
+        workers: processes on this machine, each on one GPU or one thread; default: one per GPU, or one per core.
 
     Returns:
-        The board as written. A row that failed is on it, with the reason in `failed`.
+        The board as written. A failed row is on it, with the reason in `failed`.
 
     Raises:
-        ConfigError: before any compute, with every problem.
+        ConfigError: the config is not valid; raised before any compute, with every problem.
         StageError: the baseline failed, so that there is nothing to compare with.
     """
     from harness.config.file import find_config, load_raw
-    from harness.run.compare import Means
+    from harness.run.compare import RunOptions
     from harness.run.compare import compare as run
     from harness.run.executors.local import LocalExecutor, places, visible_gpus
 
@@ -82,7 +82,7 @@ def compare(
         folder=folder,
         store=Path(store),
         workers=workers or places(gpus),
-        means=Means(partial(LocalExecutor, gpus=gpus)),
+        options=RunOptions(partial(LocalExecutor, gpus=gpus)),
         command="harness.compare(…)",
         where=where,
     ).board

@@ -18,6 +18,7 @@ from harness.board import Board
 from harness.board.views.markdown import to_markdown
 from harness.board.views.page import to_html
 from harness.cli import app
+from harness.run.records import SplitOverlap
 from harness.run.stages.benchmarks import Benchmark, overlap, overlap_warnings, read_benchmarks
 from harness_plugins.evaluators import AlpacaEval, LmEval, MtBench, PairwiseJudge, VicunaBench
 from harness_plugins.sources import Sandbox
@@ -56,7 +57,7 @@ def test_counts_and_warnings_name_evaluator_and_split() -> None:
     benchmark = Benchmark([Prompt.of("a", QUESTION), Prompt.of("b", "Is tea hot?")])
     examples = [Example(asked(text)) for text in (QUESTION, f"So: {QUESTION}", "Is milk hot?")]
     counts = overlap({"tea_bench": benchmark, "other": "there is no file"}, {"train": examples, "sft": examples[2:]})
-    assert counts == {
+    assert {name: count.as_json() for name, count in counts.items()} == {
         "tea_bench": {
             "questions": 2,
             "splits": {
@@ -135,10 +136,10 @@ def test_real_benchmarks_on_real_prompts(tmp_path: Path) -> None:
     train = [Example(asked(text)) for text in texts("train")]
     wrapped = [Example(asked(f"Solve it step by step.\n\n{text}\n\nGive a number.")) for text in test[:50]]
     counts = overlap(read, {"train": train, "sft": [*wrapped, *(Example(asked(text)) for text in test)]})
-    assert counts["lm_eval"]["questions"] == 1319 and counts["mt_bench"]["questions"] == 80
-    assert counts["lm_eval"]["splits"]["train"]["prompts"] == 0  # published apart
-    assert counts["lm_eval"]["splits"]["sft"] == {"of": 1369, "prompts": 1369, "same": 1319, "questions": 1319}
-    assert counts["mt_bench"]["splits"]["sft"]["prompts"] == 0
+    assert counts["lm_eval"].questions == 1319 and counts["mt_bench"].questions == 80
+    assert counts["lm_eval"].splits["train"].prompts == 0  # published apart
+    assert counts["lm_eval"].splits["sft"] == SplitOverlap(of=1369, prompts=1369, same=1319, questions=1319)
+    assert counts["mt_bench"].splits["sft"].prompts == 0
 
 
 @pytest.fixture(scope="module")

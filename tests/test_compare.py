@@ -233,7 +233,7 @@ def test_a_terminated_run_says_so_and_leaves_no_worker(lab: Lab) -> None:
     process.send_signal(signal.SIGTERM)
     stdout, stderr = process.communicate(timeout=60)
     assert process.returncode == 143
-    assert (stdout, stderr) == ("", "terminated; what was finished is kept, and the same command goes on from there\n")
+    assert (stdout, stderr) == ("", "terminated; finished stages are kept, and the same command continues from them\n")
     assert alive(workers) == []
     assert list((lab.folder / "terminated-store" / "parts").iterdir()) == []
 
@@ -289,8 +289,8 @@ def test_an_interrupted_run_finishes_what_runs_and_goes_on(lab: Lab) -> None:
     os.kill(process.pid, signal.SIGINT)
     stdout, stderr = process.communicate(timeout=120)
     assert (process.returncode, stdout) == (130, "")
-    assert stderr.startswith("the running stages are finished first; press Ctrl-C again to end at once\nerror: ")
-    assert stderr.endswith("what was finished is kept, and the same command goes on from there\n")
+    assert stderr.startswith("finishing the running stages first; press Ctrl-C again to end at once\nerror: ")
+    assert stderr.endswith("finished stages are kept, and the same command continues from them\n")
     said = json.loads(status.read_text())
     assert (said["state"], said["running"]) == ("interrupted", [])
     assert lab.published("interrupted-store") >= said["done"] >= 2
@@ -309,12 +309,12 @@ def test_a_run_interrupted_twice_ends_at_once(lab: Lab) -> None:
     workers = psutil.Process(process.pid).children(recursive=True)
     assert process.stderr is not None
     os.kill(process.pid, signal.SIGINT)
-    assert process.stderr.readline() == "the running stages are finished first; press Ctrl-C again to end at once\n"
+    assert process.stderr.readline() == "finishing the running stages first; press Ctrl-C again to end at once\n"
     os.kill(process.pid, signal.SIGINT)
     _, rest = process.communicate(timeout=60)
     assert (process.returncode, rest) == (
         130,
-        "interrupted; what was finished is kept, and the same command goes on from there\n",
+        "interrupted; finished stages are kept, and the same command continues from them\n",
     )
     assert json.loads(status.read_text())["state"] == "interrupted"
     assert workers

@@ -119,7 +119,7 @@ def test_one_server_for_policies_that_differ_is_refused(config: dict) -> None:
 
 
 def test_a_reward_model_takes_the_place_of_gold(config: dict, tiny_classifier: Path) -> None:
-    builder = resolve(config, Registry.load()).variants[1].rounds[0].builder
+    builder = resolve(config, Registry.load()).rows[1].rounds[0].builder
     assert builder.required() == {"target"}
     assert builder.fingerprint() == checkpoint_hash(tiny_classifier)
     wrong = {**config, "methods": ["sft", {"method": "oracle", "data": {"reward": {"model": "nowhere/at-all"}}}]}

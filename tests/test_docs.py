@@ -169,7 +169,7 @@ def test_the_config_of_the_configuration_page_is_valid() -> None:
     text = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
     raw = yaml.safe_load(re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)[0])
     comparison = resolve(raw, Registry.load())
-    assert [variant.label for variant in comparison.variants] == [
+    assert [variant.label for variant in comparison.rows] == [
         "sft",
         "null",
         "dpo",
@@ -183,7 +183,7 @@ def test_the_config_of_the_configuration_page_is_valid() -> None:
 def test_the_sweep_of_the_configuration_page_is_one_row_per_combination() -> None:
     text = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
     whole, sweep, _ = (yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", text, re.DOTALL))
-    variants = resolve({**whole, **sweep}, Registry.load()).variants
+    variants = resolve({**whole, **sweep}, Registry.load()).rows
     found = {
         (variant.rounds[0].training.learning_rate, variant.rounds[0].objective.model_dump()["beta"]) for variant in variants[1:]
     }
@@ -193,7 +193,7 @@ def test_the_sweep_of_the_configuration_page_is_one_row_per_combination() -> Non
 def test_the_rounds_of_the_configuration_page_begin_with_dpo() -> None:
     text = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
     whole, _, rounds = (yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", text, re.DOTALL))
-    _, variant = resolve({**whole, **rounds}, Registry.load()).variants
+    _, variant = resolve({**whole, **rounds}, Registry.load()).rows
     assert [(round_.builder.name, round_.objective.name) for round_ in variant.rounds] == [
         ("preference", "dpo"),
         ("only_prompting", "simpo"),
@@ -227,7 +227,7 @@ def test_the_rows_of_the_plugin_page_are_valid(installed: Path) -> None:
         "evaluators": ["gold_reward"],
         "baseline": "sft",
     }
-    labels = [variant.label for variant in resolve(raw, Registry.load()).variants]
+    labels = [variant.label for variant in resolve(raw, Registry.load()).rows]
     assert labels == ["sft", "swapped", "swapped_dpo"]
 
 

@@ -108,7 +108,7 @@ def test_with_local_stand_ins_it_plans(path: Path, registry: Registry, tiny_chec
     raw = stand_in(load_raw(path), tiny_checkpoint, tmp_path / "data")
     comparison = resolve(raw, registry)
     graph = plan(comparison)
-    assert len(graph.rows) == len(comparison.variants) * len(comparison.config.seeds)
+    assert len(graph.rows) == len(comparison.rows) * len(comparison.config.seeds)
     assert all("NOT RUN by this project" in line for line in [path.read_text()])
 
 

@@ -15,7 +15,7 @@ import pytest
 
 import harness
 from harness.board.views.notebook import Plot
-from harness.run.compare import Means
+from harness.run.compare import RunOptions
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -56,8 +56,8 @@ def test_a_choice_that_makes_no_sense(tmp_path: Path) -> None:
 def test_each_worker_has_a_gpu_of_its_own_where_there_are_some(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     given: dict[str, Any] = {}
 
-    def run(*_: Any, workers: int, means: Means, **rest: Any) -> Any:
-        given[os.environ["CUDA_VISIBLE_DEVICES"]] = (workers, means.executor(workers, {}, tmp_path).gpus)
+    def run(*_: Any, workers: int, options: RunOptions, **rest: Any) -> Any:
+        given[os.environ["CUDA_VISIBLE_DEVICES"]] = (workers, options.executor(workers, {}, tmp_path).gpus)
         return SimpleNamespace(board=None)
 
     monkeypatch.setattr("harness.run.compare.compare", run)

@@ -398,7 +398,7 @@ def test_a_row_says_in_which_types_it_was_computed(
 ) -> None:
     monkeypatch.setattr("harness.store.environment.device_kind", lambda: device)
     comparison = resolve(override(raw, changes), registry)
-    variant = next(variant for variant in comparison.variants if variant.label == "dpo")
+    variant = next(variant for variant in comparison.rows if variant.label == "dpo")
     store: Any = None
     said = row_precision(variant, Run(comparison, plan(comparison), store, Outcome()))
     assert tuple(said[name] for name in ("training", "weights", "scoring", "generation")) == types

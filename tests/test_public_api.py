@@ -97,6 +97,7 @@ NAMES = [
     "read_lines",
     "read_text",
     "vllm_command",
+    "write_atomically",
     "ReadResponse",
     "divide",
     "unread_shares",

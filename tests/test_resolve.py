@@ -74,7 +74,7 @@ def test_every_packaged_config_resolves(
         raw = override(raw, [f"source.path={rows}"])
     comparison = resolve(raw, registry, str(path))
     assert isinstance(comparison, Comparison)
-    assert comparison.config.baseline in [variant.label for variant in comparison.variants]
+    assert comparison.config.baseline in [variant.label for variant in comparison.rows]
     assert packaged_config(path.stem).exists() == (path.parent == CONFIGS)
 
 
@@ -220,7 +220,7 @@ def test_any_builder_goes_with_any_objective(raw: dict[str, Any], registry: Regi
     entry = {"label": "mine", "data": {"name": "preference", "negatives": 2}, "objective": "simpo"}
     changed = {"method": "dpo", "label": "spun", "data": "spin"}
     tuned = {"method": "dpo", "label": "more", "data": {"negatives": 3}, "objective": {"beta": 0.5}}
-    _, mine, spun, more = resolve({**raw, "methods": ["sft", entry, changed, tuned]}, registry).variants
+    _, mine, spun, more = resolve({**raw, "methods": ["sft", entry, changed, tuned]}, registry).rows
     assert (mine.data, mine.objective, mine.label) == ("preference", "simpo", "mine")
     assert mine.rounds[0].builder.model_dump() == {"negatives": 2}
     assert (spun.data, spun.objective) == ("spin", "dpo")
@@ -231,7 +231,7 @@ def test_any_builder_goes_with_any_objective(raw: dict[str, Any], registry: Regi
 def test_settings_of_a_row_go_over_the_sections(raw: dict[str, Any], registry: Registry) -> None:
     raw["training"] = {"learning_rate": 0.01, "epochs": 2}
     entry = {"method": "dpo", "training": {"epochs": 3}, "rounds": [{}, {"learning_rate_factor": 0.5}]}
-    _, variant = resolve({**raw, "methods": ["sft", entry]}, registry).variants
+    _, variant = resolve({**raw, "methods": ["sft", entry]}, registry).rows
     assert [round_.training.learning_rate for round_ in variant.rounds] == [0.01, 0.005]
     assert [round_.training.epochs for round_ in variant.rounds] == [3, 3]
 
@@ -255,7 +255,7 @@ def test_a_round_may_name_another_builder_and_objective(raw: dict[str, Any], reg
     first = {"data": "preference", "objective": {"name": "ipo", "beta": 0.5}}
     second = {"data": {"rejected_score": 5}, "training": {"weight_decay": 0.1}, "reference": "start"}
     raw["methods"] = ["sft", {"method": "only_prompting", "objective": {"gamma": 0.7}, "rounds": [first, second]}]
-    _, variant = resolve(raw, registry).variants
+    _, variant = resolve(raw, registry).rows
     one, two = variant.rounds
     assert (one.builder.name, one.objective.name, one.reference) == ("preference", "ipo", "previous")
     assert one.objective.model_dump()["beta"] == 0.5

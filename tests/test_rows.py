@@ -12,7 +12,14 @@ from harness.run.graph import Graph, RowPlan
 from harness.run.results import Run, collect_examples, copy_files, run_warnings
 from harness.store import Store
 
-UNTRAINED: Any = SimpleNamespace(config=SimpleNamespace(budget=SimpleNamespace(limit=None)), variants=[])
+UNTRAINED: Any = SimpleNamespace(config=SimpleNamespace(budget=SimpleNamespace(limit=None)), rows=[])
+
+
+def trained(store: Store, key: str, **facts: Any) -> None:
+    """Store a training's artifact with the facts that every version has written, and others."""
+    with store.draft("train", key) as draft:
+        draft.facts |= {"prompts": 4, "pairs": 4, "updates": 1, "tokens_trained": 40, **facts}
+        draft.write_lines("history.jsonl", [{"loss": 0.5}])
 
 
 def test_a_failed_row_names_the_stage_and_the_reason(tmp_path: Path) -> None:
@@ -28,12 +35,14 @@ def test_a_failed_row_names_the_stage_and_the_reason(tmp_path: Path) -> None:
 
 def test_an_evaluator_that_failed_leaves_the_rest_of_the_row(tmp_path: Path) -> None:
     graph = Graph()
-    trained = graph.add("train", "train dpo · seed 0", {}, {})
-    gold, bench = (graph.add("evaluate", name, {"name": name}, {"model": trained}) for name in ("gold", "bench"))
-    graph.rows.append(RowPlan("dpo", 0, trained, (), (trained,), {"gold_reward": gold, "lm_eval": bench}))
-    run = Run(UNTRAINED, graph, Store(tmp_path), Outcome(failed={bench: "no disk"}))
-    assert run.failure(trained) is None
-    assert run_warnings(run, []) == ["dpo, seed 0: no scores of lm_eval, since it failed (bench: no disk)"]
+    model = graph.add("train", "train dpo · seed 0", {}, {})
+    gold, bench = (graph.add("evaluate", name, {"name": name}, {"model": model}) for name in ("gold", "bench"))
+    graph.rows.append(RowPlan("dpo", 0, model, (), (model,), {"gold_reward": gold, "lm_eval": bench}))
+    store = Store(tmp_path)
+    trained(store, model)
+    run = Run(UNTRAINED, graph, store, Outcome(failed={bench: "no disk"}))
+    assert run.failure(model) is None
+    assert run_warnings(run) == ["dpo, seed 0: no scores of lm_eval, since it failed (bench: no disk)"]
 
 
 def test_a_training_s_warning_names_its_rows_unless_all_share_it(tmp_path: Path) -> None:
@@ -42,19 +51,16 @@ def test_a_training_s_warning_names_its_rows_unless_all_share_it(tmp_path: Path)
         for seed in (0, 1):
             key = graph.add("train", f"train {label} · seed {seed}", {"label": label, "seed": seed}, {})
             graph.rows.append(RowPlan(label, seed, key, (), (key,), {}))
-            with store.draft("train", key) as draft:
-                draft.facts.update(facts)
+            trained(store, key, **facts)
     graph.rows.append(RowPlan("sft", 0, "", (), (), {}))  # trains nothing of its own
-    assert run_warnings(Run(UNTRAINED, graph, store, Outcome()), []) == ["slow", "ipo: cut"]
+    assert run_warnings(Run(UNTRAINED, graph, store, Outcome())) == ["slow", "ipo: cut"]
 
 
 def test_rows_that_go_through_their_prompts_more_often_are_named(tmp_path: Path) -> None:
     def warned(limit: object, **epochs: list[int]) -> list[str]:
-        variants = [
-            SimpleNamespace(label=label, rounds=[_round(count) for count in counts]) for label, counts in epochs.items()
-        ]
-        comparison: Any = SimpleNamespace(config=SimpleNamespace(budget=SimpleNamespace(limit=limit)), variants=variants)
-        return run_warnings(Run(comparison, Graph(), Store(tmp_path), Outcome()), [])
+        rows = [SimpleNamespace(label=label, rounds=[_round(count) for count in counts]) for label, counts in epochs.items()]
+        comparison: Any = SimpleNamespace(config=SimpleNamespace(budget=SimpleNamespace(limit=limit)), rows=rows)
+        return run_warnings(Run(comparison, Graph(), Store(tmp_path), Outcome()))
 
     told = (
         "rows go through their prompts a different number of times (1: dpo, spin; 3: ipo): budget.updates would hold them equal"
@@ -76,21 +82,25 @@ def test_a_warning_of_the_shared_start_is_said_once(tmp_path: Path) -> None:
         with store.draft("sft", key) as draft:
             draft.facts.update(facts)
     graph.add("sft", "SFT · seed 4", {"seed": 4}, {})  # failed: nothing of it is stored
-    assert run_warnings(Run(UNTRAINED, graph, store, Outcome()), []) == ["cut"]
+    assert run_warnings(Run(UNTRAINED, graph, store, Outcome())) == ["cut"]
 
 
 def test_a_row_whose_own_samples_were_all_tokenized_again_is_named_once(tmp_path: Path) -> None:
-    def row(label: str, *counts: dict[str, int]) -> Any:
-        facts = [{"prompts": 4, "groups": 4, "dropped": {}, **({"responses": count} if count else {})} for count in counts]
-        return SimpleNamespace(label=label, provenance={"data": {"0": facts, "1": facts}})
+    graph, store = Graph(), Store(tmp_path)
 
-    rows = [
-        row("spin", {"as_sampled": 0, "tokenized_again": 4, "from_dataset": 4}, {"as_sampled": 0, "tokenized_again": 2}),
-        row("only_prompting", {"as_sampled": 7, "tokenized_again": 1, "from_dataset": 0}),
-        row("dpo", {"as_sampled": 0, "tokenized_again": 0, "from_dataset": 8}),
-        row("of before", {}),
-    ]
-    (told,) = run_warnings(Run(UNTRAINED, Graph(), Store(tmp_path), Outcome()), rows)
+    def add(label: str, *counts: dict[str, int]) -> None:
+        for seed in (0, 1):
+            keys = [graph.add("groups", label, {"row": label, "seed": seed, "round": n}, {}) for n in range(len(counts))]
+            graph.rows.append(RowPlan(label, seed, "", tuple(keys), (), {}))
+            for key, count in zip(keys, counts, strict=True):
+                with store.draft("groups", key) as draft:
+                    draft.facts |= {"prompts": 4, "groups": 4, "dropped": {}, **({"responses": count} if count else {})}
+
+    add("spin", {"as_sampled": 0, "tokenized_again": 4, "from_dataset": 4}, {"as_sampled": 0, "tokenized_again": 2})
+    add("only_prompting", {"as_sampled": 7, "tokenized_again": 1, "from_dataset": 0})
+    add("dpo", {"as_sampled": 0, "tokenized_again": 0, "from_dataset": 8})
+    add("of an older version", {})
+    (told,) = run_warnings(Run(UNTRAINED, graph, store, Outcome()))
     assert told.startswith("spin: all 12 responses that are not the data's own were tokenized again from their text")
 
 
@@ -135,10 +145,13 @@ def test_a_smaller_storage_says_what_it_loses(tmp_path: Path) -> None:
     rounding = {"dtype": "bfloat16", "moved": 1_000, "kept": 0.9754, "error": 0.978}
     for kind, title in (("sft", "SFT · seed 0"), ("train", "train dpo · seed 0")):
         key = graph.add(kind, title, {}, {})
+        if kind == "train":
+            trained(store, key, rounding=rounding)
+            continue
         with store.draft(kind, key) as draft:
             draft.facts["rounding"] = rounding
     graph.rows += [RowPlan("dpo", 0, key, (), (key,), {})]
     words = "moved 97.5% are stored as they were before; what rounding changes is 0.978 times as long as the update"
-    assert run_warnings(Run(UNTRAINED, graph, store, Outcome()), []) == [
+    assert run_warnings(Run(UNTRAINED, graph, store, Outcome())) == [
         f"stored in bfloat16, as model.storage asks: of 1,000 weights that {what} {words}" for what in ("SFT", "training")
     ]

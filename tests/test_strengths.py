@@ -13,7 +13,8 @@ import pytest
 from harness import Evaluator, Metric, Score
 from harness.board.build import Derived, RowResult
 from harness.models.judge.bradley_terry import bradley_terry
-from harness.run.results import pair_strengths
+from harness.run.records import EvaluateInputs
+from harness.run.strengths import pair_strengths
 
 QUESTIONS = 20
 
@@ -48,7 +49,7 @@ def turns(*, together: bool) -> list[Score]:
 
 
 def derived(rows: Sequence[RowResult], *, mixed: bool = False) -> tuple[list[Derived], list[str]]:
-    inputs = {"opponent:sft": "key of its answers"}
+    inputs = EvaluateInputs("rows", "model", "start", opponents={"sft": "key of its answers"}).named()
     plans = [SimpleNamespace(label=row.label, seed=0, evaluations={"paired": "evaluation"}) for row in rows]
     comparison = SimpleNamespace(
         config=SimpleNamespace(baseline="sft"),

@@ -34,7 +34,7 @@ def test_a_sweep_is_the_product_of_its_values() -> None:
 
 def test_swept_rows_resolve_to_their_own_settings() -> None:
     comparison = resolve(RAW, Registry.load())
-    _, *swept = comparison.variants
+    _, *swept = comparison.rows
     assert [round_.training.learning_rate for variant in swept for round_ in variant.rounds] == [1e-4, 1e-4, 2e-4, 2e-4]
     assert [round_.objective.beta for variant in swept for round_ in variant.rounds] == [0.1, 0.5, 0.1, 0.5]
 
@@ -61,7 +61,7 @@ def grid(**entry: object) -> list[str]:
 
 def test_a_grid_is_every_builder_with_every_objective() -> None:
     raw = {**RAW, "methods": ["sft", {"data": ["self_contrast", "only_prompting"], "objective": ["dpo", "sr_dpo", "simpo"]}]}
-    _, *variants = resolve(raw, Registry.load()).variants
+    _, *variants = resolve(raw, Registry.load()).rows
     assert [(variant.data, variant.objective) for variant in variants] == [
         (data, objective) for data in ("self_contrast", "only_prompting") for objective in ("dpo", "sr_dpo", "simpo")
     ]

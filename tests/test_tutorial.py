@@ -121,7 +121,7 @@ def rows_of(block: str, registry: Registry) -> list[str]:
     """The labels of a page's rows beside the baseline, resolved on the sandbox."""
     raw = {"name": "page", "source": "sandbox", "model": {"path": "sandbox"}, "evaluators": ["gold_reward"], "baseline": "sft"}
     methods = ["sft", *yaml.safe_load(block)["methods"]]
-    return [variant.label for variant in resolve({**raw, "methods": methods}, registry).variants]
+    return [variant.label for variant in resolve({**raw, "methods": methods}, registry).rows]
 
 
 def test_the_python_of_the_library_page_compiles_and_names_what_exists() -> None:

@@ -161,7 +161,7 @@ class AnalysisContext:
             folder=self.options.folder / str(raw["name"]),
             store=self.options.store,
             workers=self.options.workers,
-            means=comparison.Means(partial(LocalExecutor, gpus=self.options.gpus)),
+            options=comparison.RunOptions(partial(LocalExecutor, gpus=self.options.gpus)),
             interactive=self.options.interactive,
             where=self.where,
         )

@@ -12,9 +12,11 @@ from harness.board.statistics import Interval
 from harness.board.views import svg
 from harness.board.views.text import number, one_line
 
-WIDTH, HEIGHT, LEFT, RIGHT, TOP, FLOOR = 760, 376, 64, 196, 34, 320
-ROOM = 13  # between two labels at the right, and between a place's first and last whisker
-LETTER = 6.6
+WIDTH, HEIGHT = 760, 376  # of a panel, in pixels
+CHART = svg.Chart(left=64, right=564, top=34, floor=320)
+LABEL_ROOM = 15  # between two labels at the right
+SHIFT = 13  # between the first and the last series' whiskers at a place
+LABEL_CHARACTERS = 27  # of a line's name, which the space at the right holds
 
 # Okabe and Ito's palette (2008), which all kinds of colour vision can tell apart; dashes for print in grey.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#7a6a00", "#56b4e9")
@@ -88,87 +90,74 @@ class Figure:
 def _panel(panel: Panel) -> Markup:
     axes, lines = panel.axes, panel.lines
     bounds = [bound for line in lines for point in line.points if point is not None for bound in _bounds(point)]
-    scale = svg.spanning([*bounds, *([] if axes.level is None else [axes.level])], FLOOR, TOP)
-    shapes = _frame(axes, scale)
+    up = CHART.up([*bounds, *([] if axes.level is None else [axes.level])])
+    shapes = _axes(axes, up)
     for index, line in enumerate(lines):
-        shapes += _line(line, index, len(lines), axes, scale)
-    return Markup("").join([*shapes, *_names(lines, axes, scale)])
+        shapes += _line(line, index, len(lines), axes, up)
+    return Markup("").join([*shapes, *_names(lines, up)])
 
 
-def _frame(axes: Axes, scale: svg.Scale) -> list[Markup]:
-    end = WIDTH - RIGHT
-    shapes = []
-    for tick in scale.ticks(6):
-        shapes += [svg.line(LEFT, scale(tick), end, scale(tick), "rule")]
-        shapes += [svg.text(LEFT - 8, scale(tick) + 4, number(tick), "tick", "end")]
+def _axes(axes: Axes, up: svg.Scale) -> list[Markup]:
+    every = -(-len(axes.places) // 12)  # more than twelve names would touch each other
+    named = [(_place(index, axes), name) for index, name in enumerate(axes.places) if index % every == 0]
+    shapes = CHART.ticks_up((up(tick), number(tick)) for tick in up.ticks(6))
     if axes.level is not None:
-        shapes.append(svg.line(LEFT, scale(axes.level), end, scale(axes.level), "mark"))
-    shapes.append(svg.line(LEFT, FLOOR, end, FLOOR, "axis"))
-    every = -(-len(axes.places) // 12)
-    shapes += [
-        svg.text(_place(index, axes), FLOOR + 18, name, "tick", "middle")
-        for index, name in enumerate(axes.places)
-        if index % every == 0
+        shapes.append(svg.line(CHART.left, up(axes.level), CHART.right, up(axes.level), "mark"))
+    return [
+        *shapes,
+        svg.line(CHART.left, CHART.floor, CHART.right, CHART.floor, "axis"),
+        *CHART.ticks_across(named, rules=False),
+        svg.text((CHART.left + CHART.right) / 2, CHART.floor + 42, axes.across, "", "middle"),
+        svg.text(CHART.left - 8, 18, axes.up),
     ]
-    shapes.append(svg.text((LEFT + end) / 2, FLOOR + 42, axes.across, "", "middle"))
-    shapes.append(svg.text(LEFT - 8, 18, axes.up))
-    return shapes
 
 
 def _place(index: int, axes: Axes) -> float:
     """Return a place's distance from the left, in pixels."""
-    step = (WIDTH - RIGHT - LEFT) / len(axes.places)
-    return round(LEFT + step * (index + 0.5), 2)
+    step = (CHART.right - CHART.left) / len(axes.places)
+    return round(CHART.left + step * (index + 0.5), 2)
 
 
-def _line(line: Line, index: int, count: int, axes: Axes, scale: svg.Scale) -> list[Markup]:
-    """Draw a series: a line between neighbouring points, the points, and whiskers shifted to not cover other series'."""
+def _line(line: Line, index: int, count: int, axes: Axes, up: svg.Scale) -> list[Markup]:
+    """Draw a series: lines between neighbouring points, the points, and whiskers shifted to not cover other series'."""
     colour, dash = COLOURS[index % len(COLOURS)], DASHES[index % len(DASHES)]
     whiskers = any(isinstance(point, Interval) for point in line.points)
-    aside = (index - (count - 1) / 2) * (ROOM / count) if whiskers else 0.0
-    at = [(_place(place, axes) + aside, point) for place, point in enumerate(line.points)]
+    shift = (index - (count - 1) / 2) * (SHIFT / count) if whiskers else 0.0
+    places = [(round(_place(place, axes) + shift, 2), point) for place, point in enumerate(line.points)]
     shapes = []
-    for (x1, left), (x2, right) in pairwise(at):
-        if left is not None and right is not None:
+    for (x1, before), (x2, after) in pairwise(places):
+        if before is not None and after is not None:
             shapes.append(
                 Markup('<polyline points="{},{} {},{}" stroke="{}" stroke-dasharray="{}"/>').format(
-                    round(x1, 2), scale(_mean(left)), round(x2, 2), scale(_mean(right)), colour, dash
+                    x1, up(_mean(before)), x2, up(_mean(after)), colour, dash
                 )
             )
-    for x, point in at:
+    for x, point in places:
         if isinstance(point, Interval):
             shapes.append(
                 Markup('<line x1="{0}" y1="{1}" x2="{0}" y2="{2}" stroke="{3}" stroke-width="1.4"/>').format(
-                    round(x, 2), scale(point.low), scale(point.high), colour
+                    x, up(point.low), up(point.high), colour
                 )
             )
-        if point is not None and len(set(line.points)) > 1:  # a level needs no points
+        if point is not None and len(set(line.points)) > 1:  # a constant line needs no points
             hint = Markup("<title>{}: {}</title>").format(one_line(line.name), number(_mean(point)))
             shapes.append(
-                Markup('<circle cx="{}" cy="{}" r="3.2" fill="{}">{}</circle>').format(
-                    round(x, 2), scale(_mean(point)), colour, hint
-                )
+                Markup('<circle cx="{}" cy="{}" r="3.2" fill="{}">{}</circle>').format(x, up(_mean(point)), colour, hint)
             )
     return shapes
 
 
-def _names(lines: Sequence[Line], axes: Axes, scale: svg.Scale) -> list[Markup]:
-    """Name each line at the right, at the height of its last point, moved down where names would touch."""
+def _names(lines: Sequence[Line], up: svg.Scale) -> list[Markup]:
+    """Name each line at the right, at the height of its last point or near it."""
     ends = sorted(
-        (scale(_mean(last)), index)
+        (up(_mean(last)), index)
         for index, line in enumerate(lines)
         if (last := next((point for point in reversed(line.points) if point is not None), None)) is not None
     )
-    heights: list[float] = []
-    for height, _ in ends:
-        heights.append(max(height, heights[-1] + ROOM + 2) if heights else height)
-    over = max(0.0, heights[-1] - FLOOR) if heights else 0.0
+    heights = CHART.level_labels([height for height, _ in ends], LABEL_ROOM)
     return [
         Markup('<text x="{}" y="{}" style="fill:{}">{}</text>').format(
-            WIDTH - RIGHT + 8,
-            round(height - over + 4, 2),
-            COLOURS[index % len(COLOURS)],
-            one_line(lines[index].name)[: int((RIGHT - 12) / LETTER)],
+            CHART.right + 8, height + 4, COLOURS[index % len(COLOURS)], one_line(lines[index].name)[:LABEL_CHARACTERS]
         )
         for height, (_, index) in zip(heights, ends, strict=True)
     ]

@@ -6,17 +6,17 @@ import json
 from collections import Counter
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
-from harness.analysis.report import ClaimVerdict, Report, cited, csv_table, markdown_table
+from harness.analysis.report import Cell, ClaimVerdict, Report, cited, csv_table, markdown_table
 from harness.api.interfaces import Analysis
+from harness.board.statistics import Interval
 from harness.board.views.text import plain
 from harness.errors import HarnessError
 from harness.store.environment import versions
 from harness.version import __version__
 
 
-def write(analysis: Analysis, report: Report, folder: Path, command: str) -> dict[str, Any]:
+def write(analysis: Analysis, report: Report, folder: Path, command: str) -> dict[str, object]:
     """Write an analysis's files into a folder; return the content of `result.json`.
 
     Args:
@@ -48,9 +48,9 @@ def outcome(report: Report) -> str:
     return ", ".join(f"{counts[verdict]} {verdict}" for verdict in ClaimVerdict if counts[verdict])
 
 
-def _result(analysis: Analysis, report: Report, command: str) -> dict[str, Any]:
+def _result(analysis: Analysis, report: Report, command: str) -> dict[str, object]:
     paper = analysis.paper
-    value: dict[str, Any] = plain(
+    value: dict[str, object] = plain(
         {
             "schema": 1,
             "analysis": analysis.name,
@@ -70,8 +70,8 @@ def _result(analysis: Analysis, report: Report, command: str) -> dict[str, Any]:
     return value
 
 
-def _cell(cell: Any) -> Any:
-    return asdict(cell) if hasattr(cell, "__dataclass_fields__") else cell
+def _cell(cell: Cell) -> object:
+    return asdict(cell) if isinstance(cell, Interval) else cell
 
 
 def _page(analysis: Analysis, report: Report, command: str) -> str:

@@ -13,7 +13,7 @@ from enum import StrEnum
 from typing import Any
 
 from harness.analysis.figure import Figure
-from harness.api.types import Paper
+from harness.api.interfaces import Paper
 from harness.board.statistics import Difference, Interval
 from harness.board.views.text import number, signed
 

@@ -7,11 +7,11 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, field_validator
 
-from harness.api.types import Paper
+from harness.api.interfaces import Paper
 
 
 class Round(BaseModel):
-    """What one round changes. Empty: as the method says.
+    """The changes of one round; empty: as the method says.
 
     Attributes:
         data: fields of the data builder, e.g. `rejected_score`; with `name`, another builder and its fields.

@@ -159,7 +159,7 @@ def _collect(manager: pluggy.PluginManager, origins: Mapping[str, tuple[str, str
 
 
 def _components(implementation: pluggy.HookImpl, base: type, where: str) -> list[Any]:
-    """What a registration hook returns, checked."""
+    """Check and return what a registration hook returns."""
     try:
         returned = implementation.function()
     except Exception as error:  # foreign code, as in `_import`

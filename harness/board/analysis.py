@@ -1,4 +1,4 @@
-"""What only all rows together tell: how stable the order is, who wins, whether metrics agree, what could be seen."""
+"""Analyse all rows together: the stability of their order, shares of wins, agreement between metrics, and power."""
 
 from __future__ import annotations
 
@@ -7,31 +7,30 @@ from statistics import median
 
 import numpy as np
 
-from harness.board.compare import LEVEL, Comparison
+from harness.board.compare import LEVEL, Statistics
 from harness.board.entries import AgreementEntry, AnalysisEntry, MetricEntry, PowerEntry, RankEntry, WinMatrix
 from harness.board.statistics import Floats, agree, detectable, mean_over_seeds, rank_stability, win_shares
 from harness.board.statistics.agreement import per_example, ranked
 from harness.board.views.text import plain
 
-REFERENCE = ("control", "null", "published")
-OFTEN = 0.5  # a first place in fewer draws than these is said to be unsure
+OFTEN = 0.5  # a first place in fewer draws gives a warning
 
 
-def analyse(comparison: Comparison) -> tuple[AnalysisEntry, list[str]]:
-    """The entry of the board, and what a reader should know of it."""
-    primary = [metric for metric in comparison.metrics if metric.primary] or list(comparison.metrics[:1])
+def analyse(statistics: Statistics) -> tuple[AnalysisEntry, list[str]]:
+    """Return the board's entry, and warnings about it."""
+    primary = [metric for metric in statistics.metrics if metric.primary] or list(statistics.metrics[:1])
     entry = AnalysisEntry(
-        noise={key: floor for key, floor in comparison.noise.items() if floor > 0},
-        ranking={metric.key: found for metric in comparison.metrics if (found := _ranking(comparison, metric))},
-        wins={metric.key: won for metric in primary if (won := _wins(comparison, metric))},
-        agreement=tuple(_agreement(comparison)),
-        power={metric.key: seen for metric in comparison.metrics if (seen := _power(comparison, metric.key))},
+        noise={key: floor for key, floor in statistics.noise.items() if floor > 0},
+        ranking={metric.key: ranks for metric in statistics.metrics if (ranks := _ranking(statistics, metric))},
+        wins={metric.key: won for metric in primary if (won := _wins(statistics, metric))},
+        agreement=tuple(_agreement(statistics)),
+        power={metric.key: seen for metric in statistics.metrics if (seen := _power(statistics, metric.key))},
     )
     return entry, _unstable(entry, primary)
 
 
 def _unstable(entry: AnalysisEntry, primary: list[MetricEntry]) -> list[str]:
-    """One warning where the first place on the first primary metric is anybody's."""
+    """Warn where no row comes first on the first primary metric in half of the bootstrap draws."""
     ranks = entry.ranking.get(primary[0].key, {}) if primary else {}
     if len(ranks) < 3:
         return []
@@ -43,41 +42,39 @@ def _unstable(entry: AnalysisEntry, primary: list[MetricEntry]) -> list[str]:
     ]
 
 
-def _competing(comparison: Comparison) -> list[str]:
-    """The rows that stand in the ranking."""
-    return [row.label for row in comparison.rows if row.kind not in REFERENCE]
+def _competing(statistics: Statistics) -> list[str]:
+    """Return the labels of the rows that stand in the ranking."""
+    return [row.label for row in statistics.rows if not row.is_reference]
 
 
-def _ranking(comparison: Comparison, metric: MetricEntry) -> dict[str, RankEntry]:
-    if metric.higher_is_better is None or metric.key not in comparison.draws:
+def _ranking(statistics: Statistics, metric: MetricEntry) -> dict[str, RankEntry]:
+    if metric.higher_is_better is None or metric.key not in statistics.draws:
         return {}
-    labels, means = comparison.draws[metric.key]
-    competing = [label for label in _competing(comparison) if label in labels]
+    labels, means = statistics.draws[metric.key]
+    competing = [label for label in _competing(statistics) if label in labels]
     if len(competing) < 2:
         return {}
     columns = means[:, [labels.index(label) for label in competing]]
-    found = rank_stability(columns, higher_is_better=metric.higher_is_better, level=LEVEL)
+    stability = rank_stability(columns, higher_is_better=metric.higher_is_better, level=LEVEL)
     return {
         plain(label): RankEntry(first=rank.first, mean=rank.mean, low=rank.low, high=rank.high)
-        for label, rank in zip(competing, found, strict=False)
+        for label, rank in zip(competing, stability, strict=False)
     }
 
 
-def _table(comparison: Comparison, key: str, labels: list[str]) -> tuple[tuple[str, ...], Floats]:
-    """Examples that any of the rows has, and [rows, examples] averaged over seeds."""
-    rows = [comparison.values[label][key] for label in labels]
+def _table(statistics: Statistics, key: str, labels: list[str]) -> tuple[tuple[str, ...], Floats]:
+    """Return the examples that any of the rows has, and values [rows, examples] averaged over seeds."""
+    rows = [statistics.values[label][key] for label in labels]
     alike = all(row.examples == rows[0].examples for row in rows)
     examples = tuple(sorted(rows[0].examples if alike else {name for row in rows for name in row.examples}))
     return examples, np.stack([mean_over_seeds(row.on(examples).values) for row in rows])
 
 
-def _wins(comparison: Comparison, metric: MetricEntry) -> WinMatrix | None:
-    labels = sorted(
-        row.label for row in comparison.rows if row.kind != "published" and metric.key in comparison.values[row.label]
-    )
+def _wins(statistics: Statistics, metric: MetricEntry) -> WinMatrix | None:
+    labels = sorted(row.label for row in statistics.rows if not row.is_published and metric.key in statistics.values[row.label])
     if len(labels) < 2:
         return None
-    table = _table(comparison, metric.key, labels)[1]
+    table = _table(statistics, metric.key, labels)[1]
     shares = win_shares(-table if metric.higher_is_better is False else table)
     return WinMatrix(
         methods=tuple(plain(label) for label in labels),
@@ -88,18 +85,18 @@ def _wins(comparison: Comparison, metric: MetricEntry) -> WinMatrix | None:
     )
 
 
-def _agreement(comparison: Comparison) -> list[AgreementEntry]:
-    """Between any two metrics that have a direction, turned so that higher is better; null rows and papers stand aside."""
-    labels = [row.label for row in comparison.rows if row.kind in ("measured", "control", "imported")]
-    metrics = [metric for metric in comparison.metrics if metric.higher_is_better is not None]
+def _agreement(statistics: Statistics) -> list[AgreementEntry]:
+    """Compare the orders of any two metrics with a direction, higher being better on both, without null and published rows."""
+    labels = [row.label for row in statistics.rows if not (row.is_null or row.is_published)]
+    metrics = [metric for metric in statistics.metrics if metric.higher_is_better is not None]
     tables: dict[str, tuple[list[str], tuple[str, ...], Floats, Floats | None]] = {}
     for metric in metrics:
-        here = [label for label in labels if metric.key in comparison.values[label]]
-        if len(here) >= 3:
-            examples, table = _table(comparison, metric.key, here)
+        scored = [label for label in labels if metric.key in statistics.values[label]]
+        if len(scored) >= 3:
+            examples, table = _table(statistics, metric.key, scored)
             table = table if metric.higher_is_better else -table
-            tables[metric.key] = (here, examples, table, ranked(table) if np.isfinite(table).all() else None)
-    found, means = [], {key: np.nanmean(table, axis=1) for key, (_, _, table, _) in tables.items()}
+            tables[metric.key] = (scored, examples, table, ranked(table) if np.isfinite(table).all() else None)
+    entries, means = [], {key: np.nanmean(table, axis=1) for key, (_, _, table, _) in tables.items()}
     for left, right in combinations(tables, 2):
         (rows, examples, _, ranks_a), (others, asked, _, ranks_b) = tables[left], tables[right]
         both = [label for label in rows if label in others]
@@ -108,7 +105,7 @@ def _agreement(comparison: Comparison) -> list[AgreementEntry]:
         if over_rows is None:
             continue
         alike = examples == asked and ranks_a is not None and ranks_b is not None
-        found.append(
+        entries.append(
             AgreementEntry(
                 left=left,
                 right=right,
@@ -121,31 +118,31 @@ def _agreement(comparison: Comparison) -> list[AgreementEntry]:
                 examples=len(examples) if alike else 0,
             )
         )
-    return found
+    return entries
 
 
 def _lines(table: Floats, rows: list[int]) -> Floats:
-    """These rows of a table; the table itself where they are all of it."""
+    """Return these rows of a table; the table itself, not a copy, where they are all of it."""
     return table if rows == list(range(len(table))) else table[rows]
 
 
-def _power(comparison: Comparison, key: str) -> PowerEntry | None:
-    """Medians over the rows that are paired with the baseline by seed and are not equal to it."""
+def _power(statistics: Statistics, key: str) -> PowerEntry | None:
+    """Return medians over the rows that are paired with the baseline by seed and differ from it."""
     parts = [
         (gap, gap.components)
-        for (_, metric), gap in comparison.differences.items()
+        for (_, metric), gap in statistics.differences.items()
         if metric == key and gap.components is not None and gap.error.size > 0
     ]
     if not parts:
         return None
-    alpha = comparison.correction.alpha(key)
+    alpha = statistics.correction.alpha(key)
     return PowerEntry(
         alpha=alpha,
         detectable=median(detectable(gap.error, alpha) for gap, _ in parts),
-        seeds=round(median(found.seeds for _, found in parts)),
-        questions=round(median(found.questions for _, found in parts)),
-        seed_variance=median(found.seed for _, found in parts),
-        question_variance=median(found.question for _, found in parts),
-        rest_variance=median(found.rest for _, found in parts),
-        freedom_per_seed=median(found.freedom_per_seed for _, found in parts),
+        seeds=round(median(part.seeds for _, part in parts)),
+        questions=round(median(part.questions for _, part in parts)),
+        seed_variance=median(part.seed for _, part in parts),
+        question_variance=median(part.question for _, part in parts),
+        rest_variance=median(part.rest for _, part in parts),
+        freedom_per_seed=median(part.freedom_per_seed for _, part in parts),
     )

@@ -1,4 +1,4 @@
-"""The board, schema version 1: what is written, read and rendered. Everything people see is made from it alone."""
+"""The board, schema version 1, as it is written, read and rendered. Everything people see is made from it alone."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import Field, PrivateAttr, ValidationError, field_validator, model_validator
 
 from harness.board.entries import (
     AgreementEntry,
     AnalysisEntry,
+    BoardEntry,
     ConfigShape,
     CostEntry,
     Delta,
-    Entry,
     FamilyEntry,
     Kind,
     MetricEntry,
@@ -24,13 +24,14 @@ from harness.board.entries import (
     RankEntry,
     RowEntry,
     ScoreEntry,
-    SharingShape,
     StatisticsEntry,
     WinMatrix,
     WinsEntry,
-    twice,
+    first_duplicate,
+    noise_floor,
     unwritable,
 )
+from harness.board.facts import SharingFacts
 from harness.board.files import (
     BOARD,
     EXAMPLES,
@@ -45,7 +46,7 @@ from harness.board.files import (
     write_bytes,
     write_text,
 )
-from harness.board.views.text import marks, number, p_value, plain, signed
+from harness.board.views.text import number, p_value, plain, signed
 from harness.errors import DataError, Problem
 
 if TYPE_CHECKING:
@@ -53,9 +54,7 @@ if TYPE_CHECKING:
 
     from harness.board.views.notebook import Picture, Plot
 
-Verdict = Literal["better", "worse", "different", "unclear"]
-LEADING = 0.95  # a first place in fewer of the bootstrap draws may be another row's
-SURE = 0.05  # an adjusted p-value below this is marked
+LEADING = 0.95  # a first place in fewer of the bootstrap draws is not certain
 
 
 __all__ = [
@@ -83,7 +82,7 @@ __all__ = [
 SCHEMA = 1
 
 
-class Board(Entry):
+class Board(BoardEntry):
     """A leaderboard.
 
     `examples` is the bare name of the file beside it that holds prompts and answers; `scores.parquet` beside it holds every
@@ -102,7 +101,7 @@ class Board(Entry):
     metrics: tuple[MetricEntry, ...]
     rows: tuple[RowEntry, ...]
     statistics: StatisticsEntry
-    sharing: dict[str, Any]
+    sharing: SharingFacts
     examples: str = EXAMPLES
     warnings: tuple[str, ...] = ()
     analysis: AnalysisEntry | None = None
@@ -114,7 +113,7 @@ class Board(Entry):
     @field_validator("examples")
     @classmethod
     def _bare(cls, name: str) -> str:
-        """A board from elsewhere must not choose where this machine reads or writes."""
+        """Refuse a path: a board from elsewhere must not choose where this machine reads or writes."""
         parts = {PurePosixPath(name).name, PureWindowsPath(name).name}
         if parts != {name} or name in ("", "..") or not name.isprintable():
             raise DataError(str(Problem("examples", name, f"give a file name without a folder, such as {EXAMPLES!r}")))
@@ -126,17 +125,14 @@ class Board(Entry):
         ConfigShape.model_validate(config)
         return config
 
-    @field_validator("sharing")
-    @classmethod
-    def _sharing_says_what_is_read(cls, sharing: dict[str, Any]) -> dict[str, Any]:
-        SharingShape.model_validate(sharing)
-        return sharing
-
     @model_validator(mode="after")
     def _names_are_names(self) -> Self:
-        for what, names in (("rows", [row.method for row in self.rows]), ("metrics", [metric.key for metric in self.metrics])):
-            if (name := twice(names)) is not None:
-                raise ValueError(f"two {what} are called {name[:60]!r}")
+        for plural, names in (
+            ("rows", [row.method for row in self.rows]),
+            ("metrics", [metric.key for metric in self.metrics]),
+        ):
+            if (name := first_duplicate(names)) is not None:
+                raise ValueError(f"two {plural} are called {name[:60]!r}")
         return self
 
     @property
@@ -145,7 +141,7 @@ class Board(Entry):
         return self._example_rows
 
     def with_examples(self, examples: Iterable[ExampleRow]) -> Self:
-        """The same board with these prompts and answers."""
+        """Return the same board with these prompts and answers."""
         rows = tuple(examples)
         named = {**(self.files or {}), self.examples: digest(examples_text(rows).encode("utf-8"))}
         board = self.model_copy(update={"files": named})
@@ -153,7 +149,7 @@ class Board(Entry):
         return board
 
     def with_scores(self, scores: Scores) -> Self:
-        """The same board with these scores per example."""
+        """Return the same board with these scores per example."""
         content = scores_bytes(scores)
         board = self.model_copy(update={"files": {**(self.files or {}), SCORES: digest(content)}})
         board._score_file = content
@@ -164,34 +160,126 @@ class Board(Entry):
         """The metrics of the short tables: the primary ones, or the first where none is marked."""
         return tuple(metric for metric in self.metrics if metric.primary) or self.metrics[:1]
 
+    @property
+    def is_published(self) -> bool:
+        """Whether all rows are printed numbers, so that there is no interval and no test."""
+        return bool(self.rows) and all(row.is_published for row in self.rows)
+
+    @property
+    def mixed_judges(self) -> bool:
+        """Whether rows are compared although different judges, or versions of one, marked them."""
+        return bool((self.config.get("judge") or {}).get("allow_mixed_judges"))
+
+    @property
+    def ranked(self) -> list[RowEntry]:
+        """The rows that compete, best first, failed ones last; on a board of published rows alone, those."""
+        competing = [row for row in self.rows if not row.is_reference]
+        return competing or [row for row in self.rows if row.is_published]
+
+    @property
+    def references(self) -> list[RowEntry]:
+        """The rows beside the ranking."""
+        competing = {row.method for row in self.ranked}
+        return [row for row in self.rows if row.method not in competing]
+
+    @property
+    def answer(self) -> Answer | None:
+        """The best row on the first primary metric; None where no row that competes has a score on it."""
+        metric = self.primary[0] if self.primary else None
+        leaders = [row for row in self.ranked if metric is not None and metric.key in row.scores]
+        if metric is None or not leaders:
+            return None
+        first, second = leaders[0], leaders[1] if len(leaders) > 1 else None
+        matrix = self.analysis.wins.get(metric.key) if self.analysis else None
+        return Answer(
+            metric=metric,
+            row=first,
+            score=first.scores[metric.key],
+            second=None if second is None else (second, second.scores[metric.key]),
+            rank=self.analysis.ranking.get(metric.key, {}).get(first.method) if self.analysis else None,
+            won=None if second is None or matrix is None else matrix.share(first.method, second.method),
+            tests=next((family.tests for family in self.statistics.families or () if metric.key in family.metrics), None),
+        )
+
+    @property
+    def summary(self) -> str:
+        """The first row of the ranking in one sentence, with what keeps its difference from being significant."""
+        answer = self.answer
+        if answer is None:
+            return "No row has a score on the first primary metric."
+        sentence = f"{answer.row.method} has the best {answer.metric.key}: {number(answer.score.mean)}"
+        if answer.row.method == self.baseline:
+            return f"{sentence}; it is the baseline."
+        delta = answer.delta
+        if delta is None:
+            return f"{sentence}."
+        sentence += f", {signed(delta.mean)} against {self.baseline} ({signed(delta.low)} to {signed(delta.high)})"
+        if delta.below_noise:
+            return f"{sentence}. That is less than what a change of seeds alone could show."
+        if delta.p_adjusted is None:
+            return f"{sentence}."
+        holds = "The difference holds" if delta.is_significant else "That is not a sure difference"
+        return f"{sentence}. {holds}: {p_value(delta.p_adjusted)} after correction."
+
     def row(self, method: str) -> RowEntry | None:
+        """Return the row with this label; None where there is none."""
         return next((row for row in self.rows if row.method == method), None)
 
+    def noise_floor(self, key: str) -> float | None:
+        """Return what a change of seeds alone could show on a metric; None where that is nothing, or is not known."""
+        return noise_floor(delta for row in self.rows if row.is_null and (delta := row.delta(key))) or None
+
+    def power(self, key: str) -> PowerEntry | None:
+        """Return the statistical power of the comparison on a metric; None on older boards."""
+        return self.analysis.power.get(key) if self.analysis else None
+
+    def short_name(self, metric: MetricEntry) -> str:
+        """Return the metric's name without its evaluator, where no other metric is called so and all rows have it.
+
+        Rows that were imported may come from other evaluators; then the evaluator is part of the name.
+        """
+        name = metric.key.partition("/")[2]
+        ambiguous = sum(other.key.partition("/")[2] == name for other in self.metrics) > 1
+        elsewhere = any(metric.key not in row.scores for row in self.rows if row.is_imported)
+        return metric.key if ambiguous or elsewhere else name
+
+    def unscored_metrics(self, scores: Scores) -> list[MetricEntry]:
+        """Return the metrics that rows have without any score per example: computed over all rows together, or made up."""
+        scored = {
+            f"{evaluator}/{score.metric}"
+            for runs in scores.values()
+            for evaluator, seeds in runs.items()
+            for seed_scores in seeds.values()
+            for score in seed_scores
+        }
+        shown = {key for row in self.rows for key in row.scores}
+        return [metric for metric in self.metrics if metric.key in shown - scored]
+
     def to_pandas(self) -> pd.DataFrame:
-        """One line per row and metric; see `harness.board.views.notebook.to_pandas`."""
+        """Return one line per row and metric; see `harness.board.views.notebook.to_pandas`."""
         from harness.board.views.notebook import to_pandas
 
         return to_pandas(self)
 
     def plot(self, metric: str | None = None, picture: Picture = "differences") -> Plot:
-        """A metric's differences from the baseline, or the metric against the `cost`; the first primary one if absent."""
+        """Draw a metric's differences from the baseline, or the metric against the `cost`; the first primary metric if None."""
         from harness.board.views.notebook import plot
 
         return plot(self, metric, picture)
 
     def _repr_html_(self) -> str:
-        """What a notebook shows."""
+        """Return the HTML that a notebook shows for the board."""
         from harness.board.views.notebook import to_notebook
 
         return to_notebook(self)
 
     def without_times(self) -> dict[str, Any]:
-        """The board without what differs between two runs of one config: times, the commit and what was reused."""
-        kept: dict[str, Any] = _timeless(self.model_dump(mode="json", by_alias=True))
-        return {key: value for key, value in kept.items() if key != "sharing"} | {"config": plain(self.config)}
+        """Return the board without what differs between two runs of one config: times, the commit and what was reused."""
+        content = _timeless(self.model_dump(mode="json", by_alias=True, exclude={"sharing"}))
+        return {**content, "config": plain(self.config)}
 
     def to_json(self) -> str:
-        """Stable text: sorted keys, one space of indent, ASCII only, so that nothing in it can hide."""
+        """Return stable text: sorted keys, one space of indent, ASCII only, so that nothing in it can hide."""
         return json.dumps(self.model_dump(mode="json", by_alias=True), indent=1, sort_keys=True, allow_nan=False) + "\n"
 
     def write(self, folder: Path) -> Path:
@@ -216,9 +304,9 @@ class Board(Entry):
             raise DataError(f"{path} cannot be read as a board: {error}") from error
         for problem in unwritable(content):
             raise DataError(f"{path} is not a whole board: {problem}")
-        found = content.get("schema") if isinstance(content, dict) else None
-        if found != SCHEMA:
-            raise DataError(f"{path} has schema {found!r}, this version reads {SCHEMA}: write it again, or update harness")
+        schema = content.get("schema") if isinstance(content, dict) else None
+        if schema != SCHEMA:
+            raise DataError(f"{path} has schema {schema!r}, this version reads {SCHEMA}: write it again, or update harness")
         try:
             board = cls.model_validate(content)
         except ValidationError as error:
@@ -235,7 +323,7 @@ class Board(Entry):
 
 
 def board_scores(path: Path) -> Scores:
-    """The per-example scores beside a board: row → evaluator → seed → scores.
+    """Read the per-example scores beside a board: row → evaluator → seed → scores.
 
     Raises:
         DataError: there are none, or they cannot be read.
@@ -247,85 +335,22 @@ def board_scores(path: Path) -> Scores:
 
 
 def _timeless(value: Any) -> Any:
-    """Without keys that hold times or money, wherever they are: `created`, `commit`, `usd` and all that count seconds."""
+    """Return a tree of JSON values without times and money: `created`, `commit`, `usd` and all that count seconds."""
     if isinstance(value, dict):
         return {k: _timeless(v) for k, v in value.items() if k not in ("created", "commit", "usd") and "second" not in k}
     return [_timeless(item) for item in value] if isinstance(value, list | tuple) else value
 
 
-def is_reference(row: RowEntry) -> bool:
-    """Rows that stand beside the ranking: controls, null rows, numbers from elsewhere."""
-    return row.kind in ("control", "null", "published")
-
-
-def ranked(board: Board) -> list[RowEntry]:
-    """The rows that compete, best first, failed ones last; on a board of published rows alone, those."""
-    competing = [row for row in board.rows if not is_reference(row)]
-    return competing or [row for row in board.rows if row.kind == "published"]
-
-
-def references(board: Board) -> list[RowEntry]:
-    competing = {row.method for row in ranked(board)}
-    return [row for row in board.rows if row.method not in competing]
-
-
-def noise_floor(board: Board, key: str) -> float | None:
-    """What a change of seeds alone could show: the larger bound, in size, of the null rows' intervals.
-
-    None without a null row, and where the null rows equal the baseline whatever the seeds (an interval of 0 to 0).
-    """
-    nulls = [delta for row in board.rows if row.kind == "null" and (delta := delta_of(row, key))]
-    return max((abs(bound) for delta in nulls for bound in (delta.low, delta.high)), default=0.0) or None
-
-
-def delta_of(row: RowEntry, key: str) -> Delta | None:
-    score = row.scores.get(key)
-    return None if score is None else score.delta
-
-
-def is_sure(delta: Delta) -> bool:
-    """Whether a difference stands: p < 0.05 after correction, an interval over seeds and prompts without 0, above the noise.
-
-    The test alone is not enough: it takes the trained models as given, so two trainings of one method can differ 'surely'.
-    """
-    corrected = delta.p_adjusted is not None and delta.p_adjusted < SURE
-    return corrected and not delta.low <= 0 <= delta.high and not delta.below_noise
-
-
-def mark(delta: Delta) -> str:
-    """Asterisks for a difference that stands, ≈ for one below the noise floor, nothing for any other."""
-    if delta.below_noise:
-        return "≈"
-    return marks(delta.p_adjusted) if is_sure(delta) else ""
-
-
-def verdict(delta: Delta, metric: MetricEntry) -> Verdict:
-    """What may be said of a difference."""
-    if not is_sure(delta):
-        return "unclear"
-    if metric.higher_is_better is None:
-        return "different"
-    return "better" if (delta.mean > 0) == metric.higher_is_better else "worse"
-
-
-def short_name(board: Board, metric: MetricEntry) -> str:
-    """The metric without its evaluator where that is enough: no other is called so, and no row comes from other evaluators."""
-    name = metric.key.partition("/")[2]
-    twice = sum(other.key.partition("/")[2] == name for other in board.metrics) > 1
-    apart = any(metric.key not in row.scores for row in board.rows if row.kind == "imported")
-    return metric.key if twice or apart else name
-
-
 @dataclass(frozen=True)
 class Answer:
-    """Which row is best on the first primary metric, by how much, and how sure that is.
+    """The best row on the first primary metric, by how much it is better, and how certain that is.
 
     Attributes:
         row: the first of the rows that compete.
-        second: the one after it, with its score; None where it competes alone.
-        rank: of the first row over bootstrap draws, where the board tells.
-        won: share of the examples on which the first is better than the second, ties half, where the board tells.
-        tests: how many were corrected together with the one against the baseline.
+        second: the row after it, with its score; None where it competes alone.
+        rank: of the first row over bootstrap draws; None on older boards.
+        won: share of the examples on which the first is better than the second, ties half; None on older boards.
+        tests: how many tests were corrected together with the one against the baseline.
     """
 
     metric: MetricEntry
@@ -338,64 +363,12 @@ class Answer:
 
     @property
     def delta(self) -> Delta | None:
+        """The difference from the baseline."""
         return self.score.delta
 
     @property
     def verdict(self) -> str:
-        """Of the difference from the baseline, and of the first place where that is less sure."""
-        if self.delta is None or not is_sure(self.delta):
+        """Whether the difference from the baseline is significant, and the first place where that is less certain."""
+        if self.delta is None or not self.delta.is_significant:
             return "not sure"
         return "sure" if self.rank is None or self.rank.first >= LEADING else "sure of the difference, not of the first place"
-
-
-def answer(board: Board) -> Answer | None:
-    """None where no row that competes has a score on the first primary metric."""
-    metric = board.primary[0] if board.primary else None
-    leaders = [row for row in ranked(board) if metric is not None and metric.key in row.scores]
-    if metric is None or not leaders:
-        return None
-    first, second = leaders[0], leaders[1] if len(leaders) > 1 else None
-    families = board.statistics.families or ()
-    return Answer(
-        metric=metric,
-        row=first,
-        score=first.scores[metric.key],
-        second=None if second is None else (second, second.scores[metric.key]),
-        rank=board.analysis.ranking.get(metric.key, {}).get(first.method) if board.analysis else None,
-        won=None if second is None else _won(board, metric, first.method, second.method),
-        tests=next((family.tests for family in families if metric.key in family.metrics), None),
-    )
-
-
-def _won(board: Board, metric: MetricEntry, first: str, second: str) -> float | None:
-    matrix = board.analysis.wins.get(metric.key) if board.analysis else None
-    if matrix is None or not {first, second} <= set(matrix.methods):
-        return None
-    return matrix.shares[matrix.methods.index(first)][matrix.methods.index(second)]
-
-
-def power(board: Board, key: str) -> PowerEntry | None:
-    """What the comparison could see of a metric, where the board tells."""
-    return board.analysis.power.get(key) if board.analysis else None
-
-
-def summary(board: Board) -> str:
-    """The first row of the ranking in one sentence, with what keeps it from being sure."""
-    leaders = [row for row in ranked(board) if board.primary and board.primary[0].key in row.scores]
-    if not leaders:
-        return "No row has a score on the first primary metric."
-    leader, metric = leaders[0], board.primary[0]
-    score = leader.scores[metric.key]
-    said = f"{leader.method} has the best {metric.key}: {number(score.mean)}"
-    if leader.method == board.baseline:
-        return f"{said}; it is the baseline."
-    delta = score.delta
-    if delta is None:
-        return f"{said}."
-    said += f", {signed(delta.mean)} against {board.baseline} ({signed(delta.low)} to {signed(delta.high)})"
-    if delta.below_noise:
-        return f"{said}. That is less than what a change of seeds alone could show."
-    if delta.p_adjusted is None:
-        return f"{said}."
-    sure = "The difference holds" if is_sure(delta) else "That is not a sure difference"
-    return f"{said}. {sure}: {p_value(delta.p_adjusted)} after correction."

@@ -1,19 +1,31 @@
-"""From scores to a board: what a run hands in, what a person gets."""
+"""Build a board from the results of rows, and load one with its scores to compare its rows again."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
-from typing import Any
+from pathlib import Path
 
 import numpy as np
 
-from harness.api.types import Cost, Metric
+from harness.api.types import Cost, Metric, Score
 from harness.board.analysis import analyse
-from harness.board.board import Board, ExampleRow, FamilyEntry, StatisticsEntry
-from harness.board.compare import DRAWS, FLIPS, LEVEL, SURE, Comparison, RowResult
-from harness.board.entries import CostEntry, Delta, MetricEntry, RowEntry, ScoreEntry, WinsEntry
+from harness.board.board import Board, ExampleRow, FamilyEntry, StatisticsEntry, board_scores
+from harness.board.compare import DRAWS, FLIPS, LEVEL, RowResult, Statistics
+from harness.board.entries import (
+    SIGNIFICANCE_LEVEL,
+    CostEntry,
+    Delta,
+    MetricEntry,
+    RowEntry,
+    ScoreEntry,
+    WinsEntry,
+    first_duplicate,
+)
+from harness.board.facts import SharingFacts
+from harness.board.files import SCORES, Scores, digest
+from harness.board.published import is_published_table, published_board
 from harness.board.statistics import Values, detectable, seeds_t_test, standardised, wins
 from harness.board.views.text import plain, signed
 from harness.errors import DataError, did_you_mean
@@ -37,12 +49,12 @@ def build_board(
     *,
     name: str,
     description: str,
-    config: Mapping[str, Any],
+    config: Mapping[str, object],
     baseline: str,
     rows: Sequence[RowResult],
     metrics: Mapping[str, Sequence[Metric]],
     examples: Sequence[ExampleRow],
-    sharing: Mapping[str, Any],
+    sharing: Mapping[str, object],
     created: str,
     warnings: Sequence[str],
     commit: str | None = None,
@@ -62,7 +74,7 @@ def build_board(
     """
     _check_labels(rows, baseline)
     entries = _metric_entries(metrics, rows)
-    comparison = Comparison(rows, entries, baseline, mixed_judges=mixed_judges)
+    statistics = Statistics(rows, entries, baseline, mixed_judges=mixed_judges)
     board = Board(
         name=plain(name),
         description=plain(description),
@@ -72,20 +84,20 @@ def build_board(
         baseline=plain(baseline),
         metrics=(*entries, *(item.metric for item in derived)),
         rows=(),
-        statistics=_methods(comparison.correction.families),
-        sharing=plain(sharing),
+        statistics=_methods(statistics.correction.families),
+        sharing=SharingFacts.read(sharing),
     )
-    ordered = _ordered([_with_derived(row_entry(comparison, row), derived) for row in rows], board.primary)
-    analysis, notes = analyse(comparison)
-    said = (*warnings, *comparison.warnings, *_noise_warnings(ordered, board.primary), *notes)
+    ordered = _ordered([_with_derived(row_entry(statistics, row), derived) for row in rows], board.primary)
+    analysis, notes = analyse(statistics)
+    texts = (*warnings, *statistics.warnings, *_noise_warnings(ordered, board.primary), *notes)
     board = board.model_copy(
-        update={"rows": ordered, "warnings": tuple(plain(text) for text in said), "analysis": analysis}
+        update={"rows": ordered, "warnings": tuple(plain(text) for text in texts), "analysis": analysis}
     ).with_examples(examples)
     return board.with_scores({row.label: row.scores for row in rows if not row.failed})
 
 
 def _metric_entries(metrics: Mapping[str, Sequence[Metric]], rows: Sequence[RowResult]) -> tuple[MetricEntry, ...]:
-    """Every metric that the evaluators name, but for optional ones that no row has a score of."""
+    """Return all metrics that the evaluators name, without optional ones that no row has a score of."""
     optional = {f"{name}/{metric.name}" for name, listed in metrics.items() for metric in listed if metric.optional}
     scored = {
         f"{name}/{score.metric}"
@@ -109,21 +121,20 @@ def _metric_entries(metrics: Mapping[str, Sequence[Metric]], rows: Sequence[RowR
 
 
 def _with_derived(row: RowEntry, derived: Sequence[Derived]) -> RowEntry:
-    found = {item.metric.key: item.scores[row.method] for item in derived if row.method in item.scores}
-    return row.model_copy(update={"scores": {**row.scores, **found}})
+    scores = {item.metric.key: item.scores[row.method] for item in derived if row.method in item.scores}
+    return row.model_copy(update={"scores": {**row.scores, **scores}})
 
 
 def _check_labels(rows: Sequence[RowResult], baseline: str) -> None:
     labels = [row.label for row in rows]
-    twice = sorted({label for label in labels if labels.count(label) > 1})
-    if twice:
-        raise DataError(f"two rows of the board are called {twice[0]!r}: give each its own label")
+    if (label := first_duplicate(labels)) is not None:
+        raise DataError(f"two rows of the board are called {label!r}: give each its own label")
     if baseline not in labels:
         raise DataError(f"the baseline {baseline!r} is not a row of the board: {did_you_mean(baseline, labels)}")
 
 
 def _ordered(rows: Sequence[RowEntry], primary: Sequence[MetricEntry]) -> tuple[RowEntry, ...]:
-    """By the first primary metric, best first; rows without it by the first one they have; failed rows last; ties as given."""
+    """Sort by the first primary metric, best first; rows without it by the first they have; failed rows last; ties as given."""
 
     def place(row: RowEntry) -> tuple[bool, int, float]:
         for number, metric in enumerate(primary):
@@ -136,35 +147,35 @@ def _ordered(rows: Sequence[RowEntry], primary: Sequence[MetricEntry]) -> tuple[
 
 
 def _noise_warnings(rows: Sequence[RowEntry], primary: Sequence[MetricEntry]) -> list[str]:
-    """A null row is the baseline again: where its difference is sure, no small difference of another row means anything."""
-    said = []
+    """Warn where a null row, the baseline with other seeds, differs from it: small differences of other rows mean nothing."""
+    warnings = []
     for row in rows:
-        for metric in primary if row.kind == "null" else ():
-            delta = row.scores[metric.key].delta if metric.key in row.scores else None
+        for metric in primary if row.is_null else ():
+            delta = row.delta(metric.key)
             if delta is not None and (delta.low > 0 or delta.high < 0):
-                said.append(
+                warnings.append(
                     f"The null row {row.method} differs from the baseline on {metric.key} by {signed(delta.mean)} "
                     f"({signed(delta.low)} to {signed(delta.high)}) although only its seeds differ: "
                     "take no difference of that size seriously, and add seeds."
                 )
-    return [*said, *_quiet_warnings(rows)]
+    return [*warnings, *_quiet_warnings(rows)]
 
 
 def _quiet_warnings(rows: Sequence[RowEntry]) -> list[str]:
-    """Differences that the tests call significant and a change of seeds alone could have made: one line per row."""
-    said = []
+    """Warn, once per row, about differences that are significant by the test and below the noise floor."""
+    warnings = []
     for row in rows:
         quiet = [
             key
             for key, score in row.scores.items()
-            if score.delta is not None and score.delta.below_noise and (score.delta.p_adjusted or 0.0) < SURE
+            if score.delta is not None and score.delta.below_noise and (score.delta.p_adjusted or 0.0) < SIGNIFICANCE_LEVEL
         ]
         if quiet:
-            said.append(
+            warnings.append(
                 f"{row.method}: 'significant' after correction, yet smaller than what a change of seeds alone could show, "
                 f"so not counted: {', '.join(quiet)}."
             )
-    return said
+    return warnings
 
 
 def _methods(families: tuple[FamilyEntry, ...]) -> StatisticsEntry:
@@ -186,8 +197,8 @@ def _methods(families: tuple[FamilyEntry, ...]) -> StatisticsEntry:
     )
 
 
-def row_entry(comparison: Comparison, row: RowResult) -> RowEntry:
-    """The entry of one of the comparison's rows."""
+def row_entry(statistics: Statistics, row: RowResult) -> RowEntry:
+    """Return the board's entry of one row, with all its scores and differences."""
     seeds = tuple(sorted({seed for runs in row.scores.values() for seed in runs} | set(row.costs)))
     return RowEntry(
         method=plain(row.label),
@@ -196,64 +207,64 @@ def row_entry(comparison: Comparison, row: RowResult) -> RowEntry:
         rounds=row.rounds,
         kind=row.kind,
         seeds=seeds,
-        scores={} if row.failed else dict(_scores(comparison, row, seeds)),
+        scores={} if row.failed else dict(_scores(statistics, row, seeds)),
         cost=_mean_cost(row.costs),
         budget={key: float(value) for key, value in row.budget.items() if isfinite(value)},
-        provenance=plain(row.provenance),
+        provenance=row.provenance,
         curves={str(seed): _thinned(points) for seed, points in sorted(row.curves.items())},
         failed=None if row.failed is None else plain(row.failed) or "no reason given",
     )
 
 
-def _scores(comparison: Comparison, row: RowResult, seeds: tuple[int, ...]) -> Iterator[tuple[str, ScoreEntry]]:
-    for metric in comparison.metrics:
-        values = comparison.values[row.label].get(metric.key)
+def _scores(statistics: Statistics, row: RowResult, seeds: tuple[int, ...]) -> Iterator[tuple[str, ScoreEntry]]:
+    for metric in statistics.metrics:
+        values = statistics.values[row.label].get(metric.key)
         if values is None:
             continue
         filled = _per_seed(values)
-        found = comparison.intervals[row.label, metric.key]
-        aggregate = row.kind == "published"  # one number per seed: it has no examples to resample
+        interval = statistics.intervals[row.label, metric.key]
+        aggregate = row.is_published  # one number per seed: it has no examples to resample
         score = ScoreEntry(
-            mean=found.mean,
-            low=None if aggregate else found.low,
-            high=None if aggregate else found.high,
-            n=found.n,
+            mean=interval.mean,
+            low=None if aggregate else interval.low,
+            high=None if aggregate else interval.high,
+            n=interval.n,
             per_seed=tuple(filled.values()),
             seeds=None if tuple(filled) == seeds else tuple(filled),
             higher_is_better=metric.higher_is_better,
-            delta=_delta(comparison, row, metric),
+            delta=_delta(statistics, row, metric),
         )
         yield metric.key, score
 
 
-def _delta(comparison: Comparison, row: RowResult, metric: MetricEntry) -> Delta | None:
+def _delta(statistics: Statistics, row: RowResult, metric: MetricEntry) -> Delta | None:
     cell = row.label, metric.key
-    gap = comparison.differences.get(cell)
+    gap = statistics.differences.get(cell)
     if gap is None:
         return None
-    quiet = row.kind != "null" and abs(gap.mean) < comparison.noise.get(metric.key, 0.0)
+    quiet = not row.is_null and abs(gap.mean) < statistics.noise.get(metric.key, 0.0)
     better = wins(gap.per_example if metric.higher_is_better is not False else -gap.per_example)
     return Delta(
         mean=gap.mean,
         low=gap.low,
         high=gap.high,
         p=gap.p,
-        p_adjusted=comparison.correction.adjusted[cell],
+        p_adjusted=statistics.correction.adjusted[cell],
         below_noise=True if quiet else None,
         p_flips=gap.p_flips,
         p_design=gap.p_seeds_and_questions,
         p_seeds=seeds_t_test(gap.row_seeds, gap.baseline_seeds),
-        q=comparison.correction.discovery[cell],
+        q=statistics.correction.discovery[cell],
         effect=standardised(gap.per_example),
         wins=WinsEntry(won=better.won, tied=better.tied, lost=better.lost),
-        detectable=detectable(gap.error, comparison.correction.alpha(metric.key)),
+        detectable=detectable(gap.error, statistics.correction.alpha(metric.key)),
         n=gap.n,
         seeds=gap.seeds,
     )
 
 
 def _per_seed(values: Values) -> dict[int, float]:
-    """Seed → mean over the examples it has a value for; seeds without any are left out."""
+    """Return by seed the mean over examples with a value; seeds without any are left out."""
     means = {}
     for seed, cells in zip(values.seeds, values.values, strict=True):
         finite = cells[np.isfinite(cells)]
@@ -263,20 +274,130 @@ def _per_seed(values: Values) -> dict[int, float]:
 
 
 def _mean_cost(costs: Mapping[int, Cost]) -> CostEntry:
-    """Of one seed, on average; absent rather than 0 where a row has no data and no training of its own, or no judge."""
-    runs, found = list(costs.values()), {}
+    """Return the mean cost of a seed; absent rather than 0 where a row has no data, training or judge of its own."""
+    runs, means = list(costs.values()), {}
     if any(cost.seconds or cost.tokens_trained or cost.tokens_generated for cost in runs):
         names = ("seconds", "tokens_trained", "tokens_generated")
-        found = {name: sum(getattr(cost, name) for cost in runs) / len(runs) for name in names}
+        means = {name: sum(getattr(cost, name) for cost in runs) / len(runs) for name in names}
     if any(cost.judge_tokens for cost in runs):
-        found["judge_tokens"] = sum(cost.judge_tokens for cost in runs) / len(runs)
+        means["judge_tokens"] = sum(cost.judge_tokens for cost in runs) / len(runs)
         dollars = [cost.usd for cost in runs if cost.usd is not None]
         if len(dollars) == len(runs):
-            found["usd"] = sum(dollars) / len(runs)
-    return CostEntry(**found)
+            means["usd"] = sum(dollars) / len(runs)
+    return CostEntry(**means)
 
 
 def _thinned(points: Sequence[Mapping[str, float]]) -> list[dict[str, float]]:
-    """Evenly spaced points, the last among them; a number that is not finite is absent from its point."""
+    """Return evenly spaced points, the last among them; a number that is not finite is left out of its point."""
     keep = np.unique(np.linspace(0, len(points) - 1, min(len(points), CURVE_POINTS)).round().astype(int))
     return [{key: float(value) for key, value in points[index].items() if isfinite(value)} for index in keep]
+
+
+REPORTED = "reported"  # the example of a number that a paper printed
+
+
+@dataclass(frozen=True)
+class LoadedBoard:
+    """A board with its scores per example, so that its rows can be compared again, alone or with others.
+
+    Attributes:
+        name: of the board in messages.
+    """
+
+    board: Board
+    scores: Scores
+    name: str
+
+    @classmethod
+    def read(cls, path: Path) -> LoadedBoard:
+        """Read a board with the scores beside it, or a published table, whose printed means become scores of one example.
+
+        Raises:
+            DataError: it cannot be read, or its scores are missing or not those it was written with.
+        """
+        board = published_board(path) if is_published_table(path) else Board.read(path)
+        if board.is_published:
+            return cls(board, _printed_scores(board), board.name)
+        scores = board_scores(path)
+        beside = (path if path.is_dir() else path.parent) / SCORES
+        if (board.files or {}).get(SCORES) != digest(beside.read_bytes()):
+            raise DataError(
+                f"{beside} is not the file that its board.json was written with: `harness verify` says what is wrong"
+            )
+        return cls(board, scores, str(path))
+
+    @property
+    def rows(self) -> list[RowResult]:
+        """The rows before their statistics. A row's cost is known as a mean over its seeds, and stays that."""
+        return [self._row(entry) for entry in self.board.rows]
+
+    def _row(self, entry: RowEntry) -> RowResult:
+        cost = entry.cost
+        mean = Cost(
+            cost.seconds or 0.0,
+            cost.tokens_trained or 0,  # type: ignore[arg-type]
+            cost.tokens_generated or 0,  # type: ignore[arg-type]
+            cost.judge_tokens or 0,  # type: ignore[arg-type]
+            cost.usd,
+        )
+        return RowResult(
+            label=entry.method,
+            data=entry.data,
+            objective=entry.objective,
+            rounds=entry.rounds,
+            kind=entry.kind,
+            scores=self.scores.get(entry.method, {}),
+            costs=dict.fromkeys(entry.seeds, mean),
+            budget=entry.budget,
+            provenance=entry.provenance,
+            failed=entry.failed,
+            curves={int(seed): points for seed, points in entry.curves.items()},
+        )
+
+    @property
+    def metrics(self) -> dict[str, list[Metric]]:
+        """The metrics with scores per example, by evaluator."""
+        metrics: dict[str, list[Metric]] = {}
+        over_rows = {item.metric.key for item in self.derived}
+        for entry in self.board.metrics:
+            evaluator, _, name = entry.key.partition("/")
+            if entry.key not in over_rows:
+                metric = Metric(name, entry.description, entry.higher_is_better, entry.primary)
+                metrics.setdefault(evaluator, []).append(metric)
+        return metrics
+
+    @property
+    def derived(self) -> list[Derived]:
+        """The metrics over all its rows together, which scores per example do not give."""
+        return [
+            Derived(metric, {row.method: row.scores[metric.key] for row in self.board.rows if metric.key in row.scores})
+            for metric in self.board.unscored_metrics(self.scores)
+        ]
+
+    @property
+    def lasting_warnings(self) -> list[str]:
+        """Its warnings without those that comparing its rows again gives again."""
+        board = self.board
+        again = build_board(
+            name=board.name, description="", config={}, baseline=board.baseline, rows=self.rows, metrics=self.metrics,
+            examples=(), sharing={}, created="", warnings=(), mixed_judges=board.mixed_judges,
+        )  # fmt: skip
+        return [text for text in board.warnings if text not in again.warnings]
+
+    def with_costs(self, row: RowEntry) -> RowEntry:
+        """Return a row with the costs, budget, curves and seeds that this board has of it, which scores do not hold."""
+        before = self.board.row(row.method)
+        if before is None or row.kind != before.kind:
+            return row
+        kept = {"cost": before.cost, "budget": before.budget, "curves": before.curves, "seeds": before.seeds}
+        return row.model_copy(update=kept)
+
+
+def _printed_scores(board: Board) -> Scores:
+    scores: dict[str, dict[str, dict[int, list[Score]]]] = {}
+    for row in board.rows:
+        for key, score in row.scores.items():
+            evaluator, _, metric = key.partition("/")
+            runs = scores.setdefault(row.method, {}).setdefault(evaluator, {0: []})
+            runs[0].append(Score(REPORTED, metric, score.mean))
+    return scores

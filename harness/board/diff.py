@@ -1,4 +1,4 @@
-"""What is different between two boards, in words: `harness diff`, and the history of a published board."""
+"""Describe the differences between two boards in words: `harness diff`, and the history of a published board."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from harness.board.board import Board, MetricEntry, RowEntry, ranked, verdict
+from harness.board.board import Board, MetricEntry, RowEntry
 from harness.board.views.text import number, one_line, shortened, signed
 
 SETTINGS = ("model", "source", "evaluation", "generation", "evaluators", "judge", "budget", "seeds", "sft", "training")
@@ -16,7 +16,7 @@ LONGEST = 60  # characters of a setting that are shown
 
 @dataclass(frozen=True)
 class Change:
-    """One difference: of a setting, a row or a score, and how it was and is; None where it was or is not."""
+    """One changed setting, row or score, with its text before and after; None where it did not exist."""
 
     what: str
     before: str | None
@@ -51,11 +51,12 @@ class Changes:
     def __bool__(self) -> bool:
         return any((self.settings, self.rows, self.scores, self.verdicts, self.order))
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, object]:
+        """Return the changes by kind, for JSON."""
         return asdict(self)
 
     def sections(self) -> list[tuple[str, tuple[Change, ...]]]:
-        """Those that hold anything, each with its title."""
+        """Return the kinds of change that there are, each with its title."""
         named = [
             ("Settings", self.settings),
             ("Rows", self.rows),
@@ -67,7 +68,7 @@ class Changes:
 
 
 def changes(before: Board, after: Board, *, all_metrics: bool = False) -> Changes:
-    """What changed; scores of the primary metrics alone unless `all_metrics`."""
+    """Return everything that changed; scores of the primary metrics alone unless `all_metrics`."""
     metrics = _metrics(before, after, all_metrics)
     primary = [metric for metric in metrics if metric.key in {entry.key for entry in after.primary}]
     both = [(row, other) for row in after.rows if (other := before.row(row.method))]
@@ -99,16 +100,16 @@ def _settings(before: Board, after: Board) -> Iterator[Change]:
 
 
 def _differing(name: str, old: Any, new: Any) -> Iterator[Change]:
-    """The fields that differ, by their dotted names."""
+    """Yield the fields that differ, by their dotted names."""
     if isinstance(old, Mapping) and isinstance(new, Mapping):
         for key in sorted(set(old) | set(new)):
             if old.get(key) != new.get(key):
                 yield from _differing(f"{name}.{key}", old.get(key), new.get(key))
     else:
-        yield Change(one_line(name), _said(old), _said(new))
+        yield Change(one_line(name), _text(old), _text(new))
 
 
-def _said(value: Any) -> str | None:
+def _text(value: Any) -> str | None:
     if value is None:
         return None
     return shortened(value if isinstance(value, str) else json.dumps(value, sort_keys=True), LONGEST)
@@ -152,14 +153,14 @@ def _score(old: RowEntry, new: RowEntry, metric: MetricEntry) -> Iterator[Change
 
 def _verdict(old: RowEntry, new: RowEntry, metric: MetricEntry) -> Iterator[Change]:
     scores = [row.scores.get(metric.key) for row in (old, new)]
-    said = [verdict(score.delta, metric) if score and score.delta else None for score in scores]
-    if said[0] != said[1] and None not in said:
-        yield Change(f"{one_line(new.method)} {one_line(metric.key)}", *said)
+    verdicts = [score.delta.verdict(metric) if score and score.delta else None for score in scores]
+    if verdicts[0] != verdicts[1] and None not in verdicts:
+        yield Change(f"{one_line(new.method)} {one_line(metric.key)}", *verdicts)
 
 
 def _order(before: Board, after: Board) -> Iterator[Change]:
-    """Places among the rows that both rank."""
-    places = [[row.method for row in ranked(board)] for board in (before, after)]
+    """Yield changed places among the rows that both boards rank."""
+    places = [[row.method for row in board.ranked] for board in (before, after)]
     both = [[method for method in listed if method in places[1 - i]] for i, listed in enumerate(places)]
     for method in both[1]:
         old, new = (listed.index(method) + 1 for listed in both)

@@ -1,32 +1,38 @@
-"""The parts of a board, schema version 1. What a newer version added is optional: a board without it is still read."""
+"""The parts of a board, schema version 1. Fields that later versions added are optional: a board without them is still read."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any, ClassVar, Literal, Self
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import ClassVar, Literal, Protocol, Self
 
 from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
+
+from harness.board.facts import Provenance
 
 DEEPEST = 60  # values within values: far more than a config has, and less than writing them as YAML can take
 LARGEST_INTEGER, LARGEST = 2**63 - 1, 1e100  # what Parquet holds, and what can be squared and drawn
 
 
+SIGNIFICANCE_LEVEL = 0.05  # of a family of tests: the largest corrected p-value that counts is below it
+STARS = (SIGNIFICANCE_LEVEL, 0.01, 0.001)  # one star for each level that the corrected p-value is below
+
 Kind = Literal["measured", "control", "null", "published", "imported"]
+Verdict = Literal["better", "worse", "different", "unclear"]
 
 
-class Entry(BaseModel):
-    """A part of a board. A field named in `optional` is absent, not null, where there is nothing to say."""
+class BoardEntry(BaseModel):
+    """A part of a board. A field named in `optional` is absent, not null, where it has no value."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     optional: ClassVar[frozenset[str]] = frozenset()
 
     @model_serializer(mode="wrap")
-    def _without_absent(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+    def _without_absent(self, handler: SerializerFunctionWrapHandler) -> dict[str, object]:
         return {key: value for key, value in handler(self).items() if value is not None or key not in self.optional}
 
 
-class WinsEntry(Entry):
+class WinsEntry(BoardEntry):
     """Shares of examples: the row better than the baseline, equal, worse; above and below where neither is better."""
 
     won: float
@@ -34,7 +40,7 @@ class WinsEntry(Entry):
     lost: float
 
 
-class Delta(Entry):
+class Delta(BoardEntry):
     """Row minus baseline on common examples and seeds.
 
     `p` is the larger of `p_flips` (permutation over questions; takes the trained models as given) and `p_design` (Student's t
@@ -64,8 +70,33 @@ class Delta(Entry):
     n: int | None = None
     seeds: int | None = None
 
+    @property
+    def is_significant(self) -> bool:
+        """Whether p < 0.05 after correction, the interval over seeds and prompts excludes 0, and the noise floor is exceeded.
 
-class ScoreEntry(Entry):
+        The test alone is not enough: it takes the trained models as given, so that two trainings of one method can differ
+        significantly.
+        """
+        corrected = self.p_adjusted is not None and self.p_adjusted < SIGNIFICANCE_LEVEL
+        return corrected and not self.low <= 0 <= self.high and not self.below_noise
+
+    @property
+    def mark(self) -> str:
+        """Stars for a significant difference (one below 0.05, two below 0.01, three below 0.001), ≈ below the noise floor."""
+        if self.below_noise:
+            return "≈"
+        return "*" * sum((self.p_adjusted or 0.0) < level for level in STARS) if self.is_significant else ""
+
+    def verdict(self, metric: MetricEntry) -> Verdict:
+        """Return whether the row is better or worse than the baseline; `different` on a metric without a direction."""
+        if not self.is_significant:
+            return "unclear"
+        if metric.higher_is_better is None:
+            return "different"
+        return "better" if (self.mean > 0) == metric.higher_is_better else "worse"
+
+
+class ScoreEntry(BoardEntry):
     """One metric of one row; no interval where there are no values per example; `seeds` only if not all have a value."""
 
     optional = frozenset({"low", "high", "seeds", "delta"})
@@ -80,8 +111,8 @@ class ScoreEntry(Entry):
     delta: Delta | None = None
 
 
-class CostEntry(Entry):
-    """What a row's data, reference and training took beyond the shared starting model: the mean over its seeds.
+class CostEntry(BoardEntry):
+    """The cost of a row's data, reference and training beyond the shared starting model: the mean over its seeds.
 
     Charged in full even where rows share it; seconds are wall time of whoever made the artifacts. Of the evaluation it holds
     `judge_tokens` and `usd`, what judges took at list price, and nothing else. Empty where a row has nothing of the kind.
@@ -97,7 +128,7 @@ class CostEntry(Entry):
     usd: float | None = None
 
 
-class MetricEntry(Entry):
+class MetricEntry(BoardEntry):
     """A metric of the board; `key` is `<evaluator>/<metric>`."""
 
     key: str
@@ -106,7 +137,7 @@ class MetricEntry(Entry):
     primary: bool
 
 
-class FamilyEntry(Entry):
+class FamilyEntry(BoardEntry):
     """Tests that are corrected together: all compared rows × these metrics."""
 
     name: str
@@ -114,7 +145,7 @@ class FamilyEntry(Entry):
     tests: int
 
 
-class StatisticsEntry(Entry):
+class StatisticsEntry(BoardEntry):
     """How the numbers were made, in words."""
 
     optional = frozenset({"families"})
@@ -128,7 +159,7 @@ class StatisticsEntry(Entry):
     families: tuple[FamilyEntry, ...] | None = None
 
 
-class RankEntry(Entry):
+class RankEntry(BoardEntry):
     """Over bootstrap draws that the rows share: how often a row comes first, its mean rank, and the interval of its ranks."""
 
     first: float
@@ -137,7 +168,7 @@ class RankEntry(Entry):
     high: float
 
 
-class WinMatrix(Entry):
+class WinMatrix(BoardEntry):
     """`shares[i][j]`: the share of examples on which method i is better than method j, ties half; null without common ones."""
 
     methods: tuple[str, ...]
@@ -149,8 +180,14 @@ class WinMatrix(Entry):
             raise ValueError("there should be a row and a column of shares for each method")
         return self
 
+    def share(self, method: str, other: str) -> float | None:
+        """Return the share of examples on which `method` is better than `other`; None where the matrix lacks one of them."""
+        if not {method, other} <= set(self.methods):
+            return None
+        return self.shares[self.methods.index(method)][self.methods.index(other)]
 
-class AgreementEntry(Entry):
+
+class AgreementEntry(BoardEntry):
     """Whether two metrics order the rows alike, and the examples; both turned so that higher is better."""
 
     optional = frozenset({"per_example"})
@@ -164,8 +201,8 @@ class AgreementEntry(Entry):
     examples: int = 0
 
 
-class PowerEntry(Entry):
-    """What this comparison could see of one metric: medians over its rows.
+class PowerEntry(BoardEntry):
+    """The statistical power of this comparison on one metric: medians over its rows.
 
     `detectable`: the smallest true difference found four times in five at level `alpha`, Holm's first step. The variances of a
     difference, of one seed, one question and one cell, say what more of either would bring (`harness power`).
@@ -181,8 +218,8 @@ class PowerEntry(Entry):
     freedom_per_seed: float
 
 
-class AnalysisEntry(Entry):
-    """What needs all rows at once, per metric key. `noise`: what a change of seeds alone could show, from the null rows."""
+class AnalysisEntry(BoardEntry):
+    """Statistics over all rows together, per metric key. `noise`: the noise floor, where it is above 0."""
 
     noise: dict[str, float] = {}
     ranking: dict[str, dict[str, RankEntry]] = {}
@@ -191,7 +228,38 @@ class AnalysisEntry(Entry):
     power: dict[str, PowerEntry] = {}
 
 
-class RowEntry(Entry):
+class RowKind:
+    """Questions about the kind of a row, for its result and its entry alike."""
+
+    kind: Kind
+
+    @property
+    def is_reference(self) -> bool:
+        """Whether the row stands beside the ranking: a control, a null row, or numbers that a paper published."""
+        return self.kind in ("control", "null", "published")
+
+    @property
+    def is_null(self) -> bool:
+        """Whether the row is the baseline trained again with other seeds."""
+        return self.kind == "null"
+
+    @property
+    def is_published(self) -> bool:
+        """Whether the row holds printed means, without values per example and therefore without intervals and tests."""
+        return self.kind == "published"
+
+    @property
+    def is_imported(self) -> bool:
+        """Whether another tool measured the row, example by example."""
+        return self.kind == "imported"
+
+    @property
+    def is_trained_here(self) -> bool:
+        """Whether a comparison of this package made the row, rather than a paper or another tool."""
+        return self.kind in ("measured", "control", "null")
+
+
+class RowEntry(RowKind, BoardEntry):
     """One row of the leaderboard."""
 
     optional = frozenset({"failed"})
@@ -205,15 +273,14 @@ class RowEntry(Entry):
     scores: dict[str, ScoreEntry]
     cost: CostEntry = CostEntry()
     budget: dict[str, float] = {}
-    provenance: dict[str, Any] = {}
+    provenance: Provenance = Provenance()
     curves: dict[str, list[dict[str, float]]] = {}
     failed: str | None = None
 
-    @field_validator("provenance")
-    @classmethod
-    def _says_what_is_read(cls, provenance: dict[str, Any]) -> dict[str, Any]:
-        ProvenanceShape.model_validate(provenance)
-        return provenance
+    def delta(self, key: str) -> Delta | None:
+        """Return the difference from the baseline on the metric with this key; None where there is none."""
+        score = self.scores.get(key)
+        return None if score is None else score.delta
 
     @field_validator("curves")
     @classmethod
@@ -223,73 +290,43 @@ class RowEntry(Entry):
         return curves
 
 
-class _Open(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="allow")
+class _Judge(BaseModel):
+    model_config = ConfigDict(extra="allow")
 
-
-class _Judge(_Open):
     allow_mixed_judges: bool = False
 
 
-class ConfigShape(_Open):
-    """Of a board's `config`."""
+class ConfigShape(BaseModel):
+    """The sections of a board's `config` that the board itself reads; all others may hold anything."""
+
+    model_config = ConfigDict(extra="allow")
 
     judge: _Judge | None = None
-    evaluators: tuple[dict[str, Any], ...] = ()
-    methods: tuple[Any, ...] = ()
+    evaluators: tuple[Mapping[str, object], ...] = ()
+    methods: tuple[object, ...] = ()
 
 
-class _Held(_Open):
-    of: int = 0
-    prompts: int = 0
-    same: int = 0
-    questions: int = 0
+class Bounds(Protocol):
+    """Anything with the bounds of a confidence interval."""
+
+    @property
+    def low(self) -> float: ...
+
+    @property
+    def high(self) -> float: ...
 
 
-class _Benchmark(_Open):
-    unknown: str | None = None
-    questions: int = 0
-    splits: dict[str, _Held] = {}
+def noise_floor(null_differences: Iterable[Bounds]) -> float:
+    """Return the largest difference that a change of seeds alone could show, in the metric's unit.
+
+    That is the larger bound, in size, of the intervals of the null rows' differences: the difference itself is near 0 by luck.
+    0 without a null row, and for a metric that no change of seeds can move.
+    """
+    return max((abs(bound) for delta in null_differences for bound in (delta.low, delta.high)), default=0.0)
 
 
-class _Data(_Open):
-    kept: dict[str, int] = {}
-    dropped: dict[str, int] = {}
-    too_long: dict[str, dict[str, int]] = {}
-    contaminated: dict[str, dict[str, int]] = {}
-    benchmarks: dict[str, _Benchmark] = {}
-
-
-class SharingShape(_Open):
-    """Of a board's `sharing`."""
-
-    seconds_saved: float | None = None
-    data: _Data = _Data()
-
-
-class _Judged(_Open):
-    model: str = ""
-    versions: tuple[str, ...] = ()
-
-
-class _Facts(_Open):
-    versions: dict[str, Any] | None = None
-    shots: dict[str, Any] | None = None
-    opponents: dict[str, Any] | None = None
-
-
-class ProvenanceShape(_Open):
-    """Of a row's `provenance`."""
-
-    judges: dict[str, _Judged] = {}
-    notes: dict[str, dict[str, _Facts]] = {}
-    models: dict[str, Any] = {}
-    precision: dict[str, str] = {}
-    imported: tuple[Any, ...] = ()
-
-
-def unwritable(value: Any, place: str = "", depth: int = 0) -> Iterator[str]:
-    """What cannot be computed with, drawn or written again, and where it stands."""
+def unwritable(value: object, place: str = "", depth: int = 0) -> Iterator[str]:
+    """Yield the values that cannot be computed with, drawn or written again, each with its place."""
     if depth > DEEPEST:
         yield f"{place[:100]}…: nested deeper than {DEEPEST} levels"
     elif isinstance(value, str):
@@ -310,7 +347,7 @@ def unwritable(value: Any, place: str = "", depth: int = 0) -> Iterator[str]:
             yield from unwritable(child, f"{place}.{number}", depth + 1)
 
 
-def twice(names: Sequence[str]) -> str | None:
-    """The first name that occurs again."""
+def first_duplicate(names: Sequence[str]) -> str | None:
+    """Return the first name that occurs again."""
     seen: set[str] = set()
     return next((name for name in names if name in seen or seen.add(name)), None)  # type: ignore[func-returns-value]

@@ -1,12 +1,10 @@
-"""The files of a board's folder: written whole or not at all; examples and per-example scores beside `board.json`."""
+"""Read and write the files of a board's folder, each whole or not at all: examples and scores beside `board.json`."""
 
 from __future__ import annotations
 
 import hashlib
 import io
 import json
-import os
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +13,7 @@ from typing import Any
 from harness.api.types import Score
 from harness.board.entries import unwritable
 from harness.errors import DataError, StoreError
+from harness.store.atomic import write_atomically
 
 BOARD, EXAMPLES, SCORES = "board.json", "examples.jsonl", "scores.parquet"
 MOST_SCORES = 20_000_000  # a hundred rows with ten seeds on a thousand prompts have ten million for ten metrics
@@ -45,19 +44,10 @@ def write_text(path: Path, text: str) -> Path:
 
 
 def write_bytes(path: Path, content: bytes) -> Path:
-    """`write_text` for what is no text."""
+    """Write bytes as `write_text` writes text."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as beside:
-            try:
-                beside.write(content)
-                beside.flush()
-                os.fsync(beside.fileno())
-                Path(beside.name).chmod(0o644)
-                Path(beside.name).replace(path)
-            except BaseException:
-                Path(beside.name).unlink(missing_ok=True)
-                raise
+        write_atomically(path, content)
     except OSError as error:
         raise StoreError(f"{path} cannot be written: {error}") from error
     return path
@@ -71,11 +61,16 @@ def examples_text(examples: Sequence[ExampleRow]) -> str:
     return "".join(f"{json.dumps(_example(example), sort_keys=True)}\n" for example in examples)
 
 
-def _example(example: ExampleRow) -> dict[str, Any]:
-    """What judges said is absent where no judge was asked."""
-    found = {"id": example.id, "prompt": example.prompt, "target": example.target, "answers": dict(example.answers)}
-    said = {label: [dict(item) for item in items] for label, items in example.judged.items() if items}
-    return found | ({"judged": said} if said else {})
+def _example(example: ExampleRow) -> dict[str, object]:
+    """Return an example as JSON; judgments are left out where no judge was asked."""
+    content: dict[str, object] = {
+        "id": example.id,
+        "prompt": example.prompt,
+        "target": example.target,
+        "answers": dict(example.answers),
+    }
+    judged = {label: [dict(item) for item in items] for label, items in example.judged.items() if items}
+    return content | ({"judged": judged} if judged else {})
 
 
 def read_examples(path: Path) -> list[ExampleRow]:
@@ -90,15 +85,15 @@ def read_examples(path: Path) -> list[ExampleRow]:
                 content = json.loads(line.decode("utf-8"))
                 for problem in unwritable(content):
                     raise ValueError(problem)
-                ExampleRow(**content)  # of which it says what is missing, and what is too many
+                ExampleRow(**content)  # a TypeError names a field that is missing or unknown
                 rows.append(shape.validate_python(content))
             except (ValueError, TypeError, RecursionError) as error:
-                raise DataError(f"{path}:{position} is not an example: {said_of(error)}") from error
+                raise DataError(f"{path}:{position} is not an example: {first_error(error)}") from error
     return rows
 
 
-def said_of(error: Exception) -> str:
-    """An error in one line; pydantic's first, with its place."""
+def first_error(error: Exception) -> str:
+    """Return an error in one line; pydantic's first, with its place."""
     from pydantic import ValidationError
 
     if isinstance(error, ValidationError):
@@ -136,26 +131,26 @@ def _lines(scores: Scores) -> Iterator[tuple[Any, ...]]:
         for evaluator in sorted(scores[row]):
             for seed in sorted(scores[row][evaluator]):
                 for score in scores[row][evaluator][seed]:
-                    found = (score.metric, score.example, score.question, score.sample, float(score.value))
-                    yield (row, evaluator, seed, *found)
+                    cells = (score.metric, score.example, score.question, score.sample, float(score.value))
+                    yield (row, evaluator, seed, *cells)
 
 
 def _values(column: Any, kind: str) -> list[Any]:
-    """A column's values. Text that is repeated is read once, so that a small file cannot stand for gigabytes."""
+    """Return a column's values. Text that is repeated is read once, so that a small file cannot stand for gigabytes."""
     import pyarrow
 
-    found: list[Any] = []
+    values: list[Any] = []
     for chunk in column.chunks:
         if isinstance(chunk, pyarrow.DictionaryArray):
             words = chunk.dictionary.cast(pyarrow.string()).to_pylist()
-            found += [None if place is None else words[place] for place in chunk.indices.to_pylist()]
+            values += [None if place is None else words[place] for place in chunk.indices.to_pylist()]
         else:
-            found += chunk.cast(pyarrow.type_for_alias(kind)).to_pylist()
-    return found
+            values += chunk.cast(pyarrow.type_for_alias(kind)).to_pylist()
+    return values
 
 
 def read_scores(path: Path) -> dict[str, dict[str, dict[int, list[Score]]]]:
-    """What `scores_bytes` wrote.
+    """Read the Parquet file that `scores_bytes` made.
 
     Raises:
         DataError: the file is no Parquet, or has other columns.
@@ -172,11 +167,11 @@ def read_scores(path: Path) -> dict[str, dict[str, dict[int, list[Score]]]]:
         table = file.read(columns=list(COLUMNS))
         columns = [_values(table.column(name), kind) for name, kind in COLUMNS.items()]
     except (OSError, pyarrow.ArrowException, KeyError, ValueError, OverflowError) as error:
-        raise DataError(f"{path} cannot be read as per-example scores: {said_of(error)}") from error
-    found: dict[str, dict[str, dict[int, list[Score]]]] = {}
+        raise DataError(f"{path} cannot be read as per-example scores: {first_error(error)}") from error
+    scores: dict[str, dict[str, dict[int, list[Score]]]] = {}
     for row, evaluator, seed, metric, example, question, sample, value in zip(*columns, strict=True):
         if None in (row, evaluator, seed, metric, example, value):
             raise DataError(f"{path} has a line without row, evaluator, seed, metric, example or value")
-        runs = found.setdefault(row, {}).setdefault(evaluator, {})
+        runs = scores.setdefault(row, {}).setdefault(evaluator, {})
         runs.setdefault(seed, []).append(Score(example, metric, value, sample or 0, question or ""))
-    return found
+    return scores

@@ -1,19 +1,18 @@
-"""What a comparison could have seen, and what it would take to see more: `harness power`."""
+"""Statistical power: the differences that a comparison can find, and the seeds or prompts that smaller ones take."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from math import isfinite
-from typing import Any
 
 from harness.board.board import Board
-from harness.board.entries import PowerEntry
+from harness.board.entries import SIGNIFICANCE_LEVEL, PowerEntry
 from harness.board.statistics import Components, detectable, questions_needed, seeds_needed
 from harness.board.views.text import number
 from harness.errors import HarnessError, Problem, did_you_mean
 
-TARGET = 0.8  # how often a true difference of the size named would be found
+TARGET_POWER = 0.8  # the probability of finding a true difference of the size named
 
 
 @dataclass(frozen=True)
@@ -34,7 +33,7 @@ class Design:
     seed_deviation: float = 0.0
     rest_deviation: float = 0.0
     rows: int = 2
-    alpha: float = 0.05
+    alpha: float = SIGNIFICANCE_LEVEL
 
     def __post_init__(self) -> None:
         for name in ("prompts", "seeds", "rows"):
@@ -45,10 +44,10 @@ class Design:
             if not (isfinite(getattr(self, name)) and getattr(self, name) >= 0):
                 raise HarnessError(str(Problem(name, getattr(self, name), "give a number from 0 on")))
         if not self.prompt_deviation + self.seed_deviation + self.rest_deviation:
-            raise HarnessError("all deviations are 0: without any spread every difference is seen; give at least one above 0")
+            raise HarnessError("all deviations are 0: without any spread every difference is found; give at least one above 0")
 
     def entry(self) -> PowerEntry:
-        """As a board would have it."""
+        """Return the design as the entry of a board."""
         parts = Components(
             seed=self.seed_deviation**2,
             question=self.prompt_deviation**2,
@@ -59,7 +58,7 @@ class Design:
         )
         return PowerEntry(
             alpha=self.alpha,
-            detectable=detectable(parts.error(), self.alpha, TARGET),
+            detectable=detectable(parts.error(), self.alpha, TARGET_POWER),
             seeds=self.seeds,
             questions=self.prompts,
             seed_variance=parts.seed,
@@ -70,8 +69,8 @@ class Design:
 
 
 @dataclass(frozen=True)
-class Wish:
-    """What is asked of a comparison: to see `difference`, or to have other `seeds` and `prompts`. None: as it is."""
+class Target:
+    """A question about a comparison: what finds `difference`, or what other `seeds` and `prompts` find. None: as it is."""
 
     difference: float | None = None
     seeds: int | None = None
@@ -87,11 +86,11 @@ class Wish:
 
 
 @dataclass(frozen=True)
-class Outlook:
-    """Of one metric, at `target` power and the two-sided level `alpha`.
+class PowerAnalysis:
+    """The power on one metric, at probability `target` and the two-sided level `alpha`.
 
     Attributes:
-        detectable: the smallest true difference that `seeds` and `prompts` would show.
+        detectable: the smallest true difference that `seeds` and `prompts` would show, in the metric's unit.
         prompts_needed: to show `difference` with `seeds`; None where no number of prompts would, or none was asked for.
         seeds_needed: to show it on `prompts`; likewise.
     """
@@ -107,12 +106,33 @@ class Outlook:
     seeds_needed: int | None = None
     note: str | None = None
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, object]:
+        """Return the fields by name, for JSON."""
         return asdict(self)
 
+    def sentences(self) -> list[str]:
+        """Return the analysis in words, a sentence each."""
+        sentences = [
+            f"{self.metric}: {self.seeds} {'seed' if self.seeds == 1 else 'seeds'} × {self.prompts:,} prompts show a "
+            f"difference of {number(self.detectable)} or more, {self.target:.0%} of the time at p < {self.alpha:.2g}."
+        ]
+        if self.difference is not None:
+            size = number(self.difference)
+            prompts, seeds = self.prompts_needed, self.seeds_needed
+            sentences.append(
+                f"A difference of {size} with {self.seeds} {'seed' if self.seeds == 1 else 'seeds'} takes {prompts:,} prompts."
+                if prompts
+                else f"A difference of {size} is out of reach with {self.seeds} seeds, however many prompts: seeds hide it."
+            )
+            if seeds:
+                sentences.append(f"On {self.prompts:,} prompts it takes {seeds:,} seeds.")
+            elif self.note is None or "not planned" not in self.note:
+                sentences.append(f"On {self.prompts:,} prompts it is out of reach, however many seeds: prompts hide it.")
+        return [*sentences, f"({self.note[:1].upper()}{self.note[1:]}.)"] if self.note else sentences
 
-def look(metric: str, entry: PowerEntry, wish: Wish) -> Outlook:
-    """What the variances in `entry` say of a comparison with the seeds and prompts that are wished for."""
+
+def analyse(metric: str, entry: PowerEntry, target: Target) -> PowerAnalysis:
+    """Return the power of a comparison with the variances in `entry` and the seeds and prompts of `target`."""
     parts = Components(
         seed=entry.seed_variance,
         question=entry.question_variance,
@@ -121,62 +141,43 @@ def look(metric: str, entry: PowerEntry, wish: Wish) -> Outlook:
         questions=entry.questions,
         freedom_per_seed=entry.freedom_per_seed,
     )
-    seeds, prompts, known = wish.seeds or entry.seeds, wish.prompts or entry.questions, entry.seeds > 1
+    seeds, prompts, several = target.seeds or entry.seeds, target.prompts or entry.questions, entry.seeds > 1
     note = None
-    if not known:
+    if not several:
         note = "taken from one seed, which says nothing of seeds: it holds for those trainings, and seeds are not planned"
     elif seeds == 1:
         note = "with one seed it holds for that training alone"
-    asked = wish.difference
-    return Outlook(
+    difference = target.difference
+    return PowerAnalysis(
         metric=metric,
         alpha=entry.alpha,
-        target=TARGET,
+        target=TARGET_POWER,
         seeds=seeds,
         prompts=prompts,
-        detectable=detectable(parts.error(seeds, prompts), entry.alpha, TARGET),
-        difference=asked,
-        prompts_needed=None if asked is None else questions_needed(asked, parts, seeds, entry.alpha, TARGET),
-        seeds_needed=None if asked is None or not known else seeds_needed(asked, parts, prompts, entry.alpha, TARGET),
+        detectable=detectable(parts.error(seeds, prompts), entry.alpha, TARGET_POWER),
+        difference=difference,
+        prompts_needed=None if difference is None else questions_needed(difference, parts, seeds, entry.alpha, TARGET_POWER),
+        seeds_needed=None
+        if difference is None or not several
+        else seeds_needed(difference, parts, prompts, entry.alpha, TARGET_POWER),
         note=note,
     )
 
 
-def outlook(board: Board, wish: Wish, metrics: Sequence[str] = ()) -> list[Outlook]:
-    """Of these metrics of a board, by key; of the primary ones if none is named.
+def analyse_board(board: Board, target: Target, metrics: Sequence[str] = ()) -> list[PowerAnalysis]:
+    """Return the power on these metrics of a board, by key; on the primary ones if none is named.
 
     Raises:
         HarnessError: the board says nothing of them.
     """
-    seen = board.analysis.power if board.analysis else {}
-    if not seen:
+    known = board.analysis.power if board.analysis else {}
+    if not known:
         raise HarnessError(
             f"the board {board.name} says nothing of power: it was written before boards did, or no row is paired with the "
             "baseline by seed; run the comparison again, or give the design in numbers (--prompts, --seeds, --prompt-deviation)"
         )
     for key in metrics:
-        if key not in seen:
-            raise HarnessError(f"metric = {key!r}: the board says nothing of its power; {did_you_mean(key, list(seen))}")
-    chosen = list(metrics) or [metric.key for metric in board.primary if metric.key in seen] or list(seen)
-    return [look(key, seen[key], wish) for key in chosen]
-
-
-def sentences(found: Outlook) -> list[str]:
-    """The outlook in words, a sentence each."""
-    said = [
-        f"{found.metric}: {found.seeds} {'seed' if found.seeds == 1 else 'seeds'} × {found.prompts:,} prompts show a "
-        f"difference of {number(found.detectable)} or more, {found.target:.0%} of the time at p < {found.alpha:.2g}."
-    ]
-    if found.difference is not None:
-        size = number(found.difference)
-        prompts, seeds = found.prompts_needed, found.seeds_needed
-        said.append(
-            f"A difference of {size} with {found.seeds} {'seed' if found.seeds == 1 else 'seeds'} takes {prompts:,} prompts."
-            if prompts
-            else f"A difference of {size} is out of reach with {found.seeds} seeds, however many prompts: seeds hide it."
-        )
-        if seeds:
-            said.append(f"On {found.prompts:,} prompts it takes {seeds:,} seeds.")
-        elif found.note is None or "not planned" not in found.note:
-            said.append(f"On {found.prompts:,} prompts it is out of reach, however many seeds: prompts hide it.")
-    return [*said, f"({found.note[:1].upper()}{found.note[1:]}.)"] if found.note else said
+        if key not in known:
+            raise HarnessError(f"metric = {key!r}: the board says nothing of its power; {did_you_mean(key, list(known))}")
+    chosen = list(metrics) or [metric.key for metric in board.primary if metric.key in known] or list(known)
+    return [analyse(key, known[key], target) for key in chosen]

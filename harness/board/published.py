@@ -1,17 +1,18 @@
-"""Tables that papers printed, typed into YAML, as boards. Nothing in them is tested: there are no values per example."""
+"""Read tables that papers printed, typed into YAML, as boards. Without values per example, nothing in them is tested."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from harness.board.board import Board
 from harness.board.entries import MetricEntry, RowEntry, ScoreEntry, StatisticsEntry
+from harness.board.facts import Provenance, SharingFacts
 from harness.board.views.text import plain
 from harness.errors import DataError
 from harness.version import __version__
@@ -19,11 +20,11 @@ from harness.version import __version__
 PRINTED = re.compile(r"(?P<mean>-?\d+(?:\.\d+)?)(?:±(?P<deviation>\d+(?:\.\d+)?))?%?(?P<mark>\*?)")
 
 
-class _Part(BaseModel):
+class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-class Source(_Part):
+class Citation(_Section):
     """The paper, and where in it."""
 
     title: str
@@ -31,7 +32,7 @@ class Source(_Part):
     table: str = Field(description="the table's number, and which part of it")
 
 
-class Column(_Part):
+class PrintedColumn(_Section):
     """One printed column; `metric` is the key of the evaluator here that measures the same, `scale` turns into its unit."""
 
     metric: str = Field(pattern=r"^[^/]+/.+$")
@@ -42,7 +43,7 @@ class Column(_Part):
     scale: float = Field(1.0, gt=0)
 
 
-class Row(_Part):
+class PrintedRow(_Section):
     """One printed row. `values` as printed, `62.50±0.04*` or `38.75%`, null where the paper has none."""
 
     method: str
@@ -52,17 +53,17 @@ class Row(_Part):
     values: tuple[str | None, ...]
 
 
-class Table(_Part):
+class Table(_Section):
     """A published table. `setting` says what was trained on what; `notes` what a reader should know, oddities among them."""
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
-    source: Source
+    source: Citation
     setting: str
     baseline: str
     deviation: str | None = Field(None, description="what the number behind ± is")
     notes: tuple[str, ...] = ()
-    columns: tuple[Column, ...] = Field(min_length=1)
-    rows: tuple[Row, ...] = Field(min_length=1)
+    columns: tuple[PrintedColumn, ...] = Field(min_length=1)
+    rows: tuple[PrintedRow, ...] = Field(min_length=1)
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
@@ -97,7 +98,7 @@ def read_table(path: Path) -> Table:
 
 
 def published_board(path: Path) -> Board:
-    """The table as a board: rows of kind `published`, means alone, no interval and no test."""
+    """Return the table as a board: rows of kind `published`, means alone, no interval and no test."""
     table = read_table(path)
     cited = f"{table.source.title} (arXiv:{table.source.arxiv}), {table.source.table}"
     metrics = tuple(
@@ -121,27 +122,27 @@ def published_board(path: Path) -> Board:
         metrics=metrics,
         rows=_ordered([_row(row, table) for row in table.rows], primary),
         statistics=_NONE,
-        sharing={},
+        sharing=SharingFacts(),
         warnings=(*table.notes, "Published numbers: they have no values per example, so nothing here is tested."),
     )
 
 
 def mean_of(printed: str) -> float:
-    """The number itself: `62.50±0.04*` → 62.5."""
+    """Return the number without deviation and star: `62.50±0.04*` → 62.5."""
     return float(_match(printed)["mean"])
 
 
 def _match(printed: str) -> re.Match[str]:
-    found = PRINTED.fullmatch(printed)
-    if found is None:
+    match = PRINTED.fullmatch(printed)
+    if match is None:
         raise DataError(f"{printed!r} is no printed number")
-    return found
+    return match
 
 
-def _row(row: Row, table: Table) -> RowEntry:
+def _row(row: PrintedRow, table: Table) -> RowEntry:
     cells = [(column, value) for column, value in zip(table.columns, row.values, strict=True) if value is not None]
-    deviations = {c.metric: float(found) for c, value in cells if (found := _match(value)["deviation"])}
-    provenance: dict[str, Any] = {
+    deviations = {c.metric: float(printed) for c, value in cells if (printed := _match(value)["deviation"])}
+    provenance: dict[str, object] = {
         "source": f"arXiv:{table.source.arxiv}",
         "table": table.source.table,
         "printed": {column.printed: value for column, value in cells},
@@ -161,18 +162,18 @@ def _row(row: Row, table: Table) -> RowEntry:
             )
             for column, value in cells
         },
-        provenance=provenance,
+        provenance=Provenance.read(provenance),
     )
 
 
 def _scaled(printed: str, scale: float) -> float:
-    """In decimals, so that 38.75% is 0.3875 and not 0.38750000000000001."""
+    """Multiply in decimals, so that 38.75% is 0.3875 and not 0.38750000000000001."""
     from decimal import Decimal
 
     return float(Decimal(_match(printed)["mean"]) * Decimal(str(scale)))
 
 
-def _ordered(rows: Sequence[RowEntry], primary: Column) -> tuple[RowEntry, ...]:
+def _ordered(rows: Sequence[RowEntry], primary: PrintedColumn) -> tuple[RowEntry, ...]:
     def place(row: RowEntry) -> tuple[bool, float]:
         score = row.scores.get(primary.metric)
         mean = 0.0 if score is None else score.mean

@@ -1,4 +1,4 @@
-"""Whether a board says what its scores say: every statistic and hash made again, so that nobody has to be trusted."""
+"""Verify a board: compute every statistic and hash again from its scores and files, so that nobody has to be trusted."""
 
 from __future__ import annotations
 
@@ -8,61 +8,46 @@ from pathlib import Path
 from typing import Any
 
 from harness.board.analysis import analyse
-from harness.board.board import Board, MetricEntry, board_scores
-from harness.board.build import row_entry
-from harness.board.compare import Comparison, row_before_statistics
-from harness.board.files import SCORES, Scores, digest
-from harness.board.views.markdown import is_published
+from harness.board.board import Board, board_scores
+from harness.board.build import LoadedBoard, row_entry
+from harness.board.compare import Statistics
+from harness.board.files import SCORES, digest
 
 RELATIVE, ABSOLUTE = 1e-6, 1e-9  # matrix products differ in their last digits between machines
 
 
 def verify(path: Path) -> list[str]:
-    """Everything that does not hold, each in a sentence; nothing where the board holds.
+    """Return everything about a board that does not hold, a sentence each; nothing where the board holds.
 
-    Means, intervals, differences, p-values, corrections, ranks, win shares, agreement and power are made again from
-    `scores.parquet`; the hashes of the files beside the board are taken again.
+    Means, intervals, differences, p-values, corrections, ranks, win shares, agreement and power are computed again from
+    `scores.parquet`, and the hashes of the files beside the board again from their bytes.
 
     Raises:
         DataError: the board or its scores cannot be read.
     """
     folder = path if path.is_dir() else path.parent
     board = Board.read(path)
-    if is_published(board):  # there is nothing to make again
+    if board.is_published:  # printed numbers: there is nothing to compute again
         return list(_files(board, folder, {board.examples}))
     scores = board_scores(path)
     problems = list(_files(board, folder, {board.examples, SCORES}))
     unknown = sorted(set(scores) - {row.method for row in board.rows})
     problems += [f"{SCORES} has scores of {label!r}, which is no row of the board" for label in unknown]
-    rows = [row_before_statistics(entry, scores) for entry in board.rows]
+    rows = LoadedBoard(board, scores, board.name).rows
     if board.baseline not in {row.label for row in rows}:
         return [*problems, f"the baseline {board.baseline!r} is no row of the board"]
-    derived = {metric.key for metric in not_made_again(board, scores)}
+    derived = {metric.key for metric in board.unscored_metrics(scores)}
     metrics = [metric for metric in board.metrics if metric.key not in derived]
-    mixed = bool((board.config.get("judge") or {}).get("allow_mixed_judges"))
-    comparison = Comparison(rows, metrics, board.baseline, mixed_judges=mixed)
+    statistics = Statistics(rows, metrics, board.baseline, mixed_judges=board.mixed_judges)
     for entry, row in zip(board.rows, rows, strict=True):
-        made = {key: score.model_dump(mode="json") for key, score in row_entry(comparison, row).scores.items()}
-        said = {key: score.model_dump(mode="json") for key, score in entry.scores.items() if key not in derived}
-        problems += _differ(said, made, f"{entry.method}: ")
-    said_of_all = board.analysis.model_dump(mode="json") if board.analysis else {}
-    problems += _differ(said_of_all, analyse(comparison)[0].model_dump(mode="json"), "analysis: ")
-    families = [family.model_dump(mode="json") for family in comparison.correction.families]
-    told = [family.model_dump(mode="json") for family in board.statistics.families or ()]
-    return [*problems, *_differ(told, families, "statistics.families: ")]
-
-
-def not_made_again(board: Board, scores: Scores) -> list[MetricEntry]:
-    """Metrics that rows have on the board without any score per example: computed over all rows together, or made up."""
-    scored = {
-        f"{evaluator}/{score.metric}"
-        for runs in scores.values()
-        for evaluator, seeds in runs.items()
-        for found in seeds.values()
-        for score in found
-    }
-    shown = {key for row in board.rows for key in row.scores}
-    return [metric for metric in board.metrics if metric.key in shown - scored]
+        computed = {key: score.model_dump(mode="json") for key, score in row_entry(statistics, row).scores.items()}
+        shown = {key: score.model_dump(mode="json") for key, score in entry.scores.items() if key not in derived}
+        problems += _differ(shown, computed, f"{entry.method}: ")
+    analysis = board.analysis.model_dump(mode="json") if board.analysis else {}
+    problems += _differ(analysis, analyse(statistics)[0].model_dump(mode="json"), "analysis: ")
+    families = [family.model_dump(mode="json") for family in statistics.correction.families]
+    shown_families = [family.model_dump(mode="json") for family in board.statistics.families or ()]
+    return [*problems, *_differ(shown_families, families, "statistics.families: ")]
 
 
 def _files(board: Board, folder: Path, expected: set[str]) -> Iterator[str]:
@@ -78,21 +63,21 @@ def _files(board: Board, folder: Path, expected: set[str]) -> Iterator[str]:
             yield f"{name} is not the file that board.json was written with: its SHA-256 differs"
 
 
-def _differ(said: Any, made: Any, where: str) -> list[str]:
-    """Where two trees of plain values are not the same, numbers within rounding."""
-    if isinstance(said, dict) and isinstance(made, dict):
+def _differ(shown: Any, computed: Any, where: str) -> list[str]:
+    """Return the places where two trees of plain values differ, numbers beyond rounding."""
+    if isinstance(shown, dict) and isinstance(computed, dict):
         problems = []
-        for key in sorted(set(said) | set(made)):
-            if key not in made:
+        for key in sorted(set(shown) | set(computed)):
+            if key not in computed:
                 problems.append(f"{where}{key} is on the board, and its scores do not give it")
-            elif key not in said:
+            elif key not in shown:
                 problems.append(f"{where}{key} follows from the scores, and is not on the board")
             else:
-                problems += _differ(said[key], made[key], f"{where}{key} ")
+                problems += _differ(shown[key], computed[key], f"{where}{key} ")
         return problems
-    if isinstance(said, list) and isinstance(made, list) and len(said) == len(made):
-        return [text for i, (a, b) in enumerate(zip(said, made, strict=True)) for text in _differ(a, b, f"{where}[{i}] ")]
-    numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in (said, made))
-    if numbers and isclose(said, made, rel_tol=RELATIVE, abs_tol=ABSOLUTE):
+    if isinstance(shown, list) and isinstance(computed, list) and len(shown) == len(computed):
+        return [text for i, (a, b) in enumerate(zip(shown, computed, strict=True)) for text in _differ(a, b, f"{where}[{i}] ")]
+    numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in (shown, computed))
+    if numbers and isclose(shown, computed, rel_tol=RELATIVE, abs_tol=ABSOLUTE):
         return []
-    return [] if said == made else [f"{where.rstrip()} is {said!r}, the scores give {made!r}"]
+    return [] if shown == computed else [f"{where.rstrip()} is {shown!r}, the scores give {computed!r}"]

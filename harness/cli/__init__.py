@@ -18,18 +18,17 @@ from harness.cli import (
     doctor,
     fetch,
     imports,
+    merge,
     new,
     plan,
     plugins,
     power,
     publish,
+    report,
     sandbox,
     serve,
     status,
 )
-from harness.cli import merge as boards
-from harness.cli import plugins as check
-from harness.cli import report as board
 from harness.cli.compare import leave
 from harness.errors import HarnessError
 from harness.models.fetched import cache_folder, use_cache
@@ -37,7 +36,7 @@ from harness.version import __version__
 
 app = typer.Typer(
     name="harness",
-    help="Which alignment method is better, at the same budget, from the same starting model, by how much, how surely?",
+    help="Compare alignment methods at one budget from one starting model: which is better, by how much, how certain?",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -47,11 +46,10 @@ compare.register(app)
 plan.register(app)
 data.register(app)
 analyze.register(app)
-board.register(app)
+report.register(app)
 status.register(app)
-check.register(plugins.app)
 imports.register(app)
-boards.register(app)
+merge.register(app)
 power.register(app)
 publish.register(app)
 app.add_typer(plugins.app, name="plugins")
@@ -71,13 +69,13 @@ def _version(value: bool) -> None:
 
 @app.callback()
 def _root(
-    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version and leave."),
+    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version and exit."),
 ) -> None:
     use_cache(cache_folder(os.environ))
 
 
 def main() -> None:
-    """Run the command line; a user's mistake prints without a traceback."""
+    """Run the command line. A user's mistake prints one error without a traceback."""
     signal.signal(signal.SIGTERM, leave)
     signal.signal(signal.SIGINT, leave)
     try:
@@ -85,6 +83,7 @@ def main() -> None:
     except HarnessError as error:
         from harness.board.views.text import visible
 
-        said = Text.assemble(("error: ", "bold red"), visible(str(error)))  # it may quote what files hold
-        Console(stderr=True, highlight=False, soft_wrap=True).print(said)
+        # The message may quote untrusted files, so invisible characters are written out.
+        message = Text.assemble(("error: ", "bold red"), visible(str(error)))
+        Console(stderr=True, highlight=False, soft_wrap=True).print(message)
         sys.exit(error.exit_code)

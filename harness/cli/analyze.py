@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, TypedDict
 
 import typer
 
@@ -35,22 +35,22 @@ def analyze(
     config: Annotated[
         Path | None,
         typer.Option(
-            help="Whose source, model, settings, seeds and learning rates to use; the packaged quickstart if absent.",
+            help="The config with the source, model, settings, seeds and learning rates; default: the packaged quickstart.",
             show_default=False,
         ),
     ] = None,
     set_: SetOption = None,
     seeds: SeedsOption = None,
-    out: Annotated[Path, typer.Option(help="Folder in which every analysis gets one of its own.")] = Path("runs/analyses"),
+    out: Annotated[Path, typer.Option(help="Folder that gets a folder for each analysis.")] = Path("runs/analyses"),
     store: StoreOption = None,
     workers: Annotated[
-        int | None, typer.Option(min=1, help="Worker processes; one per GPU, or one per core, if absent.", show_default=False)
+        int | None, typer.Option(min=1, help="Worker processes; default: one per GPU, or one per core.", show_default=False)
     ] = None,
     json_: JsonOption = False,
 ) -> None:
-    """Run the papers' own analyses; write a table, a figure and a page that says whether the numbers agree with the paper.
+    """Run analyses from papers; write a table, a figure and a page with a verdict on each of the paper's claims.
 
-    Trained rows are comparisons through the store: what is there is not computed again, and a run that was killed goes on.
+    Models are trained through the store: artifacts in it are not computed again, and a killed run continues.
     """
     from harness.api.registry import Registry
 
@@ -66,7 +66,7 @@ def analyze(
     path = find_config(config)
     raw = read_config(path, set_, None, seeds)
     gpus = visible_gpus()
-    results: dict[str, Any] = {}
+    results: dict[str, object] = {}
     for analysis in chosen:
         began, folder = time.monotonic(), out / analysis.name
         options = AnalysisOptions(
@@ -87,10 +87,10 @@ def analyze(
 
 
 def find(names: Sequence[str], registry: Registry) -> list[Analysis]:
-    """Return the analyses of these names, each once; `all` is every one, by name.
+    """Return the analyses of these names, each once; `all` stands for every analysis.
 
     Raises:
-        PluginError: a name is not known, or an analysis has a field without a default.
+        PluginError: a name is unknown, or an analysis has a field without a default.
     """
     from pydantic import ValidationError
 
@@ -109,7 +109,7 @@ def find(names: Sequence[str], registry: Registry) -> list[Analysis]:
         except ValidationError as error:
             fields = ", ".join(sorted({str(item["loc"][0]) for item in error.errors() if item["loc"]}))
             raise PluginError(
-                f"the analysis {name!r} of {entry.distribution} cannot be made ({fields}): give each field a default"
+                f"the analysis {name!r} of {entry.distribution} cannot be created ({fields}): give each field a default"
             ) from error
     return analyses
 
@@ -129,13 +129,25 @@ def _list(registry: Registry, json_: bool) -> None:
     for row in rows:
         paper = f"arXiv {row['arxiv']}" if row["arxiv"] else row["paper"]
         origin = ", ".join(filter(None, (paper, row["places"]))) or "no paper"
-        origin += f" · needs {', '.join(row['needs']) or 'nothing beside prompts'}"
-        what = Text.assemble(row["question"], "\n", (origin, "dim"))
-        table.add_row(Text(row["name"], style="bold"), what, f"{row['minutes']:g} min")
+        origin += f" · needs {', '.join(row['needs']) or 'only prompts'}"
+        answer = Text.assemble(row["question"], "\n", (origin, "dim"))
+        table.add_row(Text(row["name"], style="bold"), answer, f"{row['minutes']:g} min")
     Console().print(table)
 
 
-def _row(analysis: type[Analysis]) -> dict[str, Any]:
+class AnalysisSummary(TypedDict):
+    """An analysis as `harness analyze list` shows it; `minutes` on one core."""
+
+    name: str
+    question: str
+    paper: str
+    arxiv: str
+    places: str
+    needs: list[str]
+    minutes: float
+
+
+def _row(analysis: type[Analysis]) -> AnalysisSummary:
     paper = analysis.paper
     return {
         "name": analysis.name,
@@ -149,7 +161,7 @@ def _row(analysis: type[Analysis]) -> dict[str, Any]:
 
 
 def _command(analysis: Analysis, config: Path | None, sets: list[str] | None, seeds: str | None, out: Path) -> str:
-    """Return the command that makes the same files again, wherever the store is."""
+    """Return the command that makes the same files again; the store is left out, since it changes no result."""
     words = ["harness", "analyze", analysis.name]
     words += ["--config", str(config)] if config else []
     words += [word for assignment in sets or () for word in ("--set", assignment)]

@@ -1,12 +1,13 @@
-"""`harness cache`: the store, looked at, checked, cleaned, carried elsewhere."""
+"""`harness cache`: list, verify and clean the store; export and import artifacts."""
 
 from __future__ import annotations
 
 import json
 import re
 from collections import defaultdict
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from harness.store import Store
 
 app = typer.Typer(
-    help="The store: list it, verify it, make room, carry artifacts elsewhere.",
+    help="The store: list it, verify it, free space, export and import artifacts.",
     no_args_is_help=True,
     epilog="Example: harness cache ls",
 )
@@ -24,66 +25,69 @@ app = typer.Typer(
 KeepOption = Annotated[
     list[Path] | None,
     typer.Option(
-        metavar="PATH", help="A config, a board or its folder whose artifacts stay too; repeatable.", show_default=False
+        metavar="PATH", help="A config, or a board or its folder, whose artifacts stay; repeatable.", show_default=False
     ),
 ]
 UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
-DAMAGED_FOUND = 4
+DAMAGED = 4  # exit code
 
 
 @app.command(epilog="Examples: harness cache ls  ·  harness cache ls --all --json")
 def ls(
     store: StoreOption = None,
-    all_: Annotated[bool, typer.Option("--all", help="Every artifact, with its key.")] = False,
+    all_: Annotated[bool, typer.Option("--all", help="List every artifact with its key.")] = False,
     json_: JsonOption = False,
 ) -> None:
-    """What the store holds, by kind, and which runs need it. No artifact is opened."""
+    """List the store's artifacts by kind, and the runs that need them. No artifact is opened."""
     from harness.store.roots import roots
 
     kept = _store(store)
     sizes: defaultdict[str, list[int]] = defaultdict(list)
-    listed = []
+    listed: list[tuple[str, str, int]] = []
     for entry in kept.entries():
         sizes[entry.kind].append(entry.size)
         if all_:
-            listed.append({"key": entry.key, "kind": entry.kind, "bytes": entry.size})
-    kinds = {kind: {"artifacts": len(found), "bytes": sum(found)} for kind, found in sorted(sizes.items())}
+            listed.append((entry.key, entry.kind, entry.size))
+    kinds = {kind: {"artifacts": len(each), "bytes": sum(each)} for kind, each in sorted(sizes.items())}
     runs = [
         {"name": root.name, "machine": root.machine, "folder": root.folder, "needs": len(root.keys), "gone": root.gone}
         for _, root in roots(kept.root)
         if root is not None
     ]
     if json_:
-        typer.echo(
-            json.dumps({"store": str(kept.root), "kinds": kinds, "runs": runs} | ({"artifacts": listed} if all_ else {}))
-        )
+        answer: dict[str, object] = {"store": str(kept.root), "kinds": kinds, "runs": runs}
+        if all_:
+            answer["artifacts"] = [{"key": key, "kind": kind, "bytes": size} for key, kind, size in listed]
+        typer.echo(json.dumps(answer))
         return
-    for item in listed:
-        typer.echo(f"{item['key']}  {item['kind']:<10} {_size(item['bytes']):>9}")  # type: ignore[arg-type]
+    for key, kind, size in listed:
+        typer.echo(f"{key}  {kind:<10} {_size(size):>9}")
     for kind, counted in kinds.items():
         typer.echo(f"{kind:<10} {counted['artifacts']:>9,}  {_size(counted['bytes']):>9}")
     typer.echo(f"{'all':<10} {sum(map(len, sizes.values())):>9,}  {_size(sum(map(sum, sizes.values()))):>9}  {kept.root}")
     for run in runs:
-        typer.echo(f"{run['folder']} needs {run['needs']:,}{' no more: the folder is gone' if run['gone'] else ''}")
+        typer.echo(
+            f"{run['folder']} needs {run['needs']:,}{'; its folder is gone, so these may be removed' if run['gone'] else ''}"
+        )
 
 
 @app.command(epilog="Example: harness cache verify")
 def verify(store: StoreOption = None, json_: JsonOption = False) -> None:
-    """Read every artifact against its checksums; a damaged one is put aside, and the next run makes it again.
+    """Compare every artifact with its checksums; move damaged ones aside, so that the next run makes them again.
 
-    Exit code 4 if there was one.
+    Exit code 4: an artifact was damaged.
     """
     kept = _store(store)
-    found = [entry.key for entry in kept.entries()]
-    damaged = [key for key in found if not kept.holds(key)]
+    keys = [entry.key for entry in kept.entries()]
+    damaged = [key for key in keys if not kept.holds(key)]
     if json_:
-        typer.echo(json.dumps({"artifacts": len(found), "damaged": damaged}))
+        typer.echo(json.dumps({"artifacts": len(keys), "damaged": damaged}))
     else:
-        typer.echo(f"{len(found) - len(damaged):,} of {len(found):,} artifacts are as they were written")
+        typer.echo(f"{len(keys) - len(damaged):,} of {len(keys):,} artifacts are as they were written")
         for key in damaged:
-            typer.echo(f"damaged, put aside in {kept.root / 'damaged'}: {key}")
+            typer.echo(f"damaged, moved to {kept.root / 'damaged'}: {key}")
     if damaged:
-        raise typer.Exit(DAMAGED_FOUND)
+        raise typer.Exit(DAMAGED)
 
 
 @app.command(
@@ -95,15 +99,15 @@ def gc(
     keep: KeepOption = None,
     max_size: Annotated[
         str | None,
-        typer.Option(help="Remove only as much as brings the store below this, e.g. 20GB.", show_default=False),
+        typer.Option(help="Remove only until the store is smaller than this, e.g. 20GB.", show_default=False),
     ] = None,
-    unused_hours: Annotated[float, typer.Option(min=0, help="What was used in the last hours stays.")] = 24.0,
-    delete: Annotated[bool, typer.Option("--delete", help="Remove it; without this it is only shown.")] = False,
+    unused_hours: Annotated[float, typer.Option(min=0, help="Keep artifacts that were used in the last hours.")] = 24.0,
+    delete: Annotated[bool, typer.Option("--delete", help="Remove the artifacts; without this they are only listed.")] = False,
     json_: JsonOption = False,
 ) -> None:
-    """Remove what no board and no config needs, the longest unused first; shows what would go unless --delete is given.
+    """Remove artifacts that no run and no --keep needs, the longest unused first; a dry run without --delete.
 
-    Every run notes what it needs, until its folder is deleted. Deleting an artifact loses nothing but time.
+    A run's artifacts are kept until its folder is deleted. A removed artifact costs nothing but the time to make it again.
     """
     from harness.store.collect import Rules, choose, collect, collecting, needed_by_runs, with_used
 
@@ -111,40 +115,42 @@ def gc(
     rules = Rules(_bytes(max_size), unused_hours * 3600)
     wanted = with_used(kept, {key for path in keep or () for key in _keys(path)})
     with collecting(kept):
-        found = choose(kept, wanted | needed_by_runs(kept), rules)
+        choice = choose(kept, wanted | needed_by_runs(kept), rules)
         if delete:
-            collect(kept, found, rules)
-    left = found.total_bytes - found.remove_bytes
+            collect(kept, choice, rules)
+    remaining = choice.total_bytes - choice.remove_bytes
     if json_:
         answer = {
-            "removed" if delete else "would_remove": [entry.key for entry in found.remove],
-            "bytes": found.remove_bytes,
-            "needed": found.needed,
-            "recent": found.recent,
-            "left_bytes": left,
+            "removed" if delete else "would_remove": [entry.key for entry in choice.remove],
+            "bytes": choice.remove_bytes,
+            "needed": choice.needed,
+            "recent": choice.recent,
+            "left_bytes": remaining,
         }
         typer.echo(json.dumps(answer))
         return
-    did = "removed" if delete else "would remove"
-    typer.echo(f"{did} {len(found.remove):,} of {found.total:,} artifacts, {_size(found.remove_bytes)}; {_size(left)} stay")
+    action = "removed" if delete else "would remove"
     typer.echo(
-        f"of these, runs and --keep need {found.needed:,} ({_size(found.needed_bytes)}), and {found.recent:,} were used "
-        f"in the last {unused_hours:g} hours ({_size(found.recent_bytes)})"
+        f"{action} {len(choice.remove):,} of {choice.total:,} artifacts, {_size(choice.remove_bytes)}; {_size(remaining)} stay"
     )
-    if rules.limit is not None and left > rules.limit:
-        typer.echo("that is more than --max-size: delete the folder of a run, or lower --unused-hours")
-    if not delete and found.remove:
-        typer.echo("nothing was touched; add --delete to remove it")
+    typer.echo(
+        f"of these, runs and --keep need {choice.needed:,} ({_size(choice.needed_bytes)}), and {choice.recent:,} were used "
+        f"in the last {unused_hours:g} hours ({_size(choice.recent_bytes)})"
+    )
+    if rules.limit is not None and remaining > rules.limit:
+        typer.echo("the rest is larger than --max-size: delete the folder of a run, or lower --unused-hours")
+    if not delete and choice.remove:
+        typer.echo("nothing was removed: add --delete to remove them")
 
 
 @app.command(epilog="Example: harness cache export quickstart.tar --keep runs/quickstart")
 def export(
-    archive: Annotated[Path, typer.Argument(help="The file to write; .tar, or .tar.gz and .tar.xz compressed.")],
+    archive: Annotated[Path, typer.Argument(help="The file to write: .tar, or compressed, .tar.gz or .tar.xz.")],
     store: StoreOption = None,
     keep: KeepOption = None,
     json_: JsonOption = False,
 ) -> None:
-    """Write artifacts into one file: those that the configs and boards of --keep need, or all."""
+    """Write artifacts into one file: those that the configs and boards of --keep need, or all without it."""
     from harness.store.collect import with_used
     from harness.store.exchange import export_artifacts
 
@@ -152,10 +158,10 @@ def export(
     present = {entry.key for entry in kept.entries()}
     keys = with_used(kept, {key for path in keep for key in _keys(path)}) if keep else present
     count = export_artifacts(kept, keys & present, archive)
-    said = {"archive": str(archive), "artifacts": count, "absent": len(keys - present)}
-    typer.echo(
-        json.dumps(said) if json_ else f"{count:,} artifacts written to {archive}; {said['absent']:,} were not in the store"
-    )
+    absent = len(keys - present)
+    answer = {"archive": str(archive), "artifacts": count, "absent": absent}
+    text = f"{count:,} artifacts written to {archive}; {absent:,} were not in the store"
+    typer.echo(json.dumps(answer) if json_ else text)
 
 
 @app.command(name="import", epilog="Example: harness cache import quickstart.tar")
@@ -164,18 +170,21 @@ def import_(
     store: StoreOption = None,
     json_: JsonOption = False,
 ) -> None:
-    """Take the artifacts of a file, each verified against its checksums: import what you trust its sender to have computed."""
+    """Import artifacts from a file, each verified against its checksums. Checksums find damage only: trust the sender."""
     from harness.store import Store
     from harness.store.exchange import import_artifacts
 
     kept = Store(store_folder(store))
     new, known = import_artifacts(kept, archive)
-    said = {"new": new, "known": known}
-    typer.echo(json.dumps(said) if json_ else f"{new:,} new artifacts in {kept.root}; {known:,} were there already")
+    typer.echo(
+        json.dumps({"new": new, "known": known})
+        if json_
+        else f"{new:,} new artifacts in {kept.root}; {known:,} were already in it"
+    )
 
 
 def _store(given: Path | None) -> Store:
-    """The store that is there; looking at one makes none."""
+    """Return the store; unlike a run, do not create it."""
     from harness.errors import StoreError
     from harness.store import Store
 
@@ -186,7 +195,7 @@ def _store(given: Path | None) -> Store:
 
 
 def _keys(path: Path) -> set[str]:
-    """The keys of all stages of a config, or of the config in a board."""
+    """Return the keys of all stages of a config, or of a board's config."""
     from harness.api.registry import Registry
     from harness.config import resolve
     from harness.run.plan import plan
@@ -195,17 +204,17 @@ def _keys(path: Path) -> set[str]:
     return set(plan(comparison).stages)
 
 
-def _raw(path: Path) -> dict[str, Any]:
+def _raw(path: Path) -> Mapping[str, object]:
     from harness.board.build import Board
     from harness.config.file import load_raw
 
     if path.is_dir():
         path = path / "board.json"
-    return dict(Board.read(path).config) if path.suffix == ".json" else load_raw(find_config(path))
+    return Board.read(path).config if path.suffix == ".json" else load_raw(find_config(path))
 
 
 def _bytes(text: str | None) -> int | None:
-    """A size as people write it."""
+    """Return the bytes of a size with a unit, such as 20GB."""
     from harness.errors import HarnessError
 
     if text is None:
@@ -218,7 +227,7 @@ def _bytes(text: str | None) -> int | None:
 
 
 def _size(count: int) -> str:
-    """Bytes as people read them."""
+    """Return a size in a fitting unit: 1.2 GB."""
     value, units = float(count), iter(("B", "kB", "MB", "GB", "TB", "PB"))
     unit = next(units)
     while value >= 1000 and unit != "PB":

@@ -1,4 +1,4 @@
-"""`harness compare`: the whole comparison."""
+"""`harness compare`: run a comparison; and what other commands share with it, a board's table and signals."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -38,10 +38,8 @@ if TYPE_CHECKING:
     from harness.run.executors.events import Executor, Stop
 
 EXECUTORS = ("local", "ray")
-KEPT = "what was finished is kept, and the same command goes on from there"
-
-
-SOME_FAILED = 3
+KEPT = "finished stages are kept, and the same command continues from them"
+SOME_FAILED = 3  # exit code
 
 
 def register(app: typer.Typer) -> None:
@@ -73,24 +71,24 @@ def compare(
 ) -> None:
     """Train every method from the same start at the same budget, evaluate all, write one board.
 
-    What is already in the store is not computed again: a run that was killed goes on, a second run takes seconds.
-    Ctrl-C lets the running stages end, a second one ends at once; `harness status` shows the run from another terminal.
+    Artifacts in the store are not computed again: a killed run continues, and a second run takes seconds.
+    Ctrl-C lets running stages finish, a second Ctrl-C ends them; `harness status` shows the run from another terminal.
     Exit code 0: the board is complete. 2: the config or a plugin is wrong. 3: a row failed (the others are on the board).
     """
     from harness.config.problems import hidden
-    from harness.run.compare import Means
+    from harness.run.compare import RunOptions
     from harness.run.compare import compare as run
 
     path = find_config(config)
     raw = read_config(path, set_, methods, seeds)
     folder = out or Path("runs") / str(raw.get("name", path.stem))
-    chosen = choose_executor(executor, workers, gpus, {"address": ray_address, "memory_bytes": int(ray_memory_gb * 1e9)})
+    chosen = choose_executor(executor, workers, gpus, ray_address, int(ray_memory_gb * 1e9))
     result = run(
         raw,
         folder=folder,
         store=store_folder(store),
         workers=chosen.workers,
-        means=Means(
+        options=RunOptions(
             executor=chosen.make,
             mirror=mirror_url(mirror),
             log=(sys.stderr,) if log_json else (),
@@ -102,7 +100,7 @@ def compare(
         variables=os.environ,
     )
     if json_:
-        typer.echo(json.dumps(_answer(result, folder)))
+        typer.echo(json.dumps(_answer(result.board, folder)))
     else:
         show(result.board, folder)
     if result.outcome.failed:
@@ -110,7 +108,7 @@ def compare(
 
 
 def show(board: Board, folder: Path) -> None:
-    """A board's table, and where its page lies."""
+    """Print a board's table and the path of its page."""
     from rich.console import Console
 
     from harness.board.views.terminal import print_table
@@ -120,10 +118,10 @@ def show(board: Board, folder: Path) -> None:
     console.print(f"Board: {folder / 'index.html'}", markup=False, highlight=False, soft_wrap=True)
 
 
-def _answer(result: Any, folder: Path) -> dict[str, Any]:
-    """What a script wants: the board, where it lies, what failed."""
-    failed = {row.method: row.failed for row in result.board.rows if row.failed}
-    return {"folder": str(folder), "failed": failed, "board": result.board.model_dump(mode="json", by_alias=True)}
+def _answer(board: Board, folder: Path) -> dict[str, object]:
+    """Return the answer for scripts: the board, its folder, the rows that failed."""
+    failed = {row.method: row.failed for row in board.rows if row.failed}
+    return {"folder": str(folder), "failed": failed, "board": board.model_dump(mode="json", by_alias=True)}
 
 
 ExecutorOption = Annotated[
@@ -133,42 +131,47 @@ ExecutorOption = Annotated[
 
 WorkersOption = Annotated[
     int | None,
-    typer.Option(min=1, help="Stages at a time; one per GPU, or one per core, if absent.", show_default=False),
+    typer.Option(min=1, help="Stages at a time; default: one per GPU, or one per core.", show_default=False),
 ]
 
 
 GpusOption = Annotated[
     int | None,
-    typer.Option(min=0, help="GPUs to use, one for each stage that runs; all that are visible if absent.", show_default=False),
+    typer.Option(min=0, help="GPUs to use, one for each running stage; default: all visible ones.", show_default=False),
 ]
 
 
 AddressOption = Annotated[
     str | None,
     typer.Option(
-        "--ray-address", metavar="HOST:PORT", help="A running Ray cluster; without it, one on this machine.", show_default=False
+        "--ray-address", metavar="HOST:PORT", help="A running Ray cluster; default: one on this machine.", show_default=False
     ),
 ]
 
 
 MemoryOption = Annotated[
-    float, typer.Option("--ray-memory-gb", min=0, help="Memory that Ray keeps for each stage; 0: not counted.")
+    float, typer.Option("--ray-memory-gb", min=0, help="Memory that Ray reserves for each stage; 0: none.")
 ]
 
 
 @dataclass(frozen=True)
-class Chosen:
-    """An executor to be, and how many stages it runs at a time; None if it knows better."""
+class ExecutorChoice:
+    """A function that makes the executor, and the number of stages at a time; 0 leaves the number to Ray."""
 
     make: Callable[..., Executor]
     workers: int
 
 
-def choose_executor(name: str, workers: int | None, gpus: int | None, ray: dict[str, Any]) -> Chosen:
-    """The executor of the options. From here on Ctrl-C lets running stages end first.
+def choose_executor(
+    name: str, workers: int | None, gpus: int | None, ray_address: str | None = None, ray_memory: int = 0
+) -> ExecutorChoice:
+    """Return the executor of the options. From here on the first Ctrl-C lets running stages finish.
+
+    Args:
+        ray_memory: bytes that Ray reserves for each stage.
 
     Raises:
-        HarnessError: there is none of that name, or Ray is not installed.
+        HarnessError: no executor has this name, or Ray is not installed.
     """
     from harness.run.executors.events import Stop
 
@@ -179,34 +182,38 @@ def choose_executor(name: str, workers: int | None, gpus: int | None, ray: dict[
     if name == "ray":
         from harness.run.executors.ray import RayExecutor
 
-        os.environ.setdefault("RAY_AUTH_MODE", "token")  # without it, whoever reaches the port runs code as the user
-        return Chosen(partial(RayExecutor, gpus=gpus, stop=stop, **ray), workers or 0)
+        # Without a token, anyone who reaches Ray's port can run code as this user.
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
+        make = partial(RayExecutor, gpus=gpus, stop=stop, address=ray_address, memory_bytes=ray_memory)
+        return ExecutorChoice(make, workers or 0)
     from harness.run.executors.local import LocalExecutor, places, visible_gpus
 
     devices = visible_gpus()[:gpus]
-    return Chosen(partial(LocalExecutor, gpus=devices, stop=stop), workers or places(devices))
+    return ExecutorChoice(partial(LocalExecutor, gpus=devices, stop=stop), workers or places(devices))
 
 
 def leave(number: int, frame: FrameType | None) -> None:
-    """End on a signal with the shell's exit code for it (130, 143); workers are stopped on the way out."""
-    what = "interrupted" if number == signal.SIGINT else "terminated"
-    _say(f"{what}; {KEPT}")
+    """Exit on a signal with the shell's code for it (130, 143). The exit stops the workers."""
+    ending = "interrupted" if number == signal.SIGINT else "terminated"
+    _say(f"{ending}; {KEPT}")
     sys.exit(128 + number)
 
 
 def finish_first(stop: Stop) -> None:
-    """The first Ctrl-C asks the run to end after the stages that are running; the second ends it at once."""
+    """Let the first Ctrl-C end the run after its running stages, and the second one end it at once."""
 
     def asked(number: int, frame: FrameType | None) -> None:
         if stop.asked:
             leave(number, frame)
-        stop.ask()  # before a word of it: who reads that may press again at once
-        _say("the running stages are finished first; press Ctrl-C again to end at once")
+        # Before the message: whoever reads it may press Ctrl-C again, which must find the stop requested.
+        stop.ask()
+        _say("finishing the running stages first; press Ctrl-C again to end at once")
 
     signal.signal(signal.SIGINT, asked)
 
 
 def _say(line: str) -> None:
-    """A line on the standard error. That nobody can read it, or that the signal came amidst another line, changes nothing."""
+    """Print a line to standard error, if it can be written."""
+    # In a signal handler the stream may be closed, or in the middle of another write (a RuntimeError).
     with contextlib.suppress(OSError, RuntimeError):
         sys.stderr.write(f"{line}\n")

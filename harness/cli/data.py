@@ -1,11 +1,11 @@
-"""`harness data`: examples exactly as rows train on them, token by token, without training."""
+"""`harness data`: show examples exactly as rows train on them, token by token, without training."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 SPLITS = ("train", "sft", "tuning", "heldout")
 SPACE, BREAK, BAR, OPEN, CLOSE, UNFINISHED = "␣", "↵", "│", "⟦", "⟧", "⋯"
 _MARKS = str.maketrans({mark: f"\\u{ord(mark):04x}" for mark in (SPACE, BREAK, BAR, OPEN, CLOSE, UNFINISHED)})
-_HEAD, _TAIL = 48, 16  # ids that are printed of a long sequence
+_HEAD, _TAIL = 48, 16  # ids of a long sequence that are printed, from its start and its end
 _STYLES = {"chosen": "green", "rejected": "red"}
 
 
@@ -39,25 +39,25 @@ def data(
     set_: SetOption = None,
     row: Annotated[
         list[str] | None,
-        typer.Option("--row", metavar="LABEL", help="Only this row, by its label; repeatable.", show_default=False),
+        typer.Option("--row", metavar="LABEL", help="Show only the row of this label; repeatable.", show_default=False),
     ] = None,
-    n: Annotated[int, typer.Option("--n", min=1, help="Examples of each row, in the order of the budget.")] = 2,
+    n: Annotated[int, typer.Option("--n", min=1, help="Number of examples of each row, in the order of training.")] = 2,
     split: Annotated[
         str | None,
         typer.Option(
             metavar="|".join(SPLITS),
-            help="What rows train on after SFT (train), SFT's examples (sft), or prompts that rows are evaluated on; "
-            "if absent, train, and sft for rows that are the starting model.",
+            help="train: what rows train on after SFT; sft: SFT's examples; tuning, heldout: prompts for evaluation. "
+            "Default: train, and sft for rows that are the starting model.",
             show_default=False,
         ),
     ] = None,
     store: StoreOption = None,
     json_: JsonOption = False,
 ) -> None:
-    """Show examples exactly as rows train on them: tokens, ids, where the loss falls, what was dropped and why.
+    """Show examples exactly as rows train on them: tokens, ids, which tokens the loss covers, what was dropped and why.
 
-    Nothing is trained or sampled: of rows that train on own samples, what needs none is shown until the store holds them.
-    Exit code 2: a row trains on nothing, and why.
+    Nothing is trained or sampled: responses that a run would sample are shown once the store has them.
+    Exit code 2: a row trains on nothing; the error says why.
     """
     import tempfile
 
@@ -73,22 +73,23 @@ def data(
         raise HarnessError(f"--split {split!r}: {did_you_mean(split, SPLITS)}")
     path, registry = find_config(config), Registry.load()
     comparison = resolve(read_config(path, set_, None, None), registry, str(path))
-    labels = [variant.label for variant in comparison.variants]
+    labels = [row.label for row in comparison.rows]
     for label in row or ():
         if label not in labels:
-            raise HarnessError(f"--row {label!r}: no row of {path} is called so; {did_you_mean(label, labels)}")
+            raise HarnessError(f"--row {label!r}: no row of {path} has this label; {did_you_mean(label, labels)}")
     graph, kept = plan(comparison), store_folder(store)
     with tempfile.TemporaryDirectory(prefix="harness-data-") as folder:
-        own = Store(kept if kept.exists() else Path(folder, "store"))
-        context = Context(own, registry, graph.checkpoints, lambda done, total, note: None, graph.environment)
+        # Without a store yet, a temporary one holds what the preview reads.
+        store_ = Store(kept if kept.exists() else Path(folder, "store"))
+        context = Context(store_, registry, graph.checkpoints, lambda done, total, note: None, graph.environment)
         preview = Preview(comparison, graph, context, Path(folder))
         rows, problems = _rows(preview, comparison, row, split, n)
         if json_ and rows:
             typer.echo(json.dumps([item for shown in rows for item in _as_dicts(shown)]))
         elif rows:
             untrained = comparison.config.sft is None and not row and split in (None, "train")
-            left_out = [variant.label for variant in comparison.variants if untrained and not variant.rounds]
-            _print(comparison, preview, rows, left_out)
+            untrained_rows = [row.label for row in comparison.rows if untrained and not row.rounds]
+            _print(comparison, preview, rows, untrained_rows)
     if problems:
         raise HarnessError("\n".join(problems))
 
@@ -96,22 +97,20 @@ def data(
 def _rows(
     preview: Preview, comparison: Comparison, chosen: Sequence[str] | None, split: str | None, n: int
 ) -> tuple[list[ShownRow], list[str]]:
-    """The rows that are asked for, and why others train on nothing. Of what all rows share, one row stands for all."""
+    """Return the rows asked for, and why others train on nothing. The baseline stands for all if rows share the data."""
     from harness.run.stages.preview import EmptyRowError, ShownRow
 
-    variants = [variant for variant in comparison.variants if not chosen or variant.label in chosen]
+    configs = [row for row in comparison.rows if not chosen or row.label in chosen]
     if split is None and not chosen and comparison.config.sft is None:
-        variants = [variant for variant in variants if variant.rounds]
+        configs = [row for row in configs if row.rounds]
     if split == "train" and not chosen:
-        variants = [variant for variant in variants if variant.rounds]
-    labels = [variant.label for variant in variants]
+        configs = [row for row in configs if row.rounds]
+    labels = [row.label for row in configs]
     if split in ("sft", "tuning", "heldout") and not chosen:
         labels = [comparison.config.baseline]
     rows, problems = list[ShownRow](), list[str]()
     if not labels:
-        problems.append(
-            "no row trains on anything: all are the starting model; see what they are evaluated on by --split heldout"
-        )
+        problems.append("no row trains on anything, since all are the starting model: use --split heldout to see their prompts")
     for label in labels:
         try:
             rows.append(_row(preview, comparison, label, split, n))
@@ -127,14 +126,16 @@ def _row(preview: Preview, comparison: Comparison, label: str, split: str | None
         return preview.fine_tuning(label, n)
     if split is not None and split != "train":
         return preview.split(label, "tuning" if split == "tuning" else "heldout", n)
-    variant = next(variant for variant in comparison.variants if variant.label == label)
-    if split == "train" and not variant.rounds:
-        raise EmptyRowError(f"row {label!r}: it is the starting model, and trains on nothing of the split train: --split sft")
+    row = next(row for row in comparison.rows if row.label == label)
+    if split == "train" and not row.rounds:
+        raise EmptyRowError(
+            f"row {label!r}: it is the starting model and trains on nothing of the split train: use --split sft"
+        )
     return preview.row(label, n)
 
 
-def _as_dicts(row: ShownRow) -> Iterator[dict[str, Any]]:
-    """A row's examples for scripts."""
+def _as_dicts(row: ShownRow) -> Iterator[dict[str, object]]:
+    """Yield a row's examples for scripts."""
     pieces: Callable[[list[int]], list[str]] = row.template.tokenizer.convert_ids_to_tokens
     for example in (example for part in row.parts for example in part.examples):
         responses = [
@@ -153,11 +154,11 @@ def _as_dicts(row: ShownRow) -> Iterator[dict[str, Any]]:
 # On a terminal
 
 
-def _print(comparison: Comparison, preview: Preview, rows: Sequence[ShownRow], left_out: Sequence[str]) -> None:
-    """The data, how to read tokens, and every part of every row; rows with equal examples together.
+def _print(comparison: Comparison, preview: Preview, rows: Sequence[ShownRow], untrained: Sequence[str]) -> None:
+    """Print the data's counts, the signs between tokens, and each row's parts; rows with equal examples together.
 
     Args:
-        left_out: rows that train on nothing and were not asked for.
+        untrained: rows that train on nothing and were not asked for.
     """
     from rich.console import Console
     from rich.text import Text
@@ -167,30 +168,30 @@ def _print(comparison: Comparison, preview: Preview, rows: Sequence[ShownRow], l
     console = Console(highlight=False, soft_wrap=True)
     config = comparison.config
     console.print(Text.assemble((one_line(config.name), "bold"), f" · seed {config.seeds[0]}"))
-    for line in data_lines(preview.screening):
+    for line in data_lines(preview.screening.as_json()):
         console.print(Text(one_line(line), style="dim"))
     signs = [f"{BAR} between two tokens", f"{SPACE} a space", f"{BREAK} a line break", f"{OPEN}…{CLOSE} a special token"]
-    console.print(Text(" · ".join([*signs, f"{UNFINISHED} a character that goes on in the next token"]), style="dim"))
-    together: dict[Any, list[ShownRow]] = {}
+    console.print(Text(" · ".join([*signs, f"{UNFINISHED} a character that continues in the next token"]), style="dim"))
+    groups: dict[object, list[ShownRow]] = {}
     for row in rows:
-        together.setdefault(tuple(_content(part) for part in row.parts), []).append(row)
-    for label in left_out:
+        groups.setdefault(tuple(_content(part) for part in row.parts), []).append(row)
+    for label in untrained:
         console.print(Text(f"{one_line(label)}: the starting model as it is; nothing is trained", style="dim"))
-    for alike in together.values():
+    for alike in groups.values():
         console.print()
         console.print(Text(", ".join(one_line(row.label) for row in alike), style="bold underline"))
         for parts in zip(*(row.parts for row in alike), strict=True):
             _print_part(console, alike, parts)
 
 
-def _content(part: ShownPart) -> Any:
-    """The properties that rows printed together share; an objective's views are its own."""
+def _content(part: ShownPart) -> object:
+    """Return what rows that are printed together have in common; objectives and their views may differ."""
     examples = [(item.id, item.prompt_ids, item.responses, tuple(item.unsampled.items())) for item in part.examples]
     return part.round, part.data, part.notes, tuple(examples)
 
 
 def _print_part(console: Console, rows: Sequence[ShownRow], parts: Sequence[ShownPart]) -> None:
-    """One part of rows that train on the same."""
+    """Print one part of rows that train on the same data."""
     from rich.text import Text
 
     from harness.board.views.text import one_line
@@ -206,7 +207,7 @@ def _print_part(console: Console, rows: Sequence[ShownRow], parts: Sequence[Show
 
 
 def _print_example(console: Console, rows: Sequence[ShownRow], examples: Sequence[ShownExample], loss: str) -> None:
-    """An example, and what the objectives of some of the rows score beside it."""
+    """Print an example, and the further sequences that some rows' objectives score."""
     from rich.text import Text
 
     from harness.board.views.text import one_line
@@ -225,7 +226,7 @@ def _print_example(console: Console, rows: Sequence[ShownRow], examples: Sequenc
         _print_tokens(console, template, head, item.ids, _STYLES[item.role], first.prompt_ids)
     for role, number in first.unsampled.items():
         console.print(Text.assemble("    ", (f"{role} · {number} to be sampled by a run", _STYLES[role])))
-    # Of views of the same name and prompt, as of Sr-DPO and Sr-IPO, one stands for all.
+    # Objectives may share a view, as Sr-DPO and Sr-IPO do: it is printed once with the labels of its rows.
     views: dict[tuple[str, tuple[int, ...]], list[str]] = {}
     partners: list[str] = []
     for row, example in zip(rows, examples, strict=True):
@@ -261,7 +262,7 @@ def _print_tokens(
     style: str = "",
     before: Sequence[int] = (),
 ) -> None:
-    """A sequence: its name, its tokens, its ids."""
+    """Print a sequence: its heading, its tokens, its ids."""
     from rich.text import Text
 
     console.print(Text(f"    {head}", style=style))
@@ -274,7 +275,7 @@ def _print_tokens(
 
 
 def _marked(template: ChatTemplate, ids: Sequence[int], before: Sequence[int], style: str) -> Text:
-    """Tokens as text with their boundaries; what has no shape of its own is written out. Each turn begins a line."""
+    """Return tokens as text with signs between them and invisible characters written out; each turn begins a line."""
     from rich.text import Text
 
     from harness.board.views.text import one_line
@@ -283,9 +284,9 @@ def _marked(template: ChatTemplate, ids: Sequence[int], before: Sequence[int], s
     text = Text()
     kinds = [token in special for token in ids]
     for place, piece in enumerate(pieces(template, ids, before)):
-        after = kinds[max(0, place - 2) : place]  # whether the two tokens before it are special
+        after = kinds[max(0, place - 2) : place]  # whether the two preceding tokens are special
         if kinds[place]:
-            if after == [False, True]:  # what ended a turn stands before it
+            if after == [False, True]:  # the preceding token ended a turn
                 text.append("\n")
             text.append(f"{OPEN}{one_line(piece.translate(_MARKS))}{CLOSE}", style="bold magenta")
             continue
@@ -296,7 +297,7 @@ def _marked(template: ChatTemplate, ids: Sequence[int], before: Sequence[int], s
 
 
 def _readable(piece: str) -> str:
-    """A token's text: spaces at its ends and line breaks get a sign, other hidden characters their number."""
+    """Return a token's text with signs for outer spaces and line breaks; other invisible characters are written out."""
     from harness.board.views.text import one_line
 
     if not piece:
@@ -310,10 +311,10 @@ def _readable(piece: str) -> str:
 
 
 def pieces(template: ChatTemplate, ids: Sequence[int], before: Sequence[int] = ()) -> list[str]:
-    """Return the text that each id adds to those before it; empty where its character is not complete yet.
+    """Return the text that each id adds to the preceding ones; empty if its character is not complete yet.
 
     Args:
-        before: the ids that the sequence follows: a decoder may write a first token otherwise than a later one.
+        before: the ids that precede the sequence; a decoder may write a first token differently from a later one.
     """
 
     def decoded(some: Sequence[int]) -> str:
@@ -321,11 +322,12 @@ def pieces(template: ChatTemplate, ids: Sequence[int], before: Sequence[int] = (
         return text
 
     whole, shown = [*before, *ids], list[str]()
-    start, done = max(0, len(before) - 1), len(before)  # decoded again with each token, and what of it is shown already
+    # Each step decodes from the last token that completed a character, since decoders join bytes and add spaces.
+    start, done = max(0, len(before) - 1), len(before)
     for end in range(len(before) + 1, len(whole) + 1):
         known, text = decoded(whole[start:done]), decoded(whole[start:end])
         if text.endswith("\ufffd") and end < len(whole):
-            shown.append("")  # bytes of a character that the next token goes on with
+            shown.append("")  # the character's bytes continue in the next token
             continue
         shown.append(text[len(known) :])
         start, done = done, end

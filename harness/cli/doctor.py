@@ -1,4 +1,4 @@
-"""`harness doctor`: whether this machine can run a comparison, and what to mend."""
+"""`harness doctor`: check whether this machine can run a comparison, and name fixes."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ NEEDED_MEMORY, NEEDED_DISK = 4 * 2**30, 2 * 2**30  # bytes, for the quickstart
 
 
 @dataclass(frozen=True)
-class Finding:
-    """One check: what was found, and the fix where something is wrong."""
+class Check:
+    """The result of one check; `fix` is None if nothing is wrong."""
 
     check: str
     found: str
@@ -31,8 +31,8 @@ def register(app: typer.Typer) -> None:
 
 
 def doctor(store: StoreOption = None, json_: JsonOption = False) -> None:
-    """Check Python, libraries, plugins, memory, disk and the embedded model; exit code 1 if something must be mended."""
-    checks: list[Callable[[], Finding]] = [
+    """Check Python, libraries, plugins, memory, disk and the embedded model; exit code 1 if something needs a fix."""
+    checks: list[Callable[[], Check]] = [
         _python,
         _libraries,
         _plugins,
@@ -42,84 +42,84 @@ def doctor(store: StoreOption = None, json_: JsonOption = False) -> None:
         _engines,
         lambda: _disk(store_folder(store)),
     ]
-    findings = [check() for check in checks]
+    results = [run() for run in checks]
     if json_:
-        typer.echo(json.dumps([asdict(finding) for finding in findings]))
+        typer.echo(json.dumps([asdict(result) for result in results]))
     else:
-        for finding in findings:
-            typer.echo(f"{'ok  ' if finding.fix is None else 'FIX '} {finding.check:<10} {finding.found}")
-            if finding.fix:
-                typer.echo(f"     {'':<10} {finding.fix}")
-    if any(finding.fix for finding in findings):
+        for result in results:
+            typer.echo(f"{'ok  ' if result.fix is None else 'FIX '} {result.check:<10} {result.found}")
+            if result.fix:
+                typer.echo(f"     {'':<10} {result.fix}")
+    if any(result.fix for result in results):
         raise typer.Exit(BROKEN)
 
 
-def _python() -> Finding:
+def _python() -> Check:
     version = ".".join(str(part) for part in sys.version_info[:3])
-    return Finding("python", version, None if sys.version_info >= (3, 11) else "install Python 3.11 or newer")
+    return Check("python", version, None if sys.version_info >= (3, 11) else "install Python 3.11 or newer")
 
 
-def _libraries() -> Finding:
+def _libraries() -> Check:
     from harness.store.environment import DECIDING, versions
 
-    found = versions()
-    missing = [name for name in DECIDING if name not in found]
-    text = ", ".join(f"{name} {version}" for name, version in found.items() if name != "python")
-    return Finding("libraries", text, f"pip install {' '.join(missing)}" if missing else None)
+    installed = versions()
+    missing = [name for name in DECIDING if name not in installed]
+    text = ", ".join(f"{name} {version}" for name, version in installed.items() if name != "python")
+    return Check("libraries", text, f"pip install {' '.join(missing)}" if missing else None)
 
 
-def _plugins() -> Finding:
+def _plugins() -> Check:
     from harness.api.registry import Registry
     from harness.errors import PluginError
 
     try:
         registry = Registry.load()
     except PluginError as error:
-        return Finding("plugins", "broken", str(error))
-    return Finding("plugins", ", ".join(f"{len(entries)} {kind}" for kind, entries in registry.entries.items()))
+        return Check("plugins", "broken", str(error))
+    return Check("plugins", ", ".join(f"{len(entries)} {kind}" for kind, entries in registry.entries.items()))
 
 
-def _sandbox() -> Finding:
+def _sandbox() -> Check:
     from harness.errors import HarnessError
     from harness.models.checkpoint import SANDBOX, checkpoint_folder, checkpoint_hash
 
     try:
-        return Finding("sandbox", f"base model {checkpoint_hash(checkpoint_folder(SANDBOX))[:12]}")
+        return Check("sandbox", f"base model {checkpoint_hash(checkpoint_folder(SANDBOX))[:12]}")
     except HarnessError as error:
-        return Finding("sandbox", "absent", f"{error}; reinstall the package, or make it with: harness sandbox train")
+        return Check("sandbox", "absent", f"{error}; reinstall the package, or train it: harness sandbox train")
 
 
-def _memory() -> Finding:
+def _memory() -> Check:
     import psutil
 
     free = psutil.virtual_memory().available
     fix = "free some memory, or run with --workers 1" if free < NEEDED_MEMORY else None
-    return Finding("memory", f"{free / 2**30:.1f} GiB available, {os.cpu_count()} cores", fix)
+    return Check("memory", f"{free / 2**30:.1f} GiB available, {os.cpu_count()} cores", fix)
 
 
-def _devices() -> Finding:
+def _devices() -> Check:
     import torch
 
     names = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
-    return Finding("devices", ", ".join(names) or "no GPU; the quickstart needs none")
+    return Check("devices", ", ".join(names) or "no GPU; the quickstart needs none")
 
 
-def _engines() -> Finding:
-    """What generates beside transformers; none of it is needed."""
+def _engines() -> Check:
+    """Check for optional generation engines and embedders; a comparison runs without them."""
     from importlib import metadata
 
     extras = {"vllm": "vllm", "sentence-transformers": "embed"}
-    found, absent = [], []
+    installed, absent = [], []
     for name, extra in extras.items():
         try:
-            found.append(f"{name} {metadata.version(name)}")
+            installed.append(f"{name} {metadata.version(name)}")
         except metadata.PackageNotFoundError:
             absent.append(f"{name} (extra {extra})")
-    here = ", ".join(["transformers in process", *found])
-    return Finding("engines", here + (f"; not installed, needed by some configs alone: {', '.join(absent)}" if absent else ""))
+    missing = f"; not installed, needed by some configs only: {', '.join(absent)}" if absent else ""
+    return Check("engines", ", ".join(["transformers in process", *installed]) + missing)
 
 
-def _disk(folder: os.PathLike[str]) -> Finding:
+def _disk(folder: os.PathLike[str]) -> Check:
     from pathlib import Path
 
     place = Path(folder).absolute()
@@ -129,4 +129,4 @@ def _disk(folder: os.PathLike[str]) -> Finding:
     fix = f"free space on the disk of {place}, or choose another with --store" if free < NEEDED_DISK else None
     if not os.access(place, os.W_OK):
         fix = f"{place} cannot be written: choose another with --store"
-    return Finding("disk", f"{free / 2**30:.1f} GiB free at {place}", fix)
+    return Check("disk", f"{free / 2**30:.1f} GiB free at {place}", fix)

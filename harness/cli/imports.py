@@ -1,4 +1,4 @@
-"""`harness import`: results of other tools as rows of a board."""
+"""`harness import`: put results of other tools on a board."""
 
 from __future__ import annotations
 
@@ -23,28 +23,28 @@ def register(app: typer.Typer) -> None:
 def import_(
     tool: Annotated[str, typer.Argument(help="alpaca-eval, lm-eval, fastchat, or a plugin's importer.")],
     paths: Annotated[list[Path], typer.Argument(help="The tool's files or folders.", metavar="PATH…")],
-    out: Annotated[Path, typer.Option(help="Folder of the board; added to where one is there.")] = Path("runs/imported"),
+    out: Annotated[Path, typer.Option(help="Folder of the board; rows are added if it has one.")] = Path("runs/imported"),
     baseline: Annotated[
-        str | None, typer.Option(help="The row to compare with; the board's, or the first.", show_default=False)
+        str | None,
+        typer.Option(help="The row to compare with; default: the board's baseline, or the first row.", show_default=False),
     ] = None,
     label: Annotated[
-        list[str] | None, typer.Option(metavar="OLD=NEW", help="Another name for a row; repeatable.", show_default=False)
+        list[str] | None, typer.Option(metavar="OLD=NEW", help="Rename a row; repeatable.", show_default=False)
     ] = None,
     set_: Annotated[
-        list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="A field of the importer.", show_default=False)
+        list[str] | None,
+        typer.Option("--set", metavar="FIELD=VALUE", help="Set a field of the importer; repeatable.", show_default=False),
     ] = None,
     allow_mixed_judges: Annotated[
-        bool, typer.Option(help="Compare rows although different judges, or versions of one, marked them.")
+        bool, typer.Option(help="Compare rows even if different judges, or versions of a judge, scored them.")
     ] = False,
-    examples: Annotated[
-        bool, typer.Option(help="Show prompts and answers; without, the board holds numbers and no text of the files.")
-    ] = True,
+    examples: Annotated[bool, typer.Option(help="Show prompts and answers; without them, the board has numbers only.")] = True,
     json_: JsonOption = False,
 ) -> None:
     """Put results of alpaca_eval, lm-eval or FastChat on a board: rows of kind `imported`, compared example by example.
 
-    Run it again with another tool and the same --out to put all on one board; give a run's folder to put them beside
-    what was measured there. Results without values per example become rows of kind `published`, which are not compared.
+    Repeat it with another tool and the same --out to put all on one board; with a run's folder as --out, the rows join
+    the rows measured there. Results without scores per example become rows of kind `published`, which are not compared.
     """
     from harness.board.files import BOARD
     from harness.board.imports import ImportRequest, import_rows
@@ -52,11 +52,11 @@ def import_(
 
     tool = tool.replace("-", "_")
     importer = _importer(tool, set_ or [])
-    found = list(importer.read(paths))
-    labels = _labels(label or [], {item.label for item in found})
+    imported = list(importer.read(paths))
+    labels = _labels(label or [], {item.label for item in imported})
     created = datetime.now(UTC).isoformat(timespec="seconds")
     request = ImportRequest(tool, paths, created, labels, baseline, allow_mixed_judges, examples)
-    board = import_rows(found, request, out.resolve().name, out if (out / BOARD).exists() else None)
+    board = import_rows(imported, request, out.resolve().name, out if (out / BOARD).exists() else None)
     write_all(board, board.example_rows, out)
     if json_:
         typer.echo(json.dumps(board.model_dump(mode="json", by_alias=True)))
@@ -81,15 +81,15 @@ def _importer(tool: str, sets: list[str]) -> Any:
 
 
 def _labels(given: list[str], known: set[str]) -> dict[str, str]:
-    """`OLD=NEW` pairs."""
+    """Return the new label of each renamed row, from `OLD=NEW` pairs."""
     from harness.errors import HarnessError, did_you_mean
 
-    found = {}
+    labels = {}
     for text in given:
         old, equals, new = text.partition("=")
         if not equals or not new:
             raise HarnessError(f"--label {text!r}: write OLD=NEW")
         if old not in known:
             raise HarnessError(f"--label {text!r}: the files have no row {old!r}: {did_you_mean(old, sorted(known))}")
-        found[old] = new
-    return found
+        labels[old] = new
+    return labels

@@ -1,4 +1,4 @@
-"""`harness new`: a plugin package to start from."""
+"""`harness new`: write a plugin package to start from."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ def register(app: typer.Typer) -> None:
 
 def new(
     kind: Annotated[str, typer.Argument(metavar="KIND", help="data-builder, objective, evaluator, method or analysis.")],
-    name: Annotated[str, typer.Argument(metavar="NAME", help="The component's name, as configs and commands will call it.")],
-    into: Annotated[Path, typer.Option(help="The folder that the package's folder is put into.")] = Path(),
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The component's name in configs and commands.")],
+    into: Annotated[Path, typer.Option(help="The folder in which the package's folder is created.")] = Path(),
     json_: JsonOption = False,
 ) -> None:
-    """Write an installable plugin package with a component that runs, its test and a README.
+    """Write an installable plugin package with a working component, its test and a README.
 
-    After `pip install -e`, `harness plugins list` shows it and configs can name it; an analysis is run by `harness analyze`.
+    After `pip install -e`, `harness plugins list` shows it and configs can name it; `harness analyze` runs an analysis.
     """
     from harness.api.registry import Registry
     from harness.errors import HarnessError, did_you_mean
@@ -37,10 +37,12 @@ def new(
     chosen = next((known for known in KINDS if known == kind), None)
     if chosen is None:
         raise HarnessError(f"KIND {kind!r}: {did_you_mean(kind, KINDS)}")
-    made = create(chosen, name, into, Registry.load())
+    package = create(chosen, name, into, Registry.load())
     if json_:
-        typer.echo(json.dumps({"folder": str(made.folder), "files": list(made.files)}))
+        typer.echo(json.dumps({"folder": str(package.folder), "files": list(package.files)}))
         return
-    typer.echo(f"{made.folder}: {', '.join(made.files)}")
-    place = made.folder if len(made.folder.parts) > 1 else f"./{made.folder}"  # pip takes a bare name for a project's
+    typer.echo(f"{package.folder}: {', '.join(package.files)}")
+    place = (
+        package.folder if len(package.folder.parts) > 1 else f"./{package.folder}"
+    )  # pip reads a bare name as a project on the index
     typer.echo(f"next: pip install -e {shlex.quote(str(place))}  ·  harness plugins check {name}")

@@ -1,4 +1,4 @@
-"""What several commands take, and how a config is found and changed by it."""
+"""Options that several commands share, and the config, store and mirror that they choose."""
 
 from __future__ import annotations
 
@@ -8,11 +8,10 @@ from typing import Annotated, Any
 
 import typer
 
-from harness.config.file import find_config as find_config
 from harness.errors import HarnessError
 
 ConfigArgument = Annotated[
-    Path | None, typer.Argument(help="A YAML file; without one, the packaged quickstart.", show_default=False)
+    Path | None, typer.Argument(help="A YAML file; default: the packaged quickstart.", show_default=False)
 ]
 SetOption = Annotated[
     list[str] | None,
@@ -27,23 +26,32 @@ MethodsOption = Annotated[
     ),
 ]
 SeedsOption = Annotated[str | None, typer.Option(metavar="0,1,…", help="The seeds to repeat with.", show_default=False)]
-OutOption = Annotated[Path | None, typer.Option(help="Folder of the board; runs/<name> if absent.", show_default=False)]
+OutOption = Annotated[Path | None, typer.Option(help="Folder of the board; default: runs/<name>.", show_default=False)]
 StoreOption = Annotated[
-    Path | None, typer.Option(help="Folder of artifacts, shared by runs; $HARNESS_STORE or runs/store.", show_default=False)
+    Path | None,
+    typer.Option(help="Folder of artifacts, shared by runs; default: $HARNESS_STORE or runs/store.", show_default=False),
 ]
 MirrorOption = Annotated[
     str | None,
     typer.Option(
         metavar="URL",
-        help="A store elsewhere behind the one on disk, e.g. s3://bucket/harness; $HARNESS_MIRROR if absent.",
+        help="A remote copy of the store, e.g. s3://bucket/harness; default: $HARNESS_MIRROR.",
         show_default=False,
     ),
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for scripts and nothing else.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON only, for scripts.")]
+
+
+def find_config(given: Path | None) -> Path:
+    """Return the path of the config: the option, a packaged config of its name, or the quickstart."""
+    # Imported here, since the config's modules import torch, and `harness --help` must start at once.
+    from harness.config.file import find_config as find
+
+    return find(given)
 
 
 def read_config(path: Path, sets: list[str] | None, methods: str | None, seeds: str | None) -> dict[str, Any]:
-    """The raw config with all overrides applied."""
+    """Return the raw config with all overrides applied."""
     from harness.config.file import chosen_rows, load_raw, override
 
     raw = override(load_raw(path), sets or [])
@@ -59,16 +67,16 @@ def read_config(path: Path, sets: list[str] | None, methods: str | None, seeds: 
 
 
 def store_folder(given: Path | None) -> Path:
-    """Where artifacts are kept: the option, $HARNESS_STORE, or runs/store."""
+    """Return the store's folder: the option, $HARNESS_STORE, or runs/store."""
     return given or Path(os.environ.get("HARNESS_STORE") or Path("runs") / "store")
 
 
 def mirror_url(given: str | None) -> str | None:
-    """The store elsewhere, if any: the option or $HARNESS_MIRROR. Boards name it, so it holds no password."""
+    """Return the mirror's URL, if any: the option or $HARNESS_MIRROR. Boards name it, so a password in it is an error."""
     from harness.config.problems import hidden
 
     url = given or os.environ.get("HARNESS_MIRROR") or None
     if url is not None and hidden(url) != url:
-        fix = "give the credentials as the store's own client takes them, e.g. in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+        fix = "put the credentials into the variables of the mirror's client, e.g. AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
         raise HarnessError(f"the mirror {hidden(url)} holds a password, and boards name it: {fix}")
     return url

@@ -1,4 +1,4 @@
-"""`harness plan`: what a comparison would do, checked and counted, without doing it."""
+"""`harness plan`: check a config and count its stages without running them."""
 
 from __future__ import annotations
 
@@ -40,13 +40,15 @@ def plan(
     seeds: SeedsOption = None,
     gpu: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Estimate tokens, memory and GPU-hours on it, e.g. a100-80gb.", show_default=False),
+        typer.Option(
+            metavar="NAME", help="Estimate tokens, memory and GPU-hours on this GPU, e.g. a100-80gb.", show_default=False
+        ),
     ] = None,
     lengths: Annotated[
         str | None,
         typer.Option(
             metavar="PROMPT/RESPONSE",
-            help="Tokens of a prompt and a response for --gpu; else measured on the rows, or 256/256 without them.",
+            help="Tokens of a prompt and a response for --gpu; default: measured on the data, or 256/256 without data.",
             show_default=False,
         ),
     ] = None,
@@ -55,10 +57,9 @@ def plan(
 ) -> None:
     """Check a config and show its stages: which rows share them, and which the store already holds.
 
-    Works without network too: what only the hub can tell is then said to be missing, and the stages' keys are not final.
+    Without a network, the plan names what only the hub can answer, and its keys are not final.
     """
     from harness.api.registry import Registry
-    from harness.cli.plan import print_plan
     from harness.config import resolve
     from harness.run.estimates.gpu import gpu_of, parse_lengths
     from harness.run.estimates.plan import plan_report
@@ -73,7 +74,7 @@ def plan(
 
 
 def print_plan(report: PlanReport) -> None:
-    """Stages by kind, then what is missing, the data, the judges and the GPU."""
+    """Print the stages by kind, then what is missing, the data, the judges and the GPU estimate."""
     comparison = report.comparison
     _print_stages(report)
     _print_lines([f"{message} (the keys of this plan are not final)" for message in comparison.unreachable.values()], "yellow")
@@ -93,7 +94,7 @@ def _print_stages(report: PlanReport) -> None:
     graph, present, requests, config = report.graph, report.present, report.requests, report.comparison.config
     console.print(
         Text(config.name, style="bold"),
-        Text(f"· {len(report.comparison.variants)} rows × {len(config.seeds)} seeds, baseline {config.baseline}"),
+        Text(f"· {len(report.comparison.rows)} rows × {len(config.seeds)} seeds, baseline {config.baseline}"),
     )
     table = Table(box=None, pad_edge=False, header_style="dim")
     for name in ("kind", "stages", "needed by rows", "in the store"):
@@ -103,28 +104,28 @@ def _print_stages(report: PlanReport) -> None:
         table.add_row(kind, str(len(keys)), f"{sum(requests[key] for key in keys)}×", str(sum(key in present for key in keys)))
     console.print(table)
     alone = sum(requests.values())
-    console.print(
-        Text(f"{len(graph)} stages serve {alone} requests; {len(graph) - len(present)} are left to run.", style="dim")
-    )
+    console.print(Text(f"{len(graph)} stages serve {alone} requests; {len(graph) - len(present)} remain to run.", style="dim"))
 
 
 def _print_data(report: PlanReport) -> None:
-    """Rows by split, and every reason with its count; fewer evaluated prompts than the config asks for."""
+    """Print the kept rows by split and the dropped ones by reason; warn of fewer evaluated prompts than the config asks for."""
     from harness.board.views.text import data_lines
     from harness.run.stages.benchmarks import overlap_warnings
     from harness.run.stages.screening import fewer_than_asked
 
-    data = report.data or {}
-    _print_lines(data_lines(data), "dim")
-    if data.get("pairs"):
-        _print_lines(["`harness plan --json` shows them beside the evaluated ones, under data.pairs"], "dim")
+    if report.data is None:
+        return
+    counts = report.data.counts()
+    _print_lines(data_lines(counts.as_json()), "dim")
+    if report.data.pairs:
+        _print_lines(["`harness plan --json` lists them with the evaluated prompts they match, under data.pairs"], "dim")
     dropped = report.comparison.config.evaluation.contaminated == "drop"
-    warnings = overlap_warnings(data.get("benchmarks", {}), dropped)
-    _print_lines([*fewer_than_asked(report.comparison, data), *warnings], "yellow")
+    warnings = overlap_warnings(counts.benchmarks, dropped)
+    _print_lines([*fewer_than_asked(report.comparison, counts), *warnings], "yellow")
 
 
 def _print_gpu(report: GpuReport) -> None:
-    """The estimate as a table; what it rests on before, what does not fit after it."""
+    """Print the estimate as a table, with its assumptions above and warnings below."""
     from rich.console import Console
     from rich.table import Table
 
@@ -136,7 +137,7 @@ def _print_gpu(report: GpuReport) -> None:
         tokens = [_millions(count) for count in (work.trained, work.generated, work.scored)]
         table.add_row(work.kind, str(work.stages), *tokens, f"{work.hours:,.2f}", f"{work.memory / 2**30:,.0f}")
     Console().print(table)
-    _print_lines([f"{report.hours:,.1f} GPU-hours, {report.hours_left:,.1f} of them left; tokens in millions"], "bold")
+    _print_lines([f"{report.hours:,.1f} GPU-hours, {report.hours_left:,.1f} of them remaining; tokens in millions"], "bold")
     _print_lines(report.warnings(), "yellow")
 
 

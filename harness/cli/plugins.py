@@ -1,19 +1,24 @@
-"""`harness plugins`: list and show every component."""
+"""`harness plugins`: list, show and check components."""
 
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any, NotRequired, TypedDict
 
 import typer
 
 from harness.cli.options import JsonOption
 
-BROKEN = 1
+if TYPE_CHECKING:
+    from rich.console import Console
 
+    from harness.api.registry import Registered
+
+BROKEN = 1  # exit code
 
 app = typer.Typer(
-    help="Every component: methods, builders, objectives, evaluators, backends, sources, importers, analyses.",
+    help="Components: methods, builders, objectives, evaluators, backends, sources, importers, analyses.",
     no_args_is_help=True,
     epilog="Example: harness plugins show self_contrast",
 )
@@ -59,16 +64,16 @@ def list_(
 
 @app.command(epilog="Example: harness plugins show self_contrast")
 def show(name: Annotated[str, typer.Argument(help="A component's name.")], json_: JsonOption = False) -> None:
-    """Document a component: what it does, its paper, every field with bounds and default."""
+    """Show a component's documentation: purpose, paper, every field with bounds and default."""
     from harness.api.registry import KINDS, Registry
     from harness.errors import PluginError, did_you_mean
 
     registry = Registry.load()
-    found = registry.find(name)
-    if not found:
+    entries = registry.find(name)
+    if not entries:
         known = {known for kind in KINDS for known in registry.names(kind)}
         raise PluginError(f"nothing is called {name!r}: {did_you_mean(name, known)}")
-    documents = [_document(entry) for entry in found]
+    documents = [_document(entry) for entry in entries]
     if json_:
         typer.echo(json.dumps(documents, default=str))
         return
@@ -79,32 +84,45 @@ def show(name: Annotated[str, typer.Argument(help="A component's name.")], json_
         _print(console, document)
 
 
-def _document(entry: Any) -> dict[str, Any]:
-    """Everything known about a registered component."""
+class Document(TypedDict):
+    """A component's documentation; `fields` are JSON schemas by name."""
+
+    kind: str
+    name: str
+    distribution: str
+    module: str
+    paper: dict[str, str] | None
+    text: str
+    method: NotRequired[dict[str, object]]
+    question: NotRequired[str]
+    analysis: NotRequired[dict[str, object]]
+    fields: NotRequired[dict[str, Any]]
+
+
+def _document(entry: Registered) -> Document:
+    import inspect
+
     component = entry.component
     paper = component.paper
-    document: dict[str, Any] = {
+    document: Document = {
         "kind": entry.kind,
         "name": entry.name,
         "distribution": f"{entry.distribution} {entry.distribution_version}".strip(),
         "module": entry.module,
         "paper": None if paper is None else {"title": paper.title, "arxiv": paper.arxiv, "equations": paper.equations},
+        "text": component.description if entry.kind == "method" else inspect.getdoc(component) or "",
     }
     if entry.kind == "method":
-        return {
-            **document,
-            "text": component.description,
-            "method": component.model_dump(mode="json", exclude={"paper", "description"}),
-        }
-    import inspect
-
+        document["method"] = component.model_dump(mode="json", exclude={"paper", "description"})
+        return document
     if entry.kind == "analysis":
         document["question"] = component.question
         document["analysis"] = {"needs": sorted(component.needs), "minutes": component.minutes}
-    return {**document, "text": inspect.getdoc(component) or "", "fields": component.model_json_schema().get("properties", {})}
+    document["fields"] = component.model_json_schema().get("properties", {})
+    return document
 
 
-def _print(console: Any, document: dict[str, Any]) -> None:
+def _print(console: Console, document: Document) -> None:
     from rich.text import Text
 
     console.print(
@@ -132,7 +150,8 @@ def _print(console: Any, document: dict[str, Any]) -> None:
     console.print()
 
 
-def _bounds(schema: dict[str, Any]) -> str:
+def _bounds(schema: Mapping[str, Any]) -> str:
+    """Return a field's values, or its type and bounds, from its JSON schema."""
     if "enum" in schema:
         return "one of " + ", ".join(str(value) for value in schema["enum"])
     signs = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
@@ -140,14 +159,10 @@ def _bounds(schema: dict[str, Any]) -> str:
     return " ".join(part for part in (str(schema.get("type", "")), bounds) if part)
 
 
-def register(app: typer.Typer) -> None:
-    app.command(
-        name="check",
-        epilog="Examples: harness plugins check dpo  ·  harness plugins check lm_eval --set limit=2  ·  "
-        "harness plugins check my_loss --json",
-    )(check)
-
-
+@app.command(
+    epilog="Examples: harness plugins check dpo  ·  harness plugins check lm_eval --set limit=2  ·  "
+    "harness plugins check my_loss --json",
+)
 def check(
     names: Annotated[list[str], typer.Argument(metavar="NAME…", help="Components' names.")],
     set_: Annotated[
@@ -158,13 +173,13 @@ def check(
     ] = None,
     json_: JsonOption = False,
 ) -> None:
-    """Check that a component keeps to what the host relies on; exit code 1 if something must be mended.
+    """Check that a component does what the host relies on; exit code 1 if something needs a fix.
 
-    Of an objective: shapes, masks, finite gradients, float64, views without gradient, the order of negatives, repeatability.
-    Of a data builder and an evaluator: what they yield on a scripted policy, that every prompt is accounted for,
-    repeatability, for builders in another process too. Of an analysis: its report on a tiny comparison, run twice. Of every
-    component: name, documentation of every field, paper, fields as JSON. Where one fault makes others certain, those are
-    skipped. `note` is advice and `skip` could not be run here; both leave the exit code 0.
+    An objective: shapes, masks, finite gradients, float64, views without gradient, the order of negatives, repeatability.
+    A data builder or evaluator: its output on a scripted policy, that no prompt is lost, repeatability (of builders in
+    another process too). An analysis: its report on a tiny comparison, run twice. Every component: name, documentation of
+    every field, paper, fields as JSON. Checks that an earlier fault makes fail are skipped. `note` is advice, and `skip`
+    could not run here; neither changes the exit code.
     """
     from harness.api.registry import Registry
     from harness.config.file import override

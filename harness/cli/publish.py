@@ -1,4 +1,4 @@
-"""`harness publish`: boards as a static site, on the Hugging Face hub, or from a repository's own workflows."""
+"""`harness publish`: publish boards as a static site, on the Hugging Face hub, or by a repository's workflows."""
 
 from __future__ import annotations
 
@@ -6,21 +6,36 @@ import json
 import tempfile
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, NotRequired, TypedDict
 
 import typer
 
 from harness.cli.options import JsonOption
 
+if TYPE_CHECKING:
+    from harness.board.views.site import Site
+
 HUB = "hub"
 
 
-class Kind(StrEnum):
-    """What the repository on the hub is."""
+class RepositoryKind(StrEnum):
+    """The kinds of repositories on the hub."""
 
     space = "space"
     dataset = "dataset"
     model = "model"
+
+
+class Publication(TypedDict):
+    """The files that were written, with sizes in bytes, or a model card's metadata; planned ones in a dry run."""
+
+    written: bool
+    folder: NotRequired[str]
+    repository: NotRequired[str]
+    kind: NotRequired[str]
+    files: NotRequired[dict[str, int]]
+    metadata: NotRequired[dict[str, object]]
+    url: NotRequired[str]
 
 
 def register(app: typer.Typer) -> None:
@@ -37,22 +52,27 @@ def publish(
         str | None, typer.Option(metavar="DIR|hub", help="A folder for the site, or the Hugging Face hub.", show_default=False)
     ] = None,
     repository: Annotated[
-        str | None, typer.Option(metavar="OWNER/NAME", help="On the hub; made if it is not there.", show_default=False)
+        str | None,
+        typer.Option(metavar="OWNER/NAME", help="The repository on the hub; created if it does not exist.", show_default=False),
     ] = None,
-    kind: Annotated[Kind, typer.Option(help="A Space with the site, a data set, or a model's card.")] = Kind.space,
-    row: Annotated[str | None, typer.Option(help="With --kind model: whose results go there.", show_default=False)] = None,
-    title: Annotated[str, typer.Option(help="Of the index.")] = "Leaderboards",
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be written, and write nothing.")] = False,
+    kind: Annotated[
+        RepositoryKind, typer.Option(help="A Space with the site, a data set, or a model's card.")
+    ] = RepositoryKind.space,
+    row: Annotated[
+        str | None, typer.Option(help="With --kind model: the row whose results go there.", show_default=False)
+    ] = None,
+    title: Annotated[str, typer.Option(help="Title of the index.")] = "Leaderboards",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="List what would be written, and write nothing.")] = False,
     workflows: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Write GitHub workflows into this repository, and nothing else.", show_default=False),
     ] = None,
     json_: JsonOption = False,
 ) -> None:
-    """Boards as a static site: an index over all, a page, tables and scores for each, and what changed since the last time.
+    """Publish boards as a static site: an index, and a page, tables, scores and a history of changes for each.
 
-    Published again into the same folder, a board that changed keeps the ones before it. To the hub it goes in one commit, with
-    your token (`hf auth login`). The workflows verify boards in pull requests, and publish them on GitHub Pages.
+    A board that is published again into the same folder keeps its earlier versions. The hub gets one commit, with your token
+    (`hf auth login`). The workflows verify boards in pull requests, and publish them on GitHub Pages.
     """
     from harness.board.views.site import Site, build_site
     from harness.board.views.site import workflows as templates
@@ -63,15 +83,15 @@ def publish(
             raise HarnessError("--workflows writes the workflows alone: leave out boards and --to")
         existing = [name for name in templates() if (workflows / name).exists() and not dry_run]
         if existing:
-            raise HarnessError(f"{workflows / existing[0]} is there already: remove it first")
-        _say(Site(templates()), workflows, dry_run, json_)
+            raise HarnessError(f"{workflows / existing[0]} exists already: remove it first")
+        _write(Site(templates()), workflows, dry_run, json_)
         return
     if not boards or not to:
         raise HarnessError("name the boards, and with --to a folder, or hub")
     if to != HUB:
-        if repository or row or kind is not Kind.space:
+        if repository or row or kind is not RepositoryKind.space:
             raise HarnessError("--repository, --kind and --row go with --to hub")
-        _say(build_site(boards, Path(to), title), Path(to), dry_run, json_)
+        _write(build_site(boards, Path(to), title), Path(to), dry_run, json_)
         return
     if not repository:
         raise HarnessError("--to hub needs --repository owner/name")
@@ -80,20 +100,20 @@ def publish(
     if NAME.fullmatch(repository) is None:
         raise HarnessError(f"--repository {repository!r}: write owner/name")
     answer = _to_hub(boards, repository, kind, row, title, dry_run)
-    typer.echo(json.dumps(answer) if json_ else _told(answer))
+    typer.echo(json.dumps(answer) if json_ else _summary(answer))
 
 
-def _say(site: Any, folder: Path, dry_run: bool, json_: bool) -> None:
-    """Write it unless it is a dry run, and say what there is."""
+def _write(site: Site, folder: Path, dry_run: bool, json_: bool) -> None:
+    """Write the site unless it is a dry run, and print its files."""
     if not dry_run:
         site.write(folder)
     files = {name: len(content) for name, content in site.files.items()}
-    answer = {"folder": str(folder), "written": not dry_run, "files": files}
-    typer.echo(json.dumps(answer) if json_ else _told(answer))
+    answer: Publication = {"folder": str(folder), "written": not dry_run, "files": files}
+    typer.echo(json.dumps(answer) if json_ else _summary(answer))
 
 
-def _told(answer: dict[str, Any]) -> str:
-    where = answer.get("folder") or answer["repository"]
+def _summary(answer: Publication) -> str:
+    where = answer.get("folder") or answer.get("repository")
     if "metadata" in answer:
         import yaml
 
@@ -101,19 +121,21 @@ def _told(answer: dict[str, Any]) -> str:
             yaml.safe_dump(answer["metadata"], sort_keys=False)
         )
     lines = [f"{size:>10,} bytes  {name}" for name, size in answer["files"].items()]
-    said = f"{len(lines)} files written to {where}." if answer["written"] else f"{len(lines)} files, none written to {where}."
-    return "\n".join([*([] if answer["written"] else lines), said, *([answer["url"]] if answer.get("url") else [])])
+    total = f"{len(lines)} files written to {where}." if answer["written"] else f"{len(lines)} files, none written to {where}."
+    return "\n".join([*([] if answer["written"] else lines), total, *([answer["url"]] if answer.get("url") else [])])
 
 
-def _to_hub(boards: list[Path], repository: str, kind: Kind, row: str | None, title: str, dry_run: bool) -> dict[str, Any]:
+def _to_hub(
+    boards: list[Path], repository: str, kind: RepositoryKind, row: str | None, title: str, dry_run: bool
+) -> Publication:
     from harness.board.board import Board
     from harness.board.views.site import Site, build_site, model_metadata, site_card
     from harness.errors import HarnessError
     from harness.models.hub import hub_model_metadata, hub_upload
 
-    answer: dict[str, Any] = {"repository": repository, "kind": kind.value, "written": not dry_run}
-    message = "Boards by harness publish"
-    if kind is Kind.model:
+    answer: Publication = {"repository": repository, "kind": kind.value, "written": not dry_run}
+    message = "Publish boards with harness"
+    if kind is RepositoryKind.model:
         if len(boards) != 1 or row is None:
             raise HarnessError("--kind model takes one board, and with --row one of its rows")
         answer["metadata"] = model_metadata(Board.read(boards[0]), row, repository.split("/")[1])
@@ -124,7 +146,7 @@ def _to_hub(boards: list[Path], repository: str, kind: Kind, row: str | None, ti
         raise HarnessError("--row goes with --kind model")
     with tempfile.TemporaryDirectory() as folder:
         site = build_site(boards, Path(folder), title)
-        card = site_card([Board.read(path) for path in boards], "space" if kind is Kind.space else "dataset", title)
+        card = site_card([Board.read(path) for path in boards], "space" if kind is RepositoryKind.space else "dataset", title)
         site = Site({**site.files, "README.md": card.encode("utf-8")})
         answer["files"] = {name: len(content) for name, content in site.files.items()}
         if not dry_run:

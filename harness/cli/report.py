@@ -1,4 +1,4 @@
-"""`harness report` and `harness verify`: a board's files again, and whether it says what its scores say."""
+"""`harness report` and `harness verify`: render a board again; check it against its scores."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from harness.board.build import Board
 
 BoardArgument = Annotated[Path, typer.Argument(help="A board.json, or the folder that holds it.")]
-DOES_NOT_HOLD = 4
+DOES_NOT_HOLD = 4  # exit code
 
 
 class Format(StrEnum):
-    """What one file of a report can be."""
+    """The formats of a single rendering."""
 
     markdown = "markdown"
     csv = "csv"
@@ -45,16 +45,16 @@ def register(app: typer.Typer) -> None:
 
 def report(
     board: BoardArgument = Path("runs/quickstart"),
-    out: Annotated[Path | None, typer.Option(help="Where to write; beside the board if absent.", show_default=False)] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder to write to; default: the board's.", show_default=False)] = None,
     format_: Annotated[
-        Format | None, typer.Option("--format", help="Write this one alone, to --out or standard output.", show_default=False)
+        Format | None, typer.Option("--format", help="Write only this format, to --out or standard output.", show_default=False)
     ] = None,
     json_: JsonOption = False,
 ) -> None:
-    """Render a board again (Markdown, CSV, HTML) and print its table; board.json and the examples stay as they are.
+    """Render a board again (Markdown, CSV, HTML) and print its table; board.json and the examples do not change.
 
-    With --format one rendering alone goes to standard output, or into the folder --out: Markdown, CSV, LaTeX (booktabs), JSON,
-    HTML, or the scores per example as Parquet, which needs --out.
+    With --format, one rendering goes to standard output or into the folder --out: Markdown, CSV, LaTeX (booktabs), JSON, HTML,
+    or the scores per example as Parquet, which needs --out.
     """
     from harness.board.build import Board
     from harness.board.files import write_bytes
@@ -64,21 +64,21 @@ def report(
     path = board / "board.json" if board.is_dir() or board.suffix != ".json" else board
     if not path.exists():
         raise HarnessError(f"no board at {path}: run `harness compare` first, or give the folder of a run")
-    read = Board.read(path)
+    loaded = Board.read(path)
     if format_ is not None:
-        content = _rendered(read, path, format_)
+        content = _rendered(loaded, path, format_)
         if out is not None:
             typer.echo(f"{write_bytes(out / FILES[format_], content)}")
         elif format_ is Format.parquet:
-            raise HarnessError("--format parquet is no text: say with --out which folder it goes to")
+            raise HarnessError("--format parquet is not text: give a folder with --out")
         else:
             typer.echo(content.decode("utf-8"), nl=False)
         return
-    render_all(read, read.example_rows, out or path.parent)
+    render_all(loaded, loaded.example_rows, out or path.parent)
     if json_:
-        typer.echo(json.dumps(read.model_dump(mode="json", by_alias=True)))
+        typer.echo(json.dumps(loaded.model_dump(mode="json", by_alias=True)))
         return
-    show(read, out or path.parent)
+    show(loaded, out or path.parent)
 
 
 def _rendered(board: Board, path: Path, format_: Format) -> bytes:
@@ -99,28 +99,26 @@ def _rendered(board: Board, path: Path, format_: Format) -> bytes:
 
 
 def verify(board: BoardArgument = Path("runs/quickstart"), json_: JsonOption = False) -> None:
-    """Make every statistic of a board again from its scores per example, and every hash; name what does not hold.
+    """Compute every statistic of a board again from its scores per example, check every hash, and list what differs.
 
-    Nothing is trained and no model is loaded, so that a board from elsewhere can be checked. Exit code 0: the board holds. 4:
-    it does not.
+    Nothing is trained and no model is loaded, so a board from anywhere can be checked. Exit code 0: the board holds. 4: it
+    does not.
     """
     from harness.board.board import Board, board_scores
-    from harness.board.verify import not_made_again
     from harness.board.verify import verify as problems_of
-    from harness.board.views.markdown import is_published
     from harness.board.views.text import one_line
 
-    problems, read = problems_of(board), Board.read(board)
-    beyond = [] if is_published(read) else [metric.key for metric in not_made_again(read, board_scores(board))]
+    problems, loaded = problems_of(board), Board.read(board)
+    unchecked = [] if loaded.is_published else [metric.key for metric in loaded.unscored_metrics(board_scores(board))]
     if json_:
-        typer.echo(json.dumps({"board": str(board), "holds": not problems, "problems": problems, "not_made_again": beyond}))
+        typer.echo(json.dumps({"board": str(board), "holds": not problems, "problems": problems, "not_made_again": unchecked}))
     elif problems:
         typer.echo("\n".join(one_line(problem) for problem in problems))
-    elif is_published(read):
-        typer.echo("Published numbers alone: its files are whole, and there is nothing to make again.")
+    elif loaded.is_published:
+        typer.echo("Published numbers only: the files are whole, and there is nothing to compute again.")
     else:
         typer.echo("The board holds: every statistic follows from its scores, every hash from its files.")
-    if beyond and not json_:
-        typer.echo(f"Not made again, since the board has no score per example of it: {one_line(', '.join(beyond))}")
+    if unchecked and not json_:
+        typer.echo(f"Not computed again, since the board has no scores per example of them: {one_line(', '.join(unchecked))}")
     if problems:
         raise typer.Exit(DOES_NOT_HOLD)

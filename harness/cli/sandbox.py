@@ -1,4 +1,4 @@
-"""`harness sandbox`: the embedded world, to look at and to make again."""
+"""`harness sandbox`: show the embedded world, mark answers, train and measure its base model, serve its judge."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MOST_SHOWN = 1000
 SPLITS = ("sft", "train", "tuning", "heldout")
 
 app = typer.Typer(
-    help="The embedded world: look at it, mark an answer, train its base model again.",
+    help="The embedded world: show it, mark an answer, train its base model again.",
     no_args_is_help=True,
     epilog="Example: harness sandbox show --count 3",
 )
@@ -26,9 +26,9 @@ app = typer.Typer(
 
 @app.command(epilog="Example: harness sandbox show --count 3 --split heldout")
 def show(
-    count: Annotated[int, typer.Option(min=1, max=MOST_SHOWN, help="How many examples.")] = 3,
+    count: Annotated[int, typer.Option(min=1, max=MOST_SHOWN, help="Number of examples.")] = 3,
     split: Annotated[str, typer.Option(help="sft, train, tuning or heldout.")] = "train",
-    seed: Annotated[int, typer.Option(help="Of the draw.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the data.")] = 0,
     json_: JsonOption = False,
 ) -> None:
     """Show questions with target, preference pair and gold reward."""
@@ -56,8 +56,8 @@ def show(
 )
 def mark(
     question: Annotated[str, typer.Argument(help="A question of the sandbox, as `show` prints it.")],
-    answer: Annotated[str, typer.Argument(help="What to mark, in the sandbox's words.")],
-    seed: Annotated[int, typer.Option(help="Of the draw, as given to `show`.")] = 0,
+    answer: Annotated[str, typer.Argument(help="The answer to mark, in the sandbox's words.")],
+    seed: Annotated[int, typer.Option(help="Seed of the data, as given to `show`.")] = 0,
     json_: JsonOption = False,
 ) -> None:
     """Mark an answer to one of the questions that `show` prints."""
@@ -68,7 +68,7 @@ def mark(
 
     task = _find_task(question, seed)
     if task is None:
-        raise HarnessError(f"no question of the sandbox reads {question!r}: take one from `harness sandbox show`")
+        raise HarnessError(f"the sandbox has no question {question!r}: take one from `harness sandbox show`")
     result = gold.mark(task, answer)
     if json_:
         typer.echo(json.dumps(asdict(result)))
@@ -79,7 +79,7 @@ def mark(
 
 
 def _find_task(question: str, seed: int) -> Task | None:
-    """The task behind a question that `show` prints with this seed, or behind any other question of the world."""
+    """Return the task of a question that `show` prints with this seed, or of any other question of the world."""
     from harness.sandbox import build_dataset, tasks
 
     wanted = " ".join(question.split())
@@ -92,12 +92,12 @@ def _find_task(question: str, seed: int) -> Task | None:
 
 @app.command(epilog="Example: harness sandbox train --out /tmp/base --steps 2000")
 def train(
-    out: Annotated[Path, typer.Option(help="Where to write the checkpoint.")] = Path("runs/sandbox-base"),
+    out: Annotated[Path, typer.Option(help="Folder of the checkpoint.")] = Path("runs/sandbox-base"),
     steps: Annotated[
-        int | None, typer.Option(min=1, help="Optimiser steps; the shipped recipe's if absent.", show_default=False)
+        int | None, typer.Option(min=1, help="Optimiser steps; default: the shipped recipe's.", show_default=False)
     ] = None,
     seed: Annotated[
-        int | None, typer.Option(help="Of data and weights; the shipped recipe's if absent.", show_default=False)
+        int | None, typer.Option(help="Seed of data and weights; default: the shipped recipe's.", show_default=False)
     ] = None,
 ) -> None:
     """Train the sandbox's base model again, by the shipped recipe (about an hour on one core)."""
@@ -116,10 +116,10 @@ def train(
         raise StoreError(f"{out} cannot be written ({error.strerror}): choose another folder with --out") from error
 
     def report(step: int, loss: float, seconds: float) -> None:
-        left = seconds / step * (recipe.steps - step) / 60
+        minutes = seconds / step * (recipe.steps - step) / 60
         if watching:
             typer.echo(
-                f"\rstep {step:,} of {recipe.steps:,} · loss {loss:.3f} · about {left:.0f} min left ", nl=False, err=True
+                f"\rstep {step:,} of {recipe.steps:,} · loss {loss:.3f} · about {minutes:.0f} min left ", nl=False, err=True
             )
 
     import torch
@@ -135,7 +135,7 @@ def measure(
     prompts: Annotated[int, typer.Option(min=8, max=1000, help="Held-out prompts.")] = 300,
     json_: JsonOption = False,
 ) -> None:
-    """Measure the world and a model in it: gold by author, by family, by the score and the rating asked for."""
+    """Measure the world and a model in it: gold by author, by task family, by requested score and rating."""
     import torch
 
     from harness.models.checkpoint import checkpoint_folder
@@ -143,26 +143,26 @@ def measure(
 
     folder = checkpoint_folder(model)
     torch.set_num_threads(1)
-    found = {**measure_world(), **measure_model(folder, prompts)}
+    measures = {**measure_world(), **measure_model(folder, prompts)}
     if json_:
-        typer.echo(json.dumps(found))
+        typer.echo(json.dumps(measures))
         return
-    _print_measures(found)
+    _print_measures(measures)
 
 
-def _print_measures(found: dict[str, Any]) -> None:
-    """Tables in Markdown, as the sandbox's page holds them."""
+def _print_measures(measures: dict[str, Any]) -> None:
+    """Print tables in Markdown, as on the sandbox's page."""
     typer.echo("| author | gold | sd | chosen | known | as rated |\n|---|---|---|---|---|---|")
-    for row in found["annotators"]:
+    for row in measures["annotators"]:
         values = "".join(f" | {row[name]:.2f}" for name in ("total", "sd", "chosen", "known", "rating"))
         typer.echo(f"| {row['author']}{values} |")
-    typer.echo(f"\nratings agree with gold at r = {found['rating_correlation']:.2f}")
-    typer.echo(f"\n{found['prompts']} held-out prompts\n")
+    typer.echo(f"\nratings agree with gold at r = {measures['rating_correlation']:.2f}")
+    typer.echo(f"\n{measures['prompts']} held-out prompts\n")
     typer.echo("| answers | gold | chosen | known | degenerate |\n|---|---|---|---|---|")
-    rows = [("T = 1", found["sampled"]), ("greedy", found["greedy"])]
-    rows += [(f"{family}, T = 1", row) for family, row in found["by_family"].items()]
-    rows += [(f"asked for {score} out of 10", row) for score, row in found["by_score"].items()]
-    rows += [(f"asked for {rating} out of 100", row) for rating, row in found["by_rating"].items()]
+    rows = [("T = 1", measures["sampled"]), ("greedy", measures["greedy"])]
+    rows += [(f"{family}, T = 1", row) for family, row in measures["by_family"].items()]
+    rows += [(f"asked for {score} out of 10", row) for score, row in measures["by_score"].items()]
+    rows += [(f"asked for {rating} out of 100", row) for rating, row in measures["by_rating"].items()]
     for name, row in rows:
         values = "".join(f" | {row[mark]:.2f}" for mark in ("total", "chosen", "known"))
         typer.echo(f"| {name}{values} | {row['degenerate']:.3f} |")
@@ -170,14 +170,14 @@ def _print_measures(found: dict[str, Any]) -> None:
 
 @app.command(name="serve-judge", epilog="Example: harness sandbox serve-judge --port 8765 --bias 1")
 def serve_judge(
-    port: Annotated[int, typer.Option(min=0, max=65535, help="On this machine alone; 0 takes a free one.")] = 8765,
-    noise: Annotated[float, typer.Option(min=0, help="Standard deviation of its marks, in points of gold.")] = 1.0,
-    bias: Annotated[float, typer.Option(help="Points of gold it gives the answer shown first.")] = 0.5,
-    seed: Annotated[int, typer.Option(help="Of the world's draw, as the source's, and of the noise.")] = 0,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="The port on this machine; 0 for any free one.")] = 8765,
+    noise: Annotated[float, typer.Option(min=0, help="Standard deviation of its scores, in points of gold.")] = 1.0,
+    bias: Annotated[float, typer.Option(help="Points of gold that it adds to the answer shown first.")] = 0.5,
+    seed: Annotated[int, typer.Option(help="Seed of the data, as the source's, and of the noise.")] = 0,
 ) -> None:
     """Serve a judge whose verdicts come from the gold reward, with noise and a bias for the answer shown first.
 
-    It speaks OpenAI's protocol without keys: `judge: {model: sandbox-judge, base_url: http://127.0.0.1:8765/v1}`.
+    It serves OpenAI's protocol without API keys: `judge: {model: sandbox-judge, base_url: http://127.0.0.1:8765/v1}`.
     """
     from harness.errors import StoreError
     from harness.models.server import HttpReply, completion, judge_server
@@ -186,13 +186,13 @@ def serve_judge(
     judge = SandboxJudge(noise=noise, bias=bias, seed=seed)
     version = f"{MODEL}-noise-{noise:g}-bias-{bias:g}-seed-{seed}"
 
-    def answer(asked: Any) -> HttpReply:
-        prompt = str(asked["messages"][-1]["content"])
+    def answer(request: Any) -> HttpReply:
+        prompt = str(request["messages"][-1]["content"])
         return HttpReply(completion(judge(prompt), version, prompt))
 
     try:
         server = judge_server(answer, MODEL, port)
     except OSError as error:
-        raise StoreError(f"--port {port}: it cannot be listened on ({error.strerror}); choose another") from error
-    typer.echo(f"judging at {server.url}; end it with Ctrl-C")
+        raise StoreError(f"--port {port} cannot be opened ({error.strerror}); choose another") from error
+    typer.echo(f"judging at {server.url}; stop it with Ctrl-C")
     server.serve_forever()

@@ -1,4 +1,4 @@
-"""`harness serve-policy`: a checkpoint of a finished run behind an OpenAI-compatible server."""
+"""`harness serve-policy`: serve a checkpoint of a finished run by an OpenAI-compatible server."""
 
 from __future__ import annotations
 
@@ -31,42 +31,42 @@ def register(app: typer.Typer) -> None:
 def serve_policy(
     run: Annotated[Path, typer.Argument(help="A run's folder with its board.json; or a checkpoint's folder.")],
     row: Annotated[str | None, typer.Argument(help="The row's label on the board.", show_default=False)] = None,
-    seed: Annotated[int | None, typer.Option(help="Of the row; its first if absent.", show_default=False)] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of the row; default: its first.", show_default=False)] = None,
     host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="The port to listen on; 0 for any free one.")] = 8000,
-    engine: Annotated[str, typer.Option(help="transformers (this process) or vllm (an environment of its own).")] = ENGINES[0],
+    engine: Annotated[str, typer.Option(help="transformers (this process) or vllm (a separate environment).")] = ENGINES[0],
     name: Annotated[str | None, typer.Option(help="The model's name at the server.", show_default=False)] = None,
-    python: Annotated[str, typer.Option(help="The interpreter that vLLM is installed for.")] = "python",
+    python: Annotated[str, typer.Option(help="The Python interpreter of the environment with vLLM.")] = "python",
     argument: Annotated[
         list[str] | None, typer.Option(help="One more option for vLLM's server; repeatable.", show_default=False)
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print vLLM's command and leave.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print vLLM's command and exit.")] = False,
     store: StoreOption = None,
     json_: JsonOption = False,
 ) -> None:
     """Serve a row's model by OpenAI's completion and chat endpoints, until interrupted.
 
-    `--engine vllm` becomes vLLM's own server. `--engine transformers` is a small server of this package for checks and small
-    models: one request after another.
+    `--engine vllm` starts vLLM's server in place of this process. `--engine transformers` is a small server for checks and
+    small models; it answers one request at a time.
     """
     from harness.models.serve import PolicyServer, vllm_command
 
     if engine not in ENGINES:
         raise HarnessError(f"--engine {engine!r}: {did_you_mean(engine, ENGINES)}")
-    folder, known = _checkpoint(run, row, seed, store_folder(store))
-    called = name or known
+    folder, default = _checkpoint(run, row, seed, store_folder(store))
+    model_name = name or default
     if engine == "vllm":
-        command = vllm_command(python, str(folder), called, str(port), ["--host", host, *(argument or [])])
-        _become(command, json_, dry_run)
+        command = vllm_command(python, str(folder), model_name, str(port), ["--host", host, *(argument or [])])
+        _exec(command, json_, dry_run)
         return
-    with PolicyServer.of(folder, called).listen(host, port) as server:
+    with PolicyServer.of(folder, model_name).listen(host, port) as server:
         url = f"http://{host}:{server.server_address[1]}/v1"
-        typer.echo(json.dumps({"url": url, "model": called}) if json_ else f"{called} at {url}; end with Ctrl-C")
+        typer.echo(json.dumps({"url": url, "model": model_name}) if json_ else f"{model_name} at {url}; stop it with Ctrl-C")
         sys.stdout.flush()
         server.serve_forever()
 
 
-def _become(command: list[str], json_: bool, dry_run: bool) -> None:
+def _exec(command: list[str], json_: bool, dry_run: bool) -> None:
     """Replace this process by vLLM's server."""
     typer.echo(json.dumps({"command": command}) if json_ else shlex.join(command))
     if dry_run:
@@ -79,7 +79,7 @@ def _become(command: list[str], json_: bool, dry_run: bool) -> None:
 
 
 def _checkpoint(run: Path, row: str | None, seed: int | None, store: Path) -> tuple[Path, str]:
-    """The checkpoint's folder, and what backends expect it to be called."""
+    """Return the checkpoint's folder, and the model name that backends expect."""
     from harness.board.build import Board
     from harness.models.checkpoint import checkpoint_folder, checkpoint_hash
     from harness.run.stages.services import policy_name
@@ -90,10 +90,10 @@ def _checkpoint(run: Path, row: str | None, seed: int | None, store: Path) -> tu
     if row is None:
         folder = checkpoint_folder(str(run))
         return folder, policy_name(checkpoint_hash(folder))
-    return _of_row(Board.read(run), row, seed, store)
+    return _row_checkpoint(Board.read(run), row, seed, store)
 
 
-def _of_row(board: Board, row: str, seed: int | None, store: Path) -> tuple[Path, str]:
+def _row_checkpoint(board: Board, row: str, seed: int | None, store: Path) -> tuple[Path, str]:
     from harness.models.checkpoint import locate
     from harness.run.graph import CHECKPOINT
     from harness.run.stages.services import policy_name
@@ -103,17 +103,17 @@ def _of_row(board: Board, row: str, seed: int | None, store: Path) -> tuple[Path
     if entry is None:
         raise HarnessError(f"no row is called {row!r}: {did_you_mean(row, [entry.method for entry in board.rows])}")
     models = dict(entry.provenance.get("models", {}))
-    wanted = str(seed) if seed is not None else next(iter(models), "")
-    if wanted not in models:
-        raise HarnessError(f"--seed {wanted}: the row {row!r} has {', '.join(models) or 'no finished model'}")
-    reference = str(models[wanted])
+    chosen = str(seed) if seed is not None else next(iter(models), "")
+    if chosen not in models:
+        raise HarnessError(f"--seed {chosen}: the row {row!r} has {', '.join(models) or 'no finished model'}")
+    reference = str(models[chosen])
     if not reference.startswith(CHECKPOINT):
         return Store(store).open(reference) / "model", policy_name(reference)
     section = board.config.get("model") or {}
     checkpoint = locate(str(section.get("path")), section.get("revision"))
     if checkpoint.digest != reference.removeprefix(CHECKPOINT):
         raise HarnessError(
-            f"the row {row!r} is the starting model {section.get('path')!r} itself, which has changed since, or which the "
-            "config loads with options (adapter, template, dtype …) that only trained rows carry with them: serve a trained row"
+            f"the row {row!r} is the starting model {section.get('path')!r}, which has changed since, or which the config "
+            "loads with options (adapter, template, dtype …) that only trained checkpoints store: serve a trained row"
         )
     return checkpoint.files(), policy_name(reference)

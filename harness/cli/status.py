@@ -1,4 +1,4 @@
-"""`harness status`: how a comparison is, from another terminal."""
+"""`harness status`: show a comparison's progress from another terminal."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ ENDINGS = {
     "running": "running",
     "finished": "finished",
     "failed": "failed",
-    "interrupted": "interrupted; the same command goes on from there",
-    "terminated": "terminated; the same command goes on from there",
-    "killed": "killed: its process is gone; the same command goes on from there",
-    "silent": "running on another machine when it was last heard of; nothing since",
+    "interrupted": "interrupted; the same command continues it",
+    "terminated": "terminated; the same command continues it",
+    "killed": "killed: its process is gone; the same command continues it",
+    "silent": "running on another machine, but without a heartbeat lately",
 }
 WATCH_SECONDS = 2.0
 
@@ -30,50 +30,50 @@ def register(app: typer.Typer) -> None:
 
 def status(
     folder: Annotated[
-        Path | None, typer.Argument(help="A run's folder; the last run under runs/ if absent.", show_default=False)
+        Path | None, typer.Argument(help="A run's folder; default: the latest under runs/.", show_default=False)
     ] = None,
-    watch: Annotated[bool, typer.Option("--watch", help="Show it again every two seconds until the run ends.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Repeat every two seconds until the run ends.")] = False,
     json_: JsonOption = False,
 ) -> None:
-    """Show how far a comparison is, what runs now and what failed; works from any terminal that sees the folder."""
+    """Show a comparison's progress: what is done, what runs now and what failed; from any terminal that sees the folder."""
     from harness.run.executors.journal import read_status
 
     place = folder or _latest()
     while True:
-        said = read_status(place)
-        typer.echo(json.dumps(said) if json_ else _shown(said, place))
-        if not watch or said["state"] not in RUNNING:
+        state = read_status(place)
+        typer.echo(json.dumps(state) if json_ else _text(state, place))
+        if not watch or state["state"] not in RUNNING:
             return
         time.sleep(WATCH_SECONDS)
 
 
 def _latest() -> Path:
-    """The folder under runs/ that was written last."""
+    """Return the folder under runs/ that was written last."""
     from harness.errors import HarnessError
 
-    found = sorted(Path("runs").glob("*/status.json"), key=lambda path: path.stat().st_mtime)
-    if not found:
+    files = sorted(Path("runs").glob("*/status.json"), key=lambda path: path.stat().st_mtime)
+    if not files:
         raise HarnessError("no run under runs/: give the folder of a run, for example: harness status my/run")
-    return found[-1].parent
+    return files[-1].parent
 
 
-def _shown(said: dict[str, Any], folder: Path) -> str:
+def _text(state: dict[str, Any], folder: Path) -> str:
     from harness.board.views.text import visible
 
-    left = f", about {_clock(said['seconds_left'])} left" if "seconds_left" in said else ""
+    remaining = f", about {_clock(state['seconds_left'])} left" if "seconds_left" in state else ""
     lines = [
-        f"{said['name']} · {ENDINGS.get(said['state'], said['state'])} · {folder}",
-        f"{said['done']:,} of {said['stages']:,} stages done, {said['cached']:,} were in the store{left}; "
-        f"began {said['began']}, last heard {said['updated']}",
+        f"{state['name']} · {ENDINGS.get(state['state'], state['state'])} · {folder}",
+        f"{state['done']:,} of {state['stages']:,} stages done, {state['cached']:,} were in the store{remaining}; "
+        f"began {state['began']}, last heard {state['updated']}",
     ]
-    for stage in said["running"]:
+    for stage in state["running"]:
         share = f" {100 * stage['done'] // stage['total']}%" if stage.get("total") else ""
         note = f" · {stage['note']}" if stage.get("note") else ""
         attempt = f" · attempt {stage['attempt']}" if stage.get("attempt", 1) > 1 else ""
         lines.append(f"  {stage['title']}{share}{note}{attempt} · since {stage['since']}")
-    lines += [f"  failed: {failed['title']}: {failed['reason']}" for failed in said["failed"]]
-    if said.get("note"):
-        lines.append(f"  {said['note']}")
+    lines += [f"  failed: {failed['title']}: {failed['reason']}" for failed in state["failed"]]
+    if state.get("note"):
+        lines.append(f"  {state['note']}")
     return "\n".join(visible(line) for line in lines)
 
 

@@ -1,4 +1,4 @@
-"""What rows and evaluators need of the source and the backend."""
+"""Checks of a config whose fields are valid each by itself: needs, labels, budgets, files, seeds."""
 
 from __future__ import annotations
 
@@ -8,69 +8,69 @@ from typing import Any
 
 from harness.api.interfaces import Component, Source
 from harness.config.comparison import Comparison
-from harness.config.draft import Draft
 from harness.config.schema import Budget, Config
+from harness.config.unresolved import UnresolvedConfig
 from harness.errors import DataError, Problem, UnreachableError, did_you_mean
 
 
-def check_needs(draft: Draft) -> None:
+def check_needs(unresolved: UnresolvedConfig) -> None:
     """The source provides what data builders and evaluators ask of it."""
-    source = draft.source
+    source = unresolved.source
     if source is None:
         return
     wanted: list[tuple[str, str, frozenset[str]]] = [
-        (place, variant.label, frozenset[str]().union(*(round_.builder.required() for round_ in variant.rounds)))
-        for place, variant in draft.placed_variants()
+        (place, row.label, frozenset[str]().union(*(round_.builder.required() for round_ in row.rounds)))
+        for place, row in unresolved.placed_rows()
     ]
-    wanted += [(place, evaluator.name, evaluator.needs) for place, evaluator in draft.placed_evaluators()]
+    wanted += [(place, evaluator.name, evaluator.needs) for place, evaluator in unresolved.placed_evaluators()]
     for place, name, needs in wanted:
         missing = sorted(needs - source.provides)
         if missing:
             have = ", ".join(sorted(source.provides)) or "nothing"
             fix = f"it needs {' and '.join(missing)}, and {source.name!r} provides {have}: leave it out, or change the source"
-            draft.note(place, name, fix)
+            unresolved.note(place, name, fix)
 
 
-def check_rejected(draft: Draft) -> None:
+def check_rejected(unresolved: UnresolvedConfig) -> None:
     """An objective over pairs gets some."""
-    for place, variant in draft.placed_variants():
-        for round_ in variant.rounds:
+    for place, row in unresolved.placed_rows():
+        for round_ in row.rounds:
             if round_.objective.needs_rejected and not round_.builder.has_rejected():
                 fix = f"its data have no rejected response, and {round_.objective.name!r} compares with one"
-                draft.note(f"{place}.data", round_.builder.name, f"{fix}: choose another data builder or objective")
+                unresolved.note(f"{place}.data", round_.builder.name, f"{fix}: choose another data builder or objective")
                 break
 
 
-def check_backend(draft: Draft, tuned: bool) -> None:
+def check_backend(unresolved: UnresolvedConfig, tuned: bool) -> None:
     """A server with one model of its own must not be taken for the policies that rows train."""
-    backend = draft.backend
+    backend = unresolved.backend
     if backend is None or backend.serves_any_policy():
         return
-    trained = [variant.label for variant in draft.variants if variant and variant.rounds]
+    trained = [row.label for row in unresolved.rows if row and row.rounds]
     if tuned or trained:
         who = f"the row {trained[0]!r}" if trained else "`sft`"
         fix = f"its server answers with one model, and {who} trains another: give a backend that serves each checkpoint"
-        draft.note("generation.backend", backend.name, f"{fix} (its `command`), or train nothing")
+        unresolved.note("generation.backend", backend.name, f"{fix} (its `command`), or train nothing")
 
 
-def check_budget(draft: Draft, budget: Budget) -> None:
+def check_budget(unresolved: UnresolvedConfig, budget: Budget) -> None:
     """The source has the prompts, and every round gets one."""
     prompts, limit = budget.prompts, budget.limit
-    available = draft.source.sizes().get("train") if draft.source else None
+    available = unresolved.source.sizes().get("train") if unresolved.source else None
     if available is not None and prompts > available:
         fix = f"the source has {available} training prompts: lower it, or set source.train to {prompts}"
-        draft.note("budget.prompts", prompts, fix)
-    most = max((len(variant.rounds) for variant in draft.variants if variant), default=0)
+        unresolved.note("budget.prompts", prompts, fix)
+    most = max((len(row.rounds) for row in unresolved.rows if row), default=0)
     if prompts < most:
-        draft.note(
+        unresolved.note(
             "budget.prompts", prompts, f"a method has {most} rounds, and each needs a prompt: it should be at least {most}"
         )
     if limit is not None and limit.amount < most:
         fix = f"a method has {most} rounds that share it: it should be at least {most}"
-        draft.note(f"budget.{limit.unit}", limit.amount, fix)
+        unresolved.note(f"budget.{limit.unit}", limit.amount, fix)
 
 
-def check_epochs(draft: Draft, config: Config) -> None:
+def check_epochs(unresolved: UnresolvedConfig, config: Config) -> None:
     """Refuse `epochs` where the budget decides how often a prompt is seen."""
     if config.budget.limit is None:
         return
@@ -83,48 +83,48 @@ def check_epochs(draft: Draft, config: Config) -> None:
     for field, section in given.items():
         if "epochs" in section:
             fix = f"budget.{config.budget.limit.unit} decides how often a prompt is seen: leave it out"
-            draft.note(f"{field}.epochs", section["epochs"], fix)
+            unresolved.note(f"{field}.epochs", section["epochs"], fix)
 
 
-def check_labels(draft: Draft) -> None:
+def check_labels(unresolved: UnresolvedConfig) -> None:
     """No two rows of one label; the baseline is the label of a row."""
-    labels = [variant.label for variant in draft.variants if variant]
+    labels = [row.label for row in unresolved.rows if row]
     for label in sorted({label for label in labels if labels.count(label) > 1}):
-        draft.note("methods", label, "two rows have this label: give one of them another `label`")
-    baseline = draft.raw.get("baseline")
-    if labels and isinstance(baseline, str) and baseline not in labels and len(labels) == len(draft.variants):
-        draft.note("baseline", baseline, f"no row has this label; {did_you_mean(baseline, labels)}")
+        unresolved.note("methods", label, "two rows have this label: give one of them another `label`")
+    baseline = unresolved.raw.get("baseline")
+    if labels and isinstance(baseline, str) and baseline not in labels and len(labels) == len(unresolved.rows):
+        unresolved.note("baseline", baseline, f"no row has this label; {did_you_mean(baseline, labels)}")
 
 
-def check_evaluators(draft: Draft) -> None:
+def check_evaluators(unresolved: UnresolvedConfig) -> None:
     """No evaluator twice."""
-    names = [evaluator.name for evaluator in draft.evaluators if evaluator]
+    names = [evaluator.name for evaluator in unresolved.evaluators if evaluator]
     for name in sorted({name for name in names if names.count(name) > 1}):
-        draft.note("evaluators", name, "it is listed twice, and a board holds each evaluator once: leave one out")
+        unresolved.note("evaluators", name, "it is listed twice, and a board holds each evaluator once: leave one out")
 
 
-def check_opponents(draft: Draft) -> None:
+def check_opponents(unresolved: UnresolvedConfig) -> None:
     """Rows that evaluators compare with must be there; a row that could not be resolved is another problem."""
-    if None in draft.variants:
+    if None in unresolved.rows:
         return
-    known = {"baseline", "all", *(variant.label for variant in draft.variants if variant)}
-    for place, evaluator in draft.placed_evaluators():
+    known = {"baseline", "all", *(row.label for row in unresolved.rows if row)}
+    for place, evaluator in unresolved.placed_evaluators():
         for label in evaluator.opponents():
             if label not in known:
-                draft.note(place, label, f"no row has this label; {did_you_mean(label, known)}")
+                unresolved.note(place, label, f"no row has this label; {did_you_mean(label, known)}")
 
 
-def check_evaluators_files(draft: Draft) -> None:
-    """What evaluators read is there; before their judges, so that problems of one evaluator come in this order."""
-    _check(draft, draft.placed_evaluators())
+def check_evaluators_files(unresolved: UnresolvedConfig) -> None:
+    """The files that evaluators read are there; checked before judges, so that one evaluator's problems come in this order."""
+    _check(unresolved, unresolved.placed_evaluators())
 
 
-def check_machine(draft: Draft) -> None:
+def check_machine(unresolved: UnresolvedConfig) -> None:
     """The same of the source, the backend and the data builders."""
-    placed: list[tuple[str, Component | None]] = [("source", draft.source), ("generation.backend", draft.backend)]
-    for place, variant in draft.placed_variants():
-        placed += [(f"{place}.data", round_.builder) for round_ in variant.rounds]
-    _check(draft, placed)
+    placed: list[tuple[str, Component | None]] = [("source", unresolved.source), ("generation.backend", unresolved.backend)]
+    for place, row in unresolved.placed_rows():
+        placed += [(f"{place}.data", round_.builder) for round_ in row.rounds]
+    _check(unresolved, placed)
 
 
 def prepare_evaluators(comparison: Comparison, names: Collection[str]) -> list[Problem]:
@@ -139,31 +139,31 @@ def prepare_evaluators(comparison: Comparison, names: Collection[str]) -> list[P
     return problems
 
 
-def pinned_source(draft: Draft, unreachable: dict[str, str] | None) -> Source | None:
+def pinned_source(unresolved: UnresolvedConfig, unreachable: dict[str, str] | None) -> Source | None:
     """The source with its branch as a commit; as it is where something is wrong with it already."""
-    source = draft.source
-    if source is None or any(problem.field.startswith("source") for problem in draft.problems):
+    source = unresolved.source
+    if source is None or any(problem.field.startswith("source") for problem in unresolved.problems):
         return source
     try:
         return source.pinned()
     except UnreachableError as error:
         if unreachable is None:
-            draft.note("source", source.name, str(error))
+            unresolved.note("source", source.name, str(error))
         else:
             unreachable["source"] = str(error)
     except DataError as error:
-        draft.note("source", source.name, str(error))
+        unresolved.note("source", source.name, str(error))
     return source
 
 
-def _check(draft: Draft, placed: Iterable[tuple[str, Component | None]]) -> None:
+def _check(unresolved: UnresolvedConfig, placed: Iterable[tuple[str, Component | None]]) -> None:
     for place, component in placed:
-        for field, fix in _found(component) if component else ():
-            draft.note(f"{place}.{field}", _value_at(component, field), fix)
+        for field, fix in _problems(component) if component else ():
+            unresolved.note(f"{place}.{field}", _value_at(component, field), fix)
 
 
-def _found(component: Component) -> Sequence[tuple[str, str]]:
-    """What a component says is wrong; a path that the system takes for none (too long, of a user that is not there) too."""
+def _problems(component: Component) -> Sequence[tuple[str, str]]:
+    """Return the component's own problems, and one for a path that the system refuses (too long, of an unknown user)."""
     try:
         return component.problems()
     except (OSError, RuntimeError, ValueError) as error:
@@ -177,26 +177,24 @@ def _value_at(component: Component | None, field: str) -> Any:
     return value
 
 
-def fill_null_rows(draft: Draft) -> None:
+def fill_null_rows(unresolved: UnresolvedConfig) -> None:
     """Null rows made what they are: the baseline, whatever it is, with other seeds."""
-    baseline = draft.raw.get("baseline")
-    base = next((variant for variant in draft.variants if variant and variant.label == baseline), None)
+    baseline = unresolved.raw.get("baseline")
+    base = next((row for row in unresolved.rows if row and row.label == baseline), None)
     if base is None:
         return
     if base.kind == "null":
-        draft.note("baseline", baseline, "a null row is the baseline again: choose another row as the baseline")
-    draft.variants = [
-        replace(variant, data=base.data, objective=base.objective, rounds=base.rounds)
-        if variant and variant.kind == "null"
-        else variant
-        for variant in draft.variants
+        unresolved.note("baseline", baseline, "a null row is the baseline again: choose another row as the baseline")
+    unresolved.rows = [
+        replace(row, data=base.data, objective=base.objective, rounds=base.rounds) if row and row.kind == "null" else row
+        for row in unresolved.rows
     ]
 
 
-def check_seeds(draft: Draft, seeds: Sequence[int]) -> None:
+def check_seeds(unresolved: UnresolvedConfig, seeds: Sequence[int]) -> None:
     """A row with other seeds must not meet the seeds of the rest: it would be the same training."""
-    for offset in sorted({variant.seed_offset for variant in draft.variants if variant and variant.seed_offset}):
+    for offset in sorted({row.seed_offset for row in unresolved.rows if row and row.seed_offset}):
         met = [seed for seed in seeds if seed + offset in seeds]
         if met:
             fix = f"the null row trains with each seed + {offset}, and {met[0] + offset} is a seed itself: choose others"
-            draft.note("seeds", list(seeds), fix)
+            unresolved.note("seeds", list(seeds), fix)

@@ -1,14 +1,15 @@
-"""What a config stands for, once everything in it is found and checked."""
+"""A resolved config: every component made, every field checked."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
-from harness.api.interfaces import Backend, Evaluator, Source
+from harness.api.interfaces import Backend, Component, Evaluator, Source
+from harness.config.rows import RowConfig
 from harness.config.schema import Config
-from harness.config.variants import Variant
 from harness.models.checkpoint import Checkpoint
 from harness.models.judge.settings import JudgeSettings
 
@@ -26,8 +27,18 @@ class Comparison:
     config: Config
     source: Source
     backend: Backend
-    variants: tuple[Variant, ...]
+    rows: tuple[RowConfig, ...]
     evaluators: tuple[Evaluator, ...]
     judges: Mapping[str, JudgeSettings]
     checkpoint: Checkpoint | None = None
     unreachable: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+
+def describe(component: Component) -> Mapping[str, Any]:
+    """Return all that decides a component's behaviour, as it stands in keys and on boards; JSON.
+
+    The entry `fingerprint` is there only where the component has one, so that keys of the others stay as they are.
+    """
+    described = {"name": component.name, "version": component.version, "fields": component.model_dump(mode="json")}
+    fingerprint = component.fingerprint()
+    return {**described, "fingerprint": fingerprint} if fingerprint else described

@@ -122,7 +122,7 @@ def override(raw: Mapping[str, Any], assignments: Sequence[str]) -> dict[str, An
     Raises:
         HarnessError: an assignment without `=`, or through something that is no section.
     """
-    changed: dict[str, Any] = _copy(raw)
+    changed = {key: _copy(item) for key, item in raw.items()}
     for assignment in assignments:
         path, equals, text = assignment.partition("=")
         *parents, last = parts = path.strip().split(".")
@@ -160,7 +160,7 @@ def _descend(node: Any, part: str, assignment: str) -> Any:
 
 
 def called(item: Any) -> Any:
-    """What an item of `methods` or `evaluators` is called: its label, method or name."""
+    """Return the name of an item of `methods` or `evaluators`: its label, method or name."""
     if isinstance(item, dict):
         return item.get("label") or item.get("method") or item.get("name")
     return item
@@ -197,8 +197,6 @@ def find_config(path: Path | None) -> Path:
 
 def chosen_rows(entries: Any, names: Sequence[str], baseline: Any) -> list[Any]:
     """The config's rows with these labels; a name that is no label stands for the registered method. The baseline stays."""
-    from harness.config.file import called
-
     by_label = (
         {label: entry for entry in entries if isinstance(label := called(entry), str)} if isinstance(entries, list) else {}
     )

@@ -5,59 +5,56 @@ from __future__ import annotations
 from pydantic import ValidationError
 
 from harness.api.interfaces import Component
-from harness.config.draft import Draft
 from harness.config.problems import ABSENT, problems_of
+from harness.config.unresolved import UnresolvedConfig
 from harness.models.judge.settings import BUILDERS, JudgeSettings
 
 
-def judges_of(draft: Draft) -> dict[str, JudgeSettings]:
+def judges_of(unresolved: UnresolvedConfig) -> dict[str, JudgeSettings]:
     """By the evaluator's name; the config's own under `BUILDERS`, where a data builder asks one."""
-    judge = draft.config.judge if draft.config else None
-    return {**_evaluators_judges(draft, judge), **_builders_judge(draft, judge)}
+    judge = unresolved.config.judge if unresolved.config else None
+    return {**_evaluators_judges(unresolved, judge), **_builders_judge(unresolved, judge)}
 
 
-def _evaluators_judges(draft: Draft, judge: JudgeSettings | None) -> dict[str, JudgeSettings]:
+def _evaluators_judges(unresolved: UnresolvedConfig, judge: JudgeSettings | None) -> dict[str, JudgeSettings]:
     """The judge of every evaluator that asks one: the config's, with the evaluator's own changes."""
     found = {}
-    for place, evaluator in draft.placed_evaluators():
+    for place, evaluator in unresolved.placed_evaluators():
         if not evaluator.judged:
             continue
         if judge is None:
-            _miss(draft, evaluator.name)
-        elif (own := _changed(draft, judge, evaluator, place)) is not None:
+            _miss(unresolved, evaluator.name)
+        elif (own := _changed(unresolved, judge, evaluator, place)) is not None:
             found[evaluator.name] = own
     return found
 
 
-def _builders_judge(draft: Draft, judge: JudgeSettings | None) -> dict[str, JudgeSettings]:
+def _builders_judge(unresolved: UnresolvedConfig, judge: JudgeSettings | None) -> dict[str, JudgeSettings]:
     """The config's judge, where a data builder asks one."""
     asking = [
-        (place, round_.builder)
-        for place, variant in draft.placed_variants()
-        for round_ in variant.rounds
-        if round_.builder.judged
+        (place, round_.builder) for place, row in unresolved.placed_rows() for round_ in row.rounds if round_.builder.judged
     ]
     if not asking:
         return {}
     if judge is None:
-        _miss(draft, asking[0][1].name)
+        _miss(unresolved, asking[0][1].name)
         return {}
     for place, builder in asking:
-        _changed(draft, judge, builder, f"{place}.data")
+        _changed(unresolved, judge, builder, f"{place}.data")
     return {BUILDERS: judge}
 
 
-def _changed(draft: Draft, judge: JudgeSettings, component: Component, place: str) -> JudgeSettings | None:
+def _changed(unresolved: UnresolvedConfig, judge: JudgeSettings, component: Component, place: str) -> JudgeSettings | None:
     """The judge with the changes in a component's field `judge`; None with problems noted."""
     try:
         return judge.changed(getattr(component, "judge", {}))
     except ValidationError as error:
-        draft.problems += problems_of(error, JudgeSettings, f"{place}.judge")
+        unresolved.problems += problems_of(error, JudgeSettings, f"{place}.judge")
         return None
 
 
-def _miss(draft: Draft, name: str) -> None:
+def _miss(unresolved: UnresolvedConfig, name: str) -> None:
     """There is no judge to ask; what is wrong with a section that is there is said by `validate`."""
-    if draft.raw.get("judge") is None:
+    if unresolved.raw.get("judge") is None:
         fix = f"{name!r} asks a judge: add a section such as `judge: {{model: …, base_url: …, api_key_env: …}}`"
-        draft.note("judge", ABSENT, fix)
+        unresolved.note("judge", ABSENT, fix)

@@ -16,7 +16,7 @@ QUOTE_NULL = 'without quotes YAML reads null as nothing: write "null" in quotes 
 
 
 class _Absent(str):
-    """What stands for the value of a field that is not there; printed without quotes."""
+    """A stand-in for the value of a field that is not there; printed without quotes."""
 
     def __repr__(self) -> str:
         return str(self)
@@ -59,7 +59,7 @@ def impossible(value: Any, field: str = "") -> Iterator[Problem]:
 
 
 def secrets(value: Any, field: str = "") -> Iterator[Problem]:
-    """What looks like a key or a password, wherever it is in a config, which is copied into boards, logs and keys.
+    """Yield a problem for each value that looks like a key or a password: a config is copied into boards, logs and keys.
 
     The value is never part of the problem. What a field calls a secret, what services' keys look like, an address with a
     password, and a key where the name of a variable should be.
@@ -84,8 +84,9 @@ def hidden(text: str) -> str:
 
 
 def quoted(text: str) -> str:
-    """What foreign code said, as boards, events and logs may quote it: without keys and passwords, and with half surrogate
-    pairs, which no file in UTF-8 holds, written out.
+    """Return a message of foreign code as boards, events and logs may quote it.
+
+    Keys and passwords are left out; half surrogate pairs, which no file in UTF-8 holds, are written out.
     """
     return hidden(text).encode("utf-8", "backslashreplace").decode("utf-8")
 

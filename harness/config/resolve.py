@@ -1,4 +1,4 @@
-"""The way from a raw config to a comparison: one draft, every check, and all problems at once."""
+"""Resolve a raw config to a comparison: make each component, check everything, and report all problems at once."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from harness.config.checks import (
     pinned_source,
 )
 from harness.config.comparison import Comparison
-from harness.config.draft import Draft
 from harness.config.judges import judges_of
 from harness.config.problems import impossible, secrets
 from harness.config.schema import Config, raise_all
 from harness.config.starting_model import check_trained_dtype, starting_model
+from harness.config.unresolved import UnresolvedConfig
 
 
 def resolve(
@@ -43,30 +43,30 @@ def resolve(
     """
     raise_all(list(secrets(raw)), where)  # before any message quotes a value
     raise_all([problem for problem in impossible(raw) if not isinstance(problem.value, float)], where)  # nothing can hold them
-    draft = Draft.of(raw, registry)
-    check_labels(draft)
-    fill_null_rows(draft)
-    check_evaluators(draft)
-    check_needs(draft)
-    check_rejected(draft)
-    check_opponents(draft)
-    check_evaluators_files(draft)
-    judges = judges_of(draft)
+    unresolved = UnresolvedConfig.of(raw, registry)
+    check_labels(unresolved)
+    fill_null_rows(unresolved)
+    check_evaluators(unresolved)
+    check_needs(unresolved)
+    check_rejected(unresolved)
+    check_opponents(unresolved)
+    check_evaluators_files(unresolved)
+    judges = judges_of(unresolved)
     unreachable: dict[str, str] = {}
-    checkpoint = starting_model(draft.problems, draft.raw.get("model"), unreachable if offline else None)
-    check_machine(draft)
-    draft.source = pinned_source(draft, unreachable if offline else None)
-    if draft.config is not None:
-        _check_sections(draft, draft.config)
-    raise_all(draft.ordered_problems(), where)
-    return draft.comparison(judges, checkpoint, unreachable)
+    checkpoint = starting_model(unresolved.problems, unresolved.raw.get("model"), unreachable if offline else None)
+    check_machine(unresolved)
+    unresolved.source = pinned_source(unresolved, unreachable if offline else None)
+    if unresolved.config is not None:
+        _check_sections(unresolved, unresolved.config)
+    raise_all(unresolved.ordered_problems(), where)
+    return unresolved.comparison(judges, checkpoint, unreachable)
 
 
-def _check_sections(draft: Draft, config: Config) -> None:
-    """What takes a config of the right shape: sections against each other."""
-    check_budget(draft, config.budget)
-    check_epochs(draft, config)
-    check_seeds(draft, config.seeds)
-    check_backend(draft, config.sft is not None)
-    trained = [round_.training for variant in draft.variants if variant for round_ in variant.rounds]
-    check_trained_dtype(draft.problems, config.model, [*([config.sft] if config.sft else []), *trained])
+def _check_sections(unresolved: UnresolvedConfig, config: Config) -> None:
+    """Check sections against each other, which takes a config of the right shape."""
+    check_budget(unresolved, config.budget)
+    check_epochs(unresolved, config)
+    check_seeds(unresolved, config.seeds)
+    check_backend(unresolved, config.sft is not None)
+    trained = [round_.training for row in unresolved.rows if row for round_ in row.rounds]
+    check_trained_dtype(unresolved.problems, config.model, [*([config.sft] if config.sft else []), *trained])

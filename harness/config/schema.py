@@ -31,7 +31,7 @@ class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, str_strip_whitespace=True)
 
 
-class Part(BaseModel):
+class ComponentSection(BaseModel):
     """A method's builder or objective: another one (with `name`), or changed fields of its own (without)."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
@@ -46,11 +46,12 @@ class Part(BaseModel):
         return {"name": value} if isinstance(value, str) else value
 
     @property
-    def fields(self) -> dict[str, Any]:
+    def fields(self) -> Mapping[str, Any]:
+        """The component's own fields, all but `name`."""
         return dict(self.model_extra or {})
 
 
-class Named(Part):
+class Named(ComponentSection):
     """A component by name, and its fields: `{name: sandbox, train: 800}` or just `sandbox`."""
 
     name: str
@@ -123,7 +124,7 @@ class Limits(_Section):
 
 
 class Budget(_Section):
-    """What every method gets, and no more: prompts alone, or prompts to draw on and one limit on the training with them."""
+    """The same amount for every method: prompts alone, or prompts to draw on and one limit on the training with them."""
 
     prompts: int = Field(
         800,
@@ -149,7 +150,7 @@ class Budget(_Section):
 
     @property
     def limit(self) -> Spending | None:
-        """What ends a method's training, where it is not the number of prompts."""
+        """The limit that ends a method's training; None where the number of prompts does."""
         units: tuple[Unit, ...] = ("pairs", "tokens", "updates")
         return next((Spending(unit, amount) for unit in units if (amount := getattr(self, unit)) is not None), None)
 
@@ -178,7 +179,7 @@ class ResponseSection(_Section):
 
 
 class EvaluationSection(_Section):
-    """What every row is evaluated on."""
+    """The prompts and answers that every row is evaluated on."""
 
     split: Literal["heldout", "tuning"] = Field("heldout", description="which prompts; `tuning` is for choosing settings")
     prompts: int | None = Field(None, ge=1, description="the first n of the split; all of them if absent")
@@ -211,8 +212,8 @@ class MethodEntry(_Section):
 
     method: str | None = Field(None, description="a registered method")
     label: str | None = Field(None, description="the row's name on the board; the method's name if absent")
-    data: Part | None = Field(None, description="a builder (with `name`), or changed fields of the method's")
-    objective: Part | None = Field(None, description="an objective (with `name`), or changed fields")
+    data: ComponentSection | None = Field(None, description="a builder (with `name`), or changed fields of the method's")
+    objective: ComponentSection | None = Field(None, description="an objective (with `name`), or changed fields")
     rounds: tuple[Round, ...] | None = Field(None, min_length=1, description="what each round changes")
     training: dict[str, Any] = Field(default_factory=dict, description="changed fields of the training section")
 

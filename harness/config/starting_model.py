@@ -1,9 +1,9 @@
-"""The `model` section -> the checkpoint it names, found, pinned and checked while planning; mistakes noted, none raised."""
+"""Find, pin and check the checkpoint that the `model` section names; mistakes are noted as problems, and none is raised."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -115,7 +115,7 @@ def _file_template_hash(folder: Path) -> str:
     return hashlib.sha256((folder / "chat_template.jinja").read_bytes()).hexdigest()
 
 
-def _check_code(config: dict[str, Any], section: ModelSection) -> None:
+def _check_code(config: Mapping[str, Any], section: ModelSection) -> None:
     """Refuse a checkpoint that brings its own code for a type that transformers has not."""
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 

@@ -1,4 +1,4 @@
-"""A method entry that stands for several -> the entries. It works on the raw config, so that every problem of an expanded
+"""Expand method entries that stand for several. It works on the raw config, so that every problem of an expanded
 entry is found and named like any other.
 
 A grid names several builders or objectives, each a name or a section with `name`, and means every combination:
@@ -26,7 +26,7 @@ _PARTS = ("data", "objective")
 MOST_ROWS = 10_000  # of one comparison; more is a typing mistake, or meant to fill the memory
 
 
-def expand(raw: Mapping[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
+def expand(raw: Mapping[str, Any]) -> tuple[Mapping[str, Any], list[Problem]]:
     """The config without grids and sweeps, and what is wrong with them."""
     entries, problems = raw.get("methods"), list[Problem]()
     if not isinstance(entries, list):
@@ -52,7 +52,7 @@ def _count(entry: Mapping[str, Any]) -> int:
     return math.prod(len(values) for values in listed if isinstance(values, list) and values)
 
 
-def _cells(entry: dict[str, Any], field: str, problems: list[Problem]) -> Iterator[dict[str, Any]]:
+def _cells(entry: Mapping[str, Any], field: str, problems: list[Problem]) -> Iterator[Mapping[str, Any]]:
     """An entry's grid: one entry for each combination of its builders and objectives; the entry itself if it has none."""
     listed = [part for part in _PARTS if isinstance(entry.get(part), list)]
     wrong = [part for part in listed if not entry[part] or not all(_name(item) for item in entry[part])]
@@ -73,7 +73,7 @@ def _cells(entry: dict[str, Any], field: str, problems: list[Problem]) -> Iterat
         yield cell
 
 
-def _points(entry: dict[str, Any], field: str, problems: list[Problem]) -> list[dict[str, Any]]:
+def _points(entry: Mapping[str, Any], field: str, problems: list[Problem]) -> list[Mapping[str, Any]]:
     """An entry's sweep: one entry for each combination of values; the entry itself if it has none."""
     if "sweep" not in entry:
         return [entry]
@@ -85,7 +85,7 @@ def _points(entry: dict[str, Any], field: str, problems: list[Problem]) -> list[
     return [_point(entry, dict(zip(sweep, values, strict=True))) for values in product(*sweep.values())]
 
 
-def _point(entry: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+def _point(entry: Mapping[str, Any], values: Mapping[str, Any]) -> Mapping[str, Any]:
     """One combination: its values put into a copy of the entry, and named in its label."""
     point = {name: copy.deepcopy(value) for name, value in entry.items() if name != "sweep"}
     for path, value in values.items():

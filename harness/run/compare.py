@@ -1,4 +1,4 @@
-"""One comparison, from a config to a board."""
+"""Run one comparison, from a config to a board. Read `compare` from top to bottom: it is the spine of the harness."""
 
 from __future__ import annotations
 
@@ -18,31 +18,33 @@ from harness.config.schema import raise_all
 from harness.errors import InterruptedRunError, Problem, StageError, StoreWriteError
 from harness.models.judge.settings import judge_of
 from harness.run.costs import measure_sharing
-from harness.run.executors.events import Executor, Outcome, Together
+from harness.run.executors.events import EventFanout, Executor, Outcome
 from harness.run.executors.journal import Journal
 from harness.run.executors.local import LocalExecutor
 from harness.run.graph import Graph
 from harness.run.observers import Observers, check_trackers
 from harness.run.plan import plan
-from harness.run.results import Run, collect_examples, copy_files, data_facts, pair_strengths, row_result, run_warnings
+from harness.run.records import ScreeningCounts, SourceFacts
+from harness.run.results import Run, collect_examples, copy_files, row_result, run_warnings, screening_counts
 from harness.run.stages.benchmarks import overlap_warnings
 from harness.run.stages.screening import fewer_than_asked, screened, split_problems
+from harness.run.strengths import pair_strengths
 from harness.store import Store
 from harness.store.collect import need
 from harness.store.environment import versions
-from harness.store.locks import locked_lock as locked
+from harness.store.locks import run_lock
 from harness.store.mirror import Mirror
 from harness.store.roots import Root
 
 
 @dataclass(frozen=True)
-class Means:
-    """What a comparison runs with; nothing here changes a result.
+class RunOptions:
+    """How a comparison runs. Nothing here changes a result.
 
     Attributes:
-        executor: makes the executor from a number of workers, what they need, and a folder for their logs.
+        executor: makes the executor from a number of workers, the settings that workers need, and a folder for their logs.
         mirror: URL of a store elsewhere, behind the one on disk.
-        log: where event lines go beside the run's folder.
+        log: streams for event lines, beside the file in the run's folder.
         tracking: names of the experiment trackers that take part.
     """
 
@@ -54,7 +56,7 @@ class Means:
 
 @dataclass(frozen=True)
 class RunResult:
-    """What a run leaves: the board, where its files are, and how its stages ended."""
+    """The result of a run: the board, the folder with its files, and how the stages ended."""
 
     board: Board
     folder: Path
@@ -67,7 +69,7 @@ def compare(
     folder: Path,
     store: Path,
     workers: int,
-    means: Means | None = None,
+    options: RunOptions | None = None,
     interactive: bool = False,
     command: str = "",
     where: str = "the configuration",
@@ -77,11 +79,12 @@ def compare(
 
     Args:
         raw: the config as a mapping, overrides applied.
-        store: where artifacts are kept and found.
+        store: the folder of artifacts; what it holds is not made again.
         workers: processes, or stages at a time; each computes on one thread, or on a GPU.
-        means: what else it runs with; worker processes on this machine if absent.
+        options: how it runs; worker processes on this machine if absent.
         interactive: whether observers may draw.
-        command: what a person typed, for the provenance.
+        command: the command line that a person typed, for the provenance.
+        where: the config's name in error messages.
         variables: the environment, in which the judges' keys are looked for before anything runs; workers inherit it.
 
     Raises:
@@ -89,48 +92,65 @@ def compare(
         HarnessError: another run writes to `folder`.
         StageError: no row could be finished.
         StoreWriteError: the disk is full, or the store or `folder` read-only.
-        InterruptedRunError: it was asked to end, and did.
+        InterruptedRunError: the run was asked to end, and did.
     """
-    registry, means = Registry.load(), means or Means()
-    check_trackers(means.tracking, registry)
+    # From the config to the graph: every name is resolved and every key fixed before anything runs.
+    registry, options = Registry.load(), options or RunOptions()
+    check_trackers(options.tracking, registry)
     comparison = resolve(raw, registry, where)
-    graph, observers = plan(comparison), Observers(registry)
-    kept = Store(store, Mirror(means.mirror) if means.mirror else None)
-    _check_means(comparison, graph, kept, variables, where)
-    _check_data(comparison, graph, kept, where)
-    _make(folder)
-    settings = {**_settings(comparison, graph), "store": str(kept.root), "mirror": means.mirror}
-    journal = Journal(folder, comparison.config.name, means.log)
-    with locked(folder), kept.swept(), journal.told():
-        need(kept, Root.of(comparison.config.name, folder, graph.stages.keys()))
-        present = {stage.key for stage in graph if kept.holds(stage.key)}  # of these nothing is collected any more
-        executor = means.executor(workers, settings, folder / "logs")
+    name, graph = comparison.config.name, plan(comparison)
+
+    # Whatever can be refused is refused now: hours later it would cost them.
+    artifacts = Store(store, Mirror(options.mirror) if options.mirror else None)
+    _check_evaluators(comparison, graph, artifacts, variables, where)
+    _check_data(comparison, graph, artifacts, where)
+    _make_folder(folder)
+
+    observers, journal = Observers(registry), Journal(folder, name, options.log)
+    settings = {**_worker_settings(comparison, graph), "store": str(artifacts.root), "mirror": options.mirror}
+    # The folder is locked so that two runs never write one board; `swept` removes what killed runs left half-written.
+    with run_lock(folder), artifacts.swept(), journal.told():
+        # The root comes before the look at the store: from here on `collect` removes nothing that this run counts on.
+        need(artifacts, Root.of(name, folder, graph.stages.keys()))
+        present = {stage.key for stage in graph if artifacts.holds(stage.key)}
+        executor = options.executor(workers, settings, folder / "logs")
         journal.begin(graph, present)
-        name, tracking = comparison.config.name, means.tracking
+        tracking = options.tracking
         with observers.watching(name, graph, present, interactive=interactive, folder=folder, tracking=tracking):
-            outcome = executor.run(graph, present, Together((journal, observers)))
+            outcome = executor.run(graph, present, EventFanout((journal, observers)))
             if outcome.stopped:
                 raise InterruptedRunError(
                     "the run was asked to end: what was finished is kept, and the same command goes on from there"
                 )
-            board = _publish(Run(comparison, graph, kept, outcome), folder, command, observers)
+            board = _publish(Run(comparison, graph, artifacts, outcome), folder, command, observers)
     return RunResult(board, folder, outcome)
 
 
-def _check_means(comparison: Comparison, graph: Graph, store: Store, variables: Mapping[str, str] | None, where: str) -> None:
-    """See that judges can be asked, and let evaluators download what they read, where something is left for them to do.
+def _check_evaluators(
+    comparison: Comparison, graph: Graph, store: Store, variables: Mapping[str, str] | None, where: str
+) -> None:
+    """Check that judges can be asked, and let evaluators download their data, where they have anything left to do.
 
     Raises:
         ConfigError: a key is missing, or a download failed.
     """
     if variables is not None:
         raise_all(_missing_keys(graph, store, variables), where)
-    left = {name for row in graph.rows for name, key in row.evaluations.items() if not store.place(key).exists()}
-    raise_all(prepare_evaluators(comparison, left), where)
+    waiting = {name for row in graph.rows for name, key in row.evaluations.items() if not store.place(key).exists()}
+    raise_all(prepare_evaluators(comparison, waiting), where)
+
+
+def _missing_keys(graph: Graph, store: Store, variables: Mapping[str, str]) -> list[Problem]:
+    """Return a problem for each judge that is still to be asked and whose key the environment lacks."""
+    waiting = [stage for stage in graph if "judge" in stage.payload and not store.holds(stage.key)]
+    judges = [judge_of(graph.judges, stage.payload) for stage in waiting]
+    names = sorted({judge.api_key_env for judge in judges if judge.api_key_env})
+    fix = "this environment variable is not set: put the judge's key into it, or write null for a server without keys"
+    return [Problem("judge.api_key_env", name, fix) for name in names if not variables.get(name)]
 
 
 def _check_data(comparison: Comparison, graph: Graph, store: Store, where: str) -> None:
-    """See that every split that is used has examples, by the artifact of the rows if it is there, else by the rows.
+    """Check that every split that is used has examples: by the artifact of the rows if the store has it, else by the rows.
 
     Raises:
         ConfigError: one has too few.
@@ -138,14 +158,27 @@ def _check_data(comparison: Comparison, graph: Graph, store: Store, where: str) 
     """
     key = next(stage.key for stage in graph if stage.kind == "source")
     if store.holds(key):
-        facts = store.open(key).facts
-        raise_all(split_problems(comparison, facts["screening"], facts["usable"]), where)
+        facts = SourceFacts.of(store.open(key))
+        if facts.screening is not None:
+            raise_all(split_problems(comparison, facts.screening, facts.usable), where)
     elif (rows := screened(comparison)) is not None:
-        raise_all(split_problems(comparison, rows[1].as_dict(), rows[1].usable), where)
+        raise_all(split_problems(comparison, rows[1].counts(), rows[1].usable), where)
 
 
-def _settings(comparison: Comparison, graph: Graph) -> dict[str, Any]:
-    """What workers need beside the store to make their context."""
+def _make_folder(folder: Path) -> None:
+    """Make the run's folder.
+
+    Raises:
+        StoreWriteError: it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreWriteError(f"{folder} cannot be written ({error.strerror}): choose another folder with --out") from error
+
+
+def _worker_settings(comparison: Comparison, graph: Graph) -> Mapping[str, Any]:
+    """Return the settings from which workers make their context, beside the store's."""
     return {
         "checkpoints": graph.checkpoints,
         "checkpoint_minutes": comparison.config.run.checkpoint_minutes,
@@ -155,7 +188,7 @@ def _settings(comparison: Comparison, graph: Graph) -> dict[str, Any]:
 
 
 def _publish(run: Run, folder: Path, command: str, observers: Observers) -> Board:
-    """Write the board, and note what it needs of the store.
+    """Write the board, and note in the store which artifacts it is made of.
 
     Raises:
         StageError: there is nothing to compare with.
@@ -172,64 +205,54 @@ def _publish(run: Run, folder: Path, command: str, observers: Observers) -> Boar
     return board
 
 
-def _make(folder: Path) -> None:
-    """The run's folder.
-
-    Raises:
-        StoreWriteError: it cannot be made.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StoreWriteError(f"{folder} cannot be written ({error.strerror}): choose another folder with --out") from error
-
-
-def _missing_keys(graph: Graph, store: Store, variables: Mapping[str, str]) -> list[Problem]:
-    """Keys of judges that are still to be asked, and that the environment does not hold."""
-    judged = [stage for stage in graph if "judge" in stage.payload and not store.holds(stage.key)]
-    asking = [judge_of(graph.judges, stage.payload) for stage in judged]
-    names = sorted({judge.api_key_env for judge in asking if judge.api_key_env})
-    fix = "this environment variable is not set: put the judge's key into it, or write null for a server without keys"
-    return [Problem("judge.api_key_env", name, fix) for name in names if not variables.get(name)]
-
-
 def _assemble(run: Run, command: str, observers: Observers) -> Board:
-    """The board from what the store holds.
+    """Build the board from the store.
 
     Raises:
         StageError: the baseline failed; there is nothing to compare with.
     """
-    config = run.comparison.config
-    rows = [row_result(variant, run) for variant in run.comparison.variants]
+    config, evaluators = run.comparison.config, run.comparison.evaluators
+    rows = [row_result(row, run) for row in run.comparison.rows]
     baseline = next(row for row in rows if row.label == config.baseline)
     if baseline.failed:
         raise StageError(f"the baseline {baseline.label!r} failed, so there is nothing to compare with: {baseline.failed}")
-    derived, apart = pair_strengths(run, rows)
-    warnings = [f"observer {name} failed and was left out: {reason}" for name, reason in observers.failures.items()]
-    warnings += [f"{evaluator.name}: {text}" for evaluator in run.comparison.evaluators for text in evaluator.cautions()]
-    data = data_facts(run)
-    warnings += fewer_than_asked(run.comparison, data.get("data", {}))
-    dropped = config.evaluation.contaminated == "drop"
-    warnings += map(quoted, overlap_warnings(data.get("data", {}).get("benchmarks", {}), dropped))
-    here = run.store.mirror.failed if run.store.mirror is not None else None
-    if left_out := here or run.outcome.mirror:
-        warnings.append(quoted(left_out))
+    strengths, without_strengths = pair_strengths(run, rows)
+    counts = screening_counts(run)
     return build_board(
         name=config.name,
         description=config.description,
         config=config.model_dump(mode="json", by_alias=True),
         baseline=config.baseline,
         rows=rows,
-        metrics={evaluator.name: evaluator.metrics() for evaluator in run.comparison.evaluators},
+        metrics={evaluator.name: evaluator.metrics() for evaluator in evaluators},
         examples=collect_examples(run),
         sharing={
             **measure_sharing(run.graph, run.store, run.outcome.ran).as_dict(),
             "command": command,
-            **data,
+            **({"data": counts.as_json()} if counts else {}),
             "versions": versions(),
         },
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        warnings=[*warnings, *apart, *run_warnings(run, rows)],
-        derived=derived,
+        warnings=[
+            *(f"observer {name} failed and was left out: {reason}" for name, reason in observers.failures.items()),
+            *(f"{evaluator.name}: {text}" for evaluator in evaluators for text in evaluator.cautions()),
+            *(_data_warnings(run.comparison, counts) if counts else ()),
+            *_mirror_warnings(run),
+            *without_strengths,
+            *run_warnings(run),
+        ],
+        derived=strengths,
         mixed_judges=any(judge.allow_mixed_judges for judge in run.comparison.judges.values()),
     )
+
+
+def _data_warnings(comparison: Comparison, counts: ScreeningCounts) -> list[str]:
+    """Return warnings of too few examples, and of benchmarks' questions in the training data."""
+    dropped = comparison.config.evaluation.contaminated == "drop"
+    return [*fewer_than_asked(comparison, counts), *map(quoted, overlap_warnings(counts.benchmarks, dropped))]
+
+
+def _mirror_warnings(run: Run) -> list[str]:
+    """Return why the mirror was left out, by this process or by a worker."""
+    reason = (run.store.mirror.failed if run.store.mirror is not None else None) or run.outcome.mirror
+    return [quoted(reason)] if reason else []

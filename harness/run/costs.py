@@ -1,17 +1,17 @@
-"""What methods shared, and what it saved: stages and seconds, against every row running alone from an empty store."""
+"""Costs: what each row took, and what rows saved by sharing stages, against every row running alone from an empty store."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+
+from pydantic import JsonValue
 
 from harness.api.types import Cost
-from harness.run.graph import Graph, RowPlan
+from harness.run.graph import Graph
+from harness.run.records import Facts, TrainFacts
 from harness.store import Artifact, Store
-
-_METHOD_KINDS = ("groups", "reference", "train")
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,8 @@ class Sharing:
     seconds_shared: float
     by_kind: dict[str, tuple[int, int]]
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, JsonValue]:
+        """Return the counts under the names of a board's `sharing`."""
         counted = {key: value for key, value in asdict(self).items() if key not in ("requested", "ran")}
         return {
             **counted,
@@ -46,69 +47,59 @@ class Sharing:
 
 
 def measure_sharing(graph: Graph, store: Store, ran: set[str]) -> Sharing:
-    """Count what the finished rows of a graph needed."""
+    """Count the artifacts that the finished rows of a graph needed.
+
+    Args:
+        ran: keys of the stages that were made in this run.
+    """
     requests: Counter[str] = Counter()
-    made_by: dict[str, set[str]] = {}
+    services: dict[str, set[str]] = {}  # stage -> artifacts that it asked for beside its inputs
     for row in graph.rows:
         for key in graph.needed_by(row):
             if store.place(key).exists():
-                used = {used for used in store.open(key).facts.get("used", ()) if store.holds(used)}
-                made_by.setdefault(key, used)
-                requests.update({key, *used})
+                if key not in services:
+                    services[key] = {used for used in Facts.of(store.open(key)).used if store.holds(used)}
+                requests.update({key, *services[key]})
     artifacts = {key: store.open(key) for key in requests}
-    seconds = {key: _own_seconds(artifact) for key, artifact in artifacts.items()}
-    kinds = sorted({artifact.kind for artifact in artifacts.values()})
-    inner = {key for parent in ran for key in made_by.get(parent, ()) if artifacts[parent].facts.get("made_seconds")}
+    facts = {key: Facts.of(artifact) for key, artifact in artifacts.items()}
+    seconds = {key: own_seconds(artifact, facts[key]) for key, artifact in artifacts.items()}
+    requested_kinds, distinct_kinds = Counter[str](), Counter(artifact.kind for artifact in artifacts.values())
+    for key, count in requests.items():
+        requested_kinds[artifacts[key].kind] += count
+    # A stage that spent time on artifacts beside its inputs made them in this run.
+    made = {used for key in ran for used in services.get(key, ()) if facts[key].made_seconds}
     return Sharing(
         requested=requests.total(),
         distinct=len(requests),
-        ran=len((ran & requests.keys()) | inner),
+        ran=len((ran & requests.keys()) | made),
         seconds_alone=sum(seconds[key] * count for key, count in requests.items()),
         seconds_shared=sum(seconds.values()),
-        by_kind={
-            kind: (
-                sum(count for key, count in requests.items() if artifacts[key].kind == kind),
-                sum(artifact.kind == kind for artifact in artifacts.values()),
-            )
-            for kind in kinds
-        },
+        by_kind={kind: (requested_kinds[kind], distinct_kinds[kind]) for kind in sorted(distinct_kinds)},
     )
 
 
-def _own_seconds(artifact: Artifact) -> float:
-    """What an artifact took, less what it spent making others that are counted on their own."""
-    return max(0.0, artifact.seconds - float(artifact.facts.get("made_seconds", 0.0)))
+def own_seconds(artifact: Artifact, facts: Facts) -> float:
+    """Return the time that an artifact took, less the time for others that are counted on their own."""
+    return max(0.0, artifact.seconds - facts.made_seconds)
 
 
-def row_cost(graph: Graph, store: Store, row: RowPlan) -> Cost:
-    """What a row took beyond the shared starting model: its data, reference and training, in full even where shared.
-
-    Of its evaluation, what its judges took.
-    """
-    cost = Cost()
-    for key in graph.ancestors(*row.training):
-        stage = graph.stages[key]
-        if stage.kind in _METHOD_KINDS:
-            artifact = store.open(key)
-            seconds = _own_seconds(artifact) + float(artifact.facts.get("charged_seconds", 0.0))
-            tokens = artifact.facts.get("tokens_trained", 0), artifact.facts.get("tokens_generated", 0)
-            cost = cost + Cost(seconds, *tokens) + _judged(artifact.facts)
-    for key in row.evaluations.values():
-        cost = cost + _judged(store.open(key).facts if store.holds(key) else {})
-    return cost
+def stage_cost(artifact: Artifact) -> Cost:
+    """Return the cost of an artifact of a row's data, reference or training, in full even where rows share it."""
+    facts = Facts.of(artifact)
+    seconds = own_seconds(artifact, facts) + facts.charged_seconds
+    return Cost(seconds, facts.tokens_trained, facts.tokens_generated) + judge_cost(facts)
 
 
-def _judged(facts: Mapping[str, Any]) -> Cost:
-    """What an artifact's judge took."""
-    judge = facts.get("judge")
-    return Cost(judge_tokens=judge["judge_tokens"], usd=judge["judge_usd"]) if judge else Cost()
+def judge_cost(facts: Facts) -> Cost:
+    """Return the cost of an artifact's judge: tokens and dollars, and no seconds."""
+    return Cost(judge_tokens=facts.judge.judge_tokens, usd=facts.judge.judge_usd) if facts.judge else Cost()
 
 
-def row_budget(graph: Graph, store: Store, row: RowPlan) -> dict[str, float]:
-    """What a row's training really used, over all its rounds."""
-    used = {"prompts": 0.0, "pairs": 0.0, "updates": 0.0, "tokens": 0.0}
-    for key in row.training:
-        facts = store.open(key).facts
-        for name, fact in (("prompts", "prompts"), ("pairs", "pairs"), ("updates", "updates"), ("tokens", "tokens_trained")):
-            used[name] += facts[fact]
-    return used
+def used_budget(rounds: Sequence[TrainFacts]) -> dict[str, float]:
+    """Return the part of each budget that a row's training really used, over all its rounds."""
+    return {
+        "prompts": float(sum(facts.prompts for facts in rounds)),
+        "pairs": float(sum(facts.pairs for facts in rounds)),
+        "updates": float(sum(facts.updates for facts in rounds)),
+        "tokens": float(sum(facts.tokens_trained for facts in rounds)),
+    }

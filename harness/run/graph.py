@@ -1,4 +1,4 @@
-"""Stages and what hangs on what. A stage's key is known before anything runs: it is a hash of all that decides its result."""
+"""The graph of stages. A stage's key is known before anything runs: it is a hash of all that decides its result."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from harness.store import key_of
 
 # Raise a kind's version when its runner gives other results for the same inputs: old artifacts are then not found.
 VERSIONS = {"source": 2, "scratch": 1, "sft": 2, "groups": 2, "reference": 2, "train": 2, "answers": 2, "evaluate": 2}
-CHECKPOINT = "checkpoint:"  # a model input that is a folder given by the user, by its hash, and not an artifact
+CHECKPOINT = "checkpoint:"  # begins a model input that is a folder given by the user, by its hash, and not an artifact
 
 
 @dataclass(frozen=True)
@@ -20,10 +20,10 @@ class Stage:
     Attributes:
         kind: which runner makes it, a key of `harness.run.stages.RUNNERS`.
         title: for people, e.g. `train dpo · seed 0`.
-        payload: everything beside its inputs that decides its result; JSON.
-        inputs: name -> key of another stage, or `checkpoint:<hash>`.
+        payload: everything beside its inputs that decides its result, as JSON of the kind's `Payload` in `harness.run.records`.
+        inputs: name -> key of another stage, or `checkpoint:<hash>`, as JSON of the kind's `Inputs`.
         shares: stages with the same value would wait for each other's samples, so the executor runs one at a time.
-        weight: how long it takes, roughly, against other stages; for estimates only.
+        weight: rough duration relative to other stages; for the order and for estimates only.
     """
 
     key: str
@@ -41,7 +41,19 @@ class Stage:
 
 @dataclass(frozen=True)
 class RowPlan:
-    """One row of the board at one seed, by the keys of its stages."""
+    """One row of the board at one seed, by the keys of its stages.
+
+    A row is a `RowConfig` once the config is resolved, a `RowPlan` once planned, a `RowResult` once its stages have run, and a
+    `RowEntry` on the board.
+
+    Attributes:
+        model: the trained model, a stage or `checkpoint:<hash>`; the starting model where nothing is trained.
+        groups: the data of each round.
+        training: the training of each round.
+        evaluations: evaluator -> its stage.
+        start: the model that the first round starts from.
+        training_seed: the row's seed with its offset.
+    """
 
     label: str
     seed: int
@@ -49,6 +61,8 @@ class RowPlan:
     groups: tuple[str, ...]
     training: tuple[str, ...]
     evaluations: Mapping[str, str]
+    start: str = ""
+    training_seed: int = 0
 
 
 @dataclass
@@ -64,8 +78,8 @@ class Graph:
     environment: Mapping[str, str] = field(default_factory=dict)
     stages: dict[str, Stage] = field(default_factory=dict)
     rows: list[RowPlan] = field(default_factory=list)
-    checkpoints: dict[str, dict[str, Any]] = field(default_factory=dict)
-    judges: dict[str, dict[str, Any]] = field(default_factory=dict)
+    checkpoints: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    judges: dict[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def add(
         self,
@@ -77,25 +91,25 @@ class Graph:
         shares: str | None = None,
         weight: float = 1.0,
     ) -> str:
-        """Add a stage unless it is there already; its key."""
+        """Add a stage unless the graph has it already, and return its key."""
         key = key_of(kind, VERSIONS[kind], payload, inputs, None if kind == "source" else self.environment)
         if key not in self.stages:
             self.stages[key] = Stage(key, kind, title, dict(payload), dict(inputs), shares, weight)
         return key
 
     def ancestors(self, *keys: str) -> set[str]:
-        """Every stage that `keys` need, themselves included."""
-        found: set[str] = set()
+        """Return every stage that `keys` need, themselves included."""
+        ancestors: set[str] = set()
         waiting = [key for key in keys if key in self.stages]
         while waiting:
             key = waiting.pop()
-            if key not in found:
-                found.add(key)
+            if key not in ancestors:
+                ancestors.add(key)
                 waiting.extend(self.stages[key].parents)
-        return found
+        return ancestors
 
     def needed_by(self, row: RowPlan) -> set[str]:
-        """Every stage that a row needs, as if it ran alone."""
+        """Return every stage that a row needs, as if it ran alone."""
         return self.ancestors(*row.evaluations.values(), *row.training)
 
     def __iter__(self) -> Iterator[Stage]:

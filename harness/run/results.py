@@ -1,4 +1,7 @@
-"""What the finished stages of a row hand to the board: scores, costs, curves, provenance."""
+"""Results: read what the stages of a finished run made, and turn it into the rows, examples and warnings of its board.
+
+`Run.seeds` reads the store, each row at each seed once; everything after it works on those.
+"""
 
 from __future__ import annotations
 
@@ -7,45 +10,74 @@ import json
 import re
 import shutil
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
+from pydantic import JsonValue
 
-from harness.api.interfaces import Evaluator
-from harness.api.types import Example, Score
-from harness.board.board import MetricEntry, ScoreEntry
-from harness.board.build import Derived, ExampleRow, RowResult
-from harness.board.compare import judges_of
-from harness.config import Comparison, Variant, describe
+from harness.api.types import Cost, Example, Score
+from harness.board.build import ExampleRow, RowResult
+from harness.board.facts import Provenance
+from harness.config import Comparison, RowConfig, describe
 from harness.models.checkpoint import Checkpoint
-from harness.models.judge.bradley_terry import Floats, bradley_terry
 from harness.models.options import LoadOptions, weights_dtype
 from harness.models.reward import reward_dtype
 from harness.models.scratch import CHAT_TEMPLATE
-from harness.run.costs import row_budget, row_cost
+from harness.run.costs import judge_cost, stage_cost, used_budget
 from harness.run.executors.events import Outcome
 from harness.run.graph import Graph, RowPlan
-from harness.run.plan import OPPONENT
-from harness.run.stages.benchmarks import UNKNOWN, overlap, read_benchmarks, trained_on
+from harness.run.records import (
+    EvaluateFacts,
+    EvaluateInputs,
+    GroupsFacts,
+    JudgeFacts,
+    ScreeningCounts,
+    SftFacts,
+    SourceFacts,
+    TrainFacts,
+    TrainingFacts,
+)
+from harness.run.stages.benchmarks import stored_overlap
 from harness.run.stages.context import read_answers, read_dataset
 from harness.run.stages.evaluate import FILES
-from harness.store import Store, key_of
+from harness.store import Artifact, Store
 from harness.training.settings import resolve_precision
 
-SHOWN_EXAMPLES = 40
-JUDGMENTS = "judgments.jsonl"  # lines of example, sample, verdict and words, left by an evaluator in its files
-MUCH_DROPPED = 0.2  # of a row's prompts
-PAIRED_METRIC = "win_rate"  # of an evaluator with opponents: 1 for a win, 0 for a loss, between them for a tie
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One evaluator's artifact for a row at one seed."""
+
+    artifact: Artifact
+    facts: EvaluateFacts
+
+    def scores(self) -> list[Score]:
+        return [Score(*fields) for fields in self.artifact.read_lines("scores.jsonl")]
 
 
-BENCHMARKS_VERSION = 1  # as `harness.run.graph.VERSIONS`, of the counts of training prompts with a benchmark's questions
+@dataclass(frozen=True)
+class SeedResult:
+    """A row at one seed, as its stages left it.
 
+    Attributes:
+        failed: why its training failed; None where it did not. A failed row has the facts of the rounds before, and no cost.
+        groups, training: the facts of each round.
+        evaluations: evaluator -> its artifact; without those that failed.
+        cost: the row's data, reference and training, in full even where shared, and the judges of its evaluation. The shared
+            starting model is left out.
+        curve: the training log of all rounds, its steps counted through.
+    """
 
-# Of a row's judge: summed over its seeds.
-_COUNTED = ("judge_calls", "judge_tokens", "judgments", "unparsed", "declined", "cut_off")
+    plan: RowPlan
+    failed: str | None
+    groups: tuple[GroupsFacts, ...]
+    training: tuple[TrainFacts, ...]
+    evaluations: Mapping[str, Evaluation]
+    cost: Cost
+    curve: list[dict[str, float]]
 
 
 @dataclass(frozen=True)
@@ -58,63 +90,93 @@ class Run:
     outcome: Outcome
 
     def failure(self, *keys: str) -> str | None:
-        """Why one of `keys` was not made, by the title of the stage that failed; None if all were."""
+        """Return why one of `keys` was not made, after the title of the stage that failed; None if all were made."""
         failed = sorted(self.graph.ancestors(*keys) & self.outcome.failed.keys())
         return f"{self.graph.stages[failed[0]].title}: {self.outcome.failed[failed[0]]}" if failed else None
 
+    @cached_property
+    def seeds(self) -> tuple[SeedResult, ...]:
+        """Every row at every seed, in the graph's order.
 
-def row_result(variant: Variant, run: Run) -> RowResult:
-    """A row over all its seeds. One whose training failed at any seed has its reason and no scores; an evaluator that failed
-    at any seed leaves its metrics out; `evaluation_failures` says why."""
-    plans = [row for row in run.graph.rows if row.label == variant.label]
-    reason = run.failure(*(row.model for row in plans))
-    done, graph, store = [] if reason else plans, run.graph, run.store
-    scores: dict[str, dict[int, list[Score]]] = {}
-    for evaluator in run.comparison.evaluators:
-        keys = {row.seed: row.evaluations[evaluator.name] for row in done}
-        kept = {} if run.failure(*keys.values()) else keys
-        scores[evaluator.name] = {
-            seed: [Score(*fields) for fields in store.open(key).read_lines("scores.jsonl")] for seed, key in kept.items()
-        }
-    budgets = [row_budget(graph, store, row) for row in done]
-    return RowResult(
-        label=variant.label,
-        data=variant.data,
-        objective=variant.objective,
-        rounds=len(variant.rounds),
-        kind=variant.kind,  # type: ignore[arg-type]
-        scores=scores,
-        costs={row.seed: row_cost(graph, store, row) for row in done},
-        budget={name: statistics.fmean(budget[name] for budget in budgets) for name in budgets[0]} if budgets else {},
-        provenance=_provenance(variant, done, run),
-        failed=reason,
-        curves={row.seed: _curve(row, store) for row in done if row.training},
+        Raises:
+            StoreError: an artifact is damaged, or was removed since it was made.
+        """
+        return tuple(_read(plan, self) for plan in self.graph.rows)
+
+    def seeds_of(self, label: str) -> list[SeedResult]:
+        """Return a row at all its seeds."""
+        return [result for result in self.seeds if result.plan.label == label]
+
+
+def _read(plan: RowPlan, run: Run) -> SeedResult:
+    """Read a row at one seed from the store."""
+    failed, store = run.failure(plan.model), run.store
+    opened = [store.open(key) for key in plan.evaluations.values() if store.holds(key)]
+    evaluations = {artifact.key: Evaluation(artifact, EvaluateFacts.of(artifact)) for artifact in opened}
+    data, trained = (
+        [store.open(key) for key in keys if failed is None or store.holds(key)] for keys in (plan.groups, plan.training)
+    )
+    cost, curve = Cost(), list[dict[str, float]]()
+    if failed is None:
+        for key in run.graph.ancestors(*plan.training):
+            if run.graph.stages[key].kind in ("groups", "reference", "train"):
+                cost += stage_cost(store.open(key))
+        for evaluation in evaluations.values():
+            cost += judge_cost(evaluation.facts)
+        for number, artifact in enumerate(trained):
+            before = len(curve)
+            for step, entry in enumerate(artifact.read_lines("history.jsonl"), start=1):
+                curve.append({**entry, "step": before + step, "round": number})
+    return SeedResult(
+        plan,
+        failed,
+        tuple(GroupsFacts.of(artifact) for artifact in data),
+        tuple(TrainFacts.of(artifact) for artifact in trained),
+        {name: evaluations[key] for name, key in plan.evaluations.items() if key in evaluations},
+        cost,
+        curve,
     )
 
 
-def _curve(row: RowPlan, store: Store) -> list[dict[str, float]]:
-    """The training log over all rounds, steps counted through."""
-    curve: list[dict[str, float]] = []
-    for number, key in enumerate(row.training):
-        before = len(curve)
-        for step, entry in enumerate(store.open(key).read_lines("history.jsonl"), start=1):
-            curve.append({**entry, "step": before + step, "round": number})
-    return curve
+# Rows
 
 
-def _model(checkpoint: Checkpoint | None) -> dict[str, Any]:
-    """The starting model: where it is from, how it is loaded, the hash of its chat template."""
-    if checkpoint is not None:
-        return checkpoint.provenance()
-    return {"scratch": True, "chat_template_sha256": hashlib.sha256(CHAT_TEMPLATE.encode()).hexdigest()}
+def row_result(config: RowConfig, run: Run) -> RowResult:
+    """Return a row over all its seeds.
+
+    A row whose training failed at any seed has the reason and no scores. An evaluator that failed at any seed has no scores of
+    the row; `run_warnings` says why.
+    """
+    seeds = run.seeds_of(config.label)
+    reason = run.failure(*(result.plan.model for result in seeds))
+    done = [] if reason else seeds
+    scores: dict[str, dict[int, list[Score]]] = {}
+    for evaluator in run.comparison.evaluators:
+        failed = run.failure(*(result.plan.evaluations[evaluator.name] for result in done))
+        complete = [] if failed else done
+        scores[evaluator.name] = {result.plan.seed: result.evaluations[evaluator.name].scores() for result in complete}
+    budgets = [used_budget(result.training) for result in done]
+    return RowResult(
+        label=config.label,
+        data=config.data,
+        objective=config.objective,
+        rounds=len(config.rounds),
+        kind=config.kind,
+        scores=scores,
+        costs={result.plan.seed: result.cost for result in done},
+        budget={name: statistics.fmean(budget[name] for budget in budgets) for name in budgets[0]} if budgets else {},
+        provenance=Provenance.read(_provenance(config, done, run)),
+        failed=reason,
+        curves={result.plan.seed: result.curve for result in done if result.training},
+    )
 
 
-def _provenance(variant: Variant, rows: Sequence[RowPlan], run: Run) -> dict[str, Any]:
-    """How a row came about: starting model, components with all their fields, keys of its models, how its data turned out."""
-    store, checkpoint, backend = run.store, run.comparison.checkpoint, describe(run.comparison.backend)
+def _provenance(config: RowConfig, seeds: Sequence[SeedResult], run: Run) -> Mapping[str, Any]:
+    """Return how a row came about: starting model, components with all their fields, keys of its models, counts of its data."""
+    judges, notes = _judges(seeds), _notes(seeds)
     return {
-        "method": variant.method,
-        "model": _model(checkpoint),
+        "method": config.method,
+        "model": _starting_model(run.comparison.checkpoint),
         "rounds": [
             {
                 "data": describe(round_.builder),
@@ -122,375 +184,286 @@ def _provenance(variant: Variant, rows: Sequence[RowPlan], run: Run) -> dict[str
                 "training": round_.training.model_dump(mode="json"),
                 "reference": round_.reference,
             }
-            for round_ in variant.rounds
+            for round_ in config.rounds
         ],
-        "seed_offset": variant.seed_offset,
-        "backend": backend,
-        "precision": row_precision(variant, run),
-        "models": {str(row.seed): row.model for row in rows},
-        **_judged(rows, store),
-        "data": {str(row.seed): [_data(store.open(key).facts) for key in row.groups] for row in rows},
+        "seed_offset": config.seed_offset,
+        "backend": describe(run.comparison.backend),
+        "precision": row_precision(config, run),
+        "models": {str(result.plan.seed): result.plan.model for result in seeds},
+        **({"judges": judges} if judges else {}),
+        **({"notes": notes} if notes else {}),
+        "data": {str(result.plan.seed): [_data(facts) for facts in result.groups] for result in seeds},
     }
 
 
-def row_precision(variant: Variant, run: Run) -> dict[str, str]:
-    """In which types a row was trained, is stored, was scored and generated."""
-    device, config = run.graph.environment.get("device", "cpu"), run.comparison.config
-    options = run.comparison.checkpoint.options if run.comparison.checkpoint else LoadOptions()
-    trained = [*([config.sft] if config.sft else []), *(round_.training for round_ in variant.rounds)]
+def _starting_model(checkpoint: Checkpoint | None) -> Mapping[str, Any]:
+    """Return where the starting model is from, how it is loaded, and the hash of its chat template."""
+    if checkpoint is not None:
+        return checkpoint.provenance()
+    return {"scratch": True, "chat_template_sha256": hashlib.sha256(CHAT_TEMPLATE.encode()).hexdigest()}
+
+
+def row_precision(config: RowConfig, run: Run) -> dict[str, str]:
+    """Return the types in which a row was trained, is stored, was scored and generated."""
+    device, comparison = run.graph.environment.get("device", "cpu"), run.comparison
+    options = comparison.checkpoint.options if comparison.checkpoint else LoadOptions()
+    sft = comparison.config.sft
+    trained = [*([sft] if sft else []), *(round_.training for round_ in config.rounds)]
     products = dict.fromkeys(resolve_precision(settings.precision, device) for settings in trained)
-    components = [*run.comparison.evaluators, *(round_.builder for round_ in variant.rounds)]
+    components = [*comparison.evaluators, *(round_.builder for round_ in config.rounds)]
     rewards = any(getattr(component, "reward", None) is not None for component in components)
     return {
         "training": " and ".join(products) or "none",
         "weights": options.storage,
         "scoring": weights_dtype(options, device, "scoring"),
-        "generation": run.comparison.backend.precision(weights_dtype(options, device, "generation")),
+        "generation": comparison.backend.precision(weights_dtype(options, device, "generation")),
         **({"rewards": reward_dtype(device)} if rewards else {}),
     }
 
 
-def _data(facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Return how a round's data turned out: counts, where the responses' ids come from, who judged where somebody did."""
-    names = ("prompts", "groups", "pairs", "dropped", "responses", "means", "judge")
-    return {name: facts[name] for name in names if name in facts}
+def _data(facts: GroupsFacts) -> dict[str, JsonValue]:
+    """Return the facts of a round's data that a board shows; those that an older version did not write are left out."""
+    known = facts.as_json()
+    shown = ("prompts", "groups", "pairs", "dropped", "responses", "means", "judge")
+    return {name: known[name] for name in shown if name in known}
 
 
-def _judged(rows: Sequence[RowPlan], store: Store) -> dict[str, Any]:
-    """Who judged a row, by evaluator, and what evaluators noted; nothing where there is nothing to say."""
-    judges: dict[str, Any] = {}
-    notes: dict[str, Any] = {}
-    for row in rows:
-        for evaluator, key in row.evaluations.items():
-            facts = store.open(key).facts if store.holds(key) else {}
-            if judge := facts.get("judge"):
-                nothing = {"versions": [], "cut_off_reasons": [], **dict.fromkeys(_COUNTED, 0)}
-                entry = judges.setdefault(evaluator, judge | nothing)
-                named = [f"{judge['model']} ({version})" for version in judge["versions"]]
-                entry["versions"] = sorted({*entry["versions"], *named})
-                entry["cut_off_reasons"] = sorted({*entry["cut_off_reasons"], *judge["cut_off_reasons"]})
-                for name in _COUNTED:
-                    entry[name] += judge[name]
-                entry.pop("judge_usd", None)
-            if found := facts.get("notes"):
-                notes.setdefault(evaluator, {})[str(row.seed)] = found
-    return {name: value for name, value in (("judges", judges), ("notes", notes)) if value}
+def _judges(seeds: Sequence[SeedResult]) -> dict[str, JsonValue]:
+    """Return the judge of each evaluator, its counts summed over the seeds."""
+    judges = merge_judges(seeds)
+    # Dollars are part of the row's cost, where an unknown price makes the whole sum unknown.
+    return {evaluator: judge.model_dump(exclude={"judge_usd"}) for evaluator, judge in judges.items()}
 
 
-def data_facts(run: Run) -> dict[str, Any]:
-    """Return which of the source's rows were kept, why the others were not, and how many hold a benchmark's questions.
+def merge_judges(seeds: Sequence[SeedResult]) -> dict[str, JudgeFacts]:
+    """Return evaluator -> its judge over all seeds; a version is named together with its model."""
+    by_evaluator: dict[str, list[JudgeFacts]] = {}
+    for result in seeds:
+        for evaluator, evaluation in result.evaluations.items():
+            if evaluation.facts.judge:
+                by_evaluator.setdefault(evaluator, []).append(evaluation.facts.judge)
+    return {
+        evaluator: judges[0].model_copy(
+            update={
+                "judge_calls": sum(judge.judge_calls for judge in judges),
+                "judge_tokens": sum(judge.judge_tokens for judge in judges),
+                "judgments": sum(judge.judgments for judge in judges),
+                "unparsed": sum(judge.unparsed for judge in judges),
+                "declined": sum(judge.declined for judge in judges),
+                "cut_off": sum(judge.cut_off for judge in judges),
+                "cut_off_reasons": sorted({reason for judge in judges for reason in judge.cut_off_reasons}),
+                "versions": sorted({f"{judge.model} ({version})" for judge in judges for version in judge.versions}),
+            }
+        )
+        for evaluator, judges in by_evaluator.items()
+    }
 
-    Nothing of an artifact that older code made.
+
+def _notes(seeds: Sequence[SeedResult]) -> dict[str, dict[str, Mapping[str, Any]]]:
+    """Return evaluator -> seed -> the evaluator's notes."""
+    notes: dict[str, dict[str, Mapping[str, Any]]] = {}
+    for result in seeds:
+        for evaluator, evaluation in result.evaluations.items():
+            if evaluation.facts.notes:
+                notes.setdefault(evaluator, {})[str(result.plan.seed)] = evaluation.facts.notes
+    return notes
+
+
+def screening_counts(run: Run) -> ScreeningCounts | None:
+    """Return the counts of the source's rows, with those that hold a benchmark's questions.
+
+    None where the source failed, or an older version made its artifact and did not count.
     """
     key = next(stage.key for stage in run.graph if stage.kind == "source")
-    facts = run.store.open(key).facts if run.store.holds(key) else {}
-    if "screening" not in facts:
-        return {}
-    data = dict(facts["screening"])
-    if "benchmarks" not in data and (counts := _benchmarks(run, key)):
-        data["benchmarks"] = counts
-    return {"data": data}
+    counts = SourceFacts.of(run.store.open(key)).screening if run.store.holds(key) else None
+    if counts is None or counts.benchmarks:
+        return counts
+    overlap = stored_overlap(run.comparison, run.store, key)
+    return counts.model_copy(update={"benchmarks": overlap}) if overlap else counts
 
 
-def _benchmarks(run: Run, source: str) -> dict[str, Any]:
-    """Training prompts with questions of evaluators, through the store: a second run reads no benchmark again."""
-    comparison = run.comparison
-    bringing = [evaluator for evaluator in comparison.evaluators if evaluator.brings_questions()]
-    if not bringing:
-        return {}
-    config = comparison.config
-    payload = {
-        "evaluators": [describe(evaluator) for evaluator in bringing],
-        "trained": [any(variant.rounds for variant in comparison.variants), config.budget.prompts],
-        "started": [config.sft is not None, config.model.scratch is not None],
-    }
-    key = key_of("benchmarks", BENCHMARKS_VERSION, payload, {"source": source})
-    with run.store.claim(key):
-        if run.store.holds(key):
-            return dict(run.store.open(key).facts["benchmarks"])
-        splits = trained_on(comparison, read_dataset(run.store.open(source)))
-        counts = overlap(read_benchmarks(bringing, comparison.source), splits)
-        if not any(UNKNOWN in count for count in counts.values()):  # it may be known the next time
-            with run.store.draft("benchmarks", key) as draft:
-                draft.facts["benchmarks"] = counts
-    return counts
+# Files and examples
+
+SHOWN_EXAMPLES = 40
+JUDGMENTS = "judgments.jsonl"  # a file that evaluators may write: lines of example, sample, verdict and words
 
 
 def copy_files(run: Run, folder: Path) -> None:
-    """What evaluators left beside their scores, to `files/<row>/<evaluator>/seed-<n>/`."""
-    for row in run.graph.rows:
-        for evaluator, key in row.evaluations.items():
-            left = run.store.open(key) / FILES if run.store.holds(key) else None
-            if left is not None and left.is_dir():
-                place = folder / FILES / _file_name(row.label) / evaluator / f"seed-{row.seed}"
-                shutil.copytree(left, place, dirs_exist_ok=True)
+    """Copy the files that evaluators wrote beside their scores to `files/<row>/<evaluator>/seed-<n>/`."""
+    for result in run.seeds:
+        for evaluator, evaluation in result.evaluations.items():
+            if (evaluation.artifact / FILES).is_dir():
+                place = folder / FILES / _file_name(result.plan.label) / evaluator / f"seed-{result.plan.seed}"
+                shutil.copytree(evaluation.artifact / FILES, place, dirs_exist_ok=True)
 
 
 def _file_name(label: str) -> str:
-    """A row's label as a folder: other characters are replaced, and a hash keeps labels apart that differ in those alone."""
+    """Return a row's label as the name of a folder: a hash keeps labels apart that differ in replaced characters alone."""
     plain = re.sub(r"[^A-Za-z0-9_.-]", "_", label).lstrip(".") or "_"
     return plain if plain == label else f"{plain}-{hashlib.sha256(label.encode()).hexdigest()[:8]}"
 
 
 def collect_examples(run: Run) -> list[ExampleRow]:
-    """The first evaluated prompts with each row's first answer at the first seed; none where the config keeps them back."""
-    if not run.comparison.config.run.examples:
+    """Return the first evaluated prompts with each row's first answer at the first seed; none where the config hides them."""
+    config, store = run.comparison.config, run.store
+    if not config.run.examples:
         return []
     answers: dict[str, list[str]] = {}
-    said: dict[str, dict[str, list[dict[str, str]]]] = {}  # row → example → what judges said
-    for row in run.graph.rows:
-        keys = [key for evaluation in row.evaluations.values() for key in _answer_keys(run.graph, evaluation)]
-        if row.seed == run.comparison.config.seeds[0] and keys and run.store.holds(keys[0]):
-            answers[row.label] = [responses[0].text for responses in read_answers(run.store.open(keys[0]))][:SHOWN_EXAMPLES]
-            said[row.label] = _judgments(row, run.store)
+    judged: dict[str, dict[str, list[dict[str, str]]]] = {}
+    for result in run.seeds:
+        key = _first_answers(result.plan, run.graph)
+        if result.plan.seed == config.seeds[0] and key is not None and store.holds(key):
+            responses = read_answers(store.open(key))[:SHOWN_EXAMPLES]
+            answers[result.plan.label] = [drawn[0].text for drawn in responses]
+            judged[result.plan.label] = _judgments(result)
     if not answers:
         return []
     source = next(stage.key for stage in run.graph if stage.kind == "source")
-    shown = read_dataset(run.store.open(source))[run.comparison.config.evaluation.split]
+    examples = read_dataset(store.open(source))[config.evaluation.split]
     return [
         ExampleRow(
             id=example.prompt.id,
             prompt=_dialogue(example),
             target=example.target,
             answers={label: texts[index] for label, texts in answers.items()},
-            judged={label: found[example.prompt.id] for label, found in said.items() if example.prompt.id in found},
+            judged={label: words[example.prompt.id] for label, words in judged.items() if example.prompt.id in words},
         )
-        for index, example in enumerate(shown[: min(len(texts) for texts in answers.values())])
+        for index, example in enumerate(examples[: min(len(texts) for texts in answers.values())])
     ]
 
 
-def _judgments(row: RowPlan, store: Store) -> dict[str, list[dict[str, str]]]:
-    """Example → what judges said of its first answer, where an evaluator left a `judgments.jsonl` that says so."""
-    found: dict[str, list[dict[str, str]]] = {}
-    for evaluator, key in row.evaluations.items():
-        left = store.open(key) / FILES / JUDGMENTS if store.holds(key) else None
-        for line in left.read_text(encoding="utf-8").splitlines() if left is not None and left.is_file() else ():
-            said = json.loads(line)
-            if not said.get("sample", 0):
-                words = {name: str(said.get(name, "")) for name in ("verdict", "words")}
-                found.setdefault(str(said["example"]), []).append({"evaluator": evaluator, **words})
-    return found
+def _first_answers(plan: RowPlan, graph: Graph) -> str | None:
+    """Return the stage of the first answers that any evaluator asks of a row."""
+    for key in plan.evaluations.values():
+        for answers in EvaluateInputs.of(graph.stages[key]).answers.values():
+            return answers
+    return None
+
+
+def _judgments(result: SeedResult) -> dict[str, list[dict[str, str]]]:
+    """Return example -> the judges' verdicts on its first answer, from the evaluators that wrote a file of judgments."""
+    judgments: dict[str, list[dict[str, str]]] = {}
+    for evaluator, evaluation in result.evaluations.items():
+        file = evaluation.artifact / FILES / JUDGMENTS
+        for line in file.read_text(encoding="utf-8").splitlines() if file.is_file() else ():
+            judgment = json.loads(line)
+            if not judgment.get("sample", 0):
+                words = {name: str(judgment.get(name, "")) for name in ("verdict", "words")}
+                judgments.setdefault(str(judgment["example"]), []).append({"evaluator": evaluator, **words})
+    return judgments
 
 
 def _dialogue(example: Example) -> str:
-    """The prompt as a person reads it: a single turn bare, several with who said what."""
+    """Return a prompt for people: a single turn as it is, several turns each after its role."""
     messages = example.prompt.messages
     if len(messages) == 1:
         return messages[0].content
     return "\n\n".join(f"{message.role}: {message.content}" for message in messages)
 
 
-def _answer_keys(graph: Graph, evaluation: str) -> list[str]:
-    stage = graph.stages[evaluation]
-    return [key for name, key in sorted(stage.inputs.items()) if name.startswith("answers:")]
+# Warnings
+
+MUCH_DROPPED = 0.2  # of a row's prompts
 
 
-def run_warnings(run: Run, rows: Sequence[RowResult]) -> list[str]:
-    """What a reader of the board should know: evaluators that failed, slow trainings, prompts that gave no data."""
-    of_rows = (text for row in rows for text in (*_data_warnings(row), *_judge_warnings(row)))
-    return [*_evaluation_failures(run), *_passes_warning(run), *_training_warnings(run), *of_rows]
+def run_warnings(run: Run) -> list[str]:
+    """Return warnings for readers of the board: failed evaluators, slow trainings, prompts without data, unread judgments."""
+    rows = list(dict.fromkeys(result.plan.label for result in run.seeds if run.failure(result.plan.model) is None))
+    return [
+        *_evaluation_failures(run),
+        *_passes_warning(run),
+        *_training_warnings(run),
+        *(text for label in rows for text in _row_warnings(label, run)),
+    ]
 
 
-def _evaluation_failures(run: Run) -> list[str]:
-    """Why metrics are missing from rows whose training went well."""
-    said = []
-    for row in run.graph.rows:
-        for name, key in row.evaluations.items():
-            if run.failure(row.model) is None and (reason := run.failure(key)):
-                said.append(f"{row.label}, seed {row.seed}: no scores of {name}, since it failed ({reason})")
-    return said
+def _evaluation_failures(run: Run) -> Iterator[str]:
+    """Name the evaluators that failed on rows whose training succeeded."""
+    for result in run.seeds:
+        for name, key in result.plan.evaluations.items():
+            if result.failed is None and (reason := run.failure(key)):
+                yield f"{result.plan.label}, seed {result.plan.seed}: no scores of {name}, since it failed ({reason})"
 
 
-def _passes_warning(run: Run) -> list[str]:
-    """Rows that go through the same prompts more often than others: a budget in prompts alone lets them."""
+def _passes_warning(run: Run) -> Iterator[str]:
+    """Name rows that go through the same prompts more often than others: a budget in prompts alone allows it."""
     if run.comparison.config.budget.limit is not None:
-        return []
+        return
     passes: dict[str, list[str]] = {}
-    for variant in run.comparison.variants:
-        if variant.rounds:
-            counts = dict.fromkeys(str(round_.training.epochs) for round_ in variant.rounds)
-            passes.setdefault(" and ".join(counts), []).append(variant.label)
-    if len(passes) < 2:
-        return []
-    told = "; ".join(f"{count}: {', '.join(labels)}" for count, labels in sorted(passes.items()))
-    return [f"rows go through their prompts a different number of times ({told}): budget.updates would hold them equal"]
+    for config in run.comparison.rows:
+        if config.rounds:
+            counts = dict.fromkeys(str(round_.training.epochs) for round_ in config.rounds)
+            passes.setdefault(" and ".join(counts), []).append(config.label)
+    if len(passes) > 1:
+        listed = "; ".join(f"{count}: {', '.join(labels)}" for count, labels in sorted(passes.items()))
+        yield f"rows go through their prompts a different number of times ({listed}): budget.updates would hold them equal"
 
 
 def _training_warnings(run: Run) -> list[str]:
-    """Models that were trained more slowly than others would be, and why: once each, with the rows unless all share it."""
-    starts = [run.store.open(stage.key).facts for stage in run.graph if stage.kind == "sft" and run.store.holds(stage.key)]
-    shared = dict.fromkeys(
-        filter(None, (text for facts in starts for text in (facts.get("memory_warning"), _rounded(facts, "SFT"))))
-    )
+    """Return why models were trained more slowly than others, or lost digits: once each, with the rows unless all share it."""
+    starts = [
+        SftFacts.of(run.store.open(stage.key)) for stage in run.graph if stage.kind == "sft" and run.store.holds(stage.key)
+    ]
+    shared = dict.fromkeys(text for facts in starts for text in (facts.memory_warning, _rounding_warning(facts, "SFT")) if text)
     rows: dict[str, list[str]] = {}
-    trained = {row.label for row in run.graph.rows if row.training}
-    for row in run.graph.rows:
-        for key in filter(run.store.holds, row.training):
-            facts = run.store.open(key).facts
-            for text in filter(
-                None, (facts.get("layout_warning"), facts.get("memory_warning"), _unpaired(facts), _rounded(facts))
-            ):
-                rows.setdefault(text, []).append(row.label)
-    said = [text if set(labels) == trained else f"{', '.join(dict.fromkeys(labels))}: {text}" for text, labels in rows.items()]
-    return [*shared, *said]
+    for result in run.seeds:
+        for facts in result.training:
+            for text in (facts.layout_warning, facts.memory_warning, _unpaired_warning(facts), _rounding_warning(facts)):
+                if text:
+                    rows.setdefault(text, []).append(result.plan.label)
+    trained = {result.plan.label for result in run.seeds if result.plan.training}
+    own = [text if set(labels) == trained else f"{', '.join(dict.fromkeys(labels))}: {text}" for text, labels in rows.items()]
+    return [*shared, *own]
 
 
-def _unpaired(facts: Mapping[str, Any]) -> str:
-    """What is said of groups that were left out of a training since they have no rejected response."""
-    count = facts.get("unpaired", 0)
-    return f"{count} groups have no rejected response and were not trained on" if count else ""
+def _unpaired_warning(facts: TrainFacts) -> str:
+    return f"{facts.unpaired} groups have no rejected response and were not trained on" if facts.unpaired else ""
 
 
-def _rounded(facts: Mapping[str, Any], what: str = "training") -> str:
+def _rounding_warning(facts: TrainingFacts, what: str = "training") -> str:
     """Return the warning of a model that is stored with fewer digits than it was trained with."""
-    rounding = facts.get("rounding")
-    if not rounding:
+    rounding = facts.rounding
+    if rounding is None:
         return ""
     return (
-        f"stored in {rounding['dtype']}, as model.storage asks: of {rounding['moved']:,} weights that {what} moved "
-        f"{rounding['kept']:.1%} are stored as they were before; what rounding changes is {rounding['error']:.3g} times as "
+        f"stored in {rounding.dtype}, as model.storage asks: of {rounding.moved:,} weights that {what} moved "
+        f"{rounding.kept:.1%} are stored as they were before; what rounding changes is {rounding.error:.3g} times as "
         "long as the update"
     )
 
 
-def _judge_warnings(row: RowResult) -> list[str]:
-    """Judgments that could not be read, and a judge that changed while it judged one row."""
-    said = []
-    for evaluator, judge in row.provenance.get("judges", {}).items():
-        if judge["unparsed"]:
-            asked = f"{judge['unparsed']} of {judge['judgments']} judgments of {evaluator}"
-            said.append(f"{row.label}: {asked} could not be read{_unread_reasons(judge)}; they are not scored")
-        if len(judge["versions"]) > 1:
-            said.append(f"{row.label}: several versions of the judge marked {evaluator}: {', '.join(judge['versions'])}")
-    return said
+def _row_warnings(label: str, run: Run) -> Iterator[str]:
+    """Yield warnings of a row's data and judges."""
+    seeds = run.seeds_of(label)
+    if any(result.failed for result in seeds):
+        return
+    for result in seeds:
+        prompts, groups = sum(facts.prompts for facts in result.groups), sum(facts.groups for facts in result.groups)
+        if prompts and 1 - groups / prompts > MUCH_DROPPED:
+            reasons = ", ".join(sorted({reason for facts in result.groups for reason in facts.dropped}))
+            yield f"{label}, seed {result.plan.seed}: only {groups} of {prompts} prompts gave a group ({reasons})"
+    counts = [facts.responses for result in seeds for facts in result.groups if facts.responses]
+    again = sum(count.tokenized_again for count in counts)
+    if again and not any(count.as_sampled for count in counts):
+        yield (
+            f"{label}: all {again} responses that are not the data's own were tokenized again from their text, since the "
+            "backend gave no tokens or the data builder edited them: what is trained may differ from what was sampled"
+        )
+    for evaluator, judge in merge_judges(seeds).items():
+        if judge.unparsed:
+            asked = f"{judge.unparsed} of {judge.judgments} judgments of {evaluator}"
+            yield f"{label}: {asked} could not be read{_unread_reasons(judge)}; they are not scored"
+        if len(judge.versions) > 1:
+            yield f"{label}: several versions of the judge marked {evaluator}: {', '.join(judge.versions)}"
 
 
-def _unread_reasons(judge: Mapping[str, Any]) -> str:
-    """Why judgments could not be read, as far as their servers said, with the fix for those that were cut off."""
-    reasons = [f"{judge['declined']} declined"] if judge["declined"] else []
-    if judge["cut_off"]:
-        ends = ", ".join(judge["cut_off_reasons"])
-        reasons.append(f"{judge['cut_off']} cut off, asked twice ({ends}): raise judge.max_tokens")
-    rest = judge["unparsed"] - judge["declined"] - judge["cut_off"]
+def _unread_reasons(judge: JudgeFacts) -> str:
+    """Return why judgments could not be read, as far as the servers say, with the fix for those that were cut off."""
+    reasons = [f"{judge.declined} declined"] if judge.declined else []
+    if judge.cut_off:
+        ends = ", ".join(judge.cut_off_reasons)
+        reasons.append(f"{judge.cut_off} cut off, asked twice ({ends}): raise judge.max_tokens")
     if not reasons:
         return ", asked twice"
+    rest = judge.unparsed - judge.declined - judge.cut_off
     return f" ({'; '.join([*reasons, *([f'{rest} without a verdict, asked twice'] if rest else [])])})"
-
-
-def _data_warnings(row: RowResult) -> list[str]:
-    """Return what a reader should know of a row's data: many prompts without a group, own samples tokenized again."""
-    said = []
-    for seed, rounds in row.provenance["data"].items():
-        asked, built = sum(facts["prompts"] for facts in rounds), sum(facts["groups"] for facts in rounds)
-        if asked and 1 - built / asked > MUCH_DROPPED:
-            reasons = sorted({reason for facts in rounds for reason in facts["dropped"]})
-            said.append(f"{row.label}, seed {seed}: only {built} of {asked} prompts gave a group ({', '.join(reasons)})")
-    return [*said, *_tokenized_again(row)]
-
-
-def _tokenized_again(row: RowResult) -> list[str]:
-    """Return a warning where all own samples of a row were tokenized again: its ids may not be those that were sampled."""
-    counts = [facts.get("responses", {}) for rounds in row.provenance["data"].values() for facts in rounds]
-    again, kept = (sum(count.get(name, 0) for count in counts) for name in ("tokenized_again", "as_sampled"))
-    if not again or kept:
-        return []
-    return [
-        f"{row.label}: all {again} responses that are not the data's own were tokenized again from their text, since the "
-        "backend gave no tokens or the data builder edited them: what is trained may differ from what was sampled"
-    ]
-
-
-class Meeting(NamedTuple):
-    """One row's answer to one example against another row's.
-
-    Attributes:
-        question: what the examples of one resampling unit share: the turns of a dialogue, say.
-    """
-
-    seed: int
-    question: str
-    example: str
-    row: str
-    other: str
-
-
-Meetings = dict[Meeting, list[float]]  # what the row reached, by sample
-
-
-def pair_strengths(run: Run, rows: Sequence[RowResult]) -> tuple[list[Derived], list[str]]:
-    """One metric per evaluator whose rows meet each other, in log-odds against the baseline's 0; and why one is missing."""
-    found, warnings = [], []
-    baseline = run.comparison.config.baseline
-    mixed = any(judge.allow_mixed_judges for judge in run.comparison.judges.values())
-    for evaluator in run.comparison.evaluators:
-        if not evaluator.opponents() or not any(metric.name == PAIRED_METRIC for metric in evaluator.metrics()):
-            continue
-        judges = {" and ".join(judged) for row in rows if (judged := judges_of(row, evaluator.name))}
-        if len(judges) > 1 and not mixed:
-            warnings.append(
-                f"There is no {evaluator.name}/strength, since rows were judged by {'; others by '.join(sorted(judges))}; "
-                "set judge.allow_mixed_judges to have it all the same."
-            )
-            continue
-        meetings = _meetings(evaluator, run, rows)
-        labels = sorted({label for meeting in meetings for label in (meeting.row, meeting.other)})
-        if baseline in labels:
-            found.append(_derived(evaluator, meetings, labels, baseline))
-    return found, warnings
-
-
-def _derived(evaluator: Evaluator, meetings: Meetings, labels: Sequence[str], baseline: str) -> Derived:
-    table = _table(meetings, labels)
-    fitted = bradley_terry(table, labels.index(baseline))
-    scores = {
-        label: ScoreEntry(
-            mean=float(fitted.mean[index]),
-            low=float(fitted.low[index]),
-            high=float(fitted.high[index]),
-            n=int((table[:, :, index].sum(axis=(0, 2)) + table[:, :, :, index].sum(axis=(0, 2)) > 0).sum()),
-            higher_is_better=True,
-        )
-        for index, label in enumerate(labels)
-        if np.isfinite(fitted.mean[index])
-    }
-    what = f"Bradley–Terry strength over all pairs of rows that met: log-odds of winning against {baseline}"
-    metric = MetricEntry(key=f"{evaluator.name}/strength", description=what, higher_is_better=True, primary=False)
-    return Derived(metric, scores)
-
-
-def _meetings(evaluator: Evaluator, run: Run, rows: Sequence[RowResult]) -> Meetings:
-    found: Meetings = {}
-    samples = next((sampling.n for sampling in evaluator.samplings()), 1)
-    for result in rows:
-        for seed, scores in result.scores.get(evaluator.name, {}).items():
-            opponents = _opponents(run, result.label, seed, evaluator.name)
-            for score in scores:
-                if score.metric != PAIRED_METRIC or not opponents:
-                    continue
-                other = opponents[score.sample // samples]
-                if other != result.label:  # the baseline's own answers tell nothing
-                    meeting = Meeting(seed, score.question or score.example, score.example, result.label, other)
-                    found.setdefault(meeting, []).append(score.value)
-    return found
-
-
-def _opponents(run: Run, label: str, seed: int, evaluator: str) -> list[str]:
-    """A row's opponents as its evaluation had them, in the order of their samples."""
-    row = next(row for row in run.graph.rows if (row.label, row.seed) == (label, seed))
-    inputs = run.graph.stages[row.evaluations[evaluator]].inputs
-    return sorted(name.removeprefix(OPPONENT) for name in inputs if name.startswith(OPPONENT))
-
-
-def _table(meetings: Meetings, labels: Sequence[str]) -> Floats:
-    """Wins, [seeds, questions, k, k]. Where both rows of a pair report it, as among all rows, it counts once."""
-    seeds = {seed: index for index, seed in enumerate(sorted({meeting.seed for meeting in meetings}))}
-    questions = {name: index for index, name in enumerate(sorted({meeting.question for meeting in meetings}))}
-    place = {label: index for index, label in enumerate(labels)}
-    table: Floats = np.zeros((len(seeds), len(questions), len(labels), len(labels)))
-    for meeting, values in meetings.items():
-        share = 0.5 if meeting._replace(row=meeting.other, other=meeting.row) in meetings else 1.0
-        won = sum(values) / len(values)
-        drawn, row, other = table[seeds[meeting.seed], questions[meeting.question]], place[meeting.row], place[meeting.other]
-        drawn[row, other] += share * won
-        drawn[other, row] += share * (1 - won)
-    return table

@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import yaml
 
@@ -56,7 +55,7 @@ def write_benchmarks(folder: Path, seed: int = 0, documents: int = 100) -> None:
     _write(folder, "sandbox_generation", _generation_config(), islice(generation, documents))
 
 
-def _write(folder: Path, name: str, config: dict[str, Any], documents: Iterator[dict[str, Any]]) -> None:
+def _write(folder: Path, name: str, config: Mapping[str, object], documents: Iterator[Mapping[str, object]]) -> None:
     data = folder / f"{name}.jsonl"
     data.write_text("".join(json.dumps(document) + "\n" for document in documents), encoding="utf-8")
     config = {
@@ -73,8 +72,8 @@ def _write(folder: Path, name: str, config: dict[str, Any], documents: Iterator[
 
 
 def _documents(
-    stream: str, seed: int, document: Callable[[Task, random.Random], dict[str, Any] | None]
-) -> Iterator[dict[str, Any]]:
+    stream: str, seed: int, document: Callable[[Task, random.Random], Mapping[str, object] | None]
+) -> Iterator[Mapping[str, object]]:
     """Documents on different held-out questions, without end; None leaves a question out."""
     rng, seen = random.Random(f"sandbox benchmark {stream} {seed}"), set[str]()
     while True:
@@ -87,7 +86,7 @@ def _documents(
             yield {"question": task.question, "family": task.family, **fields}
 
 
-def _choice_config() -> dict[str, Any]:
+def _choice_config() -> Mapping[str, object]:
     return {
         "output_type": "multiple_choice",
         "doc_to_choice": "choices",
@@ -96,7 +95,7 @@ def _choice_config() -> dict[str, Any]:
     }
 
 
-def _choice_document(task: Task, rng: random.Random) -> dict[str, Any]:
+def _choice_document(task: Task, rng: random.Random) -> Mapping[str, object]:
     right = list(task.expected) if task.ordered else rng.sample(task.expected, task.count)
     lists = [right]
     while len(lists) < CHOICES:
@@ -123,7 +122,7 @@ def _slip(task: Task, right: Sequence[str], rng: random.Random) -> list[str]:
     return items
 
 
-def _generation_config() -> dict[str, Any]:
+def _generation_config() -> Mapping[str, object]:
     take_list = [{"function": "regex", "regex_pattern": LIST}, {"function": "take_first"}]
     return {
         "output_type": "generate_until",
@@ -136,6 +135,6 @@ def _generation_config() -> dict[str, Any]:
     }
 
 
-def _generation_document(task: Task, rng: random.Random) -> dict[str, Any] | None:
+def _generation_document(task: Task, rng: random.Random) -> Mapping[str, object] | None:
     """Ordered families alone: an exact match needs a single right list."""
     return {"answer": layout(list(task.expected), task.format)} if task.ordered else None

@@ -20,7 +20,7 @@ RATED_SHARE, RATING_NOISE = 0.6, 0.8
 
 
 @dataclass(frozen=True)
-class Dialogue:
+class CorpusDialogue:
     """A user turn and an assistant turn, as text."""
 
     user: str
@@ -43,13 +43,13 @@ def rating_request(quality: float, rng: random.Random) -> str:
     return rng.choice(USEFULNESS_REQUESTS).format(rating=min(100, max(1, round(10 * rating))))
 
 
-def dialogues(seed: int) -> Iterator[Dialogue]:
+def dialogues(seed: int) -> Iterator[CorpusDialogue]:
     """An endless, seeded stream of pre-training dialogues."""
     rng = random.Random(f"sandbox corpus {seed}")
     while True:
         task = draw_training_task(rng)
         text = answer(task, rng.choice(ANNOTATORS), rng)
         if rng.random() < RATED_SHARE:
-            yield Dialogue(f"{rating_request(mark(task, text).rating, rng)} {task.question}", text)
+            yield CorpusDialogue(f"{rating_request(mark(task, text).rating, rng)} {task.question}", text)
         else:
-            yield Dialogue(task.question, text)
+            yield CorpusDialogue(task.question, text)

@@ -164,7 +164,7 @@ def _asides(reading: _Reading) -> int:
 
 
 def _chosen_shares(task: Task, reading: _Reading) -> dict[str, float]:
-    """What the author chose, each in [0, 1], before it is scaled to the answer that is there."""
+    """Return the shares that the author chose, each in [0, 1], before they are scaled by the answer's length and validity."""
     count = len(reading.items)
     polite = bool(reading.phrases.get("opener") or reading.phrases.get("closer"))
     rude = bool(reading.phrases.get("rude") or reading.phrases.get("refusal"))

@@ -1,12 +1,11 @@
-"""What the sandbox's page reports about the world and a model in it: `harness sandbox measure`."""
+"""Measure the sandbox's world and a model in it, as the sandbox's page reports: `harness sandbox measure`."""
 
 from __future__ import annotations
 
 import random
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from harness.api.types import Example, Prompt, Sampling
 from harness.models.generate import generate
@@ -21,9 +20,9 @@ SCORES, RATINGS = range(1, 11), range(10, 101, 10)
 MARKS = ("total", "chosen", "known", "degenerate")
 
 
-def measure_world(draws: int = 4000) -> dict[str, Any]:
+def measure_world(draws: int = 4000) -> Mapping[str, object]:
     """Mean gold by annotator, and of the rule by which raters rate; no model is needed."""
-    rows: list[dict[str, Any]] = []
+    rows: list[Mapping[str, str | float]] = []
     pairs: list[tuple[float, float]] = []
     for author in (*ANNOTATORS, TARGET_AUTHOR):
         rng = random.Random(f"measure {author.name}")
@@ -44,7 +43,7 @@ def measure_world(draws: int = 4000) -> dict[str, Any]:
     return {"annotators": rows, "rating_correlation": statistics.correlation(*zip(*pairs, strict=True))}
 
 
-def measure_model(folder: Path, prompts: int = 300, samples: int = 4) -> dict[str, Any]:
+def measure_model(folder: Path, prompts: int = 300, samples: int = 4) -> Mapping[str, object]:
     """Gold of a model's answers on held-out prompts: plain, greedy, by family, and by the score and the rating asked for.
 
     The prompts are the first of the `heldout` split with the default seed.

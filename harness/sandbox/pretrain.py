@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from harness.sandbox.corpus import dialogues
 from harness.sandbox.tokenizer import build_tokenizer
+from harness.store.atomic import write_atomically
 
 if TYPE_CHECKING:
     import torch
@@ -139,6 +140,4 @@ def train_base(recipe: Recipe, folder: Path, report: Callable[[int, float, float
     facts = {**asdict(recipe), "torch": torch.__version__, "threads": torch.get_num_threads(), "seconds": None}
     facts["seconds"] = round(time.monotonic() - started)
     facts["final_loss"] = round(sum(losses[-200:]) / len(losses[-200:]), 4)
-    staged = folder / "recipe.json.part"
-    staged.write_text(json.dumps(facts, indent=2, sort_keys=True) + "\n")
-    staged.replace(folder / "recipe.json")
+    write_atomically(folder / "recipe.json", json.dumps(facts, indent=2, sort_keys=True) + "\n")

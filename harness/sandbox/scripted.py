@@ -1,4 +1,4 @@
-"""Tasks whose policy is a script: what a component asks for is answered at once, without a model, and always the same.
+"""Tasks whose policy is a script: they answer a component at once, without a model, and always the same.
 
 Examples are the sandbox's. Answers are picked from good, half-good and foreign ones, some empty, some cut off, so that a
 component meets what policies really say.
@@ -32,7 +32,7 @@ _EMPTY, _CUT = 0.08, 0.08  # shares of answers that say nothing, and that end at
 
 
 class Fault(Exception):  # noqa: N818  a verdict on a component, not an error of the run
-    """What a component does wrong, and how to mend it; each a sentence without a full stop."""
+    """A fault of a component, and its fix; each a sentence without a full stop."""
 
     def __init__(self, said: str, fix: str) -> None:
         super().__init__(said)
@@ -44,7 +44,7 @@ class _NoService(Fault, AttributeError):  # noqa: N818  as `Fault`
 
 
 class _Scripted:
-    """What both tasks share: the examples with only what `needs` names, and a script that answers."""
+    """The base of both tasks: the examples with only what `needs` names, and a script that answers."""
 
     protocol: ClassVar[type] = BuildTask
 

@@ -41,7 +41,7 @@ class Task:
     distractors: tuple[str, ...]
     identity: str
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> Mapping[str, object]:
         return asdict(self)
 
     @classmethod

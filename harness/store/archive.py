@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import shutil
 import tarfile
 from collections.abc import Iterable, Iterator
@@ -20,11 +21,12 @@ from harness.errors import DataError, StoreError
 from harness.store.artifact import KEY, MANIFEST, contents, read_artifact
 from harness.store.failures import FULL
 
-COMPRESSIONS = {".gz": "w:gz", ".tgz": "w:gz", ".xz": "w:xz", ".bz2": "w:bz2"}  # by the file's ending; else none
+COMPRESSIONS = {".gz": "w:gz", ".tgz": "w:gz", ".xz": "w:xz", ".bz2": "w:bz2"}  # ending of the file -> mode of `tarfile`
 LONGEST_NAME = 1024
 LARGEST_HEADER = 1 << 16  # bytes of a member's extended header, which is read at once
-UNPACKED_BYTES, UNPACKED_TIMES = 1 << 30, 100  # more than the one, and than so many times the archive, is no set of artifacts
-FILE_BYTES = 4096  # that a file takes at least
+# An archive that unpacks to more than this many bytes and more than this many times its size is taken for a bomb.
+UNPACKED_BYTES, UNPACKED_TIMES = 1 << 30, 100
+FILE_BYTES = 4096  # the least that a file takes on a disk
 BOMB = "an archive of artifacts does not, so nothing of it was taken"
 SPARSE = "holds a sparse file, which `harness cache export` does not write; nothing of it was taken"
 NO_NAMES = (errno.ENOTDIR, errno.ENAMETOOLONG, errno.EILSEQ)  # what the system says of names that no file here can have
@@ -45,13 +47,13 @@ class _Member(tarfile.TarInfo):
         raise DataError(f"{archive.name!s}: {SPARSE}")
 
 
-def pack(folders: Iterable[Path], place: Path) -> None:
+def pack(folders: Iterable[Path], place: Path, mode: str = "w") -> None:
     """Write artifact folders, each named by its key, into one archive; equal artifacts give equal bytes if not compressed.
 
     Raises:
         OSError: something cannot be read, or `place` written.
     """
-    with tarfile.open(place, COMPRESSIONS.get(place.suffix, "w"), format=tarfile.PAX_FORMAT) as archive:  # type: ignore[call-overload]
+    with tarfile.open(place, mode, format=tarfile.PAX_FORMAT) as archive:  # type: ignore[call-overload]
         for folder in folders:
             for name, path in sorted({**contents(folder), MANIFEST: folder / MANIFEST}.items()):
                 info = tarfile.TarInfo(f"{folder.name}/{name}")
@@ -70,24 +72,21 @@ def unpack(place: Path, folder: Path) -> list[str]:
     keys: dict[str, None] = {}
     with _as_data_errors(place, folder), tarfile.open(place, tarinfo=_Member) as archive:
         for member in _members(place, archive, folder):
-            key, target = _target(place, member, folder)
-            keys[key] = None
-            stream = archive.extractfile(member)
-            assert stream is not None  # a regular file
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with stream, target.open("xb") as written:
-                shutil.copyfileobj(stream, written, 1 << 20)
+            keys[_key(place, member)] = None
+            if os.path.lexists(folder / member.name):  # tarfile would replace the first by the second
+                raise DataError(f"{place}: holds {Path(member.name).name} twice: export it again")
+            archive.extract(member, folder, set_attrs=False, filter="data")
     for key in keys:
         _check(place, folder / key)
     return list(keys)
 
 
 def _members(place: Path, archive: tarfile.TarFile, folder: Path) -> Iterator[tarfile.TarInfo]:
-    """All but the folders, as long as they are no bomb."""
+    """Yield the files of an archive; stop before they fill the disk or unpack to far more than the archive's size."""
     room, most = shutil.disk_usage(folder).free, max(UNPACKED_BYTES, UNPACKED_TIMES * place.stat().st_size)
     taken = 0
     for member in archive:
-        archive.members = []  # type: ignore[attr-defined]  # else it remembers each
+        archive.members = []  # type: ignore[attr-defined]  # tarfile keeps every header: a million would fill the memory
         if member.size < 0:
             raise DataError(f"{place}: the member {member.name!r} has {member.size:,} bytes; nothing of it was taken")
         if member.issparse():
@@ -103,7 +102,7 @@ def _members(place: Path, archive: tarfile.TarFile, folder: Path) -> Iterator[ta
 
 @contextmanager
 def _as_data_errors(place: Path, folder: Path) -> Iterator[None]:
-    """Whatever reading an archive raises, as an error that names it; that `folder` cannot be written goes through."""
+    """Raise whatever reading an archive raises as a DataError that names it; an error of writing `folder` goes through."""
     damaged = f"{place} is no archive of artifacts, or is cut off"
     try:
         yield
@@ -111,8 +110,6 @@ def _as_data_errors(place: Path, folder: Path) -> Iterator[None]:
         raise
     except OSError as error:
         inside = str(error.filename).startswith(str(folder))
-        if inside and error.errno == errno.EEXIST:
-            raise DataError(f"{place}: holds {Path(error.filename).name} twice: export it again") from error
         if inside and error.errno in NO_NAMES:
             raise DataError(f"{place}: no file can have the name of a member ({error.strerror}): export it again") from error
         if inside or error.errno in FULL:
@@ -126,17 +123,21 @@ def _as_data_errors(place: Path, folder: Path) -> Iterator[None]:
         raise DataError(f"{damaged} ({error}): export it again") from error
 
 
-def _target(place: Path, member: tarfile.TarInfo, folder: Path) -> tuple[str, Path]:
-    """The artifact a member belongs to, and where it goes."""
-    path = PurePosixPath(member.name)
-    plain = not path.is_absolute() and not {"..", "\0"} & set(path.parts) and len(path.parts) >= 2
-    if not member.isreg() or not plain or not KEY.fullmatch(path.parts[0]) or len(member.name) > LONGEST_NAME:
+def _key(place: Path, member: tarfile.TarInfo) -> str:
+    """Return the key of the artifact that a member is a file of.
+
+    tarfile's filter keeps members inside the folder that is unpacked into; each must also stay inside its artifact's folder,
+    and be a file: the filter lets links through that stay inside.
+    """
+    first, *rest = PurePosixPath(member.name).parts or ("",)
+    plain = KEY.fullmatch(first) and rest and not {"..", "\0"} & set(rest)
+    if not member.isreg() or not plain or len(member.name) > LONGEST_NAME:
         raise DataError(f"{place}: the member {member.name!r} is no file of an artifact; nothing of it was taken")
-    return path.parts[0], folder.joinpath(*path.parts)
+    return first
 
 
 def _check(place: Path, folder: Path) -> None:
-    """Whether a folder is exactly what its manifest says."""
+    """Raise DataError unless a folder holds exactly the files of its manifest, with their checksums."""
     try:
         read_artifact(folder, folder.name, verify=True)
         listed = set(json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"])

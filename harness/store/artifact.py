@@ -23,7 +23,7 @@ class Artifact:
     """A finished artifact.
 
     Attributes:
-        facts: what its maker noted: tokens, counts, losses.
+        facts: numbers that the stage noted: tokens, counts, losses.
         seconds: wall time it took to make.
     """
 
@@ -40,18 +40,18 @@ class Artifact:
         return json.loads((self.folder / name).read_text(encoding="utf-8"))
 
     def read_lines(self, name: str) -> Iterator[Any]:
-        """The rows of a JSON-lines file."""
+        """Yield the rows of a JSON-lines file."""
         with (self.folder / name).open(encoding="utf-8") as stream:
             for line in stream:
                 yield json.loads(line)
 
 
 @dataclass
-class Draft:
+class ArtifactDraft:
     """An artifact being written: put files into `folder`, numbers into `facts`.
 
     Attributes:
-        earlier_seconds: what runs before this one spent on what this one goes on with.
+        earlier_seconds: spent by earlier runs on the work that this run resumes.
     """
 
     folder: Path
@@ -68,7 +68,7 @@ class Draft:
 
 
 def read_artifact(folder: Path, key: str, *, verify: bool) -> Artifact:
-    """What a folder holds, every file against its checksum if `verify`.
+    """Read an artifact's manifest; if `verify`, compare every file with its checksum.
 
     Raises:
         StoreError: it is absent or damaged.
@@ -85,7 +85,7 @@ def read_artifact(folder: Path, key: str, *, verify: bool) -> Artifact:
 
 
 def _manifest(path: Path) -> Any:
-    """A manifest, which may be anybody's: its kind becomes part of a file's name, and its files are read.
+    """Read and check a manifest of unknown origin: its kind becomes part of a file's name, and the files it names are read.
 
     Raises:
         ValueError: it names what lies elsewhere, or is no manifest.
@@ -103,7 +103,7 @@ def _manifest(path: Path) -> Any:
 
 
 def contents(folder: Path) -> dict[str, Path]:
-    """Every file of an artifact's folder but its manifest, by its name in it."""
+    """Map the name of every file in an artifact's folder to its path; the manifest is left out."""
     found = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
     found.pop(MANIFEST, None)
     return found
@@ -113,14 +113,14 @@ KEY = re.compile(r"[0-9a-f]{32}")
 
 
 def canonical(value: Any) -> str:
-    """JSON that is the same for equal values: sorted keys, no spaces, no NaN."""
+    """Return JSON that is the same for equal values: sorted keys, no spaces, no NaN."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
 def key_of(
     kind: str, version: int, payload: Mapping[str, Any], inputs: Mapping[str, str], environment: Mapping[str, str] | None = None
 ) -> str:
-    """The address of what `kind` makes from `payload` and `inputs` in an environment: 32 hexadecimal digits."""
+    """Return the key of what a stage makes from `payload` and `inputs` in an environment: 32 hexadecimal digits."""
     parts = {"kind": kind, "version": version, "payload": payload, "inputs": inputs}
     if environment is not None:
         parts["environment"] = environment
@@ -128,6 +128,6 @@ def key_of(
 
 
 def file_hash(path: Path) -> str:
-    """SHA-256 of a file, hexadecimal."""
+    """Return a file's SHA-256, hexadecimal."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()

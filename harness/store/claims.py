@@ -1,16 +1,17 @@
-"""Who makes what: a lock between the processes of a machine, a lease between machines that share a file system.
+"""Claims on keys: a lock between the processes of one machine, a lease between machines that share a file system.
 
 A process first takes the kernel's lock (`locks`), which ends with it, however it dies. Then it takes the lease: the folder
-`claims/<key>` with one file in it, named by the claim's nonce. It is written elsewhere and renamed into place, which fails
-where a folder with something in it is: so one of several machines wins, also on NFS. Its owner touches the file while it lives.
-A lease is stale when its owner was a process of this machine that is gone, or when nobody has touched it for `LEASE_SECONDS`;
-the age is told by a folder touched just now, so that only the file server's clock counts and not those of the machines. Whoever
-finds one stale removes that owner's file, which can be nobody else's, and again one of several wins.
+`claims/<key>` with one file in it, named by the claim's nonce. It is written elsewhere and renamed into place, which fails if a
+folder with a file in it is there: so one of several machines wins, also on NFS. Its owner touches the file as long as it lives.
+
+A lease is stale if its owner was a process of this machine that has ended, or if nobody has touched it for `LEASE_SECONDS`. The
+age is measured against a folder touched just now, so that only the file server's clock counts and not those of the machines. A
+process that finds a lease stale removes its owner's file, and again one of several wins the rename.
 
 A lease that is taken from a living owner (a machine that stood still for long) costs double work: artifacts are published
-whole, the first one stays, and whoever comes second takes it for its own (`Store.draft`). What both keep in `partial/<key>` is
-put there whole. At worst one of them reads a checkpoint while the other replaces it: its stage fails, and the next run finds
-what the other made.
+whole, the first one stays, and the second process uses it (`Store.draft`). Files in `partial/<key>` are written
+atomically. At worst one of them reads a checkpoint while the other replaces it: its stage fails, and the next run finds what
+the other made.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from harness.store.parts import Parts
 
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.05, 2.0
 HELD = {errno.ENOTEMPTY, errno.EEXIST}
-CHANGED = {errno.ENOENT, errno.ESTALE, *HELD}  # between two looks at a lease
+CHANGED = {errno.ENOENT, errno.ESTALE, *HELD}  # another process changed the lease while we looked at it
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class Owner:
     """A process among all processes of all machines.
 
     Attributes:
-        born: when the process started, in seconds since the epoch: numbers of processes come again.
+        born: when the process started, in seconds since the epoch.
         nonce: of this one claim.
     """
 
@@ -58,10 +59,11 @@ class Owner:
 
     @property
     def gone(self) -> bool:
-        """Whether it was a process of this machine, and is no more."""
+        """Whether it was a process of this machine that has ended; False for other machines, which nobody here can know of."""
         if self.machine != machine():
             return False
         try:
+            # The kernel reuses process numbers: the same number with another start time is another process.
             return abs(psutil.Process(self.process).create_time() - self.born) > 1
         except psutil.NoSuchProcess:
             return True
@@ -72,7 +74,7 @@ class Claims:
 
     Args:
         root: the store's folder, with `claims` and `parts` in it.
-        pause: waits for that many seconds between looks at another machine's lease.
+        pause: sleeps for that many seconds between looks at another machine's lease.
     """
 
     def __init__(self, root: Path, pause: Callable[[float], None] = time.sleep) -> None:
@@ -82,7 +84,7 @@ class Claims:
 
     @contextmanager
     def hold(self, key: str, before_waiting: Callable[[], None] | None = None) -> Iterator[None]:
-        """Hold the right to make `key`; waits while another living process has it, after `before_waiting`.
+        """Hold the right to make `key`; while another living process has it, call `before_waiting` once and wait.
 
         Raises:
             StoreWriteError: the store cannot be written or locked.
@@ -104,11 +106,11 @@ class Claims:
                 yield
         finally:
             with contextlib.suppress(OSError):  # another took it, or the file system is gone
-                (lease / owner.nonce).unlink()
+                (lease / owner.nonce).unlink()  # by our own name: a lease that was taken over stays
                 lease.rmdir()
 
     def _take(self, lease: Path, owner: Owner, before_waiting: Callable[[], None] | None) -> None:
-        """Make the lease ours: at once, when its owner gives it back, or when it is stale."""
+        """Take the lease: at once, when its owner releases it, or when it is stale."""
         wait = FIRST_PAUSE_SECONDS
         with self._written(owner) as mine:
             while not _placed(mine, lease, owner):
@@ -120,7 +122,7 @@ class Claims:
                 wait = min(2 * wait, LONGEST_PAUSE_SECONDS)
 
     def _beat(self, lease: Path, owner: Owner) -> bool:
-        """Touch the lease, and put it there again where it is gone; whether to go on: not when another has it."""
+        """Touch the lease, or put it back if it is gone; return whether to go on: False once another process has it."""
         try:
             os.utime(lease / owner.nonce)
         except FileNotFoundError:
@@ -132,35 +134,44 @@ class Claims:
 
     @contextmanager
     def _written(self, owner: Owner) -> Iterator[Path]:
-        """An owner's lease, to be put in its place."""
+        """Yield a folder with the owner's lease, to be renamed into place."""
         with self._parts.scratch() as folder:
             (folder / owner.nonce).write_text(json.dumps(asdict(owner)), encoding="utf-8")
             yield folder
 
 
 def _placed(mine: Path, lease: Path, owner: Owner) -> bool:
-    """Put the lease there unless another has it."""
+    """Rename the lease into place; return False if another process has one there."""
     try:
+        # POSIX: renaming a folder onto one that holds a file fails, and onto an empty one succeeds. So this is an atomic test
+        # and set, on NFS too, and a lease's folder that a crash left empty does not stand in the way.
         mine.rename(lease)
     except OSError as error:
         if error.errno in HELD:
             return False
-        if not (lease / owner.nonce).exists():  # a file server may have done it, and be asked once more
+        # NFS may lose the answer to a rename that it has done. The client repeats the request, which fails since the source is
+        # gone: look whether our file is in its place before taking that for a failure.
+        if not (lease / owner.nonce).exists():
             raise
     return True
 
 
 def _freed(lease: Path, mine: Path) -> bool:
-    """Remove a lease that is stale, or a folder that nobody has put one in; whether there was one."""
+    """Remove a stale lease, or a lease's folder without a file; return whether the place is free now."""
     try:
         for place in lease.iterdir():
-            owner = _owner(place)  # opened, so that a network file system looks again
+            # NFS revalidates cached attributes when a file is opened: without this read, `stat` below may be seconds old.
+            owner = _owner(place)
+            # Touch a folder of ours and compare the two times: both are of the file server's clock, so machines whose clocks
+            # differ still agree on the age.
             os.utime(mine)
             age = mine.stat().st_mtime - place.stat().st_mtime
             if age <= LEASE_SECONDS and not (owner is not None and owner.gone):
                 return False
+            # The file is named by its claim's nonce: if another process was faster and has its own lease here already, this
+            # removes nothing of it.
             place.unlink()
-        lease.rmdir()
+        lease.rmdir()  # fails if a new lease came in between
     except OSError as error:
         if error.errno not in CHANGED:
             raise
@@ -169,7 +180,7 @@ def _freed(lease: Path, mine: Path) -> bool:
 
 
 def _owner(place: Path) -> Owner | None:
-    """Whose a lease's file is; None if it does not say."""
+    """Read the owner from a lease's file; None if the file is not readable as one."""
     try:
         return Owner(**json.loads(place.read_text(encoding="utf-8")))
     except (ValueError, TypeError):

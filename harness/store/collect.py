@@ -1,4 +1,4 @@
-"""Making room: what no run needs, the longest unused first; nothing is opened but the manifests of what is needed."""
+"""Garbage collection: remove artifacts that no run needs, the longest unused first; only needed ones' manifests are opened."""
 
 from __future__ import annotations
 
@@ -11,20 +11,22 @@ from dataclasses import dataclass, replace
 
 from harness.errors import StoreError
 from harness.store.artifact import read_artifact
-from harness.store.index import DAMAGED, Entry
+from harness.store.index import DAMAGED, IndexEntry
 from harness.store.roots import Root, register, roots
 from harness.store.store import Store
 
-COLLECTION = "collection"  # the claim under which runs say what they need, and what nobody needs is removed
+# Runs register what they need under this claim, and collections remove artifacts under it. So a run cannot find an artifact,
+# rely on it, and have it removed before it is registered as needed.
+COLLECTION = "collection"
 
 
 @dataclass(frozen=True)
 class Rules:
-    """What may go.
+    """Limits on what a collection removes.
 
     Attributes:
         limit: bytes that may stay; None to remove all that is not needed.
-        unused_seconds: what was of use since then stays: a run that goes on now may be about to need it.
+        unused_seconds: an artifact used more recently stays: a run in progress may be about to need it.
     """
 
     limit: int | None = None
@@ -33,7 +35,7 @@ class Rules:
 
 @dataclass(frozen=True)
 class Collection:
-    """What would go and what would stay.
+    """A plan: the artifacts to remove, and how many stay and why.
 
     Attributes:
         remove: the longest unused first.
@@ -41,7 +43,7 @@ class Collection:
         recent: how many nobody needs but were used lately, and `recent_bytes` their size.
     """
 
-    remove: tuple[Entry, ...]
+    remove: tuple[IndexEntry, ...]
     total: int
     total_bytes: int
     needed: int
@@ -55,7 +57,7 @@ class Collection:
 
 
 def need(store: Store, root: Root) -> None:
-    """Say what a run needs, and with it what that used, before it looks for it: a collection that goes on now is waited for.
+    """Register a run's artifacts, and those that they used, before the run looks for them; wait for a collection in progress.
 
     Raises:
         StoreWriteError: the store cannot be written.
@@ -65,7 +67,7 @@ def need(store: Store, root: Root) -> None:
 
 
 def needed_by_runs(store: Store) -> set[str]:
-    """The keys that the runs of this store need.
+    """Return the keys that the runs of this store need.
 
     Raises:
         StoreError: a run's note cannot be read: it is not known what it needs.
@@ -80,7 +82,7 @@ def needed_by_runs(store: Store) -> set[str]:
 
 
 def with_used(store: Store, keys: Iterable[str]) -> set[str]:
-    """`keys`, and what those of them that are there used of the store beside their inputs."""
+    """Return `keys` and the artifacts that these, where present, used beside their declared inputs."""
     found = set(keys)
     for key in tuple(found):
         with contextlib.suppress(StoreError):
@@ -89,11 +91,11 @@ def with_used(store: Store, keys: Iterable[str]) -> set[str]:
 
 
 def choose(store: Store, needed: Set[str], rules: Rules) -> Collection:
-    """What the rules let go of a store."""
+    """Plan a collection by the rules."""
     now, entries = time.time(), list(store.entries())
     kept = [entry for entry in entries if entry.key in needed]
-    idle: list[tuple[float, Entry]] = []
-    recent: list[tuple[float, Entry]] = []
+    idle: list[tuple[float, IndexEntry]] = []
+    recent: list[tuple[float, IndexEntry]] = []
     for entry in entries:
         if entry.key not in needed:
             age = now - _last_used(store, entry)
@@ -117,13 +119,13 @@ def choose(store: Store, needed: Set[str], rules: Rules) -> Collection:
 
 @contextmanager
 def collecting(store: Store) -> Iterator[None]:
-    """No run says what it needs while this goes on: nothing that it will find is removed."""
+    """Block runs from registering their needs, so that nothing is removed that a run has just found."""
     with store.claim(COLLECTION):
         yield
 
 
 def collect(store: Store, collection: Collection, rules: Rules) -> None:
-    """Remove what was chosen, and what dead processes left half-written or what was put aside long ago.
+    """Remove the chosen artifacts, unfinished work of dead processes, and damaged artifacts put aside long ago.
 
     Raises:
         StoreWriteError: something cannot be removed.
@@ -138,8 +140,8 @@ def collect(store: Store, collection: Collection, rules: Rules) -> None:
                 shutil.rmtree(folder, ignore_errors=True)
 
 
-def _last_used(store: Store, entry: Entry) -> float:
-    """Seconds since the epoch; a damaged one is as if never used."""
+def _last_used(store: Store, entry: IndexEntry) -> float:
+    """Return when an artifact was last used, in seconds since the epoch; 0 for a damaged one."""
     try:
         return 0.0 if entry.kind == DAMAGED else store.place(entry.key).stat().st_mtime
     except FileNotFoundError:

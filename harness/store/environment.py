@@ -1,4 +1,4 @@
-"""What beside the config decides a number: the libraries that compute it and the kind of device; none is imported here."""
+"""The environment that decides numbers beside the config: library versions and the kind of device. No library is imported."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ DECIDING = ("torch", "transformers", "tokenizers", "trl", "lm-eval", "numpy", "s
 
 
 def versions() -> dict[str, str]:
-    """Python and the libraries that decide results, by version; absent ones are left out."""
+    """Return the versions of Python and of the libraries that decide results; absent ones are left out."""
     found = {"python": platform.python_version()}
     for name in DECIDING:
         try:
@@ -21,13 +21,13 @@ def versions() -> dict[str, str]:
 
 
 def device_kind() -> str:
-    """`cuda` where a GPU and a build of torch for it are here, else `cpu`."""
+    """Return `cuda` if there are a GPU and a build of torch for it, else `cpu`."""
     built_for_cpu = "+cpu" in versions().get("torch", "")
     return "cuda" if Path("/dev/nvidia0").exists() and not built_for_cpu else "cpu"
 
 
 def environment() -> dict[str, str]:
-    """For artifact keys: an upgrade of a library or another kind of device makes artifacts of its own.
+    """Return the part of artifact keys that changes with a library's upgrade or another kind of device.
 
     On a GPU they also say that scores are float32: what was made while they were bfloat16 is not found.
     """

@@ -1,4 +1,4 @@
-"""What the system says of a failed write, as the store's own errors."""
+"""Failed writes as the store's own errors."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ ALMOST_FULL_BYTES = 64 << 20
 
 @contextmanager
 def telling_full_disk(folder: Path) -> Iterator[None]:
-    """What torch says of a full disk, as the system says it; around whatever removes what was written."""
+    """Translate torch's errors on a full disk into the system's ENOSPC. Wrap it around the block that removes what was written:
+    afterwards the disk has room again."""
     try:
         yield
     except Exception as error:
@@ -30,7 +31,7 @@ def telling_full_disk(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def as_store_errors(root: Path, what: str) -> Iterator[None]:
-    """A full disk anywhere, and failures on files under `root`, as the store's own error; everything else goes through."""
+    """Raise a full disk anywhere, and failures on files under `root`, as the store's own error; all else goes through."""
     try:
         yield
     except StoreError:
@@ -50,7 +51,7 @@ def _names(error: Exception, root: Path) -> bool:
 
 
 def _code(error: Exception) -> int | None:
-    """The system's number of an error; safetensors puts only its text into an error of its own."""
+    """Return the errno of an error. safetensors raises an error of its own that holds only the system's text."""
     if isinstance(error, OSError):
         return error.errno
     return next((code for code in FULL if os.strerror(code) in str(error)), None)

@@ -1,4 +1,4 @@
-"""What a store holds, by file names alone: a million artifacts are listed without opening one.
+"""A store's index, in file names alone: a million artifacts are listed without opening one.
 
     <root>/index/<2 digits>/<key>.<kind>.<bytes>    an empty file for each artifact
 
@@ -21,7 +21,7 @@ DAMAGED = "damaged"  # stands for the kind of an artifact that cannot be read
 
 
 @dataclass(frozen=True)
-class Entry:
+class IndexEntry:
     """An artifact as its index names it.
 
     Attributes:
@@ -37,54 +37,54 @@ class Entry:
         return f"{self.key}.{self.kind}.{self.size}"
 
     @classmethod
-    def read(cls, name: str) -> Entry | None:
-        """The entry of a file name; None if it is none."""
+    def read(cls, name: str) -> IndexEntry | None:
+        """Parse an index file's name; None if it is none."""
         key, _, rest = name.partition(".")
         kind, _, size = rest.rpartition(".")
         return cls(key, kind, int(size)) if KEY.fullmatch(key) and kind and size.isdigit() else None
 
 
-def entries(root: Path) -> Iterator[Entry]:
-    """Every artifact of the store in `root`, by key; the index is mended on the way."""
+def entries(root: Path) -> Iterator[IndexEntry]:
+    """Yield every artifact of the store in `root`, by key; repair the index on the way."""
     for first in sorted(_names(root / "artifacts")):
-        indexed: dict[str, Entry] = {}
-        for entry in filter(None, map(Entry.read, _names(root / "index" / first))):
-            if entry.key in indexed:  # a damaged one was made again in another size
+        indexed: dict[str, IndexEntry] = {}
+        for entry in filter(None, map(IndexEntry.read, _names(root / "index" / first))):
+            if entry.key in indexed:  # a damaged one was replaced by one of another size: trust neither, read the artifact
                 forget(root, entry)
                 forget(root, indexed.pop(entry.key))
             else:
                 indexed[entry.key] = entry
         present = {name for name in _names(root / "artifacts" / first) if KEY.fullmatch(name)}
         for key in sorted(present):
-            yield indexed.get(key) or _mended(root, key)
+            yield indexed.get(key) or _repaired(root, key)
         for key in indexed.keys() - present:
             forget(root, indexed[key])
 
 
-def note(root: Path, entry: Entry) -> None:
-    """Put an entry into the index; a store that cannot be written does without."""
+def note(root: Path, entry: IndexEntry) -> None:
+    """Put an entry into the index; errors are ignored, since the index can be rebuilt."""
     place = root / "index" / entry.key[:2] / entry.name
     with contextlib.suppress(OSError):
         place.parent.mkdir(parents=True, exist_ok=True)
         place.touch()
 
 
-def forget(root: Path, entry: Entry) -> None:
+def forget(root: Path, entry: IndexEntry) -> None:
     with contextlib.suppress(OSError):
         (root / "index" / entry.key[:2] / entry.name).unlink()
 
 
 def folder_size(folder: Path) -> int:
-    """Bytes of all files in a folder."""
+    """Return the bytes of all files in a folder."""
     return sum(path.lstat().st_size for path in folder.rglob("*") if path.is_file())
 
 
-def _mended(root: Path, key: str) -> Entry:
+def _repaired(root: Path, key: str) -> IndexEntry:
     folder = root / "artifacts" / key[:2] / key
     try:
-        entry = Entry(key, read_artifact(folder, key, verify=False).kind, folder_size(folder))
+        entry = IndexEntry(key, read_artifact(folder, key, verify=False).kind, folder_size(folder))
     except (StoreError, OSError):
-        return Entry(key, DAMAGED, 0)
+        return IndexEntry(key, DAMAGED, 0)
     note(root, entry)
     return entry
 

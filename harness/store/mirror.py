@@ -1,9 +1,9 @@
-"""A store elsewhere, behind the one on disk: asked for what is not here, sent what was made here.
+"""A remote mirror behind the store on disk: fetch what is missing here, push what is made here.
 
     <url>/<2 digits>/<key>.tar    one object for each artifact, through fsspec: s3://, gs://, memory://, a folder
 
-It saves time and decides nothing: what cannot be fetched is made, and a mirror that fails is left out for the rest of the
-process. Credentials are found by the file system's own library, as for every other tool.
+It saves time and decides nothing: an artifact that cannot be fetched is computed, and a mirror that fails once is not asked
+again by this process. Credentials are those of the file system's own library.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ class Mirror:
         self.base: str = base.rstrip("/")
 
     def place(self, key: str) -> str:
-        """The object of an artifact."""
+        """Return the object of an artifact."""
         return f"{self.base}/{key[:2]}/{key}.tar"
 
     def fetch(self, key: str, folder: Path) -> Path | None:
-        """Bring an artifact, verified, into a folder of its key in `folder`; None if it is not there or is damaged.
+        """Fetch and verify an artifact into `folder`/<key>; None if the mirror does not have it or it is damaged.
 
         Raises:
             OSError: `folder` cannot be written.
@@ -62,11 +62,11 @@ class Mirror:
         except OSError:
             raise
         except Exception:  # whatever is in somebody's object
-            return None  # made again, and sent again
+            return None  # it will be computed, and pushed over the damaged object
         return folder / key if (folder / key).is_dir() else None
 
     def push(self, folder: Path, scratch: Path) -> None:
-        """Send an artifact's folder, over what is there."""
+        """Push an artifact's folder, replacing the object that is there."""
         if self.failed:
             return
         archive, place = scratch / f"{folder.name}.tar", self.place(folder.name)
@@ -81,4 +81,5 @@ class Mirror:
             self._leave_out(error)
 
     def _leave_out(self, error: Exception) -> None:
+        # Once is enough: each of a run's thousand artifacts would wait for the same timeout.
         self.failed = f"the mirror {self.url} failed and was left out: {type(error).__name__}: {error}"

@@ -1,4 +1,4 @@
-"""Which machine this is, as a word in files that several machines read."""
+"""The name of this machine in files that several machines share, and the heartbeat of a living process."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
-LEASE_SECONDS = 60.0  # who was silent for longer holds nothing any more
+LEASE_SECONDS = 60.0  # a lease that was not touched for longer is stale
 BEATS_PER_LEASE = 6
 
 
@@ -22,30 +22,30 @@ PROCESSES = Path("/proc/self/ns/pid")
 
 @cache
 def machine() -> str:
-    """Its host name and, where the system tells them, a short hash of its boot and of who shares its process numbers.
+    """Return the host name and, where the system gives them, a short hash of the boot and of the process namespace.
 
-    Containers may share a host name and not their processes: what one of them takes for dead may live in another.
+    Containers may share a host name but not their processes: a process that one of them takes for dead may live in another.
     """
     try:
-        told = f"{BOOT.read_text(encoding='ascii').strip()} {PROCESSES.stat().st_ino}"
+        identity = f"{BOOT.read_text(encoding='ascii').strip()} {PROCESSES.stat().st_ino}"
     except OSError:
         return platform.node()
-    return f"{platform.node()}-{hashlib.sha256(told.encode()).hexdigest()[:8]}"
+    return f"{platform.node()}-{hashlib.sha256(identity.encode()).hexdigest()[:8]}"
 
 
 @contextmanager
 def beating(beat: Callable[[], bool]) -> Iterator[None]:
-    """Call `beat` from time to time until the block ends, or until it says that it is over."""
+    """Heartbeat: call `beat` six times per lease in the background until the block ends or `beat` returns False."""
     done = threading.Event()
 
     def live() -> None:
         while not done.wait(LEASE_SECONDS / BEATS_PER_LEASE) and beat():
             pass
 
-    heart = threading.Thread(target=live, daemon=True)
-    heart.start()
+    heartbeat = threading.Thread(target=live, daemon=True)
+    heartbeat.start()
     try:
         yield
     finally:
         done.set()
-        heart.join()
+        heartbeat.join()

@@ -1,6 +1,6 @@
-"""Folders that are being written: each tells by its name whose it is, and by its age that its owner lives.
+"""Folders that are being written. Each has its owner's machine and process in its name, and is touched while the owner lives.
 
-Those of dead processes can so be swept: at once on the machine that they ran on, and anywhere once nobody has touched them for
+So those of dead processes can be swept: at once on the machine that they ran on, and anywhere once nobody has touched them for
 long.
 """
 
@@ -20,7 +20,7 @@ import psutil
 from harness.store.owner import LEASE_SECONDS, beating, machine
 
 SILENT_SECONDS = 86400.0
-PARTIAL_DAYS = 30  # what nobody went on with for so long is swept
+PARTIAL_DAYS = 30  # unfinished work that nobody resumed for so long is swept
 LEAST_SILENT_SECONDS = 10 * LEASE_SECONDS  # a machine that stands still for a minute or two is not dead
 
 
@@ -31,12 +31,12 @@ class Parts:
         self.folder = folder
 
     def new(self) -> Path:
-        """A new name: machine, process, anything unique."""
+        """Return a new path whose name holds the machine and the process."""
         return self.folder / f"{machine()}-{os.getpid()}-{uuid.uuid4().hex}"
 
     @contextmanager
     def scratch(self) -> Iterator[Path]:
-        """A folder that is touched until the block ends, and goes then, or is swept once its process is gone."""
+        """Yield a folder that is touched until the block ends and then removed; a dead process's is swept."""
         folder = self.new()
         folder.mkdir()
         try:
@@ -46,10 +46,10 @@ class Parts:
             shutil.rmtree(folder, ignore_errors=True)
 
     def sweep(self, silent_seconds: float = SILENT_SECONDS) -> int:
-        """Remove what dead processes of this machine left, and what others have not touched for so long; how many.
+        """Remove folders of this machine's dead processes, and others not touched for so long; return how many.
 
         Args:
-            silent_seconds: `LEAST_SILENT_SECONDS` if that is more: who lives touches its parts more often.
+            silent_seconds: at least `LEAST_SILENT_SECONDS`, since a living process touches its folders more often.
         """
         os.utime(self.folder)
         oldest = self.folder.stat().st_mtime - max(silent_seconds, LEAST_SILENT_SECONDS)  # by the file server's clock
@@ -64,11 +64,11 @@ class Parts:
 
 
 def sweep_partial(folder: Path, done: Callable[[str], bool]) -> int:
-    """Remove how far making came, of what is done by now or what nobody went on with; how many.
+    """Remove unfinished work whose artifact is there by now, or that nobody resumed; return how many.
 
     Args:
         folder: of folders named by key.
-        done: whether the artifact of a key is there.
+        done: returns whether the artifact of a key is in the store.
     """
     removed = 0
     for partial in folder.glob("*"):
@@ -81,7 +81,7 @@ def sweep_partial(folder: Path, done: Callable[[str], bool]) -> int:
 
 
 def _lives(name: str) -> bool | None:
-    """Whether a part's owner lives; None if it is not of this machine."""
+    """Return whether the owner of a folder lives; None if it ran on another machine."""
     owner, _, process = name.rpartition("-")[0].rpartition("-")
     return psutil.pid_exists(int(process)) if owner == machine() and process.isdigit() else None
 

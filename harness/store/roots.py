@@ -1,22 +1,21 @@
-"""Who needs what: each run notes in the store where its board lies and which artifacts it is made of.
+"""The needs of runs: each run registers in the store where its board lies and which artifacts it is made of.
 
     <root>/roots/<hash of machine and folder>.json    one for each run folder
 
-A run folder that is deleted needs nothing any more.
+Deleting a run's folder ends its needs.
 """
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import platform
-import uuid
 from collections.abc import Iterator, Set
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from harness.errors import StoreWriteError
+from harness.store.atomic import write_atomically
 
 
 @dataclass(frozen=True)
@@ -39,34 +38,30 @@ class Root:
 
     @property
     def gone(self) -> bool:
-        """Whether its folder was on this machine and is no more."""
+        """Whether its folder was on this machine and has been deleted."""
         return self.machine == platform.node() and not Path(self.folder).is_dir()
 
 
 def register(store: Path, root: Root) -> None:
-    """Note a run's needs, in place of what it noted before.
+    """Register a run's needs, replacing what it registered before.
 
     Raises:
         StoreWriteError: the store cannot be written.
     """
     digest = hashlib.sha256(f"{root.machine}\0{root.folder}".encode()).hexdigest()[:32]
     place = store / "roots" / f"{digest}.json"
-    beside = place.with_suffix(f".{uuid.uuid4().hex}.part")
     try:
         place.parent.mkdir(exist_ok=True)
-        beside.write_text(json.dumps({"version": 1, **asdict(root)}), encoding="utf-8")
-        beside.replace(place)
+        write_atomically(place, json.dumps({"version": 1, **asdict(root)}))
     except OSError as error:
-        with contextlib.suppress(OSError):
-            beside.unlink()
         raise StoreWriteError(f"{place} cannot be written ({error.strerror}): choose another store with --store") from error
 
 
 def roots(store: Path) -> Iterator[tuple[Path, Root | None]]:
-    """Each noted root with its file; None for one that cannot be read."""
+    """Yield each registered root with its file; None for one that cannot be read."""
     for place in sorted((store / "roots").glob("*.json")):
         try:
-            said = json.loads(place.read_text(encoding="utf-8"))
-            yield place, Root(said["name"], said["machine"], said["folder"], tuple(said["keys"]))
+            fields = json.loads(place.read_text(encoding="utf-8"))
+            yield place, Root(fields["name"], fields["machine"], fields["folder"], tuple(fields["keys"]))
         except (OSError, ValueError, KeyError, TypeError):
             yield place, None

@@ -1,16 +1,15 @@
-"""The folder of artifacts: made once, verified when read, shared by methods, seeds, runs and machines.
+"""The store: artifacts made once, verified when read, shared by methods, seeds, runs and machines.
 
-An artifact is a folder under the hash of everything that decides it. It is written beside its place, every file's checksum
-is noted, and the folder is renamed into place: a reader sees a whole artifact or none, wherever a writer was killed. Writers
-of the same key queue (`claims`).
+An artifact is a folder under the hash of everything that decides it. It is written elsewhere, with every file's checksum, and
+renamed into place: a reader sees a whole artifact or none, wherever a writer was killed. Writers of one key queue (`claims`).
 
     <root>/artifacts/<2 digits>/<key>/   files and artifact.json
     <root>/index/<2 digits>/             one empty file per artifact, named by key, kind and size (`catalogue`)
     <root>/claims/<key>/                 who is making what (`claims`)
     <root>/roots/                        which run needs what (`roots`)
     <root>/parts/<machine>-<process>-…/  being written; swept when its process is gone (`parts`)
-    <root>/partial/<key>/                how far the making of a long one has come, for whoever goes on with it
-    <root>/damaged/                      what failed verification, kept for a look
+    <root>/partial/<key>/                unfinished work on a long one, for the next run to resume
+    <root>/damaged/                      artifacts that failed verification, kept for inspection
 """
 
 from __future__ import annotations
@@ -27,10 +26,10 @@ from pathlib import Path
 
 from harness.errors import StoreError, StoreWriteError
 from harness.store import index as catalogue
-from harness.store.artifact import MANIFEST, Artifact, Draft, contents, file_hash, read_artifact
+from harness.store.artifact import MANIFEST, Artifact, ArtifactDraft, contents, file_hash, read_artifact
 from harness.store.claims import Claims
 from harness.store.failures import as_store_errors, telling_full_disk
-from harness.store.index import Entry, folder_size
+from harness.store.index import IndexEntry, folder_size
 from harness.store.mirror import Mirror
 from harness.store.parts import SILENT_SECONDS, Parts, sweep_partial
 
@@ -66,12 +65,12 @@ class Store:
             ) from error
 
     def place(self, key: str) -> Path:
-        """Where the artifact is, or would be."""
+        """Return the artifact's folder, which may not exist."""
         return self.root / "artifacts" / key[:2] / key
 
     def holds(self, key: str) -> bool:
-        """Whether a whole, undamaged artifact is here, or in the mirror: then it is fetched. A damaged one is put aside, so
-        that it is made again.
+        """Return whether the store has a whole, undamaged artifact, or the mirror has: then it is fetched. A damaged one is put
+        aside, so that it is made again.
 
         Raises:
             StoreError: a damaged one cannot be put aside.
@@ -86,7 +85,7 @@ class Store:
         return True
 
     def _fetch(self, key: str) -> bool:
-        """Bring an artifact from the mirror; whether it is here now."""
+        """Fetch an artifact from the mirror; return whether it is here now."""
         if self.mirror is None:
             return False
         with self.writing(f"what the mirror holds of {key}"), self.part() as scratch:
@@ -110,7 +109,7 @@ class Store:
             aside.rename(self.place(key))
 
     def open(self, key: str) -> Artifact:
-        """The artifact, verified once per process.
+        """Return the artifact, verified once per process.
 
         Raises:
             StoreError: it is absent or damaged.
@@ -124,8 +123,8 @@ class Store:
         return artifact
 
     def claim(self, key: str, before_waiting: Callable[[], None] | None = None) -> AbstractContextManager[None]:
-        """Hold the right to make `key`; waits, after `before_waiting`, while another living process, on this machine or
-        another, has it.
+        """Hold the right to make `key`; while another living process, on this machine or another, has it, call
+        `before_waiting` and wait.
 
         Raises:
             StoreWriteError: the store cannot be written or locked.
@@ -134,15 +133,15 @@ class Store:
 
     @contextmanager
     def part(self) -> Iterator[Path]:
-        """A scratch folder in the store that goes when the block ends, or is swept once its process is gone."""
+        """Yield a scratch folder in the store, removed when the block ends; a dead process's is swept."""
         with self.parts.scratch() as folder, telling_full_disk(folder):
             yield folder
 
     @contextmanager
-    def draft(self, kind: str, key: str) -> Iterator[Draft]:
+    def draft(self, kind: str, key: str) -> Iterator[ArtifactDraft]:
         """Write an artifact; published whole when the block ends, dropped when it raises.
 
-        What the block raises does not matter if another process has published the same meanwhile: its lease was lost.
+        If another process has published the artifact meanwhile (this one lost its lease), what the block raises is dropped.
 
         Raises:
             StoreError: it cannot be written; whatever else the block raises goes through.
@@ -150,7 +149,7 @@ class Store:
         started = time.monotonic()
         try:
             with self.writing(f"an artifact of kind {kind}"), self.part() as folder:
-                draft = Draft(folder)
+                draft = ArtifactDraft(folder)
                 yield draft
                 self._publish(kind, key, draft, draft.earlier_seconds + time.monotonic() - started)
         except Exception:
@@ -161,10 +160,10 @@ class Store:
                 self.mirror.push(self.place(key), scratch)
 
     def writing(self, what: str) -> AbstractContextManager[None]:
-        """A full disk anywhere, and failures on files here, as the store's own error; everything else goes through."""
+        """Raise a full disk anywhere, and failures on files here, as the store's own error; everything else goes through."""
         return as_store_errors(self.root, what)
 
-    def _publish(self, kind: str, key: str, draft: Draft, seconds: float) -> None:
+    def _publish(self, kind: str, key: str, draft: ArtifactDraft, seconds: float) -> None:
         files = contents(draft.folder)
         manifest = {
             "kind": kind,
@@ -173,6 +172,7 @@ class Store:
             "files": {name: file_hash(path) for name, path in files.items()},
         }
         draft.write_json(MANIFEST, manifest)
+        # Flush before the rename: after a crash, the name must not be there without the bytes.
         for path in (*files.values(), draft.folder / MANIFEST):
             with path.open("rb") as stream:
                 os.fsync(stream.fileno())
@@ -180,14 +180,14 @@ class Store:
         shutil.rmtree(self.partial(key), ignore_errors=True)
 
     def partial(self, key: str) -> Path:
-        """Where whoever has claimed `key` may keep how far it has come, whole at every moment. It may be absent.
+        """Return the folder for the unfinished work of the process that has claimed `key`, written atomically; may be absent.
 
-        It goes when the artifact is there, or when nothing was written to it for `parts.PARTIAL_DAYS`.
+        It is removed when the artifact is published, or when nothing was written to it for `parts.PARTIAL_DAYS`.
         """
         return self.root / "partial" / key
 
     def sweep(self, silent_seconds: float = SILENT_SECONDS) -> int:
-        """Remove what dead processes left half-written, and partial work that is done or old; how many.
+        """Remove half-written folders of dead processes, and unfinished work that is done or old; return how many.
 
         Args:
             silent_seconds: for how long processes of other machines must have touched nothing to be taken for dead.
@@ -197,7 +197,7 @@ class Store:
 
     @contextmanager
     def swept(self) -> Iterator[None]:
-        """Sweep before the block and after it: of what workers were making when they were stopped nothing stays."""
+        """Sweep before the block and after it: nothing stays of the work of workers that were stopped."""
         self.sweep()
         try:
             yield
@@ -206,17 +206,17 @@ class Store:
                 self.sweep()
 
     def put(self, folder: Path, key: str, kind: str) -> bool:
-        """Rename a whole, verified artifact into its place; False if one is there already.
+        """Rename a whole, verified artifact into its place; return False if one is there.
 
         Raises:
             OSError: the store cannot be written.
         """
-        place, entry = self.place(key), Entry(key, kind, folder_size(folder))
+        place, entry = self.place(key), IndexEntry(key, kind, folder_size(folder))
         place.parent.mkdir(exist_ok=True)
         if (place / MANIFEST).exists():
             return False
         try:
-            folder.rename(place)
+            folder.rename(place)  # fails if another process has put the same there: the first one stays
         except OSError as error:
             if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
                 return False  # another process was faster
@@ -224,12 +224,12 @@ class Store:
         catalogue.note(self.root, entry)
         return True
 
-    def entries(self) -> Iterator[Entry]:
-        """Every artifact, by key, without opening one."""
+    def entries(self) -> Iterator[IndexEntry]:
+        """Yield every artifact, by key, without opening one."""
         return catalogue.entries(self.root)
 
-    def remove(self, entry: Entry) -> None:
-        """Take an artifact out: at once for readers, its bytes after.
+    def remove(self, entry: IndexEntry) -> None:
+        """Remove an artifact: rename it away, so that readers see all of it or none, then delete its files.
 
         Raises:
             StoreWriteError: it cannot be removed.

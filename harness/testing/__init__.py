@@ -1,9 +1,8 @@
-"""What plugin authors test with.
+"""Tests for plugin authors.
 
-`check` and `assert_conforms` say whether a registered component keeps to what the host relies on; `example_batch`,
-`ScriptedBuild` and `ScriptedEvaluation` are what they run it on, for tests of your own, as is
-`analysis_context` for analyses; `harness.testing.strategies` has
-Hypothesis strategies and needs the extra `testing`.
+`check` and `assert_conforms` check that a registered component keeps to what the host relies on. For tests of your own there
+are the inputs they use: `example_batch`, `ScriptedBuild`, `ScriptedEvaluation` and, for analyses, `analysis_context`.
+`harness.testing.strategies` has Hypothesis strategies and needs the extra `testing`.
 """
 
 from harness.sandbox.scripted import ScriptedBuild, ScriptedEvaluation

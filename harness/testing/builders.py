@@ -1,4 +1,4 @@
-"""What a data builder must keep to: whole groups, every prompt accounted for, the same data under the same seed."""
+"""Checks of a data builder: whole groups, every prompt accounted for, the same data under the same seed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ OWN_RANDOMNESS = "draw from task.rng alone: no random.random(), numpy.random or 
 
 
 def check_builder(builder: DataBuilder) -> Iterator[Finding]:
-    """Every check of a builder, on a scripted policy and the sandbox's prompts, in its first round and in its second."""
+    """Run every check of a builder, on a scripted policy and the sandbox's prompts, in its first and its second round."""
     yield (first := run("groups", partial(_groups, builder)))
     later = {"account": _account, "determinism": _repeats, "order of sets": _order_of_sets, "responses": _responses}
     for name, check in later.items():
@@ -29,7 +29,7 @@ def check_builder(builder: DataBuilder) -> Iterator[Finding]:
 
 
 def build(builder: DataBuilder, round: int = 0) -> tuple[ScriptedBuild, list[Group]]:
-    """The scripted task after the build, and what was built."""
+    """Build on a scripted task; return the task and the groups."""
     task = ScriptedBuild(builder.required(), round=round, judged=builder.judged)
     groups: Any = builder.build(task)
     if isinstance(groups, Group) or not hasattr(groups, "__iter__"):
@@ -40,12 +40,12 @@ def build(builder: DataBuilder, round: int = 0) -> tuple[ScriptedBuild, list[Gro
 
 
 def digest(builder: DataBuilder) -> str:
-    """A hash of what is built."""
-    return hashlib.sha256(repr(_said(build(builder)[1])).encode()).hexdigest()
+    """Return a hash of the groups that a builder makes."""
+    return hashlib.sha256(repr(_content(build(builder)[1])).encode()).hexdigest()
 
 
 def _groups(builder: DataBuilder) -> None:
-    """Groups of the task's own prompts, at most one each."""
+    """Check that groups are of the task's own prompts, at most one each."""
     for number in (0, 1):
         task, groups = build(builder, number)
         known = {example.prompt for example in ScriptedBuild().examples}
@@ -84,7 +84,7 @@ def _check_group(group: Any) -> None:
 
 
 def _account(builder: DataBuilder) -> None:
-    """Each prompt gives a group or is counted with a reason: a board says what a method could not use."""
+    """Check that each prompt gives a group or is counted with a reason: a board shows what a method could not use."""
     task, groups = build(builder)
     counted = sum(task.counted.values())
     if len(groups) + counted != EXAMPLES:
@@ -96,23 +96,23 @@ def _account(builder: DataBuilder) -> None:
 
 def _repeats(builder: DataBuilder) -> None:
     with generators_left_alone(OWN_RANDOMNESS):
-        first, second = _said(build(builder)[1]), _said(build(builder)[1])
+        first, second = _content(build(builder)[1]), _content(build(builder)[1])
         if first != second:
             raise Fault("two builds with one seed differ", OWN_RANDOMNESS)
 
 
 def _order_of_sets(builder: DataBuilder) -> None:
-    """The same data in another process, where sets of texts are gone through in another order."""
+    """Check that another process, where sets of texts have another order, builds the same data."""
     if elsewhere(builder, "harness.testing.builders:digest") != digest(builder):
         raise Fault("two processes build different data", "sort what comes out of a set before anything depends on its order")
 
 
-def _said(groups: Sequence[Group]) -> list[tuple[object, ...]]:
+def _content(groups: Sequence[Group]) -> list[tuple[object, ...]]:
     return [(group.prompt.id, group.chosen, group.rejected, sorted(group.info.items())) for group in groups]
 
 
 def _responses(builder: DataBuilder) -> None:
-    """Nothing empty, nothing that is chosen and rejected at once: neither can be learnt from."""
+    """Check that no response is empty, and none is chosen and rejected at once: neither can be learnt from."""
     _, groups = build(builder)
     for group in groups:
         if not all(response.text for response in (group.chosen, *group.rejected)):

@@ -1,4 +1,4 @@
-"""Whether a component's results hang on chance: global random generators, and the order of sets."""
+"""Checks that a component's results do not depend on global random generators or on the order of sets."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 from pydantic import BaseModel
 
@@ -17,8 +16,8 @@ from harness.testing.verdict import Fault, Unchecked
 
 @contextmanager
 def generators_left_alone(fix: str) -> Iterator[None]:
-    """`Fault` where the block drew from, or seeded, a generator that everything in the process shares."""
-    _draw()  # so that a seed which was set before is seen to be set again
+    """Raise `Fault` if the block drew from, or seeded, a generator that everything in the process shares."""
+    _draw()  # else a block that sets the seed that is set already would change nothing, and pass
     before = _states()
     yield
     after = _states()
@@ -35,9 +34,9 @@ def _draw() -> None:
         torch.rand(())
 
 
-def _states() -> dict[str, Any]:
-    """Of what is imported: nobody draws from a library that is not."""
-    states: dict[str, Any] = {"random": random.getstate()}
+def _states() -> dict[str, object]:
+    """Return the states of the generators of imported libraries; nobody draws from a library that is not imported."""
+    states: dict[str, object] = {"random": random.getstate()}
     if numpy := sys.modules.get("numpy"):
         kind, keys, *rest = numpy.random.get_state()
         states["numpy"] = (kind, keys.tobytes(), *rest)
@@ -47,7 +46,7 @@ def _states() -> dict[str, Any]:
 
 
 def elsewhere(component: BaseModel, function: str) -> str:
-    """What `function` (`module:name`, component -> text) gives in a new process, in which sets have another order.
+    """Return what `function` (`module:name`, component -> text) returns in a new process, where sets have another order.
 
     Raises:
         Unchecked: the component's class cannot be imported there.

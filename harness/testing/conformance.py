@@ -1,4 +1,4 @@
-"""A component -> what was checked of it."""
+"""Check a component: choose the checks of its kind and collect their findings."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def check(name: str, fields: Mapping[str, Any] | None = None, *, registry: Regis
 
 
 def assert_conforms(name: str, **fields: Any) -> None:
-    """For a plugin's own tests: `AssertionError` with the whole verdict where a component called `name` has a fault."""
+    """Raise AssertionError with the whole verdict if a component called `name` has a fault; for a plugin's own tests."""
     broken = [verdict for verdict in check(name, fields) if not verdict.ok]
     if broken:
         raise AssertionError("\n\n".join(map(str, broken)))

@@ -1,4 +1,4 @@
-"""What must be said of any component: a name, a sentence, a description of every field, a paper where there is one."""
+"""Checks of any component's documentation: a name, a sentence, a description of every field, a paper if there is one."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ from typing import Any, Literal, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from harness.api.interfaces import Analysis, Component, DataBuilder, Evaluator, Source
-from harness.api.types import Paper
+from harness.api.interfaces import Analysis, Component, DataBuilder, Evaluator, Paper, Source
 from harness.testing.verdict import Advice, Fault
 
 _NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
@@ -26,13 +25,13 @@ _FEATURES: dict[type[Component], tuple[str, tuple[str, ...]]] = {
 
 
 def check_spelling(name: str) -> None:
-    """A name that reads well in YAML and on a command line."""
+    """Check that a name reads well in YAML and on a command line."""
     if not _NAME.fullmatch(name):
         raise Fault(f"its name is {name!r}", "write small letters, digits and single underscores, a letter first")
 
 
 def check_name(component: type[Component]) -> None:
-    """A name, a version that keys can hold, and words that a source can answer to."""
+    """Check a component's name, its version, and the features that it needs or provides."""
     if not issubclass(component, Analysis):  # the registry refuses an analysis's wrong name: it is a folder's, too
         check_spelling(component.name)
     for base, (variable, known) in _FEATURES.items():
@@ -45,7 +44,7 @@ def check_name(component: type[Component]) -> None:
 
 
 def check_documentation(component: type[Component]) -> None:
-    """A first line for lists, and a description of every field."""
+    """Check for a docstring and a description of every field."""
     if not (component.__doc__ or "").strip():
         raise Fault("the class has no docstring", "say in one line what it computes: lists and documentation show it")
     bare = [path for path, info in fields_of(component) if not info.description]
@@ -56,7 +55,7 @@ def check_documentation(component: type[Component]) -> None:
 
 
 def check_bounds(component: type[Component]) -> None:
-    """Numbers without bounds let a typing mistake through to the compute."""
+    """Advise on numbers without bounds, which let a typing mistake through to the compute."""
     loose = [path for path, info in fields_of(component) if info.annotation in (int, float) and not info.metadata]
     if loose:
         raise Advice(
@@ -65,7 +64,7 @@ def check_bounds(component: type[Component]) -> None:
 
 
 def check_attributes(component: type[Component]) -> None:
-    """A class variable or method whose name is nearly one that the host reads: it would be overlooked in silence."""
+    """Advise on a class variable or method whose name is nearly one that the host reads: it would be ignored in silence."""
     package = Component.__module__.rpartition(".")[0]  # of the classes that plugins derive from
     base = next(cls for cls in component.__mro__ if cls.__module__.rpartition(".")[0] == package)
     read = [name for name in dir(base) if not name.startswith("_") and not hasattr(BaseModel, name)]
@@ -77,7 +76,7 @@ def check_attributes(component: type[Component]) -> None:
 
 
 def check_paper(paper: Paper | None) -> None:
-    """A paper's title and its arXiv number, where one is cited."""
+    """Check a paper's title and its arXiv number, if one is cited."""
     if paper is None:
         raise Advice("it cites no paper", 'where there is one, write paper = Paper("title", "2305.18290", "Eq. 7")')
     if not isinstance(paper, Paper) or not paper.title.strip():
@@ -87,7 +86,7 @@ def check_paper(paper: Paper | None) -> None:
 
 
 def check_json(component: Component) -> None:
-    """Fields are part of every key, and travel to workers as JSON: they must come back as they went."""
+    """Check that fields survive JSON: they are part of every key, and travel to workers that way."""
     for name in type(component).model_fields:
         try:
             json.dumps(component.model_dump(mode="json", include={name}), allow_nan=False)
@@ -103,7 +102,7 @@ def check_json(component: Component) -> None:
 
 
 def fields_of(model: type[BaseModel], path: str = "") -> Iterator[tuple[str, FieldInfo]]:
-    """Every field, those of models inside included, with dotted paths; tags with a single value (`kind`) are left out."""
+    """Yield every field with its dotted path, also those of models inside; tags with a single value (`kind`) are left out."""
     for name, info in model.model_fields.items():
         if get_origin(info.annotation) is Literal and len(get_args(info.annotation)) == 1:
             continue

@@ -1,4 +1,4 @@
-"""What an evaluator must keep to: declared metrics, finite scores, one per example, metric and sample, the same each time."""
+"""Checks of an evaluator: declared metrics, finite scores, one per example, metric and sample, the same each time."""
 
 from __future__ import annotations
 

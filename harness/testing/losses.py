@@ -1,4 +1,4 @@
-"""What a loss returns: shapes and types, the prompts it asks for, and its reduced value with gradients."""
+"""Checks of what a loss returns: shapes and types, its views, and the reduced value with gradients."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class ReducedLoss:
     """A reduced loss and its gradients in the policy's log-probabilities: a scalar, [G] and [G, M] (0 where masked)."""
 
     value: Tensor
     chosen: Tensor
     rejected: Tensor
 
-    def differs(self, other: Outcome, tolerance: float) -> str:
-        """Which part differs, in words; empty where none does."""
+    def differs(self, other: ReducedLoss, tolerance: float) -> str:
+        """Return which part differs, in words; empty if none does."""
         import torch
 
         for name in ("value", "chosen", "rejected"):
@@ -35,8 +35,8 @@ class Outcome:
         return ""
 
 
-def outcome(objective: Objective, batch: GroupLogps) -> Outcome:
-    """The loss as the trainer reduces it, and its gradients; `Fault` where it has none."""
+def reduced(objective: Objective, batch: GroupLogps) -> ReducedLoss:
+    """Return the loss as the trainer reduces it, with its gradients; raise `Fault` if it has none."""
     import torch
 
     chosen, rejected = (tensor.detach().clone().requires_grad_() for tensor in (batch.policy.chosen, batch.policy.rejected))
@@ -51,26 +51,26 @@ def outcome(objective: Objective, batch: GroupLogps) -> Outcome:
     first, second = (
         torch.zeros_like(leaf) if found is None else found for leaf, found in zip((chosen, rejected), gradients, strict=True)
     )
-    return Outcome(value.detach(), first, second)
+    return ReducedLoss(value.detach(), first, second)
 
 
 def totals_of(batch: GroupLogps) -> Totals:
-    """The denominators of a whole batch."""
+    """Return the denominators of a whole batch."""
     policy = batch.policy
     return Totals(int(policy.mask.sum()), len(policy.chosen), int(policy.chosen_tokens.sum()))
 
 
 def check_loss(objective: Objective) -> None:
-    """What `loss` returns with several negatives, with one, and without where it takes none."""
+    """Check what `loss` returns with three negatives, with one, and with none if the objective takes that."""
     _check_views(objective)
     for negatives in (3, 1) if objective.needs_rejected else (3, 1, 0):
         batch = example_batch(objective, negatives=negatives)
         _check_shapes(_loss(objective, batch), batch)
-        outcome(objective, batch)
+        reduced(objective, batch)
 
 
 def _check_views(objective: Objective) -> None:
-    """Prompts under which the responses are scored as well."""
+    """Check the views: other prompts under which the responses are scored as well."""
     views: Any = objective.views()
     fix = "return {name: a function from harness.Prompt to harness.Prompt}"
     if not isinstance(views, Mapping):
@@ -82,7 +82,7 @@ def _check_views(objective: Objective) -> None:
 
 
 def _loss(objective: Objective, batch: GroupLogps) -> Loss:
-    """The loss; `Fault` where it reads what the objective did not ask for."""
+    """Compute the loss; raise `Fault` if it reads what the objective did not ask for."""
     try:
         return objective.loss(batch)
     except KeyError as error:

@@ -1,4 +1,4 @@
-"""What a loss must keep to, so that the trainer can cut, pad, order and repeat batches as it likes."""
+"""Checks of a loss: the trainer must be able to cut, pad, reorder and repeat batches."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from harness.api.interfaces import Objective
 from harness.api.types import GroupLogps, Mismatched, View
 from harness.testing.batches import example_batch, filled, in_precision, reordered, scaled, taken, widened
 from harness.testing.chance import generators_left_alone
-from harness.testing.losses import check_loss, outcome, totals_of
+from harness.testing.losses import check_loss, reduced, totals_of
 from harness.testing.verdict import Fault, Finding, run
 from harness.training.reduction import reduce_loss
 
@@ -23,7 +23,7 @@ SEEDS = (0, 1, 2)  # of the example batches; a single one may happen to lie beyo
 
 
 def check_objective(objective: Objective) -> Iterator[Finding]:
-    """Every check of a loss. Where one of the first three fails, what the others would say is no news."""
+    """Run every check of a loss; stop after one of the first three fails, since the others would only repeat its news."""
     yield (finding := run("loss", partial(check_loss, objective)))
     stopped = finding.status != "passed"
     checks: dict[str, Callable[[Objective, GroupLogps], None]] = {
@@ -38,7 +38,7 @@ def check_objective(objective: Objective) -> Iterator[Finding]:
     }
     for name, check in checks.items():
         if stopped:
-            yield Finding(name, "not run", "nothing can be said of a loss before that is mended")
+            yield Finding(name, "not run", "the loss cannot be checked further before that is fixed")
             continue
         yield (finding := run(name, partial(_on_every_batch, objective, check)))
         stopped = name in ("inputs", "determinism") and finding.status != "passed"
@@ -53,7 +53,7 @@ def _repeats(objective: Objective, batch: GroupLogps) -> None:
     """The same batch, the same loss: training has no randomness of its own."""
     fix = "use no random numbers and no state in loss()"
     with generators_left_alone(fix):
-        if part := outcome(objective, batch).differs(outcome(objective, batch), 0.0):
+        if part := reduced(objective, batch).differs(reduced(objective, batch), 0.0):
             raise Fault(f"two calls on one batch differ in {part}", fix)
 
 
@@ -109,12 +109,12 @@ def _no_gradient_through_views(objective: Objective, batch: GroupLogps) -> None:
 
 def _padding_changes_nothing(objective: Objective, batch: GroupLogps) -> None:
     """Slots without a response may hold anything, and there may be any number of them."""
-    expected = outcome(objective, batch)
+    expected = reduced(objective, batch)
     fix = "leave out what batch.policy.mask marks as absent: masked_fill(~batch.policy.mask, 0.0) before any sum over negatives"
     for nats, tokens in ((-1.0, 1), (-300.0, 40)):
-        if part := expected.differs(outcome(objective, filled(batch, nats, tokens)), EXACT):
+        if part := expected.differs(reduced(objective, filled(batch, nats, tokens)), EXACT):
             raise Fault(f"{part} changes with what stands in slots without a response", fix)
-    wider = outcome(objective, widened(batch))
+    wider = reduced(objective, widened(batch))
     if part := expected.differs(replace(wider, rejected=wider.rejected[:, : expected.rejected.shape[1]]), EXACT):
         raise Fault(f"{part} changes when a batch is padded with slots without a response", fix)
 
@@ -131,7 +131,7 @@ def _gradients_are_finite(objective: Objective, batch: GroupLogps) -> None:
     }
     for where, case in cases.items():
         for dtype in (torch.float64, torch.float32):
-            found = outcome(objective, in_precision(case, dtype))
+            found = reduced(objective, in_precision(case, dtype))
             for name, tensor in (("loss", found.value), ("gradient", found.chosen), ("gradient", found.rejected)):
                 if not bool(torch.isfinite(tensor).all()):
                     raise Fault(
@@ -149,7 +149,7 @@ def _precisions_agree(objective: Objective, batch: GroupLogps) -> None:
     for part in (loss.per_pair, loss.per_group):
         if part is not None and part.dtype != torch.float64:
             raise Fault(f"a batch in float64 gives a loss in {part.dtype}", "create no tensors of a fixed dtype in loss()")
-    if differs := outcome(objective, batch).differs(outcome(objective, in_precision(batch, torch.float32)), SINGLE):
+    if differs := reduced(objective, batch).differs(reduced(objective, in_precision(batch, torch.float32)), SINGLE):
         raise Fault(
             f"{differs} in float32 is far from float64",
             "subtract log-probabilities before exponentiating, and use logsigmoid, logsumexp, log1p, expm1",
@@ -177,7 +177,7 @@ def _order_of_negatives(objective: Objective, batch: GroupLogps) -> None:
     if objective.ranks_rejected:
         return
     order = list(range(batch.policy.rejected.shape[1]))[::-1]
-    expected, found = outcome(objective, batch), outcome(objective, reordered(batch, order))
+    expected, found = reduced(objective, batch), reduced(objective, reordered(batch, order))
     if part := expected.differs(replace(found, rejected=found.rejected[:, order]), EXACT):
         raise Fault(
             f"{part} changes with the order of the negatives",

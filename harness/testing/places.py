@@ -1,4 +1,4 @@
-"""What sources, backends and methods must keep to."""
+"""Checks of sources, importers, backends and methods."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from harness.api.interfaces import Backend, Importer, Source
 from harness.api.methods import Method
 from harness.api.registry import Registry
 from harness.api.types import Dataset, Example, Prompt, Response, Sampling, SplitName
-from harness.config.variants import Resolver
+from harness.config.rows import Resolver
 from harness.errors import DataError, Problem
 from harness.models.prompts import ChatTemplate
 from harness.sandbox.untrained import ScriptedPolicy
@@ -23,7 +23,7 @@ from harness.training.settings import TrainingSettings
 
 
 def check_importer(importer: Importer) -> Iterator[Finding]:
-    """An importer's answer to a file that is not its tool's."""
+    """Check that an importer refuses a file that is not its tool's."""
     yield run("foreign file", partial(_refuses_foreign, importer))
 
 
@@ -86,7 +86,7 @@ def _check_examples(data: Dataset) -> None:
 
 
 def _splits(source: Source, data: Dataset) -> None:
-    """Nothing that is evaluated was trained on, and no prompt's name stands for two prompts."""
+    """Check that no evaluated prompt is trained on, and that no id stands for two prompts."""
     heldout = {example.prompt.messages for example in data["heldout"]}
     for split in ("sft", "train", "tuning"):
         shared = heldout & {example.prompt.messages for example in data[split]}
@@ -126,7 +126,7 @@ def _source_repeats(source: Source, data: Dataset) -> None:
 
 
 def check_backend(backend: Backend) -> Iterator[Finding]:
-    """A backend on an untrained model of 40,000 parameters."""
+    """Check a backend on an untrained model of 40,000 parameters."""
     yield run("generate", partial(_generates, backend))
     if backend.resumes:
         yield run("resuming", partial(_resumes, backend))
@@ -169,7 +169,7 @@ def _rows(answers: Any) -> list[list[Response]]:
 
 
 def check_method(method: Method, registry: Registry) -> Iterator[Finding]:
-    """A method's parts are there, and its fields are theirs."""
+    """Check that a method's parts exist and take the fields that it sets."""
     yield run("parts", partial(_parts, method, registry))
 
 
@@ -177,7 +177,7 @@ def _parts(method: Method, registry: Registry) -> None:
     if not method.description.strip():
         raise Fault("it has no description", "say in one line what it does")
     problems: list[Problem] = []
-    Resolver(registry, problems).variant({"method": method.name}, "methods.0", TrainingSettings())
+    Resolver(registry, problems).row({"method": method.name}, "methods.0", TrainingSettings())
     if problems:
         first = problems[0]
         raise Fault(

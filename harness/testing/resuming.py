@@ -1,4 +1,4 @@
-"""What a backend that says that it resumes must keep to: a killed generation goes on to the responses of one go."""
+"""Checks of a backend that resumes: a killed generation, resumed, gives the responses of an uninterrupted one."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PROMPTS = 100  # more than one batch of the built-in backend
 
 
 def check_resuming(backend: Backend, policy: Policy) -> None:
-    """Stop it after its first chunk, and in the middle, and let it go on with a new session."""
+    """Stop a generation after its first chunk and in the middle, and resume it in a new session."""
     prompts = [Prompt.of(str(number), " ".join(WORDS[: 1 + number % 3])) for number in range(PROMPTS)]
     sampling, kept = Sampling(n=3, max_tokens=8, seed=1), RememberedChunks(3)
     answers = _generate(backend, policy, prompts, sampling, kept)
@@ -39,7 +39,7 @@ def _generate(
 
 
 class RememberedChunks:
-    """`Chunks` in memory, and in `history` what the next process would find after each."""
+    """`Chunks` in memory; `history` holds what the next process would find after each."""
 
     def __init__(self, n: int, responses: Mapping[int, list[Response]] | None = None, state: bytes = b"") -> None:
         self.n = n

@@ -1,4 +1,4 @@
-"""What a conformance check found, for people and for scripts."""
+"""The findings of conformance checks, for people and for scripts."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Advice(Fault):
 
 
 class Unchecked(Fault):
-    """What could not be looked at here."""
+    """A check that could not run here."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Finding:
     """One check's outcome.
 
     Attributes:
-        said: what was found; empty where the check passed.
+        said: the fault; empty if the check passed.
         fix: what to change.
     """
 
@@ -40,7 +40,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Verdict:
-    """Everything that was checked of one component."""
+    """The findings of all checks of one component."""
 
     kind: str
     name: str
@@ -50,7 +50,7 @@ class Verdict:
 
     @property
     def ok(self) -> bool:
-        """Whether nothing must be mended; checks that could not run here and advice do not count."""
+        """Whether nothing must be fixed; advice and checks that could not run do not count."""
         return not self.failed
 
     @property
@@ -79,7 +79,7 @@ def _lines(findings: Sequence[Finding]) -> Iterator[str]:
 
 
 def run(check: str, function: Callable[..., None], *arguments: Any) -> Finding:
-    """One check as a finding.
+    """Run one check and return its finding.
 
     A `HarnessError` means that the component asks for what this check cannot give (a file, a server): it was not run. Any
     other exception is the component's own.
@@ -104,7 +104,7 @@ def run(check: str, function: Callable[..., None], *arguments: Any) -> Finding:
 
 
 def _innermost(error: BaseException) -> str:
-    """The name of the function that raised."""
+    """Return the name of the function that raised."""
     trace, name = error.__traceback__, ""
     while trace is not None:
         name, trace = trace.tb_frame.f_code.co_name, trace.tb_next
@@ -112,7 +112,7 @@ def _innermost(error: BaseException) -> str:
 
 
 def _where(error: BaseException, component: Any) -> str:
-    """The innermost line of the component's own package that an exception came through, or else its class."""
+    """Return the innermost line of the component's own package in a traceback, or else its class."""
     cls = component if isinstance(component, type) else type(component)
     package, trace = cls.__module__.partition(".")[0], error.__traceback__
     found = f"mend the class {cls.__name__} of {cls.__module__}: what it takes and returns is in harness.api.interfaces"

@@ -1,4 +1,4 @@
-"""Groups -> bundles of ids -> `GroupLogps`, by any layout."""
+"""Turn groups into ids, and ids into the log-probabilities that an objective sees (`GroupLogps`), by any layout."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def tokenize_target(example: Example, template: ChatTemplate, max_length: int) -
 
 
 def partners(groups: Sequence[AnyGroup]) -> list[AnyGroup]:
-    """Whose responses each group's prompt is mismatched with: the group before it, and for the first one the last.
+    """Return the group whose responses each group's prompt is mismatched with: the one before it, for the first the last.
 
     Fixed for a data set, not for a batch, so that the reference's log-probabilities of the mismatched pairs can be stored.
     """

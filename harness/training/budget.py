@@ -19,7 +19,7 @@ Unit = Literal["pairs", "tokens", "updates"]
 
 @dataclass(frozen=True)
 class Spending:
-    """What one training may spend. `tokens` are `TokenGroup.tokens`; a group without negatives counts as one pair."""
+    """The limit of one training. `tokens` are `TokenGroup.tokens`; a group without negatives counts as one pair."""
 
     unit: Unit
     amount: int
@@ -46,6 +46,7 @@ def spend(groups: Sequence[TokenGroup], spending: Spending, prompts_per_batch: i
 
 
 def _bought(groups: Sequence[TokenGroup], amount: int, price: Callable[[TokenGroup], int], seed: int) -> list[TokenGroup]:
+    # Ends at the first group that costs too much. To skip it and go on with cheaper ones would favour short groups at the end.
     bought: list[TokenGroup] = []
     for group in _passes(groups, seed):
         amount -= price(group)

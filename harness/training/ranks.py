@@ -1,4 +1,4 @@
-"""The processes that share one training: who one of them is, and what they tell each other. Imports torch where it is needed.
+"""The processes that share one training: their ranks, shares and messages. Imports torch where it is needed.
 
 Every process sees every whole batch and takes its share of it. What they compute is weighted by what the whole batch holds, so
 that the sum over processes is the batch's loss and its gradient, however the batch was dealt out.
@@ -43,22 +43,25 @@ class Ranks:
 
     @property
     def first(self) -> bool:
-        """Whether this process writes what all have made."""
+        """Whether this is the process that writes files for all."""
         return self.rank == 0
 
     @property
     def scale(self) -> int:
-        """What a loss is multiplied by, so that gradients averaged over processes are their sum."""
+        """The factor of each process's loss that makes a sum of gradients which backward averages over processes."""
         return self.count if self.sharded else 1
 
     def share(self, costs: Sequence[int]) -> list[int]:
-        """Indices of this process's part of a batch, dealt out from the dearest on; none where the batch has too few."""
+        """Return the indices of this process's part of a batch; none where the batch has fewer items than there are processes.
+
+        Items are dealt out from the dearest on, so that the shares cost nearly the same.
+        """
         if self.count == 1:
             return list(range(len(costs)))
         return sorted(range(len(costs)), key=lambda index: (-costs[index], index))[self.rank :: self.count]
 
     def gather(self, value: Value) -> list[Value]:
-        """Every process's value, by rank; they wait for each other."""
+        """Return every process's value, by rank; all must call it, and wait for each other."""
         if self.count == 1:
             return [value]
         from torch import distributed
@@ -68,7 +71,7 @@ class Ranks:
         return values
 
     def from_first(self, value: Value) -> Value:
-        """The first process's value."""
+        """Return the first process's value; all must call it."""
         if self.count == 1:
             return value
         from torch import distributed
@@ -78,13 +81,15 @@ class Ranks:
         return values[0]
 
     def wait(self) -> None:
-        """Until every process is here."""
+        """Wait until every process has called this."""
         self.gather(None)
 
     def sum_gradients(self, model: nn.Module) -> None:
-        """The sum over processes as everybody's gradient; nothing to do where backward has averaged them."""
+        """Give every process the sum of all processes' gradients; nothing to do where backward has averaged them."""
         if self.count == 1 or self.sharded:
             return
+        # In buckets, for one message per parameter would be slow, and one for all would copy all gradients at once. Every
+        # process walks the parameters in one order, so that the buckets match.
         bucket: list[nn.Parameter] = []
         for parameter in (parameter for parameter in model.parameters() if parameter.requires_grad):
             if bucket and sum(other.numel() for other in bucket) + parameter.numel() > BUCKET:
@@ -94,7 +99,7 @@ class Ranks:
         _sum_gradients(bucket)
 
     def same_random_numbers(self) -> None:
-        """The first process's state of torch's generator, which decides orders, for all."""
+        """Give every process the first one's state of torch's generator, from which orders are drawn."""
         if self.count == 1:
             return
         import torch
@@ -103,7 +108,7 @@ class Ranks:
 
 
 def _sum_gradients(parameters: Sequence[nn.Parameter]) -> None:
-    """One message for many gradients; a process without a share of the batch has none, which is nought."""
+    """Sum many gradients in one message; a process without a share of the batch has none and sends zeros."""
     import torch
     from torch import distributed
 

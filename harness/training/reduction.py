@@ -1,4 +1,4 @@
-"""From a micro-batch's losses to its share of the whole batch's mean, so that the cut into micro-batches changes nothing."""
+"""Reduce a micro-batch's losses to its share of the whole batch's mean, so that the cut into micro-batches changes nothing."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Totals:
-    """What a whole batch holds: the denominators of its loss."""
+    """The sizes of a whole batch: the denominators of its loss."""
 
     pairs: int
     groups: int
@@ -28,7 +28,14 @@ class Totals:
 
 
 def reduce_loss(loss: Loss, batch: GroupLogps, objective: Objective, totals: Totals) -> Tensor:
-    """A micro-batch's share of the batch's loss: a scalar; the shares of all micro-batches add up to the batch's mean."""
+    """Return a micro-batch's share of the batch's loss, a scalar; the shares of all micro-batches add up to the batch's mean.
+
+    Args:
+        loss: per valid pair, [G, M], or per group, [G], or both.
+        totals: of the whole batch, over all micro-batches and processes.
+    """
+    # Divided by the whole batch's totals and not by the micro-batch's own: a mean of the micro-batches' means would weight a
+    # pair in a small micro-batch more than one in a large micro-batch, and depend on the cut.
     value = batch.policy.chosen.new_zeros(())
     if loss.per_pair is not None and totals.pairs:
         value = value + loss.per_pair.masked_fill(~batch.policy.mask, 0.0).sum() / totals.pairs
@@ -40,7 +47,7 @@ def reduce_loss(loss: Loss, batch: GroupLogps, objective: Objective, totals: Tot
     return value
 
 
-class Means:
+class MetricMeans:
     """Means of the objective's metrics over a whole batch's groups and valid pairs, however it is cut."""
 
     def __init__(self) -> None:
@@ -54,11 +61,12 @@ class Means:
             self._sums[name] = self._sums.get(name, 0.0) + float(kept.detach().double().sum())
             self._counts[name] = self._counts.get(name, 0) + kept.numel()
 
-    def merge(self, other: Means) -> None:
-        """Take in what another process has seen."""
+    def merge(self, other: MetricMeans) -> None:
+        """Take in the sums of another process."""
         for name, total in other._sums.items():
             self._sums[name] = self._sums.get(name, 0.0) + total
             self._counts[name] = self._counts.get(name, 0) + other._counts[name]
 
     def values(self) -> dict[str, float]:
+        """Return the means by name; none of a metric without values."""
         return {name: total / self._counts[name] for name, total in self._sums.items() if self._counts[name]}

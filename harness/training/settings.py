@@ -1,17 +1,12 @@
-"""How a policy is trained: the `training` and `sft` sections of a config."""
+"""The `training` and `sft` sections of a config: how a policy is trained."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Annotated, Any, ClassVar, Literal
 
-import torch
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator, model_validator
-from torch import Tensor
-from transformers import PreTrainedModel
 
 from harness.training.layouts.choose import LayoutName
 
@@ -115,13 +110,13 @@ class _Settings(BaseModel):
         return self.model_dump(mode="json", exclude=unchanged) | self.precision_payload(device)
 
     def precision_payload(self, device: str) -> dict[str, Precision]:
-        """What `precision` comes to, where it is not float32 on a CPU."""
+        """Return the resolved `precision`, or nothing for float32 on a CPU, which older keys mean."""
         chosen = resolve_precision(self.precision, device)
         return {} if (chosen, device) == ("float32", "cpu") else {"precision": chosen}
 
 
 class TrainingSettings(_Settings):
-    """What all methods share; a method entry may override any of it."""
+    """The training of all methods; a method entry may override any field."""
 
     learning_rate: float = Field(2e-4, gt=0, le=1, description="peak learning rate of AdamW")
     prompts_per_batch: int = Field(16, ge=1, description="prompts per optimiser step; m negatives make m pairs of each")
@@ -179,21 +174,10 @@ class SftSettings(_Settings):
 
 
 def resolve_precision(asked: str, device: str) -> Precision:
-    """`auto` as one of the two."""
+    """Return `auto` as one of the two: bfloat16 on a GPU."""
     if asked == "auto":
         return "bfloat16" if device == "cuda" else "float32"
     return "bfloat16" if asked == "bfloat16" else "float32"
-
-
-def autocast(model: PreTrainedModel, asked: str = "auto") -> AbstractContextManager[object]:
-    """Matrix products in bfloat16 where `precision` asks for it; log-probabilities are float32 and their sums float64 still.
-
-    The policy and its reference must be scored alike: two precisions differ by more than a first step does.
-    """
-    device = model.device.type
-    if resolve_precision(asked, device) == "float32":
-        return nullcontext()
-    return torch.autocast(device, dtype=torch.bfloat16)
 
 
 @dataclass(frozen=True)
@@ -211,25 +195,3 @@ class Rounding:
     moved: int
     kept: float
     error: float
-
-
-def round_weights(model: PreTrainedModel, start: Mapping[str, Tensor], dtype: str) -> Rounding:
-    """Round the model's weights to `dtype`, in place, and measure what that costs.
-
-    Args:
-        model: with float32 weights, as trained.
-        start: the weights that the training began with, by their names in the model.
-        dtype: what to store them in.
-    """
-    moved = kept = 0
-    lost = length = 0.0
-    for name, weight in model.named_parameters():
-        trained, before = weight.data, start[name].to(weight.device)
-        stored = trained.to(getattr(torch, dtype))
-        changed = trained != before
-        moved += int(changed.sum())
-        kept += int((changed & (stored == before.to(stored.dtype))).sum())
-        lost += float((stored.double() - trained.double()).square()[changed].sum())
-        length += float((trained.double() - before.double()).square().sum())
-        weight.data = stored
-    return Rounding(dtype, moved, kept / moved if moved else 0.0, (lost / length) ** 0.5 if length else 0.0)

@@ -1,13 +1,13 @@
-"""Supervised fine-tuning of the shared starting point, by TRL's `SFTTrainer`. Imports transformers, as `trainer` does."""
+"""Supervised fine-tuning of the shared starting point by TRL's `SFTTrainer`. Imports transformers, as `trainer` does."""
 
 from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypedDict
 
 from harness.api.types import Example
 from harness.errors import DataError
@@ -20,17 +20,31 @@ from harness.training.trainer import Report, StepCallback, recompute_layers, sha
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from harness.training.sft_trainer import SharedSFTTrainer
+    from harness.training.sft_trainer import SftTrainer
+
+
+class SftRow(TypedDict):
+    """An example for TRL.
+
+    Attributes:
+        input_ids: of prompt and target, [T].
+        completion_mask: 1 on the target's tokens, 0 on the prompt's, [T].
+        id: of the prompt.
+    """
+
+    input_ids: list[int]
+    completion_mask: list[int]
+    id: str
 
 
 @dataclass(frozen=True)
 class FineTuned:
-    """What supervised fine-tuning leaves beside the weights.
+    """The results of supervised fine-tuning beside the weights.
 
     Attributes:
         history: one row per step: step, loss, learning_rate, gradient_norm.
         counts: examples, dropped, tokens (per epoch).
-        rows: of a pass at the end: fewer than asked for where memory ran out.
+        rows: of a pass at the end; fewer than the settings ask for where memory ran out.
     """
 
     history: list[dict[str, float]]
@@ -62,15 +76,19 @@ def fine_tune(
     if settings.gradient_checkpointing:
         recompute_layers(model)
     trainer = _build(model, tokenizer, rows, settings, seed, scratch, report, checkpoints)
-    train_resumably(trainer, checkpoints, trainer.notes, trainer.restore)
-    return FineTuned(trainer.history, counts, trainer.pass_size)
+
+    def restore(notes: Mapping[str, object]) -> None:
+        from harness.training.sft_trainer import SftProgress
+
+        trainer.restore(SftProgress.model_validate(notes))
+
+    train_resumably(trainer, checkpoints, lambda: trainer.progress.model_dump(), restore)
+    return FineTuned(trainer.history, counts, trainer.step.passes.size)
 
 
-def _tokenize(
-    template: ChatTemplate, examples: Sequence[Example], max_length: int
-) -> tuple[list[dict[str, Any]], dict[str, int]]:
-    """Rows for SFTTrainer, tokenised by the same code as all else: ids, a mask of the response's tokens, the prompt's id."""
-    rows, dropped, tokens = [], 0, 0
+def _tokenize(template: ChatTemplate, examples: Sequence[Example], max_length: int) -> tuple[list[SftRow], dict[str, int]]:
+    """Return rows for SFTTrainer, tokenised by the same code as all other text here, and `FineTuned.counts`."""
+    rows, dropped, tokens = list[SftRow](), 0, 0
     for example in examples:
         ids = tokenize_target(example, template, max_length)
         if isinstance(ids, str):
@@ -88,17 +106,18 @@ def _tokenize(
 def _build(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-    rows: list[dict[str, Any]],
+    rows: list[SftRow],
     settings: SftSettings,
     seed: int,
     scratch: Path,
     report: Report | None,
     checkpoints: Checkpoints | None,
-) -> SharedSFTTrainer:
+) -> SftTrainer:
     from datasets import Dataset
     from trl import SFTConfig
 
-    from harness.training.sft_trainer import SharedSFTTrainer
+    from harness.training.sft_step import SftStep
+    from harness.training.sft_trainer import SftTrainer
 
     steps = settings.epochs * math.ceil(len(rows) / settings.batch_size)
     with warnings.catch_warnings():
@@ -106,7 +125,7 @@ def _build(
         warnings.filterwarnings("ignore", message="`gradient_checkpointing` is deprecated", category=FutureWarning)
         arguments = SFTConfig(
             output_dir=str(scratch),
-            per_device_train_batch_size=settings.batch_size,  # which the trainer itself cuts into passes
+            per_device_train_batch_size=settings.batch_size,  # which `SftStep` cuts into passes
             num_train_epochs=settings.epochs,
             learning_rate=settings.learning_rate,
             seed=seed,
@@ -115,17 +134,16 @@ def _build(
             packing=False,
             completion_only_loss=True,
             gradient_checkpointing=False,
-            average_tokens_across_devices=False,  # every process counts the whole batch's
+            average_tokens_across_devices=False,  # every process counts the whole batch's tokens
             bf16=resolve_precision(settings.precision, model.device.type) == "bfloat16",
             train_sampling_strategy="group_by_length",
             **shared_arguments(settings.schedule, settings.warmup_share, steps),
         )
-    return SharedSFTTrainer(
+    return SftTrainer(
+        step=SftStep(settings, checkpoints),
         model=model,
         args=arguments,
         train_dataset=Dataset.from_list(rows),
         processing_class=tokenizer,
         callbacks=[StepCallback(report, lambda row: None)],
-        settings=settings,
-        checkpoints=checkpoints,
     )

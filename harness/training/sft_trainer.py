@@ -1,125 +1,94 @@
-"""TRL's `SFTTrainer`, in passes that fit in memory, on one or several processes. Imports trl, which takes seconds."""
+"""TRL's `SFTTrainer` with the step of `sft_step`. Imports trl, which takes seconds: import it where fine-tuning begins."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
+from pydantic import BaseModel
 from torch import Tensor
 from torch.utils.data import Sampler
 from transformers import PreTrainedModel
 from trl import SFTTrainer
 
-from harness.errors import StageError
-from harness.training.checkpoints import Checkpoints
-from harness.training.guarded_trainer import GuardedTrainer
-from harness.training.settings import SftSettings
+from harness.training.sft_step import ID, SftStep
+from harness.training.step_trainer import StepTrainer
 
-IGNORED = -100  # a label that counts for nothing
-ID = "id"  # a row's column: of its prompt
+LOGGED = {"step": "step", "loss": "loss", "learning_rate": "learning_rate", "gradient_norm": "grad_norm"}  # ours: transformers'
 
 
-class SharedSFTTrainer(GuardedTrainer, SFTTrainer):  # type: ignore[misc]
-    """Of which every process trains on its rows of each batch. Tokens are counted over the whole batch: shares add up.
+class SftProgress(BaseModel):
+    """The part of a fine-tuning's state that a checkpoint keeps beside transformers' own; older ones have none of it.
 
     Attributes:
-        pass_size: rows that go through the model at once; halved when memory runs out.
+        rows: of a pass; None as the settings say.
+        order: state of torch's generator, hexadecimal, that the epoch's order was drawn from; empty between epochs.
+    """
+
+    rows: int | None = None
+    order: str = ""
+
+
+class SftTrainer(StepTrainer, SFTTrainer):  # type: ignore[misc]
+    """TRL's data preparation and loss, with this project's step and processes around them.
+
+    Attributes:
         order: of the epochs' rows.
     """
 
-    section: ClassVar[str] = "sft"
-    sharded_fix: ClassVar[str] = "set sft.gradient_checkpointing, lower sft.max_length or sft.batch_size, or take more devices"
-    subject = "SFT"
+    step: SftStep
     data_collator: Any
 
-    def __init__(self, *, settings: SftSettings, checkpoints: Checkpoints | None = None, **arguments: Any) -> None:
-        super().__init__(**arguments)
-        self._rows: Mapping[str, Tensor] = {}  # what is being computed
-        self.settings = settings
-        self.checkpoints = checkpoints
-        self.pass_size = settings.micro_batch_size or settings.batch_size
+    def __init__(self, *, step: SftStep, **arguments: Any) -> None:
+        super().__init__(step=step, **arguments)
         self.order = _Order()
         self.data_collator = _with_ids(self.data_collator)
-        if self.ranks.count > 1:  # TRL gathers its metrics in every pass, of which processes may make unequal numbers
+        if self.ranks.count > 1:
+            # TRL gathers metrics over processes in every pass. Processes may make unequal numbers of passes, and would wait
+            # for each other forever; nothing here reads those metrics.
             self.accelerator.gather_for_metrics = lambda values: values
 
     @property
     def history(self) -> list[dict[str, float]]:
         """One row per optimiser step: step, loss, learning_rate, gradient_norm."""
-        names = {"step": "step", "loss": "loss", "learning_rate": "learning_rate", "gradient_norm": "grad_norm"}
-        return [{name: row[theirs] for name, theirs in names.items()} for row in self.state.log_history if "loss" in row]
+        return [{name: row[theirs] for name, theirs in LOGGED.items()} for row in self.state.log_history if "loss" in row]
 
-    def notes(self) -> dict[str, Any]:
-        """What a checkpoint keeps beside transformers' state."""
+    @property
+    def progress(self) -> SftProgress:
+        """The state to keep in a checkpoint."""
         within = not float(self.state.epoch).is_integer()
-        return {"rows": self.pass_size, "order": self.order.drawn_from if within else ""}
+        return SftProgress(rows=self.step.passes.size, order=self.order.drawn_from if within else "")
 
-    def restore(self, notes: dict[str, Any]) -> None:
-        """Take the notes back; older checkpoints have none."""
-        self.pass_size = notes.get("rows", self.pass_size)
-        self.order.again = notes.get("order", "")
+    def restore(self, progress: SftProgress) -> None:
+        """Go on from a checkpoint's state."""
+        self.step.passes.size = progress.rows or self.step.passes.size
+        self.order.again = progress.order
 
-    def training_step(self, model: PreTrainedModel, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Tensor:
-        """Forward and backward over one whole batch, of which this process takes its share; the batch's loss."""
-        own = self._own({name: value for name, value in inputs.items() if name != ID})
-        shares = self.within_memory(model, lambda: self._pass(model, own, num_items_in_batch))
-        self.ranks.sum_gradients(model)
-        loss = torch.tensor(sum(shares), device=self.args.device) / self.ranks.scale
-        self.check_finite(model, float(loss), inputs)
+    def trl_pass(self, model: PreTrainedModel, rows: dict[str, Tensor], tokens: Tensor | int | None, passes: int) -> Tensor:
+        """Run TRL's forward and backward over some rows of a batch, which is cut into so many passes; return their loss."""
+        self.current_gradient_accumulation_steps = passes
+        loss: Tensor = SFTTrainer.training_step(self, model, rows, tokens)
         return loss
+
+    def compute_loss(self, *args: Any, **kwargs: Any) -> Any:
+        """Return TRL's loss, scaled so that gradients come to their sum where processes average them."""
+        loss = super().compute_loss(*args, **kwargs)
+        return (loss[0] * self.ranks.scale, *loss[1:]) if isinstance(loss, tuple) else loss * self.ranks.scale
 
     def _get_train_sampler(self, train_dataset: Any = None) -> _Order:
         self.order.rows = super()._get_train_sampler(train_dataset)
         return self.order
 
-    def compute_loss(self, *args: Any, **kwargs: Any) -> Any:
-        """The loss, such that gradients come to their sum where processes average them."""
-        loss = super().compute_loss(*args, **kwargs)
-        return (loss[0] * self.ranks.scale, *loss[1:]) if isinstance(loss, tuple) else loss * self.ranks.scale
-
-    def halved(self) -> int:
-        """See `GuardedTrainer.halved`."""
-        rows, tokens = self._rows["input_ids"].shape
-        if rows == 1:
-            raise StageError(
-                f"one example ({tokens} tokens) does not fit in memory: set sft.gradient_checkpointing, lower sft.max_length, "
-                "or take fewer --workers"
-            )
-        return rows // 2
-
-    def described(self, batch: Mapping[str, Any]) -> tuple[list[str], dict[str, Any]]:
-        """See `GuardedTrainer.described`."""
-        lengths = batch["attention_mask"].sum(1).tolist()
-        rows = [{"id": name, "tokens": tokens} for name, tokens in zip(batch[ID], lengths, strict=True)]
-        return batch[ID], {"examples": rows, "history": self.history}
-
-    def _pass(self, model: PreTrainedModel, own: Mapping[str, Tensor], num_items_in_batch: Any) -> float:
-        """Forward and backward over this process's rows; their share of the batch's loss."""
-        cuts = list(_cut(own, self.pass_size))
-        self.current_gradient_accumulation_steps = len(cuts)
-        loss = torch.zeros((), device=self.args.device)
-        for rows in cuts:
-            self._rows = rows
-            loss += super().training_step(model, dict(rows), num_items_in_batch)
-        return float(loss)
-
-    def _own(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
-        """This process's rows; a row that counts for nothing where the batch has too few."""
-        if self.ranks.count == 1:
-            return inputs
-        lengths = inputs["attention_mask"].sum(1).tolist()
-        rows = self.ranks.share(lengths)
-        own = {name: value[rows or [0]] for name, value in inputs.items()}
-        return own if rows else own | {"labels": own["labels"].new_full(own["labels"].shape, IGNORED)}
-
 
 class _Order(Sampler[int]):
-    """TRL's order of each epoch, which it draws from torch's generator; a training that goes on within an epoch draws it again.
+    """TRL's order of each epoch, which a training that resumes within an epoch draws again.
+
+    TRL draws it from torch's global generator, whose state at the epoch's beginning transformers does not store.
 
     Attributes:
-        rows: who draws it.
-        drawn_from: the generator's state before; hexadecimal.
+        rows: the sampler that draws it.
+        drawn_from: the generator's state before the draw; hexadecimal.
         again: such a state to draw the next order from; empty for the generator's own.
     """
 
@@ -137,18 +106,6 @@ class _Order(Sampler[int]):
         return len(self.rows)  # type: ignore[arg-type]  # samplers of data with a length have one
 
 
-def _cut(rows: Mapping[str, Tensor], size: int) -> Iterator[Mapping[str, Tensor]]:
-    """At most `size` rows at a time, each part as wide as its longest row; they are padded on the right."""
-    mask = rows["attention_mask"]
-    if len(mask) <= size:
-        yield rows
-        return
-    for first in range(0, len(mask), size):
-        part = slice(first, first + size)
-        width = int(mask[part].sum(1).max())
-        yield {name: value[part, :width].contiguous() for name, value in rows.items()}
-
-
-def _with_ids(collate: Callable[[Sequence[Mapping[str, Any]]], dict[str, Any]]) -> Callable[..., dict[str, Any]]:
-    """A collator whose batches also say whose rows they hold."""
+def _with_ids(collate: Callable[[Sequence[Mapping[str, Any]]], Mapping[str, Any]]) -> Callable[..., Mapping[str, Any]]:
+    """Return a collator whose batches also name the prompts of their rows."""
     return lambda rows: {**collate(rows), ID: [row[ID] for row in rows]}

@@ -6,34 +6,43 @@ This module imports transformers; import it where training begins.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
+from pydantic import BaseModel
 from transformers import PreTrainedModel, TrainerCallback, TrainingArguments
 
 from harness.api.interfaces import Objective
 from harness.models.logps import unwrapped
 from harness.training.batch import TokenGroup
 from harness.training.checkpoints import Checkpoints, train_resumably
-from harness.training.group_trainer import GroupTrainer
+from harness.training.group_step import GroupStep
 from harness.training.layouts.choose import choose_layout
 from harness.training.layouts.layout import Layout
 from harness.training.settings import Schedule, TrainingSettings
+from harness.training.step_trainer import StepTrainer
 
 Report = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True)
 class Trained:
-    """What a training leaves beside the weights.
+    """The results of a training beside the weights.
 
     Attributes:
-        history: `GroupTrainer.history`.
-        tokens: of a micro-batch at the end: fewer than asked for where memory ran out.
+        history: one row per optimiser step: step, loss, learning_rate, gradient_norm and the objective's metrics.
+        tokens: of a micro-batch at the end; fewer than the settings ask for where memory ran out.
     """
+
+    history: list[dict[str, float]]
+    tokens: int
+
+
+class Progress(BaseModel):
+    """The part of a training's state that a checkpoint keeps beside transformers' own; see `Trained`."""
 
     history: list[dict[str, float]]
     tokens: int
@@ -71,33 +80,34 @@ def train(
     if settings.gradient_checkpointing:
         recompute_layers(model)
     steps = settings.epochs * math.ceil(len(groups) / settings.prompts_per_batch)
-    trainer = GroupTrainer(
+    step = GroupStep(objective, settings, layout, checkpoints)
+    trainer = StepTrainer(
+        step=step,
         model=model,
         args=group_arguments(settings, seed, scratch, steps, shuffle),
         train_dataset=list(groups),
-        objective=objective,
-        settings=settings,
-        layout=layout,
-        checkpoints=checkpoints,
+        data_collator=lambda batch: {"groups": batch},
     )
-    trainer.add_callback(StepCallback(report, lambda row: trainer.history[-1].update(row)))
+    trainer.add_callback(StepCallback(report, lambda row: step.history[-1].update(row)))
 
-    def restore(notes: dict[str, Any]) -> None:
-        trainer.history, trainer.pass_size = [*notes["history"]], notes["tokens"]
+    def restore(notes: Mapping[str, object]) -> None:
+        progress = Progress.model_validate(notes)
+        step.history, step.passes.size = progress.history, progress.tokens
 
-    train_resumably(trainer, checkpoints, lambda: {"history": trainer.history, "tokens": trainer.pass_size}, restore)
-    return Trained(trainer.history, trainer.pass_size)
+    train_resumably(trainer, checkpoints, lambda: {"history": step.history, "tokens": step.passes.size}, restore)
+    return Trained(step.history, step.passes.size)
 
 
 def recompute_layers(model: PreTrainedModel) -> None:
-    """Gradient checkpointing, not reentrant, so that low-rank adapters need no gradient of their layer's input."""
+    """Turn on gradient checkpointing."""
     bare = unwrapped(model)
     enable = getattr(bare, "activation_checkpointing_enable", None) or bare.gradient_checkpointing_enable
+    # The reentrant kind gives no gradient to a layer whose input takes none, as below low-rank adapters over frozen embeddings.
     enable({"use_reentrant": False})
 
 
 class StepCallback(TrainerCallback):  # type: ignore[misc]
-    """Reports each step's progress; passes step, learning rate and gradient norm to `note`."""
+    """Report each step's progress, and give step, learning rate and gradient norm to `note`."""
 
     def __init__(self, report: Report | None, note: Callable[[dict[str, float]], None]) -> None:
         self.report = report
@@ -122,7 +132,7 @@ class StepCallback(TrainerCallback):  # type: ignore[misc]
 
 
 def group_arguments(settings: TrainingSettings, seed: int, scratch: Path, steps: int, shuffle: bool) -> TrainingArguments:
-    """The settings as transformers' own."""
+    """Return the settings as transformers' own."""
     return TrainingArguments(
         output_dir=str(scratch),
         per_device_train_batch_size=settings.prompts_per_batch,
@@ -137,15 +147,32 @@ def group_arguments(settings: TrainingSettings, seed: int, scratch: Path, steps:
     )
 
 
-def shared_arguments(schedule: Schedule, warmup_share: float, steps: int) -> dict[str, Any]:
-    """Arguments that every training here shares: AdamW, one log row a step, no files and no bars of the trainer's own."""
+class SharedArguments(TypedDict):
+    """The fields of `transformers.TrainingArguments` that every training here sets alike."""
+
+    lr_scheduler_type: str
+    warmup_steps: int
+    optim: str
+    logging_strategy: str
+    logging_steps: int
+    logging_nan_inf_filter: bool
+    save_strategy: str
+    report_to: list[str]
+    disable_tqdm: bool
+    remove_unused_columns: bool
+    dataloader_pin_memory: bool
+    use_cpu: bool
+
+
+def shared_arguments(schedule: Schedule, warmup_share: float, steps: int) -> SharedArguments:
+    """Return AdamW, the schedule over so many steps, one log row a step, and no files or bars of the trainer's own."""
     return {
         "lr_scheduler_type": {"constant": "constant_with_warmup"}.get(schedule, schedule),
         "warmup_steps": round(warmup_share * steps),
         "optim": "adamw_torch",
         "logging_strategy": "steps",
         "logging_steps": 1,
-        "logging_nan_inf_filter": False,  # it would show the mean of earlier losses instead
+        "logging_nan_inf_filter": False,  # the filter would log the mean of earlier losses instead of a NaN
         "save_strategy": "no",
         "report_to": [],
         "disable_tqdm": True,

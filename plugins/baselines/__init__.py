@@ -6,16 +6,15 @@ from harness_plugins.baselines.dpo import DPO
 from harness_plugins.baselines.hinge import Hinge
 from harness_plugins.baselines.ipo import IPO
 from harness_plugins.baselines.kto import KTO
-from harness_plugins.baselines.nll import SFT
 from harness_plugins.baselines.orpo import ORPO
 from harness_plugins.baselines.preference import Preference
 from harness_plugins.baselines.rdpo import RDPO
 from harness_plugins.baselines.rrhf import RRHF
 from harness_plugins.baselines.self_rewarding import PAPER as SELF_REWARDING_PAPER
 from harness_plugins.baselines.self_rewarding import SelfRewarding
+from harness_plugins.baselines.sft import SFT, Targets
 from harness_plugins.baselines.slic_hf import SLiCHF
 from harness_plugins.baselines.spin import Spin
-from harness_plugins.baselines.targets import Targets
 
 
 @hookimpl

@@ -10,9 +10,9 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from harness import DataError, Imported, Importer, Score
 from harness_plugins.evaluators.alpaca_eval.evaluator import (
@@ -29,7 +29,7 @@ from harness_plugins.evaluators.fastchat.mt_bench import MtBench, VicunaBench
 from harness_plugins.evaluators.fastchat.scores import pair_scores, question_scores
 from harness_plugins.evaluators.lm_eval.models import short_names
 from harness_plugins.evaluators.lm_eval.results import DATE, Results
-from harness_plugins.evaluators.shapes import Annotation, checked, named, parsed
+from harness_plugins.evaluators.validation import ForeignRow, Label, Text, checked, named, parsed, whole_text
 
 Row = dict[str, Any]
 Bench = type[MtBench] | type[VicunaBench]
@@ -44,6 +44,27 @@ PLACEHOLDERS = frozenset(
     | {"nan", "unknown", "test", "name", "model name", "n a"}
 )
 VICUNA_QUESTIONS = range(1, 81)  # FastChat numbers Vicuna-Bench's questions from 1 and MT-Bench's from 81
+
+
+def _preference(value: float) -> float:
+    # NaN is what pandas makes of a judgment that alpaca_eval could not read: it passes, and counts as unread
+    if not (math.isnan(value) or value == 0 or 1 <= value <= 2):
+        raise ValueError(
+            "it should be from 1 (the first output) to 2 (the second), 0 for a tie, or null where nothing was read"
+        )
+    return value
+
+
+class Annotation(ForeignRow):
+    """One row of alpaca_eval's annotations. A preference is from 1, the first output, to 2; 0 and 1.5 are ties."""
+
+    instruction: Text
+    annotator: Label
+    output_1: Text
+    output_2: Text
+    generator_1: Label
+    generator_2: Annotated[str, Field(max_length=500), AfterValidator(whole_text)]  # a row may be named by its file instead
+    preference: Annotated[float, AfterValidator(_preference)] | None
 
 
 class AlpacaImporter(Importer):
@@ -346,7 +367,7 @@ def _category(bench: Bench, question: int) -> str | None:
 
 
 class LmEvalImporter(Importer):
-    """What lm-eval's `--output_path` holds: results_*.json, and samples_*.jsonl of `--log_samples`, by which to pair."""
+    """lm-eval's `--output_path`: results_*.json, and samples_*.jsonl of `--log_samples`, by which rows are paired."""
 
     name: ClassVar[str] = "lm_eval"
 

@@ -1,4 +1,4 @@
-"""Which of two answers a judge prefers, asked in both orders: against the target, another row's answers, or all rows'."""
+"""A judge compares two answers in both orders: against the target, another row's answers, or all rows'."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ class PairwiseJudge(SampledEvaluator):
         return ()
 
     def fingerprint(self) -> str:
-        """Of the prompt's text, where it is a file's."""
+        """Return a hash of the prompt's text if it comes from a file."""
         if self.prompts is None:
             return ""
         prompt = _Prompt.read(self.prompts, self.prompt_name, self.verdicts)
@@ -157,7 +157,7 @@ class _Pair:
         self.example, self.ours, self.theirs, self.sample = example, ours, theirs, sample
 
     def words(self, judged: Sequence[Judgment]) -> Iterator[dict[str, Any]]:
-        """What the judge said in both orders, the verdict as it is for our answer."""
+        """Return the judge's words in both orders, with the verdict for our answer."""
         for judgment, won in zip(judged, (("A", "B"), ("B", "A")), strict=False):
             unread = "declined" if judgment.declined else "cut off" if judgment.cut_off else "not read"
             verdict = {won[0]: "won", won[1]: "lost", "C": "tied"}.get(judgment.value, unread)
@@ -256,7 +256,7 @@ class _Prompt:
 
 
 def _compares_answers(row: Row, form: str) -> bool:
-    """Whether a prompt of FastChat's asks which of two answers is better, and takes nothing that we do not fill in."""
+    """Return whether a prompt of FastChat's compares two answers and has only fields that we fill in."""
     try:
         filled = {name for _, name, _, _ in Formatter().parse(row["prompt_template"]) if name is not None}
     except (TypeError, ValueError):

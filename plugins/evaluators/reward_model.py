@@ -1,4 +1,4 @@
-"""What a reward model thinks of the policy's sampled answers, and how often it prefers them to the target."""
+"""A reward model's scores of the policy's sampled answers, and how often it prefers them to the target."""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
-"""What evaluators of sampled answers share: how the answers are drawn. Equal fields ask for equal answers, which the run
-draws once for all of them.
+"""The base of evaluators of sampled answers.
+
+Equal fields ask for equal answers, which the run draws once for all of them.
 """
 
 from __future__ import annotations

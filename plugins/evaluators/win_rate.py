@@ -1,4 +1,4 @@
-"""How often the policy's sampled answer beats the example's target, by the source's gold reward."""
+"""The share of sampled answers that beat the example's target, by the source's gold reward."""
 
 from __future__ import annotations
 

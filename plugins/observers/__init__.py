@@ -1,1 +1,1 @@
-"""Who watches a run."""
+"""Observers: the terminal's progress display and experiment trackers."""

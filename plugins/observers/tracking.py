@@ -17,7 +17,7 @@ NOT_METRICS = {"step", "round"}
 
 
 class Tracker(ABC):
-    """What trackers have in common: `tracker` is the name that `--track` takes."""
+    """The base of trackers; `tracker` is the name that `--track` takes."""
 
     tracker: ClassVar[str]
 

@@ -1,4 +1,4 @@
-"""What Sr-DPO and Sr-IPO share: the prompt p, the augmented view, and the refinement Δ (Section 3.2)."""
+"""The prompt p, the augmented view and the refinement Δ of Sr-DPO and Sr-IPO (Section 3.2)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where prompts, targets and preferences come from."""
+"""Sources of prompts, targets and preferences."""
 
 from harness import Source, hookimpl
 from harness_plugins.sources.files import Jsonl, Parquet

@@ -105,7 +105,7 @@ def implicit_prompt(chosen: str, rejected: str) -> int:
 
 
 def _between_words(one: str, other: str, place: int) -> bool:
-    """Whether a place that both texts reach alike is no word's inside. Scripts without spaces have a boundary anywhere."""
+    """Return whether a common prefix of two texts ends at a word's boundary. Scripts without spaces have one anywhere."""
     before, after = one[place - 1], (one[place], other[place])
     if before.isspace() or all(character.isspace() for character in after):
         return True

@@ -1,4 +1,4 @@
-"""What sources of rows share: a layout, a column map, splits, and one error that names every broken row."""
+"""The base of sources of rows: a layout, a column map, splits, and one error that names the broken rows."""
 
 from __future__ import annotations
 

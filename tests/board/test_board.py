@@ -12,7 +12,7 @@ import pytest
 
 from harness.api.types import Cost, Metric, Score
 from harness.board import Board, RowResult, build_board
-from harness.board.board import CostEntry, noise_floor
+from harness.board.board import CostEntry
 from harness.board.statistics import holm
 from harness.board.views.figures import frontier
 from harness.board.views.markdown import to_markdown
@@ -123,7 +123,7 @@ def test_the_noise_floor_is_a_bound_of_the_null_rows_interval_not_its_difference
     null = board.row("null")
     delta = null.scores["gold/win"].delta if null else None
     assert delta is not None and abs(delta.mean) < 1e-9 and delta.high > 0.2
-    assert noise_floor(board, "gold/win") == max(-delta.low, delta.high)
+    assert board.noise_floor("gold/win") == max(-delta.low, delta.high)
     marked = {entry.method: score.delta.below_noise for entry in board.rows if (score := entry.scores["gold/win"]).delta}
     assert marked == {"large": None, "small": True, "null": None}
 
@@ -131,7 +131,7 @@ def test_the_noise_floor_is_a_bound_of_the_null_rows_interval_not_its_difference
 def test_a_metric_that_no_seed_can_move_has_no_noise_floor(build: Build) -> None:
     rows = [row("base", 0.0), row("null", 0.0, kind="null"), row("same", 0.0), row("large", 0.2)]
     board = build(rows, metrics=METRICS, baseline="base", warnings=())
-    assert noise_floor(board, "gold/win") is None and noise_floor(board, "gold/length") is None
+    assert board.noise_floor("gold/win") is None and board.noise_floor("gold/length") is None
     assert not any(s.delta.below_noise for entry in board.rows for s in entry.scores.values() if s.delta)
     assert "≈" not in to_markdown(board)
     page = to_html(board, [])

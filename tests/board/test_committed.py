@@ -16,7 +16,7 @@ from harness.board.board import board_scores
 from harness.board.files import EXAMPLES, SCORES
 from harness.board.published import published_board
 from harness.board.verify import verify
-from harness.board.views.markdown import is_published, to_csv, to_markdown
+from harness.board.views.markdown import to_csv, to_markdown
 from harness.board.views.page import to_html
 from harness.cli import app
 
@@ -46,7 +46,7 @@ def test_renderings_are_not_stale(folder: Path) -> None:
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=named)
 def test_boards_hold(folder: Path) -> None:
-    if not (folder / SCORES).is_file() and not is_published(Board.read(folder)):
+    if not (folder / SCORES).is_file() and not Board.read(folder).is_published:
         pytest.skip("made before boards kept scores per example: there is nothing to verify it by")
     assert verify(folder) == []
 

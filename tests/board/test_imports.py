@@ -11,6 +11,7 @@ import pytest
 from harness.api.types import Cost, Imported, Metric, Score
 from harness.board import Board, RowResult, build_board
 from harness.board.board import board_scores
+from harness.board.facts import Provenance
 from harness.board.imports import ImportRequest, import_rows
 from harness.board.verify import verify
 from harness.board.views.page import to_html
@@ -167,7 +168,10 @@ def test_what_a_measured_row_noted_once_holds_of_all_its_tasks(measured: Path) -
     ]
     board = Board.read(measured)
     notes = {"versions": {"arc": 1.0}, "limit": 3, "chat_template": True, "documents": {"arc": "3 (y)"}}
-    rows = [row.model_copy(update={"provenance": {**row.provenance, "notes": {"alpaca": {"0": notes}}}}) for row in board.rows]
+    rows = [
+        row.model_copy(update={"provenance": Provenance.read({**row.provenance, "notes": {"alpaca": {"0": notes}}})})
+        for row in board.rows
+    ]
     board.model_copy(update={"rows": tuple(rows)}).with_scores(board_scores(measured)).write(measured)
     said = [text for text in import_rows([imported("c", [0.5], **facts)], request(), "x", measured).warnings if "arc" in text]
     assert [text.partition(", by")[0] for text in said] == [

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from harness.board import Board, RowResult
-from harness.board.merge import merge, read_part
+from harness.board.build import LoadedBoard
+from harness.board.merge import merge
 from harness.board.verify import verify
 from harness.errors import DataError
 
@@ -57,7 +58,7 @@ def numbers(board: Board) -> dict[str, float]:
 
 def test_merged_boards_have_the_statistics_of_one(parts: tuple[Path, Path, Board], tmp_path: Path) -> None:
     one, two, whole = parts
-    board = merge([read_part(one), read_part(two)], name="both", created="now")
+    board = merge([LoadedBoard.read(one), LoadedBoard.read(two)], name="both", created="now")
     assert numbers(board) == pytest.approx(numbers(whole), rel=1e-9, abs=1e-12)  # sums in another order
     assert board.statistics == whole.statistics
     assert {row.method: row.cost for row in board.rows} == {row.method: row.cost for row in whole.rows}
@@ -77,7 +78,7 @@ def test_seeds_of_one_row_are_pooled(build: Build, rows: list[RowResult], tmp_pa
     ]
     build(rows[:3]).write(tmp_path / "one")
     build(shifted).write(tmp_path / "two")
-    board = merge([read_part(tmp_path / "one"), read_part(tmp_path / "two")], name="both", created="now")
+    board = merge([LoadedBoard.read(tmp_path / "one"), LoadedBoard.read(tmp_path / "two")], name="both", created="now")
     assert [row.seeds for row in board.rows] == [(1, 2, 11, 12)] * 3
     delta = board.rows[0].scores["gold/win_rate"].delta
     assert delta is not None and delta.seeds == 4
@@ -102,7 +103,7 @@ def test_what_is_no_comparison_is_refused(build: Build, rows: list[RowResult], c
     build(rows[:7], config=config).write(tmp_path / "one")
     build(rows[:7], **{"config": config, **changed}).write(tmp_path / "two")
     with pytest.raises(DataError, match="these boards are not one comparison") as error:
-        merge([read_part(tmp_path / "one"), read_part(tmp_path / "two")], name="both", created="now")
+        merge([LoadedBoard.read(tmp_path / "one"), LoadedBoard.read(tmp_path / "two")], name="both", created="now")
     assert said in str(error.value)
 
 
@@ -118,21 +119,21 @@ def test_a_baseline_with_other_scores_is_refused_and_other_rows_are_renamed(
     build(rows[:3], name="one").write(tmp_path / "one")
     build([moved(rows[0]), *rows[1:3]], name="two").write(tmp_path / "two")
     with pytest.raises(DataError, match=r"the baseline 'dpo' is not the same on .*seed 1 has other scores of gold"):
-        merge([read_part(tmp_path / "one"), read_part(tmp_path / "two")], name="both", created="now")
+        merge([LoadedBoard.read(tmp_path / "one"), LoadedBoard.read(tmp_path / "two")], name="both", created="now")
     build([rows[0], moved(rows[1])], name="two").write(tmp_path / "two")
-    board = merge([read_part(tmp_path / "one"), read_part(tmp_path / "two")], name="both", created="now")
+    board = merge([LoadedBoard.read(tmp_path / "one"), LoadedBoard.read(tmp_path / "two")], name="both", created="now")
     assert f"{rows[1].label} (two)" in {row.method for row in board.rows}
 
 
 def test_published_rows_stand_beside_and_are_never_tested(build: Build, rows: list[RowResult], tmp_path: Path) -> None:
     build(rows[:3]).write(tmp_path / "one")
     (tmp_path / "paper.yaml").write_text(TABLE)
-    board = merge([read_part(tmp_path / "one"), read_part(tmp_path / "paper.yaml")], name="both", created="now")
+    board = merge([LoadedBoard.read(tmp_path / "one"), LoadedBoard.read(tmp_path / "paper.yaml")], name="both", created="now")
     paper = board.row("dpo (a-paper)")
     assert paper is not None and paper.kind == "published" and list(paper.scores) == ["gold/win_rate"]
     score = paper.scores["gold/win_rate"]
     assert score.mean == 0.8074 and score.delta is None and score.low is None
-    alone = merge([read_part(tmp_path / "one")], name="alone", created="now")
+    alone = merge([LoadedBoard.read(tmp_path / "one")], name="alone", created="now")
     assert [row.scores for row in board.rows if row.kind != "published"] == [row.scores for row in alone.rows]
     board.write(tmp_path / "both")
     assert verify(tmp_path / "both") == []
@@ -143,4 +144,4 @@ def test_scores_that_are_not_the_boards_are_refused(build: Build, rows: list[Row
     build(rows[:2]).write(tmp_path / "two")
     (tmp_path / "one" / "scores.parquet").write_bytes((tmp_path / "two" / "scores.parquet").read_bytes())
     with pytest.raises(DataError, match=r"is not the file that its board\.json was written with"):
-        read_part(tmp_path / "one")
+        LoadedBoard.read(tmp_path / "one")

@@ -20,8 +20,7 @@ from harness.board.board import Delta
 from harness.board.views import figures as module
 from harness.board.views.figures import forest
 from harness.board.views.markdown import to_markdown
-from harness.board.views.page import render_all, to_html, write_all
-from harness.board.views.provenance import made_of
+from harness.board.views.page import made_of, render_all, to_html, write_all
 from harness.board.views.svg import Scale
 from harness.board.views.terminal import print_table
 

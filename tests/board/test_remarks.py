@@ -8,9 +8,8 @@ from rich.console import Console
 
 from harness.board import Board
 from harness.board.views.latex import latex_text, to_latex
-from harness.board.views.markdown import markdown_text, remarks, to_markdown
-from harness.board.views.page import _facts
-from harness.board.views.provenance import board_precision, made_of
+from harness.board.views.markdown import board_precision, markdown_text, remarks, to_markdown
+from harness.board.views.page import _facts, made_of
 from harness.board.views.terminal import print_table
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from harness.board import Board, RowResult
-from harness.board.board import Delta, MetricEntry, mark, noise_floor, ranked, references, short_name, summary, verdict
+from harness.board.board import Delta, MetricEntry
 from harness.board.views.figures import ranks
 from harness.board.views.markdown import remarks
 
@@ -27,6 +27,8 @@ SURE = Delta(mean=0.1, low=0.05, high=0.15, p=0.001, p_adjusted=0.01)
         ({}, False, "worse", "*"),
         ({}, None, "different", "*"),
         ({"mean": -0.1, "low": -0.15, "high": -0.05, "p_adjusted": 0.001}, True, "worse", "**"),
+        ({"p_adjusted": 0.0009}, True, "better", "***"),
+        ({"p_adjusted": 0.049}, True, "better", "*"),
         ({"p_adjusted": 0.05}, True, "unclear", ""),
         ({"p_adjusted": None}, True, "unclear", ""),
         ({"low": -0.01}, True, "unclear", ""),
@@ -37,8 +39,8 @@ def test_a_difference_needs_the_test_the_interval_and_the_noise_floor(
     change: dict[str, float | bool], higher_is_better: bool | None, expected: str, marked: str
 ) -> None:
     delta = SURE.model_copy(update=change)
-    assert verdict(delta, metric(higher_is_better)) == expected
-    assert mark(delta) == marked
+    assert delta.verdict(metric(higher_is_better)) == expected
+    assert delta.mark == marked
 
 
 def test_ranks_that_tie_stand_in_one_order_however_they_were_written(board: Board) -> None:
@@ -55,9 +57,9 @@ def test_ranks_that_tie_stand_in_one_order_however_they_were_written(board: Boar
 
 
 def test_references_are_not_ranked(board: Board) -> None:
-    assert [row.method for row in references(board)] == ["gold_dpo", "dpo_other_seeds", "start"]
-    assert ranked(board)[0].method == "self_contrast_16" and ranked(board)[-1].failed
-    assert len(ranked(board)) + len(references(board)) == len(board.rows)
+    assert [row.method for row in board.references] == ["gold_dpo", "dpo_other_seeds", "start"]
+    assert board.ranked[0].method == "self_contrast_16" and board.ranked[-1].failed
+    assert len(board.ranked) + len(board.references) == len(board.rows)
 
 
 def test_the_noise_floor_is_the_larger_bound_of_the_null_rows_interval(board: Board) -> None:
@@ -65,29 +67,29 @@ def test_the_noise_floor_is_the_larger_bound_of_the_null_rows_interval(board: Bo
     assert null is not None
     delta = null.scores["format/followed"].delta
     assert delta is not None and delta.low < 0 < delta.high < -delta.low
-    assert noise_floor(board, "format/followed") == -delta.low
-    assert noise_floor(board, "unknown") is None
+    assert board.noise_floor("format/followed") == -delta.low
+    assert board.noise_floor("unknown") is None
 
 
 def test_the_summary_claims_no_more_than_the_numbers(build: Callable[..., Board], board: Board, rows: list[RowResult]) -> None:
     assert re.fullmatch(
         r"self_contrast_16 has the best gold/win_rate: 0\.703, \+0\.059 against dpo \(−0\.\d+ to \+0\.\d+\)\. "
         r"That is less than what a change of seeds alone could show\.",
-        summary(board),
+        board.summary,
     )
     without_null = [row for row in rows if row.kind != "null"]
-    assert summary(build(without_null, baseline="kto")).endswith("after correction.")
+    assert build(without_null, baseline="kto").summary.endswith("after correction.")
     assert (
-        summary(build(baseline="self_contrast_16")) == "self_contrast_16 has the best gold/win_rate: 0.703; it is the baseline."
+        build(baseline="self_contrast_16").summary == "self_contrast_16 has the best gold/win_rate: 0.703; it is the baseline."
     )
 
 
 def test_names_are_shortened_where_that_is_clear(board: Board) -> None:
-    assert [short_name(board, entry) for entry in board.metrics[:2]] == ["win_rate", "reward"]
+    assert [board.short_name(entry) for entry in board.metrics[:2]] == ["win_rate", "reward"]
     twice = board.model_copy(
         update={"metrics": (*board.metrics, MetricEntry(**{**board.metrics[0].model_dump(), "key": "judge/win_rate"}))}
     )
-    assert short_name(twice, twice.metrics[0]) == "gold/win_rate"
+    assert twice.short_name(twice.metrics[0]) == "gold/win_rate"
 
 
 def test_a_name_is_whole_where_rows_come_from_different_evaluators(board: Board) -> None:
@@ -95,4 +97,4 @@ def test_a_name_is_whole_where_rows_come_from_different_evaluators(board: Board)
     without = first.model_copy(update={"scores": {key: score for key, score in first.scores.items() if key != metric.key}})
     for kind, name in (("measured", "win_rate"), ("imported", metric.key)):
         apart = board.model_copy(update={"rows": (without.model_copy(update={"kind": kind}), *board.rows[1:])})
-        assert short_name(apart, metric) == name
+        assert apart.short_name(metric) == name

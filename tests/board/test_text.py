@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from harness.board.views.text import count, duration, marks, number, one_line, p_value, signed, visible
+from harness.board.views.text import count, duration, number, one_line, p_value, signed, visible
 
 
 @pytest.mark.parametrize(
@@ -39,4 +39,3 @@ def test_numbers() -> None:
     assert [duration(x) for x in (0.5, 42, 210, 7560)] == ["0.5 s", "42 s", "3.5 min", "2.1 h"]
     assert [count(x) for x in (950, 12_400, 3.1e6, 2e9, 0.5)] == ["950", "12.4k", "3.1M", "2.0B", "0.500"]
     assert [p_value(x) for x in (0.0311, 0.0002)] == ["p = 0.031", "p < 0.001"]
-    assert [marks(x) for x in (None, 0.05, 0.049, 0.009, 0.0009)] == ["", "", "*", "**", "***"]

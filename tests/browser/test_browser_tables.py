@@ -94,7 +94,7 @@ def test_kinds_of_rows_can_be_left_out(page: Page, kind: str, gone: str) -> None
 
 
 def test_only_sure_differences(page: Page) -> None:
-    page.get_by_role("checkbox", name="only sure differences").check()
+    page.get_by_role("checkbox", name="only significant differences").check()
     kept = methods(page)
     assert "dpo" in kept and not {"kto", "sft", "sft_other_seeds", "broken"} & set(kept)
     marks = [cell.inner_text() for cell in page.locator(f"{RANKING} tbody tr:not([hidden]) .delta b").all()]
@@ -153,7 +153,7 @@ def test_every_part_is_there_and_can_be_reached(page: Page) -> None:
     links = page.get_by_role("navigation").get_by_role("link")
     targets = [str(link.get_attribute("href"))[1:] for link in links.all()]
     assert targets == [
-        *("ranking", "differences", "cost", "scaling", "wins", "training", "sureness", "examples", "metrics", "budget", "rows")
+        *("ranking", "differences", "cost", "scaling", "wins", "training", "certainty", "examples", "metrics", "budget", "rows")
     ]
     assert page.eval_on_selector_all("main > section", "parts => parts.map(part => part.id)") == targets
     assert page.locator("#scaling svg .line").count() >= 1 and page.locator("#cost svg .front").count() >= 1

@@ -75,7 +75,7 @@ def test_verify_puts_the_damaged_aside(cache: Any, store: Store) -> None:
 def test_gc_shows_and_then_removes(cache: Any, store: Store) -> None:
     code, out, _ = cache("gc")
     assert (code, out.splitlines()[0].partition(",")[0]) == (0, "would remove 2 of 3 artifacts")
-    assert out.endswith("nothing was touched; add --delete to remove it\n")
+    assert out.endswith("nothing was removed: add --delete to remove them\n")
     assert len(list(store.entries())) == 3
     said = json.loads(cache("gc", "--json", "--max-size", "5kB")[1])
     assert said["would_remove"] == [KEYS[1]]

@@ -112,7 +112,7 @@ def test_plan_counts_and_leaves_no_store(config: Path, harness: Any) -> None:
     code, out, err = harness("plan", str(config))
     assert (code, err) == (0, "")
     assert out.startswith("tiny · 4 rows × 2 seeds, baseline sft")
-    assert "are left to run." in out
+    assert "remain to run." in out
     assert [path.name for path in config.parent.iterdir()] == ["tiny.yaml"]
 
 

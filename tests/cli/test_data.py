@@ -28,8 +28,9 @@ from harness.errors import DataError, StageError
 from harness.models.load import load_tokenizer
 from harness.models.prompts import ChatTemplate
 from harness.models.scratch import CHAT_TEMPLATE, ScratchModel, build_tokenizer
-from harness.run.graph import Graph, Stage
+from harness.run.graph import Graph
 from harness.run.plan import plan
+from harness.run.records import Description, GroupsPayload
 from harness.run.stages import run_stage
 from harness.run.stages.context import Context
 from harness.run.stages.preview import Preview, build_dry
@@ -174,7 +175,7 @@ def test_views_and_mismatched_pairs_are_those_of_training(config: Path, harness:
     (tmp_path / "scratch").mkdir()
     preview = Preview(comparison, graph, context, tmp_path / "scratch")
     refined, mismatched = preview.row("sr_dpo", 3), preview.row("kto", 3)
-    objective = next(variant for variant in comparison.variants if variant.label == "sr_dpo").rounds[0].objective
+    objective = next(variant for variant in comparison.rows if variant.label == "sr_dpo").rounds[0].objective
     change = objective.views()["augmented"]
     for example, given in zip(refined.parts[0].examples, preview._dataset["train"], strict=False):
         assert list(example.views["augmented"]) == refined.template.prompt_ids(change(given.prompt)) != list(example.prompt_ids)
@@ -241,7 +242,7 @@ def test_targets_that_do_not_fit_are_counted(config: Path, harness: Any) -> None
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--row", "dop"], "--row 'dop': no row of {config} is called so; did you mean 'dpo'?"),
+        (["--row", "dop"], "--row 'dop': no row of {config} has this label; did you mean 'dpo'?"),
         (["--split", "held"], "--split 'held': did you mean 'heldout'?"),
         (["--row", "dpo", "--set", "budget.prompts=13"], "budget.prompts"),
         (["--row", "sft", "--split", "train"], "row 'sft': it is the starting model, and trains on nothing of the split train"),
@@ -375,7 +376,8 @@ def test_rows_without_groups_say_why_and_others_are_shown(scratch: Path, harness
 # Builders on answers that were made up
 
 EXAMPLES = [Example(Prompt.of(str(number), f"question {number}"), f"target {number}", ("best", "worst")) for number in range(5)]
-STAGE = Stage("key", "groups", "groups", {"seed": 0, "round": 0}, {})
+BACKEND = Description(name="transformers", fields={})
+PAYLOAD = GroupsPayload(builder=BACKEND, backend=BACKEND, max_tokens=8, examples=[0, 5], round=0, seed=0)
 
 
 class Rejects(DataBuilder):
@@ -404,7 +406,7 @@ class Broken(DataBuilder):
 
 
 def dry(builder: DataBuilder, examples: list[Example] = EXAMPLES) -> Any:
-    return build_dry(builder, examples, STAGE, Sandbox(), 2)
+    return build_dry(builder, examples, PAYLOAD, Sandbox(), 2)
 
 
 def test_only_what_every_sample_would_give_is_taken_for_known() -> None:

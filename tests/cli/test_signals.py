@@ -12,8 +12,8 @@ import pytest
 from harness.cli.compare import finish_first, leave
 from harness.run.executors.events import Stop
 
-FIRST = "the running stages are finished first; press Ctrl-C again to end at once\n"
-SECOND = "interrupted; what was finished is kept, and the same command goes on from there\n"
+FIRST = "finishing the running stages first; press Ctrl-C again to end at once\n"
+SECOND = "interrupted; finished stages are kept, and the same command continues from them\n"
 
 
 @pytest.fixture

@@ -22,12 +22,12 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from harness.api.types import Cost, Imported, Metric, Score
-from harness.board.build import Board, ExampleRow, RowResult, build_board
+from harness.board.build import Board, ExampleRow, LoadedBoard, RowResult, build_board
 from harness.board.diff import changes
 from harness.board.files import BOARD, EXAMPLES, SCORES
 from harness.board.imports import ImportRequest, import_rows
-from harness.board.merge import merge, read_part
-from harness.board.power import Wish, outlook, sentences
+from harness.board.merge import merge
+from harness.board.power import Target, analyse_board
 from harness.board.verify import verify
 from harness.board.views.latex import to_latex
 from harness.board.views.notebook import plot, to_notebook, to_pandas
@@ -48,7 +48,7 @@ def row(label: str, lift: float, kind: Any = "measured") -> RowResult:
         for evaluator, metrics in METRICS.items()
     }
     provenance = {
-        "method": label, "source": {"name": "sandbox"}, "backend": {"name": "transformers"},
+        "method": label, "source": "arXiv:2305.18290", "backend": {"name": "transformers"},
         "model": {"path": "sandbox", "hash": "abc", "chat_template_sha256": "0" * 64}, "models": {"0": "k0", "1": "k1"},
         "judges": {"judge": {"model": "gpt-4", "versions": ["gpt-4-0613"]}}, "dataset": "0" * 64,
         "notes": {"judge": {"0": {"versions": {"a": 1}, "shots": {"a": 5}}}},
@@ -129,7 +129,7 @@ def shown(place: Path, whole: Path, out: Path) -> None:
     survives(lambda: model_metadata(board, "dpo", "me/model"))
     board.write(out / "written")
     json.dumps(board.without_times())
-    survives(lambda: [sentences(found) for found in outlook(board, Wish(0.1, 3, None))])
+    survives(lambda: [found.sentences() for found in analyse_board(board, Target(0.1, 3, None))])
 
 
 def compared(place: Path, whole: Path, out: Path) -> None:
@@ -141,13 +141,13 @@ def compared(place: Path, whole: Path, out: Path) -> None:
 
 
 def merged(place: Path, whole: Path, out: Path) -> None:
-    board = merge([read_part(path) for path in (whole, place)], name="merged", created="")
+    board = merge([LoadedBoard.read(path) for path in (whole, place)], name="merged", created="")
     board.write(out)
     print_table(board, Console(file=io.StringIO(), width=100))
 
 
 def merged_first(place: Path, whole: Path, out: Path) -> None:
-    board = merge([read_part(path) for path in (place, whole)], name="merged", created="")
+    board = merge([LoadedBoard.read(path) for path in (place, whole)], name="merged", created="")
     render_all(board, board.example_rows, out)
 
 
@@ -254,5 +254,5 @@ TABLE = yaml.safe_load((Path(__file__).parents[2] / "leaderboards" / "papers" / 
 def test_a_changed_published_table(content: Any, tmp_path: Path, whole: Path) -> None:
     path = tmp_path / "table.yaml"
     path.write_text(yaml.safe_dump(content))
-    survives(lambda: read_part(path))
-    survives(lambda: merge([read_part(path)], name="x", created="").write(tmp_path / "out"))
+    survives(lambda: LoadedBoard.read(path))
+    survives(lambda: merge([LoadedBoard.read(path)], name="x", created="").write(tmp_path / "out"))

@@ -255,7 +255,7 @@ def test_the_command_lists_fetches_and_refuses(tmp_path: Path, monkeypatch: pyte
     toy(build_wheel(tmp_path / "wheels"), monkeypatch)
     result = run(app, ["fetch", "toy", "toy", "--to", str(tmp_path / "cache"), "--json"])
     assert json.loads(result.stdout) == [{"name": "toy", "folder": str(tmp_path / "cache" / "toy"), "fetched": True}]
-    assert "there already in" in run(app, ["fetch", "toy", "--to", str(tmp_path / "cache")]).stdout
+    assert "already in" in run(app, ["fetch", "toy", "--to", str(tmp_path / "cache")]).stdout
     assert "fetched: " in run(app, ["fetch", "--list", "--to", str(tmp_path / "cache")]).stdout
     for arguments, message in ((["fetch"], "name what to fetch"), (["fetch", "toi"], "did you mean 'toy'")):
         error = run(app, arguments).exception

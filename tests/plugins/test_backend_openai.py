@@ -301,6 +301,7 @@ def test_what_a_filter_declines_is_an_empty_answer_and_ends_no_run(policy, promp
     with FakeServer(faults=[*faults]).running() as fake:
         rows = generate(fake, policy, prompts, retries=3, concurrency=1)
     assert rows[0] == [Response("", finished=False, tokens=0)] * 4
+    assert [len(row) for row in rows] == [4, 4, 4]
     assert all(response.text and response.finished for row in rows[1:] for response in row)
     assert len(fake.asked) == len(faults) + 2  # asked once more where no choice came, and then kept
 
@@ -308,6 +309,7 @@ def test_what_a_filter_declines_is_an_empty_answer_and_ends_no_run(policy, promp
 def test_a_failure_with_a_status_of_200_is_asked_again(policy, prompts) -> None:
     with FakeServer(faults=["failed"]).running() as fake:
         rows = generate(fake, policy, prompts, retries=3, concurrency=1)
+    assert [len(row) for row in rows] == [4, 4, 4]
     assert all(response.text for row in rows for response in row) and len(fake.asked) == 4
 
 

@@ -12,8 +12,8 @@ from pydantic import ValidationError
 
 from harness import Example, Prompt, Response
 from harness_plugins.baselines.preference import Preference
+from harness_plugins.baselines.sft import Targets
 from harness_plugins.baselines.spin import Spin
-from harness_plugins.baselines.targets import Targets
 from harness_plugins.controls.best_of_n import BestOfN
 from harness_plugins.only_prompting.builder import CHOSEN_PREFIX, OnlyPrompting, without_preamble
 from harness_plugins.self_contrast.builder import SelfContrast
@@ -105,6 +105,12 @@ def test_self_contrast_draws_only_from_the_least_similar() -> None:
         assert len({response.text for response in group.rejected}) == 2
     assert drawn == {"t1", "t3", "t5", "t7"}  # the four least similar, each of them sometimes
     assert task.asked[0] == (8, "", "start")
+
+
+def test_of_equally_similar_samples_self_contrast_keeps_the_first() -> None:
+    task = ScriptedTask([example()], [responses("t0", "t1", "t2", "t3", "t4", "t5")], [[0.5] * 4 + [0.4, 0.5]])
+    (group,) = SelfContrast(samples=6, keep=0.5, negatives=3).build(task)
+    assert {response.text for response in group.rejected} == {"t4", "t0", "t1"}
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from harness import DataError
 from harness.api.registry import Registry
 from harness.config import prepare_evaluators, resolve
 from harness.errors import ConfigError
-from harness.run.compare import Means, compare
+from harness.run.compare import RunOptions, compare
 from harness.run.plan import plan
 from harness_plugins.evaluators.fastchat import files as fastchat
 from harness_plugins.evaluators.fastchat.mt_bench import MtBench, VicunaBench
@@ -112,7 +112,7 @@ def publish(site: Path) -> None:
 
 
 def run(raw: dict[str, Any], site: Path) -> None:
-    compare(raw, folder=site.parent / "run", store=site.parent / "store", workers=1, means=Means(executor=begin))
+    compare(raw, folder=site.parent / "run", store=site.parent / "store", workers=1, options=RunOptions(executor=begin))
 
 
 @needs_reference

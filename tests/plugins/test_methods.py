@@ -42,7 +42,7 @@ def rounds(registry: Registry, checkpoint: Path, method: str) -> tuple[Compariso
 def test_only_prompting_narrows_the_gap_and_slows_down(registry: Registry, tiny_checkpoint: Path) -> None:
     """Table 2 and Figure 4: s = 3, 5, 7; §4.1: 1e-7 and 1e-8 in the second and third round."""
     comparison, graph, training = rounds(registry, tiny_checkpoint, "only_prompting")
-    (variant,) = [variant for variant in comparison.variants if variant.label == "only_prompting"]
+    (variant,) = [variant for variant in comparison.rows if variant.label == "only_prompting"]
     assert [round_.builder.rejected_score for round_ in variant.rounds] == [3, 5, 7]
     assert {round_.objective.name for round_ in variant.rounds} == {"simpo"}
     rates = [stage.payload["settings"]["learning_rate"] for stage in training]
@@ -66,13 +66,13 @@ def test_rounds_refer_to_the_round_before(registry: Registry, tiny_checkpoint: P
 
 def test_the_full_sandbox_has_every_method_at_three_seeds(registry: Registry) -> None:
     comparison = resolve(load_raw(CONFIGS / "sandbox-full.yaml"), registry)
-    assert {variant.method for variant in comparison.variants} == set(registry.names("method"))
-    objectives = {round_.objective.name for variant in comparison.variants for round_ in variant.rounds}
-    builders = {round_.builder.name for variant in comparison.variants for round_ in variant.rounds}
+    assert {variant.method for variant in comparison.rows} == set(registry.names("method"))
+    objectives = {round_.objective.name for variant in comparison.rows for round_ in variant.rounds}
+    builders = {round_.builder.name for variant in comparison.rows for round_ in variant.rounds}
     assert (objectives, builders) == (set(registry.names("objective")), set(registry.names("data")))
     assert len(comparison.config.seeds) == 3
 
 
 def test_the_quickstart_compares_at_least_twelve_methods(registry: Registry) -> None:
     comparison = resolve(load_raw(CONFIGS / "quickstart.yaml"), registry)
-    assert len({variant.method for variant in comparison.variants if variant.kind == "measured"}) >= 12
+    assert len({variant.method for variant in comparison.rows if variant.kind == "measured"}) >= 12

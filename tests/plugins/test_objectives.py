@@ -29,10 +29,10 @@ from harness_plugins.baselines.dpo import DPO
 from harness_plugins.baselines.hinge import Hinge
 from harness_plugins.baselines.ipo import IPO
 from harness_plugins.baselines.kto import KTO
-from harness_plugins.baselines.nll import SFT
 from harness_plugins.baselines.orpo import ORPO
 from harness_plugins.baselines.rdpo import RDPO
 from harness_plugins.baselines.rrhf import RRHF
+from harness_plugins.baselines.sft import SFT
 from harness_plugins.baselines.slic_hf import SLiCHF
 from harness_plugins.only_prompting.simpo import SimPO
 from harness_plugins.self_refined.refinement import AUGMENTED
@@ -178,5 +178,6 @@ def test_a_shift_of_a_prompts_log_probabilities_changes_nothing(objective: Objec
 )
 def test_a_likelier_chosen_response_lowers_the_loss(objective: Objective) -> None:
     better = GroupLogps(logps(chosen=[-3.0, -5.0]), REFERENCE, {AUGMENTED: VIEW}, MISMATCHED)
-    pairs = zip(valid(objective.loss(better).per_pair), valid(objective.loss(BATCH).per_pair), strict=True)
+    pairs = list(zip(valid(objective.loss(better).per_pair), valid(objective.loss(BATCH).per_pair), strict=True))
+    assert pairs
     assert all(after < before for after, before in pairs)

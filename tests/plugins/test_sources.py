@@ -511,4 +511,5 @@ def test_real_questions_are_read_by_a_column_map() -> None:
     dataset = Jsonl(path=str(file), columns={"prompt": "question", "target": "answer"}).load()
     assert len(dataset["train"]) + len(dataset["heldout"]) == 2000
     assert dataset.dropped == {}
+    assert len(dataset["train"]) > 1500
     assert all("####" in (example.target or "") for example in dataset["train"])

@@ -12,12 +12,12 @@ import pytest
 from harness import StoreError
 from harness.api.registry import Registry
 from harness.config import resolve
-from harness.run.compare import Means, compare
+from harness.run.compare import RunOptions, compare
 from harness.run.executors.events import Executor
 from harness.run.plan import plan
 from harness.store import Store, collect
 from harness.store.collect import Rules, choose, need, needed_by_runs, with_used
-from harness.store.index import DAMAGED, Entry
+from harness.store.index import DAMAGED, IndexEntry
 from harness.store.owner import LEASE_SECONDS
 from harness.store.roots import Root, register
 
@@ -57,9 +57,9 @@ def test_the_catalogue_follows_the_artifacts(store: Store) -> None:
     shutil.rmtree(store.place(KEYS[0]))
     (store.place(KEYS[1]) / "artifact.json").write_text("{")
     index = store.root / "index" / KEYS[1][:2]
-    for name in (Entry(KEYS[1], "test", 9).name, "notes", "x.y.z"):
+    for name in (IndexEntry(KEYS[1], "test", 9).name, "notes", "x.y.z"):
         (index / name).touch()
-    assert list(store.entries()) == [Entry(KEYS[1], DAMAGED, 0), *before[2:]]
+    assert list(store.entries()) == [IndexEntry(KEYS[1], DAMAGED, 0), *before[2:]]
     assert sorted(path.name for path in index.iterdir()) == sorted(["notes", "x.y.z", *(entry.name for entry in before[2:])])
 
 
@@ -153,6 +153,6 @@ def test_a_run_looks_for_what_it_needs_when_that_is_noted(
         raise StoppedError
 
     with pytest.raises(StoppedError):
-        compare(raw, folder=tmp_path / "run", store=store.root, workers=1, means=Means(interrupted), variables={})
+        compare(raw, folder=tmp_path / "run", store=store.root, workers=1, options=RunOptions(interrupted), variables={})
     # The first look is for the rows of the source, to see before anything is computed that every split has examples.
     assert noted == [set(), *[stages | {KEYS[0]}] * len(stages)]

@@ -68,6 +68,19 @@ def test_what_is_carried_arrives_as_it_was(store: Store, tmp_path: Path, ending:
     assert ending != "tar" or again.read_bytes() == place.read_bytes()
 
 
+def test_folders_within_folders_arrive(store: Store, tmp_path: Path) -> None:
+    with store.draft("test", KEY) as draft:
+        for name in ("one/two/three/first", "one/two/three/second", "one/four"):
+            (draft.folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (draft.folder / name).write_text(name)
+    export_artifacts(store, [KEY], tmp_path / "all.tar")
+    other = Store(tmp_path / "other")
+    assert import_artifacts(other, tmp_path / "all.tar") == (1, 0)
+    folder = other.open(KEY).folder
+    texts = {str(path.relative_to(folder)): path.read_text() for path in (folder / "one").rglob("*") if path.is_file()}
+    assert texts == {name: name for name in ("one/two/three/first", "one/two/three/second", "one/four")}
+
+
 def test_a_damaged_artifact_is_replaced(store: Store, tmp_path: Path) -> None:
     make(store)
     export_artifacts(store, [KEY], tmp_path / "a.tar")

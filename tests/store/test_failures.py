@@ -18,7 +18,9 @@ from harness.store.locks import lock_folder
 __all__ = ["store"]  # the fixture
 
 
-@pytest.mark.parametrize("error", [RuntimeError("a bug"), KeyboardInterrupt(), FileNotFoundError(2, "no", "/their/file")])
+@pytest.mark.parametrize(
+    "error", [RuntimeError("a bug"), KeyboardInterrupt(), FileNotFoundError(2, "no", "/their/file"), StoreError("of another")]
+)
 def test_a_failure_leaves_nothing_and_goes_through(store: Store, error: BaseException) -> None:
     with pytest.raises(type(error)) as caught, store.draft("test", KEY) as draft:
         draft.write_json("value.json", 1)

@@ -126,7 +126,7 @@ def test_that_the_store_cannot_be_written_is_no_fault_of_the_archive(
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("shutil.copyfileobj", full)
+    monkeypatch.setattr("tarfile.copyfileobj", full)
     with pytest.raises(StoreWriteError, match=r"a\.tar holds cannot be written .*No space left"):
         import_artifacts(Store(tmp_path / "there"), tmp_path / "a.tar")
 

@@ -12,6 +12,7 @@ import pytest
 
 from harness import StoreError
 from harness.store import MANIFEST, Store, canonical, key_of
+from harness.store.artifact import Artifact, read_artifact
 
 KEY = "0123456789abcdef0123456789abcdef"
 
@@ -69,6 +70,21 @@ def test_an_artifact_is_read_as_it_was_written(store: Store) -> None:
     assert artifact.read_json("value.json") == {"a": [1.5], "b": 1}
     assert list(artifact.read_lines("rows.jsonl")) == [[1], {"x": "é"}]
     assert parts(store) == []
+
+
+def test_checksums_are_compared_once_per_process(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    make(store)
+    verified: list[bool] = []
+    read = read_artifact
+
+    def recorded(folder: Path, key: str, *, verify: bool) -> Artifact:
+        verified.append(verify)
+        return read(folder, key, verify=verify)
+
+    monkeypatch.setattr("harness.store.store.read_artifact", recorded)
+    another = Store(store.root)
+    assert another.open(KEY).facts == another.open(KEY).facts == {"tokens": 3}
+    assert verified == [True, False]
 
 
 def test_nothing_is_seen_before_the_block_ends(store: Store) -> None:

@@ -11,7 +11,7 @@ from harness import Group, GroupLogps
 from harness.testing import strategies
 from harness_plugins.baselines.dpo import DPO
 from harness_plugins.baselines.kto import KTO
-from harness_plugins.baselines.nll import SFT
+from harness_plugins.baselines.sft import SFT
 from harness_plugins.self_refined.sr_dpo import SrDPO
 
 FEW = settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])

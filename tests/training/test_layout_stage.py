@@ -17,8 +17,9 @@ from harness.api.types import Group
 from harness.config import describe
 from harness.errors import StageError
 from harness.models.checkpoint import Checkpoint
-from harness.run.graph import CHECKPOINT, Graph
-from harness.run.results import run_warnings
+from harness.run.executors.events import Outcome
+from harness.run.graph import CHECKPOINT, Graph, RowPlan
+from harness.run.results import Run, run_warnings
 from harness.run.stages import RUNNERS
 from harness.run.stages.context import Context
 from harness.store import Store
@@ -29,7 +30,7 @@ from harness_plugins.only_prompting.simpo import SimPO
 REASON = "its attention has sinks"
 
 
-COMPARISON = SimpleNamespace(config=SimpleNamespace(budget=SimpleNamespace(limit=None)), variants=[])
+COMPARISON = SimpleNamespace(config=SimpleNamespace(budget=SimpleNamespace(limit=None)), rows=[])
 
 
 def trained(checkpoint: Path, folder: Path, groups: Sequence[Group] | None = None, **more: Any) -> tuple[Store, str]:
@@ -48,12 +49,10 @@ def trained(checkpoint: Path, folder: Path, groups: Sequence[Group] | None = Non
 
 
 def warned(store: Store, *keys: str) -> list[str]:
-    """What the board says of two rows with this training."""
-    row = SimpleNamespace(label="simpo", training=keys, evaluations={})
+    """Return the board's warnings for two rows with this training."""
     graph = Graph()
-    graph.rows += [row, row]  # type: ignore[list-item]
-    run: Any = SimpleNamespace(comparison=COMPARISON, store=store, graph=graph)
-    return run_warnings(run, [])
+    graph.rows += [RowPlan("simpo", seed, keys[-1], (), keys, {}) for seed in (0, 1)]
+    return run_warnings(Run(COMPARISON, graph, store, Outcome()))
 
 
 def test_the_layout_is_a_fact_of_the_training(tiny_checkpoint: Path, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from token_groups import VIEWS, groups
 
 from harness.errors import StageError
 from harness.run.stages.train import memory_warning
-from harness.training.guarded_trainer import is_out_of_memory
+from harness.training.guards import is_out_of_memory
 from harness.training.layouts.padded import UniqueRows
 from harness.training.settings import TrainingSettings
 from harness.training.trainer import train

@@ -15,7 +15,7 @@ from harness_plugins.baselines.dpo import DPO
 from harness_plugins.baselines.hinge import Hinge
 from harness_plugins.baselines.ipo import IPO
 from harness_plugins.baselines.kto import KTO
-from harness_plugins.baselines.nll import SFT
+from harness_plugins.baselines.sft import SFT
 
 own_deprecation = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")  # TRL's own call
 

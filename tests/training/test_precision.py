@@ -14,7 +14,8 @@ from harness.training.adapters import add_adapters
 from harness.training.batch import PLAIN, group_logps
 from harness.training.layouts.choose import choose_layout
 from harness.training.layouts.layout import score_bundles
-from harness.training.settings import LoraSettings, TrainingSettings, autocast
+from harness.training.precision import autocast
+from harness.training.settings import LoraSettings, TrainingSettings
 from harness.training.trainer import train
 from harness_plugins.baselines.dpo import DPO
 

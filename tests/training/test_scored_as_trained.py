@@ -25,7 +25,7 @@ from harness.models.options import LoadOptions, Use, weights_dtype
 from harness.models.prompts import ChatTemplate
 from harness.run.graph import CHECKPOINT, Graph
 from harness.run.stages import RUNNERS
-from harness.run.stages.context import Context, example_row
+from harness.run.stages.context import Context
 from harness.run.stages.services import PolicyServices, Services
 from harness.store import Artifact, Store
 from harness.store.environment import environment
@@ -95,7 +95,7 @@ class Way:
         with context.store.draft("source", SOURCE) as draft:
             draft.facts |= {"splits": {"heldout": len(pairs)}, "dropped": {}}
             draft.write_json("source.json", describe(Sandbox()))
-            draft.write_lines("heldout.jsonl", [example_row(pair) for pair in pairs])
+            draft.write_lines("heldout.jsonl", [asdict(pair) for pair in pairs])
         graph, inputs, kind = Graph(self.device), {"groups": GROUPS, "model": start}, self.device["device"]
         view = {"view": PLAIN, "objective": None, **settings.precision_payload(kind)}
         inputs[f"reference:{PLAIN}"] = graph.add("reference", "reference", view, dict(inputs))

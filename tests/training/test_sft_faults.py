@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from harness.errors import StageError
 from harness.models.checkpoint import Checkpoint
 from harness.run.graph import CHECKPOINT, Graph
 from harness.run.stages import run_stage
-from harness.run.stages.context import Context, example_row
+from harness.run.stages.context import Context
 from harness.run.stages.start import sft_memory_warning
 from harness.sandbox import build_dataset
 from harness.store import Store
@@ -155,20 +156,20 @@ def test_a_number_that_is_none_stops_before_it_reaches_the_weights(tiny, tmp_pat
 
 
 def test_the_stage_says_what_was_cut(tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from harness.training.sft_trainer import SharedSFTTrainer
+    from harness.training.sft_trainer import SftTrainer
 
-    whole = SharedSFTTrainer.compute_loss
+    whole = SftTrainer.compute_loss
 
     def small(self, model, inputs, **options):
         if len(inputs["input_ids"]) > 4:
             raise MemoryError
         return whole(self, model, inputs, **options)
 
-    monkeypatch.setattr(SharedSFTTrainer, "compute_loss", small)
+    monkeypatch.setattr(SftTrainer, "compute_loss", small)
     context = Context(Store(tmp_path), Registry.load(), {"tiny": Checkpoint(str(tiny_checkpoint)).as_dict()}, lambda *_: None)
     with context.store.draft("source", SOURCE) as draft:
         draft.facts.update({"splits": {"sft": len(EXAMPLES)}, "dropped": {}})
-        draft.write_lines("sft.jsonl", [example_row(example) for example in EXAMPLES])
+        draft.write_lines("sft.jsonl", [asdict(example) for example in EXAMPLES])
     payload = {"settings": {"batch_size": 8, "epochs": 1}, "seed": 0}
     graph = Graph()
     key = graph.add("sft", "SFT · seed 0", payload, {"source": SOURCE, "model": f"{CHECKPOINT}tiny"})

@@ -27,10 +27,10 @@ from harness_plugins.baselines.dpo import DPO
 from harness_plugins.baselines.hinge import Hinge
 from harness_plugins.baselines.ipo import IPO
 from harness_plugins.baselines.kto import KTO
-from harness_plugins.baselines.nll import SFT
 from harness_plugins.baselines.orpo import ORPO
 from harness_plugins.baselines.rdpo import RDPO
 from harness_plugins.baselines.rrhf import RRHF
+from harness_plugins.baselines.sft import SFT
 from harness_plugins.baselines.slic_hf import SLiCHF
 from harness_plugins.only_prompting.simpo import SimPO
 from harness_plugins.self_refined.refinement import AUGMENTED

@@ -27,7 +27,7 @@ from harness.training.layouts.choose import choose_layout
 from harness.training.ranks import Ranks
 from harness.training.settings import LoraSettings, SftSettings, TrainingSettings
 from harness.training.sft import fine_tune
-from harness.training.shared_trainer import whole_weights
+from harness.training.sharding import whole_weights
 from harness.training.trainer import train
 from harness_plugins.baselines.dpo import DPO
 from harness_plugins.baselines.kto import KTO

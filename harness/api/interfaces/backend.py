@@ -1,4 +1,4 @@
-"""What generates, what it generates with, and how it goes on after it was killed."""
+"""The interface of generation backends, and the means to resume a generation after its process was killed."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Generate(Protocol):
 
 
 class Chunks(Protocol):
-    """What an earlier process had of a generation when it was killed, and where this one keeps its own.
+    """The parts of a generation that an earlier process finished before it was killed, and the store of this one's parts.
 
     Attributes:
         responses: a prompt's place in the request -> its `sampling.n` responses; those given to `add` among them.

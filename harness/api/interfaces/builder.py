@@ -1,4 +1,4 @@
-"""What makes the groups that rows train on, and what it may ask for."""
+"""The interface of data builders, which make the groups that rows train on."""
 
 from __future__ import annotations
 
@@ -17,8 +17,10 @@ if TYPE_CHECKING:
 
 
 class BuildTask(Protocol):
-    """What a data builder may ask for. Every service goes through the store: two methods that ask for the same samples
-    share them, and a request for 64 reuses the 32 already there.
+    """The services that a data builder may ask for.
+
+    Every service goes through the store: two methods that ask for the same samples share them, and a request for 64 reuses the
+    32 already there.
 
     Attributes:
         examples: the prompts of this round, with target and ranked responses where the source has them.
@@ -96,7 +98,7 @@ class DataBuilder(Component):
     judged: ClassVar[bool] = False  # asks a judge: the config needs a `judge` section, and its field `judge` may change fields
 
     def required(self) -> frozenset[str]:
-        """What it asks of the source with these fields: `needs`, unless a field takes something's place."""
+        """Return what it asks of the source with these fields: `needs`, unless a field takes something's place."""
         return self.needs
 
     def has_rejected(self) -> bool:

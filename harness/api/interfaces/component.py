@@ -1,13 +1,26 @@
-"""What every component is."""
+"""The base class of everything that a plugin registers."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import ClassVar
 
 from pydantic import BaseModel, ConfigDict
 
-from harness.api.types import Paper
+
+@dataclass(frozen=True)
+class Paper:
+    """The paper that a component or a method comes from.
+
+    Attributes:
+        arxiv: its number, such as 2305.18290.
+        equations: those that are implemented.
+    """
+
+    title: str
+    arxiv: str = ""
+    equations: str = ""
 
 
 class Component(BaseModel):
@@ -24,10 +37,12 @@ class Component(BaseModel):
     paper: ClassVar[Paper | None] = None
 
     def problems(self) -> Sequence[tuple[str, str]]:
-        """What is wrong with fields that only a look at the machine can tell: (field, fix). Cheap; called while planning."""
+        """Return problems of fields that only a look at the machine can tell: (field, fix). Cheap; called while planning."""
         return ()
 
     def fingerprint(self) -> str:
-        """What else decides the results beside the fields: a hash of files read, an engine's version. Called while planning;
-        part of every key that the component is in, unless empty."""
+        """Return what decides the results beside the fields, such as a hash of files read or an engine's version.
+
+        Called while planning; part of every key that the component is in, unless empty.
+        """
         return ""

@@ -1,4 +1,4 @@
-"""What scores a row, and what it may ask for."""
+"""The interfaces of evaluators, which score rows, and of importers, which read other tools' scores."""
 
 from __future__ import annotations
 
@@ -7,7 +7,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 from harness.api.interfaces.component import Component
-from harness.api.types import Example, JudgeAnswer, Judgment, Message, Metric, Prompt, Questions, Response, Sampling, Score
+from harness.api.types import (
+    Example,
+    Imported,
+    JudgeAnswer,
+    Judgment,
+    Message,
+    Metric,
+    Prompt,
+    Questions,
+    Response,
+    Sampling,
+    Score,
+)
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -16,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class EvaluationTask(Protocol):
-    """What an evaluator may ask for; answers and log-probabilities go through the store.
+    """The services that an evaluator may ask for; answers and log-probabilities go through the store.
 
     Attributes:
         examples: the evaluated split, with targets, ranked responses and metadata where the source has them.
@@ -92,7 +104,7 @@ class Evaluator(Component):
     judged: ClassVar[bool] = False  # asks a judge: the config needs a `judge` section, and its field `judge` may change fields
 
     def metrics(self) -> Sequence[Metric]:
-        """What it reports; every `Score.metric` is one of these."""
+        """Return the metrics that it reports; every `Score.metric` is one of these."""
         raise NotImplementedError
 
     def samplings(self) -> Sequence[Sampling]:
@@ -104,11 +116,11 @@ class Evaluator(Component):
         return ()
 
     def problems(self) -> Sequence[tuple[str, str]]:
-        """What is wrong with fields that only a look at the disk can tell: (field, fix). Cheap; called while planning."""
+        """Return problems of the fields that only a look at the disk can tell: (field, fix). Cheap; called while planning."""
         return ()
 
     def fingerprint(self) -> str:
-        """What else decides its scores beside the fields: a hash of the files read. Cheap; called while planning."""
+        """Return what decides its scores beside the fields, such as a hash of the files read. Cheap; called while planning."""
         return ""
 
     def prepare(self) -> None:
@@ -119,7 +131,7 @@ class Evaluator(Component):
         """
 
     def cautions(self) -> Sequence[str]:
-        """What a reader of its scores should know, as its fields are: warnings on the board."""
+        """Return warnings for the board: what a reader of its scores should know with these fields."""
         return ()
 
     def benchmark_prompts(self, shipped: Path | None = None) -> Sequence[Prompt]:
@@ -152,4 +164,20 @@ class Evaluator(Component):
 
     def evaluate(self, task: EvaluationTask) -> Iterable[Score]:
         """Yield the scores."""
+        raise NotImplementedError
+
+
+class Importer(Component):
+    """A reader of another tool's results, for rows of kind `imported`.
+
+    Its evaluator names, metrics and example names are those of the evaluator that measures the same here, so that both are
+    compared example by example.
+    """
+
+    def read(self, paths: Sequence[Path]) -> Iterable[Imported]:
+        """Return the results in these files and folders.
+
+        Raises:
+            DataError: a result cannot be read; names file and place.
+        """
         raise NotImplementedError

@@ -1,4 +1,4 @@
-"""What rows train for: a loss."""
+"""The interface of objectives: the losses that rows train with."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where the rows of a comparison's data come from."""
+"""The interface of sources, which provide a comparison's data."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from harness.api.types import Dataset, Example, Response, SplitName
 
 
 class Source(Component):
-    """Where prompts, targets and preferences come from."""
+    """A source of prompts, targets and preferences."""
 
     provides: ClassVar[frozenset[Literal["target", "ranked", "gold", "benchmarks"]]] = frozenset()
 

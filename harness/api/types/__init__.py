@@ -7,7 +7,6 @@ from harness.api.types.dialogue import Message, Prompt, ReadResponse, Response, 
 from harness.api.types.judgments import UNREAD_METRICS, JudgeAnswer, Judgment, Questions, unread_shares
 from harness.api.types.losses import GroupLogps, Logps, Loss, Mismatched, View
 from harness.api.types.measures import Cost, Imported, Metric, Score
-from harness.api.types.paper import Paper
 from harness.api.types.thoughts import DELIMITERS, Divided, divide
 
 __all__ = [
@@ -27,7 +26,6 @@ __all__ = [
     "Message",
     "Metric",
     "Mismatched",
-    "Paper",
     "Prompt",
     "Questions",
     "ReadResponse",

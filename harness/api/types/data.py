@@ -1,4 +1,4 @@
-"""What a source gives and what a method trains on."""
+"""The rows of a source and the groups that a method trains on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is asked and what is answered."""
+"""Prompts, responses and how they are sampled."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Message:
 
 @dataclass(frozen=True)
 class Prompt:
-    """What a policy answers: a dialogue that ends with a user turn.
+    """A dialogue that ends with a user turn, which a policy answers.
 
     Attributes:
         id: unique within a source.
@@ -46,7 +46,7 @@ class Prompt:
 
 @dataclass(frozen=True)
 class Response:
-    """What a policy or an author said.
+    """The answer of a policy or an author.
 
     Attributes:
         text: the words, without special tokens.

@@ -1,4 +1,4 @@
-"""What a judge is asked and what it says."""
+"""Questions to a judge and its answers."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Questions:
 
 @dataclass(frozen=True)
 class JudgeAnswer:
-    """What a judge said.
+    """A judge's answer, and what was read from it.
 
     Attributes:
         text: its words, without thoughts once an evaluator is handed them; empty where it declined to answer.

@@ -1,4 +1,4 @@
-"""What an objective sees and what it returns.
+"""The log-probabilities that an objective gets, and the loss that it returns.
 
 Log-probabilities are sums over a response's tokens in nats, its end-of-turn token included, the prompt's tokens excluded.
 Shapes: G groups (prompts) in a batch, M the most rejected responses of any group in it.
@@ -69,7 +69,7 @@ class GroupLogps:
     ranked: bool = True
 
     def pair_metrics(self, margin: Tensor) -> dict[str, Tensor]:
-        """What is worth logging of any pairwise loss: `margin` [G, M], the share of pairs above 0, log-probabilities."""
+        """Return the metrics to log of any pairwise loss: `margin` [G, M], the share of pairs above 0, log-probabilities."""
         return {
             "margin": margin,
             "accuracy": (margin > 0).double(),
@@ -80,7 +80,7 @@ class GroupLogps:
 
 @dataclass(frozen=True)
 class Loss:
-    """What an objective returns.
+    """The loss of a micro-batch, and metrics to log.
 
     The trainer adds the mean of `per_pair` over all valid pairs of the batch and the mean of `per_group` over its groups
     (or over its chosen tokens, see `Objective.group_mean`), however the batch is cut into micro-batches.

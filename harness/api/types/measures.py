@@ -1,4 +1,4 @@
-"""What evaluators report, and what things cost."""
+"""Measurements: metrics and scores of evaluators, results of other tools, costs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Metric:
-    """What an evaluator reports.
+    """A metric that an evaluator reports.
 
     Attributes:
         name: unique within its evaluator.
@@ -45,7 +45,7 @@ class Score:
 
 @dataclass(frozen=True)
 class Imported:
-    """What another tool measured of one model, for one evaluator.
+    """Results of another tool for one model, as one evaluator would report them.
 
     Attributes:
         label: the model's name there.
@@ -74,7 +74,7 @@ class Imported:
 
 @dataclass(frozen=True)
 class Cost:
-    """What something took. Seconds are wall time of the stages, whoever ran them first.
+    """The time, tokens and money that stages took. Seconds are wall time of the stages, whoever ran them first.
 
     Attributes:
         judge_tokens: of all questions to judges and their answers, also those that were in the store.

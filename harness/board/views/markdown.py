@@ -1,29 +1,21 @@
-"""A board as Markdown and as CSV, from the board alone. Every text is escaped for where it goes."""
+"""A board as Markdown and as CSV, and the remarks that all text views share. Every text is escaped for its format."""
 
 from __future__ import annotations
 
 import csv
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from harness.board.board import (
     Board,
     MetricEntry,
     RowEntry,
-    delta_of,
-    mark,
-    noise_floor,
-    ranked,
-    references,
-    short_name,
-    summary,
 )
-from harness.board.views.provenance import board_precision
-from harness.board.views.text import count, duration, number, one_line, signed
+from harness.board.views.text import count, duration, number, one_line, shortened, signed
 
-LEADERS = 3  # rows named with how often they come first
-
+LEADERS = 3  # rows that are named with how often they are first
+UNTRAINED = "not trained"
 
 COLUMNS = (
     *("method", "kind", "data", "objective", "rounds", "metric", "primary", "higher_is_better", "mean", "low", "high", "n"),
@@ -32,11 +24,11 @@ COLUMNS = (
 
 
 def to_markdown(board: Board) -> str:
-    """The ranking, the reference rows, all metrics, costs and warnings."""
+    """Return the ranking, the reference rows, all metrics, costs and warnings."""
     parts = [
         f"# {markdown_text(board.name)}",
         markdown_text(board.description),
-        f"**{markdown_text(summary(board))}**",
+        f"**{markdown_text(board.summary)}**",
         _ranking(board),
         _reading(board),
         "## All metrics",
@@ -54,7 +46,7 @@ def to_markdown(board: Board) -> str:
 
 
 def to_csv(board: Board) -> str:
-    """Long format, one line per row and metric; a failed row has one line with its reason."""
+    """Return one line per row and metric; a failed row has one line with its reason."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(COLUMNS)
@@ -69,7 +61,7 @@ def to_csv(board: Board) -> str:
 
 
 def _csv_score(row: RowEntry, metric: MetricEntry) -> list[object]:
-    score, delta = row.scores[metric.key], delta_of(row, metric.key)
+    score, delta = row.scores[metric.key], row.delta(metric.key)
     gaps: list[object] = [""] * 6
     if delta is not None:
         gaps = [delta.mean, delta.low, delta.high, delta.p, delta.p_adjusted, True if delta.below_noise else ""]
@@ -80,13 +72,13 @@ def _csv_score(row: RowEntry, metric: MetricEntry) -> list[object]:
 
 
 def csv_text(text: str) -> str:
-    """One line that no spreadsheet takes for a formula."""
+    """Return one line that no spreadsheet takes for a formula."""
     shown = one_line(text)
     return f"'{shown}" if shown.lstrip()[:1] in tuple("=+-@＝＋－＠") else shown
 
 
 def markdown_text(text: str) -> str:
-    """One line in which nothing is markup: neither Markdown nor HTML, inside a table or at the start of a line."""
+    """Return one line in which nothing is markup: neither Markdown nor HTML, inside a table or at the start of a line."""
     shown = re.sub(r"([\\`*_\[\]|#~])", r"\\\1", one_line(text))
     for character, entity in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ("@", "&#64;"), ("://", "&#58;//")):
         shown = shown.replace(character, entity)
@@ -94,14 +86,14 @@ def markdown_text(text: str) -> str:
 
 
 def _ranking(board: Board) -> str:
-    """Primary metrics with intervals and differences; the reference rows below, in italics."""
+    """Return the table of primary metrics with intervals and differences; reference rows are below, in italics."""
     heads = ["", "method", "made of"]
     for metric in board.primary:
-        heads += [f"{markdown_text(short_name(board, metric))} {_arrow(metric)}".strip(), "Δ"]
+        heads += [f"{markdown_text(board.short_name(metric))} {_arrow(metric)}".strip(), "Δ"]
     lines = []
-    for place, row in enumerate(ranked(board), start=1):
+    for place, row in enumerate(board.ranked, start=1):
         lines.append(["–" if row.failed else str(place), _method(board, row), *_primary_cells(board, row)])
-    lines += [["", f"*{_method(board, row)}* ({row.kind})", *_primary_cells(board, row)] for row in references(board)]
+    lines += [["", f"*{_method(board, row)}* ({row.kind})", *_primary_cells(board, row)] for row in board.references]
     return _table([*heads, "time"], lines, left=3)
 
 
@@ -135,10 +127,10 @@ def _costs(board: Board) -> str:
 
 
 def _reading(board: Board) -> str:
-    if is_published(board):
+    if board.is_published:
         return "Published numbers, not measured here: no intervals, no tests."
-    floors = [(metric, noise_floor(board, metric.key)) for metric in board.primary]
-    noise = ", ".join(f"{markdown_text(short_name(board, m))} {number(floor)}" for m, floor in floors if floor is not None)
+    floors = [(metric, board.noise_floor(metric.key)) for metric in board.primary]
+    noise = ", ".join(f"{markdown_text(board.short_name(m))} {number(floor)}" for m, floor in floors if floor is not None)
     floor = f"; ≈: smaller than what a change of seeds alone could show, at the bound of its interval ({noise})"
     return (
         f"Means over seeds and prompts with {board.statistics.level:.0%} intervals; Δ is the difference from "
@@ -146,7 +138,7 @@ def _reading(board: Board) -> str:
         f"({markdown_text(board.statistics.correction)}), where the interval excludes 0 too"
         + (floor if noise else "")
         + ". Time: a seed's data, reference and training beyond the shared starting model, in full even where shared."
-        + "".join(f" {markdown_text(said)}" for said in remarks(board))
+        + "".join(f" {markdown_text(remark)}" for remark in remarks(board))
     )
 
 
@@ -165,10 +157,10 @@ def _mean(row: RowEntry, metric: MetricEntry) -> str:
 
 
 def _delta(row: RowEntry, metric: MetricEntry) -> str:
-    delta = delta_of(row, metric.key)
+    delta = row.delta(metric.key)
     if delta is None:
         return "–"
-    return signed(delta.mean) + mark(delta).replace("*", "\\*")
+    return signed(delta.mean) + delta.mark.replace("*", "\\*")
 
 
 def _arrow(metric: MetricEntry) -> str:
@@ -176,20 +168,17 @@ def _arrow(metric: MetricEntry) -> str:
 
 
 def _table(heads: Sequence[str], lines: Sequence[Sequence[str]], left: int = 1) -> str:
-    """The first `left` columns are set left, the others right."""
+    """Return a table; the first `left` columns are aligned left, the others right."""
     rule = ["---" if index < left else "---:" for index in range(len(heads))]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in (heads, rule, *lines))
 
 
 def remarks(board: Board) -> list[str]:
-    """How tests were corrected, how stable the first place is, what the board could have seen, in which types it was computed;
-    less on an older board."""
-    return [said for said in (_families(board), _ranks(board), _detectable(board), _precision(board)) if said]
+    """Return sentences on correction, ranks, the smallest detectable difference and precision.
 
-
-def is_published(board: Board) -> bool:
-    """Whether all of it was printed elsewhere: no intervals, no tests."""
-    return bool(board.rows) and all(row.kind == "published" for row in board.rows)
+    An older board lacks some of them.
+    """
+    return [remark for remark in (_families(board), _ranks(board), _detectable(board), _precision(board)) if remark]
 
 
 def _families(board: Board) -> str:
@@ -201,11 +190,11 @@ def _families(board: Board) -> str:
 
 
 def _ranks(board: Board) -> str:
-    """On the first primary metric."""
+    """Return which rows come first on the first primary metric, and how often."""
     ranks = board.analysis.ranking.get(board.primary[0].key, {}) if board.analysis and board.primary else {}
     leaders = sorted(ranks.items(), key=lambda item: (-item[1].first, item[1].mean, item[0]))[:LEADERS]
     named = [f"{label} {rank.first:.0%} (rank {rank.low:.0f} to {rank.high:.0f})" for label, rank in leaders if rank.first > 0]
-    return f"First on {short_name(board, board.primary[0])} over bootstrap draws: {', '.join(named)}." if named else ""
+    return f"First on {board.short_name(board.primary[0])} over bootstrap draws: {', '.join(named)}." if named else ""
 
 
 def _precision(board: Board) -> str:
@@ -215,5 +204,35 @@ def _precision(board: Board) -> str:
 
 def _detectable(board: Board) -> str:
     power = board.analysis.power if board.analysis else {}
-    seen = [f"{short_name(board, m)} {number(power[m.key].detectable)}" for m in board.primary if m.key in power]
+    seen = [f"{board.short_name(m)} {number(power[m.key].detectable)}" for m in board.primary if m.key in power]
     return f"The smallest true difference that would be found four times in five: {', '.join(seen)}." if seen else ""
+
+
+def precision(provenance: Mapping[str, object]) -> str:
+    """Return the number types that a row was trained, stored, scored and sampled in; empty if its provenance does not say."""
+    types = provenance.get("precision")
+    if not isinstance(types, Mapping) or not {"training", "weights", "scoring", "generation"} <= types.keys():
+        return ""
+    trained = f"trained with products in {types['training']}" if types["training"] != "none" else UNTRAINED
+    if "bfloat16" in types["training"]:
+        trained += " (its references and refinements too)"
+    rewards = f", reward models in {types['rewards']}" if "rewards" in types else ""
+    return (
+        f"{trained}, weights kept in {types['weights']}, log-probabilities scored in {types['scoring']}, "
+        f"text generated in {types['generation']}{rewards}"
+    )
+
+
+def board_precision(board: Board) -> str:
+    """Return `precision` of all rows, with the rows' names if they differ in more than that some were not trained."""
+    rows: dict[str, list[str]] = {}
+    for row in board.rows:
+        if words := precision(row.provenance):
+            rows.setdefault(words, []).append(shortened(row.method, 40))
+    # An untrained row has no training type; it says nothing else that the trained rows do not say.
+    for words in [words for words in rows if words.startswith(UNTRAINED)]:
+        if any(other != words and other.endswith(words.removeprefix(UNTRAINED)) for other in rows):
+            del rows[words]
+    if len(rows) < 2:
+        return "".join(rows)
+    return "; ".join(f"{words} ({', '.join(labels)})" for words, labels in rows.items())

@@ -1,4 +1,4 @@
-"""A board in a notebook or a script: as a data frame, as a picture, as a cell's output."""
+"""A board in a notebook or a script: as a data frame, as a figure, as a cell's output."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Literal
 
 from markupsafe import Markup
 
-from harness.board.board import Board, MetricEntry, delta_of, is_reference, mark, short_name, summary, write_text
-from harness.board.views import figures as charts
-from harness.board.views.figures import frontier
+from harness.board.board import Board, MetricEntry, write_text
+from harness.board.views.figures import forest, frontier
 from harness.board.views.text import number, one_line, signed
 from harness.errors import HarnessError, did_you_mean
 
@@ -23,12 +22,12 @@ Picture = Literal["differences", "cost"]
 
 @dataclass(frozen=True)
 class Plot:
-    """A drawing as SVG, which notebooks show by themselves."""
+    """A figure as SVG, which notebooks show by themselves."""
 
     svg: str
 
     def save(self, path: str | Path) -> Path:
-        """Write it as a file of its own; whole or not at all."""
+        """Write it as an SVG file, whole or not at all; return its path."""
         return write_text(Path(path), self.svg + "\n")
 
     def _repr_html_(self) -> str:
@@ -39,7 +38,7 @@ class Plot:
 
 
 def to_pandas(board: Board) -> pd.DataFrame:
-    """One line per row and metric; what a board does not have is NaN.
+    """Return one line per row and metric; values that the board lacks are NaN.
 
     Columns: method, kind, data, objective, rounds, metric, primary, higher_is_better, mean, low, high, n, delta, delta_low,
     delta_high, p, p_adjusted (of the difference to the baseline), seconds, tokens_trained, tokens_generated, failed.
@@ -76,58 +75,58 @@ def to_pandas(board: Board) -> pd.DataFrame:
 
 
 def plot(board: Board, metric: str | None = None, picture: Picture = "differences") -> Plot:
-    """A metric's differences from the baseline with their intervals, or the metric against the cost.
+    """Draw a metric's differences from the baseline with their intervals, or the metric against the cost.
 
     Args:
-        metric: its key, `<evaluator>/<metric>`; the first primary one if absent.
+        metric: its key, `<evaluator>/<metric>`; default: the first primary metric.
 
     Raises:
-        HarnessError: no such metric, or nothing of it to draw.
+        HarnessError: the board has no such metric, or too few rows have it.
     """
     entry = _metric(board, metric)
-    drawn = charts.forest(board, entry) if picture == "differences" else frontier(board, entry)
+    drawn = forest(board, entry) if picture == "differences" else frontier(board, entry)
     if drawn is None:
-        raise HarnessError(f"there is nothing to draw of {entry.key}: too few rows have it")
-    style = resources.files("harness.board.views.web").joinpath("picture.css").read_text(encoding="utf-8")
+        raise HarnessError(f"metric = {entry.key!r}: too few rows have it for a figure; choose another")
+    style = resources.files("harness.board.views").joinpath("web", "picture.css").read_text(encoding="utf-8")
     head, bracket, rest = str(drawn).partition(">")
     head = head.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" class="harness-picture" width="760" ', 1)
     return Plot(f"{head}{bracket}<style>{style}</style>{rest}")
 
 
 def to_notebook(board: Board) -> str:
-    """HTML of a cell's output: one sentence, the table of primary metrics, the first of them drawn."""
-    heads = Markup("").join(Markup("<th>{}</th>").format(short_name(board, metric)) for metric in board.primary)
+    """Return a cell's output as HTML: one sentence, the table of primary metrics, and a figure of the first."""
+    heads = Markup("").join(Markup("<th>{}</th>").format(board.short_name(metric)) for metric in board.primary)
     lines = Markup("").join(_line(board, index) for index in range(len(board.rows)))
     table = Markup("<table><thead><tr><th>method</th>{}</tr></thead><tbody>{}</tbody></table>").format(heads, lines)
-    said = Markup("<p><strong>{}</strong> {}</p>").format(one_line(board.name), one_line(summary(board)))
+    sentence = Markup("<p><strong>{}</strong> {}</p>").format(one_line(board.name), one_line(board.summary))
     try:
         picture = Markup(plot(board).svg)  # escaped where it was drawn
     except HarnessError:
         picture = Markup("")
-    return str(said + table + picture)
+    return str(sentence + table + picture)
 
 
 def _line(board: Board, index: int) -> Markup:
     row = board.rows[index]
     cells = Markup("").join(Markup("<td>{}</td>").format(_cell(board, index, metric)) for metric in board.primary)
-    name = one_line(row.method) + (f" ({row.kind})" if is_reference(row) else "")
+    name = one_line(row.method) + (f" ({row.kind})" if row.is_reference else "")
     return Markup("<tr><th>{}</th>{}</tr>").format(name, cells)
 
 
 def _cell(board: Board, index: int, metric: MetricEntry) -> str:
-    """Mean and difference, with its mark."""
+    """Return the mean and the difference with its mark."""
     row = board.rows[index]
     if metric.key not in row.scores:
         return "failed" if row.failed else ""
-    delta = delta_of(row, metric.key)
-    difference = f" ({signed(delta.mean)} {mark(delta)})".replace(" )", ")") if delta else ""
+    delta = row.delta(metric.key)
+    difference = f" ({signed(delta.mean)} {delta.mark})".replace(" )", ")") if delta else ""
     return number(row.scores[metric.key].mean) + difference
 
 
 def _metric(board: Board, key: str | None) -> MetricEntry:
     if key is None and board.primary:
         return board.primary[0]
-    found = next((metric for metric in board.metrics if metric.key == key), None)
-    if found is None:
+    entry = next((metric for metric in board.metrics if metric.key == key), None)
+    if entry is None:
         raise HarnessError(f"no metric is called {key!r}: {did_you_mean(str(key), [metric.key for metric in board.metrics])}")
-    return found
+    return entry

@@ -1,4 +1,4 @@
-"""The board as one HTML file that works from disk: no network, no script but its own, every text escaped."""
+"""A board as one HTML file that works from disk: no network, no script but its own, every text escaped."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 import re
 import zlib
 from base64 import b64encode
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -17,32 +17,53 @@ import jinja2
 import yaml
 from markupsafe import Markup, escape
 
-from harness.board import board as standing
-from harness.board.board import Board, ExampleRow, RowEntry, write_text
-from harness.board.views import figures as charts
-from harness.board.views import figures as curves
-from harness.board.views import figures as frontier
-from harness.board.views import figures as sweeps
-from harness.board.views import provenance, text
-from harness.board.views.markdown import to_csv, to_markdown
+from harness.board.board import Board, ExampleRow, MetricEntry, RowEntry, write_text
+from harness.board.views import figures, text
+from harness.board.views.markdown import board_precision, precision, to_csv, to_markdown
 from harness.board.views.text import one_line, shortened, visible
 
-PLAIN = 1 << 19  # characters; more are packed
-EMBEDDED = 24 << 20  # characters in the page at most; all examples are in the file beside it
-BLOCK_EXAMPLES, BLOCK_CHARACTERS = 200, 1 << 20
-LABEL = 80  # characters of a row's name in the menus
+PLAIN = 1 << 19  # examples with more characters than this are compressed
+EMBEDDED = 24 << 20  # the most characters of examples in a page; `examples.jsonl` has all
+BLOCK_EXAMPLES, BLOCK_CHARACTERS = 200, 1 << 20  # a block ends at the first of the two
 
+# The most characters of a text, of a table's cell and of a name, outside the viewer and the provenance.
+LONGEST, LONGEST_CELL, LONGEST_NAME = 2000, 200, 80
 
-# Characters of a text, of one in a table's cell, and of a name, that a page shows outside the viewer and the provenance.
-LONGEST, BRIEFEST, LONGEST_NAME = 2000, 200, 80
-
+COLUMNS = (
+    *("Metric", "Mean", "Interval", "Per seed", "n", "Δ", "Interval of Δ", "p", "p corrected", "q", "p over seeds"),
+    *("Effect", "Won / tied / lost", "Smallest seen"),
+)
+NOTHING = ""  # an empty cell
+# Origins of the responses' token ids, as the `groups` stage counts them.
+RESPONSES = {"as_sampled": "as sampled", "tokenized_again": "tokenized again", "from_dataset": "from the data"}
 
 SCRIPTS = ("tables.js", "figures.js", "rows.js", "examples.js", "theme.js")
 
 
 def to_html(board: Board, examples: Sequence[ExampleRow]) -> str:
-    """One self-contained page. Scripts and styles are allowed by their hash alone, so that nothing else runs in it."""
+    """Return one self-contained page. Its policy allows its script and style by their hashes, so that nothing else runs."""
     style, script = _web("style.css"), "\n".join(_web(name) for name in SCRIPTS)
+    return (
+        templates()
+        .get_template("template.html")
+        .render(
+            board=board,
+            style=Markup(style),
+            script=Markup(script),
+            policy=_policy(style, script),
+            answer=board.answer,
+            facts=_facts(board),
+            made_of=made_of,
+            numbers=embedded(numbers(board)),
+            budgets=sorted({key for row in board.rows for key in row.budget}),
+            viewer=viewer(board, examples),
+            **_figures(board),
+        )
+    )
+
+
+def templates() -> jinja2.Environment:
+    """Return the environment of all HTML templates. Whatever they print is escaped: names and texts come from models."""
     environment = jinja2.Environment(
         loader=jinja2.FunctionLoader(_web),
         autoescape=True,
@@ -53,39 +74,29 @@ def to_html(board: Board, examples: Sequence[ExampleRow]) -> str:
     )
     environment.filters |= {
         **{"number": text.number, "signed": text.signed, "duration": text.duration, "count": text.count},
-        **{"p_value": text.p_value, "share": _share, "tree": _tree, "named": _named, "brief": _brief, "short": text.shortened},
+        **{"p_value": text.p_value, "share": _share, "tree": _tree, "named": _named, "brief": _brief},
+        **{"short": text.shortened, "one_line": text.one_line},
     }
-    return environment.get_template("template.html").render(
-        board=board,
-        style=Markup(style),
-        script=Markup(script),
-        policy=_policy(style, script),
-        standing=standing,
-        answer=standing.answer(board),
-        facts=_facts(board),
-        made_of=provenance.made_of,
-        numbers=embedded(provenance.numbers(board)),
-        budgets=sorted({key for row in board.rows for key in row.budget}),
-        viewer=viewer(board, examples),
-        **_figures(board),
-    )
+    return environment
 
 
-def _figures(board: Board) -> dict[str, Any]:
-    """The drawings, by where the page shows them; each a list of titles and drawings, of which one is shown at a time."""
+def _figures(board: Board) -> dict[str, object]:
+    """Return the figures by section, each a list of titles and figures, of which the page shows one at a time."""
 
-    def of_metrics(draw: Any, metrics: Any) -> list[Any]:
+    def of_metrics(
+        draw: Callable[[Board, MetricEntry], Markup | None], metrics: Sequence[MetricEntry]
+    ) -> list[tuple[MetricEntry, Markup]]:
         return [(metric, drawn) for metric in metrics if (drawn := draw(board, metric)) is not None]
 
     others = [metric for metric in board.metrics if metric not in board.primary]
     return {
-        "noisy": any(standing.noise_floor(board, metric.key) for metric in board.metrics),
+        "noisy": any(board.noise_floor(metric.key) for metric in board.metrics),
         "contests": [metric.key for metric in board.metrics if board.analysis and metric.key in board.analysis.wins],
-        "forests": of_metrics(charts.forest, (*board.primary, *others)),
-        "ranks": of_metrics(charts.ranks, board.primary),
-        "frontiers": list(frontier.frontiers(board)),
-        "sweeps": list(sweeps.figures(board)),
-        "training": curves.training(board),
+        "forests": of_metrics(figures.forest, (*board.primary, *others)),
+        "ranks": of_metrics(figures.ranks, board.primary),
+        "frontiers": list(figures.frontiers(board)),
+        "sweeps": list(figures.sweep_figures(board)),
+        "training": figures.training(board),
     }
 
 
@@ -104,18 +115,18 @@ def render_all(board: Board, examples: Sequence[ExampleRow], folder: Path) -> Pa
 
 
 def _web(name: str) -> str:
-    return resources.files("harness.board.views.web").joinpath(name).read_text(encoding="utf-8")
+    return resources.files("harness.board.views").joinpath("web", name).read_text(encoding="utf-8")
 
 
 def _policy(style: str, script: str) -> str:
-    """A content security policy that names the two inlined texts by hash."""
+    """Return a content security policy that names the two inlined texts by hash."""
     styles, scripts = (b64encode(hashlib.sha256(part.encode()).digest()).decode() for part in (style, script))
     allowed = f"style-src 'sha256-{styles}'; script-src 'sha256-{scripts}'"
     return f"default-src 'none'; {allowed}; base-uri 'none'; form-action 'none'"
 
 
-def _finalize(value: Any) -> Any:
-    """What has no shape of its own is written out wherever the template prints text, and no text makes the page unreadable."""
+def _finalize(value: object) -> object:
+    """Write out invisible characters in every text that a template prints, and cut a text that would fill the page."""
     if not isinstance(value, str) or isinstance(value, Markup):
         return value
     rest = len(value) - LONGEST
@@ -123,26 +134,26 @@ def _finalize(value: Any) -> Any:
 
 
 def _named(name: str) -> Markup:
-    """The name of a row or a metric, which may be broken after its parts rather than anywhere."""
+    """Return a name of a row or metric with line breaks allowed between its parts only."""
     return Markup(re.sub(r"(?<=[/_=])(?=[^/_=])|(?=\[)", "<wbr>", str(escape(text.shortened(name, LONGEST_NAME)))))
 
 
 def _brief(value: str) -> str:
-    return text.one_line(value) if len(value) <= BRIEFEST else f"{text.one_line(value[:BRIEFEST])}…"
+    return text.one_line(value) if len(value) <= LONGEST_CELL else f"{text.one_line(value[:LONGEST_CELL])}…"
 
 
 def _share(value: float) -> str:
-    """A share as percent, without calling a rare thing impossible or a frequent one certain."""
+    """Return a share in percent; a rare event is never 0 %, a frequent one never 100 %."""
     return "<1%" if 0 < value < 0.005 else ">99%" if 0.995 < value < 1 else f"{value:.0%}"
 
 
-def _tree(value: Any) -> Markup:
-    """As YAML, in full."""
-    return escape(text.visible(yaml.safe_dump(value, allow_unicode=True, sort_keys=True, width=100)))
+def _tree(value: object) -> Markup:
+    """Return a value as YAML, in full."""
+    return escape(text.visible(yaml.safe_dump(text.plain(value), allow_unicode=True, sort_keys=True, width=100)))
 
 
 def _facts(board: Board) -> list[tuple[str, str]]:
-    """What was held equal and what was compared, as far as the board knows."""
+    """Return names and values of the settings that all rows share, as far as the board has them."""
     seeds = sorted({seed for row in board.rows for seed in row.seeds})
     facts = [
         ("Starting model", _model(board.config)),
@@ -157,30 +168,29 @@ def _facts(board: Board) -> list[tuple[str, str]]:
         facts.append(
             ("Work", f"{stages[1]:,} of {stages[0]:,} stages ran" + (f", {text.duration(saved)} saved" if saved else ""))
         )
-    facts += [(name.capitalize(), value) for name, _, value in map(_parted, text.data_lines(board.sharing.get("data", {})))]
-    facts += [("Chat template", _template(board)), ("Precision", provenance.board_precision(board))]
+    facts += [
+        (name.capitalize(), value)
+        for name, _, value in (line.partition(": ") for line in text.data_lines(board.sharing.get("data", {})))
+    ]
+    facts += [("Chat template", _template(board)), ("Precision", board_precision(board))]
     return [(name, value) for name, value in facts if value]
 
 
-def _parted(line: str) -> tuple[str, str, str]:
-    return line.partition(": ")
-
-
 def _template(board: Board) -> str:
-    """The beginning of the hash of the template that every prompt was written with."""
+    """Return the start of the chat template's hash."""
     models = [row.provenance.get("model") for row in board.rows]
-    hashes = {str(model.get("chat_template_sha256") or "") for model in models if isinstance(model, dict)}
+    hashes = {str(model.get("chat_template_sha256") or "") for model in models if isinstance(model, Mapping)}
     return ", ".join(f"sha256 {digest[:12]}" for digest in sorted(hashes - {""}))
 
 
 def _prompts(board: Board) -> str:
-    """How many prompts the first primary metric was taken on."""
+    """Return the number of prompts that the first primary metric was measured on."""
     key = board.primary[0].key if board.primary else ""
     return f"{max((row.scores[key].n for row in board.rows if key in row.scores), default=0):,}"
 
 
-def _model(config: Mapping[str, Any]) -> str:
-    """The starting model as the config names it, wherever in the `model` section it does."""
+def _model(config: Mapping[str, object]) -> str:
+    """Return the starting model's name from the config's `model` section."""
     model = config.get("model")
     if isinstance(model, Mapping):
         if model.get("scratch"):
@@ -199,14 +209,132 @@ def _budget(board: Board) -> str:
     return ", ".join(f"{text.count(value)} {key}" for key, value in row.budget.items()) if row else ""
 
 
+# The statistics and the provenance of a row
+
+
+def numbers(board: Board) -> dict[str, object]:
+    """Return every row's statistics as text: for each of its metrics the cells of `COLUMNS`, then the verdict."""
+    return {
+        "columns": COLUMNS,
+        "rows": [[_cells(row, metric) for metric in board.metrics if metric.key in row.scores] for row in board.rows],
+    }
+
+
+def _cells(row: RowEntry, metric: MetricEntry) -> list[str]:
+    score, delta = row.scores[metric.key], row.scores[metric.key].delta
+    cells = [text.one_line(metric.key), text.number(score.mean), _interval(score.low, score.high)]
+    cells += [", ".join(text.number(mean) for mean in score.per_seed), f"{score.n:,}"]
+    if delta is None:
+        return cells
+    wins = delta.wins
+    cells += [text.signed(delta.mean) + delta.mark, _interval(delta.low, delta.high, signed=True), _small(delta.p)]
+    cells += [_small(delta.p_adjusted), _small(delta.q), _small(delta.p_seeds)]
+    cells += [NOTHING if delta.effect is None else text.signed(delta.effect)]
+    cells += [NOTHING if wins is None else f"{wins.won:.0%} / {wins.tied:.0%} / {wins.lost:.0%}"]
+    cells += [NOTHING if delta.detectable is None else text.number(delta.detectable)]
+    return [*cells, delta.verdict(metric)]
+
+
+def _interval(low: float | None, high: float | None, signed: bool = False) -> str:
+    shown = text.signed if signed else text.number
+    return NOTHING if low is None or high is None else f"{shown(low)} … {shown(high)}"
+
+
+def _small(p: float | None) -> str:
+    return NOTHING if p is None else "<0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def made_of(board: Board, row: RowEntry) -> list[tuple[str, str]]:
+    """Return names and values of what a reader needs to reproduce the row, as far as the board has it."""
+    provenance = row.provenance
+    facts = [
+        ("Kind", row.kind),
+        ("Source", _source(provenance)),
+        ("Data", row.data),
+        ("Objective", row.objective),
+        ("Rounds", str(row.rounds) if row.rounds else None),
+        ("Seeds", ", ".join(str(seed) for seed in row.seeds)),
+        ("Starting model", _starting_model(provenance.get("model"))),
+        ("Chat template", _digest(_item(provenance.get("model"), "chat_template_sha256"))),
+        ("Data set", _digest(provenance.get("dataset"))),
+        ("Models", _models(provenance.get("models"))),
+        ("Judge", _judges(provenance.get("judges"))),
+        ("Backend", _item(provenance.get("backend"), "name")),
+        ("Responses", _responses(provenance.get("data"))),
+        ("Precision", precision(provenance)),
+        ("Written by", ", ".join(f"{'harness' if key == 'version' else key} {v}" for key, v in sorted(board.harness.items()))),
+        ("Versions", _listed(board.sharing.get("versions"))),
+        ("Command", board.sharing.get("command") if not row.is_published else None),
+    ]
+    return [(name, str(value)) for name, value in facts if value]
+
+
+def _source(provenance: Mapping[str, object]) -> str:
+    """Return the paper and table that published numbers come from."""
+    return "; ".join(str(provenance[name]) for name in ("source", "paper", "table", "url") if provenance.get(name))
+
+
+def _item(value: object, name: str) -> Any:
+    return value.get(name) if isinstance(value, Mapping) else None
+
+
+def _starting_model(model: object) -> str:
+    if not isinstance(model, Mapping):
+        return ""
+    if model.get("scratch"):
+        return "made from the training text"
+    names = [str(model[key]) for key in ("name", "path", "id", "revision") if model.get(key)]
+    return " ".join(names)
+
+
+def _digest(value: object) -> str:
+    return f"sha256 {value}" if isinstance(value, str) and value else ""
+
+
+def _models(models: object) -> str:
+    return ", ".join(f"seed {seed}: {key}" for seed, key in models.items()) if isinstance(models, Mapping) else ""
+
+
+def _responses(data: object) -> str:
+    """Return where the ids of the trained responses come from, over all seeds and rounds."""
+    rounds = (
+        [facts for entry in data.values() if isinstance(entry, list) for facts in entry] if isinstance(data, Mapping) else []
+    )
+    counts = [count for facts in rounds if isinstance(count := _item(facts, "responses"), Mapping)]
+    totals = {name: sum(n for count in counts if isinstance(n := count.get(name), int)) for name in RESPONSES}
+    return ", ".join(f"{totals[name]:,} {words}" for name, words in RESPONSES.items() if totals[name])
+
+
+def _judges(judges: object) -> str:
+    """Return each evaluator's judge, with the versions that its server reported."""
+    if not isinstance(judges, Mapping):
+        return ""
+    return "; ".join(f"{evaluator}: {_judge_names(judge)}" for evaluator, judge in judges.items())
+
+
+def _judge_names(judge: object) -> str:
+    versions = _item(judge, "versions")
+    named = ", ".join(str(v) for v in versions) if isinstance(versions, Iterable) and not isinstance(versions, str) else ""
+    return named or str(_item(judge, "model") or judge)
+
+
+def _listed(versions: object) -> str:
+    """Return versions in the order of the names, so that a board in memory and its file show the same."""
+    return ", ".join(f"{name} {version}" for name, version in sorted(versions.items())) if isinstance(versions, Mapping) else ""
+
+
+# The examples
+
+
 @dataclass(frozen=True)
 class Viewer:
-    """What the page carries.
+    """The examples in a page.
 
     Attributes:
-        head: labels, which two are shown first, how many examples there are, and where each block begins.
-        blocks: each a JSON list of examples, or a JSON text that holds such a list as deflated, base64 UTF-8.
-        shown: how many examples the blocks hold; of `available`.
+        head: JSON of the rows' labels, the two that are shown first, the number of examples, and each block's first index.
+        blocks: each a JSON list of examples, or a JSON string of such a list in UTF-8, deflated, in base64.
+        shown: the number of examples in the blocks.
+        available: the number of examples on the board.
     """
 
     head: Markup
@@ -216,7 +344,7 @@ class Viewer:
 
 
 def viewer(board: Board, examples: Sequence[ExampleRow]) -> Viewer | None:
-    """The first examples, as many as a page can carry; everything that has no shape is written out. None without any."""
+    """Return the first examples, as many as a page can hold, with invisible characters written out; None without any."""
     if not examples:
         return None
     labels = _labels(board, examples)
@@ -231,14 +359,19 @@ def viewer(board: Board, examples: Sequence[ExampleRow]) -> Viewer | None:
         blocks.append(written)
         starts.append(shown)
         size, shown = size + len(written), shown + count
-    ranked = [row.method for row in standing.ranked(board) if row.method != board.baseline]
+    ranked = [row.method for row in board.ranked if row.method != board.baseline]
     first = [labels.index(label) for label in (board.baseline, *ranked, *labels) if label in labels]
-    head = {"labels": [shortened(label, LABEL) for label in labels], "first": first[:2], "starts": starts, "shown": shown}
+    head = {
+        "labels": [shortened(label, LONGEST_NAME) for label in labels],
+        "first": first[:2],
+        "starts": starts,
+        "shown": shown,
+    }
     return Viewer(embedded(head), tuple(blocks), shown, len(examples))
 
 
-def embedded(value: Any) -> Markup:
-    """JSON that can stand inside a script element: no `<`, `>` or `&` is left in it."""
+def embedded(value: object) -> Markup:
+    """Return JSON for a script element: without `<`, `>` and `&`, it cannot end the element."""
     content = json.dumps(value, ensure_ascii=True, sort_keys=True, allow_nan=False, separators=(",", ":"))
     for character in "<>&":
         content = content.replace(character, f"\\u{ord(character):04x}")
@@ -246,7 +379,7 @@ def embedded(value: Any) -> Markup:
 
 
 def _labels(board: Board, examples: Sequence[ExampleRow]) -> list[str]:
-    """The rows that answered, in the board's order."""
+    """Return the rows that answered, in the board's order."""
     answered = {label for example in examples for label in example.answers}
     order = [row.method for row in board.rows if row.method in answered]
     return [*order, *sorted(answered - set(order))]
@@ -262,7 +395,7 @@ def _large(examples: Sequence[ExampleRow]) -> bool:
 
 
 def _blocks(examples: Sequence[ExampleRow], labels: Sequence[str]) -> Iterator[tuple[int, str]]:
-    """Numbers of examples and their JSON."""
+    """Yield the number of examples of each block, and their JSON."""
     block: list[str] = []
     size = 0
     for example in examples:
@@ -275,16 +408,16 @@ def _blocks(examples: Sequence[ExampleRow], labels: Sequence[str]) -> Iterator[t
         yield len(block), f"[{','.join(block)}]"
 
 
-def _entry(example: ExampleRow, labels: Sequence[str]) -> list[Any]:
-    """Id, prompt, target, the answers in the order of the labels, and what judges said, by the label's place."""
-    said = {
+def _entry(example: ExampleRow, labels: Sequence[str]) -> list[object]:
+    """Return id, prompt, target, the answers in the order of the labels, and judges' verdicts by the label's index."""
+    judged = {
         str(place): [[visible(str(item.get(name) or "")) for name in ("evaluator", "verdict", "words")] for item in items]
         for place, label in enumerate(labels)
         if (items := example.judged.get(label))
     }
     target = None if example.target is None else visible(example.target)
     answers = [visible(example.answers[label]) if label in example.answers else None for label in labels]
-    return [one_line(example.id), visible(example.prompt), target, answers, *([said] if said else [])]
+    return [one_line(example.id), visible(example.prompt), target, answers, *([judged] if judged else [])]
 
 
 def _packed(block: str) -> str:

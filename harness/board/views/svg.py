@@ -1,19 +1,26 @@
-"""The few shapes the charts need. Text is escaped where it is put in; colours come from the page's style, by class."""
+"""The parts of an SVG figure: scales, the chart area with its ticks and labels, and a few shapes.
+
+Every text is escaped where it is put in. Colours come from the page's style, by class.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup
 
 from harness.board.views.text import one_line
 
+CHARACTER = 7.3  # the width in pixels of a character of a label, in the page's monospaced font at 12 px
+LINE = 12  # the least distance in pixels between the base lines of two labels
+SHIFTS = (0, -12, 12, -24, 24, -36, 36)  # tried in this order, in pixels, for a label beside a point
+
 
 @dataclass(frozen=True)
 class Scale:
-    """Maps values from `low` to `high` on pixels from `start` to `end`; by their logarithms where `log` is set."""
+    """Map values from `low` to `high` to pixels from `start` to `end`; on a logarithmic scale if `log` is set."""
 
     low: float
     high: float
@@ -22,68 +29,161 @@ class Scale:
     log: bool = False
 
     def __call__(self, value: float) -> float:
-        low, high, here = (math.log10(x) for x in (self.low, self.high, value)) if self.log else (self.low, self.high, value)
-        return round(self.start + (here - low) / (high - low) * (self.end - self.start), 2)
+        low, high, at = (math.log10(x) for x in (self.low, self.high, value)) if self.log else (self.low, self.high, value)
+        return round(self.start + (at - low) / (high - low) * (self.end - self.start), 2)
 
     def ticks(self, about: int = 5) -> list[float]:
-        """Round numbers within the scale: steps of 1, 2 or 5 times a power of ten."""
+        """Return round numbers within the scale: multiples of 1, 2 or 5 times a power of ten."""
         if self.log:
             return self._powers(about)
         rough = (self.high - self.low) / about
         power = 10.0 ** math.floor(math.log10(rough))
+        # The tolerances keep a tick that rounding errors push just outside.
         step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough * 0.999)
         first = math.ceil(self.low / step - 1e-9)
         return [index * step for index in range(first, math.floor(self.high / step + 1e-9) + 1)]
 
     def _powers(self, about: int) -> list[float]:
-        """Powers of ten; with their doubles and fives where the powers alone are too few."""
+        """Return powers of ten, with multiples between them if the powers alone are too few."""
         exponents = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
         choices = ((1,), (1, 3), (1, 2, 5)) if len(exponents) <= about else ((1,),)
-        found: list[float] = []
+        ticks: list[float] = []
         for factors in choices:
-            found = [f * 10.0**e for e in exponents for f in factors if self.low <= f * 10.0**e <= self.high]
-            if len(found) >= min(3, about):
+            ticks = [f * 10.0**e for e in exponents for f in factors if self.low <= f * 10.0**e <= self.high]
+            if len(ticks) >= min(3, about):
                 break
-        return found
+        return ticks
 
 
-def spanning(values: list[float], start: float, end: float, margin: float = 0.06) -> Scale:
-    """A scale with room beside the outermost values; one unit wide where they are all equal."""
+def spanning(values: Iterable[float], start: float, end: float, margin: float = 0.06) -> Scale:
+    """Return a scale over the values, with a margin at both ends; one unit wide if all values are equal."""
+    values = list(values)
     low, high = min(values), max(values)
     room = (high - low) * margin or 0.5
     return Scale(low - room, high + room, start, end)
 
 
-def spanning_log(values: Sequence[float], start: float, end: float, margin: float = 0.06) -> Scale:
-    """`spanning` for positive values, by their logarithms."""
-    plain = spanning([math.log10(value) for value in values], start, end, margin)
-    return Scale(10**plain.low, 10**plain.high, start, end, log=True)
+def spanning_log(values: Iterable[float], start: float, end: float, margin: float = 0.06) -> Scale:
+    """Return a logarithmic scale over positive values, with a margin at both ends."""
+    exponents = spanning([math.log10(value) for value in values], start, end, margin)
+    return Scale(10**exponents.low, 10**exponents.high, start, end, log=True)
+
+
+@dataclass(frozen=True)
+class Chart:
+    """The area between the axes of a figure, in pixels. It draws the ticks of both axes and finds places for labels."""
+
+    left: float
+    right: float
+    top: float
+    floor: float
+
+    def across(self, values: Iterable[float], *, log: bool = False, margin: float = 0.06) -> Scale:
+        """Return a horizontal scale over the values, from the left edge to the right one."""
+        return (spanning_log if log else spanning)(values, self.left, self.right, margin)
+
+    def up(self, values: Iterable[float]) -> Scale:
+        """Return a vertical scale over the values, from the floor to the top."""
+        return spanning(values, self.floor, self.top)
+
+    def ticks_across(self, ticks: Iterable[tuple[float, str]], *, rules: bool = True) -> list[Markup]:
+        """Draw the horizontal axis's ticks: a label below each, and a rule from top to floor.
+
+        Args:
+            ticks: the position in pixels and the label of each.
+        """
+        shapes = []
+        for x, label in ticks:
+            shapes += [line(x, self.top, x, self.floor, "rule")] if rules else []
+            shapes.append(text(x, self.floor + 18, label, "tick", "middle"))
+        return shapes
+
+    def ticks_up(self, ticks: Iterable[tuple[float, str]]) -> list[Markup]:
+        """Draw the vertical axis's ticks: a label left of each, and a rule from left to right.
+
+        Args:
+            ticks: the position in pixels and the label of each.
+        """
+        shapes = []
+        for y, label in ticks:
+            shapes.append(line(self.left, y, self.right, y, "rule"))
+            shapes.append(text(self.left - 6, y + 4, label, "tick", "end"))
+        return shapes
+
+    def level_labels(self, heights: Sequence[float], room: float) -> list[float]:
+        """Return heights for labels beside line ends: each at its line's height, moved until none touch.
+
+        Args:
+            heights: the heights of the lines' ends, from top to floor.
+            room: the least distance between two labels.
+        """
+        placed: list[float] = []
+        for height in heights:
+            placed.append(max(height, placed[-1] + room) if placed else height)
+        # Labels are pushed down only, so the lowest may leave the chart: then all move up by as much.
+        over = max(0.0, placed[-1] - self.floor) if placed else 0.0
+        return [round(height - over, 2) for height in placed]
+
+    def label_place(self, x: float, y: float, label: str, taken: list[Box]) -> tuple[float, float] | None:
+        """Return where a label beside a point may begin without touching another; None if every place is taken.
+
+        Args:
+            taken: boxes that points and earlier labels cover; the label's own is added.
+        """
+        width = CHARACTER * len(label)
+        for shift in SHIFTS:
+            for start in (x + 9, x - 9 - width):
+                box = Box(start, start + width, y + 4 + shift)
+                if self._holds(box) and not any(box.touches(other) for other in taken):
+                    taken.append(box)
+                    return round(box.start, 1), round(box.base, 1)
+        return None
+
+    def _holds(self, box: Box) -> bool:
+        # A label may stand 20 px into the right margin, which the charts with such labels leave free.
+        return box.start >= self.left + 2 and box.end <= self.right + 20 and self.top - 4 < box.base < self.floor + 4
+
+
+@dataclass(frozen=True)
+class Box:
+    """The place of one line of text: its left end, its right end and its base line, in pixels."""
+
+    start: float
+    end: float
+    base: float
+
+    def touches(self, other: Box) -> bool:
+        """Return whether two lines of text overlap."""
+        return abs(self.base - other.base) < LINE and self.end >= other.start and self.start <= other.end
 
 
 def text(x: float, y: float, content: str, kind: str = "", anchor: str = "start") -> Markup:
-    """One line; `kind` is its class."""
+    """Draw one line of text; `kind` is its class."""
     return Markup('<text x="{}" y="{}" class="{}" text-anchor="{}">{}</text>').format(x, y, kind, anchor, one_line(content))
 
 
 def line(x1: float, y1: float, x2: float, y2: float, kind: str) -> Markup:
+    """Draw a straight line."""
     return Markup('<line x1="{}" y1="{}" x2="{}" y2="{}" class="{}"/>').format(x1, y1, x2, y2, kind)
 
 
 def rect(x: float, y: float, width: float, height: float, kind: str) -> Markup:
+    """Draw a rectangle."""
     return Markup('<rect x="{}" y="{}" width="{}" height="{}" class="{}"/>').format(x, y, round(width, 2), height, kind)
 
 
 def circle(x: float, y: float, kind: str, hint: str = "", radius: float = 4.5) -> Markup:
-    """A point; `hint` is shown where the pointer rests on it."""
+    """Draw a point; `hint` appears when the pointer rests on it."""
     title = Markup("<title>{}</title>").format(one_line(hint)) if hint else Markup("")
     return Markup('<circle cx="{}" cy="{}" r="{}" class="{}">{}</circle>').format(x, y, radius, kind, title)
 
 
-def path(points: list[tuple[float, float]], kind: str) -> Markup:
+def path(points: Iterable[tuple[float, float]], kind: str) -> Markup:
+    """Draw straight lines from point to point."""
     return Markup('<polyline points="{}" class="{}"/>').format(" ".join(f"{x},{y}" for x, y in points), kind)
 
 
 def drawing(width: float, height: float, label: str, shapes: list[Markup]) -> Markup:
-    """The whole picture; `label` is read out to those who don't see it."""
+    """Return the whole figure; screen readers read `label` out."""
     head = Markup('<svg viewBox="0 0 {} {}" role="img" aria-label="{}">').format(width, height, one_line(label))
     return head + Markup("").join(shapes) + Markup("</svg>")

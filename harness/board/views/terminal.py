@@ -1,4 +1,4 @@
-"""The board in a terminal, at the end of a run."""
+"""A board as a table in a terminal."""
 
 from __future__ import annotations
 
@@ -13,31 +13,23 @@ from harness.board.board import (
     Board,
     MetricEntry,
     RowEntry,
-    delta_of,
-    mark,
-    noise_floor,
-    ranked,
-    references,
-    short_name,
-    summary,
-    verdict,
 )
-from harness.board.views.markdown import is_published, remarks
+from harness.board.views.markdown import remarks
 from harness.board.views.text import duration, number, one_line, shortened, signed
 
 STYLES = {"better": "green", "worse": "red", "different": "yellow", "unclear": "dim"}
-NAME_WIDTH, SHORT_NAME_WIDTH, MEAN_WIDTH, DELTA_WIDTH, TIME_WIDTH, MADE_WIDTH = 28, 20, 12, 10, 9, 26
+NAME_WIDTH, SHORT_NAME_WIDTH, MEAN_WIDTH, DELTA_WIDTH, TIME_WIDTH, RECIPE_WIDTH = 28, 20, 12, 10, 9, 26
 RANK_WIDTH = 8
 PADDING = 3
 
 
 def print_table(board: Board, console: Console) -> None:
-    """Print the ranking, how to read it, how much work was shared, failures and warnings; fits the console's width."""
+    """Print the ranking within the console's width, how to read it, the shared work, failures and warnings."""
     console.print()
     console.print(Text(one_line(board.name), style="bold"), Text(one_line(board.description), style="dim"), sep="\n")
     layout = _layout(board, console.width)
     console.print(_grid(board, layout))
-    console.print(Text(one_line(summary(board)), style="bold"))
+    console.print(Text(one_line(board.summary), style="bold"))
     console.print(_reading(board, layout))
     if board.sharing:
         console.print(_shared(board))
@@ -50,61 +42,61 @@ def print_table(board: Board, console: Console) -> None:
 
 @dataclass(frozen=True)
 class _Layout:
-    """What fits: the first metrics, and perhaps their intervals, the time and what a row is made of."""
+    """The columns that fit: the first metrics, and intervals, time and the rows' data and objective if there is room."""
 
     metrics: tuple[MetricEntry, ...]
     name: int
     intervals: bool
     time: bool
-    made: bool
+    recipe: bool
 
 
 def _layout(board: Board, width: int) -> _Layout:
-    """Shorter names where that makes room for one more metric; no intervals where not even one metric fits with them."""
+    """Choose the columns. Names are shortened if that makes room for one more metric."""
     longest = max((len(one_line(row.method)) for row in board.rows), default=6) + 2
     name = min(NAME_WIDTH, longest)
-    metrics, left = _fitting(board, width - RANK_WIDTH - name)
+    metrics, spare = _fitting(board, width - RANK_WIDTH - name)
     narrow = _fitting(board, width - RANK_WIDTH - min(SHORT_NAME_WIDTH, longest))
-    if len(narrow[0]) > len(metrics) or left < 0:
-        (metrics, left), name = narrow, min(SHORT_NAME_WIDTH, longest)
-    time = left >= TIME_WIDTH + PADDING
-    return _Layout(metrics, name, left >= 0, time, time and left >= TIME_WIDTH + MADE_WIDTH + 2 * PADDING)
+    if len(narrow[0]) > len(metrics) or spare < 0:
+        (metrics, spare), name = narrow, min(SHORT_NAME_WIDTH, longest)
+    time = spare >= TIME_WIDTH + PADDING
+    return _Layout(metrics, name, spare >= 0, time, time and spare >= TIME_WIDTH + RECIPE_WIDTH + 2 * PADDING)
 
 
-def _fitting(board: Board, left: int) -> tuple[tuple[MetricEntry, ...], int]:
-    """At least one metric, then as many as fit, and the columns left over (below 0 where the one doesn't fit)."""
+def _fitting(board: Board, width: int) -> tuple[tuple[MetricEntry, ...], int]:
+    """Return as many metrics as fit, at least one, and the width that remains (negative if the one does not fit)."""
     metrics: list[MetricEntry] = []
     for metric in board.primary:
-        needed = max(MEAN_WIDTH, len(short_name(board, metric)) + 2) + DELTA_WIDTH + 2 * PADDING
-        if metrics and needed > left:
+        needed = max(MEAN_WIDTH, len(board.short_name(metric)) + 2) + DELTA_WIDTH + 2 * PADDING
+        if metrics and needed > width:
             break
         metrics.append(metric)
-        left -= needed
-    return tuple(metrics), left
+        width -= needed
+    return tuple(metrics), width
 
 
 def _grid(board: Board, layout: _Layout) -> Table:
     grid = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold", padding=(0, 1))
     grid.add_column("", justify="right", style="dim", width=2)
     grid.add_column("method", width=layout.name, overflow="ellipsis", no_wrap=True)
-    if layout.made:
-        grid.add_column("data → objective", style="dim", max_width=MADE_WIDTH, overflow="ellipsis", no_wrap=True)
+    if layout.recipe:
+        grid.add_column("data → objective", style="dim", max_width=RECIPE_WIDTH, overflow="ellipsis", no_wrap=True)
     for metric in layout.metrics:
-        grid.add_column(Text(one_line(short_name(board, metric)) + _arrow(metric)), justify="right", no_wrap=True)
+        grid.add_column(Text(one_line(board.short_name(metric)) + _arrow(metric)), justify="right", no_wrap=True)
         grid.add_column("Δ", justify="left", no_wrap=True)
     if layout.time:
         grid.add_column("time", justify="right", style="dim", no_wrap=True)
-    for place, row in enumerate(ranked(board), start=1):
+    for place, row in enumerate(board.ranked, start=1):
         grid.add_row("✗" if row.failed else str(place), *_cells(board, row, layout))
     grid.add_section()
-    for row in references(board):
+    for row in board.references:
         grid.add_row("", *_cells(board, row, layout), style="italic")
     return grid
 
 
 def _cells(board: Board, row: RowEntry, layout: _Layout) -> list[Text]:
     cells = [_method(board, row, layout.name)]
-    if layout.made:
+    if layout.recipe:
         cells.append(Text(one_line(" → ".join(part for part in (row.data, row.objective) if part) or "–")))
     for metric in layout.metrics:
         cells += [_mean(row, metric, layout.intervals), _delta(board, row, metric)]
@@ -119,8 +111,8 @@ def _method(board: Board, row: RowEntry, width: int) -> Text:
         return Text(f"● {name}", style="bold cyan")
     if row.failed:
         return Text(name, style="red")
-    mark = {"control": "◇ ", "null": "○ ", "published": "¶ ", "imported": "⇣ "}.get(row.kind, "")
-    return Text(mark + name, style="magenta" if mark else "")
+    sign = {"control": "◇ ", "null": "○ ", "published": "¶ ", "imported": "⇣ "}.get(row.kind, "")
+    return Text(sign + name, style="magenta" if sign else "")
 
 
 def _mean(row: RowEntry, metric: MetricEntry, intervals: bool) -> Text:
@@ -133,44 +125,44 @@ def _mean(row: RowEntry, metric: MetricEntry, intervals: bool) -> Text:
 
 
 def _delta(board: Board, row: RowEntry, metric: MetricEntry) -> Text:
-    delta = delta_of(row, metric.key)
+    delta = row.delta(metric.key)
     if delta is None:
         return Text("baseline" if row.method == board.baseline else "", style="cyan")
-    return Text(f"{signed(delta.mean)} {mark(delta)}".rstrip(), style=STYLES[verdict(delta, metric)])
+    return Text(f"{signed(delta.mean)} {delta.mark}".rstrip(), style=STYLES[delta.verdict(metric)])
 
 
 def _reading(board: Board, layout: _Layout) -> Text:
-    if is_published(board):
+    if board.is_published:
         return Text("Published numbers, not measured here: no intervals, no tests.", style="dim")
-    said = (
+    sentence = (
         f"Means ± half a {board.statistics.level:.0%} interval; Δ against the baseline ●. "
         "*, **, ***: p < 0.05, 0.01, 0.001 after correction, where the interval excludes 0 too."
     )
     kinds = {row.kind for row in board.rows}
-    floors = [(short_name(board, m), noise_floor(board, m.key)) for m in layout.metrics]
+    floors = [(board.short_name(m), board.noise_floor(m.key)) for m in layout.metrics]
     noise = ", ".join(f"{name} {number(floor)}" for name, floor in floors if floor is not None)
     if noise:
-        said += f" ≈: less than a change of seeds alone could show ({noise}), at the bound of the null row's ○ interval."
+        sentence += f" ≈: less than a change of seeds alone could show ({noise}), at the bound of the null row's ○ interval."
     if "control" in kinds:
-        said += " ◇: a control, which may use what the others may not."
+        sentence += " ◇: a control, which may use what the others may not."
     if "published" in kinds:
-        said += " ¶: published numbers, not measured here."
+        sentence += " ¶: published numbers, not measured here."
     hidden = len(board.primary) - len(layout.metrics)
     if hidden:
-        said += f" {hidden} more primary {'metric' if hidden == 1 else 'metrics'} in board.md."
-    said += "".join(f" {remark}" for remark in remarks(board))
-    return Text(one_line(said), style="dim")
+        sentence += f" {hidden} more primary {'metric' if hidden == 1 else 'metrics'} in board.md."
+    sentence += "".join(f" {remark}" for remark in remarks(board))
+    return Text(one_line(sentence), style="dim")
 
 
 def _shared(board: Board) -> Text:
     sharing = board.sharing
-    said = f"{sharing.get('stages_run', '?')} of {sharing.get('stages_requested', '?')} stages ran"
+    sentence = f"{sharing.get('stages_run', '?')} of {sharing.get('stages_requested', '?')} stages ran"
     if "stages_reused" in sharing:
-        said += f", {sharing['stages_reused']} were shared between rows or taken from the store"
+        sentence += f", {sharing['stages_reused']} were shared between rows or taken from the store"
     saved = sharing.get("seconds_saved")
     if isinstance(saved, int | float) and saved > 0:
-        said += f", which saved {duration(saved)}"
-    return Text(one_line(said) + ".", style="dim")
+        sentence += f", which saved {duration(saved)}"
+    return Text(one_line(sentence) + ".", style="dim")
 
 
 def _arrow(metric: MetricEntry) -> str:

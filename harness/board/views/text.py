@@ -1,4 +1,4 @@
-"""Text and numbers as people read them. Text comes from models and files, so nothing in it is trusted."""
+"""Format text and numbers for people. Text comes from models and files, so none of it is trusted."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ JOINERS = "\u200c\u200d"  # Persian and Indic scripts and many emoji need them
 
 
 def visible(text: str, *, keep: str = "\n\t") -> str:
-    r"""`text` with every character that has no shape of its own written out, as in `\x1b` or `\u202e`.
+    r"""Return `text` with every invisible character written out, as in `\x1b` or `\u202e`.
 
     Args:
-        keep: characters that stay as they are although they have no shape.
+        keep: invisible characters that stay as they are.
     """
     if text.isascii() and text.isprintable():
         return text
@@ -24,12 +24,12 @@ def visible(text: str, *, keep: str = "\n\t") -> str:
 
 
 def one_line(text: str) -> str:
-    r"""`visible`, with line breaks written out as `\n`."""
+    r"""Return `visible` text in one line, with line breaks written out as `\n`."""
     return visible(text, keep="")
 
 
 def shortened(text: str, limit: int = 26) -> str:
-    """At most `limit` characters as shown; an ellipsis in the middle, since the ends of names tell rows apart."""
+    """Return at most `limit` characters, with an ellipsis in the middle, since the ends of names tell rows apart."""
     shown = one_line(text)
     if len(shown) <= limit:
         return shown
@@ -44,7 +44,7 @@ def _shown(character: str, keep: str) -> str:
 
 
 def plain(value: Any) -> Any:
-    """`value` as JSON knows it: keys as text, sets sorted, anything else as its text; NaN and infinities as text too."""
+    """Return `value` as JSON types: keys as text, sets sorted; NaN, infinities and all other types as text."""
     if value is None or isinstance(value, bool | int):
         return value
     if isinstance(value, float):
@@ -61,27 +61,27 @@ def plain(value: Any) -> Any:
 
 
 def number(value: float) -> str:
-    """Three decimals below 10, fewer above: 0.612, 48.3, 1,204. A minus as wide as a plus; none before a rounded zero."""
+    """Return three decimals below 10, fewer above: 0.612, 48.3, 1,204. A zero after rounding has no minus."""
     size = abs(value)
     text = f"{size:,.0f}" if size >= 999.95 else f"{size:.1f}" if size >= 9.9995 else f"{size:.3f}"
     return f"−{text}" if value < 0 and text.strip("0.") else text
 
 
 def signed(value: float) -> str:
-    """`number`, with a plus before what is above zero."""
+    """Return `number` with its sign: +0.612."""
     text = number(value)
     return f"+{text}" if value > 0 and text.strip("0.") else text
 
 
 def duration(seconds: float) -> str:
-    """42 s, 3.5 min, 2.1 h."""
+    """Return a duration in a fitting unit: 42 s, 3.5 min, 2.1 h."""
     if seconds < 99.5:
         return f"{seconds:.0f} s" if seconds >= 9.95 else f"{seconds:.1f} s"
     return f"{seconds / 60:.1f} min" if seconds < 5970 else f"{seconds / 3600:.1f} h"
 
 
 def count(value: float) -> str:
-    """950, 12.4k, 3.1M, 2.0B."""
+    """Return a count in a fitting unit: 950, 12.4k, 3.1M, 2.0B."""
     for size, unit in ((1e9, "B"), (1e6, "M"), (1e4, "k")):
         if abs(value) >= size:
             return f"{value / (1e3 if unit == 'k' else size):.1f}{unit}"
@@ -89,17 +89,12 @@ def count(value: float) -> str:
 
 
 def p_value(p: float) -> str:
-    """p = 0.031, or p < 0.001."""
+    """Return a p value in words: p = 0.031, or p < 0.001."""
     return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
 
 
-def marks(p_adjusted: float | None) -> str:
-    """One mark below 0.05, two below 0.01, three below 0.001, after correction."""
-    return "" if p_adjusted is None else "*" * sum(p_adjusted < limit for limit in (0.05, 0.01, 0.001))
-
-
 def data_lines(data: Mapping[str, Any]) -> list[str]:
-    """What was kept of a source's rows and why the rest was not, a sentence each."""
+    """Return a sentence each on the rows that a source kept and on each reason for dropping others."""
     kept = ", ".join(f"{split} {count:,}" for split, count in data.get("kept", {}).items())
     lines = [f"data: {kept}"] if kept else []
     if dropped := data.get("dropped"):
@@ -109,20 +104,22 @@ def data_lines(data: Mapping[str, Any]) -> list[str]:
             lines.append(
                 f"too long in {split}: " + ", ".join(f"{count:,} over {name}" for name, count in sorted(reasons.items()))
             )
-    found = data.get("contaminated", {})
-    if found:
-        counts = [f"{split} {sum(how.values())} ({', '.join(_ways(how))})" for split, how in found.items()]
+    contaminated = data.get("contaminated", {})
+    if contaminated:
+        counts = [f"{split} {sum(how.values())} ({', '.join(_ways(how))})" for split, how in contaminated.items()]
         lines.append(f"prompts left out because they are evaluated: {', '.join(counts)}")
     for name, benchmark in data.get("benchmarks", {}).items():
         if benchmark.get("unknown") is None:
-            held = [f"{split} {count['prompts']:,} of {count['of']:,}" for split, count in benchmark.get("splits", {}).items()]
+            overlaps = [
+                f"{split} {count['prompts']:,} of {count['of']:,}" for split, count in benchmark.get("splits", {}).items()
+            ]
             questions = f"{name}'s {benchmark.get('questions', 0):,} questions"
-            lines.append(f"training prompts with one of {questions}: {', '.join(held) or 'none'}")
+            lines.append(f"training prompts with one of {questions}: {', '.join(overlaps) or 'none'}")
     return lines
 
 
 def _ways(how: Mapping[str, int]) -> Iterator[str]:
-    """How prompts match what is evaluated; the ways beside the exact only where there are some, as older boards lack them."""
+    """Yield how many prompts match evaluated ones, by the kind of match. Older boards count exact matches only."""
     yield f"{how.get('exact', 0)} exact"
     if how.get("continued"):
         yield f"{how['continued']:,} another cut of an evaluated dialogue"

@@ -7,11 +7,22 @@ from dataclasses import asdict, dataclass, field, replace
 from statistics import mean
 from typing import TYPE_CHECKING, Any
 
+from pydantic import JsonValue
+
 from harness.api.interfaces import DataBuilder
 from harness.api.types import Prompt, Response
 from harness.errors import HarnessError, did_you_mean
 from harness.models.size import ModelSize
-from harness.run.estimates import gpu as formula
+from harness.run.records import (
+    AnswersPayload,
+    EvaluatePayload,
+    GroupsInputs,
+    GroupsPayload,
+    ReferenceInputs,
+    SftPayload,
+    TrainInputs,
+    TrainPayload,
+)
 from harness.sandbox.scripted import ScriptedBuild
 from harness.training.settings import SftSettings, TrainingSettings
 
@@ -46,7 +57,7 @@ class Lengths:
 
 @dataclass
 class Work:
-    """Of all stages of one kind.
+    """The work of all stages of one kind.
 
     Attributes:
         left: stages that the store does not hold.
@@ -120,7 +131,7 @@ class GpuEstimate:
         return makers[stage.kind](stage, graph) if stage.kind in makers else _Cost()
 
     def _sft(self, stage: Stage, graph: Graph) -> _Cost:
-        settings = SftSettings(**stage.payload["settings"])
+        settings = SftSettings.model_validate(SftPayload.of(stage).settings)
         examples = self.examples.get("sft")
         if examples is None:
             examples = self.comparison.config.budget.prompts
@@ -132,39 +143,37 @@ class GpuEstimate:
         return self._training(settings, tokens, length, max(1.0, rows) * length, whole=True)
 
     def _train(self, stage: Stage, graph: Graph) -> _Cost:
-        settings, groups = TrainingSettings(**stage.payload["settings"]), graph.stages[stage.inputs["groups"]]
+        payload, groups = TrainPayload.of(stage), graph.stages[TrainInputs.of(stage).groups]
+        settings, spending = TrainingSettings.model_validate(payload.settings), payload.spending
         demand, prompts = self._demand(groups), self._range(groups)
         tokens = self._group_tokens(demand.negatives, settings.layout)
-        spending = stage.payload.get("spending")
-        seen = prompts * settings.epochs
+        seen: float = prompts * settings.epochs
         if spending:
             pairs = max(1.0, demand.negatives)
             whole = (1 + demand.negatives) * (self.lengths.prompt + self.lengths.response)
-            seen = (
-                spending["amount"]
-                / {"pairs": pairs, "tokens": whole, "updates": 1 / settings.prompts_per_batch}[spending["unit"]]
-            )
+            price = {"pairs": pairs, "tokens": whole, "updates": 1 / settings.prompts_per_batch}
+            seen = spending.amount / price[spending.unit]
         length = self.lengths.prompt + self.lengths.response
         return self._training(settings, seen * tokens, length, max(settings.tokens_per_micro_batch, tokens), whole=False)
 
     def _training(
         self, settings: SftSettings | TrainingSettings, tokens: float, length: float, at_once: float, *, whole: bool
     ) -> _Cost:
-        seconds = formula.compute_seconds(formula.training_flops(self.size, tokens, length, settings), self.gpu)
-        memory = formula.OVERHEAD + formula.state_bytes(self.size, settings, 0.6 if self.quantized else 4)
-        memory += formula.activation_bytes(self.size, at_once, recomputed=settings.gradient_checkpointing)
-        return _Cost(trained=tokens, seconds=seconds, memory=memory + formula.logits_bytes(self.size, at_once, whole=whole))
+        seconds = compute_seconds(training_flops(self.size, tokens, length, settings), self.gpu)
+        memory = OVERHEAD + state_bytes(self.size, settings, 0.6 if self.quantized else 4)
+        memory += activation_bytes(self.size, at_once, recomputed=settings.gradient_checkpointing)
+        return _Cost(trained=tokens, seconds=seconds, memory=memory + logits_bytes(self.size, at_once, whole=whole))
 
     def _groups(self, stage: Stage, graph: Graph) -> _Cost:
         demand, prompts = self._demand(stage), self._range(stage)
+        payload, inputs = GroupsPayload.of(stage), GroupsInputs.of(stage)
         cost = self._scoring(prompts * demand.scored, single=True)
         for request, wanted in demand.samples.items():
-            asked: dict[str, Any] = dict(item for item in request if isinstance(item, tuple))
-            policy = stage.inputs["start" if asked.get("policy") == "start" else "policy"]
-            place = (policy, request, stage.payload["seed"], *stage.payload["examples"])
+            policy = inputs.start if ("policy", "start") in request else inputs.policy
+            place = (policy, request, payload.seed, *payload.examples)
             more = max(0.0, wanted - self.drawn.get(place, 0.0))
             self.drawn[place] = max(wanted, self.drawn.get(place, 0.0))
-            drawing = self._generation(prompts if more else 0, prompts * more, stage.payload["max_tokens"])
+            drawing = self._generation(prompts if more else 0, prompts * more, payload.max_tokens)
             cost = _Cost(
                 generated=cost.generated + drawing.generated,
                 scored=cost.scored,
@@ -174,16 +183,16 @@ class GpuEstimate:
         return cost
 
     def _reference(self, stage: Stage, graph: Graph) -> _Cost:
-        groups = graph.stages[stage.inputs["groups"]]
+        groups = graph.stages[ReferenceInputs.of(stage).groups]
         return self._scoring(self._range(groups) * (1 + self._demand(groups).negatives), single=False)
 
     def _answers(self, stage: Stage, graph: Graph) -> _Cost:
-        prompts, sampling = self._evaluated(), stage.payload["sampling"]
-        return self._generation(prompts, prompts * (sampling["n"] if sampling["temperature"] else 1), sampling["max_tokens"])
+        prompts, sampling = self._evaluated(), AnswersPayload.of(stage).drawn
+        return self._generation(prompts, prompts * (sampling.n if sampling.temperature else 1), sampling.max_tokens)
 
     def _evaluate(self, stage: Stage, graph: Graph) -> _Cost:
         """Two responses of each prompt under the policy and its start: what preference_accuracy asks, and few ask more."""
-        name = stage.payload["evaluator"]["name"]
+        name = EvaluatePayload.of(stage).evaluator.name
         if name in BENCHMARKS:
             self._note(f"what {name} computes is not counted")
             return _Cost()
@@ -193,32 +202,31 @@ class GpuEstimate:
         if not samples:
             return _Cost()
         response = min(self.lengths.response, most)
-        seconds = formula.generation_seconds(self.size, self.gpu, prompts, samples, (self.lengths.prompt, response))
-        rows = formula.decoding_rows(self.size, self.gpu, self.lengths.prompt + response)
+        seconds = generation_seconds(self.size, self.gpu, prompts, samples, (self.lengths.prompt, response))
+        rows = decoding_rows(self.size, self.gpu, self.lengths.prompt + response)
         rows = int(min(rows, max(1.0, samples)))
         cache = rows * ((self.lengths.prompt + response) * self.size.cache_bytes + 8 * self.size.vocabulary)
-        return _Cost(generated=samples * response, seconds=seconds, memory=formula.OVERHEAD + 2 * self.size.parameters + cache)
+        return _Cost(generated=samples * response, seconds=seconds, memory=OVERHEAD + 2 * self.size.parameters + cache)
 
     def _scoring(self, sequences: float, *, single: bool) -> _Cost:
         """Weights are float32 whatever the products: in a reference those of the training, in a score float32 (`single`)."""
         length = self.lengths.prompt + self.lengths.response
         tokens = sequences * length
-        seconds = formula.compute_seconds(formula.forward_flops(self.size, tokens, length), self.gpu, single=single)
-        memory = formula.OVERHEAD + 4 * self.size.parameters + formula.logits_bytes(self.size, 8192, whole=False)
+        seconds = compute_seconds(forward_flops(self.size, tokens, length), self.gpu, single=single)
+        memory = OVERHEAD + 4 * self.size.parameters + logits_bytes(self.size, 8192, whole=False)
         return _Cost(scored=tokens, seconds=seconds, memory=memory if sequences else 0.0)
 
     def _demand(self, groups: Stage) -> Demand:
-        """Of a groups stage's builder, found once."""
-        described = groups.payload["builder"]
-        place = f"{described['name']} {described['fields']} {groups.payload['round']}"
+        """Return the demand of a groups stage's builder; each builder is probed once."""
+        payload = GroupsPayload.of(groups)
+        described = payload.builder
+        place = f"{described.name} {described.fields} {payload.round}"
         if place not in self.demands:
-            builders = (round_.builder for variant in self.comparison.variants for round_ in variant.rounds)
+            builders = (round_.builder for row in self.comparison.rows for round_ in row.rounds)
             builder = next(
-                item
-                for item in builders
-                if item.model_dump(mode="json") == described["fields"] and item.name == described["name"]
+                item for item in builders if item.model_dump(mode="json") == described.fields and item.name == described.name
             )
-            self.demands[place] = probe(builder, groups.payload["round"])
+            self.demands[place] = probe(builder, payload.round)
             if not self.demands[place].known:
                 self._note(
                     f"what the builder {builder.name} asks for could not be found out: counted as one negative and no samples"
@@ -232,8 +240,8 @@ class GpuEstimate:
         return (1 + negatives) * (prompt + response) if layout == "unique" else prompt + (1 + negatives) * response
 
     def _range(self, groups: Stage) -> int:
-        first, last = groups.payload["examples"]
-        return int(last) - int(first)
+        first, last = GroupsPayload.of(groups).examples
+        return last - first
 
     def _evaluated(self) -> int:
         evaluation = self.comparison.config.evaluation
@@ -247,19 +255,19 @@ class GpuEstimate:
             self.notes.append(said)
 
 
-def as_rows(works: Collection[Work]) -> list[dict[str, Any]]:
+def as_rows(works: Collection[Work]) -> list[dict[str, JsonValue]]:
     """For `--json`: tokens as whole numbers, memory in GiB."""
     rows = []
     for work in works:
         row = asdict(work)
         row |= {name: round(row[name]) for name in ("trained", "generated", "scored")}
-        row["memory_gib"] = round(row.pop("memory") / formula.GIB, 2)
+        row["memory_gib"] = round(row.pop("memory") / GIB, 2)
         rows.append(row)
     return rows
 
 
 def forward_flops(size: ModelSize, tokens: float, length: float) -> float:
-    """Of one pass over `tokens` in sequences of `length`: 2 a weight and token, and causal attention's two products."""
+    """Return the FLOPs of one pass over `tokens` in sequences of `length`: 2 a weight and token, and attention."""
     return 2 * size.multiplied * tokens + 2 * size.layers * size.attention * length * tokens
 
 
@@ -307,7 +315,7 @@ def state_bytes(size: ModelSize, settings: SftSettings | TrainingSettings, weigh
 
 
 def activation_bytes(size: ModelSize, tokens: float, *, recomputed: bool) -> float:
-    """What backward needs of `tokens` in one pass, matrix products in bfloat16: measured on Llama, a little high for others."""
+    """Return the bytes that backward needs of `tokens` in one pass, in bfloat16: measured on Llama, high for others."""
     layer = 26 * size.hidden + 4 * size.attention + 4 * size.keys + 8 * size.intermediate
     if recomputed:
         return tokens * (4 * size.hidden * size.layers + layer)
@@ -428,7 +436,7 @@ def probe(builder: DataBuilder, round: int = 0) -> Demand:
 
 @dataclass(frozen=True)
 class GpuReport:
-    """What `harness plan --gpu` says."""
+    """The report of `harness plan --gpu`."""
 
     gpu: Gpu
     size: ModelSize
@@ -447,16 +455,16 @@ class GpuReport:
     @property
     def too_large(self) -> list[Work]:
         """Kinds of stages that need more memory than the GPU has to give."""
-        return [work for work in self.works if work.memory > self.gpu.memory * formula.GIB * formula.FREE]
+        return [work for work in self.works if work.memory > self.gpu.memory * GIB * FREE]
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, JsonValue]:
         return {
             "name": self.gpu.name,
             "parameters": self.size.parameters,
             "prompt_tokens": round(self.lengths.prompt, 1),
             "response_tokens": round(self.lengths.response, 1),
             "lengths": self.lengths.origin,
-            "kinds": as_rows(self.works),
+            "kinds": [*as_rows(self.works)],
             "hours": self.hours,
             "hours_left": self.hours_left,
             "fits": not self.too_large,
@@ -464,19 +472,19 @@ class GpuReport:
         }
 
     def head(self) -> list[str]:
-        """What the numbers rest on."""
+        """Return the assumptions behind the numbers."""
         gpu, lengths = self.gpu, self.lengths
         return [
-            f"{gpu.name}: {gpu.memory:g} GiB, {gpu.flops / 1e12:g} TFLOP/s in bfloat16 of which {formula.COMPUTE:.0%} are "
-            f"reached, {gpu.bandwidth / 1e9:,.0f} GB/s of which decoding reaches {formula.DECODING:.0%}",
+            f"{gpu.name}: {gpu.memory:g} GiB, {gpu.flops / 1e12:g} TFLOP/s in bfloat16 of which {COMPUTE:.0%} are "
+            f"reached, {gpu.bandwidth / 1e9:,.0f} GB/s of which decoding reaches {DECODING:.0%}",
             f"{self.size.parameters / 1e9:.2f} B parameters; prompts of {lengths.prompt:.0f} and responses of "
             f"{lengths.response:.0f} tokens, {lengths.origin}",
         ]
 
     def warnings(self) -> list[str]:
-        """Where it does not fit, and what was guessed."""
+        """Return warnings where memory does not suffice, and guesses."""
         said = [
-            f"{work.kind} needs {work.memory / formula.GIB:,.0f} GiB on each GPU, and {self.gpu.name} has {self.gpu.memory:g}: "
+            f"{work.kind} needs {work.memory / GIB:,.0f} GiB on each GPU, and {self.gpu.name} has {self.gpu.memory:g}: "
             + _remedy(work.kind)
             for work in self.too_large
         ]

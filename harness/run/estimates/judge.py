@@ -1,4 +1,4 @@
-"""What the judges of a comparison can cost at most, for `harness plan`."""
+"""The most that the judges of a comparison can cost, for `harness plan`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ASKED_TWICE = 2  # an answer that cannot be read is asked for once more
 
 @dataclass(frozen=True)
 class JudgeEstimate:
-    """Of one evaluator (or all data builders) over all rows and seeds that the store does not hold.
+    """The cost of judging for one evaluator, or all data builders, over the rows and seeds that the store does not hold.
 
     Attributes:
         evaluations: how many are left to judge.
@@ -34,7 +34,7 @@ class JudgeEstimate:
     prices: str = ""
 
     def line(self) -> str:
-        """For people."""
+        """Return one line for people."""
         if self.calls is None or self.tokens is None:
             return f"judge {self.model}: {self.name} asks it and does not say how much; judge.max_usd limits what it may cost"
         money = f"${self.usd:,.2f} at {self.prices}" if self.usd is not None else "at an unknown price"
@@ -44,28 +44,27 @@ class JudgeEstimate:
 def judge_estimates(
     comparison: Comparison, graph: Graph, present: Collection[str], examples: Sequence[Example]
 ) -> list[JudgeEstimate]:
-    """By evaluator; `examples` are the evaluated ones, `present` the keys that the store holds.
+    """Estimate by evaluator; `examples` are the evaluated ones, `present` the keys that the store holds.
 
     Every question is counted twice, since an answer that cannot be read is asked for again, and every answer of the judge as
     its longest. What earlier runs asked of the same judge costs nothing and is not taken off.
     """
     from harness.models.judge.settings import BUILDERS
-    from harness.run.plan import OPPONENT
+    from harness.run.records import EvaluateInputs, EvaluatePayload
 
-    found = []
+    estimates: list[JudgeEstimate] = []
     by_name = {evaluator.name: evaluator for evaluator in comparison.evaluators}
     for name, settings in comparison.judges.items():
         kind = "groups" if name == BUILDERS else "evaluate"
-        left = [stage for stage in graph if stage.kind == kind and "judge" in stage.payload and stage.key not in present]
+        waiting = [stage for stage in graph if stage.kind == kind and "judge" in stage.payload and stage.key not in present]
         if name == BUILDERS:
-            found += [JudgeEstimate(name, settings.model, len(left))] if left else []
+            estimates += [JudgeEstimate(name, settings.model, len(waiting))] if waiting else []
             continue
-        left = [stage for stage in left if stage.payload["evaluator"]["name"] == name]
-        meets = [sum(key.startswith(OPPONENT) for key in stage.inputs) for stage in left]
-        asked = [by_name[name].asks(examples, opponents) for opponents in meets]
-        if left:
-            found.append(_estimate(name, settings, asked))
-    return found
+        waiting = [stage for stage in waiting if EvaluatePayload.of(stage).evaluator.name == name]
+        asked = [by_name[name].asks(examples, len(EvaluateInputs.of(stage).opponents)) for stage in waiting]
+        if waiting:
+            estimates.append(_estimate(name, settings, asked))
+    return estimates
 
 
 def _estimate(name: str, settings: JudgeSettings, asked: Sequence[Questions | None]) -> JudgeEstimate:

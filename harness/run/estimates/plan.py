@@ -1,4 +1,4 @@
-"""What `harness plan` says: the graph of a comparison against the store, the data, and what judges and GPUs would take."""
+"""The report of `harness plan`: the graph of a comparison against the store, the data, and the cost of judges and GPUs."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from pydantic import JsonValue
 
 from harness.run.estimates.judge import JudgeEstimate, judge_estimates
 
@@ -14,39 +16,40 @@ if TYPE_CHECKING:
     from harness.config import Comparison
     from harness.run.estimates.gpu import Gpu, GpuReport
     from harness.run.graph import Graph, Stage
+    from harness.run.stages.screening import Screening
 
 
 @dataclass(frozen=True)
 class PlanReport:
-    """A plan, counted.
+    """A plan and its counts.
 
     Attributes:
         present: keys of stages that the store holds.
         requests: a stage's key -> how many rows need it.
         data: rows kept and left out, and why, with the prompts taken for equal; None where the hub is out of reach.
-        gpu: only where it was asked for.
+        gpu: None unless it was asked for.
     """
 
     comparison: Comparison
     graph: Graph
     present: set[str]
     requests: Counter[str]
-    data: dict[str, Any] | None
+    data: Screening | None
     judges: Sequence[JudgeEstimate]
     gpu: GpuReport | None
 
-    def as_dict(self) -> dict[str, Any]:
-        """For programs."""
-        said = {
+    def as_dict(self) -> dict[str, JsonValue]:
+        """Return the report as JSON, for `--json`."""
+        report: dict[str, JsonValue] = {
             "name": self.comparison.config.name,
             "stages": [self._stage(stage) for stage in self.graph],
-            "data": self.data,
+            "data": {**self.data.counts().as_json(), "pairs": [dict(pair) for pair in self.data.pairs]} if self.data else None,
             "judges": [asdict(item) for item in self.judges],
             "unreachable": dict(self.comparison.unreachable),
         }
-        return said | ({"gpu": self.gpu.as_dict()} if self.gpu else {})
+        return report | ({"gpu": self.gpu.as_dict()} if self.gpu else {})
 
-    def _stage(self, stage: Stage) -> dict[str, Any]:
+    def _stage(self, stage: Stage) -> dict[str, JsonValue]:
         return {
             "key": stage.key,
             "kind": stage.kind,
@@ -60,7 +63,7 @@ class PlanReport:
 def plan_report(
     comparison: Comparison, folder: Path, gpu: Gpu | None, lengths: tuple[float, float] | None, where: str = "the configuration"
 ) -> PlanReport:
-    """The plan of a comparison for the store in `folder`, which need not be there.
+    """Plan a comparison against the store in `folder`, which need not exist.
 
     Raises:
         ConfigError: a split that is used has too few examples.
@@ -78,15 +81,14 @@ def plan_report(
     present = {stage.key for stage in graph if kept and (kept.place(stage.key) / MANIFEST).exists()}
     requests: Counter[str] = Counter(key for row in graph.rows for key in graph.needed_by(row))
     rows = screened(comparison)
-    loaded, data = None, None
+    loaded, screening = None, None
     if rows is not None:
         loaded, screening = rows
         if not screening.benchmarks:  # else counted where they were left out
             benchmarks = read_benchmarks(comparison.evaluators, comparison.source)
             screening.benchmarks = overlap(benchmarks, trained_on(comparison, loaded))
-        raise_all(split_problems(comparison, screening.as_dict(), screening.usable), where)
-        data = {**screening.as_dict(), "pairs": screening.pairs}
+        raise_all(split_problems(comparison, screening.counts(), screening.usable), where)
     evaluation = comparison.config.evaluation
     judges = judge_estimates(comparison, graph, present, loaded[evaluation.split][: evaluation.prompts]) if loaded else []
     estimate = gpu_report(comparison, graph, present, gpu, loaded, lengths) if gpu else None
-    return PlanReport(comparison, graph, present, requests, data, judges, estimate)
+    return PlanReport(comparison, graph, present, requests, screening, judges, estimate)

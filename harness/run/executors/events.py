@@ -1,4 +1,4 @@
-"""What an executor tells the outside, what it may be asked, and what it leaves behind."""
+"""The events of an executor, the request to stop it, and the outcome of its run."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Events(Protocol):
 
 
 @dataclass(frozen=True)
-class Together(Events):
+class EventFanout(Events):
     """Several who are told, in their order."""
 
     listeners: Sequence[Events]

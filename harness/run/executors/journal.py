@@ -1,4 +1,4 @@
-"""What a run folder tells of its run: `status.json`, replaced whole as the run goes, and `events.jsonl`, one line an event.
+"""The journal of a run in its folder: `status.json`, replaced whole as the run goes, and `events.jsonl`, one line an event.
 
     status.json    how far the run is; read by `harness status`, also from another machine that shares the folder
     events.jsonl   every start and end of a stage of every run in this folder; the same lines as `--log-json`
@@ -27,6 +27,7 @@ from harness.config.problems import quoted
 from harness.errors import HarnessError, InterruptedRunError
 from harness.run.executors.events import Events
 from harness.run.graph import Graph, Stage
+from harness.store.atomic import write_atomically
 
 STATUS, EVENTS = "status.json", "events.jsonl"
 OFTEN_SECONDS = 1.0  # between two writings of progress
@@ -148,15 +149,9 @@ class Journal(Events):
                 stream.flush()
 
     def _write(self) -> None:
-        place = self.folder / STATUS
-        beside = self.folder / f".{STATUS}.{os.getpid()}"
         said = {**self.state, "running": [{"key": key, **told} for key, told in self._running.items()], "updated": now()}
-        try:
-            beside.write_text(_json(said), encoding="utf-8")
-            beside.replace(place)
-        except OSError:
-            with contextlib.suppress(OSError):
-                beside.unlink()
+        with contextlib.suppress(OSError):  # a run goes on without its journal
+            write_atomically(self.folder / STATUS, _json(said), durable=False)
 
 
 def _json(said: Mapping[str, Any]) -> str:

@@ -21,6 +21,7 @@ from harness.run.executors.events import Events, Outcome, Stop
 from harness.run.executors.process import Inbox, Worker
 from harness.run.executors.schedule import Schedule
 from harness.run.graph import Graph
+from harness.run.messages import Message
 
 LOOK_SECONDS = 1.0  # between two looks for workers that are gone
 
@@ -54,7 +55,7 @@ class LocalExecutor:
         self.gpus = tuple(gpus)
         self.inbox: Inbox = queue.SimpleQueue()
         self.stop = stop or Stop()
-        self.stop.wake = lambda: self.inbox.put((None, {}))
+        self.stop.wake = lambda: self.inbox.put((None, None))
         self._looked = 0.0
         self._deaths: Counter[int] = Counter()
 
@@ -74,7 +75,7 @@ class LocalExecutor:
                 if not self.stop.asked:
                     self._hand_out(schedule, workers, events)
                 worker, message = self._heard(workers)
-                if worker is None or worker is not workers[worker.number]:
+                if worker is None or message is None or worker is not workers[worker.number]:
                     continue
                 if message["event"] == "gone":
                     self._count(worker)
@@ -88,8 +89,8 @@ class LocalExecutor:
         schedule.outcome.stopped = not schedule.done
         return schedule.outcome
 
-    def _heard(self, workers: Sequence[Worker]) -> tuple[Worker | None, Mapping[str, Any]]:
-        """What a worker said; nothing, now and then, when those that are gone are looked for."""
+    def _heard(self, workers: Sequence[Worker]) -> tuple[Worker | None, Message | None]:
+        """Return the next message; none after a second, so that dead workers are looked for from time to time."""
         if time.monotonic() - self._looked > LOOK_SECONDS:
             self._looked = time.monotonic()
             for worker in workers:
@@ -97,7 +98,7 @@ class LocalExecutor:
         try:
             return self.inbox.get(timeout=LOOK_SECONDS)
         except queue.Empty:
-            return None, {}
+            return None, None
 
     def _hand_out(self, schedule: Schedule, workers: Sequence[Worker], events: Events) -> None:
         for worker in workers:
@@ -105,8 +106,8 @@ class LocalExecutor:
                 events.started(stage)
                 worker.give(stage)
 
-    def _note(self, message: Mapping[str, Any], worker: Worker, schedule: Schedule, events: Events) -> None:
-        """What a worker said, or that it is gone, in the schedule and to whoever watches."""
+    def _note(self, message: Message, worker: Worker, schedule: Schedule, events: Events) -> None:
+        """Enter a worker's message into the schedule, and pass it to the listeners."""
         stage = worker.stage
         if stage is None:
             return
@@ -114,7 +115,7 @@ class LocalExecutor:
             events.progress(stage.key, message["done"], message["total"], message["note"])
             return
         if message["event"] == "unwritable":
-            raise StoreWriteError(message["error"])
+            raise StoreWriteError(str(message["error"]))
         worker.stage = None
         gone = message["event"] == "gone"
         if gone and worker.process.wait() < 0 and schedule.again(stage):

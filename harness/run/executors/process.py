@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from harness.run.graph import Stage
+from harness.run.messages import Message
 
 # Single-threaded workers that keep freed memory: measured half again as fast for small models (docs/decisions.md).
 WORKER_ENVIRONMENT = {
@@ -30,10 +31,10 @@ WORKER_ENVIRONMENT = {
 }
 PATIENCE_SECONDS = 5.0  # for an idle worker to end by itself
 PIPE_SECONDS = 1.0  # for the pipe of a dead worker to end
-GONE: dict[str, Any] = {"event": "gone"}
+GONE: Message = {"event": "gone"}
 
-# What a worker said, or None: the executor was asked to stop. Signal handlers may put into it.
-Inbox: TypeAlias = "queue.SimpleQueue[tuple[Worker | None, dict[str, Any]]]"
+# A worker and its message, or None and None: the executor was asked to stop. Signal handlers may put into it.
+Inbox: TypeAlias = "queue.SimpleQueue[tuple[Worker | None, Message | None]]"
 
 
 class Worker:
@@ -101,7 +102,7 @@ class Worker:
                 os.killpg(self.process.pid, signal.SIGKILL)
                 self.listener.join(PIPE_SECONDS)
 
-    def _say(self, message: dict[str, Any]) -> None:
+    def _say(self, message: Mapping[str, Any]) -> None:
         assert self.process.stdin is not None
         try:
             self.process.stdin.write(json.dumps(message).encode() + b"\n")

@@ -29,6 +29,7 @@ from harness.run.executors.events import Events, Outcome, Stop
 from harness.run.executors.process import WORKER_ENVIRONMENT
 from harness.run.executors.schedule import Schedule, wants_gpu
 from harness.run.graph import Graph, Stage
+from harness.run.messages import Message
 from harness.run.stages.devices import devices_of
 from harness.store import Store
 
@@ -165,7 +166,7 @@ class RayExecutor:
             if schedule.again(entry.stage, 1 + RETRIES):
                 events.again(entry.stage, f"its task was lost ({lost})")
                 return
-            message = {"error": f"its task was lost, and {RETRIES} times again: {lost}"}
+            message = {"event": "finished", "error": f"its task was lost, and {RETRIES} times again: {lost}"}
         schedule.outcome.mirror = schedule.outcome.mirror or message.get("mirror")
         schedule.finish(entry.stage, message["error"])
         events.finished(entry.stage, time.monotonic() - entry.began, message["error"])
@@ -179,7 +180,7 @@ class RayExecutor:
         return Queue(actor_options={"num_cpus": 0, "max_restarts": -1, "scheduling_strategy": here})
 
     def _heard(self, said: Any) -> Sequence[tuple[str, int, int, str]]:
-        """What tasks said since the last look; nothing while the queue cannot be reached, since a run does not need it."""
+        """Return the progress since the last look; none while the queue cannot be reached, since a run does not need it."""
         try:
             heard: Sequence[tuple[str, int, int, str]] = said.get_nowait_batch(min(said.qsize(), 1000))
         except self.ray.exceptions.RayError:
@@ -193,7 +194,7 @@ class RayExecutor:
     def _nodes(self) -> list[Node]:
         return [node for node in self.ray.nodes() if node["Alive"]]
 
-    def _resources(self, stage: Stage, nodes: Sequence[Node]) -> dict[str, Any]:
+    def _resources(self, stage: Stage, nodes: Sequence[Node]) -> Mapping[str, Any]:
         return resources(stage, nodes, self.gpus, self.memory_bytes)
 
     def _submit(self, stage: Stage, said: Any) -> Any:
@@ -205,7 +206,7 @@ class RayExecutor:
         )
         return task.remote(asdict(stage), self.settings, said)
 
-    def _result(self, reference: Any) -> dict[str, Any]:
+    def _result(self, reference: Any) -> Message:
         """How a task ended: its `error`, and why its node left the mirror out.
 
         Raises:
@@ -213,20 +214,23 @@ class RayExecutor:
             StoreWriteError: nothing can be written any more.
         """
         try:
-            message: dict[str, Any] = self.ray.get(reference)
+            message: Message = self.ray.get(reference)
         except self.ray.exceptions.RayError as error:
             if (cause := getattr(error, "cause", None)) is not None:
                 why = quoted(f"{type(cause).__name__}: {cause}")
-                return {"error": f"Ray could not run it ({why}): the harness must be the same on all nodes"}
+                return {
+                    "event": "finished",
+                    "error": f"Ray could not run it ({why}): the harness must be the same on all nodes",
+                }
             first = next(iter(str(error).splitlines()), "")
             raise LostError(quoted(f"{type(error).__name__}: {first}")) from error
         self._keep(message.get("log", ""))
         if message["event"] == "unwritable":
-            raise StoreWriteError(message["error"])
+            raise StoreWriteError(str(message["error"]))
         return message
 
     def _keep(self, written: str) -> None:
-        """What a stage wrote, for people; a log that cannot be written stops nothing."""
+        """Append a stage's output to the log, for people; a log that cannot be written stops nothing."""
         if written:
             with contextlib.suppress(OSError):
                 self.log.parent.mkdir(parents=True, exist_ok=True)
@@ -245,8 +249,8 @@ def reach(address: str) -> None:
         socket.create_connection((host.strip("[]"), int(port)), timeout=REACH_SECONDS).close()
 
 
-def resources(stage: Stage, nodes: Sequence[Node], gpus: int | None, memory_bytes: int) -> dict[str, Any]:
-    """What Ray is to keep for a stage. CPUs may be fewer than its devices.
+def resources(stage: Stage, nodes: Sequence[Node], gpus: int | None, memory_bytes: int) -> Mapping[str, Any]:
+    """Return the resources that Ray keeps for a stage. CPUs may be fewer than its devices.
 
     Args:
         nodes: those that are alive.
@@ -281,7 +285,7 @@ def _amounts(amounts: Mapping[str, float]) -> str:
     return f"{amounts['CPU']:g} CPU, {amounts['GPU']:g} GPU and {memory / 1e9:.1f} GB of memory"
 
 
-def run_task(stage: dict[str, Any], settings: dict[str, Any], said: Any) -> dict[str, Any]:
+def run_task(stage: Mapping[str, Any], settings: Mapping[str, Any], said: Any) -> Message:
     """In a Ray worker: make one stage; how it ended, and what it wrote to its standard streams."""
     from harness.run.executors.ray import captured, tail
     from harness.run.executors.worker import attempt, make_context
@@ -304,8 +308,8 @@ def run_task(stage: dict[str, Any], settings: dict[str, Any], said: Any) -> dict
         return {**(_apart(settings) or ended), "log": tail(written)}
 
 
-def _apart(settings: Mapping[str, Any]) -> dict[str, Any] | None:
-    """What ends the run where this node's store is not the one in which the run put its mark; None where it is."""
+def _apart(settings: Mapping[str, Any]) -> Message | None:
+    """Return an error unless this node's store is the one in which the run put its mark."""
     if Path(settings["mark"]).is_dir():
         return None
     fix = "all nodes must see one folder under that path: mount it there, or give another with --store"

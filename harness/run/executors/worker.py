@@ -23,6 +23,7 @@ from harness.config.problems import quoted
 from harness.errors import HarnessError, StoreWriteError
 from harness.models.fetched import cache_folder, use_cache
 from harness.run.graph import Stage
+from harness.run.messages import Message
 from harness.run.stages import run_stage
 from harness.run.stages.context import CHECKPOINT_MINUTES, Context, Report, quiet_libraries
 from harness.store import Store
@@ -33,7 +34,7 @@ def main() -> None:
     """Run stages until the parent sends an empty message or closes the pipe."""
     out = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-    inbox: queue.Queue[dict[str, Any]] = queue.Queue()
+    inbox: queue.Queue[Mapping[str, Any]] = queue.Queue()
     threading.Thread(target=_listen, args=(inbox,), daemon=True).start()
     settings = inbox.get()
     quiet_libraries()
@@ -45,7 +46,7 @@ def main() -> None:
 
 
 def make_context(settings: Mapping[str, Any], report: Report) -> Context:
-    """A worker's means, from what the executor says."""
+    """Make a worker's context from the executor's settings."""
     use_cache(cache_folder(os.environ))
     mirror = Mirror(settings["mirror"]) if settings.get("mirror") else None
     return Context(
@@ -61,7 +62,7 @@ def make_context(settings: Mapping[str, Any], report: Report) -> Context:
     )
 
 
-def attempt(stage: Stage, context: Callable[[], Context]) -> dict[str, Any]:
+def attempt(stage: Stage, context: Callable[[], Context]) -> Message:
     """Run a stage with the context that is made for it; how it ended, and why the mirror was left out if it was. Its title
     and a traceback go to standard error.
     """
@@ -70,9 +71,9 @@ def attempt(stage: Stage, context: Callable[[], Context]) -> dict[str, Any]:
     mirror: Mirror | None = None
     error: str | None = None
     try:
-        made = context()
-        mirror = made.store.mirror
-        run_stage(stage, made)
+        ready = context()
+        mirror = ready.store.mirror
+        run_stage(stage, ready)
     except StoreWriteError as unwritable:  # no other stage would fare better
         return {"event": "unwritable", "error": quoted(str(unwritable))}
     except HarnessError as mistake:
@@ -85,12 +86,12 @@ def attempt(stage: Stage, context: Callable[[], Context]) -> dict[str, Any]:
 
 
 def _where(error: Exception) -> str:
-    """The line that raised it, and where the rest of the traceback is."""
+    """Return the line that raised an error, and where the traceback is."""
     *_, last = traceback.extract_tb(error.__traceback__)
     return f"{Path(last.filename).name}, line {last.lineno}; the traceback is in the run's logs"
 
 
-def _listen(inbox: queue.Queue[dict[str, Any]]) -> None:
+def _listen(inbox: queue.Queue[Mapping[str, Any]]) -> None:
     for line in sys.stdin:
         inbox.put(json.loads(line))
     os._exit(1)
@@ -100,7 +101,7 @@ def _progress(out: IO[str], done: int, total: int, note: str) -> None:
     _send(out, {"event": "progress", "done": done, "total": total, "note": note})
 
 
-def _send(out: IO[str], message: dict[str, Any]) -> None:
+def _send(out: IO[str], message: Message) -> None:
     try:
         out.write(json.dumps(message) + "\n")
         out.flush()

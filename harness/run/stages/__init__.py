@@ -1,4 +1,4 @@
-"""What each kind of stage does. A runner reads its inputs from the store and writes one artifact."""
+"""The runner of each kind of stage. A runner reads its inputs from the store and writes one artifact."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from harness.run.stages.groups import run_groups
 from harness.run.stages.reference import run_reference
 from harness.run.stages.start import run_scratch, run_sft, run_source
 from harness.run.stages.train import run_train
-from harness.store import Draft
+from harness.store import ArtifactDraft
 
-RUNNERS: Mapping[str, Callable[[Stage, Context, Draft], None]] = {
+RUNNERS: Mapping[str, Callable[[Stage, Context, ArtifactDraft], None]] = {
     "source": run_source,
     "scratch": run_scratch,
     "sft": run_sft,

@@ -11,16 +11,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 from harness.api.interfaces import Evaluator, Source
 from harness.api.texts import fold
 from harness.api.types import Dataset, Example, Prompt, SplitName
-from harness.config import Comparison
+from harness.config import Comparison, describe
 from harness.errors import DataError, HarnessError
+from harness.run.records import BenchmarkFacts, BenchmarkOverlap, SplitOverlap
+from harness.run.stages.context import read_dataset
+from harness.store import Store, key_of
 
+VERSION = 1  # as `harness.run.graph.VERSIONS`, of the stored counts
 LEAST_WORDS = 8  # of a question that is looked for inside a longer prompt: fewer stand in many prompts by chance
-UNKNOWN = "unknown"  # instead of counts: why an evaluator's questions could not be read
 
 
 class Benchmark:
@@ -87,29 +89,32 @@ def all_read(benchmarks: Mapping[str, Benchmark | str]) -> dict[str, Benchmark]:
 
 def overlap(
     benchmarks: Mapping[str, Benchmark | str], splits: Mapping[SplitName, Sequence[Example]]
-) -> dict[str, dict[str, Any]]:
-    """Count by evaluator and split the training prompts that hold a question, those word for word, and the questions."""
-    counts: dict[str, dict[str, Any]] = {}
+) -> dict[str, BenchmarkOverlap]:
+    """Count by evaluator and split the training prompts that hold a question."""
+    counts: dict[str, BenchmarkOverlap] = {}
     for name, benchmark in benchmarks.items():
         if isinstance(benchmark, str):
-            counts[name] = {UNKNOWN: benchmark}
-            continue
-        counts[name] = {"questions": len(benchmark.ids), "splits": {}}
-        for split, examples in splits.items():
-            matches = [match for example in examples if (match := benchmark.held_by(example.prompt))[1]]
-            counts[name]["splits"][split] = {
-                "of": len(examples),
-                "prompts": len(matches),
-                "same": sum(same for same, _ in matches),
-                "questions": len(frozenset[str]().union(*(ids for _, ids in matches))),
-            }
+            counts[name] = BenchmarkOverlap(unknown=benchmark)
+        else:
+            found = {split: _split_overlap(benchmark, examples) for split, examples in splits.items()}
+            counts[name] = BenchmarkOverlap(questions=len(benchmark.ids), splits=found)
     return counts
+
+
+def _split_overlap(benchmark: Benchmark, examples: Sequence[Example]) -> SplitOverlap:
+    matches = [match for example in examples if (match := benchmark.held_by(example.prompt))[1]]
+    return SplitOverlap(
+        of=len(examples),
+        prompts=len(matches),
+        same=sum(same for same, _ in matches),
+        questions=len(frozenset[str]().union(*(ids for _, ids in matches))),
+    )
 
 
 def trained_on(comparison: Comparison, dataset: Dataset) -> dict[SplitName, Sequence[Example]]:
     """Return the examples that training uses: of `train` as many as the budget has."""
     config, splits = comparison.config, dict[SplitName, Sequence[Example]]()
-    if any(variant.rounds for variant in comparison.variants):
+    if any(row.rounds for row in comparison.rows):
         splits["train"] = dataset["train"][: config.budget.prompts]
     if config.model.scratch is not None:
         splits["train"] = dataset["train"]  # its text makes the starting model
@@ -118,21 +123,53 @@ def trained_on(comparison: Comparison, dataset: Dataset) -> dict[SplitName, Sequ
     return splits
 
 
-def overlap_warnings(counts: Mapping[str, Mapping[str, Any]], dropped: bool = False) -> list[str]:
-    """Return what a reader of an evaluator's scores should know of its questions in the training data."""
+def stored_overlap(comparison: Comparison, store: Store, source: str) -> dict[str, BenchmarkOverlap]:
+    """Count the training prompts with an evaluator's questions, through the store: a second run reads no benchmark again.
+
+    Args:
+        source: key of the source's artifact.
+    """
+    bringing = [evaluator for evaluator in comparison.evaluators if evaluator.brings_questions()]
+    if not bringing:
+        return {}
+    config = comparison.config
+    payload = {
+        "evaluators": [describe(evaluator) for evaluator in bringing],
+        "trained": [any(row.rounds for row in comparison.rows), config.budget.prompts],
+        "started": [config.sft is not None, config.model.scratch is not None],
+    }
+    key = key_of("benchmarks", VERSION, payload, {"source": source})
+    with store.claim(key):
+        if store.holds(key):
+            return BenchmarkFacts.of(store.open(key)).benchmarks
+        splits = trained_on(comparison, read_dataset(store.open(source)))
+        counts = overlap(read_benchmarks(bringing, comparison.source), splits)
+        # Questions that cannot be read now may be readable in the next run, so such counts are not kept.
+        if all(count.unknown is None for count in counts.values()):
+            with store.draft("benchmarks", key) as draft:
+                draft.facts |= BenchmarkFacts(benchmarks=counts).as_json()
+    return counts
+
+
+def overlap_warnings(counts: Mapping[str, BenchmarkOverlap], dropped: bool = False) -> list[str]:
+    """Return warnings for readers of an evaluator's scores whose questions are in the training data.
+
+    Args:
+        dropped: whether those training prompts were left out.
+    """
     warnings = []
     for name, count in counts.items():
-        if UNKNOWN in count:
-            warnings.append(f"{name}: training prompts were not held against its questions: {count[UNKNOWN]}")
+        if count.unknown is not None:
+            warnings.append(f"{name}: training prompts were not held against its questions: {count.unknown}")
             continue
         hits = [
-            f"{split} {found['prompts']:,} of {found['of']:,} ({found['same']:,} word for word)"
-            for split, found in count["splits"].items()
-            if found["prompts"]
+            f"{split} {held.prompts:,} of {held.of:,} ({held.same:,} word for word)"
+            for split, held in count.splits.items()
+            if held.prompts
         ]
-        most = max((found["questions"] for found in count["splits"].values()), default=0)
+        most = max((held.questions for held in count.splits.values()), default=0)
         if hits:
-            text = f"{name}: training prompts hold {most:,} of its {count['questions']:,} questions: {', '.join(hits)}"
+            text = f"{name}: training prompts hold {most:,} of its {count.questions:,} questions: {', '.join(hits)}"
             end = "they were left out" if dropped else "its scores may show what was learnt by heart"
             warnings.append(f"{text}; {end}")
     return warnings

@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import time
-import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -22,8 +20,9 @@ from typing import Any
 from harness.api.types import Prompt, Response, Sampling
 from harness.run.stages.context import answer_rows
 from harness.store import canonical
+from harness.store.atomic import write_atomically
 
-BEING_WRITTEN = "chunk"
+CHUNK = "chunk"
 
 
 @dataclass
@@ -53,7 +52,7 @@ class KeptChunks:
 
     @classmethod
     def of(cls, folder: Path, prompts: Sequence[Prompt], sampling: Sampling, seconds: float) -> KeptChunks:
-        """What a folder holds of a request: its chunks up to the first that is missing or damaged; the others are removed."""
+        """Read the chunks of a request from a folder: up to the first that is missing or damaged; remove the others."""
         request = canonical([[asdict(prompt) for prompt in prompts], asdict(sampling)])
         now = time.monotonic()
         chunks = cls(folder, len(prompts), seconds, _last=_checksum(request), _began=now, _kept=now)
@@ -62,7 +61,7 @@ class KeptChunks:
             chunks._last, said = found
             chunks.responses |= {place: [Response(*fields) for fields in row] for place, row in said["responses"]}
             chunks.state, chunks.earlier_seconds = bytes.fromhex(said["state"]), said["seconds"]
-        for path in folder.glob(f"{BEING_WRITTEN}-*"):
+        for path in folder.glob(f"{CHUNK}-*"):
             if path.name > chunks._place(chunks._number).name:
                 path.unlink(missing_ok=True)
         return chunks
@@ -94,35 +93,22 @@ class KeptChunks:
         body = canonical(said)
         checksum = _checksum(body)
         self.folder.mkdir(parents=True, exist_ok=True)
-        _write(self._place(self._number + 1), f"{checksum}\n{body}")
+        write_atomically(self._place(self._number + 1), f"{checksum}\n{body}")
         self._number, self._last, self._new = self._number + 1, checksum, {}
 
     def _place(self, number: int) -> Path:
-        return self.folder / f"{BEING_WRITTEN}-{number:08d}.json"
+        return self.folder / f"{CHUNK}-{number:08d}.json"
 
 
 def _checksum(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _read(path: Path, after: str) -> tuple[str, dict[str, Any]] | None:
-    """A chunk's checksum and what it says, if it is whole and follows what it must."""
+def _read(path: Path, after: str) -> tuple[str, Mapping[str, Any]] | None:
+    """Return a chunk's checksum and content, if it is whole and follows what it must."""
     try:
         checksum, _, body = path.read_text(encoding="utf-8").partition("\n")
-        said: dict[str, Any] = json.loads(body)
+        said: Mapping[str, Any] = json.loads(body)
         return (checksum, said) if checksum == _checksum(body) and said["after"] == after else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
-
-
-def _write(path: Path, text: str) -> None:
-    """Put a file in its place, flushed."""
-    beside = path.with_name(f"{BEING_WRITTEN}.{uuid.uuid4().hex}")  # two may be at it (`harness.store.claims`)
-    try:
-        with beside.open("w", encoding="utf-8") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        beside.rename(path)
-    finally:
-        beside.unlink(missing_ok=True)

@@ -1,11 +1,11 @@
-"""What every stage works with."""
+"""The context that every stage runs in, and the readers of its inputs."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ from harness.models.checkpoint import Checkpoint
 from harness.models.load import generation_eos, load_model, load_tokenizer, read_config
 from harness.models.options import LoadOptions, Use, weights_dtype
 from harness.run.graph import CHECKPOINT
+from harness.run.records import Description, SourceFacts
 from harness.store import Artifact, Store
 from harness.store.environment import environment
 
@@ -90,21 +91,22 @@ def no_secret(variable: str) -> str | None:
 
 @dataclass(frozen=True)
 class Context:
-    """A worker's means.
+    """Everything that a stage computes with beside its inputs.
 
     Attributes:
-        environment: of `store.environment`, part of the keys of what services make; its device decides the type of weights.
+        environment: from `harness.store.environment`, part of the keys of what services make; its device decides the dtype of
+            weights.
         judges: evaluator -> settings of its judge.
-        run: names the run, whose judges have one budget.
+        run: name of the run; all its judges share one budget.
         checkpoints: hash -> starting models that are not artifacts, as `Checkpoint.as_dict` gives them.
-        report: called as a stage goes, with (done, total, a short note).
+        report: called with (done, total, a short note) while a stage runs.
         checkpoint_minutes: between two checkpoints of a training, or two chunks of a generation; 0 after every step or batch.
-        secret: the value of an environment variable that a config names, such as an API key.
-        engine: what generates for the stage that runs.
-        common_scratch: what `scratch` gives to one of several processes that run a stage together; whoever started them
-            removes it.
-        gpus: names of this machine's GPUs as `CUDA_VISIBLE_DEVICES` takes them, for a training on several; empty where they
-            are those that this process sees.
+        secret: returns the value of an environment variable that a config names, such as an API key.
+        engine: generates for the stage that runs.
+        common_scratch: the folder that `scratch` returns to each of several processes which run one stage together; the parent
+            process removes it.
+        gpus: names of this machine's GPUs as `CUDA_VISIBLE_DEVICES` takes them, for a training on several; empty for those
+            that this process sees.
     """
 
     store: Store
@@ -120,20 +122,22 @@ class Context:
     common_scratch: Path | None = None
     gpus: tuple[str, ...] = ()
 
-    def component(self, kind: Kind, description: Mapping[str, Any]) -> Any:
-        """A component from what `resolve.describe` wrote of it."""
-        component: type[Component] = self.registry.get(kind, description["name"]).component
-        if component.version != description["version"]:
+    def component(self, kind: Kind, description: Description) -> Any:
+        """Return a component as it was described when the run was planned.
+
+        Raises:
+            StageError: its version or its files have changed since.
+        """
+        cls: type[Component] = self.registry.get(kind, description.name).component
+        if cls.version != description.version:
+            raise StageError(f"{kind} {cls.name!r} changed from version {description.version} to {cls.version}: plan again")
+        component = cls(**description.fields)
+        if description.fingerprint is not None and component.fingerprint() != description.fingerprint:
             raise StageError(
-                f"{kind} {component.name!r} changed from version {description['version']} to {component.version}: plan again"
+                f"{kind} {cls.name!r} is no longer what the plan was made for "
+                f"({description.fingerprint!r} then, {component.fingerprint()!r} now): run again"
             )
-        made = component(**description["fields"])
-        if "fingerprint" in description and made.fingerprint() != description["fingerprint"]:
-            raise StageError(
-                f"{kind} {component.name!r} is no longer what the plan was made for "
-                f"({description['fingerprint']!r} then, {made.fingerprint()!r} now): run again"
-            )
-        return made
+        return component
 
     def model_folder(self, reference: str) -> Path:
         """The checkpoint folder of a model input; a hub model is downloaded unless it is cached."""
@@ -196,17 +200,13 @@ def save_checkpoint(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, 
     tokenizer.save_pretrained(folder)
 
 
-def example_row(example: Example) -> dict[str, Any]:
-    """An example as JSON."""
-    return asdict(example)
-
-
 def read_dataset(artifact: Artifact) -> Dataset:
-    """A source's rows as written by the `source` stage."""
+    """Return a source's rows as the `source` stage wrote them."""
+    facts = SourceFacts.of(artifact)
     splits: dict[SplitName, tuple[Example, ...]] = {
-        name: tuple(_example(row) for row in artifact.read_lines(f"{name}.jsonl")) for name in artifact.facts["splits"]
+        name: tuple(_example(row) for row in artifact.read_lines(f"{name}.jsonl")) for name in facts.splits
     }
-    return Dataset(splits, artifact.facts["dropped"])
+    return Dataset(splits, facts.dropped)
 
 
 def _example(row: Mapping[str, Any]) -> Example:
@@ -217,13 +217,8 @@ def _prompt(row: Mapping[str, Any]) -> Prompt:
     return Prompt(row["id"], tuple(Message(**message) for message in row["messages"]))
 
 
-def group_row(group: Group) -> dict[str, Any]:
-    """A group as JSON."""
-    return asdict(group)
-
-
 def read_groups(artifact: Artifact) -> list[Group]:
-    """Groups as written by the `groups` stage."""
+    """Return groups as the `groups` stage wrote them."""
     return [
         Group(
             _prompt(row["prompt"]),

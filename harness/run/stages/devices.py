@@ -21,7 +21,9 @@ from typing import TYPE_CHECKING, Any
 
 from harness.errors import StageError
 from harness.run.graph import Stage
-from harness.store import Draft
+from harness.run.messages import Message
+from harness.run.records import TrainingPayload
+from harness.store import ArtifactDraft
 from harness.training.settings import DeviceSettings
 
 if TYPE_CHECKING:
@@ -29,16 +31,16 @@ if TYPE_CHECKING:
 
 PATIENCE_SECONDS = 5.0  # for a process that has said its last word to end; and for a dead one to be seen
 
-Inbox = queue.Queue[tuple[int, dict[str, Any]]]
+Inbox = queue.Queue[tuple[int, Message]]
 
 
 def devices_of(stage: Stage) -> DeviceSettings | None:
-    """The devices that a stage is to train on, where they are several."""
-    devices = stage.payload.get("settings", {}).get("devices")
-    return None if devices is None else DeviceSettings(**devices)
+    """Return the devices that a stage trains on; None where it is a single one."""
+    devices = TrainingPayload.of(stage).settings.get("devices") if "settings" in stage.payload else None
+    return None if devices is None else DeviceSettings.model_validate(devices)
 
 
-def run_on_devices(stage: Stage, context: Context, draft: Draft) -> None:
+def run_on_devices(stage: Stage, context: Context, draft: ArtifactDraft) -> None:
     """Make a training stage's artifact by several processes, of which the first writes it.
 
     Raises:
@@ -75,7 +77,7 @@ def run_on_devices(stage: Stage, context: Context, draft: Draft) -> None:
 
 
 def launch_environment(devices: DeviceSettings) -> dict[str, str]:
-    """What `accelerate launch --config_file` would tell each of its processes.
+    """Return the environment that `accelerate launch --config_file` gives to each of its processes.
 
     Its own launcher starts no processes on a machine without GPUs and leaves them behind when it is killed, so that the
     processes are started here.
@@ -141,9 +143,9 @@ class _Process:
         inbox.put((self.rank, {"event": "gone"}))
 
 
-def _follow(processes: list[_Process], inbox: Inbox, context: Context) -> dict[str, Any]:
-    """What the first process says at the end, once all are done; progress on the way."""
-    results: dict[int, dict[str, Any]] = {}
+def _follow(processes: list[_Process], inbox: Inbox, context: Context) -> Message:
+    """Report progress until all processes are done, and return the last message of the first one."""
+    results: dict[int, Message] = {}
     while len(results) < len(processes):
         rank, message = inbox.get()
         if message["event"] == "progress":
@@ -155,7 +157,7 @@ def _follow(processes: list[_Process], inbox: Inbox, context: Context) -> dict[s
     return results[0]
 
 
-def _reason(processes: list[_Process], rank: int, message: Mapping[str, Any]) -> str:
+def _reason(processes: list[_Process], rank: int, message: Message) -> str:
     """Why a training ended. A lost connection is what the others notice of a process that was killed."""
     if message["event"] == "finished" and message["ours"]:
         return str(message["error"])

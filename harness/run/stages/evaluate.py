@@ -1,4 +1,4 @@
-"""One evaluator on one policy: scores per example."""
+"""Run one evaluator on one policy: scores per example."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel
 
 from harness.api.interfaces import Evaluator, Source
 from harness.api.types import (
@@ -19,7 +21,6 @@ from harness.api.types import (
     Response,
     Sampling,
     Score,
-    SplitName,
     divide,
 )
 from harness.api.types.thoughts import opens_thought
@@ -29,51 +30,58 @@ from harness.models.logps import exact_products
 from harness.models.prompts import ChatTemplate
 from harness.models.reward import RewardModel
 from harness.run.graph import Stage
-from harness.run.plan import OPPONENT, run_sampling
+from harness.run.plan import run_sampling
+from harness.run.records import (
+    AnswersInputs,
+    AnswersPayload,
+    EvaluatedPayload,
+    EvaluateFacts,
+    EvaluateInputs,
+    EvaluatePayload,
+    Facts,
+)
 from harness.run.stages.context import Context, StageProgress, read_answers, read_dataset
-from harness.run.stages.groups import source_of
+from harness.run.stages.groups import read_source
 from harness.run.stages.services import PolicyServices, Services, judge_facts, reward_service, stage_judge
-from harness.store import Draft
+from harness.store import Artifact, ArtifactDraft
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
-FILES = "files"  # what an evaluator leaves beside its scores
+FILES = "files"  # folder of the files that an evaluator writes beside its scores
 
 
-def run_evaluate(stage: Stage, context: Context, draft: Draft) -> None:
-    """Evaluate; every score must be a number of a declared metric."""
-    evaluator: Evaluator = context.component("evaluator", stage.payload["evaluator"])
-    backend = context.component("backend", stage.payload["backend"])
+def run_evaluate(stage: Stage, context: Context, draft: ArtifactDraft) -> None:
+    """Evaluate; every score must be a finite number of a declared metric."""
+    payload, inputs = EvaluatePayload.of(stage), EvaluateInputs.of(stage)
+    evaluator: Evaluator = context.component("evaluator", payload.evaluator)
+    backend = context.component("backend", payload.backend)
     context = replace(context, report=StageProgress(context.report))
-    services, seed = Services(context), stage.payload["seed"]
+    services, source, samplings = Services(context), context.store.open(inputs.source), evaluator.samplings()
     prepared = {
-        run_sampling(sampling, seed): read_answers(context.store.open(stage.inputs[f"answers:{number}"]))
-        for number, sampling in enumerate(evaluator.samplings())
+        run_sampling(sampling, payload.seed): read_answers(context.store.open(inputs.answers[str(number)]))
+        for number, sampling in enumerate(samplings)
     }
-    judge = stage_judge(stage, context)
-    opponents = {name.removeprefix(OPPONENT): key for name, key in stage.inputs.items() if name.startswith(OPPONENT)}
+    judge = stage_judge(payload, context)
     with context.scratch() as folder:
         task = EvaluatorServices(
-            examples=evaluated_examples(stage, context),
-            seed=seed,
+            examples=evaluated_examples(payload, source),
+            seed=payload.seed,
             folder=folder,
             files=draft.folder / FILES,
-            label=stage.payload.get("label", ""),
-            source=source_of(stage, context),
-            model=PolicyServices(services, stage.inputs["model"], backend),
-            start=PolicyServices(services, stage.inputs["start"], backend),
+            label=payload.label,
+            source=read_source(source, context),
+            model=PolicyServices(services, inputs.model, backend),
+            start=PolicyServices(services, inputs.start, backend),
             prepared=prepared,
+            # An evaluator that draws no answers beforehand gets the opponents' models instead.
             others={
-                label: read_answers(context.store.open(key)) if evaluator.samplings() else []
-                for label, key in opponents.items()
+                label: read_answers(context.store.open(key)) if samplings else [] for label, key in inputs.opponents.items()
             },
-            models={
-                label: PolicyServices(services, key, backend) for label, key in opponents.items() if not evaluator.samplings()
-            },
+            models={label: PolicyServices(services, key, backend) for label, key in inputs.opponents.items() if not samplings},
             asked=judge,
-            reader=AnswerReader(**stage.payload["response"]) if "response" in stage.payload else None,
+            reader=AnswerReader.model_validate(payload.response) if payload.response is not None else None,
         )
         task.files.mkdir()
         with exact_products():
@@ -82,22 +90,23 @@ def run_evaluate(stage: Stage, context: Context, draft: Draft) -> None:
     draft.write_lines("scores.jsonl", [_fields(score) for score in scores])
     if not any(task.files.iterdir()):
         task.files.rmdir()
-    draft.facts.update(services.ledger.facts())
-    draft.facts.update(judge_facts(stage, judge))
-    if task.notes:
-        draft.facts["notes"] = task.notes
+    facts = EvaluateFacts(
+        **services.ledger.facts(),
+        **({"judge": judge_facts(payload, judge)} if judge else {}),
+        **({"notes": task.notes} if task.notes else {}),
+    )
+    draft.facts |= facts.as_json()
 
 
-@dataclass
-class AnswerReader:
-    """Looks for thoughts in a policy's answers, and takes them out where evaluators shall not read them.
+class AnswerReader(BaseModel):
+    """Looks for thoughts in a policy's answers, and removes them where evaluators must not read them.
 
     Attributes:
-        thinking: of `evaluation.response`: `keep` counts them alone.
+        thinking: `evaluation.response.thinking`: `strip` removes them, `keep` only counts them.
     """
 
     thinking: str
-    delimiters: Sequence[Sequence[str]]
+    delimiters: list[tuple[str, str]]
 
     def read(self, policy: PolicyServices, prompts: Sequence[Prompt], answers: list[list[Response]]) -> list[list[Response]]:
         """Return answers as evaluators read them."""
@@ -122,7 +131,7 @@ class AnswerReader:
 
 
 def _fields(score: Score) -> list[str | float]:
-    """What `Score(*fields)` reads again; the question only where there is one."""
+    """Return a score as `Score(*fields)` reads it; the question only where there is one."""
     fields: list[str | float] = [score.example, score.metric, score.value, score.sample]
     return [*fields, score.question] if score.question else fields
 
@@ -211,17 +220,17 @@ def _whole(response: Response) -> Response:
     return response.whole if isinstance(response, ReadResponse) and response.whole else response
 
 
-def run_answers(stage: Stage, context: Context, draft: Draft) -> None:
+def run_answers(stage: Stage, context: Context, draft: ArtifactDraft) -> None:
     """Draw the answers that an evaluator said it will ask for."""
-    sampling = Sampling(**stage.payload["sampling"])
-    examples = evaluated_examples(stage, context)
-    backend = context.component("backend", stage.payload["backend"])
-    policy = PolicyServices(Services(context), stage.inputs["model"], backend)
-    prompts = [example.prompt for example in examples]
-    draft.facts["tokens_generated"] = policy.draw(draft, context.store.partial(stage.key), prompts, sampling, "answer")
+    payload, inputs = AnswersPayload.of(stage), AnswersInputs.of(stage)
+    sampling = payload.drawn
+    backend = context.component("backend", payload.backend)
+    policy = PolicyServices(Services(context), inputs.model, backend)
+    prompts = [example.prompt for example in evaluated_examples(payload, context.store.open(inputs.source))]
+    tokens = policy.draw(draft, context.store.partial(stage.key), prompts, sampling, "answer")
+    draft.facts |= Facts(tokens_generated=tokens).as_json()
 
 
-def evaluated_examples(stage: Stage, context: Context) -> tuple[Example, ...]:
-    """The examples of the split that a stage evaluates."""
-    split: SplitName = stage.payload["split"]
-    return read_dataset(context.store.open(stage.inputs["source"]))[split][: stage.payload["prompts"]]
+def evaluated_examples(payload: EvaluatedPayload, source: Artifact) -> tuple[Example, ...]:
+    """Return the examples of the split that a stage evaluates."""
+    return read_dataset(source)[payload.split][: payload.prompts]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -18,7 +18,8 @@ from harness.models.prompts import ChatTemplate
 from harness.models.reward import RewardModel
 from harness.models.sentence import SentenceEmbedder, sentence_similarity
 from harness.run.graph import Stage
-from harness.run.stages.context import Context, StageProgress, group_row, read_dataset
+from harness.run.records import Description, GroupsFacts, GroupsInputs, GroupsPayload, ResponseCounts
+from harness.run.stages.context import Context, StageProgress, read_dataset
 from harness.run.stages.services import (
     PolicyServices,
     Services,
@@ -28,47 +29,55 @@ from harness.run.stages.services import (
     stage_judge,
     text_hash,
 )
-from harness.store import Draft
+from harness.store import Artifact, ArtifactDraft
 
 
-def run_groups(stage: Stage, context: Context, draft: Draft) -> None:
-    """Build a round's groups; `facts` tell how many, from how many prompts, and why some gave none."""
-    payload = stage.payload
-    builder = context.component("data", payload["builder"])
-    examples = round_examples(stage, read_dataset(context.store.open(stage.inputs["source"])))
+def run_groups(stage: Stage, context: Context, draft: ArtifactDraft) -> None:
+    """Build a round's groups; the facts count them, and the prompts that gave none by reason."""
+    payload, inputs = GroupsPayload.of(stage), GroupsInputs.of(stage)
+    builder = context.component("data", payload.builder)
+    source = context.store.open(inputs.source)
+    examples = round_examples(payload, read_dataset(source))
     expected = builder.responses_per_prompt() or 0
     context = replace(context, report=StageProgress(context.report, expected * len(examples)))
-    services, judge = Services(context), stage_judge(stage, context)
-    backend = context.component("backend", payload["backend"])
+    services, judge = Services(context), stage_judge(payload, context)
+    backend = context.component("backend", payload.backend)
     task = BuilderServices(
         services=services,
         examples=examples,
-        round=payload["round"],
-        rng=round_rng(stage, builder),
-        source=source_of(stage, context),
-        start=PolicyServices(services, stage.inputs["start"], backend),
-        current=PolicyServices(services, stage.inputs["policy"], backend),
-        seed=payload["seed"],
-        max_tokens=payload["max_tokens"],
+        round=payload.round,
+        rng=round_rng(payload, builder),
+        source=read_source(source, context),
+        start=PolicyServices(services, inputs.start, backend),
+        current=PolicyServices(services, inputs.policy, backend),
+        seed=payload.seed,
+        max_tokens=payload.max_tokens,
         asked=judge,
     )
     groups = list(builder.build(task))
     if not groups:
         raise no_group(builder, len(task.examples), task.dropped)
-    draft.write_lines("groups.jsonl", [group_row(group) for group in groups])
-    draft.facts.update({**services.ledger.facts(), **judge_facts(stage, judge)})
-    draft.facts.update(_summary(groups))
-    draft.facts.update({"prompts": len(task.examples), "dropped": task.dropped})
-    draft.facts["responses"] = count_responses(groups, task.examples, lambda: ChatTemplate(task.start.tokenizer))
+    draft.write_lines("groups.jsonl", [asdict(group) for group in groups])
+    facts = GroupsFacts(
+        prompts=len(task.examples),
+        groups=len(groups),
+        pairs=sum(len(group.rejected) for group in groups),
+        dropped=task.dropped,
+        responses=count_responses(groups, task.examples, lambda: ChatTemplate(task.start.tokenizer)),
+        means=_means(groups),
+        **services.ledger.facts(),
+        **({"judge": judge_facts(payload, judge)} if judge else {}),
+    )
+    draft.facts |= facts.as_json()
 
 
-def round_examples(stage: Stage, dataset: Dataset) -> Sequence[Example]:
+def round_examples(payload: GroupsPayload, dataset: Dataset) -> Sequence[Example]:
     """Return a round's share of the budget: training prompts in the source's order.
 
     Raises:
         StageError: the source has fewer.
     """
-    first, last = stage.payload["examples"]
+    first, last = payload.examples
     examples = dataset["train"]
     if len(examples) < last:
         raise StageError(
@@ -77,9 +86,9 @@ def round_examples(stage: Stage, dataset: Dataset) -> Sequence[Example]:
     return examples[first:last]
 
 
-def round_rng(stage: Stage, builder: DataBuilder) -> random.Random:
+def round_rng(payload: GroupsPayload, builder: DataBuilder) -> random.Random:
     """Return the random numbers that a round's builder draws from."""
-    return random.Random(f"groups {stage.payload['seed']} {stage.payload['round']} {builder.name}")
+    return random.Random(f"groups {payload.seed} {payload.round} {builder.name}")
 
 
 def no_group(builder: DataBuilder, prompts: int, dropped: Mapping[str, int]) -> StageError:
@@ -88,16 +97,15 @@ def no_group(builder: DataBuilder, prompts: int, dropped: Mapping[str, int]) -> 
     return StageError(f"data builder {builder.name!r} made no group from {prompts} prompts ({reasons})")
 
 
-def source_of(stage: Stage, context: Context) -> Source:
-    """The source component behind a stage's `source` input."""
-    description: dict[str, Any] = context.store.open(stage.inputs["source"]).read_json("source.json")
-    source: Source = context.component("source", description)
+def read_source(artifact: Artifact, context: Context) -> Source:
+    """Return the source component that loaded an artifact's rows."""
+    source: Source = context.component("source", Description(**artifact.read_json("source.json")))
     return source
 
 
 def count_responses(
     groups: Sequence[Group], examples: Sequence[Example], template: Callable[[], ChatTemplate]
-) -> dict[str, int]:
+) -> ResponseCounts:
     """Count where the ids of the groups' responses come from.
 
     `as_sampled`: the ids that a policy sampled. `tokenized_again`: a policy's text, or one that a builder wrote or edited.
@@ -114,16 +122,16 @@ def count_responses(
             else:
                 given = response.tokens is None and response.text in known.get(group.prompt.id, ())
                 counts["from_dataset" if given else "tokenized_again"] += 1
-    return counts
+    return ResponseCounts(**counts)
 
 
-def _summary(groups: Sequence[Group]) -> dict[str, Any]:
-    names = sorted({name for group in groups for name in group.info})
-    means = {}
-    for name in names:
-        values = [group.info[name] for group in groups if name in group.info]
-        means[name] = sum(values) / len(values)
-    return {"groups": len(groups), "pairs": sum(len(group.rejected) for group in groups), "means": means}
+def _means(groups: Sequence[Group]) -> dict[str, float]:
+    """Return the mean of every number that the builder noted, over the groups that have it."""
+    values: dict[str, list[float]] = {}
+    for group in groups:
+        for name, value in group.info.items():
+            values.setdefault(name, []).append(value)
+    return {name: sum(listed) / len(listed) for name, listed in sorted(values.items())}
 
 
 @dataclass
@@ -186,7 +194,7 @@ class BuilderServices:
             **(self.start.rounding if embedder == "hidden" else {}),
         }
 
-        def make(draft: Draft) -> None:
+        def make(draft: ArtifactDraft) -> None:
             if not isinstance(embedder, str):
                 values = sentence_similarity(embedder, targets, texts)
             elif embedder == "tfidf":

@@ -20,17 +20,27 @@ import numpy as np
 
 from harness.api.interfaces import DataBuilder, Objective, Source
 from harness.api.types import Dataset, Example, Group, JudgeAnswer, Judgment, Message, Prompt, Response, SplitName
-from harness.config import Comparison, RoundPlan, Variant
+from harness.config import Comparison, RoundPlan, RowConfig
 from harness.errors import DataError, HarnessError, StageError
 from harness.models.load import load_tokenizer
 from harness.models.prompts import ChatTemplate
 from harness.models.scratch import ScratchModel, build_tokenizer
 from harness.run.graph import CHECKPOINT, Graph, RowPlan, Stage
+from harness.run.records import (
+    GroupsFacts,
+    GroupsPayload,
+    ScratchPayload,
+    ScreeningCounts,
+    SftInputs,
+    SftPayload,
+    SourceFacts,
+    TrainInputs,
+)
 from harness.run.stages.context import Context, read_dataset, read_groups
 from harness.run.stages.groups import no_group, round_examples, round_rng
 from harness.run.stages.start import run_source, training_dialogues
 from harness.run.stages.train import is_trainable, no_pair
-from harness.store import MANIFEST, Artifact, Draft
+from harness.store import MANIFEST, Artifact, ArtifactDraft
 from harness.training.batch import PLAIN, TokenGroup, partners, tokenize, tokenize_prompt, tokenize_target
 from harness.training.settings import SftSettings
 
@@ -126,10 +136,9 @@ class Preview:
         self._templates: dict[str, ChatTemplate] = {}
 
     @property
-    def screening(self) -> Mapping[str, Any]:
-        """The source's rows that were kept, and why the others were not."""
-        screening: Mapping[str, Any] = self._source.facts["screening"]
-        return screening
+    def screening(self) -> ScreeningCounts:
+        """Counts of the source's rows that were kept, and of the others by reason."""
+        return SourceFacts.of(self._source).screening or ScreeningCounts()
 
     def row(self, label: str, n: int) -> ShownRow:
         """Return the first `n` examples that a row trains on, at the first seed.
@@ -137,17 +146,17 @@ class Preview:
         Raises:
             EmptyRowError: it trains on nothing.
         """
-        variant = next(variant for variant in self.comparison.variants if variant.label == label)
+        config = next(config for config in self.comparison.rows if config.label == label)
         planned = self._planned(label)
-        if not variant.rounds:
+        if not config.rounds:
             return self.fine_tuning(label, n)
         try:
             parts: list[ShownPart] = []
-            for number in range(len(variant.rounds)):
-                parts.append(self._round(variant, planned, number, n - sum(len(part.examples) for part in parts)))
+            for number in range(len(config.rounds)):
+                parts.append(self._round(config, planned, number, n - sum(len(part.examples) for part in parts)))
         except StageError as error:
             raise EmptyRowError(f"row {label!r}: {error}") from error
-        return ShownRow(label, tuple(parts), self._template(self.graph.stages[planned.training[0]].inputs["model"]))
+        return ShownRow(label, tuple(parts), self._template(self._trained_from(planned, 0)))
 
     def fine_tuning(self, label: str, n: int) -> ShownRow:
         """Return the first `n` examples of the supervised fine-tuning that a row starts from.
@@ -161,7 +170,10 @@ class Preview:
                 f"row {label!r}: it is the starting model as it is, which nothing is trained on: the config has no `sft` "
                 "section; show another row (--row) or the prompts that it is evaluated on (--split heldout)"
             )
-        template, most = self._template(stage.inputs["model"]), SftSettings(**stage.payload["settings"]).max_length
+        template, most = (
+            self._template(SftInputs.of(stage).model),
+            SftSettings.model_validate(SftPayload.of(stage).settings).max_length,
+        )
         examples, dropped, looked, whole = list[ShownExample](), Counter[str](), 0, self._dataset["sft"]
         for example in whole:
             if len(examples) == n:
@@ -205,6 +217,10 @@ class Preview:
     def _planned(self, label: str) -> RowPlan:
         return next(row for row in self.graph.rows if row.label == label)
 
+    def _trained_from(self, planned: RowPlan, number: int) -> str:
+        """Return the model that a round starts from."""
+        return TrainInputs.of(self.graph.stages[planned.training[number]]).model
+
     def _sft(self, label: str) -> Stage | None:
         """The fine-tuning behind a row's model."""
         reference = self._planned(label).model
@@ -212,14 +228,14 @@ class Preview:
             reference = stage.inputs.get("model", "")
         return stage
 
-    def _round(self, variant: Variant, planned: RowPlan, number: int, n: int) -> ShownPart:
+    def _round(self, config: RowConfig, planned: RowPlan, number: int, n: int) -> ShownPart:
         """A round's counts, and its first `n` examples.
 
         Raises:
             StageError: the round would fail for want of groups.
         """
-        round_, rounds = variant.rounds[number], len(variant.rounds)
-        template = self._template(self.graph.stages[planned.training[number]].inputs["model"])
+        round_, rounds = config.rounds[number], len(config.rounds)
+        template = self._template(self._trained_from(planned, number))
         built = self._built(round_, self.graph.stages[planned.groups[number]], n)
         if built.exact:
             examples = _shown_groups(built.groups, template, round_.objective, n)
@@ -241,10 +257,11 @@ class Preview:
     def _built(self, round_: RoundPlan, stage: Stage, n: int) -> _Built:
         held = self._held(stage.key)
         if held is not None:
-            prompts = held.facts["prompts"]
-            return _Built(prompts, prompts, read_groups(held), held.facts["dropped"], stored=True)
-        examples = round_examples(stage, self._dataset)
-        built = build_dry(round_.builder, examples, stage, self.comparison.source, n)
+            facts = GroupsFacts.of(held)
+            return _Built(facts.prompts, facts.prompts, read_groups(held), facts.dropped, stored=True)
+        payload = GroupsPayload.of(stage)
+        examples = round_examples(payload, self._dataset)
+        built = build_dry(round_.builder, examples, payload, self.comparison.source, n)
         if built.exact and not built.groups:
             raise no_group(round_.builder, len(examples), built.dropped)
         return built
@@ -259,7 +276,7 @@ class Preview:
         stage = next(stage for stage in self.graph if stage.kind == "source")
         if (held := self._held(stage.key)) is not None:
             return held
-        draft = Draft(self.folder / "source")
+        draft = ArtifactDraft(self.folder / "source")
         draft.folder.mkdir()
         run_source(stage, self.context, draft)
         return Artifact(stage.key, stage.kind, draft.folder, draft.facts, 0.0)
@@ -283,7 +300,7 @@ class Preview:
 
     def _scratch(self, key: str) -> Path:
         """A folder with the tokenizer that a model made from nothing will have: it takes the text alone, and no training."""
-        recipe = ScratchModel(**self.graph.stages[key].payload["recipe"])
+        recipe = ScratchModel.model_validate(ScratchPayload.of(self.graph.stages[key]).recipe)
         tokenizer = build_tokenizer(recipe, training_dialogues(self._dataset))
         tokenizer.model_max_length = recipe.max_length
         tokenizer.save_pretrained(self.folder / "tokenizer")
@@ -344,7 +361,7 @@ class _Built:
         return [*notes, f"dropped: {_counts(left_out)}"] if left_out else notes
 
 
-def build_dry(builder: DataBuilder, examples: Sequence[Example], stage: Stage, source: Source, n: int) -> _Built:
+def build_dry(builder: DataBuilder, examples: Sequence[Example], payload: GroupsPayload, source: Source, n: int) -> _Built:
     """Let a builder build without a policy: all groups where it asks for none, else what `n` of them have for certain.
 
     Raises:
@@ -352,7 +369,7 @@ def build_dry(builder: DataBuilder, examples: Sequence[Example], stage: Stage, s
     """
 
     def build(given: Sequence[Example], number: int) -> tuple[DryBuild, list[Group]]:
-        task = DryBuild(given, stage.payload["round"], round_rng(stage, builder), source, _SIGNS[number], number)
+        task = DryBuild(given, payload.round, round_rng(payload, builder), source, _SIGNS[number], number)
         try:
             return task, list(builder.build(task))
         except Exception as error:

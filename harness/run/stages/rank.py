@@ -19,8 +19,9 @@ from typing import IO, Any
 from harness.api.registry import Registry
 from harness.errors import HarnessError, StageError
 from harness.run.graph import Stage
+from harness.run.messages import Message
 from harness.run.stages.context import Context, quiet_libraries
-from harness.store import Draft, Store
+from harness.store import ArtifactDraft, Store
 
 PATIENCE = timedelta(hours=12)  # for the others: a process that dies ends them all long before
 
@@ -29,29 +30,29 @@ def main() -> None:
     """Take the order, do it with the others, say how it ended."""
     out = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-    inbox: queue.Queue[dict[str, Any]] = queue.Queue()
+    inbox: queue.Queue[Mapping[str, Any]] = queue.Queue()
     threading.Thread(target=_listen, args=(inbox,), daemon=True).start()
     order = inbox.get()
     quiet_libraries()
-    _send(out, {"event": "finished", **_attempt(order, out)})
+    _send(out, _attempt(order, out))
     os._exit(0)  # what libraries do at the end of a process may wait for processes that are gone
 
 
-def _attempt(order: Mapping[str, Any], out: IO[str]) -> dict[str, Any]:
-    """What became of it: facts, or the reason in one line and whether it is the harness's own."""
-    draft = Draft(Path(order["draft"]))
+def _attempt(order: Mapping[str, Any], out: IO[str]) -> Message:
+    """Run the stage, and return its facts, or the reason in one line and whether it is the harness's own."""
+    draft = ArtifactDraft(Path(order["draft"]))
     try:
         _run(order, draft, out)
     except HarnessError as error:
-        return {"error": str(error), "ours": True}
+        return {"event": "finished", "error": str(error), "ours": True}
     except Exception as error:  # a plugin or a library failed
         print(f"--- {order['stage']['title']}, process {order['rank']}", file=sys.stderr)
         traceback.print_exc()
-        return {"error": f"{type(error).__name__}: {error}", "ours": False}
-    return {"error": None, "facts": draft.facts, "earlier_seconds": draft.earlier_seconds}
+        return {"event": "finished", "error": f"{type(error).__name__}: {error}", "ours": False}
+    return {"event": "finished", "error": None, "facts": draft.facts, "earlier_seconds": draft.earlier_seconds}
 
 
-def _run(order: Mapping[str, Any], draft: Draft, out: IO[str]) -> None:
+def _run(order: Mapping[str, Any], draft: ArtifactDraft, out: IO[str]) -> None:
     from harness.run.stages import RUNNERS
 
     stage = Stage(**order["stage"])
@@ -86,7 +87,7 @@ def _join(order: Mapping[str, Any]) -> None:
     distributed.init_process_group(backend, init_method=f"file://{meeting}", rank=rank, world_size=count, timeout=PATIENCE)
 
 
-def _listen(inbox: queue.Queue[dict[str, Any]]) -> None:
+def _listen(inbox: queue.Queue[Mapping[str, Any]]) -> None:
     for line in sys.stdin:
         inbox.put(json.loads(line))
     os._exit(1)
@@ -97,7 +98,7 @@ def _report(out: IO[str], rank: int, done: int, total: int, note: str) -> None:
         _send(out, {"event": "progress", "done": done, "total": total, "note": note})
 
 
-def _send(out: IO[str], message: dict[str, Any]) -> None:
+def _send(out: IO[str], message: Message) -> None:
     try:
         out.write(json.dumps(message) + "\n")
         out.flush()

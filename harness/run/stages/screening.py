@@ -1,12 +1,12 @@
-"""What of a source's rows is used: no prompt that is evaluated is trained on, and none longer than the config allows.
+"""Screen a source's rows: no prompt that is evaluated is trained on, and none longer than the config allows.
 
-Both keep or leave out whole examples; every one that is left out is counted under its reason.
+Examples are kept or left out whole, and every one that is left out is counted under its reason.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 from harness.api.interfaces import Source
@@ -18,6 +18,7 @@ from harness.errors import Problem
 from harness.models.checkpoint import SANDBOX
 from harness.models.load import load_tokenizer
 from harness.models.prompts import ChatTemplate
+from harness.run.records import BenchmarkOverlap, ScreeningCounts
 from harness.run.stages.benchmarks import Benchmark, all_read, overlap, read_benchmarks
 
 EXACT, NORMALISED, CONTINUED, BENCHMARK = "exact", "normalised", "continued", "benchmark"
@@ -36,7 +37,7 @@ _Turns = tuple[tuple[str, str], ...]  # (role, folded text) of each turn
 
 @dataclass
 class Screening:
-    """What was kept and why the rest was not.
+    """Counts of the examples that were kept, and of the others by reason.
 
     Attributes:
         kept: examples by split.
@@ -56,15 +57,19 @@ class Screening:
     dropped: dict[str, int] = field(default_factory=dict)
     contaminated: dict[str, dict[str, int]] = field(default_factory=dict)
     too_long: dict[str, dict[str, int]] = field(default_factory=dict)
-    benchmarks: dict[str, dict[str, Any]] = field(default_factory=dict)
+    benchmarks: dict[str, BenchmarkOverlap] = field(default_factory=dict)
     usable: dict[str, dict[str, int]] = field(default_factory=dict)
     pairs: list[dict[str, str]] = field(default_factory=list)
 
-    def as_dict(self) -> dict[str, Any]:
-        """For boards and programs: counts alone."""
-        counts = asdict(self)
-        del counts["usable"], counts["pairs"]
-        return counts if self.benchmarks else {name: value for name, value in counts.items() if name != "benchmarks"}
+    def counts(self) -> ScreeningCounts:
+        """Return the counts for artifacts and boards."""
+        return ScreeningCounts(
+            kept=self.kept,
+            dropped=self.dropped,
+            contaminated=self.contaminated,
+            too_long=self.too_long,
+            **({"benchmarks": self.benchmarks} if self.benchmarks else {}),
+        )
 
 
 def screened(comparison: Comparison) -> tuple[Dataset, Screening] | None:
@@ -110,7 +115,7 @@ def _system_turn(dataset: Dataset) -> Example | None:
 
 
 def split_problems(
-    comparison: Comparison, counts: Mapping[str, Any], usable_counts: Mapping[str, Mapping[str, int]]
+    comparison: Comparison, counts: ScreeningCounts, usable_counts: Mapping[str, Mapping[str, int]]
 ) -> list[Problem]:
     """Return what keeps a comparison from being run on the examples that are left, each with the fix.
 
@@ -118,44 +123,43 @@ def split_problems(
     (targets, ranked responses); the training split as many as the budget says.
 
     Args:
-        counts: as `Screening.as_dict` gives them.
         usable_counts: as `Screening.usable`.
     """
     config, problems = comparison.config, []
-    trained = [variant for variant in comparison.variants if variant.rounds]
+    trained = [row for row in comparison.rows if row.rounds]
     needs: list[tuple[SplitName, str, frozenset[str]]] = []
     if config.sft is not None:
         needs.append(("sft", "which `sft` trains on", frozenset({"target"})))
-    for variant in trained:
-        asked = frozenset[str]().union(*(round_.builder.required() for round_ in variant.rounds))
-        needs.append(("train", f"which the row {variant.label!r} trains on", asked))
+    for row in trained:
+        asked = frozenset[str]().union(*(round_.builder.required() for round_ in row.rounds))
+        needs.append(("train", f"which the row {row.label!r} trains on", asked))
     for evaluator in comparison.evaluators:
         if evaluator.reads_split:
             needs.append((config.evaluation.split, f"which {evaluator.name} scores", frozenset(evaluator.needs)))
     refused: set[tuple[str, str]] = set()
     for split, use, asked in needs:
-        kept = counts["kept"].get(split, 0)
+        kept = counts.kept.get(split, 0)
         having = {"": kept, **{name: usable_counts.get(split, {}).get(name, 0) for name in _COUNTED if name in asked}}
         for name, count in having.items():
             if count < FEWEST and not {(split, ""), (split, name)} & refused:
                 refused.add((split, name))
                 problems.append(_too_few(comparison.source, split, use, count, _COUNTED.get(name), counts))
-    kept = counts["kept"].get("train", 0)
+    kept = counts.kept.get("train", 0)
     if trained and FEWEST <= kept < config.budget.prompts:
         left = f"the source {comparison.source.name} has {kept} training prompts left{_reasons('train', counts)}"
         problems.append(Problem("budget.prompts", config.budget.prompts, f"{left}: lower it to {kept}"))
     return problems
 
 
-def _too_few(source: Source, split: SplitName, use: str, count: int, lacking: str | None, counts: Mapping[str, Any]) -> Problem:
+def _too_few(source: Source, split: SplitName, use: str, count: int, lacking: str | None, counts: ScreeningCounts) -> Problem:
     """A split with too few examples, or too few with what is asked of them, at the source's field that decides its size."""
-    kept, own = counts["kept"].get(split, 0), f"name rows of its own in source.splits.{split}"
+    kept, own = counts.kept.get(split, 0), f"name rows of its own in source.splits.{split}"
     if split == "train" or (split == "sft" and getattr(source, "sft_share", 0) is None):  # the same rows
         ways = {"train": "raise it", "heldout_share": "lower it, or give more rows"}
     else:
         ways = {f"{split}_share": "raise it, or give more different prompts", split: "raise it", "splits": own}
     ways = {name: way for name, way in ways.items() if name in type(source).model_fields}
-    others = ", ".join(f"{name} {number:,}" for name, number in counts["kept"].items() if name != split)
+    others = ", ".join(f"{name} {number:,}" for name, number in counts.kept.items() if name != split)
     has = f"{count} of {kept:,} examples with {lacking}" if lacking else f"{count} example{'s' * (count != 1)}"
     given = getattr(source, "splits", {})
     own_rows = given[split] if isinstance(given, Mapping) and split in given else None
@@ -172,20 +176,20 @@ def _too_few(source: Source, split: SplitName, use: str, count: int, lacking: st
     return Problem(f"source.{field}", getattr(source, field), text) if field else Problem("source", source.name, text)
 
 
-def _reasons(split: str, counts: Mapping[str, Any]) -> str:
-    """Why a split has no more examples, as far as rows were left out."""
-    lost = {f"{reason} (dropped by the source)": count for reason, count in counts.get("dropped", {}).items()}
-    lost |= {f"over {name}": count for name, count in counts.get("too_long", {}).get(split, {}).items()}
-    evaluated = sum(counts.get("contaminated", {}).get(split, {}).values())
+def _reasons(split: str, counts: ScreeningCounts) -> str:
+    """Return the reasons why rows of a split were left out, with their counts."""
+    lost = {f"{reason} (dropped by the source)": count for reason, count in counts.dropped.items()}
+    lost |= {f"over {name}": count for name, count in counts.too_long.get(split, {}).items()}
+    evaluated = sum(counts.contaminated.get(split, {}).values())
     lost |= {"evaluated elsewhere": evaluated}
     listed = ", ".join(f"{count:,} {reason}" for reason, count in lost.items() if count)
     return f"; left out: {listed}" if listed else ""
 
 
-def fewer_than_asked(comparison: Comparison, counts: Mapping[str, Any]) -> list[str]:
+def fewer_than_asked(comparison: Comparison, counts: ScreeningCounts) -> list[str]:
     """Return a warning where fewer prompts are evaluated than the config asks for."""
     evaluation = comparison.config.evaluation
-    kept = counts.get("kept", {}).get(evaluation.split, 0)
+    kept = counts.kept.get(evaluation.split, 0)
     if evaluation.prompts is None or kept >= evaluation.prompts or not any(item.reads_split for item in comparison.evaluators):
         return []
     return [

@@ -5,11 +5,13 @@ for the same samples, similarities or log-probabilities again finds them.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
+
+from pydantic import JsonValue
 
 from harness.api.interfaces import Backend, Chunks, ResumableGenerate
 from harness.api.types import Prompt, Response, Sampling
@@ -22,10 +24,11 @@ from harness.models.logps import TokenRow, score
 from harness.models.options import LoadOptions, Use
 from harness.models.prompts import ChatTemplate
 from harness.models.reward import RewardModel, rewards
-from harness.run.graph import CHECKPOINT, Stage
+from harness.run.graph import CHECKPOINT
+from harness.run.records import JudgedPayload, JudgeFacts, RewardFacts, SampleFacts
 from harness.run.stages.chunks import KeptChunks
 from harness.run.stages.context import Context, answer_rows, read_answers
-from harness.store import Artifact, Draft, canonical, key_of
+from harness.store import Artifact, ArtifactDraft, canonical, key_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -52,16 +55,17 @@ def request_seed(seed: int, request: str) -> int:
 
 @dataclass
 class Ledger:
-    """What a stage used of the store beside its inputs: keys, and the seconds it is charged although another paid them."""
+    """The artifacts that a stage used beside its inputs, and their cost, as `records.Facts` explains it."""
 
     used: list[str] = field(default_factory=list)
     made_seconds: float = 0.0
     charged_seconds: float = 0.0
     tokens_generated: int = 0
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> dict[str, JsonValue]:
+        """Return the facts for the stage's artifact."""
         return {
-            "used": sorted(set(self.used)),
+            "used": [*sorted(set(self.used))],
             "made_seconds": self.made_seconds,
             "charged_seconds": self.charged_seconds,
             "tokens_generated": self.tokens_generated,
@@ -75,8 +79,8 @@ class Services:
     context: Context
     ledger: Ledger = field(default_factory=Ledger)
 
-    def through_store(self, kind: str, payload: dict[str, Any], make: Callable[[Draft], None]) -> Artifact:
-        """The artifact that `payload` decides, made now unless it is there."""
+    def through_store(self, kind: str, payload: Mapping[str, Any], make: Callable[[ArtifactDraft], None]) -> Artifact:
+        """Return the artifact that `payload` decides; make it unless the store holds it."""
         store, key, earlier = self.context.store, self.key(kind, payload), 0.0
         # Whoever makes it may need the engine's turn, so an engine must not wait with us (`plugins/backends/launch.py`).
         with store.claim(key, self.context.engine.stop):
@@ -89,16 +93,16 @@ class Services:
         self.ledger.used.append(key)
         self.ledger.charged_seconds += artifact.seconds
         self.ledger.made_seconds += artifact.seconds - earlier if fresh else 0.0
-        self.ledger.tokens_generated += artifact.facts.get("tokens", 0)
+        self.ledger.tokens_generated += SampleFacts.of(artifact).tokens
         return artifact
 
-    def key(self, kind: str, payload: dict[str, Any]) -> str:
-        """Where the store has what `payload` decides."""
+    def key(self, kind: str, payload: Mapping[str, Any]) -> str:
+        """Return the store key of the artifact that `payload` decides."""
         return key_of(kind, VERSIONS[kind], payload, {}, self.context.environment)
 
 
 def policy_name(reference: str) -> str:
-    """What a checkpoint is called at a server: `policy-` and the first digits of its key or hash."""
+    """Return a checkpoint's name at a server: `policy-` and the first digits of its key or hash."""
     return f"policy-{reference.removeprefix(CHECKPOINT)[:16]}"
 
 
@@ -112,10 +116,10 @@ def reward_service(
         "responses": text_hash([[[item.text, item.finished] for item in row] for row in responses]),
     }
 
-    def make(draft: Draft) -> None:
+    def make(draft: ArtifactDraft) -> None:
         values, cut = rewards(model, prompts, responses)
         draft.write_lines("rewards.jsonl", values)
-        draft.facts["truncated"] = cut
+        draft.facts |= RewardFacts(truncated=cut).as_json()
 
     return list(services.through_store("rewards", payload, make).read_lines("rewards.jsonl"))
 
@@ -197,7 +201,7 @@ class PolicyServices:
 
     def draw(
         self,
-        draft: Draft,
+        draft: ArtifactDraft,
         folder: Path,
         prompts: Sequence[Prompt],
         sampling: Sampling,
@@ -254,10 +258,15 @@ class PolicyServices:
         return [(answer * sampling.n if not sampling.temperature else answer)[: sampling.n] for answer in answers]
 
     def _sample(
-        self, payload: dict[str, Any], prompts: Sequence[Prompt], sampling: Sampling, part: tuple[int, int], draft: Draft
+        self,
+        payload: Mapping[str, Any],
+        prompts: Sequence[Prompt],
+        sampling: Sampling,
+        part: tuple[int, int],
+        draft: ArtifactDraft,
     ) -> None:
         folder = self.services.context.store.partial(self.services.key("samples", payload))
-        draft.facts["tokens"] = self.draw(draft, folder, prompts, sampling, "sample", part)
+        draft.facts |= SampleFacts(tokens=self.draw(draft, folder, prompts, sampling, "sample", part)).as_json()
 
     def logps(self, prompts: Sequence[Prompt], responses: Sequence[Sequence[Response]]) -> list[list[float]]:
         """Summed log-probabilities of responses, per prompt; of the weights that training left, with products in float32."""
@@ -270,7 +279,7 @@ class PolicyServices:
         artifact = self.services.through_store("logps", payload, lambda draft: self._score(draft, prompts, responses))
         return list(artifact.read_lines("logps.jsonl"))
 
-    def _score(self, draft: Draft, prompts: Sequence[Prompt], responses: Sequence[Sequence[Response]]) -> None:
+    def _score(self, draft: ArtifactDraft, prompts: Sequence[Prompt], responses: Sequence[Sequence[Response]]) -> None:
         model, tokenizer = self.loaded
         template = ChatTemplate(tokenizer)
         rows = []
@@ -281,23 +290,23 @@ class PolicyServices:
         draft.write_lines("logps.jsonl", [[next(values) for _ in answers] for answers in responses])
 
 
-def stage_judge(stage: Stage, context: Context) -> Judge | None:
-    """The judge that was planned; None where none was.
+def stage_judge(payload: JudgedPayload, context: Context) -> Judge | None:
+    """Return the judge that was planned; None where none was.
 
     Raises:
         StageError: the settings at hand are of another judge than the one planned.
     """
-    if "judge" not in stage.payload:
+    if payload.judge is None:
         return None
-    settings = judge_of(context.judges, stage.payload)
-    if settings.identity != stage.payload["judge"]:
-        raise StageError(f"the judge changed from {stage.payload['judge']} to {settings.identity}: plan again")
-    if settings.reading != stage.payload["reading"]:
-        raise StageError(f"judges' answers are read by {settings.reading} and not by {stage.payload['reading']}: plan again")
+    settings = judge_of(context.judges, payload.as_json())
+    if settings.identity != payload.judge:
+        raise StageError(f"the judge changed from {payload.judge} to {settings.identity}: plan again")
+    if settings.reading != payload.reading:
+        raise StageError(f"judges' answers are read by {settings.reading} and not by {payload.reading}: plan again")
     key = context.secret(settings.api_key_env) if settings.api_key_env else None
     return Judge(settings, context.store, context.run, key, context.report)
 
 
-def judge_facts(stage: Stage, judge: Judge | None) -> dict[str, Any]:
-    """Who judged and what that took, for the artifact."""
-    return {} if judge is None else {"judge": {**stage.payload["judge"], **judge.tally.facts()}}
+def judge_facts(payload: JudgedPayload, judge: Judge) -> JudgeFacts:
+    """Return the judge of a stage and its cost, for the artifact."""
+    return JudgeFacts.model_validate({**(payload.judge or {}), **judge.tally.facts()})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,13 +11,14 @@ from harness.errors import StageError
 from harness.models.load import merged
 from harness.models.prompts import ChatTemplate
 from harness.run.graph import Stage
+from harness.run.records import TrainFacts, TrainInputs, TrainPayload
 from harness.run.stages.context import Context, read_groups, save_checkpoint
-from harness.store import Draft
+from harness.store import ArtifactDraft
 from harness.training.batch import TokenGroup, tokenize
-from harness.training.budget import Spending, spend
+from harness.training.budget import spend
 from harness.training.layouts.choose import choose_layout
 from harness.training.ranks import Ranks
-from harness.training.settings import SftSettings, TrainingSettings
+from harness.training.settings import Rounding, SftSettings, TrainingSettings
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -25,23 +26,20 @@ if TYPE_CHECKING:
 
     from harness.training.checkpoints import Checkpoints
 
-REFERENCE = "reference:"
 
-
-def run_train(stage: Stage, context: Context, draft: Draft) -> None:
-    """Train; the artifact is the model, its history, and what the training really used."""
+def run_train(stage: Stage, context: Context, draft: ArtifactDraft) -> None:
+    """Train; the artifact holds the model, its history, and the budget that the training really used."""
     from harness.training.trainer import train
 
-    objective: Objective = context.component("objective", stage.payload["objective"])
-    settings = TrainingSettings(**stage.payload["settings"])
-    groups = read_groups(context.store.open(stage.inputs["groups"]))
-    start = Start(stage, context, settings)
+    payload, inputs = TrainPayload.of(stage), TrainInputs.of(stage)
+    objective: Objective = context.component("objective", payload.objective)
+    settings = TrainingSettings.model_validate(payload.settings)
+    groups = read_groups(context.store.open(inputs.groups))
+    start = Start(inputs.model, payload.seed, context, settings)
     policy, tokenizer = start.policy()
-    ranked = not stage.payload.get("unranked", False)
-    tokenized = _with_reference(tokenize(groups, ChatTemplate(tokenizer), objective, ranked=ranked), stage, context)
-    tokenized = _trainable(tokenized, objective)
-    seed, spending = stage.payload["seed"], stage.payload.get("spending")
-    ordered = spend(tokenized, Spending(**spending), settings.prompts_per_batch, seed) if spending else None
+    tokenized = tokenize(groups, ChatTemplate(tokenizer), objective, ranked=not payload.unranked)
+    tokenized = _trainable(_with_reference(tokenized, inputs, context), objective)
+    ordered = spend(tokenized, payload.spending, settings.prompts_per_batch, payload.seed) if payload.spending else None
     checkpoints = checkpoints_of(stage, context)
     layout = choose_layout(policy, settings.layout)
     with context.scratch() as folder:
@@ -50,7 +48,7 @@ def run_train(stage: Stage, context: Context, draft: Draft) -> None:
             ordered or tokenized,
             objective,
             settings,
-            seed=seed,
+            seed=payload.seed,
             scratch=folder,
             report=context.report,
             layout=layout,
@@ -58,23 +56,23 @@ def run_train(stage: Stage, context: Context, draft: Draft) -> None:
             checkpoints=checkpoints,
         )
     seen = ordered or tokenized * settings.epochs
-    start.save(policy, tokenizer, draft)
+    rounding = start.save(policy, tokenizer, draft)
     if not Ranks.here().first:
         return
     draft.write_lines("history.jsonl", trained.history)
     draft.earlier_seconds = checkpoints.earlier_seconds
-    draft.facts.update(
-        {
-            "prompts": len({id(group) for group in seen}),
-            "pairs": sum(group.pairs for group in seen),
-            "updates": len(trained.history),
-            "tokens_trained": sum(group.tokens for group in seen),
-            "unpaired": len(groups) - len(tokenized),
-            "layout": layout.name,
-            "layout_warning": layout.warning,
-            "memory_warning": memory_warning(settings.tokens_per_micro_batch, trained.tokens),
-        }
+    facts = TrainFacts(
+        prompts=len({id(group) for group in seen}),
+        pairs=sum(group.pairs for group in seen),
+        updates=len(trained.history),
+        tokens_trained=sum(group.tokens for group in seen),
+        unpaired=len(groups) - len(tokenized),
+        layout=layout.name,
+        layout_warning=layout.warning,
+        memory_warning=memory_warning(settings.tokens_per_micro_batch, trained.tokens),
+        **({"rounding": rounding} if rounding else {}),
     )
+    draft.facts |= facts.as_json()
 
 
 def _trainable(groups: list[TokenGroup], objective: Objective) -> list[TokenGroup]:
@@ -103,7 +101,7 @@ def no_pair(groups: int, objective: Objective) -> StageError:
 
 
 def checkpoints_of(stage: Stage, context: Context) -> Checkpoints:
-    """Where a stage keeps how far its training has come."""
+    """Return the checkpoints from which a stage's training resumes."""
     from harness.training.checkpoints import Checkpoints
 
     return Checkpoints(context.store.partial(stage.key), context.checkpoint_minutes * 60)
@@ -111,9 +109,15 @@ def checkpoints_of(stage: Stage, context: Context) -> Checkpoints:
 
 @dataclass(frozen=True)
 class Start:
-    """What a training begins from."""
+    """The model that a training starts from.
 
-    stage: Stage
+    Attributes:
+        model: a stage's key, or `checkpoint:<hash>`.
+        seed: decides the initial weights of adapters.
+    """
+
+    model: str
+    seed: int
     context: Context
     settings: TrainingSettings | SftSettings
 
@@ -121,52 +125,54 @@ class Start:
         """The model to train, with adapters where the settings ask for them, and its tokenizer."""
         from harness.training.adapters import add_adapters
 
-        model, tokenizer = self.context.load(self.stage.inputs["model"], "training")
+        model, tokenizer = self.context.load(self.model, "training")
         lora = self.settings.lora
-        return add_adapters(model, lora, self.stage.payload["seed"]) if lora else model, tokenizer
+        return add_adapters(model, lora, self.seed) if lora else model, tokenizer
 
-    def save(self, policy: PreTrainedModel | PeftModel, tokenizer: PreTrainedTokenizerBase, draft: Draft) -> None:
-        """The whole model as `model`, adapters merged into it; and those alone as `adapter`, where there are any.
+    def save(
+        self, policy: PreTrainedModel | PeftModel, tokenizer: PreTrainedTokenizerBase, draft: ArtifactDraft
+    ) -> Rounding | None:
+        """Write the whole model to `model`, adapters merged into it, and the adapters alone to `adapter`, where there are any.
 
-        Weights are stored in float32, so that the smallest step is in them; in another type where `model.storage` names one,
-        and then with what it loses among the facts. Of several processes, all must call it, and the first writes.
+        Weights are stored in float32, so that the smallest step is kept; in another type where `model.storage` names one.
+        Weights are gathered from all processes of a training, so all of them must call this; the first one writes.
+
+        Returns:
+            What a smaller type loses; None for float32, and in all processes but the first.
         """
-        from harness.training.shared_trainer import whole_weights
+        from harness.training.sharding import whole_weights
 
         weights = whole_weights(policy)
         if not Ranks.here().first:
-            return
+            return None
         if weights is not None:
             policy, _ = self.policy()
             policy.load_state_dict(weights)
         whole = self._merged(policy, draft.folder / "adapter") if hasattr(policy, "merge_and_unload") else policy
-        storage = self.context.options(self._model).storage
+        storage, rounding = self.context.options(self.model).storage, None
         if storage != "float32":
-            from harness.training.settings import round_weights
+            from harness.training.precision import round_weights
 
-            start = self.context.load_model(self._model, "scoring").state_dict()
-            draft.facts["rounding"] = asdict(round_weights(whole, start, storage))
+            start = self.context.load_model(self.model, "scoring").state_dict()
+            rounding = round_weights(whole, start, storage)
         save_checkpoint(whole, tokenizer, draft.folder / "model")
-
-    @property
-    def _model(self) -> str:
-        return self.stage.inputs["model"]
+        return rounding
 
     def _merged(self, policy: PeftModel, folder: Path) -> PreTrainedModel:
         """The whole model in float32, its adapters saved in a folder first; they are merged into no weights of fewer digits."""
         from harness.training.adapters import merge_into, save_adapters
 
-        save_adapters(policy, folder, self._model)
-        options = self.context.options(self._model)
+        save_adapters(policy, folder, self.model)
+        options = self.context.options(self.model)
         if not options.rounds:
             return merged(policy)
         if options.quantization is None:
             policy.to("cpu")  # makes room: a float32 copy of the whole model comes next
-        return merge_into(self.context.load_model(self._model, "scoring"), folder)
+        return merge_into(self.context.load_model(self.model, "scoring"), folder)
 
 
 def memory_warning(asked: int, used: int) -> str:
-    """What the board says where memory ran out; empty where it did not."""
+    """Return the board's warning where memory ran out; empty where it did not."""
     if used == asked:
         return ""
     return (
@@ -175,12 +181,11 @@ def memory_warning(asked: int, used: int) -> str:
     )
 
 
-def _with_reference(groups: list[TokenGroup], stage: Stage, context: Context) -> list[TokenGroup]:
-    """The groups with every stored reference view filled in."""
+def _with_reference(groups: list[TokenGroup], inputs: TrainInputs, context: Context) -> list[TokenGroup]:
+    """Return the groups with the log-probabilities of every stored reference view."""
     stored = {
-        name.removeprefix(REFERENCE): [tuple(row) for row in context.store.open(key).read_lines("logps.jsonl")]
-        for name, key in stage.inputs.items()
-        if name.startswith(REFERENCE)
+        view: [tuple(row) for row in context.store.open(key).read_lines("logps.jsonl")]
+        for view, key in inputs.references.items()
     }
     return [
         replace(group, reference={view: rows[index] for view, rows in stored.items()}) for index, group in enumerate(groups)

@@ -29,7 +29,7 @@ KINDS: tuple[ComponentKind, ...] = tuple(_REGISTERS)
 
 @dataclass(frozen=True)
 class Scaffold:
-    """What was written: the folder, and the files in it."""
+    """A written package: its folder, and the files in it."""
 
     folder: Path
     files: tuple[str, ...]
@@ -65,7 +65,7 @@ def create(kind: ComponentKind, name: str, into: Path, registry: Registry) -> Sc
 
 
 def render(kind: ComponentKind, name: str) -> dict[str, str]:
-    """The package's files: path -> text."""
+    """Render the package's files: path -> text."""
     from jinja2 import Environment, FunctionLoader, StrictUndefined
 
     folder = resources.files("harness.testing.scaffold")

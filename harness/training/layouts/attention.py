@@ -28,7 +28,7 @@ SEGMENTS = "shared_prefix_segments"
 
 @dataclass
 class Segments:
-    """What lies where in a row of T tokens: all prompts back to back, then all responses in the prompts' order.
+    """The places in a row of T tokens: all prompts back to back, then all responses in the prompts' order.
 
     Attributes:
         prompts: tokens of each prompt, [G].
@@ -52,7 +52,7 @@ class Segments:
         )
 
     def mask(self, window: int | None, device: torch.device) -> tuple[Tensor | None, Tensor]:
-        """Which keys a query sees, True where it does; a sliding window goes by distance of positions.
+        """Return which keys a query sees, True where it does; a sliding window goes by distance of positions.
 
         Returns:
             Of prompts, [1, 1, P, P], or None where plain causal attention will do; of responses, [N, 1, R, P + R]. Every
@@ -116,7 +116,10 @@ def shared_prefix_attention(
 
 
 def _attend_segments(segments: Segments, states: Sequence[Tensor], window: int | None, attend: Any) -> Tensor:
-    """The two kinds of attention calls: prompts as a batch of G, responses as a batch of N."""
+    """Attend in two calls: prompts as a batch of G, then responses as a batch of N.
+
+    A mask over the whole row would do as well, at a cost of T × T for tokens most of which do not see each other.
+    """
     flat = [state[0].transpose(0, 1) for state in states]  # [T, heads, D] each
     among, across = segments.mask(window, flat[0].device) if max(segments.responses) else (None, None)
     total = sum(segments.prompts)
@@ -125,6 +128,8 @@ def _attend_segments(segments: Segments, states: Sequence[Tensor], window: int |
     if across is not None:
         query, *own = (pad(state[total:], segments.responses) for state in flat)  # [N, R, heads, D]
         owners = torch.tensor(segments.owners, device=query.device)
+        # The keys and values of a prompt are computed once and copied for each of its responses; `index_select` adds the
+        # copies' gradients up in backward, as if each response had come with its own prompt.
         both = [torch.cat([prompt.index_select(0, owners), mine], 1) for prompt, mine in zip(prompts[1:], own, strict=True)]
         outputs.append(unpad(attend([query, *both], across), segments.responses))
     return torch.cat(outputs)[None]

@@ -1,4 +1,4 @@
-"""Does a model honour the shared-prefix layout? Some fail silently with wrong numbers, so it is tried before it is used.
+"""Test whether a model honours the shared-prefix layout: some fail silently with wrong numbers.
 
 Refused by configuration: what is known not to work. Tried on a small float32 copy: numbers and gradients against the padded
 rows, and two tests of who sees whom. In float32 right is below 1e-5 and wrong above 5e-2; in bfloat16 the two come close.
@@ -71,7 +71,7 @@ def _head(twin: PreTrainedModel, rows: tuple[Tensor, Tensor], chunked: Layout) -
 
 
 def refusals(model: PreTrainedModel) -> list[str]:
-    """What in the configuration rules the layout out."""
+    """Return the reasons in the configuration that rule the layout out."""
     config = model.config
     found = []
     if config.get_text_config() is not config:
@@ -94,7 +94,7 @@ def refusals(model: PreTrainedModel) -> list[str]:
 
 
 def dropout(model: PreTrainedModel) -> list[str]:
-    """Where the model drops out values in training: modules with p > 0 and layers' own probabilities, by name."""
+    """Return the names of the model's dropout in training: modules with p > 0 and layers' own probabilities."""
     names = set()
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout) and module.p > 0:

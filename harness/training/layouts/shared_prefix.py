@@ -58,7 +58,7 @@ class SharedPrefix:
 
 
 def _inputs(model: PreTrainedModel, bundles: Sequence[Bundle], segments: Segments) -> dict[str, object]:
-    """The row, [1, T], and what goes with it.
+    """Return the model's arguments: the row, [1, T], its positions and structure.
 
     A mask of four dimensions is passed through by transformers as it is, so that none of T × T is made, and no segments
     are inferred from the restarting position ids; `shared_prefix_attention` takes no notice of it.
@@ -79,9 +79,10 @@ def _inputs(model: PreTrainedModel, bundles: Sequence[Bundle], segments: Segment
 
 
 def _targets(bundles: Sequence[Bundle]) -> tuple[Tensor, TokenTargets]:
-    """Where logits are needed, [K]: at the last token of each prompt and all but the last of each response; and of what.
+    """Return the places in the row at which logits are needed, [K], and the tokens that they are to predict.
 
-    The last token of a prompt predicts the first token of all its responses. Rows are in order.
+    The places are the last token of each prompt, which predicts the first token of all its responses, and all but the last
+    token of each response. They are in order.
     """
     keep, place = [], 0
     targets: list[tuple[int, int, int]] = []  # (row of logits, token, response)

@@ -30,7 +30,7 @@ from harness import (
     read_text,
 )
 from harness_plugins.evaluators.alpaca_eval.package import REASONS, Row, annotate, annotator_size, figures
-from harness_plugins.evaluators.shapes import named
+from harness_plugins.evaluators.validation import named
 
 INSTRUCTIONS = 805
 MOST_MISSING = 3  # of published sets: the judge's server refused or dropped these, and alpaca_eval leaves such rows out
@@ -97,7 +97,7 @@ class AlpacaEval(Evaluator):
         return found
 
     def fingerprint(self) -> str:
-        """Of the files' contents and the package's version, which brings the prompts."""
+        """Return a hash of the files' contents and of the package's version, which brings the prompts."""
         from importlib import metadata
 
         with contextlib.suppress(metadata.PackageNotFoundError):
@@ -202,7 +202,7 @@ class AlpacaEval(Evaluator):
         return folder
 
     def wrong_files(self) -> list[str]:
-        """What is wrong with the hub's files in `difficulty`, each with the fix."""
+        """Return the problems with the hub's files in `difficulty`, each with its fix."""
         found, folder = [], Path(self.difficulty or ".")
         for name, (begins, ends) in DIFFICULTY.items():
             if not (folder / name).is_file():

@@ -22,7 +22,7 @@ Row = dict[str, Any]
 
 
 class Figures:
-    """What the package makes of annotations.
+    """The figures that the package computes from annotations.
 
     Attributes:
         summary: its own figures, in per cent where it gives per cent.
@@ -34,7 +34,7 @@ class Figures:
 
 
 def figures(annotations: Sequence[Row], instructions: Sequence[str], hub: Path | None) -> Figures:
-    """Win rates by the package; the length-controlled one where the hub's files are there.
+    """Compute win rates by the package; the length-controlled one only with the hub's files.
 
     The package takes a row's position for its instruction's number: rows are put at the place of their instruction first,
     so that an unread judgment or another order moves no difficulty to another instruction.
@@ -68,7 +68,7 @@ def figures(annotations: Sequence[Row], instructions: Sequence[str], hub: Path |
 def annotate(
     task: EvaluationTask, annotator: str, reference: Sequence[Row], outputs: Sequence[Row]
 ) -> tuple[list[Row], dict[str, dict[str, float]]]:
-    """The package's annotations of all pairs, asked through the task's judge, and `REASONS` by instruction."""
+    """Return the package's annotations of all pairs, asked through the task's judge, and `REASONS` by instruction."""
     import pandas as pd
 
     with package() as alpaca_eval:

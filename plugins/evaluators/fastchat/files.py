@@ -1,23 +1,24 @@
-"""FastChat's files, and what its tools make of them: questions, answers, judgments, the figures of `show_result`."""
+"""FastChat's files (questions, answers, judgments) and the figures that its `show_result` computes from them."""
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from harness import DataError, read_text
-from harness_plugins.evaluators.shapes import Pair, Single, checked, named, parsed
+from pydantic import Field
+
+from harness import DataError, read_text, write_atomically
+from harness_plugins.evaluators.validation import ForeignRow, Label, Text, checked, named, parsed
 
 RELEASE = "v0.2.36"
 ADDRESS = f"https://raw.githubusercontent.com/lm-sys/FastChat/{RELEASE}/fastchat/llm_judge/data"
 NEED_REFERENCES = ("math", "reasoning", "coding")  # categories that FastChat judges with a reference answer
 UNREAD = -1  # FastChat's score of an answer that it cannot read
+LARGEST_RATING = 1000  # FastChat's judges rate from 1 to 10, and FastChat takes any number
 
 Row = dict[str, Any]
 
@@ -30,7 +31,7 @@ class Published:
     sha256: str
 
     def unlike(self, content: bytes) -> str:
-        """How content is not this file's, as the end of a sentence; '' where it is."""
+        """Return how content differs from this file's, as the end of a sentence; '' if it does not."""
         found = hashlib.sha256(content).hexdigest()
         return "" if found == self.sha256 else f"has SHA-256 {found}, expected {self.sha256}"
 
@@ -44,7 +45,7 @@ VICUNA_QUESTIONS = Published("vicuna_bench/question.jsonl", "c248c5c98ba45bb0c2a
 
 
 def fetch(path: Path, published: Published) -> None:
-    """Download one of FastChat's files, once; checked before it is put in place.
+    """Download one of FastChat's files and check it before it is put in place.
 
     Raises:
         DataError: the network or the file is not as it should be.
@@ -60,24 +61,20 @@ def fetch(path: Path, published: Published) -> None:
         raise DataError(f"{path} is not there and {url} cannot be fetched ({error}): put a copy there") from error
     if unlike := published.unlike(content):
         raise DataError(f"{url} {unlike}: put a copy you trust at {path}")
-    part = path.with_name(f"{path.name}.{uuid.uuid4().hex}.part")  # others may fetch it too
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_bytes(content)
-        part.replace(path)
+        write_atomically(path, content)  # others may fetch it too
     except OSError as error:
-        with contextlib.suppress(OSError):
-            part.unlink()
         raise DataError(f"{path} cannot be written ({error.strerror}): give a path that can, or put a copy there") from error
 
 
 def read_lines(path: Path, needed: Sequence[str]) -> list[Row]:
-    """The rows of a JSON-lines file, each with the fields `needed`; raises as `read_numbered` does."""
+    """Return the rows of a JSON-lines file, each with the fields `needed`; raises as `read_numbered` does."""
     return [row for _, row in read_numbered(path, needed)]
 
 
 def read_numbered(path: Path, needed: Sequence[str]) -> list[tuple[int, Row]]:
-    """The rows of a JSON-lines file with the numbers of their lines, each with the fields `needed`.
+    """Return the rows of a JSON-lines file with the numbers of their lines, each with the fields `needed`.
 
     Raises:
         DataError: names file and line.
@@ -104,7 +101,7 @@ def write_lines(path: Path, rows: Sequence[Row]) -> None:
 
 
 def read_answers(path: Path) -> dict[int, Row]:
-    """A model's answers by question; of a question that was answered twice the last, as FastChat reads it."""
+    """Return a model's answers by question; of a question that was answered twice the last, as FastChat reads it."""
     return {row["question_id"]: row for row in read_lines(path, ("question_id", "choices"))}
 
 
@@ -126,15 +123,40 @@ def file_name(label: str) -> str:
 
 
 Numbered = tuple[int, Row]  # a line's number and its row
+Winner = Literal["model_1", "model_2", "tie", "error"]
+
+
+class JudgedRow(ForeignRow):
+    """The fields that FastChat's single judgments and its judgments of pairs share."""
+
+    question_id: int = Field(ge=0, lt=2**31)
+    judge: list[Text] = Field(min_length=1)
+    turn: Literal[1, 2]
+
+
+class SingleRow(JudgedRow):
+    """A rating of one model's answer; -1 where it could not be read."""
+
+    model: Label
+    score: Annotated[float, Field(ge=UNREAD, le=LARGEST_RATING, allow_inf_nan=False)]
+
+
+class PairRow(JudgedRow):
+    """Two models' answers compared in both orders."""
+
+    model_1: Label
+    model_2: Label
+    g1_winner: Winner
+    g2_winner: Winner
 
 
 def read_judgments(path: Path) -> list[Row]:
-    """Judgments, single or of pairs. What was appended again, as a second run of FastChat does, replaces what was there."""
+    """Return judgments, single or of pairs; one that a second run of FastChat appended replaces the first."""
     return [row for _, row in last_of_each(all_judgments(path))]
 
 
 def all_judgments(path: Path) -> list[Numbered]:
-    """All rows of a file of judgments, those that were appended again too, as `show_result` reads them.
+    """Return all rows of a file of judgments, repeated ones too, as `show_result` reads them.
 
     Raises:
         DataError: names file, line and field.
@@ -142,7 +164,7 @@ def all_judgments(path: Path) -> list[Numbered]:
     fix = "give judgments as FastChat writes them (model_judgment/*.jsonl)"
     rows = read_numbered(path, ("question_id", "judge", "turn"))
     for number, row in rows:
-        checked(Single if "model" in row else Pair, row, f"{path}:{number}", fix)
+        checked(SingleRow if "model" in row else PairRow, row, f"{path}:{number}", fix)
         if "model" not in row and row["model_1"] == row["model_2"]:
             raise DataError(f"{path}:{number} compares {named(row['model_1'])} with itself: {fix}")
     return rows

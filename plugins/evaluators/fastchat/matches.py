@@ -15,8 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness import DataError, EvaluationTask, JudgeAnswer, Judgment, Message
-from harness_plugins.evaluators.fastchat.files import Row
-from harness_plugins.evaluators.shapes import LARGEST_RATING
+from harness_plugins.evaluators.fastchat.files import LARGEST_RATING, Row
 
 WORDS = ("judgment", "g1_judgment", "g2_judgment")  # a row's fields for what the judge said, in the order of asking
 STANDS_FOR = "gpt-4"  # FastChat asks judges of its own list alone; the template of this one is plain messages
@@ -42,7 +41,7 @@ class Bench:
 
 
 def needs_reference(question: Row) -> bool:
-    """Whether its category is judged with a reference answer: math, reasoning and coding."""
+    """Return whether a question's category is judged with a reference answer: math, reasoning and coding."""
     return question["category"] in library().NEED_REF_CATS
 
 

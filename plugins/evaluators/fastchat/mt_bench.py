@@ -36,7 +36,7 @@ PAPER = Paper("Judging LLM-as-a-Judge with MT-Bench and Chatbot Arena", "2306.05
 
 
 class _FastChatBench(Evaluator):
-    """What both sets share."""
+    """An evaluator of one of FastChat's sets of questions."""
 
     version: ClassVar[int] = 2
     judged: ClassVar[bool] = True
@@ -79,7 +79,7 @@ class _FastChatBench(Evaluator):
         return [(name, fix) for name, path in self._files() if (fix := self._wrong(name, Path(path)))]
 
     def _wrong(self, name: str, path: Path) -> str:
-        """What is wrong with a file, with the fix. A copy at the place where `fetch` puts it must be FastChat's."""
+        """Return a file's fault with the fix; '' if none. A copy at the place where `fetch` puts it must be FastChat's."""
         known = self.published.get(name)
         if not path.is_file():
             fetched = "; or set `fetch: true`" if known else ""
@@ -102,8 +102,9 @@ class _FastChatBench(Evaluator):
         return (f"{alone} were judged without reference answers, which FastChat judges them with (references = null)",)
 
     def fingerprint(self) -> str:
-        """Of the files' contents, a file that is still to be fetched as what it must be; and of a rule for pairs that is
-        younger than `version`."""
+        """Return a hash of the files' contents, with the published hash for a file that is still to be fetched.
+
+        A rule for pairs that came after `version` 2 is hashed too."""
         digest = hashlib.sha256(b"equal answers tie\n" if "pair" in self.mode else b"")
         for name, path in self._files():
             here = Path(path).is_file()
@@ -262,14 +263,14 @@ class VicunaBench(_FastChatBench):
 
 
 def _unread(beside: Score, judgments: Sequence[Judgment]) -> Iterator[Score]:
-    """Why judgments of a question could not be read, beside its `unparsed`, which FastChat's row has."""
+    """Yield why judgments of a question could not be read, beside its `unparsed`, which FastChat's row has."""
     for metric, value in unread_shares(judgments).items():
         if metric != "unparsed":
             yield replace(beside, metric=metric, value=value)
 
 
 def _turns(row: Row) -> list[str]:
-    """What a FastChat answer says, turn by turn."""
+    """Return the texts of a FastChat answer, turn by turn."""
     return list(row["choices"][0]["turns"])
 
 

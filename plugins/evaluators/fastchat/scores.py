@@ -12,7 +12,7 @@ TIE = (("win_rate", 0.5), ("win", 0.0), ("tie", 1.0), ("loss", 0.0))
 
 
 def question_scores(bench: str, turns: int, row: Row, category: str | None) -> Iterator[Score]:
-    """Of one judgment of a single answer. Both turns of a question are drawn together by the bootstrap.
+    """Yield the scores of one judgment of a single answer. The bootstrap draws both turns of a question together.
 
     Args:
         bench: the evaluator's name.
@@ -27,13 +27,13 @@ def question_scores(bench: str, turns: int, row: Row, category: str | None) -> I
 
 
 def pair_scores(bench: str, question: int, turn: int, row: Row, opponent: int = 0) -> Iterator[Score]:
-    """Of one judgment of a pair, for its first model."""
+    """Yield the scores of one judgment of a pair, for its first model."""
     for metric, value in _outcome(row).items():
         yield _score(bench, question, turn, metric, value, opponent)
 
 
 def tie_scores(bench: str, question: int, turn: int, opponent: int) -> Iterator[Score]:
-    """Of two equal answers, which nobody is asked about."""
+    """Yield the scores of two equal answers, which no judge is asked about."""
     for metric, value in TIE:
         yield _score(bench, question, turn, metric, value, opponent)
 

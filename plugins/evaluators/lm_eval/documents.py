@@ -8,16 +8,33 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from math import isclose, isfinite
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import AfterValidator
 
 from harness import Score, read_lines, read_text
-from harness_plugins.evaluators.shapes import LARGEST, Document, checked, named, parsed
+from harness_plugins.evaluators.validation import LARGEST, ForeignRow, Text, checked, named, parsed, whole_text
 
 NO_FILTER = "none"
 RELATIVE, ABSOLUTE = 1e-6, 1e-9  # between a mean and lm-eval's number that is the same
 NO_METRICS = ("alias", "name", "sample_len", "sample_count", "samples", "tab", " ")  # of a task's row of results
 SHOWN_DIGITS = 16  # of a hash on boards
 NAMES_FILTERS = "0.4.7"  # the first release of lm-eval whose samples name their filter
+
+
+def _identifier(value: Any) -> Any:
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        raise ValueError("it should be a whole number or a text")
+    return whole_text(value) if isinstance(value, str) else value
+
+
+class Document(ForeignRow):
+    """One line of lm-eval's samples_<task>_<date>.jsonl. Releases before 0.4.7 wrote neither `filter` nor `metrics`."""
+
+    doc_id: Annotated[Any, AfterValidator(_identifier)]
+    filter: Text | None = None
+    metrics: list[Text] | None = None
+    doc_hash: Text | None = None
 
 
 @dataclass
@@ -81,7 +98,7 @@ class Documents:
 
 
 @dataclass
-class Part:
+class TaskResult:
     """A task or a group on a board.
 
     Attributes:
@@ -108,36 +125,38 @@ class Part:
     documents: str | None = None
 
 
-def part(name: str, numbers: Mapping[str, Mapping[str, float]], kept: Iterable[Documents], missing: Iterable[str]) -> Part:
-    """What can be compared document by document, and what stands as lm-eval's number alone.
+def task_result(
+    name: str, numbers: Mapping[str, Mapping[str, float]], kept: Iterable[Documents], missing: Iterable[str]
+) -> TaskResult:
+    """Sort a task's or a group's metrics: those that can be compared document by document, and lm-eval's numbers alone.
 
     Args:
         numbers: lm-eval's own, of the task or group and of all its tasks.
         kept: documents of all its tasks; of none where some are missing.
     """
-    made, tasks, own = Part(name, missing=list(missing)), list(kept), numbers.get(name, {})
+    result, tasks, own = TaskResult(name, missing=list(missing)), list(kept), numbers.get(name, {})
     for key in dict.fromkeys([*(key for task in tasks for key in task.values), *own]):
         entry = entry_name(name, key)
         if key not in own:
-            made.ungiven.append(entry)  # a mean over documents would be a number that lm-eval does not give
+            result.ungiven.append(entry)  # a mean over documents would be a number that lm-eval does not give
             continue
         if not usable(own[key]):
-            made.infinite.append(f"{entry} = {named(own[key])}")
+            result.infinite.append(f"{entry} = {named(own[key])}")
             continue
         by_task = {task.task: task.values[key] for task in tasks if key in task.values}
         pooled = [pair for values in by_task.values() for pair in values]
         if pooled and all(_is_mean(values, numbers.get(of, {}).get(key)) for of, values in {**by_task, name: pooled}.items()):
-            made.scores += [Score(example, entry, value) for example, value in pooled]
+            result.scores += [Score(example, entry, value) for example, value in pooled]
             holes = [place for task in tasks for place in task.holes.get(key, ())]
-            made.holes += [f"{entry} ({len(holes)} of {len(holes) + len(pooled)}; the first is {holes[0]})"] if holes else []
+            result.holes += [f"{entry} ({len(holes)} of {len(holes) + len(pooled)}; the first is {holes[0]})"] if holes else []
             continue
-        made.figures.append(Score(name, entry, own[key]))
+        result.figures.append(Score(name, entry, own[key]))
         if tasks:
             mean = f"mean over documents {_mean(pooled):.4g}" if pooled else "no values per document"
-            made.unlike.append(f"{entry} {own[key]:.4g} ({mean})")
+            result.unlike.append(f"{entry} {own[key]:.4g} ({mean})")
     hashes = {example: digest for task in tasks for example, digest in task.hashes.items()}
-    made.documents = documents_hash(hashes) if made.scores else None
-    return made
+    result.documents = documents_hash(hashes) if result.scores else None
+    return result
 
 
 def entry_name(name: str, key: str) -> str:
@@ -170,7 +189,7 @@ def with_filters(rows: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, A
 
 
 def usable(value: float) -> bool:
-    """Whether a number can be shown and computed with."""
+    """Return whether a number can be shown and computed with."""
     return isfinite(value) and abs(value) <= LARGEST
 
 
@@ -189,7 +208,7 @@ def _value(raw: Any) -> float | None:
 
 
 def documents_hash(hashes: Mapping[str, str | None]) -> str | None:
-    """How many documents and a hash of them by their places; the same for the same documents in the same order."""
+    """Return the number of documents and a hash of them in order; None if lm-eval left no hashes."""
     if not hashes or not all(hashes.values()):
         return None
     whole = hashlib.sha256()
@@ -199,7 +218,7 @@ def documents_hash(hashes: Mapping[str, str | None]) -> str | None:
 
 
 def _is_mean(values: Iterable[tuple[str, float]], number: float | None) -> bool:
-    """Whether lm-eval's number is the mean of the documents that have one; true where it gives none that is finite."""
+    """Return whether lm-eval's number is the mean over the documents that have a value; true if it gives no finite number."""
     if number is None or not isfinite(number):
         return True
     return isclose(_mean(values), number, rel_tol=RELATIVE, abs_tol=ABSOLUTE)

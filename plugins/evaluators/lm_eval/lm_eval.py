@@ -104,7 +104,7 @@ class LmEval(Evaluator):
 
     @property
     def templated(self) -> bool:
-        """Whether to ask through the chat template."""
+        """Return whether to ask through the chat template."""
         return SUITE not in self.tasks if self.apply_chat_template is None else self.apply_chat_template
 
     def metrics(self) -> Sequence[Metric]:
@@ -117,7 +117,7 @@ class LmEval(Evaluator):
         ]
 
     def fingerprint(self) -> str:
-        """Of lm-eval, which brings the tasks, and of the files read; the source's tasks are the source's matter."""
+        """Return a hash of lm-eval's version, which brings the tasks, and of the files read; not of the source's tasks."""
         from importlib import metadata
 
         if self.tasks == (SOURCE,):
@@ -175,7 +175,7 @@ class LmEval(Evaluator):
         return loaded
 
     def _facts(self, results: Mapping[str, Any], loaded: Tasks, batch_size: int) -> dict[str, Any]:
-        """What a reader must know to compare: versions, shots and documents of what is reported, and how it was asked."""
+        """Return facts for the board: versions, shots and documents of each reported task, and how it was asked."""
         from importlib import metadata
 
         names = sorted({entry.partition("/")[0] for entry in self.report})
@@ -192,7 +192,7 @@ class LmEval(Evaluator):
 
 
 def _documents(tasks: Sequence[str], samples: Mapping[str, Any]) -> str | None:
-    """Which documents the tasks took."""
+    """Return the documents that the tasks took."""
     return documents_hash({f"{task}:{row['doc_id']}": row["doc_hash"] for task in tasks for row in samples[task]})
 
 

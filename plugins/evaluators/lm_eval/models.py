@@ -1,4 +1,4 @@
-"""Which model lm-eval's results are of, and what it is called on a board."""
+"""The model of lm-eval's results, and its name on a board."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def model_of(content: Mapping[str, Any]) -> str:
 
 
 def _by_arguments(arguments: Any) -> str | None:
-    """Of results that were written before lm-eval wrote the model's name."""
+    """Find the model's name in results from before lm-eval wrote it."""
     if isinstance(arguments, str):
         arguments = dict(pair.partition("=")[::2] for pair in arguments.split(","))
     given = arguments if isinstance(arguments, Mapping) else {}
@@ -42,5 +42,5 @@ def short_names(models: Iterable[str]) -> dict[str, str]:
 
 
 def digest(name: str) -> str:
-    """Of a whole name, which may hold folders that nobody else should read."""
+    """Return a short hash of a whole name, which may hold folders that nobody else should read."""
     return hashlib.sha256(name.encode()).hexdigest()[:SHOWN_DIGITS]

@@ -12,19 +12,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pydantic import Field
+
 from harness import DataError, Imported, Metric, read_text
 from harness_plugins.evaluators.lm_eval.documents import (
     NAMES_FILTERS,
     Documents,
-    Part,
+    TaskResult,
     own_numbers,
-    part,
+    task_result,
     usable,
     with_filters,
 )
 from harness_plugins.evaluators.lm_eval.lm_eval import LmEval
 from harness_plugins.evaluators.lm_eval.models import digest, model_of
-from harness_plugins.evaluators.shapes import EvalResults, checked, parsed
+from harness_plugins.evaluators.validation import Fact, ForeignRow, Label, checked, parsed
 
 Row = dict[str, Any]
 DEEPEST_GROUP = 20
@@ -35,6 +37,25 @@ LOWER = frozenset({"perplexity", "word_perplexity", "byte_perplexity", "bits_per
 FEW = 3  # tasks of a group that a warning names
 PARTS = ("versions", "n-shot", "n-samples", "group_subtasks", "higher_is_better")  # of the file, by task
 ALONE = "shown as lm-eval's own numbers, without interval and test"
+
+
+class _Config(ForeignRow):
+    limit: Fact = None
+    num_fewshot: Fact = None
+
+
+class EvalResults(ForeignRow):
+    """lm-eval's results_<date>.json. Releases before 0.4 have no `n-shot`, those before 0.4.2 no `group_subtasks`."""
+
+    results: dict[Label, Any]
+    versions: dict[str, Fact]
+    shots: dict[str, Fact] | None = Field(None, alias="n-shot")
+    groups: dict[Label, Any] | None = None
+    group_subtasks: dict[Label, list[Label]] | None = None
+    higher_is_better: dict[str, dict[str, bool | None]] | None = None
+    samples: dict[str, dict[str, Any]] | None = Field(None, alias="n-samples")
+    model_name: Label | None = None
+    config: _Config | None = None
 
 
 @dataclass
@@ -102,7 +123,7 @@ class Results:
         if alone:
             yield self._row(label, alone, () if whole else warnings, whole=False)
 
-    def _row(self, label: str, parts: Sequence[Part], warnings: tuple[str, ...], *, whole: bool) -> Imported:
+    def _row(self, label: str, parts: Sequence[TaskResult], warnings: tuple[str, ...], *, whole: bool) -> Imported:
         names = [made.name for made in parts]
         scores = [score for made in parts for score in (made.scores if whole else made.figures)]
         facts = {
@@ -130,7 +151,7 @@ class Results:
             groups = ", ".join(f"{name} ({_few(shown)})" for name, shown in opened.items())
             yield f"groups that lm-eval gives no number of, so shown by their tasks: {groups}"
 
-    def _said(self, parts: Sequence[Part]) -> Iterator[str]:
+    def _said(self, parts: Sequence[TaskResult]) -> Iterator[str]:
         """Return the reasons why results cannot be compared or shown."""
         unlike = [made for made in parts if made.unlike]
         alone = any(made.scores for made in parts) or bool(unlike)  # else all rows are figures, and their kind says so
@@ -162,7 +183,7 @@ class Results:
                 yield f"{said}: {', '.join(texts)}"
 
     def _names(self, chosen: Sequence[str]) -> list[str]:
-        """What to report: what was chosen, or all that is in no group."""
+        """Return the tasks and groups to report: the chosen ones, or all that are in no group."""
         groups = self.content.get("group_subtasks") or {}
         inside = {task for tasks in groups.values() for task in tasks}
         known = sorted({*self.measured, *groups} - inside)
@@ -197,18 +218,18 @@ class Results:
         found = {task: self.measured.get(task, ({}, None))[1] for task in self._tasks(name)}
         return {task: path for task, path in found.items() if path}, [task for task, path in found.items() if not path]
 
-    def _part(self, name: str) -> Part:
+    def _part(self, name: str) -> TaskResult:
         paths, missing = self._documents(name)
         kept = [] if missing else [Documents.read(task, path, self._numbers(task)) for task, path in paths.items()]
         unnamed = [made.unnamed for made in kept if made.unnamed]
         missing += [made.task for made in kept if len(made.hashes) < self._asked_of(made.task)]
         numbers = {task: self._numbers(task) for task in (name, *paths)}
-        made = part(name, numbers, [] if missing or unnamed else kept, missing)
+        made = task_result(name, numbers, [] if missing or unnamed else kept, missing)
         made.unnamed = unnamed if made.figures else []
         return made
 
     def _asked_of(self, task: str) -> int:
-        """How many documents lm-eval took, as far as the file says."""
+        """Return how many documents lm-eval took, if the file says."""
         taken = ((self.content.get("n-samples") or {}).get(task) or {}).get("effective")
         return taken if isinstance(taken, int) else 0
 
@@ -221,7 +242,7 @@ class Results:
         return Metric(entry, f"{rest} on lm-eval's {name}", self._better(name, metric), primary)
 
     def _better(self, name: str, metric: str) -> bool | None:
-        """Whether higher is better: as the file says of the task or group, or of the group's tasks where those agree."""
+        """Return whether higher is better: by the file for the task or group, or for the group's tasks if those agree."""
         known = self.content.get("higher_is_better") or {}
         if metric in (known.get(name) or {}):
             return known[name][metric]  # type: ignore[no-any-return]
@@ -255,7 +276,7 @@ def _samples(path: Path, content: Mapping[str, Any], task: str) -> Path | None:
 
 
 def _asked(content: Row) -> Row:
-    """How many documents were asked at most, and whether by a chat template; what the file does not say is not there."""
+    """Return the limit on documents and whether a chat template was used; what the file does not say is left out."""
     config = content.get("config") or {}
     found: Row = {"chat_template": bool(content["chat_template"])} if "chat_template" in content else {}
     if "limit" in config:

@@ -34,7 +34,7 @@ LOCAL = frozenset({*READERS.values(), "text", "arrow"})  # data sets that are no
 
 @dataclass
 class Tasks:
-    """What lm-eval made of the names: its tasks and groups, data included."""
+    """lm-eval's tasks and groups for the given names, with their data."""
 
     tasks: dict[str, Any] = field(default_factory=dict)
     groups: dict[str, Any] = field(default_factory=dict)
@@ -76,7 +76,7 @@ class Tasks:
 
 @dataclass(frozen=True)
 class Finder:
-    """Where tasks and their data are.
+    """A search for tasks and their data in folders.
 
     Attributes:
         folder: further task files, which stand over lm-eval's own of the same name.
@@ -209,7 +209,7 @@ def _check(file: Path) -> None:
 
 
 def hash_of_files(folders: Iterable[str | None]) -> str:
-    """What the folders hold, names and contents; '' without any."""
+    """Return a hash of the names and contents of all files in the folders; '' without folders."""
     whole = hashlib.sha256()
     seen = False
     for folder in folders:

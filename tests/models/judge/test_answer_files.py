@@ -201,3 +201,16 @@ def test_what_is_no_folder_is_an_error_that_names_it(answers: JudgeAnswers, tmp_
         answers.find("a")
     with pytest.raises(StoreError, match=rf"cannot be written to {tmp_path}/judgments \(File exists\)"):
         answers.keep(kept("a"), JudgeCost())
+
+
+def test_what_interrupts_writing_goes_through(answers: JudgeAnswers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An error that is not the system's is no error of the store, and is not swallowed; later answers are kept."""
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(answer_files, "_write", interrupted)
+        answers.keep(kept("a"), JudgeCost())
+    answers.keep(kept("b"), JudgeCost())
+    assert found(tmp_path, "a", "b") == {"b": "b"}

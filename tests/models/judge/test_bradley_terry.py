@@ -48,6 +48,14 @@ def test_a_row_that_met_nobody_has_none() -> None:
     assert np.isnan(fit(wins, 0)).tolist() == [False, False, True]
 
 
+def test_without_another_prior_each_pair_that_met_has_half_a_win_more_on_either_side() -> None:
+    table = np.zeros((2, 3, 2, 2))
+    table[..., 1, 0] = [[1, 1, 0], [1, 1, 1]]
+    table[..., 0, 1] = [[0, 0, 1], [0, 0, 0]]
+    assert bradley_terry(table, 0, draws=2).mean == pytest.approx([0.0, log_odds(5.5, 1.5)])
+    assert bradley_terry(table, 0, draws=2, prior=1.0).mean == pytest.approx([0.0, log_odds(6, 2)])
+
+
 def test_intervals_hold_the_truth_about_as_often_as_they_say() -> None:
     rng, truth, held, runs = np.random.default_rng(1), np.array([0.0, 0.8, -0.5]), 0, 40
     for run in range(runs):

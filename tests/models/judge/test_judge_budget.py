@@ -13,8 +13,10 @@ from typing import Any
 import pytest
 from models.judge.bench import Bench, always
 
+from harness.api.types import JudgeAnswer
 from harness.errors import StageError
 from harness.models.judge.answers import JudgeCost
+from harness.models.judge.reading import reports_tokens
 from harness.models.server import HttpReply, completion
 
 DOLLAR_PER_TOKEN = {"input": 1e6, "output": 1e6}
@@ -50,11 +52,24 @@ class TestBudget:
         judge.judge(*always("aaa"))
         assert judge.tally.facts()["judge_usd"] == pytest.approx((1 * 10 + 2 * 30) / 1e6)
 
+    def test_without_a_price_nothing_is_paid(self, bench: Bench) -> None:
+        bench.judge().judge(*always("aaa"))
+        assert bench.spent() == JudgeCost(1, 3, 0.0)
+
     @pytest.mark.parametrize("bench", [lambda *_: HttpReply({"error": {"message": "no such key"}}, 401)], indirect=True)
     def test_who_waits_for_a_part_of_it_sends_nothing_after_a_refusal(self, bench: Bench) -> None:
         with pytest.raises(StageError, match="HTTP 401"):
             bench.judge(max_total_tokens=30, max_tokens=2, concurrency=4).judge(*always(*self.TEXTS))
         assert sum(bench.server.asked.values()) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "input_tokens", "output_tokens", "reported"),
+    [("[[1]]", 1, 1, True), ("[[1]]", 0, 1, False), ("[[1]]", 1, 0, False), ("", 1, 0, True), ("", 0, 0, False)],
+)
+def test_one_token_is_a_report_and_none_is_not(text: str, input_tokens: int, output_tokens: int, reported: bool) -> None:
+    answer = JudgeAnswer(text, "judge", "stop", input_tokens, output_tokens)
+    assert reports_tokens(answer) is reported
 
 
 def saying(usage: Any) -> Callable[[str, int], HttpReply]:

@@ -43,3 +43,10 @@ def test_prices_are_data_with_a_date_and_a_source() -> None:
     assert list_price("gpt-4o-2024-05-13") == Price(5, 15)  # listed itself
     assert list_price("llama") is None
     assert Price(2.5, 10).of(1_000_000, 100_000) == 3.5
+
+
+def test_a_temperature_is_at_most_2() -> None:
+    """As the servers have it."""
+    assert JudgeSettings(model="m", temperature=2).temperature == 2
+    with pytest.raises(ValidationError, match="less than or equal to 2"):
+        JudgeSettings(model="m", temperature=2.1)

@@ -17,14 +17,13 @@ from test_compare import tiny_config
 from harness import HarnessError
 from harness.errors import StoreWriteError
 from harness.run.compare import compare
-from harness.store.locks import LOCK
-from harness.store.locks import locked_lock as locked
+from harness.store.locks import LOCK, run_lock
 
 HOLDER = """
 import sys, time
 from pathlib import Path
-from harness.store.locks import locked_lock as locked
-with locked(Path(sys.argv[1])):
+from harness.store.locks import run_lock
+with run_lock(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(600)
 """
@@ -32,13 +31,13 @@ with locked(Path(sys.argv[1])):
 
 def test_a_folder_is_held_by_one_and_left_as_it_was(tmp_path: Path) -> None:
     said = rf"another run writes to {re.escape(str(tmp_path))}: wait .*, or choose another folder with --out"
-    with locked(tmp_path):
-        with pytest.raises(HarnessError, match=said), locked(tmp_path):
+    with run_lock(tmp_path):
+        with pytest.raises(HarnessError, match=said), run_lock(tmp_path):
             pytest.fail("held twice")
-        with pytest.raises(HarnessError, match=said), locked(tmp_path):
+        with pytest.raises(HarnessError, match=said), run_lock(tmp_path):
             pytest.fail("the first who asks in vain takes it away")
     assert list(tmp_path.iterdir()) == []
-    with locked(tmp_path):
+    with run_lock(tmp_path):
         pass
 
 
@@ -47,12 +46,12 @@ def test_a_lock_ends_with_its_process(tmp_path: Path) -> None:
     assert holder.stdout is not None
     with holder.stdout:
         assert holder.stdout.readline() == "held\n"
-        with pytest.raises(HarnessError), locked(tmp_path):
+        with pytest.raises(HarnessError), run_lock(tmp_path):
             pytest.fail("held twice")
         holder.send_signal(signal.SIGKILL)
         holder.wait()
     assert (tmp_path / LOCK).exists()
-    with locked(tmp_path):
+    with run_lock(tmp_path):
         pass
 
 
@@ -65,7 +64,7 @@ def test_who_locks_a_file_that_was_just_removed_locks_again(tmp_path: Path, monk
         flock(lock, how)
 
     monkeypatch.setattr(fcntl, "flock", late)
-    with locked(tmp_path):
+    with run_lock(tmp_path):
         assert (tmp_path / LOCK).exists()
 
 
@@ -74,10 +73,10 @@ def test_a_file_system_without_locks_and_one_that_cannot_be_written(tmp_path: Pa
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
     monkeypatch.setattr(fcntl, "flock", unable)
-    with locked(tmp_path), locked(tmp_path):
+    with run_lock(tmp_path), run_lock(tmp_path):
         pass
     (tmp_path / "file").touch()
-    with pytest.raises(StoreWriteError, match="choose another folder with --out"), locked(tmp_path / "file"):
+    with pytest.raises(StoreWriteError, match="choose another folder with --out"), run_lock(tmp_path / "file"):
         pytest.fail("held a file")
 
 
@@ -85,7 +84,7 @@ def test_a_second_run_in_a_folder_leaves_the_status_of_the_first(tiny_checkpoint
     folder = tmp_path / "run"
     folder.mkdir()
     (folder / "status.json").write_text("of the first")
-    with locked(folder), pytest.raises(HarnessError, match="another run writes to "):
+    with run_lock(folder), pytest.raises(HarnessError, match="another run writes to "):
         compare(tiny_config(tiny_checkpoint), folder=folder, store=tmp_path / "store", workers=1)
     assert (folder / "status.json").read_text() == "of the first"
     assert list((tmp_path / "store" / "roots").iterdir()) == []

@@ -9,7 +9,7 @@ import pytest
 from test_compare import tiny_config
 
 from harness.errors import InterruptedRunError
-from harness.run.compare import Means, compare
+from harness.run.compare import RunOptions, compare
 from harness.run.executors.events import Events, Outcome
 from harness.run.graph import Graph
 from harness.run.observers import Observers
@@ -42,8 +42,8 @@ def test_a_run_ends_after_its_board_which_says_that_workers_left_the_mirror_out(
     told: list[str], tiny_checkpoint: Path, tmp_path: Path
 ) -> None:
     config = tiny_config(tiny_checkpoint) | {"methods": ["sft"], "evaluators": ["preference_accuracy"]}
-    means = Means(mirror="file:///proc/mirror")  # nothing is there, and nothing can be put there
-    board = compare(config, folder=tmp_path / "run", store=tmp_path / "store", workers=1, means=means).board
+    options = RunOptions(mirror="file:///proc/mirror")  # nothing is there, and nothing can be put there
+    board = compare(config, folder=tmp_path / "run", store=tmp_path / "store", workers=1, options=options).board
     assert [
         warning for warning in board.warnings if warning.startswith("the mirror file:///proc/mirror failed and was left out")
     ]
@@ -55,5 +55,5 @@ def test_a_run_ends_after_its_board_which_says_that_workers_left_the_mirror_out(
 def test_a_run_that_has_no_board_ends_too(told: list[str], tiny_checkpoint: Path, tmp_path: Path) -> None:
     config = tiny_config(tiny_checkpoint)
     with pytest.raises(InterruptedRunError):
-        compare(config, folder=tmp_path / "run", store=tmp_path / "store", workers=1, means=Means(executor=Stopped))
+        compare(config, folder=tmp_path / "run", store=tmp_path / "store", workers=1, options=RunOptions(executor=Stopped))
     assert told == ["harness_run_started", "harness_run_finished"]

@@ -36,7 +36,7 @@ def run(folder: Path, checkpoint: Path, report: Report, minutes: float = 0, **ch
     if not store.holds(SOURCE):
         with store.draft("source", SOURCE) as draft:
             draft.write_lines("heldout.jsonl", [asdict(Example(prompt)) for prompt in PROMPTS])
-            draft.facts.update({"splits": ["heldout"], "dropped": {}})
+            draft.facts.update({"splits": {"heldout": len(PROMPTS)}, "dropped": {}})
     sampling = asdict(SAMPLING) | changed
     backend = describe(TransformersBackend(rows_per_batch=4))
     payload = {"sampling": sampling, "split": "heldout", "prompts": None, "backend": backend}

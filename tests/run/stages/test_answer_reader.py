@@ -62,7 +62,7 @@ class Bench:
             "start": self.model,
             "prepared": {run_sampling(s, 0): [ANSWERS[: s.n]] for s in (Sampling(n=4), Sampling(n=1, temperature=0.0))},
             "others": {"other": [ANSWERS]},
-            "reader": AnswerReader(thinking, DELIMITERS) if thinking else None,
+            "reader": AnswerReader(thinking=thinking, delimiters=DELIMITERS) if thinking else None,
         }
         self.task: Any = EvaluatorServices(**fields)
 

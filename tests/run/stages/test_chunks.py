@@ -167,7 +167,7 @@ def test_a_full_disk_leaves_the_chunks_that_were_there(tmp_path: Path, monkeypat
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patched, pytest.raises(OSError, match="No space left"):
-        patched.setattr(module.os, "fsync", full)
+        patched.setattr(os, "fsync", full)
         chunks.add({7: ROWS[7]})
     assert files(tmp_path) == before
     assert sorted(kept(tmp_path).responses) == [0, 1, 2, 5]
@@ -178,11 +178,11 @@ def test_two_may_write_one_chunk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     first, second, fsync = kept(tmp_path), kept(tmp_path), os.fsync
 
     def meanwhile(descriptor: int) -> None:
-        monkeypatch.setattr(module.os, "fsync", fsync)
+        monkeypatch.setattr(os, "fsync", fsync)
         second.add({5: ROWS[5]})
         fsync(descriptor)
 
-    monkeypatch.setattr(module.os, "fsync", meanwhile)
+    monkeypatch.setattr(os, "fsync", meanwhile)
     first.add({2: ROWS[2], 0: ROWS[0]})
     assert second.responses == {5: ROWS[5]}
     assert sorted(kept(tmp_path).responses) == [0, 2]

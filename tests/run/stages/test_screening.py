@@ -54,7 +54,7 @@ def test_pairs_taken_for_equal_are_shown_and_bounded() -> None:
         "evaluated_id": "Is tea 0 hot?",
         "evaluated_text": "Is tea 0 hot?",
     }
-    assert "pairs" not in report.as_dict()
+    assert "pairs" not in report.counts().as_json()
     long = "word " * 500
     shown = excerpts(Prompt.of("a", f"{long}one{long}"), Prompt.of("b", f"{long}ONE{long}"))
     assert "one" in shown[0] and "ONE" in shown[1] and max(map(len, shown)) <= 202
@@ -81,7 +81,7 @@ def test_cuts_of_an_evaluated_dialogue_are_left_out() -> None:
     assert [example.prompt.id for example in dataset["train"]] == ["goes on from another answer", "answers otherwise"]
     assert report.contaminated["train"] == {"exact": 0, "normalised": 0, "continued": 3}
     assert [pair["evaluated_id"] for pair in report.pairs] == ["short", "short", "long"]
-    assert data_lines(report.as_dict())[-1].endswith("train 3 (0 exact, 3 another cut of an evaluated dialogue)")
+    assert data_lines(report.counts().as_json())[-1].endswith("train 3 (0 exact, 3 another cut of an evaluated dialogue)")
 
 
 def test_dialogues_match_turn_by_turn() -> None:
@@ -115,7 +115,7 @@ def test_limits_keep_or_leave_out_whole_examples() -> None:
 
 def test_what_was_left_out_is_said() -> None:
     _, report = screen(Dataset({"train": examples("a", "b", "A"), "heldout": examples("a")}, {"duplicate": 3}))
-    assert data_lines(report.as_dict()) == [
+    assert data_lines(report.counts().as_json()) == [
         "data: train 1, heldout 1",
         "dropped by the source: 3 duplicate",
         "prompts left out because they are evaluated: train 2 (1 exact)",

@@ -18,6 +18,7 @@ from harness.models.logps import TokenRow, score
 from harness.models.prompts import ChatTemplate
 from harness.models.reward import RewardModel
 from harness.models.sentence import SentenceEmbedder
+from harness.run.records import Description
 from harness.run.stages import services as module
 from harness.run.stages.context import Context, Engine, read_answers, read_groups
 from harness.run.stages.services import PolicyServices, Services, policy_name, reward_service
@@ -131,9 +132,11 @@ def test_a_component_whose_files_changed_since_planning_is_refused(context: Cont
     reward = {"model": str(tiny_classifier)}
     described = {"name": "best_of_n", "version": 1, "fields": {"reward": reward}, "fingerprint": "another"}
     with pytest.raises(StageError, match=r"no longer what the plan was made for \('another' then"):
-        context.component("data", described)
+        context.component("data", Description(**described))
     fingerprint = RewardModel(**reward).weights
-    assert context.component("data", {**described, "fingerprint": fingerprint}).reward.model == str(tiny_classifier)
+    assert context.component("data", Description(**{**described, "fingerprint": fingerprint})).reward.model == str(
+        tiny_classifier
+    )
 
 
 def test_an_embedder_asks_for_the_hub_only_with_a_revision() -> None:
@@ -188,7 +191,7 @@ def test_self_rewardings_samples_and_judgments_are_one_progress(context: Context
     services = Services(replace(watched, report=StageProgress(watched.report, 32)))
     policy = PolicyServices(services, "checkpoint:0123456789abcdef0123", TransformersBackend())
     examples = [Example(prompt, None, (), {}) for prompt in PROMPTS]
-    source = context.component("source", {"name": "sandbox", "version": 1, "fields": {}})
+    source = context.component("source", Description(name="sandbox", version=1, fields={}))
     task = BuilderServices(services, examples, 1, random.Random(0), source, policy, policy, 0, 4)
     list(builder.build(task))
     whole_run(reports, 32)

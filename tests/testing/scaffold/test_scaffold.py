@@ -89,7 +89,7 @@ def test_rows_of_new_methods_stand_beside_dpo(installed: Path) -> None:
         "evaluators": ["gold_reward", "my_evaluator"],
         "baseline": "sft",
     }
-    labels = [variant.label for variant in resolve(raw, Registry.load()).variants]
+    labels = [variant.label for variant in resolve(raw, Registry.load()).rows]
     assert labels == ["sft", "my_data_builder", "my_objective", "my_method", "dpo"]
 
 

@@ -107,13 +107,13 @@ if (head) {
     if (mine === chosen) putTexts(content);
   }
 
-  function putTexts([id, prompt, target, answers, said]) {
+  function putTexts([id, prompt, target, answers, verdicts]) {
     find("[data-id]").textContent = id;
     put("prompt", prompt, "");
     put("target", target, "This source has no target.");
     for (const [name, select] of Object.entries(methods)) {
       put(name, answers[Number(select.value)], "No answer of this method was kept.");
-      judged(name, said && said[select.value]);
+      judged(name, verdicts && verdicts[select.value]);
     }
     for (const button of list.querySelectorAll("button")) {
       if (button.dataset.place === String(chosen)) button.setAttribute("aria-current", "true");
@@ -123,16 +123,16 @@ if (head) {
 
   // A search looks at everything a block holds, block after block; a later one ends it.
   async function look() {
-    const mine = ++asked, words = search.value.toLowerCase().split(/\s+/).filter(Boolean), said = find("[data-found]");
+    const mine = ++asked, words = search.value.toLowerCase().split(/\s+/).filter(Boolean), count = find("[data-found]");
     const hits = [];
     for (let block = 0; words.length && block < blocks.length; block++) {
-      (await open(block)).forEach(([id, prompt, target, answers, said], index) => {
-        const text = [id, prompt, target, ...answers, ...Object.values(said || {}).flat(2)].join("\n").toLowerCase();
+      (await open(block)).forEach(([id, prompt, target, answers, verdicts], index) => {
+        const text = [id, prompt, target, ...answers, ...Object.values(verdicts || {}).flat(2)].join("\n").toLowerCase();
         if (words.every((word) => text.includes(word))) hits.push(starts[block] + index);
       });
       if (mine !== asked) return;
       if (block % 8 === 7) {
-        said.textContent = `${hits.length.toLocaleString("en")} found, still looking …`;
+        count.textContent = `${hits.length.toLocaleString("en")} found, still looking …`;
         await new Promise((resolve) => setTimeout(resolve));
         if (mine !== asked) return;
       }
@@ -143,7 +143,7 @@ if (head) {
     // From here on nothing is awaited: the count, the list and the texts change at once, and none beside another's former state.
     turned++;
     found = words.length ? hits : null;
-    said.textContent = found ? `${hits.length.toLocaleString("en")} of ${shown.toLocaleString("en")} prompts` : "";
+    count.textContent = found ? `${hits.length.toLocaleString("en")} of ${shown.toLocaleString("en")} prompts` : "";
     page = 0;
     if (items.length) chosen = items[0][0];
     putList(items);

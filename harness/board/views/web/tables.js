@@ -32,21 +32,21 @@ for (const table of document.querySelectorAll("table.sortable")) {
   for (const bar of document.querySelectorAll(".filters")) bar.hidden = false;
   const bar = document.querySelector("#ranking .filters");
   const text = bar.querySelector("[data-filter]");
-  const sure = bar.querySelector("[data-sure]");
+  const significant = bar.querySelector("[data-significant]");
   const kinds = [...bar.querySelectorAll("[data-kind]")];
   const rows = [...document.querySelectorAll("#ranking tbody tr")];
   const facts = rows.map((row) => ({
     number: row.dataset.row,
     words: row.cells[0].textContent.toLowerCase(),
     kind: row.classList[0],
-    sure: row.querySelector(".delta.better, .delta.worse, .delta.different") !== null,
+    significant: row.querySelector(".delta.better, .delta.worse, .delta.different") !== null,
   }));
   const filter = () => {
     const words = text.value.toLowerCase().split(/\s+/).filter(Boolean);
     const wanted = new Set(kinds.filter((box) => box.checked).map((box) => box.dataset.kind));
     const kept = new Set();
     for (const fact of facts) {
-      if (!wanted.has(fact.kind) || (sure.checked && !fact.sure)) continue;
+      if (!wanted.has(fact.kind) || (significant.checked && !fact.significant)) continue;
       if (words.every((word) => fact.words.includes(word))) kept.add(fact.number);
     }
     for (const row of document.querySelectorAll("tr[data-row]")) row.hidden = !kept.has(row.dataset.row);

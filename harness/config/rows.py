@@ -1,4 +1,4 @@
-"""A config's rows × registry -> variants: every name found, every field checked, every mistake noted and none raised."""
+"""Resolve the rows of a config: find every name, check every field, and note every mistake instead of raising it."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from harness.api.interfaces import Component, DataBuilder, Objective
 from harness.api.methods import Method, Round
 from harness.api.registry import Kind, Registry
 from harness.config.problems import ABSENT, QUOTE_NULL, problems_of
-from harness.config.schema import MethodEntry, Named, Part
+from harness.config.schema import ComponentSection, MethodEntry, Named
 from harness.errors import PluginError, Problem, did_you_mean
 from harness.training.settings import TrainingSettings
 
 
 @dataclass(frozen=True)
 class RoundPlan:
-    """One round of one variant, resolved."""
+    """One round of a row, resolved."""
 
     builder: DataBuilder
     objective: Objective
@@ -28,12 +28,15 @@ class RoundPlan:
 
 
 @dataclass(frozen=True)
-class Variant:
-    """One row of the board, resolved. `rounds` is empty for rows that are the starting model itself."""
+class RowConfig:
+    """One row of the board, resolved from its `MethodEntry`, the config's own spelling of a row.
+
+    `rounds` is empty for rows that are the starting model itself.
+    """
 
     label: str
     method: str
-    kind: str
+    kind: Literal["measured", "control", "null"]
     data: str | None
     objective: str | None
     seed_offset: int
@@ -82,7 +85,7 @@ class Resolver:
                 self.problems += problems_of(error, TrainingSettings, f"{field}.training")
             return None
 
-    def variant(self, item: Any, field: str, training: TrainingSettings | None) -> Variant | None:
+    def row(self, item: Any, field: str, training: TrainingSettings | None) -> RowConfig | None:
         try:
             entry = MethodEntry.model_validate(item)
         except ValidationError:
@@ -97,7 +100,7 @@ class Resolver:
                 self._round(method, round_, field, f"{field}.rounds.{number}", base)
                 for number, round_ in enumerate(entry.rounds or method.rounds)
             ]
-        return Variant(
+        return RowConfig(
             label=entry.label or entry.method or method.name,
             method=method.name,
             kind=method.kind,
@@ -192,11 +195,11 @@ class Resolver:
 
 
 def _parts(name: str | None, rounds: Sequence[Component]) -> str | None:
-    """The name of a variant's builder or objective; where rounds have different ones, all in their order."""
+    """The name of a row's builder or objective; where rounds have different ones, all in their order."""
     return " → ".join(dict.fromkeys(component.name for component in rounds)) or name
 
 
-def _part(kind: str, given: Part | None, name: str | None, fields: Mapping[str, Any]) -> dict[str, Any]:
+def _part(kind: str, given: ComponentSection | None, name: str | None, fields: Mapping[str, Any]) -> dict[str, Any]:
     """A method's builder or objective with an entry's changes: another component, or some of its fields."""
     if given is None:
         return {}

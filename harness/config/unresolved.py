@@ -1,4 +1,4 @@
-"""A comparison while it is being resolved: what was found so far, and what is wrong."""
+"""A config while it is being resolved: the components made so far, and the problems."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from typing import Any, Self
 from harness.api.interfaces import Backend, Evaluator, Source
 from harness.api.registry import Registry
 from harness.config.comparison import Comparison
+from harness.config.rows import Resolver, RowConfig
 from harness.config.schema import Config, validate
 from harness.config.sweep import expand
-from harness.config.variants import Resolver, Variant
 from harness.errors import Problem
 from harness.models.checkpoint import Checkpoint
 from harness.models.judge.settings import JudgeSettings
 
 
 @dataclass
-class Draft:
+class UnresolvedConfig:
     """A comparison as far as it could be resolved; None stands for what could not, and a problem says why.
 
     Attributes:
         raw: the config as given, with its sweep written out.
         config: None where the shape of any section is wrong.
-        variants: the rows, in the config's order.
+        rows: the rows, in the config's order.
         problems: all that was found wrong; every check adds its own.
     """
 
@@ -32,7 +32,7 @@ class Draft:
     config: Config | None
     source: Source | None
     backend: Backend | None
-    variants: list[Variant | None]
+    rows: list[RowConfig | None]
     evaluators: list[Evaluator | None]
     problems: list[Problem]
 
@@ -48,19 +48,19 @@ class Draft:
             "evaluators", raw.get("evaluators"), lambda item, field: resolver.component("evaluator", item, field)
         )
         training = resolver.training(raw.get("training"), {}, "")
-        variants = resolver.each("methods", raw.get("methods"), lambda item, field: resolver.variant(item, field, training))
+        rows = resolver.each("methods", raw.get("methods"), lambda item, field: resolver.row(item, field, training))
         generation = raw.get("generation")
         named = (generation.get("backend") if isinstance(generation, dict) else None) or "transformers"
         backend = resolver.component("backend", named, "generation.backend")
-        return cls(raw, config, source, backend, variants, evaluators, problems)
+        return cls(raw, config, source, backend, rows, evaluators, problems)
 
     def note(self, field: str, value: Any, fix: str) -> None:
         """One more problem."""
         self.problems.append(Problem(field, value, fix))
 
-    def placed_variants(self) -> list[tuple[str, Variant]]:
+    def placed_rows(self) -> list[tuple[str, RowConfig]]:
         """The rows that could be resolved, each with its place in the config."""
-        return [(f"methods.{index}", variant) for index, variant in enumerate(self.variants) if variant]
+        return [(f"methods.{index}", row) for index, row in enumerate(self.rows) if row]
 
     def placed_evaluators(self) -> list[tuple[str, Evaluator]]:
         """The evaluators that could be resolved, each with its place in the config."""
@@ -71,8 +71,8 @@ class Draft:
     ) -> Comparison:
         """The comparison; there must be no problem left."""
         assert self.config is not None and self.source is not None and self.backend is not None
-        variants, evaluators = tuple(v for v in self.variants if v), tuple(e for e in self.evaluators if e)
-        return Comparison(self.config, self.source, self.backend, variants, evaluators, judges, checkpoint, unreachable)
+        rows, evaluators = tuple(v for v in self.rows if v), tuple(e for e in self.evaluators if e)
+        return Comparison(self.config, self.source, self.backend, rows, evaluators, judges, checkpoint, unreachable)
 
     def ordered_problems(self) -> list[Problem]:
         """Problems as the config's sections come, without repetitions; fields that no section has go first."""

@@ -1,1 +1,0 @@
-"""The look of a board: one template, one style, one script, all inlined into the page."""

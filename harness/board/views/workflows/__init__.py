@@ -1,1 +1,0 @@
-"""Templates of GitHub workflows: `harness publish --workflows DIR` writes them."""

@@ -1,0 +1,97 @@
+"""The training step of supervised fine-tuning: a batch of rows, in passes of TRL's own loss that fit in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from harness.errors import StageError
+from harness.training.guards import Batch, FiniteGuard, PassSize
+from harness.training.ranks import Ranks
+from harness.training.settings import SftSettings
+
+if TYPE_CHECKING:
+    from harness.training.checkpoints import Checkpoints
+    from harness.training.sft_trainer import SftTrainer
+
+IGNORED = -100  # the label of a token that has no loss
+ID = "id"  # a batch's entry, and a row's column: ids of the prompts
+SHARDED_FIX = "set sft.gradient_checkpointing, lower sft.max_length or sft.batch_size, or take more devices"
+
+
+class SftStep:
+    """Forward and backward over a batch of rows, alone or as one of several processes.
+
+    The loss is a mean over the target tokens of the whole batch, so that the processes' shares add up to it.
+
+    Attributes:
+        passes: rows that go through the model at once; halved where memory runs out.
+    """
+
+    def __init__(self, settings: SftSettings, checkpoints: Checkpoints | None = None) -> None:
+        self.passes = PassSize(settings.micro_batch_size or settings.batch_size, SHARDED_FIX)
+        self._guard = FiniteGuard("SFT", "sft", settings, checkpoints)
+        self._rows: Mapping[str, Tensor] = {}  # the rows in the pass under way: `_halved` asks how many did not fit
+
+    def __call__(
+        self, trainer: SftTrainer, model: PreTrainedModel, inputs: Mapping[str, Tensor], tokens: Tensor | int | None
+    ) -> Tensor:
+        """Compute this process's share of the batch and its gradient, sum both over processes, and return the batch's loss."""
+        mine = _share({name: value for name, value in inputs.items() if name != ID}, trainer.ranks)
+        shares = self.passes.fit(model, trainer.ranks, lambda: self._backward(trainer, model, mine, tokens), self._halved)
+        trainer.ranks.sum_gradients(model)
+        loss = torch.tensor(sum(shares), device=trainer.args.device) / trainer.ranks.scale
+        self._guard.check(trainer, model, float(loss), lambda: _described(inputs, trainer.history))
+        return loss
+
+    def _backward(
+        self, trainer: SftTrainer, model: PreTrainedModel, mine: Mapping[str, Tensor], tokens: Tensor | int | None
+    ) -> float:
+        """Forward and backward over this process's rows; return their share of the batch's loss."""
+        cuts = list(_cut(mine, self.passes.size))
+        loss = torch.zeros((), device=trainer.args.device)
+        for rows in cuts:
+            self._rows = rows
+            loss += trainer.trl_pass(model, dict(rows), tokens, len(cuts))
+        return float(loss)
+
+    def _halved(self) -> int:
+        rows, tokens = self._rows["input_ids"].shape
+        if rows == 1:
+            raise StageError(
+                f"one example ({tokens} tokens) does not fit in memory: set sft.gradient_checkpointing, lower sft.max_length, "
+                "or take fewer --workers"
+            )
+        return rows // 2
+
+
+def _share(inputs: dict[str, Tensor], ranks: Ranks) -> dict[str, Tensor]:
+    """Return this process's rows; a row without loss where the batch has too few, since TRL's pass needs one."""
+    if ranks.count == 1:
+        return inputs
+    lengths = inputs["attention_mask"].sum(1).tolist()
+    rows = ranks.share(lengths)
+    mine = {name: value[rows or [0]] for name, value in inputs.items()}
+    return mine if rows else mine | {"labels": mine["labels"].new_full(mine["labels"].shape, IGNORED)}
+
+
+def _cut(rows: Mapping[str, Tensor], size: int) -> Iterator[Mapping[str, Tensor]]:
+    """Yield at most `size` rows at a time, each part as wide as its longest row; rows are padded on the right."""
+    mask = rows["attention_mask"]
+    if len(mask) <= size:
+        yield rows
+        return
+    for first in range(0, len(mask), size):
+        part = slice(first, first + size)
+        width = int(mask[part].sum(1).max())
+        yield {name: value[part, :width].contiguous() for name, value in rows.items()}
+
+
+def _described(inputs: Mapping[str, Tensor], history: list[dict[str, float]]) -> Batch:
+    lengths, ids = inputs["attention_mask"].sum(1).tolist(), [str(name) for name in inputs[ID]]
+    rows = [{"id": name, "tokens": tokens} for name, tokens in zip(ids, lengths, strict=True)]
+    return Batch(ids, {"examples": rows, "history": history})

@@ -1,0 +1,166 @@
+"""The one subclass of `transformers.Trainer`: its step is a composed object, its batches are whole on every process.
+
+transformers brings the loop, the optimiser, the schedule, checkpoints and the distribution over processes. How a loss is
+computed is a `Step`'s business. Imports transformers and accelerate.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+from accelerate.data_loader import prepare_data_loader
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule
+from torch.nn.utils import get_total_norm
+from torch.utils.data import DataLoader
+from transformers import PreTrainedModel, Trainer, TrainerCallback
+from transformers.utils import SAFE_WEIGHTS_NAME
+
+from harness.errors import StageError
+from harness.training.ranks import Ranks
+from harness.training.sharding import SHARDED, load_sharded, shard_on_cpu, whole_weights
+
+
+class Step(Protocol):
+    """Forward and backward over one whole batch."""
+
+    def __call__(self, trainer: Any, model: PreTrainedModel, inputs: Mapping[str, Any], tokens: Any) -> Tensor:
+        """Leave the whole batch's gradient in the model and return the whole batch's loss, a scalar.
+
+        Args:
+            trainer: the `StepTrainer` that runs the step.
+            model: as the trainer has prepared it, so wrapped or sharded.
+            inputs: a batch from the trainer's collator, the same on every process.
+            tokens: target tokens of the batch, where the collator makes labels; None otherwise.
+        """
+        ...
+
+
+class StepTrainer(Trainer):  # type: ignore[misc]
+    """`transformers.Trainer` whose processes each get every whole batch, in one order, and take a share of it.
+
+    accelerate would deal out examples, repeat some of them to fill the last batch, and average gradients as if all shares were
+    of one size; a batch's loss would then depend on the number of processes.
+
+    Attributes:
+        step: computes a batch's loss and gradient.
+        ranks: this process's place among all.
+    """
+
+    step: Step
+    ranks: Ranks
+    engine_steps = 0
+
+    def __init__(self, *args: Any, step: Step, **kwargs: Any) -> None:
+        self.step = step
+        super().__init__(*args, **kwargs)
+        self.add_callback(_SameOrder(self.ranks))
+
+    def training_step(self, model: PreTrainedModel, inputs: Mapping[str, Any], num_items_in_batch: Any = None) -> Tensor:
+        """See `Step.__call__`."""
+        return self.step(self, model, inputs, num_items_in_batch)
+
+    def backward(self, loss: Tensor, last: bool) -> None:
+        """Add a pass's gradient; `last` for the last one of a batch.
+
+        DeepSpeed's engine averages gradients and steps its optimiser within `backward`, and asks accelerate's gradient state
+        whether this is the pass to do so.
+        """
+        self.accelerator.gradient_state._set_sync_gradients(last)
+        self.accelerator.backward(loss)
+
+    def gradient_norm(self, model: PreTrainedModel) -> float:
+        """Return the L2 norm of the whole gradient, which is NaN or infinite where an element of it is."""
+        if self.is_deepspeed_enabled:  # its engine has stepped and dropped the gradient, and tells what the norm was
+            return float(self._get_grad_norm(model))
+        norm = get_total_norm([p.grad for p in model.parameters() if p.grad is not None])
+        return float(norm.full_tensor() if hasattr(norm, "full_tensor") else norm)  # FSDP's is a DTensor, one part a process
+
+    def save_stopped(self, folder: Path) -> None:
+        """Write weights, optimiser, schedule and state; every process must call it."""
+        self.save_model(str(folder))
+        self._save_optimizer_and_scheduler(str(folder))
+        if self.ranks.first:
+            self.state.save_to_json(str(folder / "trainer_state.json"))
+
+    # From here on: where `transformers.Trainer` would do otherwise with several processes.
+
+    def create_accelerator_and_postprocess(self) -> None:
+        """Set up accelerate, but let every process see whole batches, and gradients be summed once a step."""
+        super().create_accelerator_and_postprocess()
+        if Ranks.here().count > 1 and shard_on_cpu(self.accelerator):
+            self.is_fsdp_enabled = True
+        self.ranks = Ranks.here(sharded=self.accelerator.distributed_type in SHARDED)
+        if self.ranks.count == 1:
+            return
+        self.accelerator.prepare_data_loader = self._whole_batches
+        if not self.ranks.sharded:  # `Ranks.sum_gradients` sums gradients once a step, so the model is not wrapped in DDP
+            self.accelerator.prepare_model = partial(self.accelerator.prepare_model, evaluation_mode=True)
+
+    def _whole_batches(self, loader: DataLoader[Any], **options: Any) -> DataLoader[Any]:
+        """Prepare a loader as accelerate would for a process that is alone."""
+        whole: DataLoader[Any] = prepare_data_loader(
+            loader,
+            self.accelerator.device,
+            num_processes=1,
+            process_index=0,
+            put_on_device=True,
+            use_seedable_sampler=self.accelerator.use_seedable_sampler,
+            data_seed=self.args.data_seed,
+        )
+        return whole
+
+    def _clip_grad_norm(self, model: Any) -> Any:
+        """Clip gradients; with DeepSpeed, make sure that its optimiser has stepped.
+
+        Had `backward` not told the engine which pass was the last one, it would never step, and nothing would be trained, with
+        a plausible loss in the log.
+        """
+        if self.is_deepspeed_enabled:
+            if model.global_steps == self.engine_steps:
+                raise StageError("DeepSpeed's optimiser took no step, so nothing would be trained: choose the strategy 'fsdp'")
+            self.engine_steps = model.global_steps
+        return super()._clip_grad_norm(model)
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Write the whole model's weights, gathered where they are sharded."""
+        if not isinstance(self.model, FSDPModule):
+            super().save_model(output_dir, _internal_call)
+            return
+        weights, folder = whole_weights(cast(nn.Module, self.model)), Path(output_dir or self.args.output_dir)
+        if self.ranks.first and not _internal_call:
+            self._save(str(folder), state_dict=weights)
+        elif self.ranks.first and weights:  # a checkpoint: all weights of a model with adapters too, as `load_sharded` needs
+            folder.mkdir(parents=True, exist_ok=True)
+            save_file({name: weight.clone() for name, weight in weights.items()}, folder / SAFE_WEIGHTS_NAME)
+
+    def _save(self, *args: Any, **kwargs: Any) -> None:
+        with warnings.catch_warnings():
+            # PEFT stores embeddings beside adapters on them, which is right, and warns of it at every checkpoint.
+            warnings.filterwarnings("ignore", message="Setting `save_embedding_layers` to `True`")
+            super()._save(*args, **kwargs)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        """Load the weights that `save_model` wrote."""
+        if not isinstance(self.model, FSDPModule):
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+            return
+        load_sharded(cast(nn.Module, self.model), Path(resume_from_checkpoint) / SAFE_WEIGHTS_NAME, self.ranks.first)
+
+
+class _SameOrder(TrainerCallback):  # type: ignore[misc]
+    """Give all processes one state of torch's generator before a sampler draws an epoch's order from it.
+
+    Dropout moves the generator by as many numbers as a process had rows, so the states differ after an epoch.
+    """
+
+    def __init__(self, ranks: Ranks) -> None:
+        self.ranks = ranks
+
+    def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.ranks.same_random_numbers()
