@@ -64,7 +64,6 @@ from harness.models.replies import ReplyChoice
 from harness.models.reward import RewardModel
 from harness.models.sentence import SentenceEmbedder
 from harness.models.serve import vllm_command
-from harness.store.atomic import write_atomically
 from harness.version import __version__
 
 if TYPE_CHECKING:
@@ -75,6 +74,7 @@ if TYPE_CHECKING:
     from harness.board.board import Board
     from harness.board.statistics import Interval, Values, interval
     from harness.library import Choice, compare
+    from harness.store.atomic import write_atomically
 
 __all__ = [
     "API_VERSION",
@@ -177,6 +177,7 @@ _LAZY = {
         "harness.analysis.report": ("Cell", "CheckedClaim", "Report"),
         "harness.board.board": ("Board",),
         "harness.library": ("Choice", "compare"),
+        "harness.store.atomic": ("write_atomically",),
         "harness.board.statistics": ("Interval", "Values", "interval"),
     }.items()
     for name in names
