@@ -129,7 +129,10 @@ class Budget(_Section):
     prompts: int = Field(
         800,
         ge=1,
-        description="training prompts per method, over all its rounds; each is seen `epochs` times unless a limit follows",
+        description="training prompts per method; each is seen `epochs` times unless a limit follows",
+    )
+    rounds: Literal["share", "repeat"] = Field(
+        "share", description="each round of a method gets an equal part of the budget (share), or all of it again (repeat)"
     )
     pairs: int | None = Field(
         None,
@@ -153,6 +156,20 @@ class Budget(_Section):
         """The limit that ends a method's training; None where the number of prompts does."""
         units: tuple[Unit, ...] = ("pairs", "tokens", "updates")
         return next((Spending(unit, amount) for unit in units if (amount := getattr(self, unit)) is not None), None)
+
+    def part(self, amount: int, number: int, rounds: int) -> tuple[int, int]:
+        """Return which part of an amount round `number` of `rounds` gets: from, to."""
+        if self.rounds == "repeat":
+            return 0, amount
+        return (amount * number) // rounds, (amount * (number + 1)) // rounds
+
+    def changed(self, changes: Budget) -> Budget:
+        """Return this budget with the fields that another one sets. A limit in another unit takes the place of this one's."""
+        given = changes.model_fields_set
+        kept = {name: getattr(self, name) for name in self.model_fields_set - given}
+        if changes.limit is not None:
+            kept = {name: value for name, value in kept.items() if name in ("prompts", "rounds")}
+        return Budget(**kept, **{name: getattr(changes, name) for name in given})
 
 
 class GenerationSection(_Section):
@@ -216,6 +233,24 @@ class MethodEntry(_Section):
     objective: ComponentSection | None = Field(None, description="an objective (with `name`), or changed fields")
     rounds: tuple[Round, ...] | None = Field(None, min_length=1, description="what each round changes")
     training: dict[str, Any] = Field(default_factory=dict, description="changed fields of the training section")
+    rows: Literal["last", "each_round"] | tuple[int, ...] = Field(
+        "last",
+        description="a row of the model after the last round, after each round (each_round: rows name@1, name@2, …), or after "
+        "the rounds of a list",
+    )
+    budget: Budget | None = Field(None, description="changed fields of the budget, for this row alone")
+
+    @field_validator("rows", mode="before")
+    @classmethod
+    def _rounds_by_number(cls, rows: Any) -> Any:
+        if isinstance(rows, str) and rows in ("last", "each_round"):
+            return rows
+        numbers = rows if isinstance(rows, list | tuple) else ()
+        if not numbers or not all(isinstance(number, int) and not isinstance(number, bool) for number in numbers):
+            raise ValueError("write last, each_round, or a list of rounds by number, as in [1, 3]")
+        if min(numbers) < 1 or len(set(numbers)) < len(numbers):
+            raise ValueError("rounds are numbered from 1, and each makes one row: list each number once")
+        return tuple(numbers)
 
     @model_validator(mode="before")
     @classmethod
