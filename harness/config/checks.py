@@ -203,10 +203,19 @@ def fill_null_rows(unresolved: UnresolvedConfig) -> None:
     ]
 
 
-def check_seeds(unresolved: UnresolvedConfig, seeds: Sequence[int]) -> None:
-    """A row with other seeds must not meet the seeds of the rest: it would be the same training."""
+def check_seeds(unresolved: UnresolvedConfig, config: Config) -> None:
+    """A row with other seeds must not meet the seeds of the rest: it would be the same training.
+
+    Where rows stop at different seeds, no evaluator may compare a row with all others: they would be others at each seed.
+    """
+    seeds = config.possible_seeds
+    given = config.model_dump(mode="json")["seeds"]
     for offset in sorted({row.seed_offset for row in unresolved.rows if row and row.seed_offset}):
         met = [seed for seed in seeds if seed + offset in seeds]
         if met:
             fix = f"the null row trains with each seed + {offset}, and {met[0] + offset} is a seed itself: choose others"
-            unresolved.note("seeds", list(seeds), fix)
+            unresolved.note("seeds", given, fix)
+    for _, evaluator in unresolved.placed_evaluators():
+        if config.adds_seeds and "all" in evaluator.opponents():
+            fix = f"{evaluator.name} compares each row with all others, which would be other rows at each seed: give a list"
+            unresolved.note("seeds", given, f"{fix} of seeds, or name its opponents")

@@ -8,13 +8,23 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    JsonValue,
+    Tag,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from harness.api.methods import Round
 from harness.api.types.thoughts import DELIMITERS, Delimiters, wrong_delimiters
-from harness.config.problems import QUOTE_NULL, impossible, problems_of
+from harness.config.problems import LIST, QUOTE_NULL, SECTION, impossible, problems_of
 from harness.errors import ConfigError, Problem
 from harness.models.judge.settings import JudgeSettings
 from harness.models.options import Dtype, Quantization, Storage, SystemTurns
@@ -23,6 +33,7 @@ from harness.training.budget import Spending, Unit
 from harness.training.settings import SftSettings, TrainingSettings
 
 LARGEST_SEED = 2**31 - 1
+MOST_SEEDS = 64  # that are added one by one: each is a look at all rows
 # What whoever renders a template passes itself.
 _RENDERERS = frozenset({"messages", "add_generation_prompt", "bos_token", "eos_token", "loop"})
 
@@ -262,6 +273,30 @@ class MethodEntry(_Section):
         return {"method": value} if isinstance(value, str) else value
 
 
+class SeedsUntilDecided(_Section):
+    """Seeds 0, 1, 2, … for each row until its place is decided: against the baseline, and against the best row."""
+
+    until: Literal["decided"] = Field(description="a row gets another seed only where that can still decide its place")
+    start: int = Field(2, ge=2, description="seeds of every row before the first decision")
+    most: int = Field(8, le=MOST_SEEDS, description="seeds of a row at most")
+
+    @model_validator(mode="after")
+    def _has_room(self) -> SeedsUntilDecided:
+        if self.most < self.start:
+            raise ValueError(f"`most` is {self.most} and `start` is {self.start}: `most` should be at least `start`")
+        return self
+
+
+def _form(value: Any) -> str:
+    return SECTION if isinstance(value, Mapping | BaseModel) else LIST
+
+
+Seeds = Annotated[
+    Annotated[tuple[int, ...], Field(min_length=1), Tag(LIST)] | Annotated[SeedsUntilDecided, Tag(SECTION)],
+    Discriminator(_form),
+]
+
+
 class Config(_Section):
     """One comparison."""
 
@@ -280,7 +315,11 @@ class Config(_Section):
     evaluators: tuple[Named, ...] = Field(min_length=1, description="how every row is evaluated")
     run: RunSection = Field(RunSection(), description="how it is run; changes no result")
     judge: JudgeSettings | None = Field(None, description="the model that judges answers, for evaluators that ask one")
-    seeds: tuple[int, ...] = Field((0, 1), min_length=1, description="the whole comparison is repeated with each")
+    seeds: Seeds = Field(
+        (0, 1),
+        description="the whole comparison is repeated with each; or `{until: decided, start: 2, most: 8}` to add seeds only "
+        "where they decide",
+    )
     baseline: str = Field(description="the label of the row that all others are compared with")
 
     @model_validator(mode="after")
@@ -298,12 +337,29 @@ class Config(_Section):
 
     @field_validator("seeds")
     @classmethod
-    def _seeds_are_distinct(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
+    def _seeds_are_distinct(cls, seeds: Seeds) -> Seeds:
+        if isinstance(seeds, SeedsUntilDecided):
+            return seeds
         if min(seeds) < 0 or max(seeds) > LARGEST_SEED:
             raise ValueError(f"seeds should be from 0 to {LARGEST_SEED:,}")
         if len(set(seeds)) < len(seeds):
             raise ValueError("a seed occurs twice, and would count the same run twice: leave one of them out")
         return seeds
+
+    @property
+    def adds_seeds(self) -> SeedsUntilDecided | None:
+        """The rule by which rows get more seeds; None where all have the same."""
+        return self.seeds if isinstance(self.seeds, SeedsUntilDecided) else None
+
+    @property
+    def first_seeds(self) -> tuple[int, ...]:
+        """The seeds that every row has."""
+        return tuple(range(self.seeds.start)) if isinstance(self.seeds, SeedsUntilDecided) else self.seeds
+
+    @property
+    def possible_seeds(self) -> tuple[int, ...]:
+        """The seeds that a row has at most."""
+        return tuple(range(self.seeds.most)) if isinstance(self.seeds, SeedsUntilDecided) else self.seeds
 
 
 def validate(raw: Mapping[str, Any]) -> tuple[Config | None, list[Problem]]:

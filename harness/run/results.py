@@ -315,7 +315,7 @@ def collect_examples(run: Run) -> list[ExampleRow]:
     judged: dict[str, dict[str, list[dict[str, str]]]] = {}
     for result in run.seeds:
         key = _first_answers(result.plan, run.graph)
-        if result.plan.seed == config.seeds[0] and key is not None and store.holds(key):
+        if result.plan.seed == config.first_seeds[0] and key is not None and store.holds(key):
             responses = read_answers(store.open(key))[:SHOWN_EXAMPLES]
             answers[result.plan.label] = [drawn[0].text for drawn in responses]
             judged[result.plan.label] = _judgments(result)
