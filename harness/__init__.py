@@ -61,9 +61,10 @@ from harness.models.generate import generate
 from harness.models.hub import hub_commit, hub_snapshot
 from harness.models.prompts import ChatTemplate
 from harness.models.replies import ReplyChoice
-from harness.models.reward import RewardModel
+from harness.models.reward import JudgeReward, Reward, Rewarded, RewardModel
 from harness.models.sentence import SentenceEmbedder
 from harness.models.serve import vllm_command
+from harness.models.verifier import Verdict, Verifier
 from harness.version import __version__
 
 if TYPE_CHECKING:
@@ -112,6 +113,7 @@ __all__ = [
     "Importer",
     "Interval",
     "JudgeAnswer",
+    "JudgeReward",
     "Judgment",
     "Line",
     "Logps",
@@ -135,7 +137,9 @@ __all__ = [
     "Report",
     "Response",
     "RetryPolicy",
+    "Reward",
     "RewardModel",
+    "Rewarded",
     "Round",
     "Sampling",
     "Score",
@@ -145,6 +149,8 @@ __all__ = [
     "StoreError",
     "TransientError",
     "Values",
+    "Verdict",
+    "Verifier",
     "View",
     "__version__",
     "compare",

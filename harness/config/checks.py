@@ -23,11 +23,11 @@ def check_needs(unresolved: UnresolvedConfig) -> None:
         (place, row.label, frozenset[str]().union(*(round_.builder.required() for round_ in row.rounds)))
         for place, row in unresolved.placed_rows()
     ]
-    wanted += [(place, evaluator.name, evaluator.needs) for place, evaluator in unresolved.placed_evaluators()]
+    wanted += [(place, evaluator.name, evaluator.required()) for place, evaluator in unresolved.placed_evaluators()]
     for place, name, needs in wanted:
-        missing = sorted(needs - source.provides)
+        missing = sorted(needs - source.offers())
         if missing:
-            have = ", ".join(sorted(source.provides)) or "nothing"
+            have = ", ".join(sorted(source.offers())) or "nothing"
             fix = f"it needs {' and '.join(missing)}, and {source.name!r} provides {have}: leave it out, or change the source"
             unresolved.note(place, name, fix)
 
@@ -162,7 +162,10 @@ def pinned_source(unresolved: UnresolvedConfig, unreachable: dict[str, str] | No
 def _check(unresolved: UnresolvedConfig, placed: Iterable[tuple[str, Component | None]]) -> None:
     for place, component in placed:
         for field, fix in _problems(component) if component else ():
-            unresolved.note(f"{place}.{field}", _value_at(component, field), fix)
+            # One problem for all components that take the config's reward.
+            reward = unresolved.config.reward if unresolved.config else None
+            shared = field.startswith("reward.") and reward is not None and getattr(component, "reward", None) == reward
+            unresolved.note(field if shared else f"{place}.{field}", _value_at(component, field), fix)
 
 
 def _problems(component: Component) -> Sequence[tuple[str, str]]:

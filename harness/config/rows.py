@@ -14,6 +14,7 @@ from harness.api.registry import Kind, Registry
 from harness.config.problems import ABSENT, QUOTE_NULL, problems_of
 from harness.config.schema import Budget, ComponentSection, MethodEntry, Named
 from harness.errors import PluginError, Problem, did_you_mean
+from harness.models.reward import Rewarded
 from harness.training.settings import TrainingSettings
 
 
@@ -65,9 +66,15 @@ class RowConfig:
 class Resolver:
     """Resolves parts of a raw config one by one, and notes what is wrong instead of stopping."""
 
-    def __init__(self, registry: Registry, problems: list[Problem]) -> None:
+    def __init__(self, registry: Registry, problems: list[Problem], reward: Any = None) -> None:
+        """Resolve with these plugins.
+
+        Args:
+            reward: the config's own, for components that take one and say nothing of it; None leaves them gold.
+        """
         self.registry = registry
         self.problems = problems
+        self.reward = reward
 
     def each(self, field: str, items: Any, resolve_one: Callable[[Any, str], Any]) -> list[Any]:
         if not isinstance(items, list | tuple):
@@ -86,7 +93,11 @@ class Resolver:
             hint = did_you_mean(named.name, self.registry.names(kind))
             self.problems.append(Problem(field, named.name, f"no {kind} is called so; {hint}"))
             return None
-        return self.build(cls, {**named.fields, **(fields or {})}, field)
+        given = {**named.fields, **(fields or {})}
+        # It is written into the component's field, so that keys and boards hold what marked.
+        if self.reward is not None and issubclass(cls, Rewarded):
+            given = {"reward": self.reward, **given}
+        return self.build(cls, given, field)
 
     def build(self, cls: type[BaseModel], fields: Mapping[str, Any], field: str) -> Any:
         try:

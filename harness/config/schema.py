@@ -17,6 +17,7 @@ from pydantic import (
     Field,
     JsonValue,
     Tag,
+    TypeAdapter,
     ValidationError,
     field_validator,
     model_validator,
@@ -28,6 +29,7 @@ from harness.config.problems import LIST, QUOTE_NULL, SECTION, impossible, probl
 from harness.errors import ConfigError, Problem
 from harness.models.judge.settings import JudgeSettings
 from harness.models.options import Dtype, Quantization, Storage, SystemTurns
+from harness.models.reward import Reward
 from harness.models.scratch import ScratchModel
 from harness.training.budget import Spending, Unit
 from harness.training.settings import SftSettings, TrainingSettings
@@ -315,6 +317,12 @@ class Config(_Section):
     evaluators: tuple[Named, ...] = Field(min_length=1, description="how every row is evaluated")
     run: RunSection = Field(RunSection(), description="how it is run; changes no result")
     judge: JudgeSettings | None = Field(None, description="the model that judges answers, for evaluators that ask one")
+    reward: Reward | None = Field(
+        None,
+        exclude_if=lambda reward: reward is None,
+        description="in place of gold, for every component with a field `reward` that says nothing of its own, and for "
+        "analyses: {model: …}, {checker: …} or {judge: {}}; the source's gold reward if absent",
+    )
     seeds: Seeds = Field(
         (0, 1),
         description="the whole comparison is repeated with each; or `{until: decided, start: 2, most: 8}` to add seeds only "
@@ -371,6 +379,15 @@ def validate(raw: Mapping[str, Any]) -> tuple[Config | None, list[Problem]]:
         found = problems_of(error, Config)
         return None, found + [problem for problem in beyond if problem.field not in {other.field for other in found}]
     return (None if beyond else config), beyond
+
+
+def valid_reward(value: Any) -> Reward | None:
+    """Return the config's reward; None where there is none, or it is not valid, which `validate` reports."""
+    try:
+        reward: Reward | None = TypeAdapter(Reward | None).validate_python(value)
+    except ValidationError:
+        return None
+    return reward
 
 
 def raise_all(problems: Sequence[Problem], where: str) -> None:

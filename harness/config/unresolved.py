@@ -10,7 +10,7 @@ from harness.api.interfaces import Backend, Evaluator, Source
 from harness.api.registry import Registry
 from harness.config.comparison import Comparison
 from harness.config.rows import Resolver, RowConfig
-from harness.config.schema import Config, validate
+from harness.config.schema import Config, valid_reward, validate
 from harness.config.sweep import expand
 from harness.errors import Problem
 from harness.models.checkpoint import Checkpoint
@@ -44,7 +44,7 @@ class UnresolvedConfig:
         raw, sweeping = expand(raw)
         config, problems = validate(raw)
         problems += sweeping
-        resolver = Resolver(registry, problems)
+        resolver = Resolver(registry, problems, valid_reward(raw.get("reward")))
         source = resolver.component("source", raw.get("source"), "source")
         evaluators = resolver.each(
             "evaluators", raw.get("evaluators"), lambda item, field: resolver.component("evaluator", item, field)

@@ -149,7 +149,7 @@ class Planner:
             seed=row.training_seed,
             **self._rounding,
         )
-        if builder.judged:
+        if builder.asks_judge():
             payload = payload.model_copy(update=_judged(judge_of(self.graph.judges, payload.as_json())))
         inputs = GroupsInputs(self.source, row.start, row.model)
         title = f"data {builder.name}{_round(config, number)} · seed {row.training_seed}"
@@ -219,7 +219,7 @@ class Planner:
         )
         if fingerprint := evaluator.fingerprint():
             optional["fingerprint"] = fingerprint
-        if evaluator.judged:
+        if evaluator.asks_judge():
             optional |= {**_judged(self.comparison.judges[evaluator.name]), "label": row.label}
         if self.config.evaluation.response is not None:
             optional["response"] = self.config.evaluation.response.model_dump(mode="json")

@@ -24,7 +24,7 @@ from harness.board.facts import Provenance
 from harness.config import Comparison, RowConfig, describe
 from harness.models.checkpoint import Checkpoint
 from harness.models.options import LoadOptions, weights_dtype
-from harness.models.reward import reward_dtype
+from harness.models.reward import RewardModel, reward_dtype
 from harness.models.scratch import CHAT_TEMPLATE
 from harness.run.costs import judge_cost, stage_cost, used_budget
 from harness.run.executors.events import Outcome
@@ -214,7 +214,7 @@ def row_precision(config: RowConfig, run: Run) -> dict[str, str]:
     trained = [*([sft] if sft else []), *(round_.training for round_ in config.rounds)]
     products = dict.fromkeys(resolve_precision(settings.precision, device) for settings in trained)
     components = [*comparison.evaluators, *(round_.builder for round_ in config.rounds)]
-    rewards = any(getattr(component, "reward", None) is not None for component in components)
+    rewards = any(isinstance(getattr(component, "reward", None), RewardModel) for component in components)
     return {
         "training": " and ".join(products) or "none",
         "weights": options.storage,

@@ -46,7 +46,7 @@ from harness.training.batch import PLAIN, TokenGroup, partners, tokenize, tokeni
 from harness.training.settings import SftSettings
 
 if TYPE_CHECKING:
-    from harness.models.reward import RewardModel
+    from harness.models.reward import Reward
     from harness.models.sentence import SentenceEmbedder
 
 Role = Literal["chosen", "rejected"]
@@ -464,7 +464,10 @@ class DryBuild:
     def similarity(self, embedder: str | SentenceEmbedder, responses: Sequence[Sequence[Response]]) -> list[np.ndarray]:
         return [np.asarray(row) for row in self._scores(responses)]
 
-    def reward(self, model: RewardModel, responses: Sequence[Sequence[Response]]) -> list[list[float]]:
+    def reward(self, model: Reward, responses: Sequence[Sequence[Response]]) -> list[list[float]]:
+        if model.asks_judge:
+            self.asked.add(_VERDICTS)
+            raise _NeedsARun
         return self._scores(responses)
 
     def gold(self, responses: Sequence[Sequence[Response]]) -> list[list[float]]:

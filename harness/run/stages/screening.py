@@ -135,7 +135,7 @@ def split_problems(
         needs.append(("train", f"which the row {row.label!r} trains on", asked))
     for evaluator in comparison.evaluators:
         if evaluator.reads_split:
-            needs.append((config.evaluation.split, f"which {evaluator.name} scores", frozenset(evaluator.needs)))
+            needs.append((config.evaluation.split, f"which {evaluator.name} scores", frozenset(evaluator.required())))
     refused: set[tuple[str, str]] = set()
     for split, use, asked in needs:
         kept = counts.kept.get(split, 0)
