@@ -17,7 +17,7 @@ import jinja2
 import yaml
 from markupsafe import Markup, escape
 
-from harness.board.board import Board, ExampleRow, MetricEntry, RowEntry, write_text
+from harness.board.board import ONE_SEED, Board, ExampleRow, MetricEntry, RowEntry, write_text
 from harness.board.views import figures, text
 from harness.board.views.markdown import board_precision, precision, to_csv, to_markdown
 from harness.board.views.text import one_line, shortened, visible
@@ -90,6 +90,7 @@ def _figures(board: Board) -> dict[str, object]:
 
     others = [metric for metric in board.metrics if metric not in board.primary]
     return {
+        "one_seed": ONE_SEED,
         "noisy": any(board.noise_floor(metric.key) for metric in board.metrics),
         "contests": [metric.key for metric in board.metrics if board.analysis and metric.key in board.analysis.wins],
         "forests": of_metrics(figures.forest, (*board.primary, *others)),
