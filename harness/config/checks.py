@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from harness.api.interfaces import Component, Source
+from harness.api.interfaces import BudgetUnit, Component, Source
 from harness.config.comparison import Comparison
 from harness.config.schema import Budget, Config
 from harness.config.unresolved import UnresolvedConfig
@@ -19,7 +19,7 @@ def check_needs(unresolved: UnresolvedConfig) -> None:
     if source is None:
         return
     wanted: list[tuple[str, str, frozenset[str]]] = [
-        (place, row.label, frozenset[str]().union(*(round_.builder.required() for round_ in row.rounds)))
+        (place, row.label, frozenset[str]().union(*(round_.required() for round_ in row.rounds)))
         for place, row in unresolved.placed_rows()
     ]
     wanted += [(place, evaluator.name, evaluator.needs) for place, evaluator in unresolved.placed_evaluators()]
@@ -35,8 +35,8 @@ def check_rejected(unresolved: UnresolvedConfig) -> None:
     """An objective over pairs gets some."""
     for place, row in unresolved.placed_rows():
         for round_ in row.rounds:
-            if round_.objective.needs_rejected and not round_.builder.has_rejected():
-                fix = f"its data have no rejected response, and {round_.objective.name!r} compares with one"
+            if round_.needs_rejected() and round_.builder and not round_.builder.has_rejected():
+                fix = f"its data have no rejected response, and {round_.title!r} compares with one"
                 unresolved.note(f"{place}.data", round_.builder.name, f"{fix}: choose another data builder or objective")
                 break
 
@@ -65,9 +65,22 @@ def check_budget(unresolved: UnresolvedConfig, budget: Budget) -> None:
         unresolved.note(
             "budget.prompts", prompts, f"a method has {most} rounds, and each needs a prompt: it should be at least {most}"
         )
+    if limit is not None:
+        _check_units(unresolved, limit.unit, limit.amount)
     if limit is not None and limit.amount < most:
         fix = f"a method has {most} rounds that share it: it should be at least {most}"
         unresolved.note(f"budget.{limit.unit}", limit.amount, fix)
+
+
+def _check_units(unresolved: UnresolvedConfig, unit: BudgetUnit, amount: int) -> None:
+    """Refuse a limit in a unit that a row's trainer cannot keep: its row would have been trained on another budget."""
+    for _, row in unresolved.placed_rows():
+        for round_ in row.rounds:
+            if unit not in round_.trainer.units():
+                keeps = " or ".join(f"budget.{known}" for known in sorted(round_.trainer.units())) or "budget.prompts alone"
+                fix = f"the trainer {round_.trainer.title()!r} of the row {row.label!r} cannot keep to it: use {keeps}"
+                unresolved.note(f"budget.{unit}", amount, fix)
+                break
 
 
 def check_epochs(unresolved: UnresolvedConfig, config: Config) -> None:
@@ -124,6 +137,7 @@ def check_machine(unresolved: UnresolvedConfig) -> None:
     placed: list[tuple[str, Component | None]] = [("source", unresolved.source), ("generation.backend", unresolved.backend)]
     for place, row in unresolved.placed_rows():
         placed += [(f"{place}.data", round_.builder) for round_ in row.rounds]
+        placed += [(f"{place}.trainer", round_.trainer) for round_ in row.rounds]
     _check(unresolved, placed)
 
 

@@ -32,7 +32,10 @@ def _evaluators_judges(unresolved: UnresolvedConfig, judge: JudgeSettings | None
 def _builders_judge(unresolved: UnresolvedConfig, judge: JudgeSettings | None) -> dict[str, JudgeSettings]:
     """The config's judge, where a data builder asks one."""
     asking = [
-        (place, round_.builder) for place, row in unresolved.placed_rows() for round_ in row.rounds if round_.builder.judged
+        (place, round_.builder)
+        for place, row in unresolved.placed_rows()
+        for round_ in row.rounds
+        if round_.builder and round_.builder.judged
     ]
     if not asking:
         return {}
