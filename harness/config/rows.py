@@ -192,7 +192,7 @@ class Resolver:
     ) -> RoundPlan | None:
         trainer: Trainer | None = self.component("trainer", method.trainer, f"{field}.trainer", method.trainer_fields)
         changed = self.training(base.model_dump(), round_.training, round_field) if base else None
-        if trainer is None or changed is None or not self._fits(trainer, method, round_, field):
+        if trainer is None or not self._fits(trainer, method, round_, field):
             return None
         known, builder, objective = len(self.problems), None, None
         if "name" in round_.data or method.data is not None:
@@ -201,7 +201,7 @@ class Resolver:
             objective = self._round_part(
                 "objective", (method.objective, method.objective_fields), round_.objective, field, round_field
             )
-        if len(self.problems) > known:
+        if changed is None or len(self.problems) > known:
             return None
         for name, fix in trainer.conflicts(objective, changed):
             self.problems.append(Problem(f"{field}.{name}", _value_of(name, trainer, objective, changed), fix))
@@ -231,6 +231,9 @@ class Resolver:
                 )
             )
             self.problems.append(Problem(f"{field}.objective", objective, fix))
+        if round_.reference == "start" and trainer.name != GROUPED:
+            fix = f"the trainer {title} refers to the model that the round starts from: leave it out"
+            self.problems.append(Problem(f"{field}.rounds", "reference: start", fix))
         return len(self.problems) == known
 
     def _check_carried(self, entry: MethodEntry, trainer: Trainer, field: str) -> None:

@@ -173,6 +173,8 @@ class _Planner:
         trainer, optional = round_.trainer, self._spending(number, len(config.rounds))
         if round_.objective is not None:
             optional["objective"] = _described(round_.objective)
+        if trainer.trains_on() != "groups":
+            optional["max_tokens"] = self.config.generation.max_tokens
         settings = dict(self._settings(round_.training))
         settings["settings"] = {name: value for name, value in settings["settings"].items() if name in trainer.carries}
         payload = TrainPayload(

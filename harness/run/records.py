@@ -214,6 +214,7 @@ class TrainPayload(TrainingPayload):
         unranked: the objective uses the order of the rejected responses, and the builder does not order them.
         trainer: None for the host's own.
         examples: [first, last), places in the source's training prompts; for other trainers than the host's own.
+        max_tokens: of a response that the policy generates while it is trained.
     """
 
     objective: Description | None = None
@@ -221,6 +222,7 @@ class TrainPayload(TrainingPayload):
     spending: Spending | None = None
     trainer: Description | None = None
     examples: list[int] = []
+    max_tokens: int = 0
 
 
 class JudgedPayload(Payload):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
@@ -12,6 +12,7 @@ from harness.api.interfaces.objective import Objective
 from harness.api.types import Example, Group
 
 if TYPE_CHECKING:
+    import transformers
     from peft import PeftModel
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -55,6 +56,7 @@ class TrainingTask(Protocol):
             others their defaults.
         limit: unit -> amount, where the budget limits this training by more than its prompts.
         seed: decides all random numbers.
+        max_tokens: of the longest response that the policy should generate, `generation.max_tokens`.
         out: an empty folder for the trained checkpoint, in safetensors. The host takes nothing else from the trainer.
         scratch: an empty folder for anything; removed afterwards.
         kept: a folder for checkpoints of a training under way; it outlives this process, so a killed training can go on.
@@ -66,6 +68,7 @@ class TrainingTask(Protocol):
     settings: TrainingSettings
     limit: Mapping[BudgetUnit, int]
     seed: int
+    max_tokens: int
     out: Path
     scratch: Path
     kept: Path
@@ -100,6 +103,21 @@ class TrainingTask(Protocol):
 
     def train_groups(self) -> TrainingUse:
         """Train on the groups with the row's objective, by the host's own loop, and save the model."""
+        ...
+
+    def train_resumably(
+        self,
+        trainer: transformers.Trainer,
+        notes: Callable[[], Mapping[str, object]] = dict,
+        restore: Callable[[Mapping[str, object]], None] = lambda notes: None,
+    ) -> None:
+        """Run a trainer of transformers' that writes to `scratch`, from the last checkpoint if a killed run left one.
+
+        Args:
+            trainer: with `save_strategy="no"`: the host asks for a checkpoint when one is due.
+            notes: returns what to keep beside the trainer's own state; JSON.
+            restore: takes the notes of the checkpoint.
+        """
         ...
 
     def reward(

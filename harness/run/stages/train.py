@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -32,6 +32,7 @@ from harness.training.ranks import Ranks
 from harness.training.settings import Rounding, SftSettings, TrainingSettings
 
 if TYPE_CHECKING:
+    import transformers
     from peft import PeftModel
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -86,7 +87,7 @@ class TrainerServices:
         described = self.payload.objective
         self.objective: Objective | None = context.component("objective", described) if described else None
         self.groups: Sequence[Group] = read_groups(context.store.open(self.inputs.groups)) if self.inputs.groups else []
-        self.seed = self.payload.seed
+        self.seed, self.max_tokens = self.payload.seed, self.payload.max_tokens
         spending = self.payload.spending
         self.limit: Mapping[BudgetUnit, int] = {spending.unit: spending.amount} if spending else {}
         self.scratch, self.out = scratch / "trainer", scratch / "out"
@@ -176,6 +177,25 @@ class TrainerServices:
             updates=len(trained.history),
             tokens=sum(group.tokens for group in seen),
         )
+
+    def train_resumably(
+        self,
+        trainer: transformers.Trainer,
+        notes: Callable[[], Mapping[str, object]] = dict,
+        restore: Callable[[Mapping[str, object]], None] = lambda notes: None,
+    ) -> None:
+        from harness.training.checkpoints import train_resumably
+
+        def everything() -> Mapping[str, object]:
+            return {"notes": dict(notes()), "history": self.history}
+
+        def go_on(kept: Mapping[str, Any]) -> None:
+            self.history = list(kept["history"])
+            restore(kept["notes"])
+
+        checkpoints = checkpoints_of(self.stage, self.context)
+        train_resumably(trainer, checkpoints, everything, go_on)
+        self.draft.earlier_seconds = checkpoints.earlier_seconds
 
     def reward(
         self, source: Literal["gold"] | RewardModel, prompts: Sequence[str], responses: Sequence[str], finished: Sequence[bool]
