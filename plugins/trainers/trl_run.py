@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from transformers import TrainerCallback
+from transformers import PrinterCallback, TrainerCallback
 
 from harness import ChatTemplate, Group, Response, StageError, TrainingTask, TrainingUse
 from harness_plugins.trainers.trl_trainers import TrlTrainer
@@ -74,8 +74,9 @@ def run(trainer: Trl, trl: TrlTrainer, task: TrainingTask) -> TrainingUse:
         # TRL's own calls, and columns that its collators do not need.
         warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)
         built = cls(model=model, args=config, train_dataset=_dataset(rows), processing_class=tokenizer, **options)
-    built.add_callback(_Curve(task))
-    task.train_resumably(built, lambda: asdict(counts), lambda kept: counts.__dict__.update(kept))
+        built.add_callback(_Curve(task))
+        built.remove_callback(PrinterCallback)
+        task.train_resumably(built, lambda: asdict(counts), lambda kept: counts.__dict__.update(kept))
     task.save(built.accelerator.unwrap_model(built.model))
     updates = built.state.global_step
     if not updates:

@@ -25,10 +25,6 @@ from harness.run.stages.context import Context, Report, save_checkpoint
 from harness.run.stages.start import run_source
 from harness.store import Artifact, Store
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning"),  # TRL's own call
-    pytest.mark.filterwarnings("ignore:You are importing from 'trl.experimental'"),
-]
 GROUPS, SOURCE = "a" * 32, "b" * 32
 SETTINGS = {"prompts_per_batch": 4, "learning_rate": 0.002, "epochs": 1}
 SANDBOX = {"name": "sandbox", "version": 1, "fields": {"sft": 4, "train": 12, "tuning": 4, "heldout": 4}}
