@@ -65,10 +65,10 @@ from harness.models.generate import generate
 from harness.models.hub import hub_commit, hub_snapshot
 from harness.models.prompts import ChatTemplate
 from harness.models.replies import ReplyChoice
-from harness.models.reward import RewardModel
+from harness.models.reward import JudgeReward, Reward, Rewarded, RewardModel
 from harness.models.sentence import SentenceEmbedder
 from harness.models.serve import supervised_command, vllm_command
-from harness.store.atomic import write_atomically
+from harness.models.verifier import Verdict, Verifier
 from harness.training.settings import TrainingSettings
 from harness.version import __version__
 
@@ -80,6 +80,7 @@ if TYPE_CHECKING:
     from harness.board.board import Board
     from harness.board.statistics import Interval, Values, interval
     from harness.library import Choice, compare
+    from harness.store.atomic import write_atomically
 
 __all__ = [
     "API_VERSION",
@@ -118,6 +119,7 @@ __all__ = [
     "Importer",
     "Interval",
     "JudgeAnswer",
+    "JudgeReward",
     "Judgment",
     "Line",
     "Logps",
@@ -141,7 +143,9 @@ __all__ = [
     "Report",
     "Response",
     "RetryPolicy",
+    "Reward",
     "RewardModel",
+    "Rewarded",
     "Round",
     "Sampling",
     "Score",
@@ -155,6 +159,8 @@ __all__ = [
     "TrainingUse",
     "TransientError",
     "Values",
+    "Verdict",
+    "Verifier",
     "View",
     "__version__",
     "compare",
@@ -188,6 +194,7 @@ _LAZY = {
         "harness.analysis.report": ("Cell", "CheckedClaim", "Report"),
         "harness.board.board": ("Board",),
         "harness.library": ("Choice", "compare"),
+        "harness.store.atomic": ("write_atomically",),
         "harness.board.statistics": ("Interval", "Values", "interval"),
     }.items()
     for name in names

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, replace
 from importlib import metadata
 from typing import Any
@@ -38,13 +38,16 @@ from harness.training.batch import MISMATCHED, PLAIN
 from harness.training.settings import SftSettings, TrainingSettings
 
 
-def plan(comparison: Comparison) -> Graph:
-    """Return the graph of a comparison.
+def plan(comparison: Comparison, seeds: Sequence[int] | None = None) -> Graph:
+    """Return the graph of a comparison: every row with the seeds that it begins with, or with `seeds`.
 
     The stages are source -> (scratch ->) SFT, then for each row, seed and round: groups -> reference -> train, then for each
     row and seed: answers -> evaluate. Rows that need the same stage share it, since its key is the same.
     """
-    return _Planner(comparison).plan()
+    planner = Planner(comparison)
+    for seed in comparison.config.first_seeds if seeds is None else seeds:
+        planner.add(seed)
+    return planner.graph
 
 
 def run_sampling(sampling: Sampling, seed: int) -> Sampling:
@@ -53,8 +56,8 @@ def run_sampling(sampling: Sampling, seed: int) -> Sampling:
     return replace(sampling, seed=int.from_bytes(digest[:6], "big"))
 
 
-class _Planner:
-    """Adds the stages of a comparison to a graph, parents first.
+class Planner:
+    """Add the stages of a comparison to a graph, parents first, one seed after another.
 
     A payload holds a later option only where it is used: that keeps the keys of all stages that do without it.
     """
@@ -68,14 +71,24 @@ class _Planner:
         self.source = self._source()
         self.base = self._base()
 
-    def plan(self) -> Graph:
-        for seed in self.config.seeds:
-            # All rows of a seed are trained before any is evaluated: an evaluation may read the other rows' answers.
-            trained = [self._row(config, seed) for config in self.comparison.rows]
-            for row in trained:
-                evaluations = {item.name: self._evaluation(item, row, trained) for item in self.comparison.evaluators}
-                self.graph.rows.append(replace(row, evaluations=evaluations))
-        return self.graph
+    def add(self, seed: int, labels: Collection[str] | None = None) -> set[str]:
+        """Plan a seed of the rows with these labels and of the rows that evaluators compare them with; of all rows if None.
+
+        Returns:
+            the keys of the stages that the graph did not have.
+        """
+        before = set(self.graph.stages)
+        configs = [config for config in self.comparison.rows if labels is None or config.label in self._with_opponents(labels)]
+        # All rows of a seed are trained before any is evaluated: an evaluation may read the other rows' answers.
+        trained = [self._row(config, seed) for config in configs]
+        for row in trained:
+            evaluations = {item.name: self._evaluation(item, row, trained) for item in self.comparison.evaluators}
+            self.graph.rows.append(replace(row, evaluations=evaluations))
+        return self.graph.stages.keys() - before
+
+    def _with_opponents(self, labels: Collection[str]) -> set[str]:
+        opponents = {label for evaluator in self.comparison.evaluators for label in evaluator.opponents()}
+        return {*labels, *(self.config.baseline if label == "baseline" else label for label in opponents)}
 
     def _source(self) -> str:
         """Add the stage that loads the rows. With limits, it needs the model whose tokens are counted."""
@@ -134,12 +147,12 @@ class _Planner:
             builder=_described(builder),
             backend=self.backend,
             max_tokens=self.config.generation.max_tokens,
-            examples=list(_share(self.config.budget.prompts, number, len(config.rounds))),
+            examples=list(config.budget.part(config.budget.prompts, number, config.planned_rounds)),
             round=number,
             seed=row.training_seed,
             **self._rounding,
         )
-        if builder.judged:
+        if builder.asks_judge():
             payload = payload.model_copy(update=_judged(judge_of(self.graph.judges, payload.as_json())))
         inputs = GroupsInputs(self.source, row.start, row.model)
         title = f"data {builder.name}{_round(config, number)} · seed {row.training_seed}"
@@ -160,17 +173,17 @@ class _Planner:
         references = {view: self._reference(round_, groups, reference, view, seed) for view in [*views, *objective.views()]}
         if objective.ranks_rejected and not builder.ranks_rejected:
             optional["unranked"] = True
-        optional |= self._spending(number, len(config.rounds))
+        optional |= self._spending(config, number)
         payload = TrainPayload(objective=_described(objective), seed=seed, **self._settings(round_.training), **optional)
         inputs = TrainInputs(row.model, groups, references=references)
-        title = f"train {config.label}{_round(config, number)} · seed {seed}"
+        title = f"train {config.series}{_round(config, number)} · seed {seed}"
         shares = _devices(round_.training)
         return self.graph.add("train", title, payload.as_json(), inputs.named(), shares=shares, weight=12)
 
     def _train_elsewhere(self, config: RowConfig, number: int, row: RowPlan, groups: str | None) -> str:
         """Add a round's training by another trainer than the host's. The settings that it does not use are in no key."""
         round_, seed = config.rounds[number], row.training_seed
-        trainer, optional = round_.trainer, self._spending(number, len(config.rounds))
+        trainer, optional = round_.trainer, self._spending(config, number)
         if round_.objective is not None:
             optional["objective"] = _described(round_.objective)
         if trainer.trains_on() != "groups":
@@ -179,20 +192,20 @@ class _Planner:
         settings["settings"] = {name: value for name, value in settings["settings"].items() if name in trainer.carries}
         payload = TrainPayload(
             trainer=_described(trainer),
-            examples=list(_share(self.config.budget.prompts, number, len(config.rounds))),
+            examples=list(config.budget.part(config.budget.prompts, number, config.planned_rounds)),
             seed=seed,
             **settings,
             **optional,
         )
         inputs = TrainInputs(row.model, groups, self.source)
-        title = f"train {config.label}{_round(config, number)} · seed {seed}"
+        title = f"train {config.series}{_round(config, number)} · seed {seed}"
         return self.graph.add("train", title, payload.as_json(), inputs.named(), weight=12)
 
-    def _spending(self, number: int, rounds: int) -> dict[str, Any]:
-        """Return the `spending` of a `TrainPayload`: a round's share of the budget's limit, if it has one."""
-        if not (limit := self.config.budget.limit):
+    def _spending(self, config: RowConfig, number: int) -> dict[str, Any]:
+        """Return the `spending` of a `TrainPayload`: a round's part of the budget's limit, if it has one."""
+        if not (limit := config.budget.limit):
             return {}
-        first, last = _share(limit.amount, number, rounds)
+        first, last = config.budget.part(limit.amount, number, config.planned_rounds)
         return {"spending": {"unit": limit.unit, "amount": last - first}}
 
     def _reference(self, round_: RoundPlan, groups: str, model: str, view: str, seed: int) -> str:
@@ -241,7 +254,7 @@ class _Planner:
         )
         if fingerprint := evaluator.fingerprint():
             optional["fingerprint"] = fingerprint
-        if evaluator.judged:
+        if evaluator.asks_judge():
             optional |= {**_judged(self.comparison.judges[evaluator.name]), "label": row.label}
         if self.config.evaluation.response is not None:
             optional["response"] = self.config.evaluation.response.model_dump(mode="json")
@@ -290,10 +303,5 @@ def _devices(settings: SftSettings | TrainingSettings) -> str | None:
     return "devices" if settings.devices else None
 
 
-def _share(amount: int, number: int, rounds: int) -> tuple[int, int]:
-    """Return a round's part of a budget that all rounds split: from, to."""
-    return (amount * number) // rounds, (amount * (number + 1)) // rounds
-
-
 def _round(config: RowConfig, number: int) -> str:
-    return f" round {number + 1}" if len(config.rounds) > 1 else ""
+    return f" round {number + 1}" if config.planned_rounds > 1 else ""

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Literal, get_type_hints
 
 from pydantic import Field, JsonValue, TypeAdapter, ValidationError, model_validator
 
-from harness import BudgetUnit, Objective, RewardModel, Trainer, TrainingSettings, TrainingTask, TrainingUse
+from harness import BudgetUnit, JudgeReward, Objective, Reward, Trainer, TrainingSettings, TrainingTask, TrainingUse
 from harness_plugins.trainers.trl_trainers import TRAINERS, TrlTrainer
 
 Name = Literal["sft", "dpo", "kto", "cpo", "orpo", "grpo", "rloo", "online_dpo"]
@@ -65,8 +65,10 @@ class Trl(Trainer):
     )
 
     trainer: Name = Field(description="which of TRL's trainers")
-    reward: Literal["gold"] | RewardModel | None = Field(
-        None, description="what grpo, rloo and online_dpo maximise: `gold`, the source's own mark, or a reward model's section"
+    reward: Literal["gold"] | Reward | None = Field(
+        None,
+        description="what grpo, rloo and online_dpo maximise: gold (the source's own mark), {model: …} (a reward model) or "
+        "{checker: …} (a verifier)",
     )
     arguments: dict[str, JsonValue] = Field(
         default_factory=dict,
@@ -79,6 +81,10 @@ class Trl(Trainer):
             raise ValueError(f"`reward`: {self.trainer} maximises one: give `reward: gold`, or a reward model's section")
         if not self._trl.online and self.reward is not None:
             raise ValueError(f"`reward`: {self.trainer} trains on the data builder's responses: leave it out")
+        if isinstance(self.reward, JudgeReward):
+            raise ValueError(
+                "`reward`: a judge cannot be asked while a model is trained: give gold, {model: …} or {checker: …}"
+            )
         return self
 
     @property
@@ -98,17 +104,20 @@ class Trl(Trainer):
         return self._trl.format in ("ids", "preference", "unpaired")
 
     def required(self) -> frozenset[str]:
-        return frozenset({"gold"}) if self.reward == "gold" else frozenset()
+        if self.reward is None or self.reward == "gold":
+            return frozenset({"gold"} if self.reward else ())
+        return self.reward.needs
 
     def units(self) -> frozenset[BudgetUnit]:
         return frozenset({"updates"})
 
     def fingerprint(self) -> str:
-        model = [f"reward {self.reward.weights}"] if isinstance(self.reward, RewardModel) else []
-        return "; ".join([f"trl {metadata.version('trl')}", *model])
+        named = "" if self.reward is None or self.reward == "gold" else self.reward.fingerprint()
+        return "; ".join([f"trl {metadata.version('trl')}", *([f"reward {named}"] if named else [])])
 
     def problems(self) -> Sequence[tuple[str, str]]:
-        problems = list(self.reward.problems("reward")) if isinstance(self.reward, RewardModel) else []
+        given = self.reward is not None and self.reward != "gold"
+        problems = list(self.reward.problems("reward")) if given else []
         fields = {item.name for item in dataclasses.fields(config_class(self.trainer))} if self.arguments else set()
         hints = get_type_hints(config_class(self.trainer)) if self.arguments else {}
         for name, value in self.arguments.items():

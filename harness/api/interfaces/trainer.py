@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from harness.models.reward import RewardModel
+    from harness.models.verifier import Verifier
     from harness.training.settings import TrainingSettings
 
 BudgetUnit = Literal["pairs", "tokens", "updates"]
@@ -121,9 +122,13 @@ class TrainingTask(Protocol):
         ...
 
     def reward(
-        self, source: Literal["gold"] | RewardModel, prompts: Sequence[str], responses: Sequence[str], finished: Sequence[bool]
+        self,
+        source: Literal["gold"] | RewardModel | Verifier,
+        prompts: Sequence[str],
+        responses: Sequence[str],
+        finished: Sequence[bool],
     ) -> list[float]:
-        """Rewards of responses, [N]: the source's gold mark, or a reward model's value. Each response counts as one call.
+        """Rewards of responses, [N]: the source's gold mark, a reward model's value or a verifier's mark.
 
         Args:
             prompts: ids of prompts in `examples`, [N].

@@ -174,11 +174,13 @@ def _table(heads: Sequence[str], lines: Sequence[Sequence[str]], left: int = 1) 
 
 
 def remarks(board: Board) -> list[str]:
-    """Return sentences on correction, ranks, the smallest detectable difference and precision.
+    """Return sentences on correction, added seeds, ranks, the smallest detectable difference and precision.
 
     An older board lacks some of them.
     """
-    return [remark for remark in (_families(board), _ranks(board), _detectable(board), _precision(board)) if remark]
+    return [
+        remark for remark in (_families(board), _seeds(board), _ranks(board), _detectable(board), _precision(board)) if remark
+    ]
 
 
 def _families(board: Board) -> str:
@@ -187,6 +189,19 @@ def _families(board: Board) -> str:
         return ""
     parts = [f"{family.tests} tests of {family.name}" for family in families]
     return f"Corrected together: {'; apart from them '.join(parts)}."
+
+
+def _seeds(board: Board) -> str:
+    """Return what was saved by adding seeds only where they decide, and which rows may be the best."""
+    added = board.statistics.sequential
+    if added is None:
+        return ""
+    best = (
+        f" May be the best on {board.short_name(board.primary[0])}: {', '.join(added.may_be_best)}."
+        if added.may_be_best
+        else ""
+    )
+    return added.sentence + best
 
 
 def _ranks(board: Board) -> str:

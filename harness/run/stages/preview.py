@@ -46,7 +46,7 @@ from harness.training.batch import PLAIN, TokenGroup, partners, tokenize, tokeni
 from harness.training.settings import SftSettings
 
 if TYPE_CHECKING:
-    from harness.models.reward import RewardModel
+    from harness.models.reward import Reward
     from harness.models.sentence import SentenceEmbedder
 
 Role = Literal["chosen", "rejected"]
@@ -122,6 +122,13 @@ class ShownRow:
     label: str
     parts: tuple[ShownPart, ...]
     template: ChatTemplate
+
+
+def _spending_notes(payload: TrainPayload) -> list[str]:
+    limit = payload.spending
+    if limit is None:
+        return []
+    return [f"trained on in passes, each in another order, until {limit.amount:,} {limit.unit} are spent"]
 
 
 class Preview:
@@ -235,7 +242,7 @@ class Preview:
         Raises:
             StageError: the round would fail for want of groups.
         """
-        round_, rounds = config.rounds[number], len(config.rounds)
+        round_, rounds = config.rounds[number], config.planned_rounds
         template = self._template(self._trained_from(planned, number))
         title = f"round {number + 1} of {rounds}: " if rounds > 1 else ""
         groups = TrainInputs.of(self.graph.stages[planned.training[number]]).groups
@@ -249,24 +256,22 @@ class Preview:
                 _shown_partial(item, template, tokenize_prompt(item.prompt, template, round_.objective))
                 for item in built.partial[: max(0, n)]
             ]
-        notes = (*built.notes(round_), *self._spending_notes())
+        notes = (*built.notes(round_), *_spending_notes(TrainPayload.of(self.graph.stages[planned.training[number]])))
         return ShownPart(f"data {round_.builder.name}", notes, tuple(examples), round_.title, title)
 
     def _prompts(self, round_: RoundPlan, template: ChatTemplate, key: str, title: str, n: int) -> ShownPart:
         """A round's first prompts, for a trainer that trains on prompts alone."""
-        examples = round_examples(TrainPayload.of(self.graph.stages[key]).examples, self._dataset)
+        payload = TrainPayload.of(self.graph.stages[key])
+        examples = round_examples(payload.examples, self._dataset)
         shown = [
             _shown_partial(Partial(example.prompt), template, {PLAIN: tuple(template.prompt_ids(example.prompt))})
             for example in examples[: max(0, n)]
         ]
-        notes = (f"{_plural(len(examples), 'prompt')}, to which the policy writes while it is trained", *self._spending_notes())
+        notes = (
+            f"{_plural(len(examples), 'prompt')}, to which the policy writes while it is trained",
+            *_spending_notes(payload),
+        )
         return ShownPart("prompts", notes, tuple(shown), round_.title, title)
-
-    def _spending_notes(self) -> list[str]:
-        limit = self.comparison.config.budget.limit
-        if limit is None:
-            return []
-        return [f"trained on in passes, each in another order, until {limit.amount:,} {limit.unit} are spent"]
 
     def _built(self, builder: DataBuilder, stage: Stage, n: int) -> _Built:
         held = self._held(stage.key)
@@ -476,7 +481,10 @@ class DryBuild:
     def similarity(self, embedder: str | SentenceEmbedder, responses: Sequence[Sequence[Response]]) -> list[np.ndarray]:
         return [np.asarray(row) for row in self._scores(responses)]
 
-    def reward(self, model: RewardModel, responses: Sequence[Sequence[Response]]) -> list[list[float]]:
+    def reward(self, model: Reward, responses: Sequence[Sequence[Response]]) -> list[list[float]]:
+        if model.asks_judge:
+            self.asked.add(_VERDICTS)
+            raise _NeedsARun
         return self._scores(responses)
 
     def gold(self, responses: Sequence[Sequence[Response]]) -> list[list[float]]:

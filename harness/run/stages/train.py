@@ -19,6 +19,7 @@ from harness.errors import StageError
 from harness.models.load import merged
 from harness.models.prompts import ChatTemplate
 from harness.models.reward import RewardModel, RewardScorer
+from harness.models.verifier import Verifier
 from harness.run.graph import Stage
 from harness.run.records import TrainFacts, TrainInputs, TrainPayload
 from harness.run.stages.context import Context, read_dataset, read_groups, save_checkpoint
@@ -198,12 +199,18 @@ class TrainerServices:
         self.draft.earlier_seconds = checkpoints.earlier_seconds
 
     def reward(
-        self, source: Literal["gold"] | RewardModel, prompts: Sequence[str], responses: Sequence[str], finished: Sequence[bool]
+        self,
+        source: Literal["gold"] | RewardModel | Verifier,
+        prompts: Sequence[str],
+        responses: Sequence[str],
+        finished: Sequence[bool],
     ) -> list[float]:
         examples = [self._by_id[prompt] for prompt in prompts]
         answers = [Response(text, ended) for text, ended in zip(responses, finished, strict=True)]
         if source == "gold":
             return [float(self._gold.gold(example, answer)["total"]) for example, answer in zip(examples, answers, strict=True)]
+        if isinstance(source, Verifier):
+            return [value for (value,) in source.rewards(examples, [[answer] for answer in answers])]
         if source not in self._scorers:
             self._scorers[source] = RewardScorer(source)
         values, _ = self._scorers[source].rewards([example.prompt for example in examples], [[answer] for answer in answers])
