@@ -226,7 +226,8 @@ def length_function(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """A function that likes long answers and targets, where workers find it."""
     folder = tmp_path / "functions"
     folder.mkdir()
-    (folder / "lengths.py").write_text("def long(prompt, response, reference):\n    return min(1.0, len(response) / 1000)\n")
+    best = "return 1.0 if '####' in response else min(0.9, len(response) / 1000)"
+    (folder / "lengths.py").write_text(f"def long(prompt, response, reference):\n    {best}\n")
     monkeypatch.syspath_prepend(str(folder))
     monkeypatch.setenv("PYTHONPATH", f"{folder}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
     return "lengths:long"
