@@ -65,7 +65,6 @@ from harness.models.reward import JudgeReward, Reward, Rewarded, RewardModel
 from harness.models.sentence import SentenceEmbedder
 from harness.models.serve import vllm_command
 from harness.models.verifier import Verdict, Verifier
-from harness.store.atomic import write_atomically
 from harness.version import __version__
 
 if TYPE_CHECKING:
@@ -76,6 +75,7 @@ if TYPE_CHECKING:
     from harness.board.board import Board
     from harness.board.statistics import Interval, Values, interval
     from harness.library import Choice, compare
+    from harness.store.atomic import write_atomically
 
 __all__ = [
     "API_VERSION",
@@ -183,6 +183,7 @@ _LAZY = {
         "harness.analysis.report": ("Cell", "CheckedClaim", "Report"),
         "harness.board.board": ("Board",),
         "harness.library": ("Choice", "compare"),
+        "harness.store.atomic": ("write_atomically",),
         "harness.board.statistics": ("Interval", "Values", "interval"),
     }.items()
     for name in names

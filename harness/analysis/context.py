@@ -117,8 +117,13 @@ class AnalysisContext:
             "methods": list(methods),
             "baseline": first if isinstance(first, str) else first["label"],
             "evaluators": self._evaluators(),
+            **self._seeds(),
             **sections,
         }
+
+    def _seeds(self) -> dict[str, Any]:
+        """Return the first seeds where the base config adds seeds until rows are decided: an analysis decides nothing."""
+        return {"seeds": list(self.settings.config.first_seeds)} if isinstance(self.base.get("seeds"), Mapping) else {}
 
     @cached_property
     def settings(self) -> Comparison:
@@ -260,7 +265,7 @@ class ComparisonResults:
     @property
     def seeds(self) -> tuple[int, ...]:
         """Return the seeds of every row."""
-        return self.comparison.config.seeds
+        return self.comparison.config.first_seeds
 
     @property
     def split(self) -> SplitName:

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model
 from harness.board.views.text import plain
 
 
-class Facts(BaseModel, Mapping[str, Any]):
+class FactMapping(BaseModel, Mapping[str, Any]):
     """Known facts as typed fields, and all facts that are set, known or not, as a mapping: `facts["judges"]`."""
 
     model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False)
@@ -52,7 +52,7 @@ class Facts(BaseModel, Mapping[str, Any]):
         return {name: value for name, value in handler(self).items() if name in self.model_fields_set}
 
 
-class ComponentFacts(Facts):
+class ComponentFacts(FactMapping):
     """A component with the fields it was configured with; `fingerprint` identifies files and packages it depends on."""
 
     name: str | None = None
@@ -61,7 +61,7 @@ class ComponentFacts(Facts):
     fingerprint: str | None = None
 
 
-class ModelFacts(Facts):
+class ModelFacts(FactMapping):
     """The starting model: a hub repository at a commit, or made from the training text (`scratch`), and its hashes."""
 
     hub: str | None = None
@@ -71,7 +71,7 @@ class ModelFacts(Facts):
     chat_template_sha256: str | None = None
 
 
-class RoundFacts(Facts):
+class RoundFacts(FactMapping):
     """One round of training: its data builder, its objective, and the training settings by name."""
 
     data: ComponentFacts | None = None
@@ -80,7 +80,7 @@ class RoundFacts(Facts):
     reference: str | None = None
 
 
-class JudgeFacts(Facts):
+class JudgeEntry(FactMapping):
     """A judge's model, the versions that its servers reported, and counts of calls, tokens and judgments."""
 
     model: str = ""
@@ -94,7 +94,7 @@ class JudgeFacts(Facts):
     cut_off_reasons: list[str] = []
 
 
-class DataFacts(Facts):
+class DataFacts(FactMapping):
     """The data of one seed and round: counts of prompts, groups and pairs, and where the ids of its responses come from.
 
     `dropped` counts prompts without a group by reason; `means` are what the builder measured, averaged over groups.
@@ -106,10 +106,10 @@ class DataFacts(Facts):
     dropped: dict[str, int] = {}
     responses: dict[str, int] = {}
     means: dict[str, int | float | None] = {}
-    judge: JudgeFacts | None = None
+    judge: JudgeEntry | None = None
 
 
-class EvaluatorNotes(Facts):
+class EvaluatorNotes(FactMapping):
     """An evaluator's notes about one seed; versions, few-shot counts and opponents by task."""
 
     versions: dict[str, object] | None = None
@@ -118,7 +118,7 @@ class EvaluatorNotes(Facts):
     model_hash: str | None = None
 
 
-class ImportedFiles(Facts):
+class ImportedFiles(FactMapping):
     """Files that an importer read scores from; each has a `name` and a `sha256`."""
 
     tool: str = ""
@@ -126,8 +126,10 @@ class ImportedFiles(Facts):
     files: list[dict[str, str]] = []
 
 
-class Provenance(Facts):
+class Provenance(FactMapping):
     """How a row came about. `models`, `data` and the inner level of `notes` go by seed, `judges` and `notes` by evaluator.
+
+    `budget` is set where rows of the board have different ones.
 
     A published row has `source`, `table` and the numbers as `printed`; a merged one the name of the `board` it was on.
     """
@@ -135,11 +137,12 @@ class Provenance(Facts):
     method: str | None = None
     model: ModelFacts | None = None
     rounds: list[RoundFacts] = []
+    budget: dict[str, object] = {}
     seed_offset: int | None = None
     backend: ComponentFacts | None = None
     precision: dict[str, str] = {}
     models: dict[str, str] = {}
-    judges: dict[str, JudgeFacts] = {}
+    judges: dict[str, JudgeEntry] = {}
     notes: dict[str, dict[str, EvaluatorNotes]] = {}
     data: dict[str, list[DataFacts]] = {}
     imported: list[ImportedFiles] = []
@@ -149,7 +152,7 @@ class Provenance(Facts):
     board: str | None = None
 
 
-class SplitOverlap(Facts):
+class OverlapEntry(FactMapping):
     """Training prompts of one split that hold a benchmark's question, `same` of them word for word, out of `of`."""
 
     of: int = 0
@@ -158,25 +161,25 @@ class SplitOverlap(Facts):
     questions: int = 0
 
 
-class BenchmarkFacts(Facts):
+class BenchmarkEntry(FactMapping):
     """How far the training prompts hold a benchmark's questions; `unknown` says why they were not compared."""
 
     unknown: str | None = None
     questions: int = 0
-    splits: dict[str, SplitOverlap] = {}
+    splits: dict[str, OverlapEntry] = {}
 
 
-class SourceFacts(Facts):
+class ScreeningEntry(FactMapping):
     """Counts of the source's rows: those kept by split, those left out by reason."""
 
     kept: dict[str, int] = {}
     dropped: dict[str, int] = {}
     too_long: dict[str, dict[str, int]] = {}
     contaminated: dict[str, dict[str, int]] = {}
-    benchmarks: dict[str, BenchmarkFacts] = {}
+    benchmarks: dict[str, BenchmarkEntry] = {}
 
 
-class MergedBoard(Facts):
+class MergedBoard(FactMapping):
     """A board that a merged one was made from, with the hash of its JSON."""
 
     name: str = ""
@@ -185,7 +188,7 @@ class MergedBoard(Facts):
     rows: int = 0
 
 
-class SharingFacts(Facts):
+class SharingFacts(FactMapping):
     """Work that rows shared, in stages and in seconds, with what the run was: its command, library versions and source data."""
 
     stages_requested: int | None = None
@@ -198,5 +201,5 @@ class SharingFacts(Facts):
     by_kind: dict[str, list[int]] = {}
     command: str | None = None
     versions: dict[str, str] = {}
-    data: SourceFacts = SourceFacts()
+    data: ScreeningEntry = ScreeningEntry()
     merged: list[MergedBoard] = []

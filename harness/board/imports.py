@@ -14,7 +14,7 @@ from harness.board.board import Board, ExampleRow, board_scores
 from harness.board.build import LoadedBoard, build_board
 from harness.board.compare import RowResult
 from harness.board.entries import LARGEST
-from harness.board.facts import EvaluatorNotes, ImportedFiles, JudgeFacts, Provenance, SharingFacts
+from harness.board.facts import EvaluatorNotes, ImportedFiles, JudgeEntry, Provenance, SharingFacts
 from harness.errors import DataError
 
 SHOWN_EXAMPLES = 40
@@ -256,10 +256,10 @@ def _provenance(before: Provenance, item: Imported, read: ImportedFiles, seed: i
     """Return a row's provenance with an import: the files, the judge, and the facts that the importer read."""
     evaluator = item.evaluator
     facts: dict[str, object] = {"imported": [*before.imported, *([read] if read not in before.imported else [])]}
-    known = before.judges.get(evaluator, JudgeFacts())
+    known = before.judges.get(evaluator, JudgeEntry())
     judges, notes = dict(before.judges), dict(before.notes)
     if versions := sorted({*known.versions, item.judge} - {""}):
-        judges[evaluator] = JudgeFacts(model=", ".join(versions), versions=versions)
+        judges[evaluator] = JudgeEntry(model=", ".join(versions), versions=versions)
     if note := _note(before.notes.get(evaluator, {}).get(str(seed), EvaluatorNotes()), item):
         notes[evaluator] = {str(seed): note}
     return Provenance.read(facts | ({"judges": judges} if judges else {}) | ({"notes": notes} if notes else {}))

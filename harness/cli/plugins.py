@@ -84,7 +84,7 @@ def show(name: Annotated[str, typer.Argument(help="A component's name.")], json_
         _print(console, document)
 
 
-class Document(TypedDict):
+class ComponentPage(TypedDict):
     """A component's documentation; `fields` are JSON schemas by name."""
 
     kind: str
@@ -99,12 +99,12 @@ class Document(TypedDict):
     fields: NotRequired[dict[str, Any]]
 
 
-def _document(entry: Registered) -> Document:
+def _document(entry: Registered) -> ComponentPage:
     import inspect
 
     component = entry.component
     paper = component.paper
-    document: Document = {
+    document: ComponentPage = {
         "kind": entry.kind,
         "name": entry.name,
         "distribution": f"{entry.distribution} {entry.distribution_version}".strip(),
@@ -122,7 +122,7 @@ def _document(entry: Registered) -> Document:
     return document
 
 
-def _print(console: Console, document: Document) -> None:
+def _print(console: Console, document: ComponentPage) -> None:
     from rich.text import Text
 
     console.print(

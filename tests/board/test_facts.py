@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from harness.board.facts import JudgeFacts, Provenance, SharingFacts
+from harness.board.facts import JudgeEntry, Provenance, SharingFacts
 
 KNOWN = {
     "judges": {"gold": {"model": "a-judge", "versions": ["v1"], "of_tomorrow": 1}},
@@ -42,4 +42,4 @@ def test_a_known_fact_of_another_type_is_refused() -> None:
     with pytest.raises(ValidationError, match=r"judges\.gold\.versions"):
         Provenance.read({"judges": {"gold": {"versions": 3}}})
     with pytest.raises(ValidationError, match="frozen"):
-        JudgeFacts().model = "another"  # type: ignore[misc]
+        JudgeEntry().model = "another"  # type: ignore[misc]

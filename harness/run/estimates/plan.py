@@ -28,6 +28,7 @@ class PlanReport:
         requests: a stage's key -> how many rows need it.
         data: rows kept and left out, and why, with the prompts taken for equal; None where the hub is out of reach.
         gpu: None unless it was asked for.
+        most: the same with all the seeds that rows can have; None where the config lists seeds.
     """
 
     comparison: Comparison
@@ -37,6 +38,7 @@ class PlanReport:
     data: Screening | None
     judges: Sequence[JudgeEstimate]
     gpu: GpuReport | None
+    most: PlanReport | None = None
 
     def as_dict(self) -> dict[str, JsonValue]:
         """Return the report as JSON, for `--json`."""
@@ -47,7 +49,25 @@ class PlanReport:
             "judges": [asdict(item) for item in self.judges],
             "unreachable": dict(self.comparison.unreachable),
         }
-        return report | ({"gpu": self.gpu.as_dict()} if self.gpu else {})
+        if self.gpu:
+            report["gpu"] = self.gpu.as_dict()
+        if self.most:
+            report["seeds"] = {
+                "least": {**self._range(), "seeds": len(self.comparison.config.first_seeds)},
+                "most": {**self.most._range(), "seeds": len(self.comparison.config.possible_seeds)},
+            }
+        return report
+
+    def _range(self) -> dict[str, JsonValue]:
+        """Return the cost in numbers, to stand beside that of the plan with the fewest or the most seeds."""
+        dollars = [item.usd for item in self.judges]
+        return {
+            "trainings": self.graph.trainings,
+            "stages": len(self.graph),
+            "remaining": len(self.graph) - len(self.present),
+            "judge_usd": None if None in dollars else sum(dollar or 0.0 for dollar in dollars),
+            **({"gpu_hours": self.gpu.hours} if self.gpu else {}),
+        }
 
     def _stage(self, stage: Stage) -> dict[str, JsonValue]:
         return {
@@ -76,10 +96,7 @@ def plan_report(
     from harness.run.stages.screening import screened, split_problems
     from harness.store import MANIFEST, Store
 
-    graph = plan(comparison)
     kept = Store(folder) if folder.exists() else None
-    present = {stage.key for stage in graph if kept and (kept.place(stage.key) / MANIFEST).exists()}
-    requests: Counter[str] = Counter(key for row in graph.rows for key in graph.needed_by(row))
     rows = screened(comparison)
     loaded, screening = None, None
     if rows is not None:
@@ -88,7 +105,13 @@ def plan_report(
             benchmarks = read_benchmarks(comparison.evaluators, comparison.source)
             screening.benchmarks = overlap(benchmarks, trained_on(comparison, loaded))
         raise_all(split_problems(comparison, screening.counts(), screening.usable), where)
-    evaluation = comparison.config.evaluation
-    judges = judge_estimates(comparison, graph, present, loaded[evaluation.split][: evaluation.prompts]) if loaded else []
-    estimate = gpu_report(comparison, graph, present, gpu, loaded, lengths) if gpu else None
-    return PlanReport(comparison, graph, present, requests, screening, judges, estimate)
+    evaluation, config = comparison.config.evaluation, comparison.config
+
+    def report(graph: Graph, most: PlanReport | None = None) -> PlanReport:
+        present = {stage.key for stage in graph if kept and (kept.place(stage.key) / MANIFEST).exists()}
+        requests: Counter[str] = Counter(key for row in graph.rows for key in graph.needed_by(row))
+        judges = judge_estimates(comparison, graph, present, loaded[evaluation.split][: evaluation.prompts]) if loaded else []
+        estimate = gpu_report(comparison, graph, present, gpu, loaded, lengths) if gpu else None
+        return PlanReport(comparison, graph, present, requests, screening, judges, estimate, most)
+
+    return report(plan(comparison), report(plan(comparison, config.possible_seeds)) if config.adds_seeds else None)

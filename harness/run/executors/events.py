@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Literal, Protocol, Required, TypedDict
 
 from harness.run.graph import Graph, Stage
 
@@ -79,6 +79,14 @@ class Outcome:
     stopped: bool = False
     mirror: str | None = None
 
+    def add(self, later: Outcome) -> None:
+        """Add the outcome of more stages, which were run after these."""
+        self.ran |= later.ran
+        self.failed |= later.failed
+        self.skipped |= later.skipped
+        self.stopped = later.stopped
+        self.mirror = self.mirror or later.mirror
+
 
 class Executor(Protocol):
     """Makes the stages of a graph."""
@@ -90,3 +98,29 @@ class Executor(Protocol):
             StoreWriteError: nothing can be written any more.
         """
         ...
+
+
+class WorkerMessage(TypedDict, total=False):
+    """One line of JSON that a process of a run writes to its parent.
+
+    Attributes:
+        event: `progress`; `finished`, also where the stage failed; `unwritable` where nothing can be written any more; `gone`
+            where the process has ended, which its parent adds.
+        done, total, note: of `progress`.
+        error: why the stage failed; None where it did not.
+        ours: whether the error is the harness's own, whose text is for users.
+        mirror: why the mirror was left out; None where it was not.
+        log: the end of the stage's output, where no file keeps it.
+        facts, earlier_seconds: of the draft that the first process of a training wrote.
+    """
+
+    event: Required[Literal["progress", "finished", "unwritable", "gone"]]
+    done: int
+    total: int
+    note: str
+    error: str | None
+    ours: bool
+    mirror: str | None
+    log: str
+    facts: dict[str, Any]
+    earlier_seconds: float

@@ -17,11 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import HarnessError, StoreError, StoreWriteError
-from harness.run.executors.events import Events, Outcome, Stop
+from harness.run.executors.events import Events, Outcome, Stop, WorkerMessage
 from harness.run.executors.process import Inbox, Worker
 from harness.run.executors.schedule import Schedule
 from harness.run.graph import Graph
-from harness.run.messages import Message
 
 LOOK_SECONDS = 1.0  # between two looks for workers that are gone
 
@@ -89,7 +88,7 @@ class LocalExecutor:
         schedule.outcome.stopped = not schedule.done
         return schedule.outcome
 
-    def _heard(self, workers: Sequence[Worker]) -> tuple[Worker | None, Message | None]:
+    def _heard(self, workers: Sequence[Worker]) -> tuple[Worker | None, WorkerMessage | None]:
         """Return the next message; none after a second, so that dead workers are looked for from time to time."""
         if time.monotonic() - self._looked > LOOK_SECONDS:
             self._looked = time.monotonic()
@@ -106,7 +105,7 @@ class LocalExecutor:
                 events.started(stage)
                 worker.give(stage)
 
-    def _note(self, message: Message, worker: Worker, schedule: Schedule, events: Events) -> None:
+    def _note(self, message: WorkerMessage, worker: Worker, schedule: Schedule, events: Events) -> None:
         """Enter a worker's message into the schedule, and pass it to the listeners."""
         stage = worker.stage
         if stage is None:

@@ -16,8 +16,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from harness.run.executors.events import WorkerMessage
 from harness.run.graph import Stage
-from harness.run.messages import Message
 
 # Single-threaded workers that keep freed memory: measured half again as fast for small models (docs/decisions.md).
 WORKER_ENVIRONMENT = {
@@ -31,10 +31,10 @@ WORKER_ENVIRONMENT = {
 }
 PATIENCE_SECONDS = 5.0  # for an idle worker to end by itself
 PIPE_SECONDS = 1.0  # for the pipe of a dead worker to end
-GONE: Message = {"event": "gone"}
+GONE: WorkerMessage = {"event": "gone"}
 
 # A worker and its message, or None and None: the executor was asked to stop. Signal handlers may put into it.
-Inbox: TypeAlias = "queue.SimpleQueue[tuple[Worker | None, Message | None]]"
+Inbox: TypeAlias = "queue.SimpleQueue[tuple[Worker | None, WorkerMessage | None]]"
 
 
 class Worker:

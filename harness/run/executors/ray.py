@@ -25,11 +25,10 @@ from typing import Any, BinaryIO
 
 from harness.config.problems import quoted
 from harness.errors import HarnessError, StoreWriteError
-from harness.run.executors.events import Events, Outcome, Stop
+from harness.run.executors.events import Events, Outcome, Stop, WorkerMessage
 from harness.run.executors.process import WORKER_ENVIRONMENT
 from harness.run.executors.schedule import Schedule, wants_gpu
 from harness.run.graph import Graph, Stage
-from harness.run.messages import Message
 from harness.run.stages.devices import devices_of
 from harness.store import Store
 
@@ -206,7 +205,7 @@ class RayExecutor:
         )
         return task.remote(asdict(stage), self.settings, said)
 
-    def _result(self, reference: Any) -> Message:
+    def _result(self, reference: Any) -> WorkerMessage:
         """How a task ended: its `error`, and why its node left the mirror out.
 
         Raises:
@@ -214,7 +213,7 @@ class RayExecutor:
             StoreWriteError: nothing can be written any more.
         """
         try:
-            message: Message = self.ray.get(reference)
+            message: WorkerMessage = self.ray.get(reference)
         except self.ray.exceptions.RayError as error:
             if (cause := getattr(error, "cause", None)) is not None:
                 why = quoted(f"{type(cause).__name__}: {cause}")
@@ -285,7 +284,7 @@ def _amounts(amounts: Mapping[str, float]) -> str:
     return f"{amounts['CPU']:g} CPU, {amounts['GPU']:g} GPU and {memory / 1e9:.1f} GB of memory"
 
 
-def run_task(stage: Mapping[str, Any], settings: Mapping[str, Any], said: Any) -> Message:
+def run_task(stage: Mapping[str, Any], settings: Mapping[str, Any], said: Any) -> WorkerMessage:
     """In a Ray worker: make one stage; how it ended, and what it wrote to its standard streams."""
     from harness.run.executors.ray import captured, tail
     from harness.run.executors.worker import attempt, make_context
@@ -308,7 +307,7 @@ def run_task(stage: Mapping[str, Any], settings: Mapping[str, Any], said: Any) -
         return {**(_apart(settings) or ended), "log": tail(written)}
 
 
-def _apart(settings: Mapping[str, Any]) -> Message | None:
+def _apart(settings: Mapping[str, Any]) -> WorkerMessage | None:
     """Return an error unless this node's store is the one in which the run put its mark."""
     if Path(settings["mark"]).is_dir():
         return None

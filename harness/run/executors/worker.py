@@ -22,8 +22,8 @@ from harness.api.registry import Registry
 from harness.config.problems import quoted
 from harness.errors import HarnessError, StoreWriteError
 from harness.models.fetched import cache_folder, use_cache
+from harness.run.executors.events import WorkerMessage
 from harness.run.graph import Stage
-from harness.run.messages import Message
 from harness.run.stages import run_stage
 from harness.run.stages.context import CHECKPOINT_MINUTES, Context, Report, quiet_libraries
 from harness.store import Store
@@ -62,7 +62,7 @@ def make_context(settings: Mapping[str, Any], report: Report) -> Context:
     )
 
 
-def attempt(stage: Stage, context: Callable[[], Context]) -> Message:
+def attempt(stage: Stage, context: Callable[[], Context]) -> WorkerMessage:
     """Run a stage with the context that is made for it; how it ended, and why the mirror was left out if it was. Its title
     and a traceback go to standard error.
     """
@@ -101,7 +101,7 @@ def _progress(out: IO[str], done: int, total: int, note: str) -> None:
     _send(out, {"event": "progress", "done": done, "total": total, "note": note})
 
 
-def _send(out: IO[str], message: Message) -> None:
+def _send(out: IO[str], message: WorkerMessage) -> None:
     try:
         out.write(json.dumps(message) + "\n")
         out.flush()

@@ -20,8 +20,8 @@ from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import StageError
+from harness.run.executors.events import WorkerMessage
 from harness.run.graph import Stage
-from harness.run.messages import Message
 from harness.run.records import TrainingPayload
 from harness.store import ArtifactDraft
 from harness.training.settings import DeviceSettings
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 PATIENCE_SECONDS = 5.0  # for a process that has said its last word to end; and for a dead one to be seen
 
-Inbox = queue.Queue[tuple[int, Message]]
+Inbox = queue.Queue[tuple[int, WorkerMessage]]
 
 
 def devices_of(stage: Stage) -> DeviceSettings | None:
@@ -143,9 +143,9 @@ class _Process:
         inbox.put((self.rank, {"event": "gone"}))
 
 
-def _follow(processes: list[_Process], inbox: Inbox, context: Context) -> Message:
+def _follow(processes: list[_Process], inbox: Inbox, context: Context) -> WorkerMessage:
     """Report progress until all processes are done, and return the last message of the first one."""
-    results: dict[int, Message] = {}
+    results: dict[int, WorkerMessage] = {}
     while len(results) < len(processes):
         rank, message = inbox.get()
         if message["event"] == "progress":
@@ -157,7 +157,7 @@ def _follow(processes: list[_Process], inbox: Inbox, context: Context) -> Messag
     return results[0]
 
 
-def _reason(processes: list[_Process], rank: int, message: Message) -> str:
+def _reason(processes: list[_Process], rank: int, message: WorkerMessage) -> str:
     """Why a training ended. A lost connection is what the others notice of a process that was killed."""
     if message["event"] == "finished" and message["ours"]:
         return str(message["error"])

@@ -18,8 +18,8 @@ from typing import IO, Any
 
 from harness.api.registry import Registry
 from harness.errors import HarnessError, StageError
+from harness.run.executors.events import WorkerMessage
 from harness.run.graph import Stage
-from harness.run.messages import Message
 from harness.run.stages.context import Context, quiet_libraries
 from harness.store import ArtifactDraft, Store
 
@@ -38,7 +38,7 @@ def main() -> None:
     os._exit(0)  # what libraries do at the end of a process may wait for processes that are gone
 
 
-def _attempt(order: Mapping[str, Any], out: IO[str]) -> Message:
+def _attempt(order: Mapping[str, Any], out: IO[str]) -> WorkerMessage:
     """Run the stage, and return its facts, or the reason in one line and whether it is the harness's own."""
     draft = ArtifactDraft(Path(order["draft"]))
     try:
@@ -98,7 +98,7 @@ def _report(out: IO[str], rank: int, done: int, total: int, note: str) -> None:
         _send(out, {"event": "progress", "done": done, "total": total, "note": note})
 
 
-def _send(out: IO[str], message: Message) -> None:
+def _send(out: IO[str], message: WorkerMessage) -> None:
     try:
         out.write(json.dumps(message) + "\n")
         out.flush()
