@@ -481,7 +481,7 @@ def strategies() -> list[str]:
 
 VALUES = {
     "Cell": "a cell of `Report.rows`: text, a number, an `Interval` or None",
-    "BudgetUnit": "`pairs`, `tokens` or `updates`: what a trainer may keep to a limit of",
+    "Reward": "the type of a component's field `reward`: a reward model, a verifier or the config's judge",
     "API_VERSION": "version of what plugins may rely on; raised when a name, a hook or a meaning goes",
     "DELIMITERS": "pairs of strings that begin and end a model's thoughts, as `divide` takes them unless told others",
     "UNREAD_METRICS": "what a judged evaluator reports of judgments without a value: unparsed, declined, cut off",

@@ -13,7 +13,6 @@ from harness.api.hookspecs import API_VERSION, hookimpl
 from harness.api.interfaces import (
     Analysis,
     Backend,
-    BudgetUnit,
     BuildTask,
     Chunks,
     Component,
@@ -91,7 +90,6 @@ __all__ = [
     "Axes",
     "Backend",
     "Board",
-    "BudgetUnit",
     "BuildTask",
     "Cell",
     "ChatTemplate",

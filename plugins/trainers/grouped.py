@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from harness import BudgetUnit, Trainer, TrainingSettings, TrainingTask, TrainingUse
+from harness import Trainer, TrainingSettings, TrainingTask, TrainingUse
 
 
 class Grouped(Trainer):
@@ -19,7 +19,7 @@ class Grouped(Trainer):
     def needs_objective(self) -> bool:
         return True
 
-    def units(self) -> frozenset[BudgetUnit]:
+    def units(self) -> frozenset[str]:
         return frozenset({"pairs", "tokens", "updates"})
 
     def train(self, task: TrainingTask) -> TrainingUse:

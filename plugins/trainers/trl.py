@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Literal, get_type_hints
 
 from pydantic import Field, JsonValue, TypeAdapter, ValidationError, model_validator
 
-from harness import BudgetUnit, JudgeReward, Objective, Reward, Trainer, TrainingSettings, TrainingTask, TrainingUse
+from harness import JudgeReward, Objective, Reward, Trainer, TrainingSettings, TrainingTask, TrainingUse
 from harness_plugins.trainers.trl_trainers import TRAINERS, TrlTrainer
 
 Name = Literal["sft", "dpo", "kto", "cpo", "orpo", "grpo", "rloo", "online_dpo"]
@@ -108,7 +108,7 @@ class Trl(Trainer):
             return frozenset({"gold"} if self.reward else ())
         return self.reward.needs
 
-    def units(self) -> frozenset[BudgetUnit]:
+    def units(self) -> frozenset[str]:
         return frozenset({"updates"})
 
     def fingerprint(self) -> str:
@@ -156,7 +156,7 @@ class Trl(Trainer):
         rows: int,
         prompts: int,
         max_tokens: int,
-        limit: Mapping[BudgetUnit, int],
+        limit: Mapping[str, int],
     ) -> Any:
         """Return the row's settings as an instance of TRL's config class.
 
@@ -194,7 +194,7 @@ def common_arguments(
     rows: int,
     prompts: int,
     arguments: Mapping[str, Any],
-    limit: Mapping[BudgetUnit, int],
+    limit: Mapping[str, int],
 ) -> dict[str, Any]:
     """Return the arguments that every trainer of TRL has, as `Trl.config` describes its own.
 

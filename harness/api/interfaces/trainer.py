@@ -55,7 +55,7 @@ class TrainingTask(Protocol):
         objective: the row's objective; None where the row names none.
         settings: the row's `training` section; of its fields, those of `Trainer.carries` have the config's values, the
             others their defaults.
-        limit: unit -> amount, where the budget limits this training by more than its prompts.
+        limit: unit (`pairs`, `tokens` or `updates`) -> amount, where the budget limits this training by more than its prompts.
         seed: decides all random numbers.
         max_tokens: of the longest response that the policy should generate, `generation.max_tokens`.
         out: an empty folder for the trained checkpoint, in safetensors. The host takes nothing else from the trainer.
@@ -67,7 +67,7 @@ class TrainingTask(Protocol):
     groups: Sequence[Group]
     objective: Objective | None
     settings: TrainingSettings
-    limit: Mapping[BudgetUnit, int]
+    limit: Mapping[str, int]
     seed: int
     max_tokens: int
     out: Path
@@ -188,8 +188,8 @@ class Trainer(Component):
         """Return what it asks of the source with these fields, such as `gold`."""
         return frozenset()
 
-    def units(self) -> frozenset[BudgetUnit]:
-        """Return the units in which it keeps to a budget's limit; the number of prompts is kept by the host."""
+    def units(self) -> frozenset[str]:
+        """Return the units in which it keeps to a limit: `pairs`, `tokens`, `updates`. The host keeps the number of prompts."""
         return frozenset()
 
     def conflicts(self, objective: Objective | None, settings: TrainingSettings) -> Sequence[tuple[str, str]]:

@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from harness.api.interfaces import BudgetUnit, Objective, Source, Trainer, TrainingUse
+from harness.api.interfaces import Objective, Source, Trainer, TrainingUse
 from harness.api.methods import GROUPED
 from harness.api.types import Example, Group, Response
 from harness.errors import StageError
@@ -90,7 +90,7 @@ class TrainerServices:
         self.groups: Sequence[Group] = read_groups(context.store.open(self.inputs.groups)) if self.inputs.groups else []
         self.seed, self.max_tokens = self.payload.seed, self.payload.max_tokens
         spending = self.payload.spending
-        self.limit: Mapping[BudgetUnit, int] = {spending.unit: spending.amount} if spending else {}
+        self.limit: Mapping[str, int] = {spending.unit: spending.amount} if spending else {}
         self.scratch, self.out = scratch / "trainer", scratch / "out"
         for folder in (self.scratch, self.out):
             folder.mkdir(exist_ok=True)

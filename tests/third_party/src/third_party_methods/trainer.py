@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from harness import BudgetUnit, Trainer, TrainingTask, TrainingUse
+from harness import Trainer, TrainingTask, TrainingUse
 
 
 class Shrunk(Trainer):
@@ -17,10 +17,10 @@ class Shrunk(Trainer):
 
     factor: float = Field(0.9, gt=0, lt=1, description="of the weights")
 
-    def trains_on(self) -> Any:
+    def trains_on(self) -> Literal["either"]:
         return "either"
 
-    def units(self) -> frozenset[BudgetUnit]:
+    def units(self) -> frozenset[str]:
         return frozenset({"updates"})
 
     def train(self, task: TrainingTask) -> TrainingUse:
