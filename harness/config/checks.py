@@ -46,10 +46,11 @@ def check_backend(unresolved: UnresolvedConfig, tuned: bool) -> None:
     backend = unresolved.backend
     if backend is None or backend.serves_any_policy():
         return
-    trained = [row.label for row in unresolved.rows if row and row.rounds]
-    if tuned or trained:
-        who = f"the row {trained[0]!r}" if trained else "`sft`"
-        fix = f"its server answers with one model, and {who} trains another: give a backend that serves each checkpoint"
+    trained = [f"the row {row.label!r} trains" for row in unresolved.rows if row and row.rounds]
+    others = [*trained, *(f"the row {row.label!r} is" for row in unresolved.rows if row and row.kind == "checkpoint")]
+    if tuned or others:
+        who = others[0] if others else "`sft` trains"
+        fix = f"its server answers with one model, and {who} another: give a backend that serves each checkpoint"
         unresolved.note("generation.backend", backend.name, f"{fix} (its `command`), or train nothing")
 
 
@@ -183,6 +184,9 @@ def fill_null_rows(unresolved: UnresolvedConfig) -> None:
     base = next((row for row in unresolved.rows if row and row.label == baseline), None)
     if base is None:
         return
+    if base.is_as_it_is and any(row and row.kind == "null" for row in unresolved.rows):
+        fix = "a null row is the baseline trained again, and this one is not trained here: leave the null row out"
+        unresolved.note("baseline", baseline, fix)
     if base.kind == "null":
         unresolved.note("baseline", baseline, "a null row is the baseline again: choose another row as the baseline")
     unresolved.rows = [

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ValidationError
 
-from harness.api.interfaces import Component, DataBuilder, Objective
+from harness.api.interfaces import Backend, Component, DataBuilder, Objective
 from harness.api.methods import Method, Round
 from harness.api.registry import Kind, Registry
 from harness.config.problems import ABSENT, QUOTE_NULL, problems_of
 from harness.config.schema import ComponentSection, MethodEntry, Named
 from harness.errors import PluginError, Problem, did_you_mean
+from harness.models.checkpoint import Checkpoint
+from harness.models.served import BACKEND, ServedModel
 from harness.training.settings import TrainingSettings
 
 
@@ -31,16 +34,27 @@ class RoundPlan:
 class RowConfig:
     """One row of the board, resolved from its `MethodEntry`, the config's own spelling of a row.
 
-    `rounds` is empty for rows that are the starting model itself.
+    Attributes:
+        rounds: empty for rows that are the starting model itself, and for models from elsewhere.
+        checkpoint: the model of a row of kind `checkpoint`; None until `harness.config.starting_model` has located it.
+        served: the model of a row of kind `served`; `backend` asks it.
     """
 
     label: str
     method: str
-    kind: Literal["measured", "control", "null"]
+    kind: Literal["measured", "control", "null", "checkpoint", "served"]
     data: str | None
     objective: str | None
     seed_offset: int
     rounds: tuple[RoundPlan, ...]
+    checkpoint: Checkpoint | None = None
+    served: ServedModel | None = None
+    backend: Backend | None = None
+
+    @property
+    def is_as_it_is(self) -> bool:
+        """Whether the row is a model from elsewhere, evaluated once: no seed of the comparison has a part in its making."""
+        return self.kind in ("checkpoint", "served")
 
 
 class Resolver:
@@ -90,6 +104,14 @@ class Resolver:
             entry = MethodEntry.model_validate(item)
         except ValidationError:
             return None
+        if entry.checkpoint is not None:
+            label = entry.label or Path(entry.checkpoint.path).name
+            return RowConfig(label, "checkpoint", "checkpoint", None, None, 0, ())
+        if entry.served is not None:
+            served = ServedModel(**entry.served.model_dump())
+            backend = self.component("backend", {"name": BACKEND, **served.backend_fields()}, f"{field}.served")
+            label = entry.label or entry.served.model
+            return RowConfig(label, "served", "served", None, None, 0, (), served=served, backend=backend) if backend else None
         method = self._method(entry, field)
         if method is None:
             return None
