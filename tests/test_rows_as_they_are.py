@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import sys
 import threading
 from collections.abc import Iterator
@@ -12,11 +14,17 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
+from harness.api.registry import Registry
 from harness.board.board import Board, board_scores
 from harness.board.verify import verify
 from harness.cli import app
+from harness.config import resolve
 from harness.models.checkpoint import checkpoint_folder
 from harness.models.serve import PolicyServer
+from harness.run.plan import plan
+from harness.run.records import AnswersPayload, EvaluateInputs
+from harness.run.stages.context import read_answers
+from harness.store import Store
 
 sys.path.insert(0, str(Path(__file__).parent / "models"))
 from checkpoints import make_checkpoint
@@ -45,7 +53,7 @@ def config(tiny: Path, methods: list[Any], **sections: Any) -> dict[str, Any]:
 def invoke(*arguments: object, code: int = 0) -> str:
     done = CliRunner().invoke(app, [str(argument) for argument in arguments])
     if done.exception is not None and not isinstance(done.exception, SystemExit):
-        assert code != 0, done.output
+        assert code != 0, f"{done.exception}\n{done.output}"
         return str(done.exception)
     assert done.exit_code == code, done.output
     return done.output
@@ -86,7 +94,6 @@ def server(lab: Lab) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def run(lab: Lab, server: str) -> Path:
-    greedy = {"name": "gold_reward", "temperature": 0, "n": 1, "max_tokens": 12}
     rows = [
         "sft",
         "dpo",
@@ -94,9 +101,7 @@ def run(lab: Lab, server: str) -> Path:
         {"checkpoint": {"path": str(lab.other)}, "label": "other"},
         {"served": {"base_url": server, "model": "mine"}, "label": "api"},
     ]
-    sampled = config(lab.tiny, rows)
-    compare(lab.folder, sampled, "all")
-    compare(lab.folder, {**sampled, "evaluators": [greedy]}, "greedy")
+    compare(lab.folder, config(lab.tiny, rows), "all")
     return lab.folder / "all"
 
 
@@ -133,9 +138,14 @@ def test_a_served_row_gives_answers_alone(run: Path, server: str) -> None:
 
 
 def test_a_served_policy_gives_the_same_greedy_answers(run: Path, lab: Lab) -> None:
-    scores, examples = board_scores(lab.folder / "greedy"), Board.read(lab.folder / "greedy").example_rows
-    assert scores["api"]["gold_reward"][3] == scores["same"]["gold_reward"][3] == scores["dpo"]["gold_reward"][3]
-    assert examples and all(row.answers["api"] == row.answers["same"] == row.answers["dpo"] for row in examples)
+    graph = plan(resolve(yaml.safe_load((lab.folder / "all.yaml").read_text()), Registry.load()))
+    store, texts = Store(lab.folder / "store"), {}
+    for row in graph.rows:
+        keys = EvaluateInputs.of(graph.stages[row.evaluations["gold_reward"]]).answers.values()
+        (greedy,) = [key for key in keys if AnswersPayload.of(graph.stages[key]).drawn.temperature == 0]
+        if row.seed == 3:
+            texts[row.label] = [[answer.text for answer in drawn] for drawn in read_answers(store.open(greedy))]
+    assert len(texts["api"]) == 6 and texts["api"] == texts["same"] == texts["dpo"] != texts["sft"]
 
 
 def test_no_seeds_are_paired_for_a_model_from_elsewhere(run: Path) -> None:
@@ -153,3 +163,84 @@ def test_no_seeds_are_paired_for_a_model_from_elsewhere(run: Path) -> None:
 def test_keys_of_the_trained_rows_are_as_they_were(run: Path, lab: Lab) -> None:
     before, after = Board.read(lab.folder / "trained"), Board.read(run)
     assert before.row("dpo").provenance["models"] == after.row("dpo").provenance["models"]  # type: ignore[union-attr]
+
+
+def test_the_plan_has_each_row_with_its_cost(run: Path, lab: Lab) -> None:
+    arguments = ("plan", lab.folder / "all.yaml", "--store", lab.folder / "store")
+    rows = {row["label"]: row for row in json.loads(invoke(*arguments, "--json"))["elsewhere"]}
+    assert list(rows) == ["same", "other", "api"]
+    assert {row["cost"] for row in rows.values()} == {"not measured here"}
+    assert rows["api"]["kind"] == "served" and rows["api"]["waiting"] == 0 and rows["api"]["answers"] == 3
+    assert "same: checkpoint" in invoke(*arguments)
+
+
+def test_a_finished_served_row_needs_no_server_any_more(run: Path, lab: Lab) -> None:
+    raw = yaml.safe_load((lab.folder / "all.yaml").read_text())
+    with PolicyServer.of(lab.exported, "mine").listen("127.0.0.1", 0) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        address = f"http://127.0.0.1:{server.server_address[1]}/v1"
+        raw["methods"] = ["sft", {"served": {"base_url": address, "model": "mine", "name": "declared"}, "label": "api"}]
+        compare(lab.folder, raw, "named")
+        server.shutdown()
+        thread.join()
+    compare(lab.folder, raw, "named-again")
+    raw["methods"][1]["served"]["base_url"] = "http://127.0.0.1:9/v1"  # the declared name is its identity
+    compare(lab.folder, raw, "named-elsewhere")
+    assert board_scores(lab.folder / "named-elsewhere") == board_scores(lab.folder / "named")
+
+
+def problem(lab: Lab, row: dict[str, Any]) -> str:
+    raw = config(lab.tiny, ["sft", row])
+    (lab.folder / "bad.yaml").write_text(yaml.safe_dump(raw))
+    message = invoke("plan", lab.folder / "bad.yaml", "--store", lab.folder / "none", code=2)
+    assert message.startswith("1 problem in"), message
+    return message
+
+
+def test_what_is_no_checkpoint_is_one_error_of_its_row(lab: Lab, tiny_classifier: Path, tmp_path: Path) -> None:
+    empty, pickled = tmp_path / "empty", tmp_path / "pickled"
+    empty.mkdir()
+    shutil.copytree(lab.other, pickled)
+    (pickled / "model.safetensors").rename(pickled / "pytorch_model.bin")
+    assert "methods.1.checkpoint.path = " in problem(lab, {"checkpoint": str(empty)})
+    assert "no *.safetensors" in problem(lab, {"checkpoint": str(empty)})
+    assert "no such folder" in problem(lab, {"checkpoint": str(tmp_path / "absent")})
+    assert "pytorch_model.bin is not read, because it may run code" in problem(lab, {"checkpoint": str(pickled)})
+    assert "which is no causal language model" in problem(lab, {"checkpoint": str(tiny_classifier)})
+    adapter = problem(lab, {"checkpoint": {"path": str(lab.other), "adapter": str(empty)}})
+    assert "methods.1.checkpoint.adapter" in adapter and "no adapter_config.json" in adapter
+    assert "methods.1.checkpoint.revision" in problem(lab, {"checkpoint": {"path": str(lab.other), "revision": "main"}})
+
+
+def test_a_checkpoint_without_its_head_or_template_is_refused(lab: Lab, tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    headless = shutil.copytree(lab.other, tmp_path / "headless")
+    weights = load_file(headless / "model.safetensors")
+    save_file({name: value for name, value in weights.items() if "lm_head" not in name}, headless / "model.safetensors")
+    assert "its weights lack a language model's head" in problem(lab, {"checkpoint": str(headless)})
+    bare = make_checkpoint(tmp_path / "bare", "gpt_neox", template=None)
+    assert "methods.1.checkpoint.chat_template" in problem(lab, {"checkpoint": str(bare)})
+
+
+def test_an_endpoint_that_is_down_or_serves_another_model_is_one_error(lab: Lab, server: str) -> None:
+    down = problem(lab, {"served": {"base_url": "http://127.0.0.1:9/v1", "model": "mine"}})
+    assert "methods.1.served.base_url = 'http://127.0.0.1:9/v1'" in down
+    other = problem(lab, {"served": {"base_url": server, "model": "yours"}})
+    assert "methods.1.served.model = 'yours'" in other and "serves mine" in other
+    assert "write it with http://" in problem(lab, {"served": {"base_url": "localhost:8000", "model": "mine"}})
+    keyless = {"base_url": server, "model": "mine", "api_key_env": "NO_SUCH_KEY_IS_SET"}
+    assert "methods.1.served.api_key_env" in problem(lab, {"served": keyless})
+
+
+def test_a_row_that_trains_nothing_takes_no_training(lab: Lab) -> None:
+    assert "leave `training` out" in problem(lab, {"checkpoint": str(lab.other), "training": {"epochs": 2}})
+    assert "leave `served` out" in problem(
+        lab, {"checkpoint": str(lab.other), "served": {"base_url": "http://localhost/v1", "model": "m"}}
+    )
+
+
+def test_what_is_there_is_not_overwritten_by_an_export(lab: Lab) -> None:
+    said = invoke("export", lab.folder / "trained", "dpo", "--to", lab.exported, "--store", lab.folder / "store", code=2)
+    assert "it is there already" in said

@@ -74,8 +74,8 @@ class Statistics:
         if labels:
             verb, word = ("is a model", "it") if len(labels) == 1 else ("are models", "them")
             yield (
-                f"{', '.join(labels)} {verb} from elsewhere, evaluated once: no seeds were sampled for {word}, so intervals and "
-                "tests hold for these weights and not for the method that trained them."
+                f"{', '.join(labels)} {verb} from elsewhere, evaluated once: no seeds were sampled for {word}, so intervals "
+                "and tests hold for these weights and not for the method that trained them."
             )
 
     def _judged_apart_from_baseline(self) -> dict[str, set[str]]:

@@ -170,13 +170,14 @@ def language_model_problem(folder: Path, *, whole: bool) -> str | None:
     names = _names(folder, whole)
     if names is None:
         return None
-    # Of the backbone's weights, transformers converts some names as it loads them; the head's name is the same everywhere.
+    # Names in files may be older than those in memory (GPT-NeoX's head was `embed_out`), so a head is any weight that is not
+    # the backbone's. A head that is tied to the input embeddings is in no file.
     model = _on_meta(folder, trust_remote_code=False)
+    prefix = f"{model.base_model_prefix}."
+    inner = {name.removeprefix(prefix) for name in model.state_dict() if name.startswith(prefix)}
     tied = model.get_input_embeddings().weight is getattr(model.get_output_embeddings(), "weight", None)
-    head = [name for name, _ in model.named_parameters() if not name.startswith(f"{model.base_model_prefix}.")]
-    lacking = [name for name in head if not any(known.endswith(name) for known in names)]
-    if lacking and not tied:
-        return f"its weights lack {', '.join(lacking[:3])} (config.json names {named}): give a causal language model, whole"
+    if not tied and all(name.startswith(prefix) or name in inner for name in names):
+        return f"its weights lack a language model's head (config.json names {named}): give a causal language model, whole"
     return None
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pydantic import JsonValue
 
+from harness.run.elsewhere import RowElsewhere, rows_elsewhere, served_problems
 from harness.run.estimates.judge import JudgeEstimate, judge_estimates
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ class PlanReport:
         requests: a stage's key -> how many rows need it.
         data: rows kept and left out, and why, with the prompts taken for equal; None where the hub is out of reach.
         gpu: None unless it was asked for.
+        elsewhere: the rows that train nothing, as they are models from elsewhere.
     """
 
     comparison: Comparison
@@ -37,6 +39,7 @@ class PlanReport:
     data: Screening | None
     judges: Sequence[JudgeEstimate]
     gpu: GpuReport | None
+    elsewhere: Sequence[RowElsewhere] = ()
 
     def as_dict(self) -> dict[str, JsonValue]:
         """Return the report as JSON, for `--json`."""
@@ -47,6 +50,8 @@ class PlanReport:
             "judges": [asdict(item) for item in self.judges],
             "unreachable": dict(self.comparison.unreachable),
         }
+        if self.elsewhere:
+            report["elsewhere"] = [asdict(row) for row in self.elsewhere]
         return report | ({"gpu": self.gpu.as_dict()} if self.gpu else {})
 
     def _stage(self, stage: Stage) -> dict[str, JsonValue]:
@@ -61,12 +66,20 @@ class PlanReport:
 
 
 def plan_report(
-    comparison: Comparison, folder: Path, gpu: Gpu | None, lengths: tuple[float, float] | None, where: str = "the configuration"
+    comparison: Comparison,
+    folder: Path,
+    gpu: Gpu | None,
+    lengths: tuple[float, float] | None,
+    where: str = "the configuration",
+    variables: Mapping[str, str] | None = None,
 ) -> PlanReport:
     """Plan a comparison against the store in `folder`, which need not exist.
 
+    Args:
+        variables: the environment; where it is given, the servers of served rows that are still to be asked are looked for.
+
     Raises:
-        ConfigError: a split that is used has too few examples.
+        ConfigError: a split that is used has too few examples, or a served row's server is down or serves another model.
         DataError: the source's rows cannot be read.
     """
     from harness.config.schema import raise_all
@@ -79,6 +92,8 @@ def plan_report(
     graph = plan(comparison)
     kept = Store(folder) if folder.exists() else None
     present = {stage.key for stage in graph if kept and (kept.place(stage.key) / MANIFEST).exists()}
+    if variables is not None:
+        raise_all(served_problems(comparison, graph, present.__contains__, variables), where)
     requests: Counter[str] = Counter(key for row in graph.rows for key in graph.needed_by(row))
     rows = screened(comparison)
     loaded, screening = None, None
@@ -91,4 +106,5 @@ def plan_report(
     evaluation = comparison.config.evaluation
     judges = judge_estimates(comparison, graph, present, loaded[evaluation.split][: evaluation.prompts]) if loaded else []
     estimate = gpu_report(comparison, graph, present, gpu, loaded, lengths) if gpu else None
-    return PlanReport(comparison, graph, present, requests, screening, judges, estimate)
+    elsewhere = rows_elsewhere(comparison, graph, present.__contains__)
+    return PlanReport(comparison, graph, present, requests, screening, judges, estimate, elsewhere)
