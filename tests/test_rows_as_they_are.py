@@ -18,9 +18,11 @@ from harness.api.registry import Registry
 from harness.board.board import Board, board_scores
 from harness.board.verify import verify
 from harness.cli import app
-from harness.config import resolve
-from harness.models.checkpoint import checkpoint_folder
+from harness.config import resolve, starting_model
+from harness.errors import ConfigError, UnreachableError
+from harness.models.checkpoint import Checkpoint, checkpoint_folder
 from harness.models.serve import PolicyServer
+from harness.models.server import MODELS, OpenAIServer, models_document
 from harness.run.plan import plan
 from harness.run.records import AnswersPayload, EvaluateInputs
 from harness.run.stages.context import read_answers
@@ -244,3 +246,51 @@ def test_a_row_that_trains_nothing_takes_no_training(lab: Lab) -> None:
 def test_what_is_there_is_not_overwritten_by_an_export(lab: Lab) -> None:
     said = invoke("export", lab.folder / "trained", "dpo", "--to", lab.exported, "--store", lab.folder / "store", code=2)
     assert "it is there already" in said
+
+
+def test_a_server_that_refuses_to_answer_fails_its_row_alone(lab: Lab) -> None:
+    with OpenAIServer({}, {MODELS: models_document("mute")}, "127.0.0.1", 0) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        served = {"base_url": f"http://127.0.0.1:{server.server_address[1]}/v1", "model": "mute"}
+        compare(lab.folder, config(lab.tiny, ["sft", {"served": served}], seeds=[3]), "mute", code=3)
+        server.shutdown()
+        thread.join()
+    board = Board.read(lab.folder / "mute")
+    sft, mute = board.row("sft"), board.row("mute")
+    assert sft is not None and "gold_reward/gold" in sft.scores
+    assert mute is not None and not mute.scores
+    assert any(text.startswith("mute, seed 3: no scores of gold_reward, since it failed") for text in board.warnings)
+
+
+def test_a_hub_s_checkpoint_that_cannot_be_looked_up_is_named_by_a_plan(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    def locate(path: str, revision: str | None = None) -> Checkpoint:
+        if path == "owner/model":
+            raise UnreachableError("owner/model: the hub cannot be reached")
+        return located(path, revision)
+
+    located = starting_model.locate
+    monkeypatch.setattr(starting_model, "locate", locate)
+    raw = config(lab.tiny, ["sft", {"checkpoint": "owner/model"}])
+    comparison = resolve(raw, Registry.load(), offline=True)
+    assert comparison.unreachable == {"methods.1.checkpoint": "owner/model: the hub cannot be reached"}
+    assert comparison.rows[1].label == "model"
+    assert [row.label for row in plan(comparison).rows] == ["sft", "model", "sft"]
+    with pytest.raises(ConfigError, match=r"methods\.1\.checkpoint\.path = 'owner/model'"):
+        resolve(raw, Registry.load())
+
+
+def test_a_null_row_needs_a_baseline_that_is_trained(lab: Lab) -> None:
+    raw = config(lab.tiny, [{"checkpoint": str(lab.other), "label": "other"}, {"method": "null"}], baseline="other")
+    with pytest.raises(ConfigError, match="this one is not trained here: leave the null row out"):
+        resolve(raw, Registry.load())
+
+
+def test_a_checkpoint_as_the_baseline_is_compared_by_prompt(run: Path, lab: Lab) -> None:
+    raw = {**yaml.safe_load((lab.folder / "all.yaml").read_text()), "baseline": "same"}
+    compare(lab.folder, raw, "baseline")
+    board = Board.read(lab.folder / "baseline")
+    deltas = {row.method: row.delta("gold_reward/gold") for row in board.rows if row.method != "same"}
+    assert deltas["dpo"] is not None and deltas["dpo"].seeds == 0
+    assert deltas["other"] is not None and deltas["other"].seeds == 1
+    assert verify(lab.folder / "baseline") == []
