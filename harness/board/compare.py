@@ -11,6 +11,7 @@ import numpy as np
 from harness.api.types import Cost, Score
 from harness.board.entries import SIGNIFICANCE_LEVEL, FamilyEntry, Kind, MetricEntry, RowKind, noise_floor
 from harness.board.facts import Provenance
+from harness.board.sequential import Decisions, SeedsDesign, decisions
 from harness.board.statistics import Bootstrap, Difference, Floats, Interval, Values, benjamini_hochberg, by_metric, holm
 
 Cell = tuple[str, str]  # a row's label and a metric's key
@@ -29,10 +30,17 @@ class Statistics:
         differences: (row, metric key) → row minus baseline.
         correction: the tests that are corrected together, and their corrected p-values.
         noise: metric key → the noise floor, for metrics that a null row has.
+        decisions: of the looks at which rows got more seeds; None where the config lists seeds.
     """
 
     def __init__(
-        self, rows: Sequence[RowResult], metrics: Sequence[MetricEntry], baseline: str, *, mixed_judges: bool = False
+        self,
+        rows: Sequence[RowResult],
+        metrics: Sequence[MetricEntry],
+        baseline: str,
+        *,
+        mixed_judges: bool = False,
+        design: SeedsDesign | None = None,
     ) -> None:
         self.metrics = metrics
         self.mixed_judges = mixed_judges
@@ -43,9 +51,12 @@ class Statistics:
         self.differences: dict[Cell, Difference] = {}
         self.intervals: dict[Cell, Interval] = {}
         self._apart = self._judged_apart_from_baseline()
+        self.decisions = self._decisions(design) if design else None
         bootstrap = Bootstrap(DRAWS, FLIPS, LEVEL)
         for metric in metrics:
             self._resample(metric.key, bootstrap)
+        if self.decisions is not None:
+            self._test_at_every_look(self.decisions)
         self.correction = correct(metrics, self.differences)
         self.noise = self._noise()
         if not self.values[baseline]:
@@ -87,6 +98,20 @@ class Statistics:
                 apart[row.label], warnings = judged_apart(row, base, self.rows, mixed=self.mixed_judges)
                 self.warnings += warnings
         return apart
+
+    def _decisions(self, design: SeedsDesign) -> Decisions:
+        """Return what the looks decide, at the rows that may be compared with the baseline."""
+        values = {
+            label: {key: table for key, table in by_key.items() if label == self.baseline or label in self._comparable(key)}
+            for label, by_key in self.values.items()
+        }
+        return decisions(design, values, {row.label: row for row in self.rows}, self.metrics, self.baseline)
+
+    def _test_at_every_look(self, decided: Decisions) -> None:
+        """Put p-values that hold at any look in the place of those that take the number of seeds as given."""
+        for cell, (p, p_own) in decided.p.items():
+            if cell in self.differences:
+                self.differences[cell] = replace(self.differences[cell], p=p, p_own=p_own)
 
     def _comparable(self, key: str) -> set[str]:
         return {label for label, apart in self._apart.items() if key.partition("/")[0] not in apart}
@@ -133,7 +158,7 @@ class Statistics:
         seeds = max(len(row_values.seeds), len(base_values.seeds))
         if gap.n < examples:
             self.warnings.append(f"{label} is compared on {gap.n} of {examples} examples of {key}.")
-        if 0 < gap.seeds < seeds:
+        if 0 < gap.seeds < seeds and self.decisions is None:  # else rows have different numbers of seeds on purpose
             self.warnings.append(f"{label} is compared on {gap.seeds} of {seeds} seeds of {key}: those that both rows have.")
 
     def _noise(self) -> dict[str, float]:

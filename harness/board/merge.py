@@ -12,6 +12,7 @@ from harness.board.build import LoadedBoard, build_board
 from harness.board.compare import RowResult
 from harness.board.facts import MergedBoard, Provenance, SharingFacts
 from harness.board.files import digest
+from harness.board.sequential import SeedsDesign
 from harness.board.views.markdown import board_precision
 from harness.board.views.text import one_line, shortened
 from harness.errors import DataError
@@ -76,6 +77,9 @@ def _config(measured: Sequence[LoadedBoard], name: str) -> dict[str, object]:
     config: dict[str, object] = {**measured[0].board.config, "name": name}
     if all("methods" in loaded.board.config for loaded in measured):
         config["methods"] = [entry for loaded in measured for entry in loaded.board.config["methods"]]
+    if any(SeedsDesign.of(loaded.board.config) != SeedsDesign.of(config) for loaded in measured):
+        # p-values of looks hold only where all rows were looked at by one rule.
+        config["seeds"] = sorted({seed for loaded in measured for row in loaded.board.rows for seed in row.seeds})
     return config
 
 
@@ -230,6 +234,10 @@ def disagreements(first: LoadedBoard, other: LoadedBoard) -> Iterator[str]:
 def caveats(boards: Sequence[LoadedBoard]) -> Iterator[str]:
     """Yield warnings about differences between the boards that do not forbid a merge."""
     first = boards[0]
+    designs = [SeedsDesign.of(loaded.board.config) for loaded in boards]
+    if any(designs) and len(set(designs)) > 1:
+        names = ", ".join(loaded.name for loaded, design in zip(boards, designs, strict=True) if design)
+        yield f"{names}: seeds were added where they decide, and these tests take their number as given: p is too small."
     for loaded in boards[1:]:
         for key in SHOULD_AGREE:
             if loaded.board.config.get(key) != first.board.config.get(key):

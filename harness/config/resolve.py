@@ -54,9 +54,7 @@ def resolve(
     judges = judges_of(unresolved)
     unreachable: dict[str, str] = {}
     checkpoint = starting_model(unresolved.problems, unresolved.raw.get("model"), unreachable if offline else None)
-    unresolved.rows = locate_rows(
-        unresolved.problems, unresolved.raw.get("methods") or (), unresolved.rows, unreachable if offline else None
-    )
+    unresolved.rows = locate_rows(unresolved, unreachable if offline else None)
     check_machine(unresolved)
     unresolved.source = pinned_source(unresolved, unreachable if offline else None)
     if unresolved.config is not None:
@@ -67,9 +65,9 @@ def resolve(
 
 def _check_sections(unresolved: UnresolvedConfig, config: Config) -> None:
     """Check sections against each other, which takes a config of the right shape."""
-    check_budget(unresolved, config.budget)
+    check_budget(unresolved, config)
     check_epochs(unresolved, config)
-    check_seeds(unresolved, config.seeds)
+    check_seeds(unresolved, config)
     check_backend(unresolved, config.sft is not None)
     trained = [round_.training for row in unresolved.rows if row for round_ in row.rounds]
     check_trained_dtype(unresolved.problems, config.model, [*([config.sft] if config.sft else []), *trained])

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from harness.config.rows import RowConfig
 from harness.config.schema import MethodEntry, ModelSection
+from harness.config.unresolved import UnresolvedConfig
 from harness.errors import DataError, Problem, UnreachableError
 from harness.models.checkpoint import SANDBOX, Checkpoint, adapter_folder, checkpoint_hash, locate
 from harness.models.fit import check_adapter, language_model_problem
@@ -43,28 +44,22 @@ def starting_model(problems: list[Problem], raw: Any, unreachable: dict[str, str
     return _located(problems, section, "model", unreachable)
 
 
-def locate_rows(
-    problems: list[Problem],
-    entries: Sequence[Any],
-    rows: Sequence[RowConfig | None],
-    unreachable: dict[str, str] | None = None,
-) -> list[RowConfig | None]:
-    """Return the rows, each of kind `checkpoint` with its checkpoint; a row whose checkpoint is no good has a problem noted.
+def locate_rows(unresolved: UnresolvedConfig, unreachable: dict[str, str] | None = None) -> list[RowConfig | None]:
+    """Return the rows, each of kind `checkpoint` with its checkpoint; for one that is no good, None and a problem noted.
 
     Args:
-        entries: `methods` of the raw config, one per row.
         unreachable: as of `starting_model`, under `methods.N.checkpoint`.
     """
-    located = list(rows)
-    for index, row in enumerate(rows):
+    located: list[RowConfig | None] = []
+    for place, row in zip(unresolved.places, unresolved.rows, strict=True):
         if row is None or row.kind != "checkpoint":
+            located.append(row)
             continue
-        field, given = f"methods.{index}.checkpoint", MethodEntry.model_validate(entries[index]).checkpoint
+        given = MethodEntry.model_validate(unresolved.raw["methods"][int(place.rpartition(".")[2])]).checkpoint
         assert given is not None
-        changed = given.model_dump(exclude_none=True)
-        section = ModelSection.model_validate(changed)
-        checkpoint = _located(problems, section, field, unreachable, as_it_is=True)
-        located[index] = replace(row, checkpoint=checkpoint) if checkpoint else None
+        section = ModelSection.model_validate(given.model_dump(exclude_none=True))
+        checkpoint = _located(unresolved.problems, section, f"{place}.checkpoint", unreachable, as_it_is=True)
+        located.append(replace(row, checkpoint=checkpoint) if checkpoint else None)
     return located
 
 

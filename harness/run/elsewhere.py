@@ -86,10 +86,12 @@ def served_problems(
     """
     waiting = {row.label for row in rows_elsewhere(comparison, graph, held) if row.waiting}
     problems = []
-    for index, config in enumerate(comparison.rows):
-        served, field = config.served, f"methods.{index}.served"
-        if served is None or config.label not in waiting:
+    rows = {config.label: config for config in comparison.rows}
+    for index, entry in enumerate(comparison.config.methods):
+        label = "" if entry.served is None else entry.label or entry.served.model
+        if label not in waiting or (served := rows[label].served) is None:
             continue
+        field = f"methods.{index}.served"
         if served.api_key_env and not variables.get(served.api_key_env):
             fix = (
                 "this environment variable is not set: put the server's key into it, or leave it out for a server without keys"

@@ -114,6 +114,11 @@ class Graph:
         """Return every stage that a row needs, as if it ran alone."""
         return self.ancestors(*row.evaluations.values(), *row.training)
 
+    @property
+    def trainings(self) -> int:
+        """The number of trainings, SFT included."""
+        return sum(stage.kind in ("sft", "train") for stage in self)
+
     def __iter__(self) -> Iterator[Stage]:
         return iter(self.stages.values())
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, replace
 from importlib import metadata
 from typing import Any
@@ -38,13 +38,16 @@ from harness.training.batch import MISMATCHED, PLAIN
 from harness.training.settings import SftSettings, TrainingSettings
 
 
-def plan(comparison: Comparison) -> Graph:
-    """Return the graph of a comparison.
+def plan(comparison: Comparison, seeds: Sequence[int] | None = None) -> Graph:
+    """Return the graph of a comparison: every row with the seeds that it begins with, or with `seeds`.
 
     The stages are source -> (scratch ->) SFT, then for each row, seed and round: groups -> reference -> train, then for each
     row and seed: answers -> evaluate. Rows that need the same stage share it, since its key is the same.
     """
-    return _Planner(comparison).plan()
+    planner = Planner(comparison)
+    for seed in comparison.config.first_seeds if seeds is None else seeds:
+        planner.add(seed)
+    return planner.graph
 
 
 def run_sampling(sampling: Sampling, seed: int) -> Sampling:
@@ -53,8 +56,8 @@ def run_sampling(sampling: Sampling, seed: int) -> Sampling:
     return replace(sampling, seed=int.from_bytes(digest[:6], "big"))
 
 
-class _Planner:
-    """Adds the stages of a comparison to a graph, parents first.
+class Planner:
+    """Add the stages of a comparison to a graph, parents first, one seed after another.
 
     A payload holds a later option only where it is used: that keeps the keys of all stages that do without it.
     """
@@ -68,16 +71,26 @@ class _Planner:
         self.source = self._source()
         self.base = self._base()
 
-    def plan(self) -> Graph:
-        first = self.config.seeds[0]
-        for seed in self.config.seeds:
-            # All rows of a seed are trained before any is evaluated: an evaluation may read the other rows' answers.
-            # A model from elsewhere has no seeds: it is evaluated once, with the first; its answers meet those of every seed.
-            trained = [self._row(config, first if config.is_as_it_is else seed) for config in self.comparison.rows]
-            for row in (row for row in trained if row.seed == seed):
-                evaluations = {item.name: self._evaluation(item, row, trained) for item in self.comparison.evaluators}
-                self.graph.rows.append(replace(row, evaluations=evaluations))
-        return self.graph
+    def add(self, seed: int, labels: Collection[str] | None = None) -> set[str]:
+        """Plan a seed of the rows with these labels and of the rows that evaluators compare them with; of all rows if None.
+
+        A model from elsewhere has no seeds: it is evaluated once, with the first, and its answers meet those of every seed.
+
+        Returns:
+            the keys of the stages that the graph did not have.
+        """
+        before, first = set(self.graph.stages), self.config.first_seeds[0]
+        configs = [config for config in self.comparison.rows if labels is None or config.label in self._with_opponents(labels)]
+        # All rows of a seed are trained before any is evaluated: an evaluation may read the other rows' answers.
+        trained = [self._row(config, first if config.is_as_it_is else seed) for config in configs]
+        for row in (row for row in trained if row.seed == seed):
+            evaluations = {item.name: self._evaluation(item, row, trained) for item in self.comparison.evaluators}
+            self.graph.rows.append(replace(row, evaluations=evaluations))
+        return self.graph.stages.keys() - before
+
+    def _with_opponents(self, labels: Collection[str]) -> set[str]:
+        opponents = {label for evaluator in self.comparison.evaluators for label in evaluator.opponents()}
+        return {*labels, *(self.config.baseline if label == "baseline" else label for label in opponents)}
 
     def _source(self) -> str:
         """Add the stage that loads the rows. With limits, it needs the model whose tokens are counted."""
@@ -142,12 +155,12 @@ class _Planner:
             builder=_described(builder),
             backend=self.backend,
             max_tokens=self.config.generation.max_tokens,
-            examples=list(_share(self.config.budget.prompts, number, len(config.rounds))),
+            examples=list(config.budget.part(config.budget.prompts, number, config.planned_rounds)),
             round=number,
             seed=row.training_seed,
             **self._rounding,
         )
-        if builder.judged:
+        if builder.asks_judge():
             payload = payload.model_copy(update=_judged(judge_of(self.graph.judges, payload.as_json())))
         inputs = GroupsInputs(self.source, row.start, row.model)
         title = f"data {builder.name}{_round(config, number)} · seed {row.training_seed}"
@@ -163,12 +176,12 @@ class _Planner:
         references = {view: self._reference(round_, groups, reference, view, seed) for view in [*views, *objective.views()]}
         if objective.ranks_rejected and not round_.builder.ranks_rejected:
             optional["unranked"] = True
-        if limit := self.config.budget.limit:
-            first, last = _share(limit.amount, number, len(config.rounds))
+        if limit := config.budget.limit:
+            first, last = config.budget.part(limit.amount, number, config.planned_rounds)
             optional["spending"] = {"unit": limit.unit, "amount": last - first}
         payload = TrainPayload(objective=_described(objective), seed=seed, **self._settings(round_.training), **optional)
         inputs = TrainInputs(groups, row.model, references)
-        title = f"train {config.label}{_round(config, number)} · seed {seed}"
+        title = f"train {config.series}{_round(config, number)} · seed {seed}"
         shares = _devices(round_.training)
         return self.graph.add("train", title, payload.as_json(), inputs.named(), shares=shares, weight=12)
 
@@ -235,8 +248,9 @@ class _Planner:
         )
         if fingerprint := evaluator.fingerprint():
             optional["fingerprint"] = fingerprint
-        if evaluator.judged:
-            optional |= {**_judged(self.comparison.judges[evaluator.name]), "label": row.label}
+        if evaluator.asks_judge():
+            judge = self.comparison.judges[evaluator.name]
+            optional |= {**_judged(judge), "label": row.label, **({"repeats": judge.repeating} if judge.repeats else {})}
         if self.config.evaluation.response is not None:
             optional["response"] = self.config.evaluation.response.model_dump(mode="json")
             if opponents and self._as_they_are & {row.label, *(other.label for other in opponents)}:
@@ -286,10 +300,5 @@ def _devices(settings: SftSettings | TrainingSettings) -> str | None:
     return "devices" if settings.devices else None
 
 
-def _share(amount: int, number: int, rounds: int) -> tuple[int, int]:
-    """Return a round's part of a budget that all rounds split: from, to."""
-    return (amount * number) // rounds, (amount * (number + 1)) // rounds
-
-
 def _round(config: RowConfig, number: int) -> str:
-    return f" round {number + 1}" if len(config.rounds) > 1 else ""
+    return f" round {number + 1}" if config.planned_rounds > 1 else ""

@@ -285,6 +285,7 @@ class EvaluatePayload(EvaluatedPayload, JudgedPayload):
         label: the row's, where a judge is asked: the order of the answers in a question depends on it.
         response: `evaluation.response` of the config.
         opponent_models: with `response`, label of an opponent -> its model, where not all rows have one tokenizer.
+        repeats: `JudgeSettings.repeating`, where questions are asked again.
     """
 
     evaluator: Description
@@ -293,10 +294,15 @@ class EvaluatePayload(EvaluatedPayload, JudgedPayload):
     label: str = ""
     response: dict[str, JsonValue] | None = None
     opponent_models: dict[str, str] = {}
+    repeats: dict[str, JsonValue] | None = None
 
 
 class JudgeFacts(StageRecord):
-    """The judge of an artifact, and what it was asked: tokens and dollars count answers that were in the store as well."""
+    """The judge of an artifact, and what it was asked: tokens and dollars count answers that were in the store as well.
+
+    Attributes:
+        repeated: key of a question that was asked again -> its verdicts.
+    """
 
     model: str = ""
     endpoint: str = ""
@@ -310,6 +316,7 @@ class JudgeFacts(StageRecord):
     cut_off: int = 0
     cut_off_reasons: list[str] = []
     versions: list[str] = []
+    repeated: dict[str, list[JsonValue]] = {}
 
 
 class Facts(StageRecord):

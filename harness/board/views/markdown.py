@@ -182,11 +182,13 @@ def _table(heads: Sequence[str], lines: Sequence[Sequence[str]], left: int = 1) 
 
 
 def remarks(board: Board) -> list[str]:
-    """Return sentences on correction, ranks, the smallest detectable difference and precision.
+    """Return sentences on correction, added seeds, ranks, the smallest detectable difference, judges and precision.
 
     An older board lacks some of them.
     """
-    return [remark for remark in (_families(board), _ranks(board), _detectable(board), _precision(board)) if remark]
+    judges = [entry.sentence for entry in board.statistics.judges or ()]
+    sentences = (_families(board), _seeds(board), _ranks(board), _detectable(board), *judges, _precision(board))
+    return [sentence for sentence in sentences if sentence]
 
 
 def _families(board: Board) -> str:
@@ -195,6 +197,19 @@ def _families(board: Board) -> str:
         return ""
     parts = [f"{family.tests} tests of {family.name}" for family in families]
     return f"Corrected together: {'; apart from them '.join(parts)}."
+
+
+def _seeds(board: Board) -> str:
+    """Return what was saved by adding seeds only where they decide, and which rows may be the best."""
+    added = board.statistics.sequential
+    if added is None:
+        return ""
+    best = (
+        f" May be the best on {board.short_name(board.primary[0])}: {', '.join(added.may_be_best)}."
+        if added.may_be_best
+        else ""
+    )
+    return added.sentence + best
 
 
 def _ranks(board: Board) -> str:

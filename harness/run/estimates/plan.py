@@ -29,6 +29,7 @@ class PlanReport:
         requests: a stage's key -> how many rows need it.
         data: rows kept and left out, and why, with the prompts taken for equal; None where the hub is out of reach.
         gpu: None unless it was asked for.
+        most: the same with all the seeds that rows can have; None where the config lists seeds.
         elsewhere: the rows that train nothing, as they are models from elsewhere.
     """
 
@@ -39,6 +40,7 @@ class PlanReport:
     data: Screening | None
     judges: Sequence[JudgeEstimate]
     gpu: GpuReport | None
+    most: PlanReport | None = None
     elsewhere: Sequence[RowElsewhere] = ()
 
     def as_dict(self) -> dict[str, JsonValue]:
@@ -52,7 +54,25 @@ class PlanReport:
         }
         if self.elsewhere:
             report["elsewhere"] = [asdict(row) for row in self.elsewhere]
-        return report | ({"gpu": self.gpu.as_dict()} if self.gpu else {})
+        if self.gpu:
+            report["gpu"] = self.gpu.as_dict()
+        if self.most:
+            report["seeds"] = {
+                "least": {**self._range(), "seeds": len(self.comparison.config.first_seeds)},
+                "most": {**self.most._range(), "seeds": len(self.comparison.config.possible_seeds)},
+            }
+        return report
+
+    def _range(self) -> dict[str, JsonValue]:
+        """Return the cost in numbers, to stand beside that of the plan with the fewest or the most seeds."""
+        dollars = [item.usd for item in self.judges]
+        return {
+            "trainings": self.graph.trainings,
+            "stages": len(self.graph),
+            "remaining": len(self.graph) - len(self.present),
+            "judge_usd": None if None in dollars else sum(dollar or 0.0 for dollar in dollars),
+            **({"gpu_hours": self.gpu.hours} if self.gpu else {}),
+        }
 
     def _stage(self, stage: Stage) -> dict[str, JsonValue]:
         return {
@@ -89,12 +109,14 @@ def plan_report(
     from harness.run.stages.screening import screened, split_problems
     from harness.store import MANIFEST, Store
 
-    graph = plan(comparison)
     kept = Store(folder) if folder.exists() else None
-    present = {stage.key for stage in graph if kept and (kept.place(stage.key) / MANIFEST).exists()}
+
+    def is_held(key: str) -> bool:
+        return kept is not None and (kept.place(key) / MANIFEST).exists()
+
+    least = plan(comparison)
     if variables is not None:
-        raise_all(served_problems(comparison, graph, present.__contains__, variables), where)
-    requests: Counter[str] = Counter(key for row in graph.rows for key in graph.needed_by(row))
+        raise_all(served_problems(comparison, least, is_held, variables), where)
     rows = screened(comparison)
     loaded, screening = None, None
     if rows is not None:
@@ -103,8 +125,14 @@ def plan_report(
             benchmarks = read_benchmarks(comparison.evaluators, comparison.source)
             screening.benchmarks = overlap(benchmarks, trained_on(comparison, loaded))
         raise_all(split_problems(comparison, screening.counts(), screening.usable), where)
-    evaluation = comparison.config.evaluation
-    judges = judge_estimates(comparison, graph, present, loaded[evaluation.split][: evaluation.prompts]) if loaded else []
-    estimate = gpu_report(comparison, graph, present, gpu, loaded, lengths) if gpu else None
-    elsewhere = rows_elsewhere(comparison, graph, present.__contains__)
-    return PlanReport(comparison, graph, present, requests, screening, judges, estimate, elsewhere)
+    evaluation, config = comparison.config.evaluation, comparison.config
+
+    def report(graph: Graph, most: PlanReport | None = None) -> PlanReport:
+        present = {stage.key for stage in graph if is_held(stage.key)}
+        requests: Counter[str] = Counter(key for row in graph.rows for key in graph.needed_by(row))
+        judges = judge_estimates(comparison, graph, present, loaded[evaluation.split][: evaluation.prompts]) if loaded else []
+        estimate = gpu_report(comparison, graph, present, gpu, loaded, lengths) if gpu else None
+        elsewhere = rows_elsewhere(comparison, graph, is_held)
+        return PlanReport(comparison, graph, present, requests, screening, judges, estimate, most, elsewhere)
+
+    return report(least, report(plan(comparison, config.possible_seeds)) if config.adds_seeds else None)
