@@ -61,10 +61,10 @@ from harness.models.generate import generate
 from harness.models.hub import hub_commit, hub_snapshot
 from harness.models.prompts import ChatTemplate
 from harness.models.replies import ReplyChoice
-from harness.models.reward import RewardModel
+from harness.models.reward import JudgeReward, Reward, Rewarded, RewardModel
 from harness.models.sentence import SentenceEmbedder
 from harness.models.serve import vllm_command
-from harness.store.atomic import write_atomically
+from harness.models.verifier import Verdict, Verifier
 from harness.version import __version__
 
 if TYPE_CHECKING:
@@ -75,6 +75,7 @@ if TYPE_CHECKING:
     from harness.board.board import Board
     from harness.board.statistics import Interval, Values, interval
     from harness.library import Choice, compare
+    from harness.store.atomic import write_atomically
 
 __all__ = [
     "API_VERSION",
@@ -112,6 +113,7 @@ __all__ = [
     "Importer",
     "Interval",
     "JudgeAnswer",
+    "JudgeReward",
     "Judgment",
     "Line",
     "Logps",
@@ -135,7 +137,9 @@ __all__ = [
     "Report",
     "Response",
     "RetryPolicy",
+    "Reward",
     "RewardModel",
+    "Rewarded",
     "Round",
     "Sampling",
     "Score",
@@ -145,6 +149,8 @@ __all__ = [
     "StoreError",
     "TransientError",
     "Values",
+    "Verdict",
+    "Verifier",
     "View",
     "__version__",
     "compare",
@@ -177,6 +183,7 @@ _LAZY = {
         "harness.analysis.report": ("Cell", "CheckedClaim", "Report"),
         "harness.board.board": ("Board",),
         "harness.library": ("Choice", "compare"),
+        "harness.store.atomic": ("write_atomically",),
         "harness.board.statistics": ("Interval", "Values", "interval"),
     }.items()
     for name in names

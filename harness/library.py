@@ -65,12 +65,13 @@ def compare(
         StageError: the baseline failed, so that there is nothing to compare with.
     """
     from harness.config.file import find_config, load_raw
+    from harness.config.inherit import inherit
     from harness.run.compare import RunOptions
     from harness.run.compare import compare as run
     from harness.run.executors.local import LocalExecutor, places, visible_gpus
 
     if isinstance(config, Mapping):
-        raw, where = dict(config), "the configuration"
+        raw, where = inherit(config), "the configuration"
     else:
         path = find_config(Path(config))
         raw, where = load_raw(path), str(path)

@@ -113,7 +113,7 @@ def problems_of(error: ValidationError, model: type[BaseModel], prefix: str = ""
 
 
 def _fix(item: Any, model: type[BaseModel]) -> str:
-    owner = _model_at(model, item["loc"][:-1])
+    owner = model_at(model, item["loc"][:-1])
     if item["type"] == "extra_forbidden":
         names = [info.alias or name for name, info in owner.model_fields.items()] if owner else []
         return f"no such field; {did_you_mean(str(item['loc'][-1]), names)}"
@@ -127,7 +127,7 @@ def _wrong_type(item: Any, model: type[BaseModel]) -> str | None:
     """The fix for a value of the wrong type, where pydantic's words would name its own classes; None for other errors."""
     kind = item["type"]
     if kind in ("model_type", "model_attributes_type"):
-        expected = _model_at(model, item["loc"])
+        expected = model_at(model, item["loc"])
         fields = [info.alias or name for name, info in expected.model_fields.items()] if expected else []
         if fields == ["name"]:
             return "write a name, or a section with a `name` and fields, as in {name: …, field: value}"
@@ -149,7 +149,7 @@ def _plain(message: str) -> str:
     return f"it {text}" if text.startswith("should") else text
 
 
-def _model_at(model: type[BaseModel], location: Sequence[int | str]) -> type[BaseModel] | None:
+def model_at(model: type[BaseModel], location: Sequence[int | str]) -> type[BaseModel] | None:
     """The model class that a location points into, as far as it can be followed."""
     current: type[BaseModel] | None = model
     for part in location:

@@ -64,7 +64,7 @@ def resolve(
 
 def _check_sections(unresolved: UnresolvedConfig, config: Config) -> None:
     """Check sections against each other, which takes a config of the right shape."""
-    check_budget(unresolved, config.budget)
+    check_budget(unresolved, config)
     check_epochs(unresolved, config)
     check_seeds(unresolved, config)
     check_backend(unresolved, config.sft is not None)

@@ -17,6 +17,7 @@ from pydantic import (
     Field,
     JsonValue,
     Tag,
+    TypeAdapter,
     ValidationError,
     field_validator,
     model_validator,
@@ -28,6 +29,7 @@ from harness.config.problems import LIST, QUOTE_NULL, SECTION, impossible, probl
 from harness.errors import ConfigError, Problem
 from harness.models.judge.settings import JudgeSettings
 from harness.models.options import Dtype, Quantization, Storage, SystemTurns
+from harness.models.reward import Reward
 from harness.models.scratch import ScratchModel
 from harness.training.budget import Spending, Unit
 from harness.training.settings import SftSettings, TrainingSettings
@@ -140,7 +142,10 @@ class Budget(_Section):
     prompts: int = Field(
         800,
         ge=1,
-        description="training prompts per method, over all its rounds; each is seen `epochs` times unless a limit follows",
+        description="training prompts per method; each is seen `epochs` times unless a limit follows",
+    )
+    rounds: Literal["share", "repeat"] = Field(
+        "share", description="each round of a method gets an equal part of the budget (share), or all of it again (repeat)"
     )
     pairs: int | None = Field(
         None,
@@ -164,6 +169,20 @@ class Budget(_Section):
         """The limit that ends a method's training; None where the number of prompts does."""
         units: tuple[Unit, ...] = ("pairs", "tokens", "updates")
         return next((Spending(unit, amount) for unit in units if (amount := getattr(self, unit)) is not None), None)
+
+    def part(self, amount: int, number: int, rounds: int) -> tuple[int, int]:
+        """Return which part of an amount round `number` of `rounds` gets: from, to."""
+        if self.rounds == "repeat":
+            return 0, amount
+        return (amount * number) // rounds, (amount * (number + 1)) // rounds
+
+    def changed(self, changes: Budget) -> Budget:
+        """Return this budget with the fields that another one sets. A limit in another unit takes the place of this one's."""
+        given = changes.model_fields_set
+        kept = {name: getattr(self, name) for name in self.model_fields_set - given}
+        if changes.limit is not None:
+            kept = {name: value for name, value in kept.items() if name in ("prompts", "rounds")}
+        return Budget(**kept, **{name: getattr(changes, name) for name in given})
 
 
 class GenerationSection(_Section):
@@ -227,6 +246,24 @@ class MethodEntry(_Section):
     objective: ComponentSection | None = Field(None, description="an objective (with `name`), or changed fields")
     rounds: tuple[Round, ...] | None = Field(None, min_length=1, description="what each round changes")
     training: dict[str, Any] = Field(default_factory=dict, description="changed fields of the training section")
+    rows: Literal["last", "each_round"] | tuple[int, ...] = Field(
+        "last",
+        description="a row of the model after the last round, after each round (each_round: rows name@1, name@2, …), or after "
+        "the rounds of a list",
+    )
+    budget: Budget | None = Field(None, description="changed fields of the budget, for this row alone")
+
+    @field_validator("rows", mode="before")
+    @classmethod
+    def _rounds_by_number(cls, rows: Any) -> Any:
+        if isinstance(rows, str) and rows in ("last", "each_round"):
+            return rows
+        numbers = rows if isinstance(rows, list | tuple) else ()
+        if not numbers or not all(isinstance(number, int) and not isinstance(number, bool) for number in numbers):
+            raise ValueError("write last, each_round, or a list of rounds by number, as in [1, 3]")
+        if min(numbers) < 1 or len(set(numbers)) < len(numbers):
+            raise ValueError("rounds are numbered from 1, and each makes one row: list each number once")
+        return tuple(numbers)
 
     @model_validator(mode="before")
     @classmethod
@@ -280,6 +317,12 @@ class Config(_Section):
     evaluators: tuple[Named, ...] = Field(min_length=1, description="how every row is evaluated")
     run: RunSection = Field(RunSection(), description="how it is run; changes no result")
     judge: JudgeSettings | None = Field(None, description="the model that judges answers, for evaluators that ask one")
+    reward: Reward | None = Field(
+        None,
+        exclude_if=lambda reward: reward is None,
+        description="in place of gold, for every component with a field `reward` that says nothing of its own, and for "
+        "analyses: {model: …}, {checker: …} or {judge: {}}; the source's gold reward if absent",
+    )
     seeds: Seeds = Field(
         (0, 1),
         description="the whole comparison is repeated with each; or `{until: decided, start: 2, most: 8}` to add seeds only "
@@ -336,6 +379,15 @@ def validate(raw: Mapping[str, Any]) -> tuple[Config | None, list[Problem]]:
         found = problems_of(error, Config)
         return None, found + [problem for problem in beyond if problem.field not in {other.field for other in found}]
     return (None if beyond else config), beyond
+
+
+def valid_reward(value: Any) -> Reward | None:
+    """Return the config's reward; None where there is none, or it is not valid, which `validate` reports."""
+    try:
+        reward: Reward | None = TypeAdapter(Reward | None).validate_python(value)
+    except ValidationError:
+        return None
+    return reward
 
 
 def raise_all(problems: Sequence[Problem], where: str) -> None:

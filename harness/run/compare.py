@@ -142,7 +142,7 @@ def compare(
                 outcome.add(executor.run(graph, earlier | held, EventFanout((journal, observers))))
             if outcome.stopped:
                 raise InterruptedRunError(
-                    "the run was asked to end: what was finished is kept, and the same command goes on from there"
+                    "the run was asked to stop: finished stages are kept, and the same command continues from them"
                 )
             board = _publish(Run(comparison, graph, artifacts, outcome), folder, command, observers)
     return RunResult(board, folder, outcome)

@@ -144,12 +144,12 @@ class Planner:
             builder=_described(builder),
             backend=self.backend,
             max_tokens=self.config.generation.max_tokens,
-            examples=list(_share(self.config.budget.prompts, number, len(config.rounds))),
+            examples=list(config.budget.part(config.budget.prompts, number, config.planned_rounds)),
             round=number,
             seed=row.training_seed,
             **self._rounding,
         )
-        if builder.judged:
+        if builder.asks_judge():
             payload = payload.model_copy(update=_judged(judge_of(self.graph.judges, payload.as_json())))
         inputs = GroupsInputs(self.source, row.start, row.model)
         title = f"data {builder.name}{_round(config, number)} · seed {row.training_seed}"
@@ -165,12 +165,12 @@ class Planner:
         references = {view: self._reference(round_, groups, reference, view, seed) for view in [*views, *objective.views()]}
         if objective.ranks_rejected and not round_.builder.ranks_rejected:
             optional["unranked"] = True
-        if limit := self.config.budget.limit:
-            first, last = _share(limit.amount, number, len(config.rounds))
+        if limit := config.budget.limit:
+            first, last = config.budget.part(limit.amount, number, config.planned_rounds)
             optional["spending"] = {"unit": limit.unit, "amount": last - first}
         payload = TrainPayload(objective=_described(objective), seed=seed, **self._settings(round_.training), **optional)
         inputs = TrainInputs(groups, row.model, references)
-        title = f"train {config.label}{_round(config, number)} · seed {seed}"
+        title = f"train {config.series}{_round(config, number)} · seed {seed}"
         shares = _devices(round_.training)
         return self.graph.add("train", title, payload.as_json(), inputs.named(), shares=shares, weight=12)
 
@@ -219,7 +219,7 @@ class Planner:
         )
         if fingerprint := evaluator.fingerprint():
             optional["fingerprint"] = fingerprint
-        if evaluator.judged:
+        if evaluator.asks_judge():
             judge = self.comparison.judges[evaluator.name]
             optional |= {**_judged(judge), "label": row.label, **({"repeats": judge.repeating} if judge.repeats else {})}
         if self.config.evaluation.response is not None:
@@ -269,10 +269,5 @@ def _devices(settings: SftSettings | TrainingSettings) -> str | None:
     return "devices" if settings.devices else None
 
 
-def _share(amount: int, number: int, rounds: int) -> tuple[int, int]:
-    """Return a round's part of a budget that all rounds split: from, to."""
-    return (amount * number) // rounds, (amount * (number + 1)) // rounds
-
-
 def _round(config: RowConfig, number: int) -> str:
-    return f" round {number + 1}" if len(config.rounds) > 1 else ""
+    return f" round {number + 1}" if config.planned_rounds > 1 else ""

@@ -26,7 +26,7 @@ from harness.board.statistics import repeatability
 from harness.config import Comparison, RowConfig, describe
 from harness.models.checkpoint import Checkpoint
 from harness.models.options import LoadOptions, weights_dtype
-from harness.models.reward import reward_dtype
+from harness.models.reward import RewardModel, reward_dtype
 from harness.models.scratch import CHAT_TEMPLATE
 from harness.run.costs import judge_cost, stage_cost, used_budget
 from harness.run.executors.events import Outcome
@@ -176,6 +176,8 @@ def row_result(config: RowConfig, run: Run) -> RowResult:
 def _provenance(config: RowConfig, seeds: Sequence[SeedResult], run: Run) -> Mapping[str, Any]:
     """Return how a row came about: starting model, components with all their fields, keys of its models, counts of its data."""
     judges, notes = _judges(seeds), _notes(seeds)
+    base = run.comparison.config.budget
+    budgeted = bool(config.rounds) and any(row.budget != base for row in run.comparison.rows)
     return {
         "method": config.method,
         "model": _starting_model(run.comparison.checkpoint),
@@ -188,6 +190,7 @@ def _provenance(config: RowConfig, seeds: Sequence[SeedResult], run: Run) -> Map
             }
             for round_ in config.rounds
         ],
+        **({"budget": config.budget.model_dump(mode="json", exclude_none=True)} if budgeted else {}),
         "seed_offset": config.seed_offset,
         "backend": describe(run.comparison.backend),
         "precision": row_precision(config, run),
@@ -213,7 +216,7 @@ def row_precision(config: RowConfig, run: Run) -> dict[str, str]:
     trained = [*([sft] if sft else []), *(round_.training for round_ in config.rounds)]
     products = dict.fromkeys(resolve_precision(settings.precision, device) for settings in trained)
     components = [*comparison.evaluators, *(round_.builder for round_ in config.rounds)]
-    rewards = any(getattr(component, "reward", None) is not None for component in components)
+    rewards = any(isinstance(getattr(component, "reward", None), RewardModel) for component in components)
     return {
         "training": " and ".join(products) or "none",
         "weights": options.storage,
@@ -411,6 +414,7 @@ def run_warnings(run: Run) -> list[str]:
     rows = list(dict.fromkeys(result.plan.label for result in run.seeds if run.failure(result.plan.model) is None))
     return [
         *_evaluation_failures(run),
+        *_budget_warning(run),
         *_passes_warning(run),
         *_training_warnings(run),
         *(text for label in rows for text in _row_warnings(label, run)),
@@ -425,13 +429,27 @@ def _evaluation_failures(run: Run) -> Iterator[str]:
                 yield f"{result.plan.label}, seed {result.plan.seed}: no scores of {name}, since it failed ({reason})"
 
 
-def _passes_warning(run: Run) -> Iterator[str]:
-    """Name rows that go through the same prompts more often than others: a budget in prompts alone allows it."""
-    if run.comparison.config.budget.limit is not None:
-        return
-    passes: dict[str, list[str]] = {}
+def _budget_warning(run: Run) -> Iterator[str]:
+    """Name the budget of each trained row, where they do not all have the same."""
+    rows: dict[tuple[int, int, str], list[str]] = {}
     for config in run.comparison.rows:
         if config.rounds:
+            limit = config.budget.limit
+            amount, unit = (config.spent(limit.amount), limit.unit) if limit else (0, "")
+            rows.setdefault((config.spent(config.budget.prompts), amount, unit), []).append(config.label)
+    if len(rows) > 1:
+        listed = "; ".join(
+            f"{prompts:,} prompts{f' and {amount:,} {unit}' if unit else ''}: {', '.join(labels)}"
+            for (prompts, amount, unit), labels in sorted(rows.items())
+        )
+        yield f"rows have different budgets ({listed}): a difference between them is not their methods' alone"
+
+
+def _passes_warning(run: Run) -> Iterator[str]:
+    """Name rows that go through the same prompts more often than others: a budget in prompts alone allows it."""
+    passes: dict[str, list[str]] = {}
+    for config in run.comparison.rows:
+        if config.rounds and config.budget.limit is None:
             counts = dict.fromkeys(str(round_.training.epochs) for round_ in config.rounds)
             passes.setdefault(" and ".join(counts), []).append(config.label)
     if len(passes) > 1:

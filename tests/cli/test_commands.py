@@ -228,7 +228,7 @@ def test_every_question_that_is_shown_can_be_marked(split: str, harness: Any) ->
 
 def test_sandbox_mistakes(harness: Any, tmp_path: Path) -> None:
     assert "--split 'held': did you mean 'heldout'?" in refused(harness, "sandbox", "show", "--split", "held")
-    assert "no question of the sandbox reads 'a'" in refused(harness, "sandbox", "mark", "a", "b")
+    assert "the sandbox has no question 'a'" in refused(harness, "sandbox", "mark", "a", "b")
     assert "Missing argument" in refused(harness, "sandbox", "mark", QUESTION)
     (tmp_path / "file").touch()
     err = refused(harness, "sandbox", "train", "--out", str(tmp_path / "file" / "x"), code=4)
@@ -388,7 +388,7 @@ def test_publish_diff_and_merge(board_folder: Path, tmp_path: Path, harness: Any
 def test_publish_writes_workflows_once(tmp_path: Path, harness: Any) -> None:
     assert harness("publish", "--workflows", str(tmp_path))[0] == 0
     assert (tmp_path / ".github" / "workflows" / "verify-boards.yaml").is_file()
-    assert "is there already" in refused(harness, "publish", "--workflows", str(tmp_path))
+    assert "exists already" in refused(harness, "publish", "--workflows", str(tmp_path))
 
 
 @pytest.fixture

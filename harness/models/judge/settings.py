@@ -133,7 +133,14 @@ def judge_of(judges: Mapping[str, Mapping[str, Any]], payload: Mapping[str, Any]
     """Return the judge of a stage that asks one: its evaluator's, or the config's with its data builder's changes."""
     if "evaluator" in payload:
         return JudgeSettings.model_validate(judges[payload["evaluator"]["name"]])
-    return JudgeSettings.model_validate(judges[BUILDERS]).changed(payload["builder"]["fields"].get("judge", {}))
+    return JudgeSettings.model_validate(judges[BUILDERS]).changed(judge_changes(payload["builder"]["fields"]))
+
+
+def judge_changes(fields: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the fields of the config's judge that a component changes: in its field `judge`, or in that of its reward."""
+    reward = fields.get("reward")
+    changes: Mapping[str, Any] = fields.get("judge") or (reward.get("judge") if isinstance(reward, Mapping) else None) or {}
+    return changes
 
 
 _DATED = re.compile(r"-(\d{4}-\d{2}-\d{2}|\d{4})$")

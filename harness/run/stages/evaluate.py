@@ -28,7 +28,7 @@ from harness.errors import StageError
 from harness.models.judge.judge import Judge
 from harness.models.logps import exact_products
 from harness.models.prompts import ChatTemplate
-from harness.models.reward import RewardModel
+from harness.models.reward import Reward
 from harness.run.graph import Stage
 from harness.run.plan import run_sampling
 from harness.run.records import (
@@ -42,7 +42,7 @@ from harness.run.records import (
 )
 from harness.run.stages.context import Context, StageProgress, read_answers, read_dataset
 from harness.run.stages.groups import read_source
-from harness.run.stages.services import PolicyServices, Services, judge_facts, reward_service, stage_judge
+from harness.run.stages.services import PolicyServices, Services, judge_facts, reward_values, stage_judge
 from harness.store import Artifact, ArtifactDraft
 
 if TYPE_CHECKING:
@@ -203,8 +203,8 @@ class EvaluatorServices:
     def gold(self, example: Example, response: Response) -> Mapping[str, float]:
         return self.source.gold(example, response)
 
-    def reward(self, model: RewardModel, responses: Sequence[Sequence[Response]]) -> list[list[float]]:
-        return reward_service(self.model.services, model, [example.prompt for example in self.examples], responses)
+    def reward(self, model: Reward, responses: Sequence[Sequence[Response]]) -> list[list[float]]:
+        return reward_values(model, self.model.services, self.asked, self.examples, responses)
 
     def benchmarks(self) -> Path:
         folder = self.folder / "benchmarks"

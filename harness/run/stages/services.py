@@ -5,6 +5,7 @@ for the same samples, similarities or log-probabilities again finds them.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property, partial
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 from pydantic import JsonValue
 
 from harness.api.interfaces import Backend, Chunks, ResumableGenerate
-from harness.api.types import Prompt, Response, Sampling
+from harness.api.types import Example, Prompt, Response, Sampling
 from harness.config import describe
 from harness.errors import StageError
 from harness.models.generate import block_sampling, blocks
@@ -23,7 +24,8 @@ from harness.models.judge.settings import judge_of
 from harness.models.logps import TokenRow, score
 from harness.models.options import LoadOptions, Use
 from harness.models.prompts import ChatTemplate
-from harness.models.reward import RewardModel, rewards
+from harness.models.reward import Reward, RewardModel, rewards
+from harness.models.verifier import Verifier
 from harness.run.graph import CHECKPOINT
 from harness.run.records import EvaluatePayload, JudgedPayload, JudgeFacts, RewardFacts, SampleFacts
 from harness.run.stages.chunks import KeptChunks
@@ -109,7 +111,7 @@ def policy_name(reference: str) -> str:
 def reward_service(
     services: Services, model: RewardModel, prompts: Sequence[Prompt], responses: Sequence[Sequence[Response]]
 ) -> list[list[float]]:
-    """A reward model's values, through the store."""
+    """Return a reward model's values, through the store."""
     payload = {
         "reward": {**model.model_dump(mode="json", exclude={"model", "revision"}), "weights": model.weights},
         "prompts": text_hash([[asdict(message) for message in prompt.messages] for prompt in prompts]),
@@ -122,6 +124,31 @@ def reward_service(
         draft.facts |= RewardFacts(truncated=cut).as_json()
 
     return list(services.through_store("rewards", payload, make).read_lines("rewards.jsonl"))
+
+
+def reward_values(
+    reward: Reward,
+    services: Services,
+    judge: Judge | None,
+    examples: Sequence[Example],
+    responses: Sequence[Sequence[Response]],
+) -> list[list[float]]:
+    """Return the values of any reward, [examples][responses]; NaN where there is none.
+
+    Args:
+        judge: the stage's judge; needed by a `JudgeReward` alone.
+    """
+    if isinstance(reward, Verifier):
+        return reward.rewards(examples, responses)
+    if isinstance(reward, RewardModel):
+        return reward_service(services, reward, [example.prompt for example in examples], responses)
+    if judge is None:
+        raise StageError("this component's reward asks a judge and does not say so: inherit its field from `harness.Rewarded`")
+    asked = [
+        reward.conversation(example.prompt, item) for example, row in zip(examples, responses, strict=True) for item in row
+    ]
+    judgments = iter(judge.judge(asked, reward.read, {}))
+    return [[math.nan if (value := next(judgments).value) is None else value for _ in row] for row in responses]
 
 
 @dataclass
