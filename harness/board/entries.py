@@ -205,11 +205,8 @@ class RepeatabilityEntry(BoardEntry):
     @property
     def sentence(self) -> str:
         """Return the entry in words."""
-        questions = "question" if self.questions == 1 else "questions"
-        text = (
-            f"Asked {self.questions:,} {questions} again, the judge of {self.evaluator} gave the same verdict in "
-            f"{self.agreement:.0%} of pairs"
-        )
+        asked = f"{self.questions:,} {'question' if self.questions == 1 else 'questions'}"
+        text = f"Asked {asked} again, the judge of {self.evaluator} gave the same verdict in {self.agreement:.0%} of pairs"
         return text + (f"; changes of mind are {self.share:.0%} of a verdict's variance." if self.share is not None else ".")
 
 
