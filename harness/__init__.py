@@ -55,7 +55,16 @@ from harness.api.types import (
     divide,
     unread_shares,
 )
-from harness.errors import ConfigError, DataError, HarnessError, PluginError, Problem, StageError, StoreError
+from harness.errors import (
+    ConfigError,
+    DataError,
+    HarnessError,
+    PluginError,
+    Problem,
+    StageError,
+    StoreError,
+    UnavailableError,
+)
 from harness.models.client import DeclinedError, ModelClient, RefusedError, RetryPolicy, TransientError
 from harness.models.generate import generate
 from harness.models.hub import hub_commit, hub_snapshot
@@ -148,6 +157,7 @@ __all__ = [
     "StageError",
     "StoreError",
     "TransientError",
+    "UnavailableError",
     "Values",
     "Verdict",
     "Verifier",

@@ -47,10 +47,11 @@ def check_backend(unresolved: UnresolvedConfig, tuned: bool) -> None:
     backend = unresolved.backend
     if backend is None or backend.serves_any_policy():
         return
-    trained = [row.label for row in unresolved.rows if row and row.rounds]
-    if tuned or trained:
-        who = f"the row {trained[0]!r}" if trained else "`sft`"
-        fix = f"its server answers with one model, and {who} trains another: give a backend that serves each checkpoint"
+    trained = [f"the row {row.label!r} trains" for row in unresolved.rows if row and row.rounds]
+    others = [*trained, *(f"the row {row.label!r} is" for row in unresolved.rows if row and row.kind == "checkpoint")]
+    if tuned or others:
+        who = others[0] if others else "`sft` trains"
+        fix = f"its server answers with one model, and {who} another: give a backend that serves each checkpoint"
         unresolved.note("generation.backend", backend.name, f"{fix} (its `command`), or train nothing")
 
 
@@ -189,6 +190,9 @@ def fill_null_rows(unresolved: UnresolvedConfig) -> None:
     base = next((row for row in unresolved.rows if row and row.label == baseline), None)
     if base is None:
         return
+    if base.is_as_it_is and any(row and row.kind == "null" for row in unresolved.rows):
+        fix = "a null row is the baseline trained again, and this one is not trained here: leave the null row out"
+        unresolved.note("baseline", baseline, fix)
     if base.kind == "null":
         unresolved.note("baseline", baseline, "a null row is the baseline again: choose another row as the baseline")
     unresolved.rows = [
@@ -218,6 +222,10 @@ def check_seeds(unresolved: UnresolvedConfig, config: Config) -> None:
         if met:
             fix = f"the null row trains with each seed + {offset}, and {met[0] + offset} is a seed itself: choose others"
             unresolved.note("seeds", given, fix)
+    base = next((row for row in unresolved.rows if row and row.label == config.baseline), None)
+    if config.adds_seeds and base and base.is_as_it_is:
+        fix = f"seeds are added until rows are told from the baseline, and {base.label!r} has none: give a list of seeds"
+        unresolved.note("seeds", given, fix)
     for _, evaluator in unresolved.placed_evaluators():
         if config.adds_seeds and "all" in evaluator.opponents():
             fix = f"{evaluator.name} compares each row with all others, which would be other rows at each seed: give a list"

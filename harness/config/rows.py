@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ValidationError
 
-from harness.api.interfaces import Component, DataBuilder, Objective
+from harness.api.interfaces import Backend, Component, DataBuilder, Objective
 from harness.api.methods import Method, Round
 from harness.api.registry import Kind, Registry
 from harness.config.problems import ABSENT, QUOTE_NULL, problems_of
 from harness.config.schema import Budget, ComponentSection, MethodEntry, Named
 from harness.errors import PluginError, Problem, did_you_mean
+from harness.models.checkpoint import Checkpoint
 from harness.models.reward import Rewarded
+from harness.models.served import BACKEND, ServedModel
 from harness.training.settings import TrainingSettings
 
 
@@ -33,15 +36,18 @@ class RowConfig:
     """One row of the board, resolved from its `MethodEntry`, the config's own spelling of a row.
 
     Attributes:
-        rounds: the rounds that the row's model has been through; empty for rows that are the starting model itself.
+        rounds: the rounds that the row's model has been through; empty for rows that are the starting model itself, and for
+            models from elsewhere.
         planned_rounds: all rounds of its entry, which share the budget; more than `rounds` for the row of an earlier round.
         series: the entry's label, which the rows of its rounds have in common; `label` is `series@2` for that of round 2.
         budget: the config's, with the entry's changes.
+        checkpoint: the model of a row of kind `checkpoint`; None until `harness.config.starting_model` has located it.
+        served: the model of a row of kind `served`; `backend` asks it.
     """
 
     label: str
     method: str
-    kind: Literal["measured", "control", "null"]
+    kind: Literal["measured", "control", "null", "checkpoint", "served"]
     data: str | None
     objective: str | None
     seed_offset: int
@@ -49,6 +55,14 @@ class RowConfig:
     planned_rounds: int
     series: str
     budget: Budget
+    checkpoint: Checkpoint | None = None
+    served: ServedModel | None = None
+    backend: Backend | None = None
+
+    @property
+    def is_as_it_is(self) -> bool:
+        """Whether the row is a model from elsewhere, evaluated once: no seed of the comparison has a part in its making."""
+        return self.kind in ("checkpoint", "served")
 
     @property
     def prompts(self) -> int:
@@ -128,7 +142,7 @@ class Resolver:
             entry = MethodEntry.model_validate(item)
         except ValidationError:
             return [None]
-        row = self._row(entry, field, training, budget)
+        row = self._row_as_it_is(entry, field, budget) or self._row(entry, field, training, budget)
         if row is None or entry.rows == "last":
             return [row]
         count = row.planned_rounds
@@ -138,6 +152,17 @@ class Resolver:
             self.problems.append(Problem(f"{field}.rows", beyond, fix))
             return [None]
         return [_after_round(row, number) for number in numbers]
+
+    def _row_as_it_is(self, entry: MethodEntry, field: str, budget: Budget) -> RowConfig | None:
+        """Return the row of a model from elsewhere, its checkpoint not yet located; None for an entry that is a method."""
+        if entry.checkpoint is not None:
+            label = entry.label or Path(entry.checkpoint.path).name
+            return RowConfig(label, "checkpoint", "checkpoint", None, None, 0, (), 0, label, budget)
+        if entry.served is None:
+            return None
+        served, label = ServedModel(**entry.served.model_dump()), entry.label or entry.served.model
+        backend = self.component("backend", {"name": BACKEND, **served.backend_fields()}, f"{field}.served")
+        return RowConfig(label, "served", "served", None, None, 0, (), 0, label, budget, served=served, backend=backend)
 
     def _row(self, entry: MethodEntry, field: str, training: TrainingSettings | None, budget: Budget) -> RowConfig | None:
         method = self._method(entry, field)

@@ -12,7 +12,8 @@ from harness.api.interfaces import Component, Evaluator
 from harness.api.types import Sampling
 from harness.config import Comparison, RoundPlan, RowConfig, describe
 from harness.models.judge.settings import JudgeSettings, judge_of
-from harness.run.graph import CHECKPOINT, Graph, RowPlan
+from harness.models.served import ASKED_AS
+from harness.run.graph import CHECKPOINT, SERVED, Graph, RowPlan
 from harness.run.records import (
     AnswersInputs,
     AnswersPayload,
@@ -73,14 +74,16 @@ class Planner:
     def add(self, seed: int, labels: Collection[str] | None = None) -> set[str]:
         """Plan a seed of the rows with these labels and of the rows that evaluators compare them with; of all rows if None.
 
+        A model from elsewhere has no seeds: it is evaluated once, with the first, and its answers meet those of every seed.
+
         Returns:
             the keys of the stages that the graph did not have.
         """
-        before = set(self.graph.stages)
+        before, first = set(self.graph.stages), self.config.first_seeds[0]
         configs = [config for config in self.comparison.rows if labels is None or config.label in self._with_opponents(labels)]
         # All rows of a seed are trained before any is evaluated: an evaluation may read the other rows' answers.
-        trained = [self._row(config, seed) for config in configs]
-        for row in trained:
+        trained = [self._row(config, first if config.is_as_it_is else seed) for config in configs]
+        for row in (row for row in trained if row.seed == seed):
             evaluations = {item.name: self._evaluation(item, row, trained) for item in self.comparison.evaluators}
             self.graph.rows.append(replace(row, evaluations=evaluations))
         return self.graph.stages.keys() - before
@@ -120,7 +123,15 @@ class Planner:
     def _row(self, config: RowConfig, seed: int) -> RowPlan:
         """Add the rounds of a row, and return it without its evaluations."""
         training_seed = seed + config.seed_offset
+        if config.served is not None:
+            # Its start would be compared with probabilities that a server does not give.
+            model = SERVED + config.served.digest
+            self.graph.checkpoints[config.served.digest] = config.served.as_dict()
+            return RowPlan(config.label, seed, model, (), (), {}, model, training_seed)
         start = self._start(training_seed)
+        if config.checkpoint is not None:
+            self.graph.checkpoints[config.checkpoint.digest] = config.checkpoint.as_dict()
+            return RowPlan(config.label, seed, CHECKPOINT + config.checkpoint.digest, (), (), {}, start, training_seed)
         row = RowPlan(config.label, seed, start, (), (), {}, start, training_seed)
         for number in range(len(config.rounds)):
             groups = self._groups(config, number, row)
@@ -204,18 +215,36 @@ class Planner:
         checkpoint = self.comparison.checkpoint
         return {"scoring": "float32"} if checkpoint and checkpoint.options.rounds else {}
 
+    def _rounding_of(self, row: RowPlan) -> Mapping[str, Any]:
+        """Return the `scoring` of a row's evaluation, where the weights of its start or its own have fewer digits."""
+        own = self._config(row).checkpoint
+        return self._rounding or ({"scoring": "float32"} if own and own.options.rounds else {})
+
+    def _config(self, row: RowPlan) -> RowConfig:
+        return next(config for config in self.comparison.rows if config.label == row.label)
+
+    @property
+    def _as_they_are(self) -> set[str]:
+        return {config.label for config in self.comparison.rows if config.is_as_it_is}
+
+    def _backend(self, row: RowPlan) -> Description:
+        """Return what generates for a row: the comparison's backend, or the one that asks the server which has the model.
+
+        The server's address is part of the model's identity, or is left out of it: so it is no part of the description.
+        """
+        asking = self._config(row).backend
+        return Description(name=asking.name, version=asking.version, fields=dict(ASKED_AS)) if asking else self.backend
+
     def _evaluation(self, evaluator: Evaluator, row: RowPlan, trained: Sequence[RowPlan]) -> str:
         """Add an evaluation of a row; a judged one needs the judge's settings and the opponents' answers as well."""
-        samplings, optional = evaluator.samplings(), dict[str, Any](self._rounding)
+        samplings, optional = evaluator.samplings(), dict[str, Any](self._rounding_of(row))
+        opponents = self._opponents(evaluator, row, trained)
         inputs = EvaluateInputs(
             self.source,
             row.model,
             row.start,
             answers={str(number): self._answers(row, sampling) for number, sampling in enumerate(samplings)},
-            opponents={
-                other.label: self._answers(other, samplings[0]) if samplings else other.model
-                for other in self._opponents(evaluator, row, trained)
-            },
+            opponents={other.label: self._answers(other, samplings[0]) if samplings else other.model for other in opponents},
         )
         if fingerprint := evaluator.fingerprint():
             optional["fingerprint"] = fingerprint
@@ -224,11 +253,13 @@ class Planner:
             optional |= {**_judged(judge), "label": row.label, **({"repeats": judge.repeating} if judge.repeats else {})}
         if self.config.evaluation.response is not None:
             optional["response"] = self.config.evaluation.response.model_dump(mode="json")
+            if opponents and self._as_they_are & {row.label, *(other.label for other in opponents)}:
+                optional["opponent_models"] = {other.label: other.model for other in opponents}
         payload = EvaluatePayload(
             split=self.config.evaluation.split,
             prompts=self.config.evaluation.prompts,
             evaluator=_described(evaluator),
-            backend=self.backend,
+            backend=self._backend(row),
             seed=row.training_seed,
             **optional,
         )
@@ -241,7 +272,7 @@ class Planner:
             split=self.config.evaluation.split,
             prompts=self.config.evaluation.prompts,
             sampling=asdict(run_sampling(sampling, row.training_seed)),
-            backend=self.backend,
+            backend=self._backend(row),
         )
         title = f"answers of {row.label} ({sampling.label}) · seed {row.seed}"
         inputs = AnswersInputs(self.source, row.model)
