@@ -270,13 +270,16 @@ def field_table(model: type[BaseModel]) -> str:
 
 def type_name(annotation: Any) -> str:
     """A type in the words of someone who writes YAML."""
+    if get_origin(annotation) is Annotated:
+        return type_name(get_args(annotation)[0])
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
         return type_name(arguments[0])
     if origin is Literal:
         return " or ".join(code(str(value)) for value in arguments)
     if origin in (Union, UnionType):
-        return " or ".join("null" if argument is NoneType else type_name(argument) for argument in arguments)
+        names = ("null" if argument is NoneType else type_name(argument) for argument in arguments)
+        return " or ".join(dict.fromkeys(part for name in names for part in name.split(" or ")))  # each kind once
     if origin is tuple:
         return "list of " + re.sub(r"(text|number|section|component)$", r"\1s", type_name(arguments[0]))
     if origin in (dict, Mapping) or annotation is dict or getattr(origin, "__name__", "") == "Mapping":
