@@ -12,7 +12,7 @@ from harness.api.types import Cost, Score
 from harness.board.entries import SIGNIFICANCE_LEVEL, FamilyEntry, Kind, MetricEntry, RowKind, noise_floor
 from harness.board.facts import Provenance
 from harness.board.sequential import Decisions, SeedsDesign, decisions
-from harness.board.statistics import Bootstrap, Difference, Floats, Interval, Values, benjamini_hochberg, by_metric, holm
+from harness.board.statistics import Bootstrap, Difference, Floats, Interval, Values, benjamini_hochberg, both, by_metric, holm
 
 Cell = tuple[str, str]  # a row's label and a metric's key
 
@@ -57,7 +57,7 @@ class Statistics:
             self._resample(metric.key, bootstrap)
         if self.decisions is not None:
             self._test_at_every_look(self.decisions)
-        self.correction = correct(metrics, self.differences)
+        self.correction = correct(metrics, self.differences, own=self.decisions is not None)
         self.noise = self._noise()
         if not self.values[baseline]:
             self.warnings.append(f"The baseline {baseline} has no scores, so there are no differences and no tests.")
@@ -189,8 +189,12 @@ class Correction:
         return SIGNIFICANCE_LEVEL / max(1, next((family.tests for family in self.families if key in family.metrics), 1))
 
 
-def correct(metrics: Sequence[MetricEntry], differences: Mapping[Cell, Difference]) -> Correction:
-    """Correct all p-values by Holm and by Benjamini–Hochberg; primary metrics are one family, the others a second."""
+def correct(metrics: Sequence[MetricEntry], differences: Mapping[Cell, Difference], *, own: bool = False) -> Correction:
+    """Correct all p-values by Holm and by Benjamini–Hochberg; primary metrics are one family, the others a second.
+
+    Args:
+        own: a difference must pass the test with the row's own variance between seeds too, as the looks ask for.
+    """
     families: list[FamilyEntry] = []
     adjusted: dict[Cell, float] = {}
     discovery: dict[Cell, float] = {}
@@ -198,7 +202,8 @@ def correct(metrics: Sequence[MetricEntry], differences: Mapping[Cell, Differenc
         keys = tuple(metric.key for metric in metrics if metric.primary == primary)
         cells = [cell for cell in differences if cell[1] in keys]
         p = [differences[cell].p for cell in cells]
-        adjusted |= dict(zip(cells, holm(p), strict=True))
+        alone = [differences[cell].p_own for cell in cells]
+        adjusted |= dict(zip(cells, map(float, both(np.array(p), np.array(alone))) if own and cells else holm(p), strict=True))
         discovery |= dict(zip(cells, benjamini_hochberg(p), strict=True))
         if cells:
             tested = tuple(key for key in keys if any(key == cell[1] for cell in cells))
