@@ -100,7 +100,7 @@ def run(lab: Lab, server: str) -> Path:
         "sft",
         "dpo",
         {"checkpoint": str(lab.exported), "label": "same"},
-        {"checkpoint": {"path": str(lab.other)}, "label": "other"},
+        {"checkpoint": {"path": str(lab.other), "dtype": "bfloat16"}, "label": "other"},
         {"served": {"base_url": server, "model": "mine"}, "label": "api"},
     ]
     compare(lab.folder, config(lab.tiny, rows), "all")
@@ -125,6 +125,7 @@ def test_another_tokenizer_leaves_out_what_the_start_is_needed_for(run: Path) ->
     board = Board.read(run)
     other = board.row("other")
     assert other is not None and other.failed is None
+    assert other.provenance["checkpoint"]["dtype"] == other.provenance["precision"]["generation"] == "bfloat16"
     assert {"gold_reward/gold", "response_stats/tokens", "preference_accuracy/likelihood"} <= set(other.scores)
     assert not {"response_stats/kl", "preference_accuracy/pair_accuracy", "preference_accuracy/margin"} & set(other.scores)
     assert any("other has no kl of response_stats: its tokenizer differs" in text for text in board.warnings)
@@ -135,6 +136,7 @@ def test_a_served_row_gives_answers_alone(run: Path, server: str) -> None:
     api = board.row("api")
     assert api is not None and api.failed is None and api.kind == "served"
     assert "gold_reward/gold" in api.scores and not any(key.startswith("preference_accuracy") for key in api.scores)
+    assert api.provenance["precision"] == {} and api.provenance["model"] and not api.provenance["rounds"]
     assert api.provenance["served"] == {"model": "mine", "base_url": server}
     assert any(text.startswith("api has no ") and "gives answers alone" in text for text in board.warnings)
 

@@ -227,7 +227,7 @@ def row_precision(config: RowConfig, run: Run) -> dict[str, str]:
     """Return the types in which a row was trained, is stored, was scored and generated."""
     device, comparison = run.graph.environment.get("device", "cpu"), run.comparison
     if config.served is not None:
-        return {"training": "none", "weights": "not known", "scoring": "none", "generation": "a type that the server chooses"}
+        return {}  # the server's own affair
     start = config.checkpoint or comparison.checkpoint
     options = start.options if start else LoadOptions()
     sft = None if config.checkpoint else comparison.config.sft
