@@ -201,7 +201,10 @@ class AnalysisContext:
         """Return gold reward as the base config has it, or with its defaults; without gold, what any source allows."""
         given = self.base.get("evaluators")
         named = [item for item in given if _name(item) == GOLD] if isinstance(given, list) else []
-        return (named[:1] or [GOLD]) if self.has_gold else ["response_stats"]
+        first = named[0] if named else GOLD
+        # Analyses read gold's scores by its name, whatever the base config calls them.
+        gold = {field: value for field, value in first.items() if field != "label"} if isinstance(first, dict) else first
+        return [gold] if self.has_gold else ["response_stats"]
 
     def _plan(self, raw: Mapping[str, Any]) -> ComparisonResults:
         resolved = resolve(raw, self.registry, self.where)

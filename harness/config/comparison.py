@@ -19,7 +19,8 @@ class Comparison:
     """Everything that runs, resolved.
 
     Attributes:
-        judges: one of each evaluator that asks one, by the evaluator's name; the config's own where data builders ask it.
+        evaluators: by label, in the config's order.
+        judges: one of each evaluator that asks one, by the evaluator's label; the config's own where data builders ask it.
         checkpoint: the starting model; None where one is made from the source's text.
         unreachable: `model`, `source` -> why it could not be looked up; empty unless `resolve` was called with `offline`.
     """
@@ -28,7 +29,7 @@ class Comparison:
     source: Source
     backend: Backend
     rows: tuple[RowConfig, ...]
-    evaluators: tuple[Evaluator, ...]
+    evaluators: Mapping[str, Evaluator]
     judges: Mapping[str, JudgeSettings]
     checkpoint: Checkpoint | None = None
     unreachable: Mapping[str, str] = dataclasses.field(default_factory=dict)

@@ -10,13 +10,23 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from harness.api.methods import Round
 from harness.api.types.thoughts import DELIMITERS, Delimiters, wrong_delimiters
 from harness.config.problems import QUOTE_NULL, impossible, problems_of
 from harness.errors import ConfigError, Problem
-from harness.models.judge.settings import JudgeSettings
+from harness.models.judge.settings import BUILDERS, JudgeSettings
 from harness.models.options import Dtype, Quantization, Storage, SystemTurns
 from harness.models.scratch import ScratchModel
 from harness.training.budget import Spending, Unit
@@ -55,6 +65,34 @@ class Named(ComponentSection):
     """A component by name, and its fields: `{name: sandbox, train: 800}` or just `sandbox`."""
 
     name: str
+
+
+class EvaluatorSection(Named):
+    """An evaluator by name, and its fields; `label` names it where it is listed more than once."""
+
+    label: str | None = Field(None, description="begins the keys of its metrics on the board; the name if absent")
+
+    @field_validator("label")
+    @classmethod
+    def _begins_a_key(cls, label: str | None) -> str | None:
+        if label is not None and (wrong := wrong_label(label)):
+            raise ValueError(f"{wrong}, since the keys of its metrics begin with it")
+        return label
+
+    @model_serializer(mode="wrap")
+    def _without_absent_label(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave an absent label out, so that boards and keys of configs without one stay as they were."""
+        written: dict[str, Any] = serialize(self)
+        return {key: value for key, value in written.items() if key != "label" or value is not None}
+
+
+def wrong_label(label: str) -> str | None:
+    """Return why a label cannot begin a metric's key, `<label>/<metric>`; None if it can."""
+    if not label or label != label.strip() or not label.isprintable():
+        return "it should be text of one line, without spaces around it"
+    if label == BUILDERS:
+        return "it stands for the judge of data builders: choose another"
+    return "it should have no `/`" if "/" in label else None
 
 
 class ModelSection(_Section):
@@ -242,7 +280,7 @@ class Config(_Section):
     generation: GenerationSection = Field(GenerationSection(), description="how policies generate while data is built")
     methods: tuple[MethodEntry, ...] = Field(min_length=1, description="the rows")
     evaluation: EvaluationSection = Field(EvaluationSection(), description="what every row is evaluated on")
-    evaluators: tuple[Named, ...] = Field(min_length=1, description="how every row is evaluated")
+    evaluators: tuple[EvaluatorSection, ...] = Field(min_length=1, description="how every row is evaluated")
     run: RunSection = Field(RunSection(), description="how it is run; changes no result")
     judge: JudgeSettings | None = Field(None, description="the model that judges answers, for evaluators that ask one")
     seeds: tuple[int, ...] = Field((0, 1), min_length=1, description="the whole comparison is repeated with each")

@@ -62,7 +62,8 @@ class _Planner:
         self.comparison = comparison
         self.config = comparison.config
         self.graph = Graph(environment())
-        self.graph.judges = {name: judge.model_dump(mode="json") for name, judge in comparison.judges.items()}
+        judges = {label: judge.model_dump(mode="json") for label, judge in comparison.judges.items()}
+        self.graph.judges = {self._judge_key(label): judge for label, judge in judges.items()}
         self.backend = _described(comparison.backend)
         self.source = self._source()
         self.base = self._base()
@@ -72,9 +73,16 @@ class _Planner:
             # All rows of a seed are trained before any is evaluated: an evaluation may read the other rows' answers.
             trained = [self._row(config, seed) for config in self.comparison.rows]
             for row in trained:
-                evaluations = {item.name: self._evaluation(item, row, trained) for item in self.comparison.evaluators}
+                evaluations = {
+                    label: self._evaluation(label, item, row, trained) for label, item in self.comparison.evaluators.items()
+                }
                 self.graph.rows.append(replace(row, evaluations=evaluations))
         return self.graph
+
+    def _judge_key(self, label: str) -> str:
+        """Return a judge's key in the graph: `<evaluator>`, or `<evaluator>/<label>`, since a stage knows the former only."""
+        evaluator = self.comparison.evaluators.get(label)
+        return label if evaluator is None or evaluator.name == label else f"{evaluator.name}/{label}"
 
     def _source(self) -> str:
         """Add the stage that loads the rows. With limits, it needs the model whose tokens are counted."""
@@ -84,7 +92,7 @@ class _Planner:
         else:
             described = Description(**{**describe(source), "fingerprint": source.fingerprint()})
         if self.config.evaluation.contaminated == "drop":
-            bringing = [evaluator for evaluator in self.comparison.evaluators if evaluator.brings_questions()]
+            bringing = [evaluator for evaluator in self.comparison.evaluators.values() if evaluator.brings_questions()]
             optional["benchmarks"] = [_described(evaluator) for evaluator in bringing]
         model = None
         if self.config.limits is not None:
@@ -191,7 +199,7 @@ class _Planner:
         checkpoint = self.comparison.checkpoint
         return {"scoring": "float32"} if checkpoint and checkpoint.options.rounds else {}
 
-    def _evaluation(self, evaluator: Evaluator, row: RowPlan, trained: Sequence[RowPlan]) -> str:
+    def _evaluation(self, label: str, evaluator: Evaluator, row: RowPlan, trained: Sequence[RowPlan]) -> str:
         """Add an evaluation of a row; a judged one needs the judge's settings and the opponents' answers as well."""
         samplings, optional = evaluator.samplings(), dict[str, Any](self._rounding)
         inputs = EvaluateInputs(
@@ -207,7 +215,7 @@ class _Planner:
         if fingerprint := evaluator.fingerprint():
             optional["fingerprint"] = fingerprint
         if evaluator.judged:
-            optional |= {**_judged(self.comparison.judges[evaluator.name]), "label": row.label}
+            optional |= {**_judged(self.comparison.judges[label]), "label": row.label}
         if self.config.evaluation.response is not None:
             optional["response"] = self.config.evaluation.response.model_dump(mode="json")
         payload = EvaluatePayload(
@@ -218,7 +226,7 @@ class _Planner:
             seed=row.training_seed,
             **optional,
         )
-        title = f"{evaluator.name} of {row.label} · seed {row.seed}"
+        title = f"{label} of {row.label} · seed {row.seed}"
         return self.graph.add("evaluate", title, payload.as_json(), inputs.named(), weight=3)
 
     def _answers(self, row: RowPlan, sampling: Sampling) -> str:
