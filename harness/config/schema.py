@@ -295,7 +295,7 @@ class Config(_Section):
     @field_validator("name")
     @classmethod
     def _names_a_folder(cls, name: str) -> str:
-        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+        if not names_a_folder(name):
             raise ValueError("it names a folder: write it with letters, digits and . _ - only, a letter or digit first")
         return name
 
@@ -307,6 +307,11 @@ class Config(_Section):
         if len(set(seeds)) < len(seeds):
             raise ValueError("a seed occurs twice, and would count the same run twice: leave one of them out")
         return seeds
+
+
+def names_a_folder(name: str) -> bool:
+    """Return whether a comparison may have this name, which its folder has too."""
+    return re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name) is not None
 
 
 def validate(raw: Mapping[str, Any]) -> tuple[Config | None, list[Problem]]:
