@@ -18,7 +18,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -192,7 +192,8 @@ def evaluator_fields(registry: Registry, page: Path) -> str:
     return field_table(component) if component.model_fields else "None."
 
 
-REQUIRED = {"reward": {"model": "path-or-name"}}  # stand-ins for fields without a default; they change no metric
+# Stand-ins for fields without a default; they change no metric.
+REQUIRED = {"checker": "gsm8k", "reward": {"model": "path-or-name"}}
 
 
 def component_fields(registry: Registry, page: Path) -> str:
@@ -269,6 +270,8 @@ def field_table(model: type[BaseModel]) -> str:
 def type_name(annotation: Any) -> str:
     """A type in the words of someone who writes YAML."""
     origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return type_name(arguments[0])
     if origin is Literal:
         return " or ".join(code(str(value)) for value in arguments)
     if origin in (Union, UnionType):
@@ -482,6 +485,7 @@ VALUES = {
     "Cell": "a cell of `Report.rows`: text, a number, an `Interval` or None",
     "API_VERSION": "version of what plugins may rely on; raised when a name, a hook or a meaning goes",
     "DELIMITERS": "pairs of strings that begin and end a model's thoughts, as `divide` takes them unless told others",
+    "Reward": "the type of a field that takes a `RewardModel`, a `Verifier` or a `JudgeReward`, told apart by their fields",
     "UNREAD_METRICS": "what a judged evaluator reports of judgments without a value: unparsed, declined, cut off",
     "__version__": "version of the distribution",
     "hookimpl": "the mark above a plugin's hooks",

@@ -55,16 +55,25 @@ from harness.api.types import (
     divide,
     unread_shares,
 )
-from harness.errors import ConfigError, DataError, HarnessError, PluginError, Problem, StageError, StoreError
+from harness.errors import (
+    ConfigError,
+    DataError,
+    HarnessError,
+    PluginError,
+    Problem,
+    StageError,
+    StoreError,
+    UnavailableError,
+)
 from harness.models.client import DeclinedError, ModelClient, RefusedError, RetryPolicy, TransientError
 from harness.models.generate import generate
 from harness.models.hub import hub_commit, hub_snapshot
 from harness.models.prompts import ChatTemplate
 from harness.models.replies import ReplyChoice
-from harness.models.reward import RewardModel
+from harness.models.reward import JudgeReward, Reward, Rewarded, RewardModel
 from harness.models.sentence import SentenceEmbedder
 from harness.models.serve import vllm_command
-from harness.store.atomic import write_atomically
+from harness.models.verifier import Verdict, Verifier
 from harness.version import __version__
 
 if TYPE_CHECKING:
@@ -75,6 +84,7 @@ if TYPE_CHECKING:
     from harness.board.board import Board
     from harness.board.statistics import Interval, Values, interval
     from harness.library import Choice, compare
+    from harness.store.atomic import write_atomically
 
 __all__ = [
     "API_VERSION",
@@ -112,6 +122,7 @@ __all__ = [
     "Importer",
     "Interval",
     "JudgeAnswer",
+    "JudgeReward",
     "Judgment",
     "Line",
     "Logps",
@@ -135,7 +146,9 @@ __all__ = [
     "Report",
     "Response",
     "RetryPolicy",
+    "Reward",
     "RewardModel",
+    "Rewarded",
     "Round",
     "Sampling",
     "Score",
@@ -144,7 +157,10 @@ __all__ = [
     "StageError",
     "StoreError",
     "TransientError",
+    "UnavailableError",
     "Values",
+    "Verdict",
+    "Verifier",
     "View",
     "__version__",
     "compare",
@@ -177,6 +193,7 @@ _LAZY = {
         "harness.analysis.report": ("Cell", "CheckedClaim", "Report"),
         "harness.board.board": ("Board",),
         "harness.library": ("Choice", "compare"),
+        "harness.store.atomic": ("write_atomically",),
         "harness.board.statistics": ("Interval", "Values", "interval"),
     }.items()
     for name in names

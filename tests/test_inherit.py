@@ -185,7 +185,7 @@ def test_the_whole_config_is_printed_and_plans_the_same(tmp_path: Path) -> None:
     assert answer.exit_code == 0, answer.output
     whole = yaml.safe_load(answer.stdout)
     assert "extends" not in whole
-    assert whole["budget"] == {"prompts": 41, "pairs": 60, "tokens": None, "updates": None}
+    assert whole["budget"] == {"prompts": 41, "pairs": 60, "tokens": None, "updates": None, "rounds": "share"}
     assert "epochs" not in whole["training"]  # a limit decides how often a prompt is seen
     labels = [entry.get("label", entry["method"]) for entry in whole["methods"]]
     assert labels == ["sft", "dpo", "ipo[beta=0.1]", "ipo[beta=0.5]"]

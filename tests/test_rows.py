@@ -6,7 +6,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from harness.config.schema import RunSection
+from harness.config import RowConfig
+from harness.config.schema import Budget, RunSection
 from harness.run.executors.events import Outcome
 from harness.run.graph import Graph, RowPlan
 from harness.run.results import Run, collect_examples, copy_files, run_warnings
@@ -57,9 +58,13 @@ def test_a_training_s_warning_names_its_rows_unless_all_share_it(tmp_path: Path)
 
 
 def test_rows_that_go_through_their_prompts_more_often_are_named(tmp_path: Path) -> None:
-    def warned(limit: object, **epochs: list[int]) -> list[str]:
-        rows = [SimpleNamespace(label=label, rounds=[_round(count) for count in counts]) for label, counts in epochs.items()]
-        comparison: Any = SimpleNamespace(config=SimpleNamespace(budget=SimpleNamespace(limit=limit)), rows=rows)
+    def warned(limit: int | None, **epochs: list[int]) -> list[str]:
+        budget = Budget(prompts=8, updates=limit)
+        rows = [
+            RowConfig(label, label, "measured", None, None, 0, tuple(map(_round, counts)), len(counts), label, budget)
+            for label, counts in epochs.items()
+        ]
+        comparison: Any = SimpleNamespace(config=SimpleNamespace(budget=budget), rows=rows)
         return run_warnings(Run(comparison, Graph(), Store(tmp_path), Outcome()))
 
     told = (
@@ -67,10 +72,10 @@ def test_rows_that_go_through_their_prompts_more_often_are_named(tmp_path: Path)
     )
     assert warned(None, sft=[], dpo=[1], ipo=[3], spin=[1, 1]) == [told]
     assert warned(None, sft=[], dpo=[2], spin=[2, 2]) == []
-    assert warned("updates", dpo=[1], ipo=[1]) == []
+    assert warned(4, dpo=[1], ipo=[1]) == []
 
 
-def _round(epochs: int) -> SimpleNamespace:
+def _round(epochs: int) -> Any:
     return SimpleNamespace(training=SimpleNamespace(epochs=epochs))
 
 

@@ -69,6 +69,11 @@ def harness_run_started(
 
 
 @hookspec
+def harness_run_extended(weights: dict[str, float], cached: int) -> None:
+    """A comparison that adds seeds until rows are decided goes on: more stages will run, and more are in the store."""
+
+
+@hookspec
 def harness_stage_started(key: str, title: str) -> None:
     """A stage starts on some worker."""
 

@@ -11,13 +11,14 @@ import numpy as np
 
 from harness.api.types import Cost, Metric, Score
 from harness.board.analysis import analyse
-from harness.board.board import Board, ExampleRow, FamilyEntry, StatisticsEntry, board_scores
-from harness.board.compare import DRAWS, FLIPS, LEVEL, RowResult, Statistics
+from harness.board.board import Board, ExampleRow, StatisticsEntry, board_scores
+from harness.board.compare import DRAWS, FLIPS, LEVEL, RowResult, Statistics, readings
 from harness.board.entries import (
     SIGNIFICANCE_LEVEL,
     CostEntry,
     Delta,
     MetricEntry,
+    RepeatabilityEntry,
     RowEntry,
     ScoreEntry,
     WinsEntry,
@@ -26,11 +27,22 @@ from harness.board.entries import (
 from harness.board.facts import SharingFacts
 from harness.board.files import SCORES, Scores, digest
 from harness.board.published import is_published_table, published_board
+from harness.board.sequential import Decisions, SeedsDesign, decisions
 from harness.board.statistics import Values, detectable, seeds_t_test, standardised, wins
 from harness.board.views.text import plain, signed
 from harness.errors import DataError, did_you_mean
 from harness.version import __version__
 
+FIXED_TEST = (
+    "the larger of two two-sided p-values: the sign-flip permutation test over questions, which takes the trained "
+    "models as given, and Student's t with the standard error over seeds and questions (what seeds do is "
+    "taken from all rows)"
+)
+SEQUENTIAL_TEST = (
+    "Student's t with the standard error over seeds and questions, at the levels that α-spending functions leave each look "
+    "after a seed was added (Lan & DeMets 1983), with the variance between seeds taken from all rows and with the row's own; "
+    "p holds at whichever look the row stopped"
+)
 CURVE_POINTS = 200  # kept per seed; a board is read by people
 
 
@@ -60,6 +72,8 @@ def build_board(
     commit: str | None = None,
     mixed_judges: bool = False,
     derived: Sequence[Derived] = (),
+    trainings: tuple[int, int] | None = None,
+    judges: Sequence[RepeatabilityEntry] = (),
 ) -> Board:
     """Compare every row with the baseline and put the best first.
 
@@ -68,13 +82,16 @@ def build_board(
         commit: of the harness that ran, where known.
         derived: metrics over all rows together, added to the rows they name.
         mixed_judges: compare rows although different judges, or versions of one, marked them.
+        judges: how repeatable the verdicts of evaluators are whose judge was asked again.
+        trainings: that ran, and that a fixed design would take, where `config` adds seeds only where they decide.
 
     Raises:
         DataError: two rows share a label, or no row is called `baseline`.
     """
     _check_labels(rows, baseline)
     entries = _metric_entries(metrics, rows)
-    statistics = Statistics(rows, entries, baseline, mixed_judges=mixed_judges)
+    design = SeedsDesign.of(config)
+    statistics = Statistics(rows, entries, baseline, mixed_judges=mixed_judges, design=design)
     board = Board(
         name=plain(name),
         description=plain(description),
@@ -84,7 +101,7 @@ def build_board(
         baseline=plain(baseline),
         metrics=(*entries, *(item.metric for item in derived)),
         rows=(),
-        statistics=_methods(statistics.correction.families),
+        statistics=_methods(statistics, trainings).model_copy(update={"judges": tuple(judges) or None}),
         sharing=SharingFacts.read(sharing),
     )
     ordered = _ordered([_with_derived(row_entry(statistics, row), derived) for row in rows], board.primary)
@@ -178,14 +195,13 @@ def _quiet_warnings(rows: Sequence[RowEntry]) -> list[str]:
     return warnings
 
 
-def _methods(families: tuple[FamilyEntry, ...]) -> StatisticsEntry:
+def _methods(statistics: Statistics, trainings: tuple[int, int] | None) -> StatisticsEntry:
+    families, decided = statistics.correction.families, statistics.decisions
     return StatisticsEntry(
         interval="hierarchical bootstrap: seeds, then questions, which the seeds share; the draws are stretched to the "
         "unbiased standard error and Student's t; differences are paired by example, and by the value of the seed where both "
         "rows have it",
-        test="the larger of two two-sided p-values: the sign-flip permutation test over questions, which takes the trained "
-        "models as given, and Student's t with the standard error over seeds and questions (what seeds do is "
-        "taken from all rows); "
+        test=(FIXED_TEST if decided is None else SEQUENTIAL_TEST) + "; "
         "a difference counts only where its interval excludes 0 too "
         "and its size is not below the noise floor: what a change of seeds alone could show, "
         f"at the bound of its {LEVEL:.0%} interval (the larger bound, in size, of the null row's)",
@@ -194,7 +210,20 @@ def _methods(families: tuple[FamilyEntry, ...]) -> StatisticsEntry:
         flips=FLIPS,
         level=LEVEL,
         families=families or None,
+        sequential=None if decided is None else decided.entry(trainings),
     )
+
+
+def look(
+    config: Mapping[str, object], baseline: str, rows: Sequence[RowResult], metrics: Mapping[str, Sequence[Metric]]
+) -> Decisions | None:
+    """Return what the scores so far decide, and the rows that get another seed; None where the config lists its seeds."""
+    design = SeedsDesign.of(config)
+    if design is None:
+        return None
+    entries = _metric_entries(metrics, rows)
+    values = {row.label: {} if row.failed else readings(row, entries)[0] for row in rows}
+    return decisions(design, values, {row.label: row for row in rows}, entries, baseline)
 
 
 def row_entry(statistics: Statistics, row: RowResult) -> RowEntry:

@@ -16,7 +16,7 @@ LARGEST_INTEGER, LARGEST = 2**63 - 1, 1e100  # what Parquet holds, and what can 
 SIGNIFICANCE_LEVEL = 0.05  # of a family of tests: the largest corrected p-value that counts is below it
 STARS = (SIGNIFICANCE_LEVEL, 0.01, 0.001)  # one star for each level that the corrected p-value is below
 
-Kind = Literal["measured", "control", "null", "published", "imported"]
+Kind = Literal["measured", "control", "null", "published", "imported", "checkpoint", "served"]
 Verdict = Literal["better", "worse", "different", "unclear"]
 
 
@@ -145,10 +145,75 @@ class FamilyEntry(BoardEntry):
     tests: int
 
 
+class SequentialEntry(BoardEntry):
+    """Seeds that were added where they decide, from `start` to `most` for each row.
+
+    Attributes:
+        seeds: of each row.
+        stopped: `decided`: every place is decided; `most`: some rows have all their seeds and are not decided; `futile`: the
+            seeds that remain would hardly decide the rest.
+        may_be_best: rows that no other is shown to be better than, on the first primary metric.
+        trainings: that ran, SFT included; `trainings_fixed` those that `most` seeds for every row would take.
+    """
+
+    optional = frozenset({"trainings", "trainings_fixed"})
+
+    start: int
+    most: int
+    seeds: dict[str, int]
+    stopped: Literal["decided", "futile", "most"]
+    may_be_best: tuple[str, ...] = ()
+    trainings: int | None = None
+    trainings_fixed: int | None = None
+
+    @property
+    def sentence(self) -> str:
+        """Return what the design saved, and why it stopped."""
+        fewest, largest = min(self.seeds.values(), default=0), max(self.seeds.values(), default=0)
+        each = f"{fewest} to {largest} seeds" if fewest < largest else f"{largest} seeds"
+        text = f"Seeds were added only where they decide: rows have {each} of at most {self.most}"
+        if self.trainings is not None and self.trainings_fixed:
+            saved = 1 - self.trainings / self.trainings_fixed
+            text += f", {self.trainings:,} trainings in place of {self.trainings_fixed:,} ({saved:.0%} saved)"
+        reason = {
+            "decided": "every place is decided",
+            "most": f"the rows that are not decided have all {self.most} seeds",
+            "futile": f"more seeds, up to {self.most}, would hardly decide the rest",
+        }[self.stopped]
+        return f"{text}. They stopped since {reason}."
+
+
+class RepeatabilityEntry(BoardEntry):
+    """How far an evaluator's judge agrees with itself on questions that it was asked again, word for word.
+
+    Attributes:
+        questions: of all rows and seeds, each counted once.
+        verdicts: mean number of verdicts on such a question.
+        agreement: share of pairs of verdicts on one question that are the same.
+        share: of the variance of one verdict between questions, what the judge's changes of mind make (1 − ICC); absent for
+            verdicts that are no numbers, and where all are equal.
+    """
+
+    optional = frozenset({"share"})
+
+    evaluator: str
+    questions: int
+    verdicts: float
+    agreement: float
+    share: float | None = None
+
+    @property
+    def sentence(self) -> str:
+        """Return the entry in words."""
+        asked = f"{self.questions:,} {'question' if self.questions == 1 else 'questions'}"
+        text = f"Asked {asked} again, the judge of {self.evaluator} gave the same verdict in {self.agreement:.0%} of pairs"
+        return text + (f"; changes of mind are {self.share:.0%} of a verdict's variance." if self.share is not None else ".")
+
+
 class StatisticsEntry(BoardEntry):
     """How the numbers were made, in words."""
 
-    optional = frozenset({"families"})
+    optional = frozenset({"families", "sequential", "judges"})
 
     interval: str
     test: str
@@ -157,6 +222,8 @@ class StatisticsEntry(BoardEntry):
     flips: int
     level: float
     families: tuple[FamilyEntry, ...] | None = None
+    sequential: SequentialEntry | None = None
+    judges: tuple[RepeatabilityEntry, ...] | None = None
 
 
 class RankEntry(BoardEntry):
@@ -255,8 +322,18 @@ class RowKind:
 
     @property
     def is_trained_here(self) -> bool:
-        """Whether a comparison of this package made the row, rather than a paper or another tool."""
+        """Whether a comparison of this package trained the row, or would train it with another seed."""
         return self.kind in ("measured", "control", "null")
+
+    @property
+    def is_as_it_is(self) -> bool:
+        """Whether the row is a model from elsewhere that was evaluated here, once: no training seed was sampled for it."""
+        return self.kind in ("checkpoint", "served")
+
+    @property
+    def is_evaluated_here(self) -> bool:
+        """Whether a comparison of this package evaluated the row, rather than a paper or another tool."""
+        return not (self.is_published or self.is_imported)
 
 
 class RowEntry(RowKind, BoardEntry):

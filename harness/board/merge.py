@@ -13,6 +13,7 @@ from harness.board.build import LoadedBoard, build_board
 from harness.board.compare import RowResult
 from harness.board.facts import MergedBoard, Provenance, SharingFacts
 from harness.board.files import digest
+from harness.board.sequential import SeedsDesign
 from harness.board.views.markdown import board_precision
 from harness.board.views.text import one_line, shortened
 from harness.errors import DataError
@@ -77,6 +78,9 @@ def _config(measured: Sequence[LoadedBoard], name: str) -> dict[str, object]:
     config: dict[str, object] = {**measured[0].board.config, "name": name}
     if all("methods" in loaded.board.config for loaded in measured):
         config["methods"] = [entry for loaded in measured for entry in loaded.board.config["methods"]]
+    if any(SeedsDesign.of(loaded.board.config) != SeedsDesign.of(config) for loaded in measured):
+        # p-values of looks hold only where all rows were looked at by one rule.
+        config["seeds"] = sorted({seed for loaded in measured for row in loaded.board.rows for seed in row.seeds})
     return config
 
 
@@ -193,7 +197,7 @@ def recipe(row: RowResult | RowEntry | None) -> object:
     """Return what makes two rows one method, whatever their seeds: data, objective, rounds and recorded facts."""
     if row is None:
         return None
-    kept = ("method", "model", "rounds", "seed_offset", "backend", "source", "table")
+    kept = ("method", "model", "rounds", "seed_offset", "backend", "checkpoint", "served", "source", "table")
     return row.data, row.objective, row.rounds, {key: row.provenance[key] for key in kept if key in row.provenance}
 
 
@@ -236,6 +240,10 @@ def disagreements(first: LoadedBoard, other: LoadedBoard) -> Iterator[str]:
 def caveats(boards: Sequence[LoadedBoard]) -> Iterator[str]:
     """Yield warnings about differences between the boards that do not forbid a merge."""
     first = boards[0]
+    designs = [SeedsDesign.of(loaded.board.config) for loaded in boards]
+    if any(designs) and len(set(designs)) > 1:
+        names = ", ".join(loaded.name for loaded, design in zip(boards, designs, strict=True) if design)
+        yield f"{names}: seeds were added where they decide, and these tests take their number as given: p is too small."
     for loaded in boards[1:]:
         for key in SHOULD_AGREE:
             if loaded.board.config.get(key) != first.board.config.get(key):

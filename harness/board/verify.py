@@ -12,6 +12,7 @@ from harness.board.board import Board, board_scores
 from harness.board.build import LoadedBoard, row_entry
 from harness.board.compare import Statistics
 from harness.board.files import SCORES, digest
+from harness.board.sequential import SeedsDesign
 
 RELATIVE, ABSOLUTE = 1e-6, 1e-9  # matrix products differ in their last digits between machines
 
@@ -38,7 +39,8 @@ def verify(path: Path) -> list[str]:
         return [*problems, f"the baseline {board.baseline!r} is no row of the board"]
     derived = {metric.key for metric in board.unscored_metrics(scores)}
     metrics = [metric for metric in board.metrics if metric.key not in derived]
-    statistics = Statistics(rows, metrics, board.baseline, mixed_judges=board.mixed_judges)
+    design = SeedsDesign.of(board.config)
+    statistics = Statistics(rows, metrics, board.baseline, mixed_judges=board.mixed_judges, design=design)
     for entry, row in zip(board.rows, rows, strict=True):
         computed = {key: score.model_dump(mode="json") for key, score in row_entry(statistics, row).scores.items()}
         shown = {key: score.model_dump(mode="json") for key, score in entry.scores.items() if key not in derived}
@@ -47,7 +49,13 @@ def verify(path: Path) -> list[str]:
     problems += _differ(analysis, analyse(statistics)[0].model_dump(mode="json"), "analysis: ")
     families = [family.model_dump(mode="json") for family in statistics.correction.families]
     shown_families = [family.model_dump(mode="json") for family in board.statistics.families or ()]
-    return [*problems, *_differ(shown_families, families, "statistics.families: ")]
+    problems += _differ(shown_families, families, "statistics.families: ")
+    shown_looks = board.statistics.sequential
+    if statistics.decisions is not None:
+        # Which trainings ran is no matter of scores.
+        shown = {} if shown_looks is None else shown_looks.model_dump(mode="json", exclude={"trainings", "trainings_fixed"})
+        problems += _differ(shown, statistics.decisions.entry(None).model_dump(mode="json"), "statistics.sequential: ")
+    return problems
 
 
 def _files(board: Board, folder: Path, expected: set[str]) -> Iterator[str]:

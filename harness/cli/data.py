@@ -167,7 +167,7 @@ def _print(comparison: Comparison, preview: Preview, rows: Sequence[ShownRow], u
 
     console = Console(highlight=False, soft_wrap=True)
     config = comparison.config
-    console.print(Text.assemble((one_line(config.name), "bold"), f" · seed {config.seeds[0]}"))
+    console.print(Text.assemble((one_line(config.name), "bold"), f" · seed {config.first_seeds[0]}"))
     for line in data_lines(preview.screening.as_json()):
         console.print(Text(one_line(line), style="dim"))
     signs = [f"{BAR} between two tokens", f"{SPACE} a space", f"{BREAK} a line break", f"{OPEN}…{CLOSE} a special token"]

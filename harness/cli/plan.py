@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,6 +22,7 @@ from harness.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from harness.config.schema import Config
     from harness.run.estimates.gpu import GpuReport
     from harness.run.estimates.plan import PlanReport
 
@@ -73,7 +75,7 @@ def plan(
     if resolved:
         _print_config(resolved_config(comparison), json_)
         return
-    report = plan_report(comparison, store_folder(store), chosen, given, str(path))
+    report = plan_report(comparison, store_folder(store), chosen, given, str(path), os.environ)
     if json_:
         typer.echo(json.dumps(report.as_dict()))
     else:
@@ -97,9 +99,12 @@ def print_plan(report: PlanReport) -> None:
     _print_lines([f"{message} (the keys of this plan are not final)" for message in comparison.unreachable.values()], "yellow")
     if report.data is not None:
         _print_data(report)
+    _print_lines([row.line() for row in report.elsewhere], "dim")
     _print_lines([estimate.line() for estimate in report.judges], "dim")
     if report.gpu is not None:
         _print_gpu(report.gpu)
+    if report.most is not None:
+        _print_range(report, report.most)
 
 
 def _print_stages(report: PlanReport) -> None:
@@ -111,7 +116,7 @@ def _print_stages(report: PlanReport) -> None:
     graph, present, requests, config = report.graph, report.present, report.requests, report.comparison.config
     console.print(
         Text(config.name, style="bold"),
-        Text(f"· {len(report.comparison.rows)} rows × {len(config.seeds)} seeds, baseline {config.baseline}"),
+        Text(f"· {len(report.comparison.rows)} rows × {_seeds(config)} seeds, baseline {config.baseline}"),
     )
     table = Table(box=None, pad_edge=False, header_style="dim")
     for name in ("kind", "stages", "needed by rows", "in the store"):
@@ -122,6 +127,25 @@ def _print_stages(report: PlanReport) -> None:
     console.print(table)
     alone = sum(requests.values())
     console.print(Text(f"{len(graph)} stages serve {alone} requests; {len(graph) - len(present)} remain to run.", style="dim"))
+
+
+def _seeds(config: Config) -> str:
+    least, most = len(config.first_seeds), len(config.possible_seeds)
+    return str(least) if config.adds_seeds is None else f"{least} to {most}"
+
+
+def _print_range(least: PlanReport, most: PlanReport) -> None:
+    """Print what the seeds cost that are added where they decide: the least, which is planned above, and the most."""
+    config = least.comparison.config
+    ranges = [
+        f"{least.graph.trainings:,} to {most.graph.trainings:,} trainings",
+        f"{len(least.graph):,} to {len(most.graph):,} stages",
+    ]
+    if least.gpu and most.gpu:
+        ranges.append(f"{least.gpu.hours:,.1f} to {most.gpu.hours:,.1f} GPU-hours")
+    _print_lines([f"{_seeds(config)} seeds a row, added where they decide: {', '.join(ranges)}"], "bold")
+    judges = [f"with all seeds: {estimate.line()}" for estimate in most.judges]
+    _print_lines(judges, "dim")
 
 
 def _print_data(report: PlanReport) -> None:

@@ -8,9 +8,10 @@ from typing import Any
 
 from harness.api.interfaces import Component, Source
 from harness.config.comparison import Comparison
-from harness.config.schema import Budget, Config
+from harness.config.schema import Config
 from harness.config.unresolved import EACH, UnresolvedConfig
 from harness.errors import DataError, Problem, UnreachableError, did_you_mean
+from harness.training.budget import Spending
 
 
 def check_needs(unresolved: UnresolvedConfig) -> None:
@@ -22,11 +23,11 @@ def check_needs(unresolved: UnresolvedConfig) -> None:
         (place, row.label, frozenset[str]().union(*(round_.builder.required() for round_ in row.rounds)))
         for place, row in unresolved.placed_rows()
     ]
-    wanted += [(item.place, item.evaluator.name, item.evaluator.needs) for item in unresolved.evaluators]
+    wanted += [(item.place, item.evaluator.name, item.evaluator.required()) for item in unresolved.evaluators]
     for place, name, needs in wanted:
-        missing = sorted(needs - source.provides)
+        missing = sorted(needs - source.offers())
         if missing:
-            have = ", ".join(sorted(source.provides)) or "nothing"
+            have = ", ".join(sorted(source.offers())) or "nothing"
             fix = f"it needs {' and '.join(missing)}, and {source.name!r} provides {have}: leave it out, or change the source"
             unresolved.note(place, name, fix)
 
@@ -46,43 +47,46 @@ def check_backend(unresolved: UnresolvedConfig, tuned: bool) -> None:
     backend = unresolved.backend
     if backend is None or backend.serves_any_policy():
         return
-    trained = [row.label for row in unresolved.rows if row and row.rounds]
-    if tuned or trained:
-        who = f"the row {trained[0]!r}" if trained else "`sft`"
-        fix = f"its server answers with one model, and {who} trains another: give a backend that serves each checkpoint"
+    trained = [f"the row {row.label!r} trains" for row in unresolved.rows if row and row.rounds]
+    others = [*trained, *(f"the row {row.label!r} is" for row in unresolved.rows if row and row.kind == "checkpoint")]
+    if tuned or others:
+        who = others[0] if others else "`sft` trains"
+        fix = f"its server answers with one model, and {who} another: give a backend that serves each checkpoint"
         unresolved.note("generation.backend", backend.name, f"{fix} (its `command`), or train nothing")
 
 
-def check_budget(unresolved: UnresolvedConfig, budget: Budget) -> None:
-    """The source has the prompts, and every round gets one."""
-    prompts, limit = budget.prompts, budget.limit
+def check_budget(unresolved: UnresolvedConfig, config: Config) -> None:
+    """Every budget, the config's and each row's own: its source has the prompts, and every round gets one."""
+    budgets = {"": (config.budget, [row for _, row in unresolved.placed_rows() if row.budget == config.budget])}
+    for place, row in unresolved.placed_rows():
+        if row.budget != config.budget:
+            budgets[f"{place}."] = (row.budget, [row])
     available = unresolved.source.sizes().get("train") if unresolved.source else None
-    if available is not None and prompts > available:
-        fix = f"the source has {available} training prompts: lower it, or set source.train to {prompts}"
-        unresolved.note("budget.prompts", prompts, fix)
-    most = max((len(row.rounds) for row in unresolved.rows if row), default=0)
-    if prompts < most:
-        unresolved.note(
-            "budget.prompts", prompts, f"a method has {most} rounds, and each needs a prompt: it should be at least {most}"
-        )
-    if limit is not None and limit.amount < most:
-        fix = f"a method has {most} rounds that share it: it should be at least {most}"
-        unresolved.note(f"budget.{limit.unit}", limit.amount, fix)
+    for place, (budget, rows) in budgets.items():
+        if available is not None and budget.prompts > available:
+            fix = f"the source has {available} training prompts: lower it, or set source.train to {budget.prompts}"
+            unresolved.note(f"{place}budget.prompts", budget.prompts, fix)
+        most = max((row.planned_rounds for row in rows if budget.rounds == "share"), default=0)
+        if budget.prompts < most:
+            fix = f"a method has {most} rounds, and each needs a prompt: it should be at least {most}"
+            unresolved.note(f"{place}budget.prompts", budget.prompts, fix)
+        if budget.limit is not None and budget.limit.amount < most:
+            fix = f"a method has {most} rounds that share it: it should be at least {most}"
+            unresolved.note(f"{place}budget.{budget.limit.unit}", budget.limit.amount, fix)
 
 
 def check_epochs(unresolved: UnresolvedConfig, config: Config) -> None:
     """Refuse `epochs` where the budget decides how often a prompt is seen."""
-    if config.budget.limit is None:
-        return
-    given: dict[str, Mapping[str, Any]] = {"training": config.training.model_dump(exclude_unset=True)}
+    given: list[tuple[str, Mapping[str, Any], Spending | None]] = []
+    given.append(("training", config.training.model_dump(exclude_unset=True), config.budget.limit))
     for index, entry in enumerate(config.methods):
-        given[f"methods.{index}.training"] = entry.training
-        given |= {
-            f"methods.{index}.rounds.{number}.training": round_.training for number, round_ in enumerate(entry.rounds or ())
-        }
-    for field, section in given.items():
-        if "epochs" in section:
-            fix = f"budget.{config.budget.limit.unit} decides how often a prompt is seen: leave it out"
+        limit = (config.budget.changed(entry.budget) if entry.budget else config.budget).limit
+        given.append((f"methods.{index}.training", entry.training, limit))
+        for number, round_ in enumerate(entry.rounds or ()):
+            given.append((f"methods.{index}.rounds.{number}.training", round_.training, limit))
+    for field, section, limit in given:
+        if limit is not None and "epochs" in section:
+            fix = f"budget.{limit.unit} decides how often a prompt is seen: leave it out"
             unresolved.note(f"{field}.epochs", section["epochs"], fix)
 
 
@@ -162,7 +166,10 @@ def pinned_source(unresolved: UnresolvedConfig, unreachable: dict[str, str] | No
 def _check(unresolved: UnresolvedConfig, placed: Iterable[tuple[str, Component | None]]) -> None:
     for place, component in placed:
         for field, fix in _problems(component) if component else ():
-            unresolved.note(f"{place}.{field}", _value_at(component, field), fix)
+            # One problem for all components that take the config's reward.
+            reward = unresolved.config.reward if unresolved.config else None
+            shared = field.startswith("reward.") and reward is not None and getattr(component, "reward", None) == reward
+            unresolved.note(field if shared else f"{place}.{field}", _value_at(component, field), fix)
 
 
 def _problems(component: Component) -> Sequence[tuple[str, str]]:
@@ -186,18 +193,43 @@ def fill_null_rows(unresolved: UnresolvedConfig) -> None:
     base = next((row for row in unresolved.rows if row and row.label == baseline), None)
     if base is None:
         return
+    if base.is_as_it_is and any(row and row.kind == "null" for row in unresolved.rows):
+        fix = "a null row is the baseline trained again, and this one is not trained here: leave the null row out"
+        unresolved.note("baseline", baseline, fix)
     if base.kind == "null":
         unresolved.note("baseline", baseline, "a null row is the baseline again: choose another row as the baseline")
     unresolved.rows = [
-        replace(row, data=base.data, objective=base.objective, rounds=base.rounds) if row and row.kind == "null" else row
+        replace(
+            row,
+            data=base.data,
+            objective=base.objective,
+            rounds=base.rounds,
+            planned_rounds=base.planned_rounds,
+            budget=base.budget,
+        )
+        if row and row.kind == "null"
+        else row
         for row in unresolved.rows
     ]
 
 
-def check_seeds(unresolved: UnresolvedConfig, seeds: Sequence[int]) -> None:
-    """A row with other seeds must not meet the seeds of the rest: it would be the same training."""
+def check_seeds(unresolved: UnresolvedConfig, config: Config) -> None:
+    """A row with other seeds must not meet the seeds of the rest: it would be the same training.
+
+    Where rows stop at different seeds, no evaluator may compare a row with all others: they would be others at each seed.
+    """
+    seeds = config.possible_seeds
+    given = config.model_dump(mode="json")["seeds"]
     for offset in sorted({row.seed_offset for row in unresolved.rows if row and row.seed_offset}):
         met = [seed for seed in seeds if seed + offset in seeds]
         if met:
             fix = f"the null row trains with each seed + {offset}, and {met[0] + offset} is a seed itself: choose others"
-            unresolved.note("seeds", list(seeds), fix)
+            unresolved.note("seeds", given, fix)
+    base = next((row for row in unresolved.rows if row and row.label == config.baseline), None)
+    if config.adds_seeds and base and base.is_as_it_is:
+        fix = f"seeds are added until rows are told from the baseline, and {base.label!r} has none: give a list of seeds"
+        unresolved.note("seeds", given, fix)
+    for evaluator in (item.evaluator for item in unresolved.evaluators):
+        if config.adds_seeds and "all" in evaluator.opponents():
+            fix = f"{evaluator.name} compares each row with all others, which would be other rows at each seed: give a list"
+            unresolved.note("seeds", given, f"{fix} of seeds, or name its opponents")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
@@ -97,10 +98,29 @@ def find_config(path: Path | None) -> Path:
 
 
 def chosen_rows(entries: Any, names: Sequence[str], baseline: Any) -> list[Any]:
-    """The config's rows with these labels; a name that is no label stands for the registered method. The baseline stays."""
+    """The config's rows with these labels; a name that is no label stands for the registered method. The baseline stays.
+
+    `dpo@2` is the row of round 2 of `dpo`, whichever of its rounds the config lists.
+    """
     by_label = (
         {label: entry for entry in entries if isinstance(label := called(entry), str)} if isinstance(entries, list) else {}
     )
-    if baseline in by_label and baseline not in names:
-        names = [baseline, *names]
-    return [by_label.get(name, name) for name in names]
+    if isinstance(baseline, str) and baseline not in names:
+        series, number = _round_of(baseline)
+        if baseline in by_label or (number is not None and series in by_label and series not in names):
+            names = [baseline, *names]
+    return [_chosen_row(name, by_label) for name in names]
+
+
+def _chosen_row(name: str, by_label: Mapping[str, Any]) -> Any:
+    series, number = _round_of(name)
+    if name in by_label or number is None:
+        return by_label.get(name, name)
+    entry = by_label.get(series, series)
+    return {**(entry if isinstance(entry, dict) else {"method": entry}), "rows": [number]}
+
+
+def _round_of(label: str) -> tuple[str, int | None]:
+    """Split the label of a round's row, such as `dpo@2`; the number is None for any other label."""
+    match = re.fullmatch(r"(.+)@([0-9]{1,9})", label)
+    return (match[1], int(match[2])) if match else (label, None)

@@ -7,7 +7,7 @@ from pydantic import ValidationError
 from harness.api.interfaces import Component
 from harness.config.problems import ABSENT, problems_of
 from harness.config.unresolved import UnresolvedConfig
-from harness.models.judge.settings import BUILDERS, JudgeSettings
+from harness.models.judge.settings import BUILDERS, JudgeSettings, judge_changes
 
 
 def judges_of(unresolved: UnresolvedConfig) -> dict[str, JudgeSettings]:
@@ -21,7 +21,7 @@ def _evaluators_judges(unresolved: UnresolvedConfig, judge: JudgeSettings | None
     found = {}
     for item in unresolved.evaluators:
         evaluator = item.evaluator
-        if not evaluator.judged:
+        if not evaluator.asks_judge():
             continue
         if judge is None:
             _miss(unresolved, evaluator.name)
@@ -32,9 +32,8 @@ def _evaluators_judges(unresolved: UnresolvedConfig, judge: JudgeSettings | None
 
 def _builders_judge(unresolved: UnresolvedConfig, judge: JudgeSettings | None) -> dict[str, JudgeSettings]:
     """The config's judge, where a data builder asks one."""
-    asking = [
-        (place, round_.builder) for place, row in unresolved.placed_rows() for round_ in row.rounds if round_.builder.judged
-    ]
+    builders = [(place, round_.builder) for place, row in unresolved.placed_rows() for round_ in row.rounds]
+    asking = [(place, builder) for place, builder in builders if builder.asks_judge()]
     if not asking:
         return {}
     if judge is None:
@@ -46,11 +45,12 @@ def _builders_judge(unresolved: UnresolvedConfig, judge: JudgeSettings | None) -
 
 
 def _changed(unresolved: UnresolvedConfig, judge: JudgeSettings, component: Component, place: str) -> JudgeSettings | None:
-    """The judge with the changes in a component's field `judge`; None with problems noted."""
+    """The judge with the changes in a component's field `judge`, or its reward's; None with problems noted."""
     try:
-        return judge.changed(getattr(component, "judge", {}))
+        return judge.changed(judge_changes(component.model_dump()))
     except ValidationError as error:
-        unresolved.problems += problems_of(error, JudgeSettings, f"{place}.judge")
+        field = "judge" if hasattr(component, "judge") else "reward.judge"
+        unresolved.problems += problems_of(error, JudgeSettings, f"{place}.{field}")
         return None
 
 

@@ -14,6 +14,9 @@ from harness.errors import Problem, did_you_mean
 
 QUOTE_NULL = 'without quotes YAML reads null as nothing: write "null" in quotes for the row of that name'
 
+# Tags of the two forms of a field that is a list or a section. They stand in pydantic's places, and in no place of a config.
+LIST, SECTION = "<list>", "<section>"
+
 
 class _Absent(str):
     """A stand-in for the value of a field that is not there; printed without quotes."""
@@ -100,6 +103,7 @@ def problems_of(error: ValidationError, model: type[BaseModel], prefix: str = ""
     """
     found: dict[tuple[str, str], Problem] = {}
     for item in error.errors(include_url=False):
+        item["loc"] = tuple(part for part in item["loc"] if part not in (LIST, SECTION))
         if item["type"] == "too_short" and item["input"]:
             continue  # pydantic counts only valid items, and what is wrong with the others is said of them
         field = ".".join(str(part) for part in (*((prefix,) if prefix else ()), *item["loc"])) or "(the whole)"

@@ -25,7 +25,7 @@ from harness.config.comparison import Comparison
 from harness.config.judges import judges_of
 from harness.config.problems import impossible, secrets
 from harness.config.schema import Config, raise_all
-from harness.config.starting_model import check_trained_dtype, starting_model
+from harness.config.starting_model import check_trained_dtype, locate_rows, starting_model
 from harness.config.unresolved import UnresolvedConfig
 
 
@@ -54,6 +54,7 @@ def resolve(
     judges = judges_of(unresolved)
     unreachable: dict[str, str] = {}
     checkpoint = starting_model(unresolved.problems, unresolved.raw.get("model"), unreachable if offline else None)
+    unresolved.rows = locate_rows(unresolved, unreachable if offline else None)
     check_machine(unresolved)
     unresolved.source = pinned_source(unresolved, unreachable if offline else None)
     if unresolved.config is not None:
@@ -64,9 +65,9 @@ def resolve(
 
 def _check_sections(unresolved: UnresolvedConfig, config: Config) -> None:
     """Check sections against each other, which takes a config of the right shape."""
-    check_budget(unresolved, config.budget)
+    check_budget(unresolved, config)
     check_epochs(unresolved, config)
-    check_seeds(unresolved, config.seeds)
+    check_seeds(unresolved, config)
     check_backend(unresolved, config.sft is not None)
     trained = [round_.training for row in unresolved.rows if row for round_ in row.rounds]
     check_trained_dtype(unresolved.problems, config.model, [*([config.sft] if config.sft else []), *trained])

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ValidationError
 
-from harness.api.interfaces import Component, DataBuilder, Objective
+from harness.api.interfaces import Backend, Component, DataBuilder, Objective
 from harness.api.methods import Method, Round
 from harness.api.registry import Kind, Registry
 from harness.config.problems import ABSENT, QUOTE_NULL, problems_of
-from harness.config.schema import ComponentSection, MethodEntry, Named
+from harness.config.schema import Budget, ComponentSection, MethodEntry, Named
 from harness.errors import PluginError, Problem, did_you_mean
+from harness.models.checkpoint import Checkpoint
+from harness.models.reward import Rewarded
+from harness.models.served import BACKEND, ServedModel
 from harness.training.settings import TrainingSettings
 
 
@@ -31,24 +35,60 @@ class RoundPlan:
 class RowConfig:
     """One row of the board, resolved from its `MethodEntry`, the config's own spelling of a row.
 
-    `rounds` is empty for rows that are the starting model itself.
+    Attributes:
+        rounds: the rounds that the row's model has been through; empty for rows that are the starting model itself, and for
+            models from elsewhere.
+        planned_rounds: all rounds of its entry, which share the budget; more than `rounds` for the row of an earlier round.
+        series: the entry's label, which the rows of its rounds have in common; `label` is `series@2` for that of round 2.
+        budget: the config's, with the entry's changes.
+        checkpoint: the model of a row of kind `checkpoint`; None until `harness.config.starting_model` has located it.
+        served: the model of a row of kind `served`; `backend` asks it.
     """
 
     label: str
     method: str
-    kind: Literal["measured", "control", "null"]
+    kind: Literal["measured", "control", "null", "checkpoint", "served"]
     data: str | None
     objective: str | None
     seed_offset: int
     rounds: tuple[RoundPlan, ...]
+    planned_rounds: int
+    series: str
+    budget: Budget
+    checkpoint: Checkpoint | None = None
+    served: ServedModel | None = None
+    backend: Backend | None = None
+
+    @property
+    def is_as_it_is(self) -> bool:
+        """Whether the row is a model from elsewhere, evaluated once: no seed of the comparison has a part in its making."""
+        return self.kind in ("checkpoint", "served")
+
+    @property
+    def prompts(self) -> int:
+        """How many training prompts, counted from the first, its rounds draw on; 0 where it trains nothing."""
+        if not self.rounds:
+            return 0
+        return self.budget.part(self.budget.prompts, len(self.rounds) - 1, self.planned_rounds)[1]
+
+    def spent(self, amount: int) -> int:
+        """Return how much of an amount of its budget its rounds get together."""
+        parts = [self.budget.part(amount, number, self.planned_rounds) for number in range(len(self.rounds))]
+        return sum(last - first for first, last in parts)
 
 
 class Resolver:
     """Resolves parts of a raw config one by one, and notes what is wrong instead of stopping."""
 
-    def __init__(self, registry: Registry, problems: list[Problem]) -> None:
+    def __init__(self, registry: Registry, problems: list[Problem], reward: Any = None) -> None:
+        """Resolve with these plugins.
+
+        Args:
+            reward: the config's own, for components that take one and say nothing of it; None leaves them gold.
+        """
         self.registry = registry
         self.problems = problems
+        self.reward = reward
 
     def each(self, field: str, items: Any, resolve_one: Callable[[Any, str], Any]) -> list[Any]:
         if not isinstance(items, list | tuple):
@@ -67,7 +107,11 @@ class Resolver:
             hint = did_you_mean(named.name, self.registry.names(kind))
             self.problems.append(Problem(field, named.name, f"no {kind} is called so; {hint}"))
             return None
-        return self.build(cls, {**named.fields, **(fields or {})}, field)
+        given = {**named.fields, **(fields or {})}
+        # It is written into the component's field, so that keys and boards hold what marked.
+        if self.reward is not None and issubclass(cls, Rewarded):
+            given = {"reward": self.reward, **given}
+        return self.build(cls, given, field)
 
     def build(self, cls: type[BaseModel], fields: Mapping[str, Any], field: str) -> Any:
         try:
@@ -85,11 +129,42 @@ class Resolver:
                 self.problems += problems_of(error, TrainingSettings, f"{field}.training")
             return None
 
-    def row(self, item: Any, field: str, training: TrainingSettings | None) -> RowConfig | None:
+    def budget(self, section: Any) -> Budget:
+        """Return the config's budget; its defaults where it is wrong, which `validate` says."""
+        try:
+            return Budget.model_validate({} if section is None else section)
+        except ValidationError:
+            return Budget()
+
+    def rows(self, item: Any, field: str, training: TrainingSettings | None, budget: Budget) -> list[RowConfig | None]:
+        """Return the rows of an entry: one, or one for each round it asks for; [None] with problems noted."""
         try:
             entry = MethodEntry.model_validate(item)
         except ValidationError:
+            return [None]
+        row = self._row_as_it_is(entry, field, budget) or self._row(entry, field, training, budget)
+        if row is None or entry.rows == "last":
+            return [row]
+        count = row.planned_rounds
+        numbers = range(1, count + 1) if entry.rows == "each_round" else entry.rows
+        if (beyond := next((number for number in numbers if number > count), None)) is not None:
+            fix = f"{row.label!r} has {count} round{'s' * (count != 1)}: list numbers from 1 to {count}"
+            self.problems.append(Problem(f"{field}.rows", beyond, fix))
+            return [None]
+        return [_after_round(row, number) for number in numbers]
+
+    def _row_as_it_is(self, entry: MethodEntry, field: str, budget: Budget) -> RowConfig | None:
+        """Return the row of a model from elsewhere, its checkpoint not yet located; None for an entry that is a method."""
+        if entry.checkpoint is not None:
+            label = entry.label or Path(entry.checkpoint.path).name
+            return RowConfig(label, "checkpoint", "checkpoint", None, None, 0, (), 0, label, budget)
+        if entry.served is None:
             return None
+        served, label = ServedModel(**entry.served.model_dump()), entry.label or entry.served.model
+        backend = self.component("backend", {"name": BACKEND, **served.backend_fields()}, f"{field}.served")
+        return RowConfig(label, "served", "served", None, None, 0, (), 0, label, budget, served=served, backend=backend)
+
+    def _row(self, entry: MethodEntry, field: str, training: TrainingSettings | None, budget: Budget) -> RowConfig | None:
         method = self._method(entry, field)
         if method is None:
             return None
@@ -100,14 +175,18 @@ class Resolver:
                 self._round(method, round_, field, f"{field}.rounds.{number}", base)
                 for number, round_ in enumerate(entry.rounds or method.rounds)
             ]
+        label = entry.label or entry.method or method.name
         return RowConfig(
-            label=entry.label or entry.method or method.name,
+            label=label,
             method=method.name,
             kind=method.kind,
             data=_parts(method.data, [round_.builder for round_ in rounds if round_]),
             objective=_parts(method.objective, [round_.objective for round_ in rounds if round_]),
             seed_offset=method.seed_offset,
             rounds=tuple(round_ for round_ in rounds if round_ is not None),
+            planned_rounds=len(rounds),
+            series=label,
+            budget=budget.changed(entry.budget) if entry.budget else budget,
         )
 
     def _method(self, entry: MethodEntry, field: str) -> Method | None:
@@ -145,7 +224,14 @@ class Resolver:
 
     def _check_use(self, entry: MethodEntry, method: Method, field: str) -> None:
         """Refuse what would have no effect: changes to a row that trains nothing, and fields that every round sets anyway."""
-        given = {"data": entry.data, "objective": entry.objective, "rounds": entry.rounds, "training": entry.training or None}
+        given = {
+            "data": entry.data,
+            "objective": entry.objective,
+            "rounds": entry.rounds,
+            "training": entry.training or None,
+            "rows": None if entry.rows == "last" else entry.rows,
+            "budget": entry.budget,
+        }
         if method.data is None or method.objective is None:
             for name, value in given.items():
                 if value is not None:
@@ -192,6 +278,18 @@ class Resolver:
             if problem.field.startswith(place) and changed.split(".")[0] in changes:
                 self.problems[index] = replace(problem, field=f"{round_field}.{kind}.{changed}")
         return component
+
+
+def _after_round(row: RowConfig, number: int) -> RowConfig:
+    """Return the row of the model after one of a row's rounds."""
+    rounds = row.rounds[:number]
+    return replace(
+        row,
+        label=f"{row.series}@{number}",
+        data=_parts(row.data, [round_.builder for round_ in rounds]),
+        objective=_parts(row.objective, [round_.objective for round_ in rounds]),
+        rounds=rounds,
+    )
 
 
 def _parts(name: str | None, rounds: Sequence[Component]) -> str | None:

@@ -8,31 +8,35 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import (
     BaseModel,
     ConfigDict,
+    Discriminator,
     Field,
     JsonValue,
-    SerializerFunctionWrapHandler,
+    Tag,
+    TypeAdapter,
     ValidationError,
     field_validator,
-    model_serializer,
     model_validator,
 )
 
 from harness.api.methods import Round
 from harness.api.types.thoughts import DELIMITERS, Delimiters, wrong_delimiters
-from harness.config.problems import QUOTE_NULL, impossible, problems_of
+from harness.config.problems import LIST, QUOTE_NULL, SECTION, impossible, problems_of
 from harness.errors import ConfigError, Problem
 from harness.models.judge.settings import BUILDERS, JudgeSettings
 from harness.models.options import Dtype, Quantization, Storage, SystemTurns
+from harness.models.reward import Reward
 from harness.models.scratch import ScratchModel
 from harness.training.budget import Spending, Unit
 from harness.training.settings import SftSettings, TrainingSettings
 
 LARGEST_SEED = 2**31 - 1
+MOST_SEEDS = 64  # that are added one by one: each is a look at all rows
 # What whoever renders a template passes itself.
 _RENDERERS = frozenset({"messages", "add_generation_prompt", "bos_token", "eos_token", "loop"})
 
@@ -70,7 +74,11 @@ class Named(ComponentSection):
 class EvaluatorSection(Named):
     """An evaluator by name, and its fields; `label` names it where it is listed more than once."""
 
-    label: str | None = Field(None, description="begins the keys of its metrics on the board; the name if absent")
+    label: str | None = Field(
+        None,
+        exclude_if=lambda label: label is None,  # boards of configs without labels stay as they were
+        description="begins the keys of its metrics on the board; the name if absent",
+    )
 
     @field_validator("label")
     @classmethod
@@ -78,12 +86,6 @@ class EvaluatorSection(Named):
         if label is not None and (wrong := wrong_label(label)):
             raise ValueError(f"{wrong}, since the keys of its metrics begin with it")
         return label
-
-    @model_serializer(mode="wrap")
-    def _without_absent_label(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave an absent label out, so that boards and keys of configs without one stay as they were."""
-        written: dict[str, Any] = serialize(self)
-        return {key: value for key, value in written.items() if key != "label" or value is not None}
 
 
 def wrong_label(label: str) -> str | None:
@@ -167,7 +169,10 @@ class Budget(_Section):
     prompts: int = Field(
         800,
         ge=1,
-        description="training prompts per method, over all its rounds; each is seen `epochs` times unless a limit follows",
+        description="training prompts per method; each is seen `epochs` times unless a limit follows",
+    )
+    rounds: Literal["share", "repeat"] = Field(
+        "share", description="each round of a method gets an equal part of the budget (share), or all of it again (repeat)"
     )
     pairs: int | None = Field(
         None,
@@ -191,6 +196,20 @@ class Budget(_Section):
         """The limit that ends a method's training; None where the number of prompts does."""
         units: tuple[Unit, ...] = ("pairs", "tokens", "updates")
         return next((Spending(unit, amount) for unit in units if (amount := getattr(self, unit)) is not None), None)
+
+    def part(self, amount: int, number: int, rounds: int) -> tuple[int, int]:
+        """Return which part of an amount round `number` of `rounds` gets: from, to."""
+        if self.rounds == "repeat":
+            return 0, amount
+        return (amount * number) // rounds, (amount * (number + 1)) // rounds
+
+    def changed(self, changes: Budget) -> Budget:
+        """Return this budget with the fields that another one sets. A limit in another unit takes the place of this one's."""
+        given = changes.model_fields_set
+        kept = {name: getattr(self, name) for name in self.model_fields_set - given}
+        if changes.limit is not None:
+            kept = {name: value for name, value in kept.items() if name in ("prompts", "rounds")}
+        return Budget(**kept, **{name: getattr(changes, name) for name in given})
 
 
 class GenerationSection(_Section):
@@ -245,8 +264,51 @@ class RunSection(_Section):
     )
 
 
+class CheckpointSection(_Section):
+    """A model that is evaluated as it is: a checkpoint, local or the hub's, with its own tokenizer and template."""
+
+    path: str = Field(description="a local checkpoint folder, a fetched model, or a model of the hub as owner/name")
+    revision: str | None = Field(None, description="a hub model's branch, tag or commit; planning pins it to a commit")
+    adapter: str | None = Field(None, description="a local folder with a PEFT adapter, merged into the weights when loaded")
+    dtype: Dtype | None = Field(
+        None, description="of weights in memory, as model.dtype; absent: what a run noted in the checkpoint, else auto"
+    )
+    chat_template: str | None = Field(
+        None, description="in place of the checkpoint's own, and needed where it has none: as model.chat_template"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_string(cls, value: Any) -> Any:
+        if not isinstance(value, str | dict | CheckpointSection):
+            raise ValueError("write a folder or owner/name, or a section with `path`")
+        return {"path": value} if isinstance(value, str) else value
+
+
+class ServedSection(_Section):
+    """A model behind an OpenAI-compatible endpoint: its answers are evaluated, and nothing else of it is known."""
+
+    base_url: str = Field(description="the server's address, as in http://localhost:8000/v1")
+    model: str = Field(min_length=1, description="the model's name at the server")
+    name: str | None = Field(
+        None, min_length=1, description="what identifies the model in keys, wherever it is served; absent: base_url and model"
+    )
+    api_key_env: str | None = Field(None, description="the environment variable that holds the key; absent: no key")
+    concurrency: int = Field(32, ge=1, le=1024, description="requests at a time")
+    retries: int = Field(6, ge=0, le=100, description="further attempts for one request, with growing waits")
+    timeout_seconds: float = Field(600.0, gt=0, le=86_400, description="for one answer")
+
+    @field_validator("base_url")
+    @classmethod
+    def _is_http(cls, url: str) -> str:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError("write it with http:// or https://, as in http://localhost:8000/v1")
+        return url
+
+
 class MethodEntry(_Section):
-    """One row: a registered method with changes, or a builder and an objective of your choice."""
+    """One row: a registered method with changes, a builder and an objective of your choice, or a model that is not trained."""
 
     method: str | None = Field(None, description="a registered method")
     label: str | None = Field(None, description="the row's name on the board; the method's name if absent")
@@ -254,6 +316,40 @@ class MethodEntry(_Section):
     objective: ComponentSection | None = Field(None, description="an objective (with `name`), or changed fields")
     rounds: tuple[Round, ...] | None = Field(None, min_length=1, description="what each round changes")
     training: dict[str, Any] = Field(default_factory=dict, description="changed fields of the training section")
+    checkpoint: CheckpointSection | None = Field(
+        None, description="a model to evaluate as it is: a folder, owner/name, or a section; nothing is trained"
+    )
+    served: ServedSection | None = Field(
+        None, description="a model behind an OpenAI-compatible endpoint, whose answers are evaluated; nothing is trained"
+    )
+
+    @model_validator(mode="after")
+    def _trains_or_not(self) -> MethodEntry:
+        given = [name for name in ("checkpoint", "served") if getattr(self, name) is not None]
+        others = ("method", "data", "objective", "rounds", "training", "rows", "budget")
+        given += [name for name in others if name in self.model_fields_set]
+        if given[:1] in (["checkpoint"], ["served"]) and len(given) > 1:
+            raise ValueError(f"a row of `{given[0]}` is evaluated as it is: leave `{given[1]}` out")
+        return self
+
+    rows: Literal["last", "each_round"] | tuple[int, ...] = Field(
+        "last",
+        description="a row of the model after the last round, after each round (each_round: rows name@1, name@2, …), or after "
+        "the rounds of a list",
+    )
+    budget: Budget | None = Field(None, description="changed fields of the budget, for this row alone")
+
+    @field_validator("rows", mode="before")
+    @classmethod
+    def _rounds_by_number(cls, rows: Any) -> Any:
+        if isinstance(rows, str) and rows in ("last", "each_round"):
+            return rows
+        numbers = rows if isinstance(rows, list | tuple) else ()
+        if not numbers or not all(isinstance(number, int) and not isinstance(number, bool) for number in numbers):
+            raise ValueError("write last, each_round, or a list of rounds by number, as in [1, 3]")
+        if min(numbers) < 1 or len(set(numbers)) < len(numbers):
+            raise ValueError("rounds are numbered from 1, and each makes one row: list each number once")
+        return tuple(numbers)
 
     @model_validator(mode="before")
     @classmethod
@@ -263,6 +359,30 @@ class MethodEntry(_Section):
         if not isinstance(value, str | dict | MethodEntry):
             raise ValueError("write a method's name, or a section with `method` and what to change")
         return {"method": value} if isinstance(value, str) else value
+
+
+class SeedsUntilDecided(_Section):
+    """Seeds 0, 1, 2, … for each row until its place is decided: against the baseline, and against the best row."""
+
+    until: Literal["decided"] = Field(description="a row gets another seed only where that can still decide its place")
+    start: int = Field(2, ge=2, description="seeds of every row before the first decision")
+    most: int = Field(8, le=MOST_SEEDS, description="seeds of a row at most")
+
+    @model_validator(mode="after")
+    def _has_room(self) -> SeedsUntilDecided:
+        if self.most < self.start:
+            raise ValueError(f"`most` is {self.most} and `start` is {self.start}: `most` should be at least `start`")
+        return self
+
+
+def _form(value: Any) -> str:
+    return SECTION if isinstance(value, Mapping | BaseModel) else LIST
+
+
+Seeds = Annotated[
+    Annotated[tuple[int, ...], Field(min_length=1), Tag(LIST)] | Annotated[SeedsUntilDecided, Tag(SECTION)],
+    Discriminator(_form),
+]
 
 
 class Config(_Section):
@@ -283,7 +403,17 @@ class Config(_Section):
     evaluators: tuple[EvaluatorSection, ...] = Field(min_length=1, description="how every row is evaluated")
     run: RunSection = Field(RunSection(), description="how it is run; changes no result")
     judge: JudgeSettings | None = Field(None, description="the model that judges answers, for evaluators that ask one")
-    seeds: tuple[int, ...] = Field((0, 1), min_length=1, description="the whole comparison is repeated with each")
+    reward: Reward | None = Field(
+        None,
+        exclude_if=lambda reward: reward is None,
+        description="in place of gold, for every component with a field `reward` that says nothing of its own, and for "
+        "analyses: {model: …}, {checker: …} or {judge: {}}; the source's gold reward if absent",
+    )
+    seeds: Seeds = Field(
+        (0, 1),
+        description="the whole comparison is repeated with each; or `{until: decided, start: 2, most: 8}` to add seeds only "
+        "where they decide",
+    )
     baseline: str = Field(description="the label of the row that all others are compared with")
 
     @model_validator(mode="after")
@@ -301,12 +431,29 @@ class Config(_Section):
 
     @field_validator("seeds")
     @classmethod
-    def _seeds_are_distinct(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
+    def _seeds_are_distinct(cls, seeds: Seeds) -> Seeds:
+        if isinstance(seeds, SeedsUntilDecided):
+            return seeds
         if min(seeds) < 0 or max(seeds) > LARGEST_SEED:
             raise ValueError(f"seeds should be from 0 to {LARGEST_SEED:,}")
         if len(set(seeds)) < len(seeds):
             raise ValueError("a seed occurs twice, and would count the same run twice: leave one of them out")
         return seeds
+
+    @property
+    def adds_seeds(self) -> SeedsUntilDecided | None:
+        """The rule by which rows get more seeds; None where all have the same."""
+        return self.seeds if isinstance(self.seeds, SeedsUntilDecided) else None
+
+    @property
+    def first_seeds(self) -> tuple[int, ...]:
+        """The seeds that every row has."""
+        return tuple(range(self.seeds.start)) if isinstance(self.seeds, SeedsUntilDecided) else self.seeds
+
+    @property
+    def possible_seeds(self) -> tuple[int, ...]:
+        """The seeds that a row has at most."""
+        return tuple(range(self.seeds.most)) if isinstance(self.seeds, SeedsUntilDecided) else self.seeds
 
 
 def names_a_folder(name: str) -> bool:
@@ -323,6 +470,15 @@ def validate(raw: Mapping[str, Any]) -> tuple[Config | None, list[Problem]]:
         found = problems_of(error, Config)
         return None, found + [problem for problem in beyond if problem.field not in {other.field for other in found}]
     return (None if beyond else config), beyond
+
+
+def valid_reward(value: Any) -> Reward | None:
+    """Return the config's reward; None where there is none, or it is not valid, which `validate` reports."""
+    try:
+        reward: Reward | None = TypeAdapter(Reward | None).validate_python(value)
+    except ValidationError:
+        return None
+    return reward
 
 
 def raise_all(problems: Sequence[Problem], where: str) -> None:

@@ -13,7 +13,7 @@ from harness.api.interfaces import Backend, Evaluator, Source
 from harness.api.registry import Registry
 from harness.config.comparison import Comparison
 from harness.config.rows import Resolver, RowConfig
-from harness.config.schema import Config, EvaluatorSection, validate
+from harness.config.schema import Config, EvaluatorSection, valid_reward, validate
 from harness.config.sweep import expand
 from harness.errors import Problem
 from harness.models.checkpoint import Checkpoint
@@ -40,6 +40,7 @@ class UnresolvedConfig:
         raw: the config as given, with its sweep written out.
         config: None where the shape of any section is wrong.
         rows: the rows, in the config's order.
+        places: the place of each row's entry in the config.
         problems: all that was found wrong; every check adds its own.
     """
 
@@ -48,6 +49,7 @@ class UnresolvedConfig:
     source: Source | None
     backend: Backend | None
     rows: list[RowConfig | None]
+    places: list[str]
     evaluators: list[PlacedEvaluator]
     problems: list[Problem]
 
@@ -57,17 +59,23 @@ class UnresolvedConfig:
         raw, sweeping = expand(raw)
         config, problems = validate(raw)
         problems += sweeping
-        resolver = Resolver(registry, problems)
+        resolver = Resolver(registry, problems, valid_reward(raw.get("reward")))
         source = resolver.component("source", raw.get("source"), "source")
         training = resolver.training(raw.get("training"), {}, "")
-        rows = resolver.each("methods", raw.get("methods"), lambda item, field: resolver.row(item, field, training))
+        budget = resolver.budget(raw.get("budget"))
+        placed = resolver.each(
+            "methods",
+            raw.get("methods"),
+            lambda item, field: [(field, row) for row in resolver.rows(item, field, training, budget)],
+        )
+        places, rows = [place for rows in placed for place, _ in rows], [row for rows in placed for _, row in rows]
         labels = [row.label for row in rows if row]
         listed = resolver.each("evaluators", raw.get("evaluators"), partial(_evaluators, resolver, labels))
         evaluators = [evaluator for several in listed for evaluator in several]
         generation = raw.get("generation")
         named = (generation.get("backend") if isinstance(generation, dict) else None) or "transformers"
         backend = resolver.component("backend", named, "generation.backend")
-        return cls(raw, config, source, backend, rows, evaluators, problems)
+        return cls(raw, config, source, backend, rows, places, evaluators, problems)
 
     def note(self, field: str, value: Any, fix: str) -> None:
         """One more problem."""
@@ -75,7 +83,7 @@ class UnresolvedConfig:
 
     def placed_rows(self) -> list[tuple[str, RowConfig]]:
         """The rows that could be resolved, each with its place in the config."""
-        return [(f"methods.{index}", row) for index, row in enumerate(self.rows) if row]
+        return [(place, row) for place, row in zip(self.places, self.rows, strict=True) if row]
 
     def comparison(
         self, judges: Mapping[str, JudgeSettings], checkpoint: Checkpoint | None, unreachable: Mapping[str, str]

@@ -1,18 +1,23 @@
-"""Reward models: one number for an answer to a dialogue. Sequence classifiers, and Starling-RM-7B-alpha's layout."""
+"""Rewards: one number for an answer to a dialogue, by a reward model, a verifier or the config's judge.
+
+Reward models are sequence classifiers, or have Starling-RM-7B-alpha's layout.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Literal
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
-from harness.api.types import Message, Prompt, Response
-from harness.errors import DataError, UnreachableError
+from harness.api.types import JudgeAnswer, Message, Prompt, Response
+from harness.errors import DataError, UnreachableError, did_you_mean
 from harness.models.fit import classifier_problem, starling_problem
 from harness.models.hub import hub_snapshot
 from harness.models.logps import TokenRow, cut
 from harness.models.starling import StarlingReward, starling_ids
+from harness.models.verifier import Verifier
 from harness.models.weights import Weights
 
 if TYPE_CHECKING:
@@ -54,6 +59,145 @@ class RewardModel(Weights):
         except DataError as error:
             fix = str(error)
         return [(f"{field}.model", fix)] if fix else ()
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """Return the features that it asks of a source."""
+        return frozenset()
+
+    @property
+    def asks_judge(self) -> bool:
+        """Return whether marking asks a judge."""
+        return False
+
+    def described(self) -> str:
+        """Return what marks, in words."""
+        return f"the reward model {self.model}"
+
+    def fingerprint(self) -> str:
+        """Return what decides its marks beside the fields: its weights."""
+        return self.weights
+
+
+GRADING = """Rate how good the answer to the user's question is, on a scale of 1 to 10. Look at whether it does what was asked,
+whether it is correct, and whether it is clear and complete without padding.
+
+[Question]
+{prompt}
+
+[The Start of the Answer]
+{response}
+[The End of the Answer]
+
+Say in two sentences at most what decides. Then write your rating on a line of its own, as in: Rating: [[5]]"""
+LOWEST, HIGHEST = 1, 10  # ratings that a judge may give
+_RATING = re.compile(r"\[\[(\d{1,3}(?:\.\d{1,6})?)\]\]")
+
+
+class JudgeReward(BaseModel):
+    """A rating from 1 to 10 by the config's judge, asked about one answer at a time."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    judge: dict[str, Any] = Field(description="changed fields of the config's `judge` section; {} for none")
+    question: str = Field(
+        GRADING, description="what the judge is asked; {prompt} and {response} are put in, and it must want a rating as [[5]]"
+    )
+
+    @field_validator("question")
+    @classmethod
+    def _has_both(cls, question: str) -> str:
+        if "{prompt}" not in question or "{response}" not in question:
+            raise ValueError("it should contain {prompt} and {response}")
+        return question
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """Return the features that it asks of a source."""
+        return frozenset()
+
+    @property
+    def asks_judge(self) -> bool:
+        """Return whether marking asks a judge."""
+        return True
+
+    def problems(self, field: str) -> Sequence[tuple[str, str]]:
+        """Return none: the judge's own section is checked with the config."""
+        return ()
+
+    def described(self) -> str:
+        """Return what marks, in words."""
+        return "the judge's rating from 1 to 10"
+
+    def fingerprint(self) -> str:
+        """Return nothing: the judge is in the key of the stage that asks it."""
+        return ""
+
+    def conversation(self, prompt: Prompt, response: Response) -> tuple[Message, ...]:
+        """Return what the judge is asked about an answer."""
+        turns = prompt.messages
+        dialogue = turns[0].content if len(turns) == 1 else "\n\n".join(f"{turn.role}: {turn.content}" for turn in turns)
+        parts = {"prompt": dialogue, "response": response.text}
+        # In one pass: an answer that holds `{prompt}` must not have the prompt put into it.
+        return (Message("user", re.sub(r"\{(prompt|response)\}", lambda match: parts[match[1]], self.question)),)
+
+    def read(self, answer: JudgeAnswer) -> float | None:
+        """Return the last rating of a judge's answer; None where there is none, or it is out of bounds."""
+        ratings = _RATING.findall(answer.text)
+        return rating if ratings and LOWEST <= (rating := float(ratings[-1])) <= HIGHEST else None
+
+
+def _read_reward(value: Any) -> Any:
+    """Choose the kind of reward by its field: `checker`, `judge`, else `model`."""
+    if not isinstance(value, Mapping):
+        if isinstance(value, BaseModel):
+            return value
+        raise ValueError("write {model: …} for a reward model, {checker: …} for a verifier or {judge: {}} for the judge")
+    names = [name for name in ("model", "checker", "judge") if name in value]
+    if len(names) > 1:
+        raise ValueError(f"`{names[0]}` and `{names[1]}` are two rewards: leave one out")
+    kinds: dict[str, type[BaseModel]] = {"checker": Verifier, "judge": JudgeReward}
+    kind = kinds.get("".join(names), RewardModel)
+    for name in value:
+        if kind is not RewardModel and name not in kind.model_fields:
+            raise ValueError(f"no such field: {name!r}; {did_you_mean(str(name), kind.model_fields)}")
+    return kind.model_validate(value)
+
+
+Reward = Annotated[RewardModel | Verifier | JudgeReward, BeforeValidator(_read_reward)]
+
+
+class Rewarded(BaseModel):
+    """The field `reward` of components that use the source's gold reward unless another takes its place.
+
+    It goes before the component's interface in the list of bases.
+    """
+
+    reward: Reward | None = Field(
+        None,
+        exclude_if=lambda reward: reward is None,
+        description="in place of the source's gold reward: {model: …} (a reward model), {checker: …} (a verifier) or "
+        "{judge: {}} (the config's judge)",
+    )
+
+    needs: ClassVar[frozenset[Any]]
+    judged: ClassVar[bool]
+
+    def required(self) -> frozenset[str]:
+        """Return what it asks of the source: `needs`, with what the reward needs in place of gold."""
+        return self.needs if self.reward is None else (self.needs - {"gold"}) | self.reward.needs
+
+    def asks_judge(self) -> bool:
+        """Return whether it asks a judge with these fields."""
+        return self.judged or (self.reward is not None and self.reward.asks_judge)
+
+    def problems(self) -> Sequence[tuple[str, str]]:
+        """Return problems of the reward: (field, fix)."""
+        return self.reward.problems("reward") if self.reward else ()
+
+    def fingerprint(self) -> str:
+        """Return what decides the reward beside its fields."""
+        return self.reward.fingerprint() if self.reward else ""
 
 
 def rewards(

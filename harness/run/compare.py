@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from harness.api.registry import Registry
-from harness.board.build import Board, build_board
+from harness.board.build import Board, build_board, look
 from harness.board.views.page import write_all
 from harness.config import Comparison, prepare_evaluators, resolve
 from harness.config.problems import quoted
@@ -18,14 +18,23 @@ from harness.config.schema import raise_all
 from harness.errors import InterruptedRunError, Problem, StageError, StoreWriteError
 from harness.models.judge.settings import judge_of
 from harness.run.costs import measure_sharing
+from harness.run.elsewhere import served_problems
 from harness.run.executors.events import EventFanout, Executor, Outcome
 from harness.run.executors.journal import Journal
 from harness.run.executors.local import LocalExecutor
 from harness.run.graph import Graph
 from harness.run.observers import Observers, check_trackers
-from harness.run.plan import plan
+from harness.run.plan import Planner, plan
 from harness.run.records import ScreeningCounts, SourceFacts
-from harness.run.results import Run, collect_examples, copy_files, row_result, run_warnings, screening_counts
+from harness.run.results import (
+    Run,
+    collect_examples,
+    copy_files,
+    judge_repeatability,
+    row_result,
+    run_warnings,
+    screening_counts,
+)
 from harness.run.stages.benchmarks import overlap_warnings
 from harness.run.stages.screening import fewer_than_asked, screened, split_problems
 from harness.run.strengths import pair_strengths
@@ -98,7 +107,10 @@ def compare(
     registry, options = Registry.load(), options or RunOptions()
     check_trackers(options.tracking, registry)
     comparison = resolve(raw, registry, where)
-    name, graph = comparison.config.name, plan(comparison)
+    name, planner = comparison.config.name, Planner(comparison)
+    for seed in comparison.config.first_seeds:
+        planner.add(seed)
+    graph = planner.graph
 
     # Whatever can be refused is refused now: hours later it would cost them.
     artifacts = Store(store, Mirror(options.mirror) if options.mirror else None)
@@ -111,31 +123,54 @@ def compare(
     # The folder is locked so that two runs never write one board; `swept` removes what killed runs left half-written.
     with run_lock(folder), artifacts.swept(), journal.told():
         # The root comes before the look at the store: from here on `collect` removes nothing that this run counts on.
-        need(artifacts, Root.of(name, folder, graph.stages.keys()))
+        possible = graph if comparison.config.adds_seeds is None else plan(comparison, comparison.config.possible_seeds)
+        need(artifacts, Root.of(name, folder, possible.stages.keys()))
         present = {stage.key for stage in graph if artifacts.holds(stage.key)}
         executor = options.executor(workers, settings, folder / "logs")
         journal.begin(graph, present)
         tracking = options.tracking
         with observers.watching(name, graph, present, interactive=interactive, folder=folder, tracking=tracking):
             outcome = executor.run(graph, present, EventFanout((journal, observers)))
+            # Where the config adds seeds until rows are decided, the scores so far say which rows get another one.
+            while not outcome.stopped and (labels := _open_rows(Run(comparison, graph, artifacts, outcome))):
+                earlier = set(graph.stages)
+                fresh = planner.add(1 + max(row.seed for row in graph.rows), labels)
+                _check_evaluators(comparison, graph, artifacts, variables, where)
+                held, stages = {key for key in fresh if artifacts.holds(key)}, [graph.stages[key] for key in fresh]
+                journal.extend(stages, held)
+                observers.extended(stages, held)
+                # No stage of an earlier seed runs again, not even one that failed.
+                outcome.add(executor.run(graph, earlier | held, EventFanout((journal, observers))))
             if outcome.stopped:
                 raise InterruptedRunError(
-                    "the run was asked to end: what was finished is kept, and the same command goes on from there"
+                    "the run was asked to stop: finished stages are kept, and the same command continues from them"
                 )
             board = _publish(Run(comparison, graph, artifacts, outcome), folder, command, observers)
     return RunResult(board, folder, outcome)
 
 
+def _open_rows(run: Run) -> frozenset[str]:
+    """Return the rows that get another seed; none where the config lists seeds, or the baseline failed."""
+    config = run.comparison.config
+    if config.adds_seeds is None:
+        return frozenset()
+    rows = [row_result(row, run) for row in run.comparison.rows]
+    metrics = {label: evaluator.metrics() for label, evaluator in run.comparison.evaluators.items()}
+    looked = look(config.model_dump(mode="json", by_alias=True), config.baseline, rows, metrics)
+    return looked.open if looked is not None else frozenset()
+
+
 def _check_evaluators(
     comparison: Comparison, graph: Graph, store: Store, variables: Mapping[str, str] | None, where: str
 ) -> None:
-    """Check that judges can be asked, and let evaluators download their data, where they have anything left to do.
+    """Check that judges and served rows can be asked, and let evaluators download data, where they have anything left to do.
 
     Raises:
-        ConfigError: a key is missing, or a download failed.
+        ConfigError: a key is missing, a served row's server is down or serves another model, or a download failed.
     """
     if variables is not None:
         raise_all(_missing_keys(graph, store, variables), where)
+        raise_all(served_problems(comparison, graph, store.holds, variables), where)
     waiting = {name for row in graph.rows for name, key in row.evaluations.items() if not store.place(key).exists()}
     raise_all(prepare_evaluators(comparison, waiting), where)
 
@@ -242,6 +277,8 @@ def _assemble(run: Run, command: str, observers: Observers) -> Board:
             *run_warnings(run),
         ],
         derived=strengths,
+        judges=judge_repeatability(run),
+        trainings=(run.graph.trainings, plan(run.comparison, config.possible_seeds).trainings) if config.adds_seeds else None,
         mixed_judges=any(judge.allow_mixed_judges for judge in run.comparison.judges.values()),
     )
 

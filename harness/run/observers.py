@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Collection, Container, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -57,6 +57,11 @@ class Observers(Events):
             yield
         finally:
             self.call("harness_run_finished")
+
+    def extended(self, stages: Collection[Stage], present: Container[str]) -> None:
+        """Tell that the stages of a further seed are added, of which those that are not `present` will run."""
+        missing = {stage.key: stage.weight for stage in stages if stage.key not in present}
+        self.call("harness_run_extended", weights=missing, cached=len(stages) - len(missing))
 
     def started(self, stage: Stage) -> None:
         self.call("harness_stage_started", key=stage.key, title=stage.title)

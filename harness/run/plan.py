@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, replace
 from importlib import metadata
 from typing import Any
@@ -12,7 +12,8 @@ from harness.api.interfaces import Component, Evaluator
 from harness.api.types import Sampling
 from harness.config import Comparison, RoundPlan, RowConfig, describe
 from harness.models.judge.settings import JudgeSettings, judge_of
-from harness.run.graph import CHECKPOINT, Graph, RowPlan
+from harness.models.served import ASKED_AS
+from harness.run.graph import CHECKPOINT, SERVED, Graph, RowPlan
 from harness.run.records import (
     AnswersInputs,
     AnswersPayload,
@@ -37,13 +38,16 @@ from harness.training.batch import MISMATCHED, PLAIN
 from harness.training.settings import SftSettings, TrainingSettings
 
 
-def plan(comparison: Comparison) -> Graph:
-    """Return the graph of a comparison.
+def plan(comparison: Comparison, seeds: Sequence[int] | None = None) -> Graph:
+    """Return the graph of a comparison: every row with the seeds that it begins with, or with `seeds`.
 
     The stages are source -> (scratch ->) SFT, then for each row, seed and round: groups -> reference -> train, then for each
     row and seed: answers -> evaluate. Rows that need the same stage share it, since its key is the same.
     """
-    return _Planner(comparison).plan()
+    planner = Planner(comparison)
+    for seed in comparison.config.first_seeds if seeds is None else seeds:
+        planner.add(seed)
+    return planner.graph
 
 
 def run_sampling(sampling: Sampling, seed: int) -> Sampling:
@@ -52,8 +56,8 @@ def run_sampling(sampling: Sampling, seed: int) -> Sampling:
     return replace(sampling, seed=int.from_bytes(digest[:6], "big"))
 
 
-class _Planner:
-    """Adds the stages of a comparison to a graph, parents first.
+class Planner:
+    """Add the stages of a comparison to a graph, parents first, one seed after another.
 
     A payload holds a later option only where it is used: that keeps the keys of all stages that do without it.
     """
@@ -68,16 +72,28 @@ class _Planner:
         self.source = self._source()
         self.base = self._base()
 
-    def plan(self) -> Graph:
-        for seed in self.config.seeds:
-            # All rows of a seed are trained before any is evaluated: an evaluation may read the other rows' answers.
-            trained = [self._row(config, seed) for config in self.comparison.rows]
-            for row in trained:
-                evaluations = {
-                    label: self._evaluation(label, item, row, trained) for label, item in self.comparison.evaluators.items()
-                }
-                self.graph.rows.append(replace(row, evaluations=evaluations))
-        return self.graph
+    def add(self, seed: int, labels: Collection[str] | None = None) -> set[str]:
+        """Plan a seed of the rows with these labels and of the rows that evaluators compare them with; of all rows if None.
+
+        A model from elsewhere has no seeds: it is evaluated once, with the first, and its answers meet those of every seed.
+
+        Returns:
+            the keys of the stages that the graph did not have.
+        """
+        before, first = set(self.graph.stages), self.config.first_seeds[0]
+        configs = [config for config in self.comparison.rows if labels is None or config.label in self._with_opponents(labels)]
+        # All rows of a seed are trained before any is evaluated: an evaluation may read the other rows' answers.
+        trained = [self._row(config, first if config.is_as_it_is else seed) for config in configs]
+        for row in (row for row in trained if row.seed == seed):
+            evaluations = {
+                label: self._evaluation(label, item, row, trained) for label, item in self.comparison.evaluators.items()
+            }
+            self.graph.rows.append(replace(row, evaluations=evaluations))
+        return self.graph.stages.keys() - before
+
+    def _with_opponents(self, labels: Collection[str]) -> set[str]:
+        opponents = {label for evaluator in self.comparison.evaluators.values() for label in evaluator.opponents()}
+        return {*labels, *(self.config.baseline if label == "baseline" else label for label in opponents)}
 
     def _judge_key(self, label: str) -> str:
         """Return a judge's key in the graph: `<evaluator>`, or `<evaluator>/<label>`, since a stage knows the former only."""
@@ -115,7 +131,15 @@ class _Planner:
     def _row(self, config: RowConfig, seed: int) -> RowPlan:
         """Add the rounds of a row, and return it without its evaluations."""
         training_seed = seed + config.seed_offset
+        if config.served is not None:
+            # Its start would be compared with probabilities that a server does not give.
+            model = SERVED + config.served.digest
+            self.graph.checkpoints[config.served.digest] = config.served.as_dict()
+            return RowPlan(config.label, seed, model, (), (), {}, model, training_seed)
         start = self._start(training_seed)
+        if config.checkpoint is not None:
+            self.graph.checkpoints[config.checkpoint.digest] = config.checkpoint.as_dict()
+            return RowPlan(config.label, seed, CHECKPOINT + config.checkpoint.digest, (), (), {}, start, training_seed)
         row = RowPlan(config.label, seed, start, (), (), {}, start, training_seed)
         for number in range(len(config.rounds)):
             groups = self._groups(config, number, row)
@@ -139,12 +163,12 @@ class _Planner:
             builder=_described(builder),
             backend=self.backend,
             max_tokens=self.config.generation.max_tokens,
-            examples=list(_share(self.config.budget.prompts, number, len(config.rounds))),
+            examples=list(config.budget.part(config.budget.prompts, number, config.planned_rounds)),
             round=number,
             seed=row.training_seed,
             **self._rounding,
         )
-        if builder.judged:
+        if builder.asks_judge():
             payload = payload.model_copy(update=_judged(judge_of(self.graph.judges, payload.as_json())))
         inputs = GroupsInputs(self.source, row.start, row.model)
         title = f"data {builder.name}{_round(config, number)} · seed {row.training_seed}"
@@ -160,12 +184,12 @@ class _Planner:
         references = {view: self._reference(round_, groups, reference, view, seed) for view in [*views, *objective.views()]}
         if objective.ranks_rejected and not round_.builder.ranks_rejected:
             optional["unranked"] = True
-        if limit := self.config.budget.limit:
-            first, last = _share(limit.amount, number, len(config.rounds))
+        if limit := config.budget.limit:
+            first, last = config.budget.part(limit.amount, number, config.planned_rounds)
             optional["spending"] = {"unit": limit.unit, "amount": last - first}
         payload = TrainPayload(objective=_described(objective), seed=seed, **self._settings(round_.training), **optional)
         inputs = TrainInputs(groups, row.model, references)
-        title = f"train {config.label}{_round(config, number)} · seed {seed}"
+        title = f"train {config.series}{_round(config, number)} · seed {seed}"
         shares = _devices(round_.training)
         return self.graph.add("train", title, payload.as_json(), inputs.named(), shares=shares, weight=12)
 
@@ -199,30 +223,51 @@ class _Planner:
         checkpoint = self.comparison.checkpoint
         return {"scoring": "float32"} if checkpoint and checkpoint.options.rounds else {}
 
+    def _rounding_of(self, row: RowPlan) -> Mapping[str, Any]:
+        """Return the `scoring` of a row's evaluation, where the weights of its start or its own have fewer digits."""
+        own = self._config(row).checkpoint
+        return self._rounding or ({"scoring": "float32"} if own and own.options.rounds else {})
+
+    def _config(self, row: RowPlan) -> RowConfig:
+        return next(config for config in self.comparison.rows if config.label == row.label)
+
+    @property
+    def _as_they_are(self) -> set[str]:
+        return {config.label for config in self.comparison.rows if config.is_as_it_is}
+
+    def _backend(self, row: RowPlan) -> Description:
+        """Return what generates for a row: the comparison's backend, or the one that asks the server which has the model.
+
+        The server's address is part of the model's identity, or is left out of it: so it is no part of the description.
+        """
+        asking = self._config(row).backend
+        return Description(name=asking.name, version=asking.version, fields=dict(ASKED_AS)) if asking else self.backend
+
     def _evaluation(self, label: str, evaluator: Evaluator, row: RowPlan, trained: Sequence[RowPlan]) -> str:
         """Add an evaluation of a row; a judged one needs the judge's settings and the opponents' answers as well."""
-        samplings, optional = evaluator.samplings(), dict[str, Any](self._rounding)
+        samplings, optional = evaluator.samplings(), dict[str, Any](self._rounding_of(row))
+        opponents = self._opponents(evaluator, row, trained)
         inputs = EvaluateInputs(
             self.source,
             row.model,
             row.start,
             answers={str(number): self._answers(row, sampling) for number, sampling in enumerate(samplings)},
-            opponents={
-                other.label: self._answers(other, samplings[0]) if samplings else other.model
-                for other in self._opponents(evaluator, row, trained)
-            },
+            opponents={other.label: self._answers(other, samplings[0]) if samplings else other.model for other in opponents},
         )
         if fingerprint := evaluator.fingerprint():
             optional["fingerprint"] = fingerprint
-        if evaluator.judged:
-            optional |= {**_judged(self.comparison.judges[label]), "label": row.label}
+        if evaluator.asks_judge():
+            judge = self.comparison.judges[label]
+            optional |= {**_judged(judge), "label": row.label, **({"repeats": judge.repeating} if judge.repeats else {})}
         if self.config.evaluation.response is not None:
             optional["response"] = self.config.evaluation.response.model_dump(mode="json")
+            if opponents and self._as_they_are & {row.label, *(other.label for other in opponents)}:
+                optional["opponent_models"] = {other.label: other.model for other in opponents}
         payload = EvaluatePayload(
             split=self.config.evaluation.split,
             prompts=self.config.evaluation.prompts,
             evaluator=_described(evaluator),
-            backend=self.backend,
+            backend=self._backend(row),
             seed=row.training_seed,
             **optional,
         )
@@ -235,7 +280,7 @@ class _Planner:
             split=self.config.evaluation.split,
             prompts=self.config.evaluation.prompts,
             sampling=asdict(run_sampling(sampling, row.training_seed)),
-            backend=self.backend,
+            backend=self._backend(row),
         )
         title = f"answers of {row.label} ({sampling.label}) · seed {row.seed}"
         inputs = AnswersInputs(self.source, row.model)
@@ -263,10 +308,5 @@ def _devices(settings: SftSettings | TrainingSettings) -> str | None:
     return "devices" if settings.devices else None
 
 
-def _share(amount: int, number: int, rounds: int) -> tuple[int, int]:
-    """Return a round's part of a budget that all rounds split: from, to."""
-    return (amount * number) // rounds, (amount * (number + 1)) // rounds
-
-
 def _round(config: RowConfig, number: int) -> str:
-    return f" round {number + 1}" if len(config.rounds) > 1 else ""
+    return f" round {number + 1}" if config.planned_rounds > 1 else ""

@@ -31,7 +31,7 @@ class Inputs:
     """The keys of the artifacts that a stage reads, under the names that its own key is hashed with.
 
     A field that holds one key is named as it is. A mapping stands for several inputs: its entry `dpo` of `opponents` is named
-    `opponent:dpo`. A model is the key of a stage, or `checkpoint:<hash>`.
+    `opponent:dpo`. A model is the key of a stage, `checkpoint:<hash>` or `served:<hash>`.
     """
 
     def named(self) -> dict[str, str]:
@@ -284,6 +284,8 @@ class EvaluatePayload(EvaluatedPayload, JudgedPayload):
     Attributes:
         label: the row's, where a judge is asked: the order of the answers in a question depends on it.
         response: `evaluation.response` of the config.
+        opponent_models: with `response`, label of an opponent -> its model, where not all rows have one tokenizer.
+        repeats: `JudgeSettings.repeating`, where questions are asked again.
     """
 
     evaluator: Description
@@ -291,10 +293,16 @@ class EvaluatePayload(EvaluatedPayload, JudgedPayload):
     fingerprint: str | None = None
     label: str = ""
     response: dict[str, JsonValue] | None = None
+    opponent_models: dict[str, str] = {}
+    repeats: dict[str, JsonValue] | None = None
 
 
 class JudgeFacts(StageRecord):
-    """The judge of an artifact, and what it was asked: tokens and dollars count answers that were in the store as well."""
+    """The judge of an artifact, and what it was asked: tokens and dollars count answers that were in the store as well.
+
+    Attributes:
+        repeated: key of a question that was asked again -> its verdicts.
+    """
 
     model: str = ""
     endpoint: str = ""
@@ -308,6 +316,7 @@ class JudgeFacts(StageRecord):
     cut_off: int = 0
     cut_off_reasons: list[str] = []
     versions: list[str] = []
+    repeated: dict[str, list[JsonValue]] = {}
 
 
 class Facts(StageRecord):

@@ -18,14 +18,18 @@ from typing import Any
 
 from pydantic import JsonValue
 
+from harness.api.interfaces import Backend
 from harness.api.types import Cost, Example, Score
 from harness.board.build import ExampleRow, RowResult
+from harness.board.entries import RepeatabilityEntry
 from harness.board.facts import Provenance
+from harness.board.statistics import repeatability
 from harness.config import Comparison, RowConfig, describe
 from harness.models.checkpoint import Checkpoint
 from harness.models.options import LoadOptions, weights_dtype
-from harness.models.reward import reward_dtype
+from harness.models.reward import RewardModel, reward_dtype
 from harness.models.scratch import CHAT_TEMPLATE
+from harness.models.served import ASKED_AS
 from harness.run.costs import judge_cost, stage_cost, used_budget
 from harness.run.executors.events import Outcome
 from harness.run.graph import Graph, RowPlan
@@ -164,7 +168,11 @@ def row_result(config: RowConfig, run: Run) -> RowResult:
         kind=config.kind,
         scores=scores,
         costs={result.plan.seed: result.cost for result in done},
-        budget={name: statistics.fmean(budget[name] for budget in budgets) for name in budgets[0]} if budgets else {},
+        budget={}
+        if config.is_as_it_is
+        else {name: statistics.fmean(budget[name] for budget in budgets) for name in budgets[0]}
+        if budgets
+        else {},
         provenance=Provenance.read(_provenance(config, done, run)),
         failed=reason,
         curves={result.plan.seed: result.curve for result in done if result.training},
@@ -174,6 +182,8 @@ def row_result(config: RowConfig, run: Run) -> RowResult:
 def _provenance(config: RowConfig, seeds: Sequence[SeedResult], run: Run) -> Mapping[str, Any]:
     """Return how a row came about: starting model, components with all their fields, keys of its models, counts of its data."""
     judges, notes = _judges(seeds), _notes(seeds)
+    base = run.comparison.config.budget
+    budgeted = bool(config.rounds) and any(row.budget != base for row in run.comparison.rows)
     return {
         "method": config.method,
         "model": _starting_model(run.comparison.checkpoint),
@@ -186,14 +196,22 @@ def _provenance(config: RowConfig, seeds: Sequence[SeedResult], run: Run) -> Map
             }
             for round_ in config.rounds
         ],
+        **({"budget": config.budget.model_dump(mode="json", exclude_none=True)} if budgeted else {}),
         "seed_offset": config.seed_offset,
-        "backend": describe(run.comparison.backend),
+        **({"checkpoint": config.checkpoint.provenance()} if config.checkpoint else {}),
+        **({"served": {"model": config.served.model, **config.served.identity}} if config.served else {}),
+        "backend": describe(run.comparison.backend) if config.backend is None else _asking(config.backend),
         "precision": row_precision(config, run),
         "models": {str(result.plan.seed): result.plan.model for result in seeds},
         **({"judges": judges} if judges else {}),
         **({"notes": notes} if notes else {}),
         "data": {str(result.plan.seed): [_data(facts) for facts in result.groups] for result in seeds},
     }
+
+
+def _asking(backend: Backend) -> Mapping[str, Any]:
+    """Return the backend that asks a served model, as the row's keys have it."""
+    return {"name": backend.name, "version": backend.version, "fields": dict(ASKED_AS)}
 
 
 def _starting_model(checkpoint: Checkpoint | None) -> Mapping[str, Any]:
@@ -206,12 +224,15 @@ def _starting_model(checkpoint: Checkpoint | None) -> Mapping[str, Any]:
 def row_precision(config: RowConfig, run: Run) -> dict[str, str]:
     """Return the types in which a row was trained, is stored, was scored and generated."""
     device, comparison = run.graph.environment.get("device", "cpu"), run.comparison
-    options = comparison.checkpoint.options if comparison.checkpoint else LoadOptions()
-    sft = comparison.config.sft
+    if config.served is not None:
+        return {"training": "none", "weights": "not known", "scoring": "none", "generation": "a type that the server chooses"}
+    start = config.checkpoint or comparison.checkpoint
+    options = start.options if start else LoadOptions()
+    sft = None if config.checkpoint else comparison.config.sft
     trained = [*([sft] if sft else []), *(round_.training for round_ in config.rounds)]
     products = dict.fromkeys(resolve_precision(settings.precision, device) for settings in trained)
     components = [*comparison.evaluators.values(), *(round_.builder for round_ in config.rounds)]
-    rewards = any(getattr(component, "reward", None) is not None for component in components)
+    rewards = any(isinstance(getattr(component, "reward", None), RewardModel) for component in components)
     return {
         "training": " and ".join(products) or "none",
         "weights": options.storage,
@@ -232,7 +253,7 @@ def _judges(seeds: Sequence[SeedResult]) -> dict[str, JsonValue]:
     """Return the judge of each evaluator, its counts summed over the seeds."""
     judges = merge_judges(seeds)
     # Dollars are part of the row's cost, where an unknown price makes the whole sum unknown.
-    return {evaluator: judge.model_dump(exclude={"judge_usd"}) for evaluator, judge in judges.items()}
+    return {evaluator: judge.model_dump(exclude={"judge_usd", "repeated"}) for evaluator, judge in judges.items()}
 
 
 def merge_judges(seeds: Sequence[SeedResult]) -> dict[str, JudgeFacts]:
@@ -257,6 +278,44 @@ def merge_judges(seeds: Sequence[SeedResult]) -> dict[str, JudgeFacts]:
         )
         for evaluator, judges in by_evaluator.items()
     }
+
+
+VERDICTS = {"A": 1.0, "B": 0.0, "C": 0.5, "tie": 0.5}  # of the answer shown first, where a verdict is a name
+
+
+def judge_repeatability(run: Run) -> list[RepeatabilityEntry]:
+    """Return how far each judge agrees with itself, over all rows and seeds; nothing where no question was asked again."""
+    verdicts: dict[str, dict[str, list[JsonValue]]] = {}
+    for result in run.seeds:
+        for evaluator, evaluation in result.evaluations.items():
+            if evaluation.facts.judge and evaluation.facts.judge.repeated:
+                verdicts.setdefault(evaluator, {}).update(evaluation.facts.judge.repeated)
+    entries = [_repeatability(evaluator, list(asked.values())) for evaluator, asked in verdicts.items()]
+    return [entry for entry in entries if entry is not None]
+
+
+def _repeatability(evaluator: str, verdicts: Sequence[Sequence[JsonValue]]) -> RepeatabilityEntry | None:
+    """Return the entry of one evaluator's judge; verdicts that are no numbers have an agreement alone."""
+    flat = [verdict for listed in verdicts for verdict in listed]
+    named = VERDICTS if all(isinstance(verdict, str) and verdict in VERDICTS for verdict in flat) else {}
+    numbers = all(isinstance(verdict, int | float) for verdict in flat)
+    # Any other verdict is told from others and no more: its place among them stands for it.
+    places = {text: float(place) for place, text in enumerate(dict.fromkeys(json.dumps(verdict) for verdict in flat))}
+    table = [
+        [float(verdict) if numbers else named[verdict] if named else places[json.dumps(verdict)] for verdict in listed]  # type: ignore[arg-type,index]
+        for listed in verdicts
+    ]
+    measured = repeatability(table)
+    if measured is None:
+        return None
+    share = measured.share if (numbers or named) and measured.correlation is not None else None
+    return RepeatabilityEntry(
+        evaluator=evaluator,
+        questions=measured.questions,
+        verdicts=measured.repeats,
+        agreement=measured.agreement,
+        share=share,
+    )
 
 
 def _notes(seeds: Sequence[SeedResult]) -> dict[str, dict[str, Mapping[str, Any]]]:
@@ -312,7 +371,7 @@ def collect_examples(run: Run) -> list[ExampleRow]:
     judged: dict[str, dict[str, list[dict[str, str]]]] = {}
     for result in run.seeds:
         key = _first_answers(result.plan, run.graph)
-        if result.plan.seed == config.seeds[0] and key is not None and store.holds(key):
+        if result.plan.seed == config.first_seeds[0] and key is not None and store.holds(key):
             responses = read_answers(store.open(key))[:SHOWN_EXAMPLES]
             answers[result.plan.label] = [drawn[0].text for drawn in responses]
             judged[result.plan.label] = _judgments(result)
@@ -371,6 +430,7 @@ def run_warnings(run: Run) -> list[str]:
     rows = list(dict.fromkeys(result.plan.label for result in run.seeds if run.failure(result.plan.model) is None))
     return [
         *_evaluation_failures(run),
+        *_budget_warning(run),
         *_passes_warning(run),
         *_training_warnings(run),
         *(text for label in rows for text in _row_warnings(label, run)),
@@ -385,13 +445,27 @@ def _evaluation_failures(run: Run) -> Iterator[str]:
                 yield f"{result.plan.label}, seed {result.plan.seed}: no scores of {name}, since it failed ({reason})"
 
 
-def _passes_warning(run: Run) -> Iterator[str]:
-    """Name rows that go through the same prompts more often than others: a budget in prompts alone allows it."""
-    if run.comparison.config.budget.limit is not None:
-        return
-    passes: dict[str, list[str]] = {}
+def _budget_warning(run: Run) -> Iterator[str]:
+    """Name the budget of each trained row, where they do not all have the same."""
+    rows: dict[tuple[int, int, str], list[str]] = {}
     for config in run.comparison.rows:
         if config.rounds:
+            limit = config.budget.limit
+            amount, unit = (config.spent(limit.amount), limit.unit) if limit else (0, "")
+            rows.setdefault((config.spent(config.budget.prompts), amount, unit), []).append(config.label)
+    if len(rows) > 1:
+        listed = "; ".join(
+            f"{prompts:,} prompts{f' and {amount:,} {unit}' if unit else ''}: {', '.join(labels)}"
+            for (prompts, amount, unit), labels in sorted(rows.items())
+        )
+        yield f"rows have different budgets ({listed}): a difference between them is not their methods' alone"
+
+
+def _passes_warning(run: Run) -> Iterator[str]:
+    """Name rows that go through the same prompts more often than others: a budget in prompts alone allows it."""
+    passes: dict[str, list[str]] = {}
+    for config in run.comparison.rows:
+        if config.rounds and config.budget.limit is None:
             counts = dict.fromkeys(str(round_.training.epochs) for round_ in config.rounds)
             passes.setdefault(" and ".join(counts), []).append(config.label)
     if len(passes) > 1:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import numpy as np
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from harness.models.reward import RewardModel
+    from harness.models.reward import Reward
     from harness.models.sentence import SentenceEmbedder
 
 EXAMPLES = 16
@@ -84,7 +84,7 @@ class _Scripted:
             ranked=example.ranked if "ranked" in self.needs else (),
         )
 
-    def reward(self, model: RewardModel, responses: Sequence[Sequence[Response]]) -> list[list[float]]:
+    def reward(self, model: Reward, responses: Sequence[Sequence[Response]]) -> list[list[float]]:
         """Some number for each response, always the same."""
         rows = zip(self.examples, responses, strict=True)
         return [[self._logp(example.prompt, response, "reward") for response in row] for example, row in rows]

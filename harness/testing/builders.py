@@ -30,7 +30,7 @@ def check_builder(builder: DataBuilder) -> Iterator[Finding]:
 
 def build(builder: DataBuilder, round: int = 0) -> tuple[ScriptedBuild, list[Group]]:
     """Build on a scripted task; return the task and the groups."""
-    task = ScriptedBuild(builder.required(), round=round, judged=builder.judged)
+    task = ScriptedBuild(builder.required(), round=round, judged=builder.asks_judge())
     groups: Any = builder.build(task)
     if isinstance(groups, Group) or not hasattr(groups, "__iter__"):
         raise Fault(

@@ -40,7 +40,7 @@ def _metrics(evaluator: Evaluator, runs: object) -> None:
 
 def _evaluate(evaluator: Evaluator) -> tuple[ScriptedEvaluation, list[Score]]:
     with tempfile.TemporaryDirectory() as folder:
-        task = ScriptedEvaluation(evaluator.needs, folder=Path(folder), judged=evaluator.judged)
+        task = ScriptedEvaluation(evaluator.required(), folder=Path(folder), judged=evaluator.asks_judge())
         scores: Any = evaluator.evaluate(task)
         if isinstance(scores, Score) or not hasattr(scores, "__iter__"):
             said = f"evaluate() returned {type(scores).__name__}"

@@ -14,6 +14,7 @@ from harness.api.methods import Method
 from harness.api.registry import Registry
 from harness.api.types import Dataset, Example, Prompt, Response, Sampling, SplitName
 from harness.config.rows import Resolver
+from harness.config.schema import Budget
 from harness.errors import DataError, Problem
 from harness.models.prompts import ChatTemplate
 from harness.sandbox.untrained import ScriptedPolicy
@@ -177,7 +178,7 @@ def _parts(method: Method, registry: Registry) -> None:
     if not method.description.strip():
         raise Fault("it has no description", "say in one line what it does")
     problems: list[Problem] = []
-    Resolver(registry, problems).row({"method": method.name}, "methods.0", TrainingSettings())
+    Resolver(registry, problems).rows({"method": method.name}, "methods.0", TrainingSettings(), Budget())
     if problems:
         first = problems[0]
         raise Fault(

@@ -12,6 +12,7 @@ from harness_plugins.evaluators.pairwise_judge import PairwiseJudge
 from harness_plugins.evaluators.preference_accuracy import PreferenceAccuracy
 from harness_plugins.evaluators.response_stats import ResponseStats
 from harness_plugins.evaluators.reward_model import RewardModelScores
+from harness_plugins.evaluators.verifier import VerifiedAnswers
 from harness_plugins.evaluators.win_rate import TargetWinRate
 
 
@@ -23,6 +24,7 @@ def harness_evaluators() -> list[type[Evaluator]]:
         PreferenceAccuracy,
         ResponseStats,
         RewardModelScores,
+        VerifiedAnswers,
         LmEval,
         PairwiseJudge,
         MtBench,

@@ -18,6 +18,7 @@ class TerminalObserver:
 
     def __init__(self) -> None:
         self.console = Console(stderr=True)
+        self.name, self.interactive = "", False
         self.progress: Progress | None = None
         self.total: TaskID | None = None
         self.lines: dict[str, TaskID] = {}
@@ -28,11 +29,27 @@ class TerminalObserver:
 
     @hookimpl
     def harness_run_started(self, name: str, weights: dict[str, float], cached: int, interactive: bool) -> None:
-        if not interactive or not weights:
+        self.name, self.interactive = name, interactive
+        self._extend(weights, f", {cached} found in the store" if cached else "")
+
+    @hookimpl
+    def harness_run_extended(self, weights: dict[str, float]) -> None:
+        self._extend(weights, " for another seed")
+
+    def _extend(self, weights: dict[str, float], note: str) -> None:
+        """Announce stages that will run, and add them to the bar, which appears with the first of them."""
+        if not self.interactive or not weights:
             return
-        self.weights, self.began = weights, time.monotonic()
-        found = f", {cached} found in the store" if cached else ""
-        self.console.print(Text.assemble((f"{_shown(name)} ", "bold"), f"· {len(weights)} stages to run{found}"))
+        self.weights = {**self.weights, **weights}
+        console = self.console if self.progress is None else self.progress.console
+        console.print(Text.assemble((f"{_shown(self.name)} ", "bold"), f"· {len(weights)} stages to run{note}"))
+        if self.progress is None:
+            self._begin()
+        elif self.total is not None:
+            self.progress.update(self.total, total=sum(self.weights.values()))
+
+    def _begin(self) -> None:
+        self.began = time.monotonic()
         self.progress = Progress(
             TextColumn("{task.fields[title]}", markup=False),
             BarColumn(bar_width=24),
@@ -40,7 +57,7 @@ class TerminalObserver:
             console=self.console,
             transient=True,
         )
-        self.total = self.progress.add_task("", total=sum(weights.values()), title="all stages", note="")
+        self.total = self.progress.add_task("", total=sum(self.weights.values()), title="all stages", note="")
         self.progress.start()
 
     @hookimpl

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Iterable
 from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from harness import BuildTask, DataBuilder, Group, Paper, Response, RewardModel
+from harness import BuildTask, DataBuilder, Group, Paper, Response, Rewarded
 
 
-class RewardFiltered(DataBuilder):
+class RewardFiltered(Rewarded, DataBuilder):
     """The target as chosen, m distinct negatives drawn at random among own samples whose reward is below the target's.
 
-    The reward is the source's gold, or a reward model's (the paper's: Starling-RM-7B-alpha). What a perfect filter would reach:
+    The reward is the source's gold or another (the paper's: a model, Starling-RM-7B-alpha). What a perfect filter would reach:
     data accuracy by that reward is 1, so it is a bound and not a method. A prompt with fewer than m distinct, non-empty
     responses below its target is dropped and counted.
     """
@@ -26,19 +27,6 @@ class RewardFiltered(DataBuilder):
 
     samples: int = Field(32, ge=1, le=1024, description="responses sampled per prompt at temperature 1 and top-p 1")
     negatives: int = Field(1, ge=1, le=64, description="m, negatives per prompt")
-
-    reward: RewardModel | None = Field(
-        None, exclude_if=lambda reward: reward is None, description="a reward model in place of the source's gold reward"
-    )
-
-    def required(self) -> frozenset[str]:
-        return self.needs - {"gold"} if self.reward else self.needs
-
-    def problems(self) -> Sequence[tuple[str, str]]:
-        return self.reward.problems("reward") if self.reward else ()
-
-    def fingerprint(self) -> str:
-        return self.reward.weights if self.reward else ""
 
     @model_validator(mode="after")
     def _enough(self) -> RewardFiltered:
@@ -59,6 +47,9 @@ class RewardFiltered(DataBuilder):
                 task.count("no target")
                 continue
             bar, *rest = marks
+            if math.isnan(bar):
+                task.count("no reward of the target")
+                continue
             below = {  # of equal texts, the first
                 response.text: (response, mark)
                 for response, mark in reversed(list(zip(responses, rest, strict=True)))

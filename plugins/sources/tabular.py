@@ -27,7 +27,9 @@ class Tabular(Source):
 
     format: FormatName = Field("standard", description="the rows' layout; `standard` is documented in docs/models-and-data.md")
     columns: Mapping[str, str] = Field(
-        {}, description="our name: the data set's, e.g. {prompt: instruction}; dots lead into objects"
+        {},
+        description="our name: the data set's, e.g. {prompt: instruction}; dots lead into objects; `reference` is the right "
+        "answer for verifiers",
     )
     unpaired: Literal["refuse", "desirable"] = Field(
         "refuse",
@@ -64,6 +66,9 @@ class Tabular(Source):
 
     def sizes(self) -> Mapping[SplitName, int]:
         return dict(self.most)
+
+    def offers(self) -> frozenset[str]:
+        return self.provides | ({"reference"} if "reference" in self.columns else frozenset())
 
     def load(self) -> Dataset:
         """Every usable row, in the source's order within its split; `dropped` says why others are not.
@@ -128,7 +133,7 @@ class _Reading:
                     raise ValueError(f"a {type(row).__name__}, not an object")
                 columns = desirable(mapped(row, self.source.columns), self.source.unpaired == "desirable")
                 record = READERS[self.source.format](columns, self.source.turn)
-                found.append(self._example(split, number, record))
+                found.append(self._example(split, number, record, self._reference(columns)))
             except UnusableError as reason:
                 self.dropped[str(reason)] += 1
             except ValueError as error:
@@ -137,7 +142,7 @@ class _Reading:
                     self.shown.append(f"{where}: {error}")
         return found
 
-    def _example(self, split: SplitName, number: int, record: Record) -> Example:
+    def _example(self, split: SplitName, number: int, record: Record, reference: Mapping[str, str]) -> Example:
         responses = [text for text in (record.target, *record.ranked) if text is not None]
         if not responses or not all(responses):
             raise UnusableError("empty response")
@@ -152,7 +157,16 @@ class _Reading:
             raise UnusableError("duplicate")
         self.seen.add(identity)
         prompt = Prompt(f"{split}-{number}", record.messages)
-        return Example(prompt, record.target, record.ranked, {"row": number})
+        return Example(prompt, record.target, record.ranked, {"row": number, **reference})
+
+    def _reference(self, columns: Mapping[str, Any]) -> dict[str, str]:
+        """Return the row's reference answer for verifiers, where `columns` names one; numbers as text."""
+        if "reference" not in self.source.columns:
+            return {}
+        value = columns["reference"]
+        if value is None or isinstance(value, bool) or not isinstance(value, str | int | float) or not str(value).strip():
+            raise ValueError(f"`reference` should be text or a number, and is {value!r}")
+        return {"reference": str(value)}
 
     def finish(self) -> None:
         if self.broken:

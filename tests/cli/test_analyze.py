@@ -297,5 +297,7 @@ def test_a_field_without_a_default_is_refused_before_any_compute() -> None:
         def harness_analyses(self) -> list[type[Analysis]]:
             return [Asking]
 
-    with pytest.raises(HarnessError, match=r"the analysis 'asking' of .* cannot be made \(share\): give each field a default"):
+    with pytest.raises(
+        HarnessError, match=r"the analysis 'asking' of .* cannot be created \(share\): give each field a default"
+    ):
         find(["asking"], Registry.load(extra=[Plugin()]))

@@ -111,7 +111,7 @@ def test_export_and_import(cache: Any, store: Store, tmp_path: Path) -> None:
     assert cache("export", str(place))[:2] == (0, f"3 artifacts written to {place}; 0 were not in the store\n")
     for entry in list(store.entries())[:2]:
         store.remove(entry)
-    assert cache("import", str(place))[:2] == (0, f"2 new artifacts in {store.root}; 1 were there already\n")
+    assert cache("import", str(place))[:2] == (0, f"2 new artifacts in {store.root}; 1 were already in it\n")
     code, out, err = cache("import", str(tmp_path / "absent.tar"))
     assert (code, out) == (2, "")
     assert err.startswith("error: no archive at")

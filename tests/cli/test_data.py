@@ -245,9 +245,9 @@ def test_targets_that_do_not_fit_are_counted(config: Path, harness: Any) -> None
         (["--row", "dop"], "--row 'dop': no row of {config} has this label; did you mean 'dpo'?"),
         (["--split", "held"], "--split 'held': did you mean 'heldout'?"),
         (["--row", "dpo", "--set", "budget.prompts=13"], "budget.prompts"),
-        (["--row", "sft", "--split", "train"], "row 'sft': it is the starting model, and trains on nothing of the split train"),
+        (["--row", "sft", "--split", "train"], "row 'sft': it is the starting model and trains on nothing of the split train"),
         (["--row", "sft", "--set", "sft=null"], "row 'sft': it is the starting model as it is, which nothing is trained on"),
-        (["--set", "sft=null", "--set", "methods=[sft]"], "no row trains on anything: all are the starting model"),
+        (["--set", "sft=null", "--set", "methods=[sft]"], "no row trains on anything, since all are the starting model"),
         (["--set", "model.path=nobody/nothing"], "model.path = 'nobody/nothing': nobody/nothing at 'main' needs network"),
         (
             ["--set", "source={name: hub, dataset: nobody/nothing}", "--set", "evaluators=[response_stats]"],

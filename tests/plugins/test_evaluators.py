@@ -51,7 +51,7 @@ def values(scores: Sequence[Score], metric: str) -> list[tuple[str, int, float]]
     return [(score.example, score.sample, score.value) for score in scores if score.metric == metric]
 
 
-REQUIRED = {"reward_model": {"reward": {"model": "reward-model"}}}  # fields without a default
+REQUIRED = {"reward_model": {"reward": {"model": "reward-model"}}, "verifier": {"checker": "gsm8k"}}  # fields without a default
 SAMPLED, GREEDY = Sampling(n=2, temperature=1.0, max_tokens=64), Sampling(n=1, temperature=0.0, max_tokens=64)
 EXAMPLES = (example("a"), example("b"))
 ANSWERS = {

@@ -18,7 +18,7 @@ from harness.config import describe
 from harness.errors import StageError
 from harness.models.checkpoint import Checkpoint
 from harness.run.executors.events import Outcome
-from harness.run.graph import CHECKPOINT, Graph, RowPlan
+from harness.run.graph import CHECKPOINT, Graph, RowPlan, Stage
 from harness.run.results import Run, run_warnings
 from harness.run.stages import RUNNERS
 from harness.run.stages.context import Context
@@ -52,7 +52,9 @@ def warned(store: Store, *keys: str) -> list[str]:
     """Return the board's warnings for two rows with this training."""
     graph = Graph()
     graph.rows += [RowPlan("simpo", seed, keys[-1], (), keys, {}) for seed in (0, 1)]
-    return run_warnings(Run(COMPARISON, graph, store, Outcome()))
+    failed = {key: "out of memory" for key in keys if not store.holds(key)}
+    graph.stages |= {key: Stage(key, "train", "train", {}, {}) for key in failed}
+    return run_warnings(Run(COMPARISON, graph, store, Outcome(failed=failed)))
 
 
 def test_the_layout_is_a_fact_of_the_training(tiny_checkpoint: Path, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from harness.api.types import Example, Group, JudgeAnswer, Judgment, Message, Pr
 if TYPE_CHECKING:
     import numpy as np
 
-    from harness.models.reward import RewardModel
+    from harness.models.reward import Reward
     from harness.models.sentence import SentenceEmbedder
 
 
@@ -71,8 +71,11 @@ class BuildTask(Protocol):
         """
         ...
 
-    def reward(self, model: RewardModel, responses: Sequence[Sequence[Response]]) -> list[list[float]]:
-        """A reward model's value of each example's responses; equal requests are computed once."""
+    def reward(self, model: Reward, responses: Sequence[Sequence[Response]]) -> list[list[float]]:
+        """A reward's value of each example's responses; equal requests are computed once.
+
+        NaN where there is none: the judge's answer could not be read, or the example has no reference to verify by.
+        """
         ...
 
     def gold(self, responses: Sequence[Sequence[Response]]) -> list[list[float]]:
@@ -100,6 +103,10 @@ class DataBuilder(Component):
     def required(self) -> frozenset[str]:
         """Return what it asks of the source with these fields: `needs`, unless a field takes something's place."""
         return self.needs
+
+    def asks_judge(self) -> bool:
+        """Return whether it asks a judge with these fields: `judged`, unless a field decides."""
+        return self.judged
 
     def has_rejected(self) -> bool:
         """Whether its groups have rejected responses with these fields."""

@@ -24,7 +24,7 @@ from harness.api.types import (
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from harness.models.reward import RewardModel
+    from harness.models.reward import Reward
 
 
 class EvaluationTask(Protocol):
@@ -83,8 +83,11 @@ class EvaluationTask(Protocol):
         """The source's marks of one response: `total` and whatever else it reports."""
         ...
 
-    def reward(self, model: RewardModel, responses: Sequence[Sequence[Response]]) -> list[list[float]]:
-        """A reward model's value of each example's responses; equal requests are computed once."""
+    def reward(self, model: Reward, responses: Sequence[Sequence[Response]]) -> list[list[float]]:
+        """A reward's value of each example's responses; equal requests are computed once.
+
+        NaN where there is none: the judge's answer could not be read, or the example has no reference to verify by.
+        """
         ...
 
     def benchmarks(self) -> Path:
@@ -102,6 +105,14 @@ class Evaluator(Component):
     needs: ClassVar[frozenset[Literal["target", "ranked", "gold", "benchmarks"]]] = frozenset()
     reads_split: ClassVar[bool] = True  # scores the evaluated split's examples; false where it brings questions of its own
     judged: ClassVar[bool] = False  # asks a judge: the config needs a `judge` section, and its field `judge` may change fields
+
+    def required(self) -> frozenset[str]:
+        """Return what it asks of the source with these fields: `needs`, unless a field takes something's place."""
+        return self.needs
+
+    def asks_judge(self) -> bool:
+        """Return whether it asks a judge with these fields: `judged`, unless a field decides."""
+        return self.judged
 
     def metrics(self) -> Sequence[Metric]:
         """Return the metrics that it reports; every `Score.metric` is one of these."""

@@ -15,6 +15,10 @@ class Source(Component):
 
     provides: ClassVar[frozenset[Literal["target", "ranked", "gold", "benchmarks"]]] = frozenset()
 
+    def offers(self) -> frozenset[str]:
+        """Return what it provides with these fields: `provides`, and `reference` where it fills that entry of the metadata."""
+        return self.provides
+
     def load(self) -> Dataset:
         """All splits. Deterministic in the fields; raises `DataError` naming file and line."""
         raise NotImplementedError

@@ -1,18 +1,19 @@
-"""Intervals and tests from the hierarchical bootstrap: seeds, then questions, which the seeds share.
+"""Means and differences of many rows on one metric: their intervals and tests, and draws for the order of the rows.
 
-`draws` says what is resampled, `intervals` why percentiles are stretched, `differences` what is tested.
+`variance` says what the error of a mean is, `intervals` what follows from it, `differences` what is tested, `draws` what is
+resampled.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from harness.board.statistics.differences import Difference, Gap, flip_tests
+from harness.board.statistics.differences import Bounds, Difference, Gap, flip_tests
 from harness.board.statistics.draws import Draws
-from harness.board.statistics.intervals import Interval, stretched
+from harness.board.statistics.intervals import Interval, score_interval, t_interval
 from harness.board.statistics.values import Floats, Values, shared
 from harness.board.statistics.variance import Spread, components, spreads
 
@@ -22,7 +23,7 @@ class Bootstrap:
     """Draws that all rows and metrics on the same examples share.
 
     Attributes:
-        draws: resamples.
+        draws: resamples, for the order of the rows.
         flips: random sign flips per test.
         level: of the intervals.
     """
@@ -40,84 +41,81 @@ class Bootstrap:
         """Resampled means of rows on the same examples, [draws, rows]. NaN where a draw holds none of a row's values."""
         return self._drawn.means(rows)
 
-    def intervals(self, rows: Sequence[Values], drawn: Floats | None = None) -> list[Interval]:
-        """One interval per row; rows are on the same examples. `drawn` is their `means` where those are there already.
+    def intervals(self, rows: Sequence[Values], drawn: Floats | None = None, bounds: Bounds = None) -> list[Interval]:
+        """One interval per row; rows are on the same examples.
+
+        Args:
+            bounds: the least and the largest value of the metric; 0 and 1 if None and no row has another value.
 
         Raises:
             ValueError: a row has no finite value.
         """
         if any(not np.isfinite(row.values).any() for row in rows):
             raise ValueError("no finite values to average")
-        drawn, found = self.means(rows) if drawn is None else drawn, []
-        kinds = {row.seeds for row in rows}
-        pooled = {seeds: _spreads([row for row in rows if row.seeds == seeds])[0] for seeds in kinds}
-        for position, row in enumerate(rows):
+        bounds = bounds or bounds_of(rows)
+        pooled = {seeds: _spreads([row for row in rows if row.seeds == seeds])[0] for seeds in {row.seeds for row in rows}}
+        intervals = []
+        for row in rows:
             kept = row.answered()
             mean = float(np.nanmean(kept.values))
-            spread = pooled[row.seeds] if kept.seeds == row.seeds else None
-            error = components(kept.values, kept.by_question(), spread)[1]
-            low, high = stretched(drawn[:, position], mean, error, self.level)
-            low, high = max(low, float(np.nanmin(kept.values))), min(high, float(np.nanmax(kept.values)))
-            found.append(Interval(mean, low, high, len(kept.examples)))
-        return found
+            error = components(kept.values, kept.by_question(), pooled[row.seeds] if kept.seeds == row.seeds else None)[1]
+            if bounds is None:
+                low, high = t_interval(mean, error, self.level)
+            else:
+                low, high = score_interval(mean, error, len(set(kept.questions)), bounds, self.level)
+            intervals.append(Interval(mean, low, high, len(kept.examples)))
+        return intervals
 
     def differences(
-        self, rows: Sequence[Values], baseline: Values, drawn: tuple[Floats, Floats] | None = None
+        self,
+        rows: Sequence[Values],
+        baseline: Values,
+        drawn: tuple[Floats, Floats] | None = None,
+        bounds: Bounds = None,
     ) -> list[Difference | ValueError]:
         """Each row against the baseline, or why it cannot be compared. Rows are on the baseline's examples.
 
-        Rows with the baseline's seeds tell together how much a change of seeds does to a difference. `drawn` is the `means` of
-        rows and baseline where those are there already: where nothing is missing, draws of a difference are their difference.
+        Rows with the baseline's seeds tell together how much a change of seeds does to a difference.
         """
-        found: dict[int, Difference | ValueError] = {}
+        bounds = bounds or bounds_of([*rows, baseline])
+        results: dict[int, Difference | ValueError] = {}
         gaps: dict[int, Gap] = {}
         for position, row in enumerate(rows):
             try:
                 gaps[position] = Gap.between(row, baseline)
             except ValueError as error:
-                found[position] = error
+                results[position] = error
         pooled = _spreads([row for row in (*rows, baseline) if row.seeds == baseline.seeds])[1]
-        resampled = self._resampled(gaps, rows, baseline, drawn)
         tests = flip_tests(list(gaps.values()), self.flips, self.seed)
         for (position, gap), p in zip(gaps.items(), tests, strict=True):
             spread = pooled if gap.row.seeds == baseline.seeds else None
-            found[position] = gap.difference(resampled[position], p, spread, self.level)
-        return [found[position] for position in range(len(rows))]
-
-    def _resampled(
-        self, gaps: Mapping[int, Gap], rows: Sequence[Values], baseline: Values, drawn: tuple[Floats, Floats] | None
-    ) -> dict[int, Floats]:
-        """The draws of each difference, [draws]."""
-        examples, questions = baseline.examples, baseline.questions
-        found: dict[int, Floats] = {}
-        left_over: dict[int, Values] = {}
-        whole = bool(np.isfinite(baseline.values).all())
-        for position, gap in gaps.items():
-            if gap.values is None:
-                sides = [side.on(examples, questions) for side in (gap.row, gap.baseline)]
-                found[position] = np.subtract(*self.means(sides).T)
-            elif gap.values.values.size and np.ptp(gap.values.values) == 0:  # so that rounding makes no spread of none
-                found[position] = np.full(self.draws, gap.values.values.flat[0])
-            elif whole and drawn is not None and gap.covers(rows[position], baseline):
-                found[position] = drawn[0][:, position] - drawn[1]
-            else:
-                left_over[position] = gap.values.on(examples, questions)
-        if left_over:
-            found |= dict(zip(left_over, self.means(list(left_over.values())).T, strict=True))
-        return found
+            results[position] = gap.difference(p, spread, self.level, bounds)
+        return [results[position] for position in range(len(rows))]
 
 
-def interval(values: Values, *, draws: int = 2000, seed: int = 0, level: float = 0.95) -> Interval:
+def bounds_of(rows: Sequence[Values]) -> Bounds:
+    """0 and 1 where the rows have no other values, as proportions do; None otherwise."""
+    proportion = all(np.isin(row.values[np.isfinite(row.values)], (0.0, 1.0)).all() for row in rows)
+    return (0.0, 1.0) if proportion else None
+
+
+def interval(values: Values, *, level: float = 0.95, bounds: Bounds = None) -> Interval:
     """The mean of one row and its interval.
 
     Raises:
         ValueError: no value is finite.
     """
-    return Bootstrap(draws, level=level, seed=seed).intervals([values.answered()])[0]
+    return Bootstrap(level=level).intervals([values.answered()], bounds=bounds)[0]
 
 
 def paired(
-    values: Values, baseline: Values, *, draws: int = 2000, flips: int = 9999, seed: int = 0, level: float = 0.95
+    values: Values,
+    baseline: Values,
+    *,
+    flips: int = 9999,
+    seed: int = 0,
+    level: float = 0.95,
+    bounds: Bounds = None,
 ) -> Difference:
     """Row minus baseline on the examples both have, paired by the value of the seed where both have it.
 
@@ -125,14 +123,14 @@ def paired(
         ValueError: no example has a finite value on both sides.
     """
     row, base, _ = shared(values, baseline)
-    found = Bootstrap(draws, flips, level, seed).differences([row], base)[0]
-    if isinstance(found, ValueError):
-        raise found
-    return found
+    difference = Bootstrap(flips=flips, level=level, seed=seed).differences([row], base, bounds=bounds)[0]
+    if isinstance(difference, ValueError):
+        raise difference
+    return difference
 
 
 def _spreads(rows: Sequence[Values]) -> tuple[Spread | None, Spread | None]:
-    """What rows with the same seeds say of seeds."""
+    """The variances between seeds that rows with the same seeds show together."""
     means = []
     for row in rows:
         present = np.isfinite(row.values)

@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import special
 
-from harness.board.statistics.intervals import stretched
+from harness.board.statistics.intervals import t_interval, two_sided
 from harness.board.statistics.permutation import sign_flips
 from harness.board.statistics.values import Floats, Values, mean_over_seeds, shared
-from harness.board.statistics.variance import Components, Error, Spread, components, unpaired
+from harness.board.statistics.variance import Components, Error, Spread, components, unpaired, with_pseudo_questions
 
 
 @dataclass(frozen=True)
@@ -19,9 +18,11 @@ class Difference:
     """Row minus baseline on the examples and seeds that both have.
 
     Attributes:
-        p: two-sided; the larger of the two below, so that both tests must reject.
+        p: two-sided; the larger of the two below, so that both tests must reject. It is what Holm's correction is of.
         p_flips: permutation over questions alone: it takes the trained models as given.
-        p_seeds_and_questions: Student's t with the standard error of the crossed design.
+        p_seeds_and_questions: Student's t with the crossed design's standard error, the seeds' variance pooled over rows.
+        p_own: the same with the variance of this row's own seeds. A difference is significant only where it is below 0.05
+            too, uncorrected: the pool says nothing of a row that is more restless than the others.
         n: common examples.
         seeds: common seeds; 0 where the two sides share none and are compared without pairing them.
         error: the standard error of the difference.
@@ -36,6 +37,7 @@ class Difference:
     p: float
     p_flips: float
     p_seeds_and_questions: float
+    p_own: float
     n: int
     seeds: int
     error: Error
@@ -74,26 +76,27 @@ class Gap:
             raise ValueError("no example has a value on both sides in the same seed")
         return cls(left, right, values, mean_over_seeds(values.values))
 
-    def covers(self, row: Values, baseline: Values) -> bool:
-        """Whether it is of all seeds and examples of both sides, with nothing missing."""
-        gap = self.values
-        if gap is None:
-            return False
-        same = gap.seeds == row.seeds == baseline.seeds and gap.examples == baseline.examples
-        return same and bool(np.isfinite(gap.values).all())
+    def difference(self, p_flips: float, spread: Spread | None, level: float, bounds: Bounds = None) -> Difference:
+        """The difference with its interval and tests.
 
-    def difference(self, drawn: Floats, p_flips: float, spread: Spread | None, level: float) -> Difference:
-        """The difference by its draws; `spread` is what all rows with these seeds tell of them together."""
+        Args:
+            spread: the variance between seeds of a difference, pooled over all rows with these seeds.
+            bounds: the least and the largest value of the metric, where it has them.
+        """
         parts: Components | None = None
         if self.values is not None:
             kept = self.values.answered()
-            parts, error = components(kept.values, kept.by_question(), spread)
-            mean, seeds = float(np.nanmean(self.values.values)), len(kept.seeds)
+            number, mean, seeds = kept.by_question(), float(np.nanmean(self.values.values)), len(kept.seeds)
+            parts, error = components(kept.values, number, spread)
+            pooled = components(kept.values, number, spread, always=True)[1]
+            own = components(kept.values, number)[1]
         else:
-            error = unpaired(self.row.values, self.baseline.values, self.row.by_question())
+            error = pooled = own = unpaired(self.row.values, self.baseline.values, self.row.by_question())
             mean, seeds = float(np.nanmean(self.row.values) - np.nanmean(self.baseline.values)), 0
-        low, high = stretched(drawn, mean, error, level)
-        p_t = p_flips if error.size == 0.0 else two_sided_t(mean, error)  # no spread tells nothing of seeds
+        # Differences of skewed scores are hardly skewed, and an estimated skewness would only add noise to their interval.
+        low, high = self._interval(mean, Error(error.size, error.freedom), spread, level, bounds)
+        # Without any spread nothing is known of seeds, and the permutation test alone decides.
+        p_t, p_own = (p_flips if e.size == 0.0 else float(two_sided(mean / e.size, e.freedom)) for e in (pooled, own))
         present = np.isfinite(self.per_example)
         return Difference(
             mean=mean,
@@ -102,6 +105,7 @@ class Gap:
             p=max(p_flips, p_t),
             p_flips=p_flips,
             p_seeds_and_questions=p_t,
+            p_own=p_own,
             n=int(present.sum()),
             seeds=seeds,
             error=error,
@@ -110,6 +114,24 @@ class Gap:
             row_seeds=_mean_of_seeds(self.row.values),
             baseline_seeds=_mean_of_seeds(self.baseline.values),
         )
+
+    def _interval(self, mean: float, error: Error, spread: Spread | None, level: float, bounds: Bounds) -> tuple[float, float]:
+        """Student's interval; that of proportions with two pseudo-questions, and none beyond the bounds."""
+        if bounds is None:
+            return t_interval(mean, error, level)
+        width = bounds[1] - bounds[0]
+        gap = None if self.values is None else self.values.answered().values / width
+        if gap is not None and np.isfinite(gap).all() and np.isin(gap, (-1.0, 0.0, 1.0)).all():
+            table = with_pseudo_questions(gap)
+            narrower = None if spread is None else Spread(spread.variance / width**2, spread.freedom)
+            wide = components(table, None, narrower)[1]
+            low, high = t_interval(float(table.mean()) * width, Error(wide.size * width, wide.freedom), level)
+        else:
+            low, high = t_interval(mean, error, level)
+        return min(max(low, -width), mean), max(min(high, width), mean)
+
+
+Bounds = tuple[float, float] | None
 
 
 def flip_tests(gaps: Sequence[Gap], flips: int, seed: int) -> list[float]:
@@ -121,16 +143,10 @@ def flip_tests(gaps: Sequence[Gap], flips: int, seed: int) -> list[float]:
         summed: Floats = np.bincount(gap.row.by_question(), weights=each).astype(np.float64)
         widths.setdefault(len(summed), []).append((position, summed))
     for members in widths.values():
-        found = sign_flips(np.stack([summed for _, summed in members]), flips=flips, seed=seed)
-        for (position, _), value in zip(members, found, strict=True):
+        flipped = sign_flips(np.stack([summed for _, summed in members]), flips=flips, seed=seed)
+        for (position, _), value in zip(members, flipped, strict=True):
             p[position] = float(value)
     return p
-
-
-def two_sided_t(mean: float, error: Error) -> float:
-    """Two-sided p-value of a mean of zero, given a standard error above 0."""
-    t = abs(mean) / error.size
-    return float(2.0 * (special.stdtr(error.freedom, -t) if np.isfinite(error.freedom) else special.ndtr(-t)))
 
 
 def _mean_of_seeds(values: Floats) -> tuple[float, ...]:

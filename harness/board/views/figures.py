@@ -373,6 +373,7 @@ def _settings(row: RowEntry) -> Settings:
     for name in names:
         values = [settings.get(name) for settings in flat]
         merged[name] = values[0] if all(value == values[0] for value in values) else repr(values)
+    merged |= dict(_flat({"budget": row.provenance.get("budget") or {}}))
     return {**merged, "rounds": len(rounds), "kind": row.kind, "seed_offset": repr(row.provenance.get("seed_offset"))}
 
 

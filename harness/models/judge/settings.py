@@ -57,6 +57,10 @@ class JudgeSettings(BaseModel):
     price: PriceSection | None = Field(
         None, description="the list price of `model` if absent (harness/models/judge/prices.json)"
     )
+    repeats: int = Field(
+        0, ge=0, le=20, description="evaluators ask some questions again so often; the board says how far verdicts agree"
+    )
+    repeat_share: float = Field(0.1, gt=0, le=1, description="share of the questions that are asked again")
     reasoning_delimiters: Delimiters = Field(
         DELIMITERS,
         description="pairs of strings that begin and end a judge's thoughts, which are removed before a verdict is read; "
@@ -115,6 +119,11 @@ class JudgeSettings(BaseModel):
         """Return how its answers are read: part of the keys of what is scored, and not of the answers' own."""
         return {"version": READING, "delimiters": [list(pair) for pair in self.reasoning_delimiters]}
 
+    @property
+    def repeating(self) -> dict[str, object]:
+        """Return how questions are asked again: part of the keys of evaluations where they are, empty where they are not."""
+        return {"times": self.repeats, "share": self.repeat_share} if self.repeats else {}
+
     def changed(self, changes: Mapping[str, Any]) -> JudgeSettings:
         """Return the same with other fields, validated."""
         return JudgeSettings.model_validate({**self.model_dump(), **changes})
@@ -127,8 +136,17 @@ def judge_of(judges: Mapping[str, Mapping[str, Any]], payload: Mapping[str, Any]
         settings = [JudgeSettings.model_validate(judge) for key, judge in judges.items() if key.partition("/")[0] == name]
         # Of an evaluator listed with several judges, the payload knows the one that it asks.
         asked = [judge for judge in settings if judge.identity == payload["judge"] and judge.reading == payload["reading"]]
-        return asked[0]
-    return JudgeSettings.model_validate(judges[BUILDERS]).changed(payload["builder"]["fields"].get("judge", {}))
+        return next(
+            (judge for judge in asked if payload.get("repeats") == (judge.repeating if judge.repeats else None)), asked[0]
+        )
+    return JudgeSettings.model_validate(judges[BUILDERS]).changed(judge_changes(payload["builder"]["fields"]))
+
+
+def judge_changes(fields: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the fields of the config's judge that a component changes: in its field `judge`, or in that of its reward."""
+    reward = fields.get("reward")
+    changes: Mapping[str, Any] = fields.get("judge") or (reward.get("judge") if isinstance(reward, Mapping) else None) or {}
+    return changes
 
 
 _DATED = re.compile(r"-(\d{4}-\d{2}-\d{2}|\d{4})$")

@@ -79,6 +79,14 @@ class Outcome:
     stopped: bool = False
     mirror: str | None = None
 
+    def add(self, later: Outcome) -> None:
+        """Add the outcome of more stages, which were run after these."""
+        self.ran |= later.ran
+        self.failed |= later.failed
+        self.skipped |= later.skipped
+        self.stopped = later.stopped
+        self.mirror = self.mirror or later.mirror
+
 
 class Executor(Protocol):
     """Makes the stages of a graph."""

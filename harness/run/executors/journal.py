@@ -14,7 +14,7 @@ import os
 import platform
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -79,6 +79,16 @@ class Journal(Events):
             "failed": [],
         }
         self._log("run_started", name=self.name, stages=len(self._weights), cached=len(present))
+        self._write()
+
+    def extend(self, stages: Collection[Stage], present: set[str]) -> None:
+        """Add the stages of a further seed to a run; `present` need not run."""
+        fresh = {stage.key: stage.weight for stage in stages if stage.key not in present}
+        self._weights = {**self._weights, **fresh}
+        self.state["stages"] += len(fresh)
+        self.state["cached"] += len(stages) - len(fresh)
+        self.state["work"] += sum(fresh.values())
+        self._log("run_extended", stages=len(fresh), cached=len(stages) - len(fresh))
         self._write()
 
     def end(self, state: str, note: str = "") -> None:

@@ -15,7 +15,7 @@ from harness.errors import StageError
 from harness.models.embed import hidden_similarity, known_embedder, tfidf_similarity
 from harness.models.judge.judge import Judge
 from harness.models.prompts import ChatTemplate
-from harness.models.reward import RewardModel
+from harness.models.reward import Reward
 from harness.models.sentence import SentenceEmbedder, sentence_similarity
 from harness.run.graph import Stage
 from harness.run.records import Description, GroupsFacts, GroupsInputs, GroupsPayload, ResponseCounts
@@ -25,7 +25,7 @@ from harness.run.stages.services import (
     Services,
     judge_facts,
     request_seed,
-    reward_service,
+    reward_values,
     stage_judge,
     text_hash,
 )
@@ -207,8 +207,8 @@ class BuilderServices:
         artifact = self.services.through_store("similarity", payload, make)
         return [np.asarray(row) for row in artifact.read_lines("similarity.jsonl")]
 
-    def reward(self, model: RewardModel, responses: Sequence[Sequence[Response]]) -> list[list[float]]:
-        return reward_service(self.services, model, [example.prompt for example in self.examples], responses)
+    def reward(self, model: Reward, responses: Sequence[Sequence[Response]]) -> list[list[float]]:
+        return reward_values(model, self.services, self.asked, self.examples, responses)
 
     def gold(self, responses: Sequence[Sequence[Response]]) -> list[list[float]]:
         return [

@@ -35,6 +35,7 @@ from harness.run.records import (
     SftPayload,
     SourceFacts,
     TrainInputs,
+    TrainPayload,
 )
 from harness.run.stages.context import Context, read_dataset, read_groups
 from harness.run.stages.groups import no_group, round_examples, round_rng
@@ -45,7 +46,7 @@ from harness.training.batch import PLAIN, TokenGroup, partners, tokenize, tokeni
 from harness.training.settings import SftSettings
 
 if TYPE_CHECKING:
-    from harness.models.reward import RewardModel
+    from harness.models.reward import Reward
     from harness.models.sentence import SentenceEmbedder
 
 Role = Literal["chosen", "rejected"]
@@ -121,6 +122,13 @@ class ShownRow:
     label: str
     parts: tuple[ShownPart, ...]
     template: ChatTemplate
+
+
+def _spending_notes(payload: TrainPayload) -> list[str]:
+    limit = payload.spending
+    if limit is None:
+        return []
+    return [f"trained on in passes, each in another order, until {limit.amount:,} {limit.unit} are spent"]
 
 
 class Preview:
@@ -234,7 +242,7 @@ class Preview:
         Raises:
             StageError: the round would fail for want of groups.
         """
-        round_, rounds = config.rounds[number], len(config.rounds)
+        round_, rounds = config.rounds[number], config.planned_rounds
         template = self._template(self._trained_from(planned, number))
         built = self._built(round_, self.graph.stages[planned.groups[number]], n)
         if built.exact:
@@ -245,14 +253,8 @@ class Preview:
                 for item in built.partial[: max(0, n)]
             ]
         title = f"round {number + 1} of {rounds}: " if rounds > 1 else ""
-        notes = (*built.notes(round_), *self._spending_notes())
+        notes = (*built.notes(round_), *_spending_notes(TrainPayload.of(self.graph.stages[planned.training[number]])))
         return ShownPart(f"data {round_.builder.name}", notes, tuple(examples), round_.objective.name, title)
-
-    def _spending_notes(self) -> list[str]:
-        limit = self.comparison.config.budget.limit
-        if limit is None:
-            return []
-        return [f"trained on in passes, each in another order, until {limit.amount:,} {limit.unit} are spent"]
 
     def _built(self, round_: RoundPlan, stage: Stage, n: int) -> _Built:
         held = self._held(stage.key)
@@ -462,7 +464,10 @@ class DryBuild:
     def similarity(self, embedder: str | SentenceEmbedder, responses: Sequence[Sequence[Response]]) -> list[np.ndarray]:
         return [np.asarray(row) for row in self._scores(responses)]
 
-    def reward(self, model: RewardModel, responses: Sequence[Sequence[Response]]) -> list[list[float]]:
+    def reward(self, model: Reward, responses: Sequence[Sequence[Response]]) -> list[list[float]]:
+        if model.asks_judge:
+            self.asked.add(_VERDICTS)
+            raise _NeedsARun
         return self._scores(responses)
 
     def gold(self, responses: Sequence[Sequence[Response]]) -> list[list[float]]:

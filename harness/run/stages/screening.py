@@ -135,7 +135,7 @@ def split_problems(
         needs.append(("train", f"which the row {row.label!r} trains on", asked))
     for label, evaluator in comparison.evaluators.items():
         if evaluator.reads_split:
-            needs.append((config.evaluation.split, f"which {label} scores", frozenset(evaluator.needs)))
+            needs.append((config.evaluation.split, f"which {label} scores", frozenset(evaluator.required())))
     refused: set[tuple[str, str]] = set()
     for split, use, asked in needs:
         kept = counts.kept.get(split, 0)
@@ -145,9 +145,12 @@ def split_problems(
                 refused.add((split, name))
                 problems.append(_too_few(comparison.source, split, use, count, _COUNTED.get(name), counts))
     kept = counts.kept.get("train", 0)
-    if trained and FEWEST <= kept < config.budget.prompts:
+    most = max(trained, key=lambda row: row.prompts, default=None)
+    if most is not None and FEWEST <= kept < most.prompts:
         left = f"the source {comparison.source.name} has {kept} training prompts left{_reasons('train', counts)}"
-        problems.append(Problem("budget.prompts", config.budget.prompts, f"{left}: lower it to {kept}"))
+        # A row's own budget is named by its row: the config's may be small enough.
+        place = "" if most.budget == config.budget else f"methods.{most.series}."
+        problems.append(Problem(f"{place}budget.prompts", most.budget.prompts, f"{left}: lower it to {kept}"))
     return problems
 
 

@@ -5,6 +5,7 @@ for the same samples, similarities or log-probabilities again finds them.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property, partial
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 from pydantic import JsonValue
 
 from harness.api.interfaces import Backend, Chunks, ResumableGenerate
-from harness.api.types import Prompt, Response, Sampling
+from harness.api.types import Example, Prompt, Response, Sampling
 from harness.config import describe
 from harness.errors import StageError
 from harness.models.generate import block_sampling, blocks
@@ -23,9 +24,11 @@ from harness.models.judge.settings import judge_of
 from harness.models.logps import TokenRow, score
 from harness.models.options import LoadOptions, Use
 from harness.models.prompts import ChatTemplate
-from harness.models.reward import RewardModel, rewards
-from harness.run.graph import CHECKPOINT
-from harness.run.records import JudgedPayload, JudgeFacts, RewardFacts, SampleFacts
+from harness.models.reward import Reward, RewardModel, rewards
+from harness.models.served import ASKED_AS
+from harness.models.verifier import Verifier
+from harness.run.graph import CHECKPOINT, SERVED
+from harness.run.records import EvaluatePayload, JudgedPayload, JudgeFacts, RewardFacts, SampleFacts
 from harness.run.stages.chunks import KeptChunks
 from harness.run.stages.context import Context, answer_rows, read_answers
 from harness.store import Artifact, ArtifactDraft, canonical, key_of
@@ -102,14 +105,15 @@ class Services:
 
 
 def policy_name(reference: str) -> str:
-    """Return a checkpoint's name at a server: `policy-` and the first digits of its key or hash."""
-    return f"policy-{reference.removeprefix(CHECKPOINT)[:16]}"
+    """Return a model's name for backends: `policy-` (`served-` if a server has it) and the first digits of its key or hash."""
+    kind = "served" if reference.startswith(SERVED) else "policy"
+    return f"{kind}-{reference.removeprefix(CHECKPOINT).removeprefix(SERVED)[:16]}"
 
 
 def reward_service(
     services: Services, model: RewardModel, prompts: Sequence[Prompt], responses: Sequence[Sequence[Response]]
 ) -> list[list[float]]:
-    """A reward model's values, through the store."""
+    """Return a reward model's values, through the store."""
     payload = {
         "reward": {**model.model_dump(mode="json", exclude={"model", "revision"}), "weights": model.weights},
         "prompts": text_hash([[asdict(message) for message in prompt.messages] for prompt in prompts]),
@@ -122,6 +126,31 @@ def reward_service(
         draft.facts |= RewardFacts(truncated=cut).as_json()
 
     return list(services.through_store("rewards", payload, make).read_lines("rewards.jsonl"))
+
+
+def reward_values(
+    reward: Reward,
+    services: Services,
+    judge: Judge | None,
+    examples: Sequence[Example],
+    responses: Sequence[Sequence[Response]],
+) -> list[list[float]]:
+    """Return the values of any reward, [examples][responses]; NaN where there is none.
+
+    Args:
+        judge: the stage's judge; needed by a `JudgeReward` alone.
+    """
+    if isinstance(reward, Verifier):
+        return reward.rewards(examples, responses)
+    if isinstance(reward, RewardModel):
+        return reward_service(services, reward, [example.prompt for example in examples], responses)
+    if judge is None:
+        raise StageError("this component's reward asks a judge and does not say so: inherit its field from `harness.Rewarded`")
+    asked = [
+        reward.conversation(example.prompt, item) for example, row in zip(examples, responses, strict=True) for item in row
+    ]
+    judgments = iter(judge.judge(asked, reward.read, {}))
+    return [[math.nan if (value := next(judgments).value) is None else value for _ in row] for row in responses]
 
 
 @dataclass
@@ -234,10 +263,28 @@ class PolicyServices:
     def _generate(
         self, prompts: Sequence[Prompt], sampling: Sampling, report: Callable[[int, int], None], chunks: Chunks
     ) -> list[list[Response]]:
-        engine = self.services.context.engine.use(self.name, lambda: self.backend.session(self))
-        if self.backend.resumes:
+        backend = self._generator
+        engine = self.services.context.engine.use(self.name, lambda: backend.session(self))
+        if backend.resumes:
             return cast(ResumableGenerate, engine)(prompts, sampling, report, chunks)
         return engine(prompts, sampling, report)
+
+    @property
+    def is_served(self) -> bool:
+        """Whether only a server has the model: it answers, and everything else raises UnavailableError."""
+        return self.reference.startswith(SERVED)
+
+    @cached_property
+    def _generator(self) -> Backend:
+        served = self.services.context.served(self.reference)
+        return self.backend if served is None else self.services.context.asking(served)
+
+    @cached_property
+    def _generator_key(self) -> Mapping[str, Any]:
+        """Return the description of what generates; a server's address is part of the reference, if it is part of any key."""
+        if not self.is_served:
+            return describe(self.backend)
+        return {"name": self._generator.name, "version": self._generator.version, "fields": ASKED_AS}
 
     def respond(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[list[Response]]:
         """`sampling.n` responses per prompt, drawn in blocks that double, so that 64 samples reuse the 32 already there."""
@@ -249,7 +296,7 @@ class PolicyServices:
         for start, size in cuts:
             block = block_sampling(sampling, start, size)
             part = (len(prompts) * start, whole)
-            payload = {"model": self.reference, "prompts": asked, "sampling": asdict(block), "backend": describe(self.backend)}
+            payload = {"model": self.reference, "prompts": asked, "sampling": asdict(block), "backend": self._generator_key}
             artifact = self.services.through_store("samples", payload, partial(self._sample, payload, prompts, block, part))
             done = len(prompts) * (start + size)
             report(done, whole, f"sample {done:,} of {whole:,}")  # a block that was in the store reports nothing itself
@@ -303,8 +350,12 @@ def stage_judge(payload: JudgedPayload, context: Context) -> Judge | None:
         raise StageError(f"the judge changed from {payload.judge} to {settings.identity}: plan again")
     if settings.reading != payload.reading:
         raise StageError(f"judges' answers are read by {settings.reading} and not by {payload.reading}: plan again")
+    # Only evaluations are planned with repeats: a data builder's verdicts are no measurement.
+    planned = payload.repeats if isinstance(payload, EvaluatePayload) else None
+    if planned is not None and settings.repeating != planned:
+        raise StageError(f"questions are asked again as {settings.repeating} and not as {planned}: plan again")
     key = context.secret(settings.api_key_env) if settings.api_key_env else None
-    return Judge(settings, context.store, context.run, key, context.report)
+    return Judge(settings, context.store, context.run, key, context.report, repeats=planned is not None)
 
 
 def judge_facts(payload: JudgedPayload, judge: Judge) -> JudgeFacts:

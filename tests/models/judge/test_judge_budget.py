@@ -16,7 +16,7 @@ from models.judge.bench import Bench, always
 from harness.api.types import JudgeAnswer
 from harness.errors import StageError
 from harness.models.judge.answers import JudgeCost
-from harness.models.judge.replies import reports_tokens
+from harness.models.judge.reading import reports_tokens
 from harness.models.server import HttpReply, completion
 
 DOLLAR_PER_TOKEN = {"input": 1e6, "output": 1e6}

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from harness import HarnessError
-from harness.cli.status import _shown
+from harness.cli.status import _text
 from harness.run.executors.journal import Journal, read_status
 from harness.run.graph import Graph
 
@@ -40,7 +40,7 @@ def test_a_run_from_start_to_end(tmp_path: Path) -> None:
     assert read_status(tmp_path)["running"] == []
     journal.started(second)
     assert read_status(tmp_path)["running"][0]["attempt"] == 2
-    assert "  train 1 · attempt 2 · since " in _shown(read_status(tmp_path), tmp_path)
+    assert "  train 1 · attempt 2 · since " in _text(read_status(tmp_path), tmp_path)
     journal.finished(second, 1.23456, None)
     said = read_status(tmp_path)
     assert (said["done"], said["work"], said["work_done"]) == (1, 5, 2)
@@ -76,7 +76,7 @@ def test_what_no_file_can_hold_is_escaped(tmp_path: Path) -> None:
     assert read_status(tmp_path)["failed"] == [{"title": "train 0", "reason": "caf\udce9"}]
     assert '"error": "caf\\udce9"' in (tmp_path / "events.jsonl").read_text()
     assert stream.getvalue() == (tmp_path / "events.jsonl").read_text()
-    assert "caf\\udce9" in _shown(read_status(tmp_path), tmp_path)
+    assert "caf\\udce9" in _text(read_status(tmp_path), tmp_path)
 
 
 def test_why_a_run_failed_is_kept_without_secrets(tmp_path: Path) -> None:

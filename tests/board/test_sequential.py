@@ -1,0 +1,221 @@
+"""Seeds added where they decide: what the looks at made-up scores say, and how a board shows and verifies them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from harness.api.types import Metric, Score
+from harness.board import Board, RowResult, build_board
+from harness.board.build import LoadedBoard, look
+from harness.board.entries import Delta, SequentialEntry
+from harness.board.merge import merge
+from harness.board.sequential import Decisions, SeedsDesign
+from harness.board.verify import verify
+from harness.board.views.markdown import to_markdown
+from harness.board.views.page import write_all
+
+RULE = {"seeds": {"until": "decided", "start": 2, "most": 6}}
+METRICS = {"e": [Metric("m", "A score", primary=True), Metric("other", "Another score")]}
+QUESTIONS, SEED_SPREAD = 60, 0.08
+
+
+def scores_of(label: str, lift: float, seeds: int, metrics: Sequence[str] = ("m", "other")) -> dict[int, list[Score]]:
+    """Return scores of seeds 0, 1, … that do not change when there are more seeds; questions are shared by all rows."""
+    hard = np.random.default_rng(1).normal(size=QUESTIONS)
+    found = {}
+    for seed in range(seeds):
+        rng = np.random.default_rng([seed, *label.encode()])
+        level = lift + rng.normal() * SEED_SPREAD
+        values = hard + level + rng.normal(size=QUESTIONS) * 0.3
+        found[seed] = [Score(f"p{i}", metric, float(value)) for i, value in enumerate(values) for metric in metrics]
+    return found
+
+
+def row(label: str, lift: float, seeds: int, kind: Any = "measured", **scored: Any) -> RowResult:
+    scores = {"e": scores_of(label, lift, seeds, **scored)}
+    return RowResult(label, None, None, 1, kind, scores, {}, {}, {})  # type: ignore[arg-type]
+
+
+def run(
+    lifts: Mapping[str, float], config: Mapping[str, Any] = RULE, metrics: Any = METRICS
+) -> tuple[Decisions, list[RowResult]]:
+    """Add seeds to rows as a run does, until none is open."""
+    seeds = dict.fromkeys(lifts, config["seeds"]["start"])
+    while True:
+        rows = [row(label, lift, seeds[label]) for label, lift in lifts.items()]
+        decided = look(config, "base", rows, metrics)
+        assert decided is not None and decided.seeds == seeds
+        if not decided.open:
+            return decided, rows
+        last = max(seeds.values())
+        assert all(seeds[label] == last for label in decided.open)  # none is opened again
+        seeds |= dict.fromkeys(decided.open, last + 1)
+
+
+def board_of(rows: Sequence[RowResult], config: Mapping[str, Any] = RULE, **more: Any) -> Board:
+    shared = {"name": "b", "description": "", "examples": [], "sharing": {}, "created": "2026-01-01", "warnings": []}
+    return build_board(config=config, baseline="base", rows=rows, metrics=METRICS, **shared, **more)
+
+
+def test_a_list_of_seeds_is_never_added_to() -> None:
+    assert look({"seeds": [0, 1]}, "base", [row("base", 0, 2), row("a", 0.1, 2)], METRICS) is None
+    assert look({}, "base", [row("base", 0, 2), row("a", 0.1, 2)], METRICS) is None
+
+
+@pytest.mark.parametrize("seeds", [{"until": "dawn"}, {"until": "decided", "start": "2"}, {"until": "decided", "most": 1}, "x"])
+def test_a_board_whose_rule_is_none_is_read_as_one_with_a_list(seeds: Any) -> None:
+    assert SeedsDesign.of({"seeds": seeds}) is None
+
+
+def test_clear_rows_stop_early_and_close_ones_go_on() -> None:
+    decided, _ = run({"base": 0.0, "clear": 3.0, "close": 0.16, "poor": -3.0})
+    assert decided.seeds["poor"] < decided.seeds["close"] and decided.seeds["clear"] < 6
+    assert {"clear", "poor"} <= decided.significant
+    assert decided.may_be_best == ("clear",)
+
+
+def test_every_row_gets_the_seed_that_decides_between_the_best() -> None:
+    """Both are far above the baseline, and near each other: the baseline stops, and the two go on."""
+    decided, _ = run({"base": 0.0, "one": 3.0, "two": 3.12})
+    assert decided.seeds["one"] == decided.seeds["two"] > decided.seeds["base"]
+    assert decided.significant == {"base", "one", "two"}
+
+
+def test_a_metric_that_should_be_small_is_turned() -> None:
+    losses = {"e": [Metric("m", "A loss", higher_is_better=False, primary=True)]}
+    decided, _ = run({"base": 0.0, "large": 3.0, "small": -3.0}, metrics=losses)
+    assert decided.may_be_best == ("small",)
+
+
+def test_reference_rows_compete_for_no_first_place() -> None:
+    rows = [row("base", 0, 6), row("a", 0.2, 6), row("oracle", 3.0, 6, "control"), row("null", 0.0, 6, "null")]
+    decided = look(RULE, "base", rows, METRICS)
+    assert decided is not None and decided.may_be_best
+    assert not {"oracle", "null"} & set(decided.may_be_best)
+    assert ("oracle", "e/m") in decided.p
+
+
+def test_a_failed_row_takes_no_part_and_stops_no_other() -> None:
+    rows = [row("base", 0, 2), row("a", 0.2, 2), replace(row("b", 0.2, 2), scores={}, failed="it broke")]
+    decided = look(RULE, "base", rows, METRICS)
+    assert decided is not None
+    assert decided.open == {"a", "base"} and set(decided.seeds) == {"a", "base"}
+
+
+def test_without_the_baseline_nothing_is_open() -> None:
+    rows = [replace(row("base", 0, 2), scores={}, failed="it broke"), row("a", 0.2, 2), row("b", 0.4, 2)]
+    decided = look(RULE, "base", rows, METRICS)
+    assert decided is not None and not decided.open
+
+
+def test_answers_that_could_not_be_judged_leave_the_others_to_decide() -> None:
+    rows = [row("base", 0, 2), row("a", 3.0, 2)]
+    whole = look(RULE, "base", rows, METRICS)
+    scores = {seed: [s for s in listed if (s.example, seed) != ("p3", 1)] for seed, listed in rows[1].scores["e"].items()}
+    holed = look(RULE, "base", [rows[0], replace(rows[1], scores={"e": scores})], METRICS)
+    assert whole is not None and holed is not None
+    assert holed.p["a", "e/m"][0] != whole.p["a", "e/m"][0]
+    assert holed.p["a", "e/m"][0] == pytest.approx(whole.p["a", "e/m"][0], rel=0.5)
+
+
+def test_a_row_open_for_one_metric_is_looked_at_on_all() -> None:
+    """The p-values of metrics that are not primary hold at the last look too."""
+    decided, rows = run({"base": 0.0, "close": 0.16})
+    assert decided.seeds["close"] > 2
+    assert decided.p["close", "e/other"] == decided.p["close", "e/m"]
+    before = look(RULE, "base", [row(r.label, lift, 2) for r, lift in zip(rows, (0.0, 0.16), strict=True)], METRICS)
+    assert before is not None
+    assert decided.p["close", "e/m"][0] <= before.p["close", "e/m"][0]
+
+
+def test_p_values_of_looks_are_larger_than_those_of_a_fixed_number() -> None:
+    rows = [row("base", 0, 4), row("a", 0.16, 4), row("b", 0.3, 4)]
+    looked, fixed = board_of(rows), board_of(rows, {"seeds": [0, 1, 2, 3]})
+    for label in ("a", "b"):
+        one, other = looked.row(label), fixed.row(label)
+        assert one is not None and other is not None
+        delta, given = one.delta("e/m"), other.delta("e/m")
+        assert delta is not None and given is not None
+        assert delta.p > given.p_design > 0  # type: ignore[operator]
+        assert delta.mean == given.mean
+
+
+def test_stars_of_a_board_are_the_rows_that_the_looks_tell_apart() -> None:
+    """With two seeds the row's own variance is known too badly for any star, however small p is with that of all rows."""
+    decided, rows = run({"base": 0.0, "clear": 3.0, "close": 0.16, "poor": -3.0})
+    adjusted = {label: delta.p_adjusted for label, delta in deltas(board_of(rows)).items()}
+    assert {label for label, p in adjusted.items() if p is not None and p < 0.05} == decided.significant - {"base"}
+    two = deltas(board_of([row("base", 0, 2), row("clear", 3.0, 2), row("poor", -3.0, 2)]))
+    assert min(delta.p for delta in two.values()) < 0.05
+    assert all(delta.p_adjusted == 1 for delta in two.values())
+
+
+def deltas(board: Board) -> dict[str, Delta]:
+    return {r.method: delta for r in board.rows if (delta := r.delta("e/m")) is not None}
+
+
+def test_a_board_says_what_was_saved_and_holds(tmp_path: Path) -> None:
+    decided, rows = run({"base": 0.0, "clear": 3.0, "close": 0.16, "poor": -3.0})
+    board = board_of(rows, trainings=(9, 24))
+    added = board.statistics.sequential
+    assert added is not None
+    assert (added.seeds, added.may_be_best) == (dict(decided.seeds), ("clear",))
+    assert "9 trainings in place of 24 (62% saved)" in added.sentence
+    assert not any("seeds of e/m: those that both rows have" in warning for warning in board.warnings)
+    write_all(board, [], tmp_path)
+    assert verify(tmp_path) == []
+    assert added.sentence in (tmp_path / "index.html").read_text()
+    assert added.sentence in to_markdown(board).replace("\\", "")
+    assert Board.read(tmp_path).statistics.sequential == added
+
+
+def test_a_board_that_claims_other_looks_does_not_hold(tmp_path: Path) -> None:
+    _, rows = run({"base": 0.0, "clear": 3.0, "close": 0.16})
+    board = board_of(rows)
+    added = board.statistics.sequential
+    assert added is not None
+    lie = added.model_copy(update={"may_be_best": ("close",)})
+    write_all(board.model_copy(update={"statistics": board.statistics.model_copy(update={"sequential": lie})}), [], tmp_path)
+    assert any("statistics.sequential: may_be_best" in problem for problem in verify(tmp_path))
+
+
+def test_a_board_with_a_list_of_seeds_has_no_looks() -> None:
+    board = board_of([row("base", 0, 2), row("a", 0.1, 2)], {"seeds": [0, 1]})
+    assert board.statistics.sequential is None
+    assert "sequential" not in board.model_dump(mode="json")["statistics"]
+
+
+@pytest.mark.parametrize(
+    ("stopped", "said"),
+    [("decided", "every place is decided"), ("most", "have all 6 seeds"), ("futile", "would hardly decide the rest")],
+)
+def test_why_it_stopped(stopped: Any, said: str) -> None:
+    entry = SequentialEntry(start=2, most=6, seeds={"a": 2, "b": 6}, stopped=stopped)
+    assert said in entry.sentence and "2 to 6 seeds" in entry.sentence and "saved" not in entry.sentence
+
+
+def test_boards_of_one_rule_merge_and_keep_it(tmp_path: Path) -> None:
+    boards = []
+    for name, lift in (("a", 0.16), ("b", 3.0)):
+        _, rows = run({"base": 0.0, name: lift})
+        write_all(board_of(rows), [], tmp_path / name)
+        boards.append(LoadedBoard.read(tmp_path / name))
+    merged = merge(boards, name="ab", created="2026-01-02")
+    assert merged.statistics.sequential is not None
+    assert set(merged.statistics.sequential.seeds) == {"base", "a", "b"}
+
+
+def test_boards_of_several_rules_merge_with_a_warning(tmp_path: Path) -> None:
+    _, rows = run({"base": 0.0, "a": 0.16})
+    write_all(board_of(rows), [], tmp_path / "a")
+    write_all(board_of([row("base", 0, 2), row("b", 0.3, 2)], {"seeds": [0, 1]}), [], tmp_path / "b")
+    merged = merge([LoadedBoard.read(tmp_path / name) for name in "ab"], name="ab", created="2026-01-02")
+    assert merged.statistics.sequential is None
+    assert merged.config["seeds"] == sorted({seed for r in rows for seed in r.scores["e"]})
+    assert any("seeds were added where they decide" in warning for warning in merged.warnings)
