@@ -40,6 +40,7 @@ KIND_TITLES: dict[Kind, str] = {
     "importer": "Importers",
     "method": "Methods",
     "analysis": "Analyses",
+    "trainer": "Trainers",
 }
 TYPES = {"str": "text", "int": "whole number", "float": "number", "bool": "true or false"}
 SIGNS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
@@ -483,6 +484,7 @@ def strategies() -> list[str]:
 
 VALUES = {
     "Cell": "a cell of `Report.rows`: text, a number, an `Interval` or None",
+    "BudgetUnit": "`pairs`, `tokens` or `updates`: what a trainer may keep to a limit of",
     "API_VERSION": "version of what plugins may rely on; raised when a name, a hook or a meaning goes",
     "DELIMITERS": "pairs of strings that begin and end a model's thoughts, as `divide` takes them unless told others",
     "Reward": "the type of a field that takes a `RewardModel`, a `Verifier` or a `JudgeReward`, told apart by their fields",

@@ -13,6 +13,7 @@ from harness.api.hookspecs import API_VERSION, hookimpl
 from harness.api.interfaces import (
     Analysis,
     Backend,
+    BudgetUnit,
     BuildTask,
     Chunks,
     Component,
@@ -25,6 +26,9 @@ from harness.api.interfaces import (
     Paper,
     Policy,
     Source,
+    Trainer,
+    TrainingTask,
+    TrainingUse,
 )
 from harness.api.methods import Method, Round
 from harness.api.texts import decode, fold, fold_spacing, parse_json, read_json_rows, read_lines, read_text
@@ -72,8 +76,9 @@ from harness.models.prompts import ChatTemplate
 from harness.models.replies import ReplyChoice
 from harness.models.reward import JudgeReward, Reward, Rewarded, RewardModel
 from harness.models.sentence import SentenceEmbedder
-from harness.models.serve import vllm_command
+from harness.models.serve import supervised_command, vllm_command
 from harness.models.verifier import Verdict, Verifier
+from harness.training.settings import TrainingSettings
 from harness.version import __version__
 
 if TYPE_CHECKING:
@@ -95,6 +100,7 @@ __all__ = [
     "Axes",
     "Backend",
     "Board",
+    "BudgetUnit",
     "BuildTask",
     "Cell",
     "ChatTemplate",
@@ -156,6 +162,10 @@ __all__ = [
     "Source",
     "StageError",
     "StoreError",
+    "Trainer",
+    "TrainingSettings",
+    "TrainingTask",
+    "TrainingUse",
     "TransientError",
     "UnavailableError",
     "Values",
@@ -179,6 +189,7 @@ __all__ = [
     "read_lines",
     "read_text",
     "resampled",
+    "supervised_command",
     "unread_shares",
     "vllm_command",
     "write_atomically",

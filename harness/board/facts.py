@@ -72,10 +72,11 @@ class ModelFacts(FactMapping):
 
 
 class RoundFacts(FactMapping):
-    """One round of training: its data builder, its objective, and the training settings by name."""
+    """One round of training: its data builder, its objective, a trainer other than the host's, and the settings by name."""
 
     data: ComponentFacts | None = None
     objective: ComponentFacts | None = None
+    trainer: ComponentFacts | None = None
     training: dict[str, object] = {}
     reference: str | None = None
 

@@ -23,7 +23,9 @@ def register(app: typer.Typer) -> None:
 
 
 def new(
-    kind: Annotated[str, typer.Argument(metavar="KIND", help="data-builder, objective, evaluator, method, analysis, config.")],
+    kind: Annotated[
+        str, typer.Argument(metavar="KIND", help="data-builder, objective, evaluator, method, analysis, trainer or config.")
+    ],
     name: Annotated[
         str | None,
         typer.Argument(

@@ -8,6 +8,7 @@ from typing import Any
 
 from harness.api.interfaces import Component, Source
 from harness.config.comparison import Comparison
+from harness.config.rows import RowConfig
 from harness.config.schema import Config
 from harness.config.unresolved import EACH, UnresolvedConfig
 from harness.errors import DataError, Problem, UnreachableError, did_you_mean
@@ -20,7 +21,7 @@ def check_needs(unresolved: UnresolvedConfig) -> None:
     if source is None:
         return
     wanted: list[tuple[str, str, frozenset[str]]] = [
-        (place, row.label, frozenset[str]().union(*(round_.builder.required() for round_ in row.rounds)))
+        (place, row.label, frozenset[str]().union(*(round_.required() for round_ in row.rounds)))
         for place, row in unresolved.placed_rows()
     ]
     wanted += [(item.place, item.evaluator.name, item.evaluator.required()) for item in unresolved.evaluators]
@@ -36,8 +37,8 @@ def check_rejected(unresolved: UnresolvedConfig) -> None:
     """An objective over pairs gets some."""
     for place, row in unresolved.placed_rows():
         for round_ in row.rounds:
-            if round_.objective.needs_rejected and not round_.builder.has_rejected():
-                fix = f"its data have no rejected response, and {round_.objective.name!r} compares with one"
+            if round_.needs_rejected() and round_.builder and not round_.builder.has_rejected():
+                fix = f"its data have no rejected response, and {round_.title!r} compares with one"
                 unresolved.note(f"{place}.data", round_.builder.name, f"{fix}: choose another data builder or objective")
                 break
 
@@ -70,9 +71,21 @@ def check_budget(unresolved: UnresolvedConfig, config: Config) -> None:
         if budget.prompts < most:
             fix = f"a method has {most} rounds, and each needs a prompt: it should be at least {most}"
             unresolved.note(f"{place}budget.prompts", budget.prompts, fix)
+        if budget.limit is not None:
+            _check_units(unresolved, f"{place}budget", budget.limit, rows)
         if budget.limit is not None and budget.limit.amount < most:
             fix = f"a method has {most} rounds that share it: it should be at least {most}"
             unresolved.note(f"{place}budget.{budget.limit.unit}", budget.limit.amount, fix)
+
+
+def _check_units(unresolved: UnresolvedConfig, field: str, limit: Spending, rows: Sequence[RowConfig]) -> None:
+    """Refuse a limit in a unit that a row's trainer cannot keep: its row would have been trained on another budget."""
+    for row in rows:
+        trainer = next((round_.trainer for round_ in row.rounds if limit.unit not in round_.trainer.units()), None)
+        if trainer is not None:
+            keeps = " or ".join(f"budget.{known}" for known in sorted(trainer.units())) or "budget.prompts alone"
+            fix = f"the trainer {trainer.title()!r} of the row {row.label!r} cannot keep to it: use {keeps}"
+            unresolved.note(f"{field}.{limit.unit}", limit.amount, fix)
 
 
 def check_epochs(unresolved: UnresolvedConfig, config: Config) -> None:
@@ -131,6 +144,7 @@ def check_machine(unresolved: UnresolvedConfig) -> None:
     placed: list[tuple[str, Component | None]] = [("source", unresolved.source), ("generation.backend", unresolved.backend)]
     for place, row in unresolved.placed_rows():
         placed += [(f"{place}.data", round_.builder) for round_ in row.rounds]
+        placed += [(f"{place}.trainer", round_.trainer) for round_ in row.rounds]
     _check(unresolved, placed)
 
 

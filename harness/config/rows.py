@@ -9,8 +9,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ValidationError
 
-from harness.api.interfaces import Backend, Component, DataBuilder, Objective
-from harness.api.methods import Method, Round
+from harness.api.interfaces import Backend, DataBuilder, Objective, Trainer
+from harness.api.methods import GROUPED, Method, Round
 from harness.api.registry import Kind, Registry
 from harness.config.problems import ABSENT, QUOTE_NULL, problems_of
 from harness.config.schema import Budget, ComponentSection, MethodEntry, Named
@@ -23,12 +23,31 @@ from harness.training.settings import TrainingSettings
 
 @dataclass(frozen=True)
 class RoundPlan:
-    """One round of a row, resolved."""
+    """One round of a row, resolved.
 
-    builder: DataBuilder
-    objective: Objective
+    Attributes:
+        builder: None where the trainer trains on prompts.
+        objective: None where the trainer has a loss of its own.
+    """
+
+    builder: DataBuilder | None
+    objective: Objective | None
     training: TrainingSettings
+    trainer: Trainer
     reference: Literal["previous", "start"] = "previous"
+
+    def required(self) -> frozenset[str]:
+        """Return what the round asks of the source."""
+        return (self.builder.required() if self.builder else frozenset()) | self.trainer.required()
+
+    def needs_rejected(self) -> bool:
+        """Return whether a group without a rejected response cannot be trained on."""
+        return self.trainer.needs_rejected() or (self.objective is not None and self.objective.needs_rejected)
+
+    @property
+    def title(self) -> str:
+        """The name of what is optimised: the objective, or a trainer that stands for its own."""
+        return self.trainer.title() if self.objective is None or self.trainer.name != GROUPED else self.objective.name
 
 
 @dataclass(frozen=True)
@@ -170,18 +189,20 @@ class Resolver:
             return None
         base = self.training(training.model_dump() if training else {}, {**method.training, **entry.training}, field)
         rounds: list[RoundPlan | None] = []
-        if method.data is not None:
+        if _trains(method):
             rounds = [
                 self._round(method, round_, field, f"{field}.rounds.{number}", base)
                 for number, round_ in enumerate(entry.rounds or method.rounds)
             ]
+        for trainer in {round_.trainer.name: round_.trainer for round_ in rounds if round_}.values():
+            self._check_carried(entry, trainer, field)
         label = entry.label or entry.method or method.name
         return RowConfig(
             label=label,
             method=method.name,
             kind=method.kind,
-            data=_parts(method.data, [round_.builder for round_ in rounds if round_]),
-            objective=_parts(method.objective, [round_.objective for round_ in rounds if round_]),
+            data=_parts(method.data, [round_.builder.name for round_ in rounds if round_ and round_.builder]),
+            objective=_parts(method.objective, [round_.title for round_ in rounds if round_]),
             seed_offset=method.seed_offset,
             rounds=tuple(round_ for round_ in rounds if round_ is not None),
             planned_rounds=len(rounds),
@@ -197,6 +218,7 @@ class Resolver:
         changes = {
             **_part("data", entry.data, base.data, base.data_fields),
             **_part("objective", entry.objective, base.objective, base.objective_fields),
+            **_part("trainer", entry.trainer, base.trainer, base.trainer_fields),
         }
         method = base.model_copy(update=changes)
         known = len(self.problems)
@@ -204,12 +226,16 @@ class Resolver:
         return method if len(self.problems) == known else None
 
     def _own_method(self, entry: MethodEntry, field: str) -> Method | None:
-        if entry.data and entry.data.name and entry.objective and entry.objective.name:
-            return Method(name=entry.label or f"{entry.data.name}+{entry.objective.name}", description="")
+        named = [part.name for part in (entry.data, entry.objective, entry.trainer) if part and part.name]
+        both = entry.data and entry.data.name and entry.objective and entry.objective.name
+        if both or (entry.trainer and entry.trainer.name not in (None, GROUPED)):
+            return Method(name=entry.label or "+".join(named), description="")
         if "method" in entry.model_fields_set:
             self.problems.append(Problem(f"{field}.method", None, QUOTE_NULL))
         else:
-            fix = "name a `method`, or both a builder and an objective: `data: {name: …}` and `objective: {name: …}`"
+            fix = (
+                "name a `method`, a `trainer`, or both a builder and an objective: `data: {name: …}` and `objective: {name: …}`"
+            )
             self.problems.append(Problem(f"{field}.method", entry.method or ABSENT, fix))
         return None
 
@@ -232,7 +258,8 @@ class Resolver:
             "rows": None if entry.rows == "last" else entry.rows,
             "budget": entry.budget,
         }
-        if method.data is None or method.objective is None:
+        if not _trains(method):
+            given["trainer"] = entry.trainer
             for name, value in given.items():
                 if value is not None:
                     fix = f"the row {method.name!r} trains nothing: leave `{name}` out, or name both a builder and an objective"
@@ -249,18 +276,61 @@ class Resolver:
     def _round(
         self, method: Method, round_: Round, field: str, round_field: str, base: TrainingSettings | None
     ) -> RoundPlan | None:
-        builder = self._round_part("data", (method.data, method.data_fields), round_.data, field, round_field)
-        objective = self._round_part(
-            "objective", (method.objective, method.objective_fields), round_.objective, field, round_field
-        )
+        trainer: Trainer | None = self.component("trainer", method.trainer, f"{field}.trainer", method.trainer_fields)
         changed = self.training(base.model_dump(), round_.training, round_field) if base else None
-        if builder is None or objective is None or changed is None:
+        if trainer is None or not self._fits(trainer, method, round_, field):
             return None
+        known, builder, objective = len(self.problems), None, None
+        if "name" in round_.data or method.data is not None:
+            builder = self._round_part("data", (method.data, method.data_fields), round_.data, field, round_field)
+        if "name" in round_.objective or method.objective is not None:
+            objective = self._round_part(
+                "objective", (method.objective, method.objective_fields), round_.objective, field, round_field
+            )
+        if changed is None or len(self.problems) > known:
+            return None
+        for name, fix in trainer.conflicts(objective, changed):
+            self.problems.append(Problem(f"{field}.{name}", _value_of(name, trainer, objective, changed), fix))
         rate = changed.learning_rate * round_.learning_rate_factor
         if not 0 < rate <= 1:
             fix = f"it makes the learning rate {rate:g}: it should be greater than 0, and the rate at most 1"
             self.problems.append(Problem(f"{round_field}.learning_rate_factor", round_.learning_rate_factor, fix))
-        return RoundPlan(builder, objective, changed.model_copy(update={"learning_rate": rate}), round_.reference)
+        return RoundPlan(builder, objective, changed.model_copy(update={"learning_rate": rate}), trainer, round_.reference)
+
+    def _fits(self, trainer: Trainer, method: Method, round_: Round, field: str) -> bool:
+        """Note what a round has and its trainer cannot use, and what it lacks; return whether there is nothing of the kind."""
+        data, objective = round_.data.get("name", method.data), round_.objective.get("name", method.objective)
+        known, title, takes = len(self.problems), repr(trainer.title()), trainer.objectives()
+        if data is None and trainer.trains_on() == "groups":
+            self.problems.append(Problem(f"{field}.data", ABSENT, f"the trainer {title} trains on groups: name a data builder"))
+        elif data is not None and trainer.trains_on() == "prompts":
+            self.problems.append(Problem(f"{field}.data", data, f"the trainer {title} trains on prompts alone: leave it out"))
+        if objective is None and trainer.needs_objective():
+            fix = f"the trainer {title} takes the loss of an objective: name one, `objective: {{name: …}}`"
+            self.problems.append(Problem(f"{field}.objective", ABSENT, fix))
+        elif objective is not None and takes is not None and objective not in takes:
+            fix = (
+                f"the trainer {title} cannot train with it ({did_you_mean(objective, takes)})"
+                if takes
+                else (
+                    f"the trainer {title} has a loss of its own: leave the objective out, and name `data` instead of a method"
+                )
+            )
+            self.problems.append(Problem(f"{field}.objective", objective, fix))
+        if round_.reference == "start" and trainer.name != GROUPED:
+            fix = f"the trainer {title} refers to the model that the round starts from: leave it out"
+            self.problems.append(Problem(f"{field}.rounds", "reference: start", fix))
+        return len(self.problems) == known
+
+    def _check_carried(self, entry: MethodEntry, trainer: Trainer, field: str) -> None:
+        """Refuse settings that a row gives for itself and its trainer does not use."""
+        given: dict[str, Mapping[str, Any]] = {f"{field}.training": entry.training}
+        given |= {f"{field}.rounds.{number}.training": round_.training for number, round_ in enumerate(entry.rounds or ())}
+        for place, section in given.items():
+            for name in sorted(section.keys() & TrainingSettings.model_fields.keys() - trainer.carries):
+                uses = ", ".join(sorted(trainer.carries)) or "none"
+                fix = f"the trainer {trainer.title()!r} does not use it (of these settings it uses {uses}): leave it out"
+                self.problems.append(Problem(f"{place}.{name}", section[name], fix))
 
     def _round_part(
         self, kind: Kind, own: tuple[str | None, Mapping[str, Any]], given: Mapping[str, Any], field: str, round_field: str
@@ -280,21 +350,35 @@ class Resolver:
         return component
 
 
+def _trains(method: Method) -> bool:
+    """Whether a method's rows are trained, and not the starting model itself."""
+    return method.trainer != GROUPED or (method.data is not None and method.objective is not None)
+
+
+def _value_of(name: str, trainer: Trainer, objective: Objective | None, training: TrainingSettings) -> Any:
+    """The value of a field as `Trainer.conflicts` names it: `objective.beta`, `training.lora`, `trainer.arguments.beta`."""
+    part, *path = name.split(".")
+    value: Any = {"trainer": trainer, "objective": objective, "training": training}.get(part)
+    for step in path:
+        value = value.get(step, ABSENT) if isinstance(value, Mapping) else getattr(value, step, ABSENT)
+    return value
+
+
 def _after_round(row: RowConfig, number: int) -> RowConfig:
     """Return the row of the model after one of a row's rounds."""
     rounds = row.rounds[:number]
     return replace(
         row,
         label=f"{row.series}@{number}",
-        data=_parts(row.data, [round_.builder for round_ in rounds]),
-        objective=_parts(row.objective, [round_.objective for round_ in rounds]),
+        data=_parts(row.data, [round_.builder.name for round_ in rounds if round_.builder]),
+        objective=_parts(row.objective, [round_.title for round_ in rounds]),
         rounds=rounds,
     )
 
 
-def _parts(name: str | None, rounds: Sequence[Component]) -> str | None:
+def _parts(name: str | None, rounds: Sequence[str]) -> str | None:
     """The name of a row's builder or objective; where rounds have different ones, all in their order."""
-    return " → ".join(dict.fromkeys(component.name for component in rounds)) or name
+    return " → ".join(dict.fromkeys(rounds)) or name
 
 
 def _part(kind: str, given: ComponentSection | None, name: str | None, fields: Mapping[str, Any]) -> dict[str, Any]:

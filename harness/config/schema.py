@@ -24,6 +24,7 @@ from pydantic import (
     model_validator,
 )
 
+from harness.api.interfaces import BudgetUnit
 from harness.api.methods import Round
 from harness.api.types.thoughts import DELIMITERS, Delimiters, wrong_delimiters
 from harness.config.problems import LIST, QUOTE_NULL, SECTION, impossible, problems_of
@@ -32,7 +33,7 @@ from harness.models.judge.settings import BUILDERS, JudgeSettings
 from harness.models.options import Dtype, Quantization, Storage, SystemTurns
 from harness.models.reward import Reward
 from harness.models.scratch import ScratchModel
-from harness.training.budget import Spending, Unit
+from harness.training.budget import Spending
 from harness.training.settings import SftSettings, TrainingSettings
 
 LARGEST_SEED = 2**31 - 1
@@ -46,7 +47,7 @@ class _Section(BaseModel):
 
 
 class ComponentSection(BaseModel):
-    """A method's builder or objective: another one (with `name`), or changed fields of its own (without)."""
+    """A method's builder, objective or trainer: another one (with `name`), or changed fields of its own (without)."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
 
@@ -194,7 +195,7 @@ class Budget(_Section):
     @property
     def limit(self) -> Spending | None:
         """The limit that ends a method's training; None where the number of prompts does."""
-        units: tuple[Unit, ...] = ("pairs", "tokens", "updates")
+        units: tuple[BudgetUnit, ...] = ("pairs", "tokens", "updates")
         return next((Spending(unit, amount) for unit in units if (amount := getattr(self, unit)) is not None), None)
 
     def part(self, amount: int, number: int, rounds: int) -> tuple[int, int]:
@@ -314,6 +315,9 @@ class MethodEntry(_Section):
     label: str | None = Field(None, description="the row's name on the board; the method's name if absent")
     data: ComponentSection | None = Field(None, description="a builder (with `name`), or changed fields of the method's")
     objective: ComponentSection | None = Field(None, description="an objective (with `name`), or changed fields")
+    trainer: ComponentSection | None = Field(
+        None, description="what trains the row's model: `trl`, `command` or a plugin's; the host's own, `grouped`, if absent"
+    )
     rounds: tuple[Round, ...] | None = Field(None, min_length=1, description="what each round changes")
     training: dict[str, Any] = Field(default_factory=dict, description="changed fields of the training section")
     checkpoint: CheckpointSection | None = Field(

@@ -8,7 +8,8 @@ from dataclasses import asdict, replace
 from importlib import metadata
 from typing import Any
 
-from harness.api.interfaces import Component, Evaluator
+from harness.api.interfaces import Component, DataBuilder, Evaluator
+from harness.api.methods import GROUPED
 from harness.api.types import Sampling
 from harness.config import Comparison, RoundPlan, RowConfig, describe
 from harness.models.judge.settings import JudgeSettings, judge_of
@@ -142,9 +143,12 @@ class Planner:
             return RowPlan(config.label, seed, CHECKPOINT + config.checkpoint.digest, (), (), {}, start, training_seed)
         row = RowPlan(config.label, seed, start, (), (), {}, start, training_seed)
         for number in range(len(config.rounds)):
-            groups = self._groups(config, number, row)
-            trained = self._train(config, number, row, groups)
-            row = replace(row, model=trained, groups=(*row.groups, groups), training=(*row.training, trained))
+            builder = config.rounds[number].builder
+            groups = self._groups(config, number, row, builder) if builder else None
+            host = config.rounds[number].trainer.name == GROUPED
+            trained = (self._train if host else self._train_elsewhere)(config, number, row, groups)
+            kept = (*row.groups, groups) if groups else row.groups
+            row = replace(row, model=trained, groups=kept, training=(*row.training, trained))
         return row
 
     def _start(self, seed: int) -> str:
@@ -156,9 +160,8 @@ class Planner:
         shares = _devices(self.config.sft)
         return self.graph.add("sft", f"SFT · seed {seed}", payload.as_json(), inputs.named(), shares=shares, weight=30)
 
-    def _groups(self, config: RowConfig, number: int, row: RowPlan) -> str:
+    def _groups(self, config: RowConfig, number: int, row: RowPlan, builder: DataBuilder) -> str:
         """Add the data of a round that starts from the row's model."""
-        builder = config.rounds[number].builder
         payload = GroupsPayload(
             builder=_described(builder),
             backend=self.backend,
@@ -176,27 +179,59 @@ class Planner:
         shares = f"samples {row.model}"
         return self.graph.add("groups", title, payload.as_json(), inputs.named(), shares=shares, weight=15)
 
-    def _train(self, config: RowConfig, number: int, row: RowPlan, groups: str) -> str:
+    def _train(self, config: RowConfig, number: int, row: RowPlan, groups: str | None) -> str:
         """Add a round's training, with the reference's log-probabilities under every view that the objective asks for."""
         round_, seed, optional = config.rounds[number], row.training_seed, dict[str, Any]()
-        objective, reference = round_.objective, row.start if round_.reference == "start" else row.model
+        builder, objective, reference = (
+            round_.builder,
+            round_.objective,
+            row.start if round_.reference == "start" else row.model,
+        )
+        assert builder is not None and objective is not None and groups is not None  # `grouped` asks for both
         views = [*([PLAIN] if objective.needs_reference else []), *([MISMATCHED] if objective.needs_mismatched else [])]
         references = {view: self._reference(round_, groups, reference, view, seed) for view in [*views, *objective.views()]}
-        if objective.ranks_rejected and not round_.builder.ranks_rejected:
+        if objective.ranks_rejected and not builder.ranks_rejected:
             optional["unranked"] = True
-        if limit := config.budget.limit:
-            first, last = config.budget.part(limit.amount, number, config.planned_rounds)
-            optional["spending"] = {"unit": limit.unit, "amount": last - first}
+        optional |= self._spending(config, number)
         payload = TrainPayload(objective=_described(objective), seed=seed, **self._settings(round_.training), **optional)
-        inputs = TrainInputs(groups, row.model, references)
+        inputs = TrainInputs(row.model, groups, references=references)
         title = f"train {config.series}{_round(config, number)} · seed {seed}"
         shares = _devices(round_.training)
         return self.graph.add("train", title, payload.as_json(), inputs.named(), shares=shares, weight=12)
 
+    def _train_elsewhere(self, config: RowConfig, number: int, row: RowPlan, groups: str | None) -> str:
+        """Add a round's training by another trainer than the host's. The settings that it does not use are in no key."""
+        round_, seed = config.rounds[number], row.training_seed
+        trainer, optional = round_.trainer, self._spending(config, number)
+        if round_.objective is not None:
+            optional["objective"] = _described(round_.objective)
+        if trainer.trains_on() != "groups":
+            optional["max_tokens"] = self.config.generation.max_tokens
+        settings = dict(self._settings(round_.training))
+        settings["settings"] = {name: value for name, value in settings["settings"].items() if name in trainer.carries}
+        payload = TrainPayload(
+            trainer=_described(trainer),
+            examples=list(config.budget.part(config.budget.prompts, number, config.planned_rounds)),
+            seed=seed,
+            **settings,
+            **optional,
+        )
+        inputs = TrainInputs(row.model, groups, self.source)
+        title = f"train {config.series}{_round(config, number)} · seed {seed}"
+        return self.graph.add("train", title, payload.as_json(), inputs.named(), weight=12)
+
+    def _spending(self, config: RowConfig, number: int) -> dict[str, Any]:
+        """Return the `spending` of a `TrainPayload`: a round's part of the budget's limit, if it has one."""
+        if not (limit := config.budget.limit):
+            return {}
+        first, last = config.budget.part(limit.amount, number, config.planned_rounds)
+        return {"spending": {"unit": limit.unit, "amount": last - first}}
+
     def _reference(self, round_: RoundPlan, groups: str, model: str, view: str, seed: int) -> str:
         """Add the reference under a view. The objective is part of the key only for a view that it defines itself."""
-        title = f"reference of {round_.builder.name}{' ' + view if view else ''} · seed {seed}"
-        objective = None if view in (PLAIN, MISMATCHED) else _described(round_.objective)
+        builder = round_.builder.name if round_.builder else ""
+        title = f"reference of {builder}{' ' + view if view else ''} · seed {seed}"
+        objective = _described(round_.objective) if round_.objective and view not in (PLAIN, MISMATCHED) else None
         layout = {"layout": round_.training.layout} if round_.training.layout != "auto" else {}
         payload = ReferencePayload(view=view, objective=objective, **round_.training.precision_payload(self._device), **layout)
         # Objectives that define the same view share its numbers through the store (`stages/reference.py`): one computes them.

@@ -19,6 +19,7 @@ from typing import Any
 from pydantic import JsonValue
 
 from harness.api.interfaces import Backend
+from harness.api.methods import GROUPED
 from harness.api.types import Cost, Example, Score
 from harness.board.build import ExampleRow, RowResult
 from harness.board.entries import RepeatabilityEntry
@@ -189,8 +190,9 @@ def _provenance(config: RowConfig, seeds: Sequence[SeedResult], run: Run) -> Map
         "model": _starting_model(run.comparison.checkpoint),
         "rounds": [
             {
-                "data": describe(round_.builder),
-                "objective": describe(round_.objective),
+                "data": describe(round_.builder) if round_.builder else None,
+                "objective": describe(round_.objective) if round_.objective else None,
+                **({"trainer": describe(round_.trainer)} if round_.trainer.name != GROUPED else {}),
                 "training": round_.training.model_dump(mode="json"),
                 "reference": round_.reference,
             }
@@ -231,7 +233,10 @@ def row_precision(config: RowConfig, run: Run) -> dict[str, str]:
     sft = None if config.checkpoint else comparison.config.sft
     trained = [*([sft] if sft else []), *(round_.training for round_ in config.rounds)]
     products = dict.fromkeys(resolve_precision(settings.precision, device) for settings in trained)
-    components = [*comparison.evaluators.values(), *(round_.builder for round_ in config.rounds)]
+    components = [
+        *comparison.evaluators.values(),
+        *(part for round_ in config.rounds for part in (round_.builder, round_.trainer) if part),
+    ]
     rewards = any(isinstance(getattr(component, "reward", None), RewardModel) for component in components)
     return {
         "training": " and ".join(products) or "none",
@@ -482,7 +487,13 @@ def _training_warnings(run: Run) -> list[str]:
     rows: dict[str, list[str]] = {}
     for result in run.seeds:
         for facts in result.training:
-            for text in (facts.layout_warning, facts.memory_warning, _unpaired_warning(facts), _rounding_warning(facts)):
+            for text in (
+                facts.layout_warning,
+                facts.memory_warning,
+                _unpaired_warning(facts),
+                _rounding_warning(facts),
+                *facts.notes,
+            ):
                 if text:
                     rows.setdefault(text, []).append(result.plan.label)
     trained = {result.plan.label for result in run.seeds if result.plan.training}

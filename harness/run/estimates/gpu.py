@@ -152,7 +152,11 @@ class GpuEstimate:
         return self._training(settings, tokens, length, max(1.0, rows) * length, whole=True)
 
     def _train(self, stage: Stage, graph: Graph) -> _Cost:
-        payload, groups = TrainPayload.of(stage), graph.stages[TrainInputs.of(stage).groups]
+        payload, named = TrainPayload.of(stage), TrainInputs.of(stage).groups
+        if payload.trainer is not None or named is None:
+            self._note("what trainers other than the host's own compute is not counted")
+            return _Cost()
+        groups = graph.stages[named]
         settings, spending = TrainingSettings.model_validate(payload.settings), payload.spending
         demand, prompts = self._demand(groups), self._range(groups)
         tokens = self._group_tokens(demand.negatives, settings.layout)
@@ -231,7 +235,7 @@ class GpuEstimate:
         described = payload.builder
         place = f"{described.name} {described.fields} {payload.round}"
         if place not in self.demands:
-            builders = (round_.builder for row in self.comparison.rows for round_ in row.rounds)
+            builders = (round_.builder for row in self.comparison.rows for round_ in row.rounds if round_.builder)
             builder = next(
                 item for item in builders if item.model_dump(mode="json") == described.fields and item.name == described.name
             )

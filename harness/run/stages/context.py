@@ -154,6 +154,10 @@ class Context:
         device = self.environment.get("device")
         return load_model(self.model_folder(reference), self._given_options(reference), use=use, device=device)
 
+    def load_folder(self, folder: Path) -> PreTrainedModel:
+        """A checkpoint that a run saved, in memory as it is scored."""
+        return load_model(folder, use="scoring", device=self.environment.get("device"))
+
     def options(self, reference: str) -> LoadOptions:
         """How a model input is loaded: a starting model's own way, or what a run noted in the checkpoint that it trained."""
         given = self._given_options(reference)

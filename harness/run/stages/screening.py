@@ -131,7 +131,7 @@ def split_problems(
     if config.sft is not None:
         needs.append(("sft", "which `sft` trains on", frozenset({"target"})))
     for row in trained:
-        asked = frozenset[str]().union(*(round_.builder.required() for round_ in row.rounds))
+        asked = frozenset[str]().union(*(round_.required() for round_ in row.rounds))
         needs.append(("train", f"which the row {row.label!r} trains on", asked))
     for label, evaluator in comparison.evaluators.items():
         if evaluator.reads_split:
