@@ -214,10 +214,13 @@ class AnalysisContext:
         """Return the reward's evaluator as the base config has it, or with defaults; without one, what any source allows."""
         given = self.base.get("evaluators")
         named = [item for item in given if _name(item) == self.evaluator] if isinstance(given, list) else []
+        first = named[0] if named else self.evaluator
+        # Analyses read the reward's scores by the evaluator's name, whatever label the base config gives it.
+        first = {field: value for field, value in first.items() if field != "label"} if isinstance(first, dict) else first
         if self.settings.config.reward is not None:  # whatever reward the base config's evaluator has, this one is asked
-            fields = named[0] if named and isinstance(named[0], dict) else {"name": self.evaluator}
+            fields = first if isinstance(first, dict) else {"name": self.evaluator}
             return [{**fields, "reward": self.base["reward"]}]
-        return (named[:1] or [GOLD]) if self.has_gold else ["response_stats"]
+        return [first] if self.has_gold else ["response_stats"]
 
     @property
     def evaluator(self) -> str:

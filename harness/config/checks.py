@@ -10,7 +10,7 @@ from harness.api.interfaces import Component, Source
 from harness.config.comparison import Comparison
 from harness.config.rows import RowConfig
 from harness.config.schema import Config
-from harness.config.unresolved import UnresolvedConfig
+from harness.config.unresolved import EACH, UnresolvedConfig
 from harness.errors import DataError, Problem, UnreachableError, did_you_mean
 from harness.training.budget import Spending
 
@@ -24,7 +24,7 @@ def check_needs(unresolved: UnresolvedConfig) -> None:
         (place, row.label, frozenset[str]().union(*(round_.required() for round_ in row.rounds)))
         for place, row in unresolved.placed_rows()
     ]
-    wanted += [(place, evaluator.name, evaluator.required()) for place, evaluator in unresolved.placed_evaluators()]
+    wanted += [(item.place, item.evaluator.name, item.evaluator.required()) for item in unresolved.evaluators]
     for place, name, needs in wanted:
         missing = sorted(needs - source.offers())
         if missing:
@@ -114,10 +114,13 @@ def check_labels(unresolved: UnresolvedConfig) -> None:
 
 
 def check_evaluators(unresolved: UnresolvedConfig) -> None:
-    """No evaluator twice."""
-    names = [evaluator.name for evaluator in unresolved.evaluators if evaluator]
-    for name in sorted({name for name in names if names.count(name) > 1}):
-        unresolved.note("evaluators", name, "it is listed twice, and a board holds each evaluator once: leave one out")
+    """No two evaluators of one label."""
+    labels = [item.label for item in unresolved.evaluators]
+    for label in sorted({label for label in labels if labels.count(label) > 1}):
+        unresolved.note("evaluators", label, "two evaluators have this label: give one of them another `label`")
+    for item in unresolved.evaluators:
+        if item.each and not item.evaluator.opponents():
+            unresolved.note(f"{item.place}.opponent", EACH, f"{item.evaluator.name!r} with these fields compares with no row")
 
 
 def check_opponents(unresolved: UnresolvedConfig) -> None:
@@ -125,15 +128,15 @@ def check_opponents(unresolved: UnresolvedConfig) -> None:
     if None in unresolved.rows:
         return
     known = {"baseline", "all", *(row.label for row in unresolved.rows if row)}
-    for place, evaluator in unresolved.placed_evaluators():
-        for label in evaluator.opponents():
+    for item in unresolved.evaluators:
+        for label in item.evaluator.opponents():
             if label not in known:
-                unresolved.note(place, label, f"no row has this label; {did_you_mean(label, known)}")
+                unresolved.note(item.place, label, f"no row has this label; {did_you_mean(label, known)}")
 
 
 def check_evaluators_files(unresolved: UnresolvedConfig) -> None:
     """The files that evaluators read are there; checked before judges, so that one evaluator's problems come in this order."""
-    _check(unresolved, unresolved.placed_evaluators())
+    _check(unresolved, [(item.place, item.evaluator) for item in unresolved.evaluators])
 
 
 def check_machine(unresolved: UnresolvedConfig) -> None:
@@ -145,11 +148,11 @@ def check_machine(unresolved: UnresolvedConfig) -> None:
     _check(unresolved, placed)
 
 
-def prepare_evaluators(comparison: Comparison, names: Collection[str]) -> list[Problem]:
-    """Let the evaluators of these names download what they read; what could not be had."""
+def prepare_evaluators(comparison: Comparison, labels: Collection[str]) -> list[Problem]:
+    """Let the evaluators of these labels download what they read; what could not be had."""
     problems = []
-    for index, evaluator in enumerate(comparison.evaluators):
-        if evaluator.name in names:
+    for index, (label, evaluator) in enumerate(comparison.evaluators.items()):
+        if label in labels:
             try:
                 evaluator.prepare()
             except DataError as error:
@@ -240,7 +243,7 @@ def check_seeds(unresolved: UnresolvedConfig, config: Config) -> None:
     if config.adds_seeds and base and base.is_as_it_is:
         fix = f"seeds are added until rows are told from the baseline, and {base.label!r} has none: give a list of seeds"
         unresolved.note("seeds", given, fix)
-    for _, evaluator in unresolved.placed_evaluators():
+    for evaluator in (item.evaluator for item in unresolved.evaluators):
         if config.adds_seeds and "all" in evaluator.opponents():
             fix = f"{evaluator.name} compares each row with all others, which would be other rows at each seed: give a list"
             unresolved.note("seeds", given, f"{fix} of seeds, or name its opponents")

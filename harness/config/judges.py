@@ -11,7 +11,7 @@ from harness.models.judge.settings import BUILDERS, JudgeSettings, judge_changes
 
 
 def judges_of(unresolved: UnresolvedConfig) -> dict[str, JudgeSettings]:
-    """By the evaluator's name; the config's own under `BUILDERS`, where a data builder asks one."""
+    """By the evaluator's label; the config's own under `BUILDERS`, where a data builder asks one."""
     judge = unresolved.config.judge if unresolved.config else None
     return {**_evaluators_judges(unresolved, judge), **_builders_judge(unresolved, judge)}
 
@@ -19,13 +19,14 @@ def judges_of(unresolved: UnresolvedConfig) -> dict[str, JudgeSettings]:
 def _evaluators_judges(unresolved: UnresolvedConfig, judge: JudgeSettings | None) -> dict[str, JudgeSettings]:
     """The judge of every evaluator that asks one: the config's, with the evaluator's own changes."""
     found = {}
-    for place, evaluator in unresolved.placed_evaluators():
+    for item in unresolved.evaluators:
+        evaluator = item.evaluator
         if not evaluator.asks_judge():
             continue
         if judge is None:
             _miss(unresolved, evaluator.name)
-        elif (own := _changed(unresolved, judge, evaluator, place)) is not None:
-            found[evaluator.name] = own
+        elif (own := _changed(unresolved, judge, evaluator, item.place)) is not None:
+            found[item.label] = own
     return found
 
 

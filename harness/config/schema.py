@@ -29,7 +29,7 @@ from harness.api.methods import Round
 from harness.api.types.thoughts import DELIMITERS, Delimiters, wrong_delimiters
 from harness.config.problems import LIST, QUOTE_NULL, SECTION, impossible, problems_of
 from harness.errors import ConfigError, Problem
-from harness.models.judge.settings import JudgeSettings
+from harness.models.judge.settings import BUILDERS, JudgeSettings
 from harness.models.options import Dtype, Quantization, Storage, SystemTurns
 from harness.models.reward import Reward
 from harness.models.scratch import ScratchModel
@@ -70,6 +70,32 @@ class Named(ComponentSection):
     """A component by name, and its fields: `{name: sandbox, train: 800}` or just `sandbox`."""
 
     name: str
+
+
+class EvaluatorSection(Named):
+    """An evaluator by name, and its fields; `label` names it where it is listed more than once."""
+
+    label: str | None = Field(
+        None,
+        exclude_if=lambda label: label is None,  # boards of configs without labels stay as they were
+        description="begins the keys of its metrics on the board; the name if absent",
+    )
+
+    @field_validator("label")
+    @classmethod
+    def _begins_a_key(cls, label: str | None) -> str | None:
+        if label is not None and (wrong := wrong_label(label)):
+            raise ValueError(f"{wrong}, since the keys of its metrics begin with it")
+        return label
+
+
+def wrong_label(label: str) -> str | None:
+    """Return why a label cannot begin a metric's key, `<label>/<metric>`; None if it can."""
+    if not label or label != label.strip() or not label.isprintable():
+        return "it should be text of one line, without spaces around it"
+    if label == BUILDERS:
+        return "it stands for the judge of data builders: choose another"
+    return "it should have no `/`" if "/" in label else None
 
 
 class ModelSection(_Section):
@@ -378,7 +404,7 @@ class Config(_Section):
     generation: GenerationSection = Field(GenerationSection(), description="how policies generate while data is built")
     methods: tuple[MethodEntry, ...] = Field(min_length=1, description="the rows")
     evaluation: EvaluationSection = Field(EvaluationSection(), description="what every row is evaluated on")
-    evaluators: tuple[Named, ...] = Field(min_length=1, description="how every row is evaluated")
+    evaluators: tuple[EvaluatorSection, ...] = Field(min_length=1, description="how every row is evaluated")
     run: RunSection = Field(RunSection(), description="how it is run; changes no result")
     judge: JudgeSettings | None = Field(None, description="the model that judges answers, for evaluators that ask one")
     reward: Reward | None = Field(
@@ -403,7 +429,7 @@ class Config(_Section):
     @field_validator("name")
     @classmethod
     def _names_a_folder(cls, name: str) -> str:
-        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+        if not names_a_folder(name):
             raise ValueError("it names a folder: write it with letters, digits and . _ - only, a letter or digit first")
         return name
 
@@ -432,6 +458,11 @@ class Config(_Section):
     def possible_seeds(self) -> tuple[int, ...]:
         """The seeds that a row has at most."""
         return tuple(range(self.seeds.most)) if isinstance(self.seeds, SeedsUntilDecided) else self.seeds
+
+
+def names_a_folder(name: str) -> bool:
+    """Return whether a comparison may have this name, which its folder has too."""
+    return re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name) is not None
 
 
 def validate(raw: Mapping[str, Any]) -> tuple[Config | None, list[Problem]]:

@@ -155,7 +155,7 @@ def _open_rows(run: Run) -> frozenset[str]:
     if config.adds_seeds is None:
         return frozenset()
     rows = [row_result(row, run) for row in run.comparison.rows]
-    metrics = {evaluator.name: evaluator.metrics() for evaluator in run.comparison.evaluators}
+    metrics = {label: evaluator.metrics() for label, evaluator in run.comparison.evaluators.items()}
     looked = look(config.model_dump(mode="json", by_alias=True), config.baseline, rows, metrics)
     return looked.open if looked is not None else frozenset()
 
@@ -259,7 +259,7 @@ def _assemble(run: Run, command: str, observers: Observers) -> Board:
         config=config.model_dump(mode="json", by_alias=True),
         baseline=config.baseline,
         rows=rows,
-        metrics={evaluator.name: evaluator.metrics() for evaluator in evaluators},
+        metrics={label: evaluator.metrics() for label, evaluator in evaluators.items()},
         examples=collect_examples(run),
         sharing={
             **measure_sharing(run.graph, run.store, run.outcome.ran).as_dict(),
@@ -270,7 +270,7 @@ def _assemble(run: Run, command: str, observers: Observers) -> Board:
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         warnings=[
             *(f"observer {name} failed and was left out: {reason}" for name, reason in observers.failures.items()),
-            *(f"{evaluator.name}: {text}" for evaluator in evaluators for text in evaluator.cautions()),
+            *(f"{label}: {text}" for label, evaluator in evaluators.items() for text in evaluator.cautions()),
             *(_data_warnings(run.comparison, counts) if counts else ()),
             *_mirror_warnings(run),
             *without_strengths,

@@ -74,7 +74,8 @@ class Graph:
     Attributes:
         environment: libraries and device, part of every key but the source's.
         checkpoints: hash -> models that are not artifacts, as `Checkpoint.as_dict` and `ServedModel.as_dict` give them.
-        judges: evaluator (or data builders) -> settings of its judge, which workers need beyond what decides its answers.
+        judges: evaluator (`<evaluator>/<label>` with a label) or data builders -> settings of its judge, which workers need
+            beyond what decides its answers.
     """
 
     environment: Mapping[str, str] = field(default_factory=dict)

@@ -67,7 +67,8 @@ class Planner:
         self.comparison = comparison
         self.config = comparison.config
         self.graph = Graph(environment())
-        self.graph.judges = {name: judge.model_dump(mode="json") for name, judge in comparison.judges.items()}
+        judges = {label: judge.model_dump(mode="json") for label, judge in comparison.judges.items()}
+        self.graph.judges = {self._judge_key(label): judge for label, judge in judges.items()}
         self.backend = _described(comparison.backend)
         self.source = self._source()
         self.base = self._base()
@@ -85,13 +86,20 @@ class Planner:
         # All rows of a seed are trained before any is evaluated: an evaluation may read the other rows' answers.
         trained = [self._row(config, first if config.is_as_it_is else seed) for config in configs]
         for row in (row for row in trained if row.seed == seed):
-            evaluations = {item.name: self._evaluation(item, row, trained) for item in self.comparison.evaluators}
+            evaluations = {
+                label: self._evaluation(label, item, row, trained) for label, item in self.comparison.evaluators.items()
+            }
             self.graph.rows.append(replace(row, evaluations=evaluations))
         return self.graph.stages.keys() - before
 
     def _with_opponents(self, labels: Collection[str]) -> set[str]:
-        opponents = {label for evaluator in self.comparison.evaluators for label in evaluator.opponents()}
+        opponents = {label for evaluator in self.comparison.evaluators.values() for label in evaluator.opponents()}
         return {*labels, *(self.config.baseline if label == "baseline" else label for label in opponents)}
+
+    def _judge_key(self, label: str) -> str:
+        """Return a judge's key in the graph: `<evaluator>`, or `<evaluator>/<label>`, since a stage knows the former only."""
+        evaluator = self.comparison.evaluators.get(label)
+        return label if evaluator is None or evaluator.name == label else f"{evaluator.name}/{label}"
 
     def _source(self) -> str:
         """Add the stage that loads the rows. With limits, it needs the model whose tokens are counted."""
@@ -101,7 +109,7 @@ class Planner:
         else:
             described = Description(**{**describe(source), "fingerprint": source.fingerprint()})
         if self.config.evaluation.contaminated == "drop":
-            bringing = [evaluator for evaluator in self.comparison.evaluators if evaluator.brings_questions()]
+            bringing = [evaluator for evaluator in self.comparison.evaluators.values() if evaluator.brings_questions()]
             optional["benchmarks"] = [_described(evaluator) for evaluator in bringing]
         model = None
         if self.config.limits is not None:
@@ -270,7 +278,7 @@ class Planner:
         asking = self._config(row).backend
         return Description(name=asking.name, version=asking.version, fields=dict(ASKED_AS)) if asking else self.backend
 
-    def _evaluation(self, evaluator: Evaluator, row: RowPlan, trained: Sequence[RowPlan]) -> str:
+    def _evaluation(self, label: str, evaluator: Evaluator, row: RowPlan, trained: Sequence[RowPlan]) -> str:
         """Add an evaluation of a row; a judged one needs the judge's settings and the opponents' answers as well."""
         samplings, optional = evaluator.samplings(), dict[str, Any](self._rounding_of(row))
         opponents = self._opponents(evaluator, row, trained)
@@ -284,7 +292,7 @@ class Planner:
         if fingerprint := evaluator.fingerprint():
             optional["fingerprint"] = fingerprint
         if evaluator.asks_judge():
-            judge = self.comparison.judges[evaluator.name]
+            judge = self.comparison.judges[label]
             optional |= {**_judged(judge), "label": row.label, **({"repeats": judge.repeating} if judge.repeats else {})}
         if self.config.evaluation.response is not None:
             optional["response"] = self.config.evaluation.response.model_dump(mode="json")
@@ -298,7 +306,7 @@ class Planner:
             seed=row.training_seed,
             **optional,
         )
-        title = f"{evaluator.name} of {row.label} · seed {row.seed}"
+        title = f"{label} of {row.label} · seed {row.seed}"
         return self.graph.add("evaluate", title, payload.as_json(), inputs.named(), weight=3)
 
     def _answers(self, row: RowPlan, sampling: Sampling) -> str:

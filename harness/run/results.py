@@ -156,10 +156,10 @@ def row_result(config: RowConfig, run: Run) -> RowResult:
     reason = run.failure(*(result.plan.model for result in seeds))
     done = [] if reason else seeds
     scores: dict[str, dict[int, list[Score]]] = {}
-    for evaluator in run.comparison.evaluators:
-        failed = run.failure(*(result.plan.evaluations[evaluator.name] for result in done))
+    for label in run.comparison.evaluators:
+        failed = run.failure(*(result.plan.evaluations[label] for result in done))
         complete = [] if failed else done
-        scores[evaluator.name] = {result.plan.seed: result.evaluations[evaluator.name].scores() for result in complete}
+        scores[label] = {result.plan.seed: result.evaluations[label].scores() for result in complete}
     budgets = [used_budget(result.training) for result in done]
     return RowResult(
         label=config.label,
@@ -234,7 +234,7 @@ def row_precision(config: RowConfig, run: Run) -> dict[str, str]:
     trained = [*([sft] if sft else []), *(round_.training for round_ in config.rounds)]
     products = dict.fromkeys(resolve_precision(settings.precision, device) for settings in trained)
     components = [
-        *comparison.evaluators,
+        *comparison.evaluators.values(),
         *(part for round_ in config.rounds for part in (round_.builder, round_.trainer) if part),
     ]
     rewards = any(isinstance(getattr(component, "reward", None), RewardModel) for component in components)

@@ -122,7 +122,7 @@ def plan_report(
     if rows is not None:
         loaded, screening = rows
         if not screening.benchmarks:  # else counted where they were left out
-            benchmarks = read_benchmarks(comparison.evaluators, comparison.source)
+            benchmarks = read_benchmarks(comparison.evaluators.values(), comparison.source)
             screening.benchmarks = overlap(benchmarks, trained_on(comparison, loaded))
         raise_all(split_problems(comparison, screening.counts(), screening.usable), where)
     evaluation, config = comparison.config.evaluation, comparison.config

@@ -134,7 +134,7 @@ def stored_overlap(comparison: Comparison, store: Store, source: str) -> dict[st
     Args:
         source: key of the source's artifact.
     """
-    bringing = [evaluator for evaluator in comparison.evaluators if evaluator.brings_questions()]
+    bringing = [evaluator for evaluator in comparison.evaluators.values() if evaluator.brings_questions()]
     if not bringing:
         return {}
     config = comparison.config

@@ -89,7 +89,7 @@ def screened(comparison: Comparison) -> tuple[Dataset, Screening] | None:
     if template is not None:
         _check_dialogues(loaded, template)
     drop = comparison.config.evaluation.contaminated == "drop"
-    benchmarks = all_read(read_benchmarks(comparison.evaluators, comparison.source)) if drop else {}
+    benchmarks = all_read(read_benchmarks(comparison.evaluators.values(), comparison.source)) if drop else {}
     return screen(loaded, limits, template, benchmarks)
 
 
@@ -133,9 +133,9 @@ def split_problems(
     for row in trained:
         asked = frozenset[str]().union(*(round_.required() for round_ in row.rounds))
         needs.append(("train", f"which the row {row.label!r} trains on", asked))
-    for evaluator in comparison.evaluators:
+    for label, evaluator in comparison.evaluators.items():
         if evaluator.reads_split:
-            needs.append((config.evaluation.split, f"which {evaluator.name} scores", frozenset(evaluator.required())))
+            needs.append((config.evaluation.split, f"which {label} scores", frozenset(evaluator.required())))
     refused: set[tuple[str, str]] = set()
     for split, use, asked in needs:
         kept = counts.kept.get(split, 0)
@@ -193,7 +193,11 @@ def fewer_than_asked(comparison: Comparison, counts: ScreeningCounts) -> list[st
     """Return a warning where fewer prompts are evaluated than the config asks for."""
     evaluation = comparison.config.evaluation
     kept = counts.kept.get(evaluation.split, 0)
-    if evaluation.prompts is None or kept >= evaluation.prompts or not any(item.reads_split for item in comparison.evaluators):
+    if (
+        evaluation.prompts is None
+        or kept >= evaluation.prompts
+        or not any(item.reads_split for item in comparison.evaluators.values())
+    ):
         return []
     return [
         f"evaluation.prompts = {evaluation.prompts}: the split {evaluation.split} has {kept}, and all of them are evaluated"
