@@ -19,6 +19,7 @@ from harness.config.checks import (
     check_rejected,
     check_seeds,
     fill_null_rows,
+    pin_row_sources,
     pinned_source,
 )
 from harness.config.comparison import Comparison
@@ -56,6 +57,7 @@ def resolve(
     checkpoint = starting_model(unresolved.problems, unresolved.raw.get("model"), unreachable if offline else None)
     check_machine(unresolved)
     unresolved.source = pinned_source(unresolved, unreachable if offline else None)
+    pin_row_sources(unresolved, unreachable if offline else None)
     if unresolved.config is not None:
         _check_sections(unresolved, unresolved.config)
     raise_all(unresolved.ordered_problems(), where)

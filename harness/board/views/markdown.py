@@ -179,8 +179,18 @@ def remarks(board: Board) -> list[str]:
     An older board lacks some of them.
     """
     return [
-        remark for remark in (_families(board), _seeds(board), _ranks(board), _detectable(board), _precision(board)) if remark
+        remark
+        for remark in (
+            *(_families(board), _seeds(board), _ranks(board), _detectable(board), _precision(board), _other_data(board)),
+        )
+        if remark
     ]
+
+
+def _other_data(board: Board) -> str:
+    deltas = [score.delta for row in board.rows for score in row.scores.values()]
+    marked = any(delta is not None and delta.other_data for delta in deltas)
+    return f"†: trained on other data than {board.baseline}." if marked else ""
 
 
 def _families(board: Board) -> str:

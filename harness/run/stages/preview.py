@@ -28,17 +28,19 @@ from harness.models.scratch import ScratchModel, build_tokenizer
 from harness.run.graph import CHECKPOINT, Graph, RowPlan, Stage
 from harness.run.records import (
     GroupsFacts,
+    GroupsInputs,
     GroupsPayload,
     ScratchPayload,
     ScreeningCounts,
     SftInputs,
     SftPayload,
     SourceFacts,
+    SourceInputs,
     TrainInputs,
     TrainPayload,
 )
 from harness.run.stages.context import Context, read_dataset, read_groups
-from harness.run.stages.groups import no_group, round_examples, round_rng
+from harness.run.stages.groups import no_group, read_source, round_examples, round_rng
 from harness.run.stages.start import run_source, training_dialogues
 from harness.run.stages.train import is_trainable, no_pair
 from harness.store import MANIFEST, Artifact, ArtifactDraft
@@ -142,6 +144,7 @@ class Preview:
     def __init__(self, comparison: Comparison, graph: Graph, context: Context, folder: Path) -> None:
         self.comparison, self.graph, self.context, self.folder = comparison, graph, context, folder
         self._templates: dict[str, ChatTemplate] = {}
+        self._sources: dict[str, Artifact] = {}
 
     @property
     def screening(self) -> ScreeningCounts:
@@ -262,8 +265,9 @@ class Preview:
             facts = GroupsFacts.of(held)
             return _Built(facts.prompts, facts.prompts, read_groups(held), facts.dropped, stored=True)
         payload = GroupsPayload.of(stage)
-        examples = round_examples(payload, self._dataset)
-        built = build_dry(round_.builder, examples, payload, self.comparison.source, n)
+        source = self._source_of(GroupsInputs.of(stage).source)
+        examples = round_examples(payload, read_dataset(source))
+        built = build_dry(round_.builder, examples, payload, read_source(source, self.context), n)
         if built.exact and not built.groups:
             raise no_group(round_.builder, len(examples), built.dropped)
         return built
@@ -274,14 +278,20 @@ class Preview:
 
     @cached_property
     def _source(self) -> Artifact:
-        """The store's rows, or those that the `source` stage makes."""
-        stage = next(stage for stage in self.graph if stage.kind == "source")
-        if (held := self._held(stage.key)) is not None:
+        """The comparison's rows: the store's, or those that the `source` stage makes."""
+        return self._source_of(next(stage.key for stage in self.graph if stage.kind == "source"))
+
+    def _source_of(self, key: str) -> Artifact:
+        """The rows of a source, the comparison's or a row's own."""
+        if (held := self._held(key)) is not None:
             return held
-        draft = ArtifactDraft(self.folder / "source")
-        draft.folder.mkdir()
-        run_source(stage, self.context, draft)
-        return Artifact(stage.key, stage.kind, draft.folder, draft.facts, 0.0)
+        stage, folder = self.graph.stages[key], self.folder / f"source-{key}"
+        if key not in self._sources:
+            draft = ArtifactDraft(folder)
+            folder.mkdir()
+            run_source(stage, self.context, draft, self._dataset if SourceInputs.of(stage).evaluated else None)
+            self._sources[key] = Artifact(stage.key, stage.kind, folder, draft.facts, 0.0)
+        return self._sources[key]
 
     def _held(self, key: str) -> Artifact | None:
         store = self.context.store
