@@ -27,6 +27,7 @@ from harness.api.interfaces import (
     Source,
 )
 from harness.api.methods import Method, Round
+from harness.api.registry import source_named
 from harness.api.texts import decode, fold, fold_spacing, parse_json, read_json_rows, read_lines, read_text
 from harness.api.types import (
     DELIMITERS,
@@ -169,6 +170,7 @@ __all__ = [
     "read_lines",
     "read_text",
     "resampled",
+    "source_named",
     "unread_shares",
     "vllm_command",
     "write_atomically",

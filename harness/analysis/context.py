@@ -138,7 +138,7 @@ class AnalysisContext:
     @property
     def has_gold(self) -> bool:
         """Return whether the source has a gold reward."""
-        return "gold" in self.settings.source.provides
+        return "gold" in self.settings.source.offers()
 
     def require(self, *needs: str) -> None:
         """Refuse a source that lacks a feature.
@@ -147,9 +147,9 @@ class AnalysisContext:
             ConfigError: the source lacks one, or the config is not valid.
         """
         source = self.settings.source
-        missing = sorted(set(needs) - source.provides)
+        missing = sorted(set(needs) - source.offers())
         if missing:
-            have = ", ".join(sorted(source.provides)) or "nothing"
+            have = ", ".join(sorted(source.offers())) or "nothing"
             fix = f"the analysis {self.name!r} needs {' and '.join(missing)}, and this source provides {have}: choose another"
             raise ConfigError([Problem("source", source.name, fix)], self.where)
 

@@ -198,7 +198,7 @@ def _problems(component: Component) -> Sequence[tuple[str, str]]:
 def _value_at(component: Component | None, field: str) -> Any:
     value: Any = component
     for name in field.split("."):
-        value = getattr(value, name, None)
+        value = value[int(name)] if isinstance(value, tuple) and name.isdecimal() else getattr(value, name, None)
     return value
 
 

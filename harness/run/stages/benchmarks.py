@@ -62,7 +62,7 @@ def read_benchmarks(evaluators: Iterable[Evaluator], source: Source) -> dict[str
     for evaluator in (item for item in evaluators if item.brings_questions()):
         with ExitStack() as stack:
             shipped = None
-            if "benchmarks" in evaluator.needs and "benchmarks" in source.provides:
+            if "benchmarks" in evaluator.needs and "benchmarks" in source.offers():
                 shipped = Path(stack.enter_context(TemporaryDirectory()))
                 source.write_benchmarks(shipped)
             try:
