@@ -479,6 +479,7 @@ def strategies() -> list[str]:
 
 
 VALUES = {
+    "Reward": "what marks answers: a reward model, a judge, a verifier, or None for the source's gold",
     "Cell": "a cell of `Report.rows`: text, a number, an `Interval` or None",
     "API_VERSION": "version of what plugins may rely on; raised when a name, a hook or a meaning goes",
     "DELIMITERS": "pairs of strings that begin and end a model's thoughts, as `divide` takes them unless told others",

@@ -18,6 +18,7 @@ from harness.board.entries import (
     CostEntry,
     Delta,
     MetricEntry,
+    RepeatabilityEntry,
     RowEntry,
     ScoreEntry,
     WinsEntry,
@@ -72,6 +73,7 @@ def build_board(
     mixed_judges: bool = False,
     derived: Sequence[Derived] = (),
     trainings: tuple[int, int] | None = None,
+    judges: Sequence[RepeatabilityEntry] = (),
 ) -> Board:
     """Compare every row with the baseline and put the best first.
 
@@ -80,6 +82,7 @@ def build_board(
         commit: of the harness that ran, where known.
         derived: metrics over all rows together, added to the rows they name.
         mixed_judges: compare rows although different judges, or versions of one, marked them.
+        judges: how repeatable the verdicts of evaluators are whose judge was asked again.
         trainings: that ran, and that a fixed design would take, where `config` adds seeds only where they decide.
 
     Raises:
@@ -98,7 +101,7 @@ def build_board(
         baseline=plain(baseline),
         metrics=(*entries, *(item.metric for item in derived)),
         rows=(),
-        statistics=_methods(statistics, trainings),
+        statistics=_methods(statistics, trainings).model_copy(update={"judges": tuple(judges) or None}),
         sharing=SharingFacts.read(sharing),
     )
     ordered = _ordered([_with_derived(row_entry(statistics, row), derived) for row in rows], board.primary)

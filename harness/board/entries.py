@@ -191,10 +191,37 @@ class SequentialEntry(BoardEntry):
         return f"{text}. They stopped since {reason}."
 
 
+class RepeatabilityEntry(BoardEntry):
+    """How far an evaluator's judge agrees with itself on questions that it was asked again, word for word.
+
+    Attributes:
+        questions: of all rows and seeds, each counted once.
+        verdicts: mean number of verdicts on such a question.
+        agreement: share of pairs of verdicts on one question that are the same.
+        share: of the variance of one verdict between questions, what the judge's changes of mind make (1 − ICC); absent for
+            verdicts that are no numbers, and where all are equal.
+    """
+
+    optional = frozenset({"share"})
+
+    evaluator: str
+    questions: int
+    verdicts: float
+    agreement: float
+    share: float | None = None
+
+    @property
+    def sentence(self) -> str:
+        """Return the entry in words."""
+        asked = f"{self.questions:,} {'question' if self.questions == 1 else 'questions'}"
+        text = f"Asked {asked} again, the judge of {self.evaluator} gave the same verdict in {self.agreement:.0%} of pairs"
+        return text + (f"; changes of mind are {self.share:.0%} of a verdict's variance." if self.share is not None else ".")
+
+
 class StatisticsEntry(BoardEntry):
     """How the numbers were made, in words."""
 
-    optional = frozenset({"families", "sequential"})
+    optional = frozenset({"families", "sequential", "judges"})
 
     interval: str
     test: str
@@ -204,6 +231,7 @@ class StatisticsEntry(BoardEntry):
     level: float
     families: tuple[FamilyEntry, ...] | None = None
     sequential: SequentialEntry | None = None
+    judges: tuple[RepeatabilityEntry, ...] | None = None
 
 
 class RankEntry(BoardEntry):

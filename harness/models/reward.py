@@ -70,6 +70,10 @@ class RewardModel(Weights):
         """Return whether marking asks a judge."""
         return False
 
+    def described(self) -> str:
+        """Return what marks, in words."""
+        return f"the reward model {self.model}"
+
     def fingerprint(self) -> str:
         """Return what decides its marks beside the fields: its weights."""
         return self.weights
@@ -120,6 +124,10 @@ class JudgeReward(BaseModel):
     def problems(self, field: str) -> Sequence[tuple[str, str]]:
         """Return none: the judge's own section is checked with the config."""
         return ()
+
+    def described(self) -> str:
+        """Return what marks, in words."""
+        return "the judge's rating from 1 to 10"
 
     def fingerprint(self) -> str:
         """Return nothing: the judge is in the key of the stage that asks it."""

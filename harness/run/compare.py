@@ -26,7 +26,15 @@ from harness.run.graph import Graph
 from harness.run.observers import Observers, check_trackers
 from harness.run.plan import Planner, plan
 from harness.run.records import ScreeningCounts, SourceFacts
-from harness.run.results import Run, collect_examples, copy_files, row_result, run_warnings, screening_counts
+from harness.run.results import (
+    Run,
+    collect_examples,
+    copy_files,
+    judge_repeatability,
+    row_result,
+    run_warnings,
+    screening_counts,
+)
 from harness.run.stages.benchmarks import overlap_warnings
 from harness.run.stages.context import read_dataset
 from harness.run.stages.screening import fewer_than_asked, row_source_problems, screened, split_problems
@@ -274,6 +282,7 @@ def _assemble(run: Run, command: str, observers: Observers) -> Board:
             *run_warnings(run),
         ],
         derived=strengths,
+        judges=judge_repeatability(run),
         trainings=(run.graph.trainings, plan(run.comparison, config.possible_seeds).trainings) if config.adds_seeds else None,
         mixed_judges=any(judge.allow_mixed_judges for judge in run.comparison.judges.values()),
     )

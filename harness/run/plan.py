@@ -231,7 +231,8 @@ class Planner:
         if fingerprint := evaluator.fingerprint():
             optional["fingerprint"] = fingerprint
         if evaluator.asks_judge():
-            optional |= {**_judged(self.comparison.judges[evaluator.name]), "label": row.label}
+            judge = self.comparison.judges[evaluator.name]
+            optional |= {**_judged(judge), "label": row.label, **({"repeats": judge.repeating} if judge.repeats else {})}
         if self.config.evaluation.response is not None:
             optional["response"] = self.config.evaluation.response.model_dump(mode="json")
         payload = EvaluatePayload(

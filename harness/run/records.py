@@ -285,6 +285,7 @@ class EvaluatePayload(EvaluatedPayload, JudgedPayload):
     Attributes:
         label: the row's, where a judge is asked: the order of the answers in a question depends on it.
         response: `evaluation.response` of the config.
+        repeats: `JudgeSettings.repeating`, where questions are asked again.
     """
 
     evaluator: Description
@@ -292,10 +293,15 @@ class EvaluatePayload(EvaluatedPayload, JudgedPayload):
     fingerprint: str | None = None
     label: str = ""
     response: dict[str, JsonValue] | None = None
+    repeats: dict[str, JsonValue] | None = None
 
 
 class JudgeFacts(StageRecord):
-    """The judge of an artifact, and what it was asked: tokens and dollars count answers that were in the store as well."""
+    """The judge of an artifact, and what it was asked: tokens and dollars count answers that were in the store as well.
+
+    Attributes:
+        repeated: key of a question that was asked again -> its verdicts.
+    """
 
     model: str = ""
     endpoint: str = ""
@@ -309,6 +315,7 @@ class JudgeFacts(StageRecord):
     cut_off: int = 0
     cut_off_reasons: list[str] = []
     versions: list[str] = []
+    repeated: dict[str, list[JsonValue]] = {}
 
 
 class Facts(StageRecord):

@@ -20,7 +20,9 @@ from pydantic import JsonValue
 
 from harness.api.types import Cost, Example, Score
 from harness.board.build import ExampleRow, RowResult
+from harness.board.entries import RepeatabilityEntry
 from harness.board.facts import Provenance
+from harness.board.statistics import repeatability
 from harness.config import Comparison, RowConfig, describe
 from harness.models.checkpoint import Checkpoint
 from harness.models.options import LoadOptions, weights_dtype
@@ -237,7 +239,7 @@ def _judges(seeds: Sequence[SeedResult]) -> dict[str, JsonValue]:
     """Return the judge of each evaluator, its counts summed over the seeds."""
     judges = merge_judges(seeds)
     # Dollars are part of the row's cost, where an unknown price makes the whole sum unknown.
-    return {evaluator: judge.model_dump(exclude={"judge_usd"}) for evaluator, judge in judges.items()}
+    return {evaluator: judge.model_dump(exclude={"judge_usd", "repeated"}) for evaluator, judge in judges.items()}
 
 
 def merge_judges(seeds: Sequence[SeedResult]) -> dict[str, JudgeFacts]:
@@ -262,6 +264,44 @@ def merge_judges(seeds: Sequence[SeedResult]) -> dict[str, JudgeFacts]:
         )
         for evaluator, judges in by_evaluator.items()
     }
+
+
+VERDICTS = {"A": 1.0, "B": 0.0, "C": 0.5, "tie": 0.5}  # of the answer shown first, where a verdict is a name
+
+
+def judge_repeatability(run: Run) -> list[RepeatabilityEntry]:
+    """Return how far each judge agrees with itself, over all rows and seeds; nothing where no question was asked again."""
+    verdicts: dict[str, dict[str, list[JsonValue]]] = {}
+    for result in run.seeds:
+        for evaluator, evaluation in result.evaluations.items():
+            if evaluation.facts.judge and evaluation.facts.judge.repeated:
+                verdicts.setdefault(evaluator, {}).update(evaluation.facts.judge.repeated)
+    entries = [_repeatability(evaluator, list(asked.values())) for evaluator, asked in verdicts.items()]
+    return [entry for entry in entries if entry is not None]
+
+
+def _repeatability(evaluator: str, verdicts: Sequence[Sequence[JsonValue]]) -> RepeatabilityEntry | None:
+    """Return the entry of one evaluator's judge; verdicts that are no numbers have an agreement alone."""
+    flat = [verdict for listed in verdicts for verdict in listed]
+    named = VERDICTS if all(isinstance(verdict, str) and verdict in VERDICTS for verdict in flat) else {}
+    numbers = all(isinstance(verdict, int | float) for verdict in flat)
+    # Any other verdict is told from others and no more: its place among them stands for it.
+    places = {text: float(place) for place, text in enumerate(dict.fromkeys(json.dumps(verdict) for verdict in flat))}
+    table = [
+        [float(verdict) if numbers else named[verdict] if named else places[json.dumps(verdict)] for verdict in listed]  # type: ignore[arg-type,index]
+        for listed in verdicts
+    ]
+    measured = repeatability(table)
+    if measured is None:
+        return None
+    share = measured.share if (numbers or named) and measured.correlation is not None else None
+    return RepeatabilityEntry(
+        evaluator=evaluator,
+        questions=measured.questions,
+        verdicts=measured.repeats,
+        agreement=measured.agreement,
+        share=share,
+    )
 
 
 def _notes(seeds: Sequence[SeedResult]) -> dict[str, dict[str, Mapping[str, Any]]]:

@@ -174,17 +174,21 @@ def _table(heads: Sequence[str], lines: Sequence[Sequence[str]], left: int = 1) 
 
 
 def remarks(board: Board) -> list[str]:
-    """Return sentences on correction, added seeds, ranks, the smallest detectable difference and precision.
+    """Return sentences on correction, added seeds, ranks, the smallest detectable difference, judges and precision.
 
     An older board lacks some of them.
     """
-    return [
-        remark
-        for remark in (
-            *(_families(board), _seeds(board), _ranks(board), _detectable(board), _precision(board), _other_data(board)),
-        )
-        if remark
-    ]
+    judges = [entry.sentence for entry in board.statistics.judges or ()]
+    sentences = (
+        _families(board),
+        _seeds(board),
+        _ranks(board),
+        _detectable(board),
+        *judges,
+        _precision(board),
+        _other_data(board),
+    )
+    return [sentence for sentence in sentences if sentence]
 
 
 def _other_data(board: Board) -> str:

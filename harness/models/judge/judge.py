@@ -30,6 +30,7 @@ Parse = Callable[[JudgeAnswer], Any]
 Report = Callable[[int, int, str], None]
 Arrived = asyncio.Queue[Kept | JudgeCost | None]  # answers, what was paid for none, and the end
 SLOTS = (0, 1)
+REPEATS_FROM = 2  # the slots after those are for questions that are asked again to see whether the verdict is the same
 ANSWERING = ("temperature", "max_tokens", "seed")  # settings that an evaluator's parameters may stand over
 
 
@@ -46,6 +47,7 @@ class Tally:
     judgments: int = 0
     ends: set[str] = field(default_factory=set)
     versions: set[str] = field(default_factory=set)
+    repeated: dict[str, list[Any]] = field(default_factory=dict)  # question -> its verdicts, as far as they could be read
     paid: JudgeCost = field(default_factory=JudgeCost)
 
     def note(self, judgments: Sequence[Judgment]) -> None:
@@ -69,6 +71,7 @@ class Tally:
             "cut_off": self.cut_off,
             "cut_off_reasons": sorted(self.ends),
             "versions": sorted(self.versions - {""} or self.versions),  # an answer without one adds none
+            **({"repeated": self.repeated} if self.repeated else {}),
         }
 
 
@@ -80,6 +83,7 @@ class Judge:
         run: names the run whose budget it is; its processes judge one after another, so that concurrency and budget hold for
             all of them together.
         key: the API key, or None.
+        repeats: whether questions are asked again, as the settings say.
     """
 
     settings: JudgeSettings
@@ -89,6 +93,7 @@ class Judge:
     report: Report
     clock: Clock = field(default_factory=Clock)
     tally: Tally = field(default_factory=Tally)
+    repeats: bool = False
 
     def judge(self, conversations: Sequence[Conversation], parse: Parse, parameters: Mapping[str, Any]) -> list[Judgment]:
         """One judgment per conversation, in their order.
@@ -104,6 +109,8 @@ class Judge:
         ):
             asking = _Asking(self, settings, extra, answers, parse)
             judgments = asking.run(conversations)
+            if self.repeats and settings.repeats:
+                self.tally.repeated |= asking.repeat(dict(zip(map(tuple, conversations), judgments, strict=True)))
         self.tally.note(judgments)
         return judgments
 
@@ -134,6 +141,25 @@ class _Asking:
             judgments |= {asked: self._read(answer) for asked, answer in answered.items()}
             unread = [asked for asked in unread if not judgments[asked].parsed and not judgments[asked].declined]
         return [judgments[tuple(conversation)] for conversation in conversations]
+
+    def repeat(self, judgments: Mapping[Conversation, Judgment]) -> dict[str, list[Any]]:
+        """Ask a share of the questions again, word for word. Their first verdicts are what is scored.
+
+        A question's key decides whether it is one of them, so that they are the same in every run, and answers are cached.
+
+        Returns:
+            the question's key -> its verdicts, the first one first, without those that could not be read.
+        """
+        keys = {asked: question_key(self._question(asked, 0)) for asked, first in judgments.items() if first.parsed}
+        chosen = [asked for asked, key in keys.items() if int(key[:8], 16) < self.settings.repeat_share * 16**8]
+        verdicts = {asked: [judgments[asked].value] for asked in chosen}
+        for slot in range(REPEATS_FROM, REPEATS_FROM + self.settings.repeats):
+            answered = self._answered(chosen, slot)
+            self._count(answered.values())
+            for asked, answer in answered.items():
+                if (again := self._read(answer)).parsed:
+                    verdicts[asked].append(again.value)
+        return {keys[asked]: listed for asked, listed in verdicts.items()}
 
     def _read(self, answer: JudgeAnswer) -> Judgment:
         """The judgment of an answer. No rule, of whatever plugin, sees a thought or an answer that was cut off."""

@@ -57,6 +57,10 @@ class JudgeSettings(BaseModel):
     price: PriceSection | None = Field(
         None, description="the list price of `model` if absent (harness/models/judge/prices.json)"
     )
+    repeats: int = Field(
+        0, ge=0, le=20, description="evaluators ask some questions again so often; the board says how far verdicts agree"
+    )
+    repeat_share: float = Field(0.1, gt=0, le=1, description="share of the questions that are asked again")
     reasoning_delimiters: Delimiters = Field(
         DELIMITERS,
         description="pairs of strings that begin and end a judge's thoughts, which are removed before a verdict is read; "
@@ -114,6 +118,11 @@ class JudgeSettings(BaseModel):
     def reading(self) -> dict[str, object]:
         """Return how its answers are read: part of the keys of what is scored, and not of the answers' own."""
         return {"version": READING, "delimiters": [list(pair) for pair in self.reasoning_delimiters]}
+
+    @property
+    def repeating(self) -> dict[str, object]:
+        """Return how questions are asked again: part of the keys of evaluations where they are, empty where they are not."""
+        return {"times": self.repeats, "share": self.repeat_share} if self.repeats else {}
 
     def changed(self, changes: Mapping[str, Any]) -> JudgeSettings:
         """Return the same with other fields, validated."""

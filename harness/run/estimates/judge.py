@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from math import ceil
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -46,8 +47,9 @@ def judge_estimates(
 ) -> list[JudgeEstimate]:
     """Estimate by evaluator; `examples` are the evaluated ones, `present` the keys that the store holds.
 
-    Every question is counted twice, since an answer that cannot be read is asked for again, and every answer of the judge as
-    its longest. What earlier runs asked of the same judge costs nothing and is not taken off.
+    Every question is counted twice, since an answer that cannot be read is asked for again; the share that is repeated, once
+    more for each repeat; and every answer of the judge as its longest. What earlier runs asked of the same judge costs nothing
+    and is not taken off.
     """
     from harness.models.judge.settings import BUILDERS
     from harness.run.records import EvaluateInputs, EvaluatePayload
@@ -73,9 +75,11 @@ def _estimate(name: str, settings: JudgeSettings, asked: Sequence[Questions | No
     known = [questions for questions in asked if questions is not None]
     if len(known) < len(asked):
         return JudgeEstimate(name, settings.model, len(asked))
-    calls = ASKED_TWICE * sum(questions.calls for questions in known)
-    tokens_in = ASKED_TWICE * sum(questions.tokens for questions in known)
-    tokens_out = ASKED_TWICE * sum(questions.calls * (questions.answer_tokens or settings.max_tokens) for questions in known)
+    often = ASKED_TWICE + settings.repeats * settings.repeat_share
+    calls = ceil(often * sum(questions.calls for questions in known))
+    tokens_in = ceil(often * sum(questions.tokens for questions in known))
+    answers = sum(questions.calls * (questions.answer_tokens or settings.max_tokens) for questions in known)
+    tokens_out = ceil(often * answers)
     price = settings.usd
     usd = price.of(tokens_in, tokens_out) if price else None
     whose = "the config's prices" if settings.price else f"list prices of {price_table()['date']}"

@@ -27,7 +27,7 @@ from harness.models.prompts import ChatTemplate
 from harness.models.reward import Reward, RewardModel, rewards
 from harness.models.verifier import Verifier
 from harness.run.graph import CHECKPOINT
-from harness.run.records import JudgedPayload, JudgeFacts, RewardFacts, SampleFacts
+from harness.run.records import EvaluatePayload, JudgedPayload, JudgeFacts, RewardFacts, SampleFacts
 from harness.run.stages.chunks import KeptChunks
 from harness.run.stages.context import Context, answer_rows, read_answers
 from harness.store import Artifact, ArtifactDraft, canonical, key_of
@@ -330,8 +330,12 @@ def stage_judge(payload: JudgedPayload, context: Context) -> Judge | None:
         raise StageError(f"the judge changed from {payload.judge} to {settings.identity}: plan again")
     if settings.reading != payload.reading:
         raise StageError(f"judges' answers are read by {settings.reading} and not by {payload.reading}: plan again")
+    # Only evaluations are planned with repeats: a data builder's verdicts are no measurement.
+    planned = payload.repeats if isinstance(payload, EvaluatePayload) else None
+    if planned is not None and settings.repeating != planned:
+        raise StageError(f"questions are asked again as {settings.repeating} and not as {planned}: plan again")
     key = context.secret(settings.api_key_env) if settings.api_key_env else None
-    return Judge(settings, context.store, context.run, key, context.report)
+    return Judge(settings, context.store, context.run, key, context.report, repeats=planned is not None)
 
 
 def judge_facts(payload: JudgedPayload, judge: Judge) -> JudgeFacts:
