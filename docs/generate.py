@@ -18,7 +18,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -40,6 +40,7 @@ KIND_TITLES: dict[Kind, str] = {
     "importer": "Importers",
     "method": "Methods",
     "analysis": "Analyses",
+    "trainer": "Trainers",
 }
 TYPES = {"str": "text", "int": "whole number", "float": "number", "bool": "true or false"}
 SIGNS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
@@ -192,7 +193,8 @@ def evaluator_fields(registry: Registry, page: Path) -> str:
     return field_table(component) if component.model_fields else "None."
 
 
-REQUIRED = {"reward": {"model": "path-or-name"}}  # stand-ins for fields without a default; they change no metric
+# Stand-ins for fields without a default; they change no metric.
+REQUIRED = {"checker": "gsm8k", "reward": {"model": "path-or-name"}}
 
 
 def component_fields(registry: Registry, page: Path) -> str:
@@ -269,6 +271,8 @@ def field_table(model: type[BaseModel]) -> str:
 def type_name(annotation: Any) -> str:
     """A type in the words of someone who writes YAML."""
     origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return type_name(arguments[0])
     if origin is Literal:
         return " or ".join(code(str(value)) for value in arguments)
     if origin in (Union, UnionType):
@@ -479,10 +483,11 @@ def strategies() -> list[str]:
 
 
 VALUES = {
-    "Reward": "what marks answers: a reward model, a judge, a verifier, or None for the source's gold",
     "Cell": "a cell of `Report.rows`: text, a number, an `Interval` or None",
+    "BudgetUnit": "`pairs`, `tokens` or `updates`: what a trainer may keep to a limit of",
     "API_VERSION": "version of what plugins may rely on; raised when a name, a hook or a meaning goes",
     "DELIMITERS": "pairs of strings that begin and end a model's thoughts, as `divide` takes them unless told others",
+    "Reward": "the type of a field that takes a `RewardModel`, a `Verifier` or a `JudgeReward`, told apart by their fields",
     "UNREAD_METRICS": "what a judged evaluator reports of judgments without a value: unparsed, declined, cut off",
     "__version__": "version of the distribution",
     "hookimpl": "the mark above a plugin's hooks",

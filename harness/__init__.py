@@ -13,6 +13,7 @@ from harness.api.hookspecs import API_VERSION, hookimpl
 from harness.api.interfaces import (
     Analysis,
     Backend,
+    BudgetUnit,
     BuildTask,
     Chunks,
     Component,
@@ -25,6 +26,9 @@ from harness.api.interfaces import (
     Paper,
     Policy,
     Source,
+    Trainer,
+    TrainingTask,
+    TrainingUse,
 )
 from harness.api.methods import Method, Round
 from harness.api.registry import source_named
@@ -56,7 +60,16 @@ from harness.api.types import (
     divide,
     unread_shares,
 )
-from harness.errors import ConfigError, DataError, HarnessError, PluginError, Problem, StageError, StoreError
+from harness.errors import (
+    ConfigError,
+    DataError,
+    HarnessError,
+    PluginError,
+    Problem,
+    StageError,
+    StoreError,
+    UnavailableError,
+)
 from harness.models.client import DeclinedError, ModelClient, RefusedError, RetryPolicy, TransientError
 from harness.models.generate import generate
 from harness.models.hub import hub_commit, hub_snapshot
@@ -64,8 +77,9 @@ from harness.models.prompts import ChatTemplate
 from harness.models.replies import ReplyChoice
 from harness.models.reward import JudgeReward, Reward, Rewarded, RewardModel
 from harness.models.sentence import SentenceEmbedder
-from harness.models.serve import vllm_command
+from harness.models.serve import supervised_command, vllm_command
 from harness.models.verifier import Verdict, Verifier
+from harness.training.settings import TrainingSettings
 from harness.version import __version__
 
 if TYPE_CHECKING:
@@ -87,6 +101,7 @@ __all__ = [
     "Axes",
     "Backend",
     "Board",
+    "BudgetUnit",
     "BuildTask",
     "Cell",
     "ChatTemplate",
@@ -148,7 +163,12 @@ __all__ = [
     "Source",
     "StageError",
     "StoreError",
+    "Trainer",
+    "TrainingSettings",
+    "TrainingTask",
+    "TrainingUse",
     "TransientError",
+    "UnavailableError",
     "Values",
     "Verdict",
     "Verifier",
@@ -171,6 +191,7 @@ __all__ = [
     "read_text",
     "resampled",
     "source_named",
+    "supervised_command",
     "unread_shares",
     "vllm_command",
     "write_atomically",

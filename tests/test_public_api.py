@@ -46,6 +46,7 @@ NAMES = [
     "ReplyChoice",
     "RetryPolicy",
     "TransientError",
+    "UnavailableError",
     "DataError",
     "Dataset",
     "Divided",

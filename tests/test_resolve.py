@@ -130,8 +130,8 @@ finally:
         (
             "methods.dpo={label: x, data: preference}",
             [
-                "methods.1.method = (absent): name a `method`, or both a builder and an objective: `data: {name: …}` and "
-                "`objective: {name: …}`"
+                "methods.1.method = (absent): name a `method`, a `trainer`, or both a builder and an objective: "
+                "`data: {name: …}` and `objective: {name: …}`"
             ],
         ),
         (

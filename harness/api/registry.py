@@ -12,11 +12,11 @@ from typing import Any, Literal
 import pluggy
 
 from harness.api import hookspecs
-from harness.api.interfaces import Analysis, Backend, DataBuilder, Evaluator, Importer, Objective, Source
+from harness.api.interfaces import Analysis, Backend, DataBuilder, Evaluator, Importer, Objective, Source, Trainer
 from harness.api.methods import Method
 from harness.errors import PluginError, did_you_mean
 
-Kind = Literal["data", "objective", "evaluator", "backend", "source", "importer", "method", "analysis"]
+Kind = Literal["data", "objective", "evaluator", "backend", "source", "importer", "method", "analysis", "trainer"]
 
 _HOOKS: dict[Kind, tuple[str, type]] = {
     "data": ("harness_data_builders", DataBuilder),
@@ -27,6 +27,7 @@ _HOOKS: dict[Kind, tuple[str, type]] = {
     "importer": ("harness_importers", Importer),
     "method": ("harness_methods", Method),
     "analysis": ("harness_analyses", Analysis),
+    "trainer": ("harness_trainers", Trainer),
 }
 KINDS: tuple[Kind, ...] = tuple(_HOOKS)
 

@@ -16,7 +16,7 @@ LARGEST_INTEGER, LARGEST = 2**63 - 1, 1e100  # what Parquet holds, and what can 
 SIGNIFICANCE_LEVEL = 0.05  # of a family of tests: the largest corrected p-value that counts is below it
 STARS = (SIGNIFICANCE_LEVEL, 0.01, 0.001)  # one star for each level that the corrected p-value is below
 
-Kind = Literal["measured", "control", "null", "published", "imported"]
+Kind = Literal["measured", "control", "null", "published", "imported", "checkpoint", "served"]
 Verdict = Literal["better", "worse", "different", "unclear"]
 
 
@@ -330,8 +330,18 @@ class RowKind:
 
     @property
     def is_trained_here(self) -> bool:
-        """Whether a comparison of this package made the row, rather than a paper or another tool."""
+        """Whether a comparison of this package trained the row, or would train it with another seed."""
         return self.kind in ("measured", "control", "null")
+
+    @property
+    def is_as_it_is(self) -> bool:
+        """Whether the row is a model from elsewhere that was evaluated here, once: no training seed was sampled for it."""
+        return self.kind in ("checkpoint", "served")
+
+    @property
+    def is_evaluated_here(self) -> bool:
+        """Whether a comparison of this package evaluated the row, rather than a paper or another tool."""
+        return not (self.is_published or self.is_imported)
 
 
 class RowEntry(RowKind, BoardEntry):

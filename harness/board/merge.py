@@ -196,7 +196,7 @@ def recipe(row: RowResult | RowEntry | None) -> object:
     """Return what makes two rows one method, whatever their seeds: data, objective, rounds and recorded facts."""
     if row is None:
         return None
-    kept = ("method", "model", "rounds", "seed_offset", "backend", "source", "table")
+    kept = ("method", "model", "rounds", "seed_offset", "backend", "checkpoint", "served", "source", "table")
     return row.data, row.objective, row.rounds, {key: row.provenance[key] for key in kept if key in row.provenance}
 
 

@@ -21,7 +21,9 @@ def register(app: typer.Typer) -> None:
 
 
 def new(
-    kind: Annotated[str, typer.Argument(metavar="KIND", help="data-builder, objective, evaluator, method or analysis.")],
+    kind: Annotated[
+        str, typer.Argument(metavar="KIND", help="data-builder, objective, evaluator, method, analysis or trainer.")
+    ],
     name: Annotated[str, typer.Argument(metavar="NAME", help="The component's name in configs and commands.")],
     into: Annotated[Path, typer.Option(help="The folder in which the package's folder is created.")] = Path(),
     json_: JsonOption = False,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
@@ -67,7 +68,7 @@ def plan(
 
     path, chosen, given = find_config(config), gpu_of(gpu) if gpu else None, parse_lengths(lengths)
     comparison = resolve(read_config(path, set_, methods, seeds), Registry.load(), str(path), offline=True)
-    report = plan_report(comparison, store_folder(store), chosen, given, str(path))
+    report = plan_report(comparison, store_folder(store), chosen, given, str(path), os.environ)
     if json_:
         typer.echo(json.dumps(report.as_dict()))
     else:
@@ -81,6 +82,7 @@ def print_plan(report: PlanReport) -> None:
     _print_lines([f"{message} (the keys of this plan are not final)" for message in comparison.unreachable.values()], "yellow")
     if report.data is not None:
         _print_data(report)
+    _print_lines([row.line() for row in report.elsewhere], "dim")
     _print_lines([estimate.line() for estimate in report.judges], "dim")
     if report.gpu is not None:
         _print_gpu(report.gpu)

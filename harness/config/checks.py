@@ -8,6 +8,7 @@ from typing import Any
 
 from harness.api.interfaces import Component, Source
 from harness.config.comparison import Comparison
+from harness.config.rows import RowConfig
 from harness.config.schema import Config
 from harness.config.unresolved import UnresolvedConfig
 from harness.errors import DataError, Problem, UnreachableError, did_you_mean
@@ -20,7 +21,7 @@ def check_needs(unresolved: UnresolvedConfig) -> None:
     if source is None:
         return
     wanted: list[tuple[str, str, frozenset[str], Source]] = [
-        (place, row.label, frozenset[str]().union(*(round_.builder.required() for round_ in row.rounds)), row.source or source)
+        (place, row.label, frozenset[str]().union(*(round_.required() for round_ in row.rounds)), row.source or source)
         for place, row in unresolved.placed_rows()
     ]
     wanted += [(place, evaluator.name, evaluator.required(), source) for place, evaluator in unresolved.placed_evaluators()]
@@ -36,8 +37,8 @@ def check_rejected(unresolved: UnresolvedConfig) -> None:
     """An objective over pairs gets some."""
     for place, row in unresolved.placed_rows():
         for round_ in row.rounds:
-            if round_.objective.needs_rejected and not round_.builder.has_rejected():
-                fix = f"its data have no rejected response, and {round_.objective.name!r} compares with one"
+            if round_.needs_rejected() and round_.builder and not round_.builder.has_rejected():
+                fix = f"its data have no rejected response, and {round_.title!r} compares with one"
                 unresolved.note(f"{place}.data", round_.builder.name, f"{fix}: choose another data builder or objective")
                 break
 
@@ -47,10 +48,11 @@ def check_backend(unresolved: UnresolvedConfig, tuned: bool) -> None:
     backend = unresolved.backend
     if backend is None or backend.serves_any_policy():
         return
-    trained = [row.label for row in unresolved.rows if row and row.rounds]
-    if tuned or trained:
-        who = f"the row {trained[0]!r}" if trained else "`sft`"
-        fix = f"its server answers with one model, and {who} trains another: give a backend that serves each checkpoint"
+    trained = [f"the row {row.label!r} trains" for row in unresolved.rows if row and row.rounds]
+    others = [*trained, *(f"the row {row.label!r} is" for row in unresolved.rows if row and row.kind == "checkpoint")]
+    if tuned or others:
+        who = others[0] if others else "`sft` trains"
+        fix = f"its server answers with one model, and {who} another: give a backend that serves each checkpoint"
         unresolved.note("generation.backend", backend.name, f"{fix} (its `command`), or train nothing")
 
 
@@ -70,9 +72,21 @@ def check_budget(unresolved: UnresolvedConfig, config: Config) -> None:
         if budget.prompts < most:
             fix = f"a method has {most} rounds, and each needs a prompt: it should be at least {most}"
             unresolved.note(f"{place}budget.prompts", budget.prompts, fix)
+        if budget.limit is not None:
+            _check_units(unresolved, f"{place}budget", budget.limit, rows)
         if budget.limit is not None and budget.limit.amount < most:
             fix = f"a method has {most} rounds that share it: it should be at least {most}"
             unresolved.note(f"{place}budget.{budget.limit.unit}", budget.limit.amount, fix)
+
+
+def _check_units(unresolved: UnresolvedConfig, field: str, limit: Spending, rows: Sequence[RowConfig]) -> None:
+    """Refuse a limit in a unit that a row's trainer cannot keep: its row would have been trained on another budget."""
+    for row in rows:
+        trainer = next((round_.trainer for round_ in row.rounds if limit.unit not in round_.trainer.units()), None)
+        if trainer is not None:
+            keeps = " or ".join(f"budget.{known}" for known in sorted(trainer.units())) or "budget.prompts alone"
+            fix = f"the trainer {trainer.title()!r} of the row {row.label!r} cannot keep to it: use {keeps}"
+            unresolved.note(f"{field}.{limit.unit}", limit.amount, fix)
 
 
 def check_epochs(unresolved: UnresolvedConfig, config: Config) -> None:
@@ -128,6 +142,7 @@ def check_machine(unresolved: UnresolvedConfig) -> None:
     placed: list[tuple[str, Component | None]] = [("source", unresolved.source), ("generation.backend", unresolved.backend)]
     for place, row in unresolved.placed_rows():
         placed += [(f"{place}.source", row.source), *((f"{place}.data", round_.builder) for round_ in row.rounds)]
+        placed += [(f"{place}.trainer", round_.trainer) for round_ in row.rounds]
     _check(unresolved, placed)
 
 
@@ -208,6 +223,9 @@ def fill_null_rows(unresolved: UnresolvedConfig) -> None:
     base = next((row for row in unresolved.rows if row and row.label == baseline), None)
     if base is None:
         return
+    if base.is_as_it_is and any(row and row.kind == "null" for row in unresolved.rows):
+        fix = "a null row is the baseline trained again, and this one is not trained here: leave the null row out"
+        unresolved.note("baseline", baseline, fix)
     if base.kind == "null":
         unresolved.note("baseline", baseline, "a null row is the baseline again: choose another row as the baseline")
     unresolved.rows = [
@@ -238,6 +256,10 @@ def check_seeds(unresolved: UnresolvedConfig, config: Config) -> None:
         if met:
             fix = f"the null row trains with each seed + {offset}, and {met[0] + offset} is a seed itself: choose others"
             unresolved.note("seeds", given, fix)
+    base = next((row for row in unresolved.rows if row and row.label == config.baseline), None)
+    if config.adds_seeds and base and base.is_as_it_is:
+        fix = f"seeds are added until rows are told from the baseline, and {base.label!r} has none: give a list of seeds"
+        unresolved.note("seeds", given, fix)
     for _, evaluator in unresolved.placed_evaluators():
         if config.adds_seeds and "all" in evaluator.opponents():
             fix = f"{evaluator.name} compares each row with all others, which would be other rows at each seed: give a list"

@@ -31,15 +31,15 @@ def _evaluators_judges(unresolved: UnresolvedConfig, judge: JudgeSettings | None
 
 def _builders_judge(unresolved: UnresolvedConfig, judge: JudgeSettings | None) -> dict[str, JudgeSettings]:
     """The config's judge, where a data builder asks one."""
-    builders = [(place, round_.builder) for place, row in unresolved.placed_rows() for round_ in row.rounds]
-    asking = [(place, builder) for place, builder in builders if builder.asks_judge()]
+    placed = [(f"{place}.data", round_.builder) for place, row in unresolved.placed_rows() for round_ in row.rounds]
+    asking = [(place, builder) for place, builder in placed if builder is not None and builder.asks_judge()]
     if not asking:
         return {}
     if judge is None:
         _miss(unresolved, asking[0][1].name)
         return {}
     for place, builder in asking:
-        _changed(unresolved, judge, builder, f"{place}.data")
+        _changed(unresolved, judge, builder, place)
     return {BUILDERS: judge}
 
 

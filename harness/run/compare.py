@@ -19,6 +19,7 @@ from harness.config.schema import raise_all
 from harness.errors import InterruptedRunError, Problem, StageError, StoreWriteError
 from harness.models.judge.settings import judge_of
 from harness.run.costs import measure_sharing
+from harness.run.elsewhere import served_problems
 from harness.run.executors.events import EventFanout, Executor, Outcome
 from harness.run.executors.journal import Journal
 from harness.run.executors.local import LocalExecutor
@@ -164,13 +165,14 @@ def _open_rows(run: Run) -> frozenset[str]:
 def _check_evaluators(
     comparison: Comparison, graph: Graph, store: Store, variables: Mapping[str, str] | None, where: str
 ) -> None:
-    """Check that judges can be asked, and let evaluators download their data, where they have anything left to do.
+    """Check that judges and served rows can be asked, and let evaluators download data, where they have anything left to do.
 
     Raises:
-        ConfigError: a key is missing, or a download failed.
+        ConfigError: a key is missing, a served row's server is down or serves another model, or a download failed.
     """
     if variables is not None:
         raise_all(_missing_keys(graph, store, variables), where)
+        raise_all(served_problems(comparison, graph, store.holds, variables), where)
     waiting = {name for row in graph.rows for name, key in row.evaluations.items() if not store.place(key).exists()}
     raise_all(prepare_evaluators(comparison, waiting), where)
 

@@ -18,6 +18,8 @@ from typing import Any
 
 from pydantic import JsonValue
 
+from harness.api.interfaces import Backend
+from harness.api.methods import GROUPED
 from harness.api.types import Cost, Example, Score
 from harness.board.build import ExampleRow, RowResult
 from harness.board.entries import RepeatabilityEntry
@@ -28,6 +30,7 @@ from harness.models.checkpoint import Checkpoint
 from harness.models.options import LoadOptions, weights_dtype
 from harness.models.reward import RewardModel, reward_dtype
 from harness.models.scratch import CHAT_TEMPLATE
+from harness.models.served import ASKED_AS
 from harness.run.costs import judge_cost, stage_cost, used_budget
 from harness.run.executors.events import Outcome
 from harness.run.graph import Graph, RowPlan
@@ -166,7 +169,11 @@ def row_result(config: RowConfig, run: Run) -> RowResult:
         kind=config.kind,
         scores=scores,
         costs={result.plan.seed: result.cost for result in done},
-        budget={name: statistics.fmean(budget[name] for budget in budgets) for name in budgets[0]} if budgets else {},
+        budget={}
+        if config.is_as_it_is
+        else {name: statistics.fmean(budget[name] for budget in budgets) for name in budgets[0]}
+        if budgets
+        else {},
         provenance=Provenance.read(_provenance(config, done, run)),
         failed=reason,
         curves={result.plan.seed: result.curve for result in done if result.training},
@@ -184,8 +191,9 @@ def _provenance(config: RowConfig, seeds: Sequence[SeedResult], run: Run) -> Map
         "model": _starting_model(run.comparison.checkpoint),
         "rounds": [
             {
-                "data": describe(round_.builder),
-                "objective": describe(round_.objective),
+                "data": describe(round_.builder) if round_.builder else None,
+                "objective": describe(round_.objective) if round_.objective else None,
+                **({"trainer": describe(round_.trainer)} if round_.trainer.name != GROUPED else {}),
                 "training": round_.training.model_dump(mode="json"),
                 "reference": round_.reference,
             }
@@ -194,13 +202,20 @@ def _provenance(config: RowConfig, seeds: Sequence[SeedResult], run: Run) -> Map
         **({"trained_on": describe(config.source or run.comparison.source)} if sourced else {}),
         **({"budget": config.budget.model_dump(mode="json", exclude_none=True)} if budgeted else {}),
         "seed_offset": config.seed_offset,
-        "backend": describe(run.comparison.backend),
+        **({"checkpoint": config.checkpoint.provenance()} if config.checkpoint else {}),
+        **({"served": {"model": config.served.model, **config.served.identity}} if config.served else {}),
+        "backend": describe(run.comparison.backend) if config.backend is None else _asking(config.backend),
         "precision": row_precision(config, run),
         "models": {str(result.plan.seed): result.plan.model for result in seeds},
         **({"judges": judges} if judges else {}),
         **({"notes": notes} if notes else {}),
         "data": {str(result.plan.seed): [_data(facts) for facts in result.groups] for result in seeds},
     }
+
+
+def _asking(backend: Backend) -> Mapping[str, Any]:
+    """Return the backend that asks a served model, as the row's keys have it."""
+    return {"name": backend.name, "version": backend.version, "fields": dict(ASKED_AS)}
 
 
 def _starting_model(checkpoint: Checkpoint | None) -> Mapping[str, Any]:
@@ -213,11 +228,17 @@ def _starting_model(checkpoint: Checkpoint | None) -> Mapping[str, Any]:
 def row_precision(config: RowConfig, run: Run) -> dict[str, str]:
     """Return the types in which a row was trained, is stored, was scored and generated."""
     device, comparison = run.graph.environment.get("device", "cpu"), run.comparison
-    options = comparison.checkpoint.options if comparison.checkpoint else LoadOptions()
-    sft = comparison.config.sft
+    if config.served is not None:
+        return {"training": "none", "weights": "not known", "scoring": "none", "generation": "a type that the server chooses"}
+    start = config.checkpoint or comparison.checkpoint
+    options = start.options if start else LoadOptions()
+    sft = None if config.checkpoint else comparison.config.sft
     trained = [*([sft] if sft else []), *(round_.training for round_ in config.rounds)]
     products = dict.fromkeys(resolve_precision(settings.precision, device) for settings in trained)
-    components = [*comparison.evaluators, *(round_.builder for round_ in config.rounds)]
+    components = [
+        *comparison.evaluators,
+        *(part for round_ in config.rounds for part in (round_.builder, round_.trainer) if part),
+    ]
     rewards = any(isinstance(getattr(component, "reward", None), RewardModel) for component in components)
     return {
         "training": " and ".join(products) or "none",
@@ -487,7 +508,13 @@ def _training_warnings(run: Run) -> list[str]:
     rows: dict[str, list[str]] = {}
     for result in run.seeds:
         for facts in result.training:
-            for text in (facts.layout_warning, facts.memory_warning, _unpaired_warning(facts), _rounding_warning(facts)):
+            for text in (
+                facts.layout_warning,
+                facts.memory_warning,
+                _unpaired_warning(facts),
+                _rounding_warning(facts),
+                *facts.notes,
+            ):
                 if text:
                     rows.setdefault(text, []).append(result.plan.label)
     trained = {result.plan.label for result in run.seeds if result.plan.training}

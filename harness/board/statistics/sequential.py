@@ -90,8 +90,10 @@ class Rule:
 
 
 def _share_of_own(look: int, most: int) -> float:
-    """Of the own test's level, spent after so many seeds: most of it at four, where Student's t first has some power."""
-    return {2: 0.0, 3: 0.2}.get(look, 0.6 + 0.4 * (look - 4) / max(most - 4, 1)) if look >= 2 else 0.0
+    """Of the own test's level, spent after so many seeds: most of it at three and four, as early as Student's t has power."""
+    if look < 3:
+        return 0.0
+    return 0.3 if look == 3 else 0.6 + 0.4 * ((look - 4) / max(most - 4, 1)) ** 0.7
 
 
 @cache
@@ -210,7 +212,7 @@ def decide(
     rows, seeds, questions = tables.shape[-3:]
     active = state.open & np.isfinite(tables).all(axis=(-2, -1))
     whole = np.where(active[..., None, None], tables, 0.0)
-    variance, freedom = _pooled_over_gaps(np.nan_to_num(tables).mean(axis=-1), np.isfinite(tables).all(axis=-1))
+    variance, freedom = _pooled_over_gaps(np.nan_to_num(tables).mean(axis=-1), np.asarray(np.isfinite(tables).all(axis=-1)))
     tests = rows - 1 if tests is None else tests
     p_pair, p_pair_own = state.p_pair.copy(), state.p_pair_own.copy()
     reach = np.zeros(p_pair.shape)

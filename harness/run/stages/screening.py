@@ -138,7 +138,7 @@ def split_problems(
     if config.sft is not None:
         needs.append(("sft", "which `sft` trains on", frozenset({"target"})))
     for row in trained:
-        asked = frozenset[str]().union(*(round_.builder.required() for round_ in row.rounds))
+        asked = frozenset[str]().union(*(round_.required() for round_ in row.rounds))
         needs.append(("train", f"which the row {row.label!r} trains on", asked))
     for evaluator in comparison.evaluators:
         if evaluator.reads_split:
@@ -179,7 +179,7 @@ def row_source_problems(comparison: Comparison, evaluated: Dataset) -> list[Prob
         report, place = seen[name], f"methods.{row.series}"
         if report is None:
             continue
-        counts, asked = report.counts(), frozenset[str]().union(*(round_.builder.required() for round_ in row.rounds))
+        counts, asked = report.counts(), frozenset[str]().union(*(round_.required() for round_ in row.rounds))
         kept = counts.kept.get("train", 0)
         having = {"": kept, **{name: report.usable.get("train", {}).get(name, 0) for name in _COUNTED if name in asked}}
         short = next((name for name, count in having.items() if count < FEWEST), None)
