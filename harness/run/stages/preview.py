@@ -264,8 +264,10 @@ class Preview:
 
     def _prompts(self, round_: RoundPlan, template: ChatTemplate, key: str, title: str, n: int) -> ShownPart:
         """A round's first prompts, for a trainer that trains on prompts alone."""
-        payload = TrainPayload.of(self.graph.stages[key])
-        examples = round_examples(payload.examples, self._dataset)
+        stage = self.graph.stages[key]
+        payload, source = TrainPayload.of(stage), TrainInputs.of(stage).source
+        dataset = read_dataset(self._source_of(source)) if source else self._dataset
+        examples = round_examples(payload.examples, dataset)
         shown = [
             _shown_partial(Partial(example.prompt), template, {PLAIN: tuple(template.prompt_ids(example.prompt))})
             for example in examples[: max(0, n)]
