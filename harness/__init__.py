@@ -30,6 +30,7 @@ from harness.api.interfaces import (
     TrainingUse,
 )
 from harness.api.methods import Method, Round
+from harness.api.registry import source_named
 from harness.api.texts import decode, fold, fold_spacing, parse_json, read_json_rows, read_lines, read_text
 from harness.api.types import (
     DELIMITERS,
@@ -187,6 +188,7 @@ __all__ = [
     "read_lines",
     "read_text",
     "resampled",
+    "source_named",
     "supervised_command",
     "unread_shares",
     "vllm_command",

@@ -99,6 +99,7 @@ NAMES = [
     "fold",
     "fold_spacing",
     "generate",
+    "source_named",
     "hookimpl",
     "hub_commit",
     "hub_snapshot",

@@ -143,7 +143,7 @@ class AnalysisContext:
     @property
     def has_gold(self) -> bool:
         """Return whether answers have a reward: the source's gold, or the config's `reward` in its place."""
-        return self.settings.config.reward is not None or "gold" in self.settings.source.provides
+        return self.settings.config.reward is not None or "gold" in self.settings.source.offers()
 
     def require(self, *needs: str) -> None:
         """Refuse a source that lacks a feature; the config's `reward` takes the place of gold.

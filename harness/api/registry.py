@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from importlib import metadata
 from typing import Any, Literal
 
@@ -185,3 +186,19 @@ def _check_analysis_name(name: str, where: str) -> None:
             f"{where} returned an analysis called {name!r}: write small letters, digits and single hyphens or underscores, a "
             f"letter first, and none of {', '.join(RESERVED_ANALYSIS_NAMES)}"
         )
+
+
+@cache
+def _installed() -> Registry:
+    return Registry.load()
+
+
+def source_named(name: str, fields: Mapping[str, Any]) -> Source:
+    """Return an installed source with these fields, for sources that are made of others.
+
+    Raises:
+        PluginError: no source is called so.
+        pydantic.ValidationError: a field is unknown or wrong.
+    """
+    source: Source = _installed().get("source", name).component.model_validate(fields)
+    return source

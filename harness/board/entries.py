@@ -47,11 +47,13 @@ class Delta(BoardEntry):
     over seeds and questions). `p_adjusted` is Holm's within the family, `q` Benjamini & Hochberg's, `p_seeds` the t-test over
     the means of seeds alone, as papers report it. `effect` is the standardised paired difference, `detectable` the smallest
     true difference that would have been found four times in five, at Holm's first step. `below_noise`: smaller than a change of
-    seeds alone could show. `seeds` counts the common ones; 0 where there are none.
+    seeds alone could show. `seeds` counts the common ones; 0 where there are none. `other_data`: the row was trained on another
+    source than the baseline.
     """
 
     optional = frozenset(
         {"p_adjusted", "below_noise", "p_flips", "p_design", "p_seeds", "q", "effect", "wins", "detectable", "n", "seeds"}
+        | {"other_data"}
     )
 
     mean: float
@@ -69,6 +71,7 @@ class Delta(BoardEntry):
     detectable: float | None = None
     n: int | None = None
     seeds: int | None = None
+    other_data: Literal[True] | None = None
 
     @property
     def is_significant(self) -> bool:
@@ -82,10 +85,15 @@ class Delta(BoardEntry):
 
     @property
     def mark(self) -> str:
-        """Stars for a significant difference (one below 0.05, two below 0.01, three below 0.001), ≈ below the noise floor."""
+        """Stars for a significant difference (one below 0.05, two below 0.01, three below 0.001), ≈ below the noise floor.
+
+        † after them where the row was trained on other data than the baseline.
+        """
+        other = "†" if self.other_data else ""
         if self.below_noise:
-            return "≈"
-        return "*" * sum((self.p_adjusted or 0.0) < level for level in STARS) if self.is_significant else ""
+            return f"≈{other}"
+        stars = "*" * sum((self.p_adjusted or 0.0) < level for level in STARS) if self.is_significant else ""
+        return stars + other
 
     def verdict(self, metric: MetricEntry) -> Verdict:
         """Return whether the row is better or worse than the baseline; `different` on a metric without a direction."""

@@ -20,12 +20,12 @@ def check_needs(unresolved: UnresolvedConfig) -> None:
     source = unresolved.source
     if source is None:
         return
-    wanted: list[tuple[str, str, frozenset[str]]] = [
-        (place, row.label, frozenset[str]().union(*(round_.required() for round_ in row.rounds)))
+    wanted: list[tuple[str, str, frozenset[str], Source]] = [
+        (place, row.label, frozenset[str]().union(*(round_.required() for round_ in row.rounds)), row.source or source)
         for place, row in unresolved.placed_rows()
     ]
-    wanted += [(item.place, item.evaluator.name, item.evaluator.required()) for item in unresolved.evaluators]
-    for place, name, needs in wanted:
+    wanted += [(item.place, item.evaluator.name, item.evaluator.required(), source) for item in unresolved.evaluators]
+    for place, name, needs, source in wanted:
         missing = sorted(needs - source.offers())
         if missing:
             have = ", ".join(sorted(source.offers())) or "nothing"
@@ -58,12 +58,13 @@ def check_backend(unresolved: UnresolvedConfig, tuned: bool) -> None:
 
 def check_budget(unresolved: UnresolvedConfig, config: Config) -> None:
     """Every budget, the config's and each row's own: its source has the prompts, and every round gets one."""
-    budgets = {"": (config.budget, [row for _, row in unresolved.placed_rows() if row.budget == config.budget])}
+    common = [row for _, row in unresolved.placed_rows() if row.budget == config.budget and row.source is None]
+    budgets = {"": (config.budget, common, unresolved.source)}
     for place, row in unresolved.placed_rows():
-        if row.budget != config.budget:
-            budgets[f"{place}."] = (row.budget, [row])
-    available = unresolved.source.sizes().get("train") if unresolved.source else None
-    for place, (budget, rows) in budgets.items():
+        if row not in common:
+            budgets[f"{place}."] = (row.budget, [row], row.source or unresolved.source)
+    for place, (budget, rows, source) in budgets.items():
+        available = source.sizes().get("train") if source else None
         if available is not None and budget.prompts > available:
             fix = f"the source has {available} training prompts: lower it, or set source.train to {budget.prompts}"
             unresolved.note(f"{place}budget.prompts", budget.prompts, fix)
@@ -143,7 +144,7 @@ def check_machine(unresolved: UnresolvedConfig) -> None:
     """The same of the source, the backend and the data builders."""
     placed: list[tuple[str, Component | None]] = [("source", unresolved.source), ("generation.backend", unresolved.backend)]
     for place, row in unresolved.placed_rows():
-        placed += [(f"{place}.data", round_.builder) for round_ in row.rounds]
+        placed += [(f"{place}.source", row.source), *((f"{place}.data", round_.builder) for round_ in row.rounds)]
         placed += [(f"{place}.trainer", round_.trainer) for round_ in row.rounds]
     _check(unresolved, placed)
 
@@ -162,18 +163,36 @@ def prepare_evaluators(comparison: Comparison, labels: Collection[str]) -> list[
 
 def pinned_source(unresolved: UnresolvedConfig, unreachable: dict[str, str] | None) -> Source | None:
     """The source with its branch as a commit; as it is where something is wrong with it already."""
-    source = unresolved.source
-    if source is None or any(problem.field.startswith("source") for problem in unresolved.problems):
+    return _pinned(unresolved, unresolved.source, "source", "source", unreachable)
+
+
+def pin_row_sources(unresolved: UnresolvedConfig, unreachable: dict[str, str] | None) -> None:
+    """Do the same to the rows' own sources; the comparison's, given to a row again, is no source of its own."""
+    pinned: dict[str, Source | None] = {}
+    for index, (place, row) in enumerate(zip(unresolved.places, unresolved.rows, strict=True)):
+        if row is None or row.source is None:
+            continue
+        name = repr(row.source)
+        if name not in pinned:
+            pinned[name] = _pinned(unresolved, row.source, f"{place}.source", row.source_name, unreachable)
+        source = None if pinned[name] == unresolved.source else pinned[name]
+        unresolved.rows[index] = replace(row, source=source)
+
+
+def _pinned(
+    unresolved: UnresolvedConfig, source: Source | None, place: str, name: str, unreachable: dict[str, str] | None
+) -> Source | None:
+    if source is None or any(problem.field.startswith(place) for problem in unresolved.problems):
         return source
     try:
         return source.pinned()
     except UnreachableError as error:
         if unreachable is None:
-            unresolved.note("source", source.name, str(error))
+            unresolved.note(place, source.name, str(error))
         else:
-            unreachable["source"] = str(error)
+            unreachable[name] = str(error)
     except DataError as error:
-        unresolved.note("source", source.name, str(error))
+        unresolved.note(place, source.name, str(error))
     return source
 
 
@@ -197,7 +216,7 @@ def _problems(component: Component) -> Sequence[tuple[str, str]]:
 def _value_at(component: Component | None, field: str) -> Any:
     value: Any = component
     for name in field.split("."):
-        value = getattr(value, name, None)
+        value = value[int(name)] if isinstance(value, tuple) and name.isdecimal() else getattr(value, name, None)
     return value
 
 
@@ -220,6 +239,7 @@ def fill_null_rows(unresolved: UnresolvedConfig) -> None:
             rounds=base.rounds,
             planned_rounds=base.planned_rounds,
             budget=base.budget,
+            source=base.source,
         )
         if row and row.kind == "null"
         else row

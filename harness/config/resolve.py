@@ -19,6 +19,7 @@ from harness.config.checks import (
     check_rejected,
     check_seeds,
     fill_null_rows,
+    pin_row_sources,
     pinned_source,
 )
 from harness.config.comparison import Comparison
@@ -57,6 +58,7 @@ def resolve(
     unresolved.rows = locate_rows(unresolved, unreachable if offline else None)
     check_machine(unresolved)
     unresolved.source = pinned_source(unresolved, unreachable if offline else None)
+    pin_row_sources(unresolved, unreachable if offline else None)
     if unresolved.config is not None:
         _check_sections(unresolved, unresolved.config)
     raise_all(unresolved.ordered_problems(), where)

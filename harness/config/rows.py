@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ValidationError
 
-from harness.api.interfaces import Backend, DataBuilder, Objective, Trainer
+from harness.api.interfaces import Backend, DataBuilder, Objective, Source, Trainer
 from harness.api.methods import GROUPED, Method, Round
 from harness.api.registry import Kind, Registry
 from harness.config.problems import ABSENT, QUOTE_NULL, problems_of
@@ -60,6 +60,7 @@ class RowConfig:
         planned_rounds: all rounds of its entry, which share the budget; more than `rounds` for the row of an earlier round.
         series: the entry's label, which the rows of its rounds have in common; `label` is `series@2` for that of round 2.
         budget: the config's, with the entry's changes.
+        source: the source of its training prompts; None for the comparison's. It is evaluated on the comparison's in any case.
         checkpoint: the model of a row of kind `checkpoint`; None until `harness.config.starting_model` has located it.
         served: the model of a row of kind `served`; `backend` asks it.
     """
@@ -74,6 +75,7 @@ class RowConfig:
     planned_rounds: int
     series: str
     budget: Budget
+    source: Source | None = None
     checkpoint: Checkpoint | None = None
     served: ServedModel | None = None
     backend: Backend | None = None
@@ -89,6 +91,11 @@ class RowConfig:
         if not self.rounds:
             return 0
         return self.budget.part(self.budget.prompts, len(self.rounds) - 1, self.planned_rounds)[1]
+
+    @property
+    def source_name(self) -> str:
+        """Its own source in `Comparison.unreachable`."""
+        return f"source of {self.series}"
 
     def spent(self, amount: int) -> int:
         """Return how much of an amount of its budget its rounds get together."""
@@ -208,6 +215,7 @@ class Resolver:
             planned_rounds=len(rounds),
             series=label,
             budget=budget.changed(entry.budget) if entry.budget else budget,
+            source=self.component("source", entry.source, f"{field}.source") if entry.source else None,
         )
 
     def _method(self, entry: MethodEntry, field: str) -> Method | None:
@@ -257,6 +265,7 @@ class Resolver:
             "training": entry.training or None,
             "rows": None if entry.rows == "last" else entry.rows,
             "budget": entry.budget,
+            "source": entry.source,
         }
         if not _trains(method):
             given["trainer"] = entry.trainer

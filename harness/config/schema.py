@@ -342,6 +342,9 @@ class MethodEntry(_Section):
         "the rounds of a list",
     )
     budget: Budget | None = Field(None, description="changed fields of the budget, for this row alone")
+    source: Named | None = Field(
+        None, description="where this row's training prompts and preferences come from, in place of the source"
+    )
 
     @field_validator("rows", mode="before")
     @classmethod

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from harness.api.registry import Registry
+from harness.api.types import Dataset
 from harness.board.build import Board, build_board, look
 from harness.board.views.page import write_all
 from harness.config import Comparison, prepare_evaluators, resolve
@@ -36,7 +37,8 @@ from harness.run.results import (
     screening_counts,
 )
 from harness.run.stages.benchmarks import overlap_warnings
-from harness.run.stages.screening import fewer_than_asked, screened, split_problems
+from harness.run.stages.context import read_dataset
+from harness.run.stages.screening import fewer_than_asked, row_source_problems, screened, split_problems
 from harness.run.strengths import pair_strengths
 from harness.store import Store
 from harness.store.collect import need
@@ -192,12 +194,17 @@ def _check_data(comparison: Comparison, graph: Graph, store: Store, where: str) 
         DataError: the rows cannot be read.
     """
     key = next(stage.key for stage in graph if stage.kind == "source")
+    dataset: Dataset | None = None
     if store.holds(key):
         facts = SourceFacts.of(store.open(key))
         if facts.screening is not None:
             raise_all(split_problems(comparison, facts.screening, facts.usable), where)
     elif (rows := screened(comparison)) is not None:
+        dataset = rows[0]
         raise_all(split_problems(comparison, rows[1].counts(), rows[1].usable), where)
+    if any(stage.kind == "source" and not store.holds(stage.key) for stage in graph if stage.key != key):
+        dataset = dataset or read_dataset(store.open(key))
+        raise_all(row_source_problems(comparison, dataset), where)
 
 
 def _make_folder(folder: Path) -> None:

@@ -8,7 +8,7 @@ from dataclasses import asdict, replace
 from importlib import metadata
 from typing import Any
 
-from harness.api.interfaces import Component, DataBuilder, Evaluator
+from harness.api.interfaces import Component, DataBuilder, Evaluator, Source
 from harness.api.methods import GROUPED
 from harness.api.types import Sampling
 from harness.config import Comparison, RoundPlan, RowConfig, describe
@@ -70,7 +70,7 @@ class Planner:
         judges = {label: judge.model_dump(mode="json") for label, judge in comparison.judges.items()}
         self.graph.judges = {self._judge_key(label): judge for label, judge in judges.items()}
         self.backend = _described(comparison.backend)
-        self.source = self._source()
+        self.source = self._source(comparison.source, "source")
         self.base = self._base()
 
     def add(self, seed: int, labels: Collection[str] | None = None) -> set[str]:
@@ -101,10 +101,15 @@ class Planner:
         evaluator = self.comparison.evaluators.get(label)
         return label if evaluator is None or evaluator.name == label else f"{evaluator.name}/{label}"
 
-    def _source(self) -> str:
-        """Add the stage that loads the rows. With limits, it needs the model whose tokens are counted."""
-        source, optional = self.comparison.source, dict[str, Any]()
-        if "source" in self.comparison.unreachable:
+    def _source(self, source: Source, name: str, evaluated: str | None = None) -> str:
+        """Add the stage that loads a source's rows. With limits, it needs the model whose tokens are counted.
+
+        Args:
+            name: of the source in `Comparison.unreachable`.
+            evaluated: for a row's own source, the comparison's.
+        """
+        optional = dict[str, Any]()
+        if name in self.comparison.unreachable:
             described = Description(name=source.name, fields=source.model_dump(mode="json"), fingerprint="unknown")
         else:
             described = Description(**{**describe(source), "fingerprint": source.fingerprint()})
@@ -116,7 +121,13 @@ class Planner:
             optional["limits"] = self.config.limits.model_dump()
             model = self._base()
         payload = SourcePayload(source=described, **optional)
-        return self.graph.add("source", f"data from {source.name}", payload.as_json(), SourceInputs(model).named(), weight=2)
+        return self.graph.add(
+            "source", f"data from {source.name}", payload.as_json(), SourceInputs(model, evaluated).named(), weight=2
+        )
+
+    def _training_source(self, config: RowConfig) -> str:
+        """Return the source of a row's training prompts."""
+        return self._source(config.source, config.source_name, self.source) if config.source else self.source
 
     def _base(self) -> str:
         """Return the starting checkpoint: a folder by its hash, or a stage that makes one from the source's text."""
@@ -173,7 +184,7 @@ class Planner:
         )
         if builder.asks_judge():
             payload = payload.model_copy(update=_judged(judge_of(self.graph.judges, payload.as_json())))
-        inputs = GroupsInputs(self.source, row.start, row.model)
+        inputs = GroupsInputs(self._training_source(config), row.start, row.model)
         title = f"data {builder.name}{_round(config, number)} · seed {row.training_seed}"
         # Builders that ask one policy for the same samples would wait for whoever draws them.
         shares = f"samples {row.model}"
@@ -216,7 +227,7 @@ class Planner:
             **settings,
             **optional,
         )
-        inputs = TrainInputs(row.model, groups, self.source)
+        inputs = TrainInputs(row.model, groups, self._training_source(config))
         title = f"train {config.series}{_round(config, number)} · seed {seed}"
         return self.graph.add("train", title, payload.as_json(), inputs.named(), weight=12)
 

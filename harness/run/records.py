@@ -66,6 +66,7 @@ class Inputs:
 @dataclass(frozen=True)
 class SourceInputs(Inputs):
     model: str | None = None  # whose tokens the limits count
+    evaluated: str | None = None  # for a row's own source: the comparison's, whose evaluated prompts it must not hold
 
 
 @dataclass(frozen=True)

@@ -184,6 +184,7 @@ def _provenance(config: RowConfig, seeds: Sequence[SeedResult], run: Run) -> Map
     """Return how a row came about: starting model, components with all their fields, keys of its models, counts of its data."""
     judges, notes = _judges(seeds), _notes(seeds)
     base = run.comparison.config.budget
+    sourced = any(row.source is not None for row in run.comparison.rows)
     budgeted = bool(config.rounds) and any(row.budget != base for row in run.comparison.rows)
     return {
         "method": config.method,
@@ -198,6 +199,7 @@ def _provenance(config: RowConfig, seeds: Sequence[SeedResult], run: Run) -> Map
             }
             for round_ in config.rounds
         ],
+        **({"trained_on": describe(config.source or run.comparison.source)} if sourced else {}),
         **({"budget": config.budget.model_dump(mode="json", exclude_none=True)} if budgeted else {}),
         "seed_offset": config.seed_offset,
         **({"checkpoint": config.checkpoint.provenance()} if config.checkpoint else {}),
@@ -435,6 +437,7 @@ def run_warnings(run: Run) -> list[str]:
     rows = list(dict.fromkeys(result.plan.label for result in run.seeds if run.failure(result.plan.model) is None))
     return [
         *_evaluation_failures(run),
+        *_source_warning(run),
         *_budget_warning(run),
         *_passes_warning(run),
         *_training_warnings(run),
@@ -448,6 +451,24 @@ def _evaluation_failures(run: Run) -> Iterator[str]:
         for name, key in result.plan.evaluations.items():
             if result.failed is None and (reason := run.failure(key)):
                 yield f"{result.plan.label}, seed {result.plan.seed}: no scores of {name}, since it failed ({reason})"
+
+
+def _source_warning(run: Run) -> Iterator[str]:
+    """Name the rows that are trained on sources of their own."""
+    named: dict[str, list[str]] = {}
+    for config in run.comparison.rows:
+        if config.source is not None:
+            named.setdefault(config.source.name, []).append(config.label)
+    if named:
+        listed = "; ".join(f"{name}: {', '.join(labels)}" for name, labels in named.items())
+        yield (
+            f"rows are trained on other data than the comparison's {run.comparison.source.name} ({listed}): a difference "
+            "between them and the others, marked †, is not their methods' alone"
+        )
+        if run.comparison.config.evaluation.contaminated == "count" and any(
+            evaluator.brings_questions() for evaluator in run.comparison.evaluators.values()
+        ):
+            yield "training prompts of rows' own sources were not held against evaluators' questions"
 
 
 def _budget_warning(run: Run) -> Iterator[str]:

@@ -187,8 +187,22 @@ def remarks(board: Board) -> list[str]:
     An older board lacks some of them.
     """
     judges = [entry.sentence for entry in board.statistics.judges or ()]
-    sentences = (_families(board), _seeds(board), _ranks(board), _detectable(board), *judges, _precision(board))
+    sentences = (
+        _families(board),
+        _seeds(board),
+        _ranks(board),
+        _detectable(board),
+        *judges,
+        _precision(board),
+        _other_data(board),
+    )
     return [sentence for sentence in sentences if sentence]
+
+
+def _other_data(board: Board) -> str:
+    deltas = [score.delta for row in board.rows for score in row.scores.values()]
+    marked = any(delta is not None and delta.other_data for delta in deltas)
+    return f"†: trained on other data than {board.baseline}." if marked else ""
 
 
 def _families(board: Board) -> str:

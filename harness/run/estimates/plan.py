@@ -106,7 +106,7 @@ def plan_report(
     from harness.run.estimates.gpu import gpu_report
     from harness.run.plan import plan
     from harness.run.stages.benchmarks import overlap, read_benchmarks, trained_on
-    from harness.run.stages.screening import screened, split_problems
+    from harness.run.stages.screening import row_source_problems, screened, split_problems
     from harness.store import MANIFEST, Store
 
     kept = Store(folder) if folder.exists() else None
@@ -124,7 +124,8 @@ def plan_report(
         if not screening.benchmarks:  # else counted where they were left out
             benchmarks = read_benchmarks(comparison.evaluators.values(), comparison.source)
             screening.benchmarks = overlap(benchmarks, trained_on(comparison, loaded))
-        raise_all(split_problems(comparison, screening.counts(), screening.usable), where)
+        problems = split_problems(comparison, screening.counts(), screening.usable)
+        raise_all([*problems, *row_source_problems(comparison, loaded)], where)
     evaluation, config = comparison.config.evaluation, comparison.config
 
     def report(graph: Graph, most: PlanReport | None = None) -> PlanReport:

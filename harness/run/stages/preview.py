@@ -28,17 +28,19 @@ from harness.models.scratch import ScratchModel, build_tokenizer
 from harness.run.graph import CHECKPOINT, Graph, RowPlan, Stage
 from harness.run.records import (
     GroupsFacts,
+    GroupsInputs,
     GroupsPayload,
     ScratchPayload,
     ScreeningCounts,
     SftInputs,
     SftPayload,
     SourceFacts,
+    SourceInputs,
     TrainInputs,
     TrainPayload,
 )
 from harness.run.stages.context import Context, read_dataset, read_groups
-from harness.run.stages.groups import no_group, round_examples, round_rng
+from harness.run.stages.groups import no_group, read_source, round_examples, round_rng
 from harness.run.stages.start import run_source, training_dialogues
 from harness.run.stages.train import is_trainable, no_pair
 from harness.store import MANIFEST, Artifact, ArtifactDraft
@@ -142,6 +144,7 @@ class Preview:
     def __init__(self, comparison: Comparison, graph: Graph, context: Context, folder: Path) -> None:
         self.comparison, self.graph, self.context, self.folder = comparison, graph, context, folder
         self._templates: dict[str, ChatTemplate] = {}
+        self._sources: dict[str, Artifact] = {}
 
     @property
     def screening(self) -> ScreeningCounts:
@@ -261,8 +264,10 @@ class Preview:
 
     def _prompts(self, round_: RoundPlan, template: ChatTemplate, key: str, title: str, n: int) -> ShownPart:
         """A round's first prompts, for a trainer that trains on prompts alone."""
-        payload = TrainPayload.of(self.graph.stages[key])
-        examples = round_examples(payload.examples, self._dataset)
+        stage = self.graph.stages[key]
+        payload, source = TrainPayload.of(stage), TrainInputs.of(stage).source
+        dataset = read_dataset(self._source_of(source)) if source else self._dataset
+        examples = round_examples(payload.examples, dataset)
         shown = [
             _shown_partial(Partial(example.prompt), template, {PLAIN: tuple(template.prompt_ids(example.prompt))})
             for example in examples[: max(0, n)]
@@ -279,8 +284,9 @@ class Preview:
             facts = GroupsFacts.of(held)
             return _Built(facts.prompts, facts.prompts, read_groups(held), facts.dropped, stored=True)
         payload = GroupsPayload.of(stage)
-        examples = round_examples(payload.examples, self._dataset)
-        built = build_dry(builder, examples, payload, self.comparison.source, n)
+        source = self._source_of(GroupsInputs.of(stage).source)
+        examples = round_examples(payload.examples, read_dataset(source))
+        built = build_dry(builder, examples, payload, read_source(source, self.context), n)
         if built.exact and not built.groups:
             raise no_group(builder, len(examples), built.dropped)
         return built
@@ -291,14 +297,20 @@ class Preview:
 
     @cached_property
     def _source(self) -> Artifact:
-        """The store's rows, or those that the `source` stage makes."""
-        stage = next(stage for stage in self.graph if stage.kind == "source")
-        if (held := self._held(stage.key)) is not None:
+        """The comparison's rows: the store's, or those that the `source` stage makes."""
+        return self._source_of(next(stage.key for stage in self.graph if stage.kind == "source"))
+
+    def _source_of(self, key: str) -> Artifact:
+        """The rows of a source, the comparison's or a row's own."""
+        if (held := self._held(key)) is not None:
             return held
-        draft = ArtifactDraft(self.folder / "source")
-        draft.folder.mkdir()
-        run_source(stage, self.context, draft)
-        return Artifact(stage.key, stage.kind, draft.folder, draft.facts, 0.0)
+        stage, folder = self.graph.stages[key], self.folder / f"source-{key}"
+        if key not in self._sources:
+            draft = ArtifactDraft(folder)
+            folder.mkdir()
+            run_source(stage, self.context, draft, self._dataset if SourceInputs.of(stage).evaluated else None)
+            self._sources[key] = Artifact(stage.key, stage.kind, folder, draft.facts, 0.0)
+        return self._sources[key]
 
     def _held(self, key: str) -> Artifact | None:
         store = self.context.store
