@@ -93,7 +93,7 @@ def test_the_configs_reward_reaches_every_component_that_says_nothing_itself(raw
     by_label = {row.label: row.rounds[0].builder for row in comparison.rows if row.rounds}
     assert by_label["oracle"].reward == by_label["reward_filtered"].reward == given  # type: ignore[attr-defined]
     assert by_label["own"].reward == Verifier(checker="gsm8k")  # type: ignore[attr-defined]
-    assert [e.reward for e in comparison.evaluators if isinstance(e, Rewarded)] == [given, given]
+    assert [e.reward for e in comparison.evaluators.values() if isinstance(e, Rewarded)] == [given, given]
     payloads = [stage.payload["builder"] for stage in plan(comparison) if stage.kind == "groups"]
     assert {payload["fields"]["reward"]["checker"] for payload in payloads} == {"gsm8k"}
     assert {payload["fingerprint"] for payload in payloads} == {given.fingerprint()} != {""}
