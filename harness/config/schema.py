@@ -304,7 +304,7 @@ class MethodEntry(_Section):
     @model_validator(mode="after")
     def _trains_or_not(self) -> MethodEntry:
         given = [name for name in ("checkpoint", "served") if getattr(self, name) is not None]
-        others = ("method", "data", "objective", "rounds", "training", "rows", "budget")
+        others = ("method", "data", "objective", "rounds", "training", "rows", "budget", "trainer")
         given += [name for name in others if name in self.model_fields_set]
         if given[:1] in (["checkpoint"], ["served"]) and len(given) > 1:
             raise ValueError(f"a row of `{given[0]}` is evaluated as it is: leave `{given[1]}` out")
