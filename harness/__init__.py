@@ -69,14 +69,15 @@ from harness.errors import (
     StoreError,
     UnavailableError,
 )
-from harness.models.client import DeclinedError, ModelClient, RefusedError, RetryPolicy, TransientError
+from harness.models.client import DeclinedError, ModelClient, RefusedError, TransientError
 from harness.models.generate import generate
 from harness.models.hub import hub_commit, hub_snapshot
-from harness.models.prompts import ChatTemplate
 from harness.models.replies import ReplyChoice
+from harness.models.retry import RetryPolicy
 from harness.models.reward import JudgeReward, Reward, Rewarded, RewardModel
 from harness.models.sentence import SentenceEmbedder
 from harness.models.serve import supervised_command, vllm_command
+from harness.models.tokenization import ChatTemplate
 from harness.models.verifier import Verdict, Verifier
 from harness.training.settings import TrainingSettings
 from harness.version import __version__

@@ -23,8 +23,8 @@ from harness.board.statistics import Floats, Values
 from harness.config import Comparison, resolve
 from harness.errors import ConfigError, Problem, StageError
 from harness.models.judge.judge import Judge
-from harness.models.prompts import ChatTemplate
 from harness.models.reward import JudgeReward
+from harness.models.tokenization import ChatTemplate
 from harness.run import compare as comparison
 from harness.run.executors.local import LocalExecutor
 from harness.run.graph import Graph, RowPlan

@@ -21,8 +21,8 @@ from harness.api.types import Message, Prompt, Response, Sampling
 from harness.errors import HarnessError
 from harness.models.generate import generate_ids
 from harness.models.load import load, model_eos
-from harness.models.prompts import ChatTemplate
 from harness.models.server import CHAT, MODELS, HttpReply, OpenAIServer, models_document
+from harness.models.tokenization import ChatTemplate
 from harness.version import __version__
 
 if TYPE_CHECKING:

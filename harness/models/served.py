@@ -8,7 +8,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from harness.errors import StageError
-from harness.models.client import ModelClient, RefusedError, RetryPolicy
+from harness.models.client import ModelClient, RefusedError
+from harness.models.retry import RetryPolicy
 from harness.store import canonical
 
 BACKEND = "openai"  # asks it

@@ -13,7 +13,7 @@ from harness.api.types import Message, Prompt, Response
 from harness.errors import DataError
 from harness.models.fastchat_templates import fastchat_template
 from harness.models.options import SystemTurns
-from harness.models.prompts import ChatTemplate, is_lead
+from harness.models.tokenization import ChatTemplate, is_lead
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

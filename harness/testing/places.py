@@ -16,7 +16,7 @@ from harness.api.types import Dataset, Example, Prompt, Response, Sampling, Spli
 from harness.config.rows import Resolver
 from harness.config.schema import Budget
 from harness.errors import DataError, Problem
-from harness.models.prompts import ChatTemplate
+from harness.models.tokenization import ChatTemplate
 from harness.sandbox.untrained import ScriptedPolicy
 from harness.testing.resuming import check_resuming
 from harness.testing.verdict import Fault, Finding, run

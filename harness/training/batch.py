@@ -10,7 +10,7 @@ from harness.api.interfaces import Objective
 from harness.api.types import Example, Group, GroupLogps, Logps, Mismatched, Prompt, Response, View
 from harness.errors import StageError
 from harness.models.logps import TokenRow
-from harness.models.prompts import ChatTemplate
+from harness.models.tokenization import ChatTemplate
 from harness.training.layouts.layout import Bundle, Layout, cut, score_bundles
 from harness.training.layouts.padded import UniqueRows
 

@@ -67,7 +67,7 @@ def trl(name: str, **fields: Any) -> dict[str, Any]:
 def test_trl_dpo_is_our_dpo_step_by_step(tmp_path: Path, tiny_checkpoint: Path) -> None:
     from harness.models.load import load_model, load_tokenizer
     from harness.models.logps import score
-    from harness.models.prompts import ChatTemplate
+    from harness.models.tokenization import ChatTemplate
     from harness.training.batch import tokenize
     from harness_plugins.baselines.dpo import DPO
 

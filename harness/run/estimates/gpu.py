@@ -591,7 +591,7 @@ def _lengths(comparison: Comparison, dataset: Dataset | None) -> Lengths:
 def _measured(comparison: Comparison, dataset: Dataset) -> Lengths:
     from harness.api.types import Response
     from harness.models.load import load_tokenizer
-    from harness.models.prompts import ChatTemplate
+    from harness.models.tokenization import ChatTemplate
 
     checkpoint = comparison.checkpoint
     assert checkpoint is not None

@@ -27,9 +27,9 @@ from harness.api.types.thoughts import opens_thought
 from harness.errors import StageError, UnavailableError
 from harness.models.judge.judge import Judge
 from harness.models.logps import exact_products
-from harness.models.prompts import ChatTemplate
 from harness.models.reward import Reward
 from harness.models.templates import tokenizer_difference
+from harness.models.tokenization import ChatTemplate
 from harness.run.graph import CHECKPOINT, Stage
 from harness.run.plan import run_sampling
 from harness.run.records import (

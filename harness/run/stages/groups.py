@@ -14,9 +14,9 @@ from harness.api.types import Dataset, Example, Group, JudgeAnswer, Judgment, Me
 from harness.errors import StageError
 from harness.models.embed import hidden_similarity, known_embedder, tfidf_similarity
 from harness.models.judge.judge import Judge
-from harness.models.prompts import ChatTemplate
 from harness.models.reward import Reward
 from harness.models.sentence import SentenceEmbedder, sentence_similarity
+from harness.models.tokenization import ChatTemplate
 from harness.run.graph import Stage
 from harness.run.records import Description, GroupsFacts, GroupsInputs, GroupsPayload, ResponseCounts
 from harness.run.stages.context import Context, StageProgress, read_dataset

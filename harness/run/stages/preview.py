@@ -23,8 +23,8 @@ from harness.api.types import Dataset, Example, Group, JudgeAnswer, Judgment, Me
 from harness.config import Comparison, RoundPlan, RowConfig
 from harness.errors import DataError, HarnessError, StageError
 from harness.models.load import load_tokenizer
-from harness.models.prompts import ChatTemplate
 from harness.models.scratch import ScratchModel, build_tokenizer
+from harness.models.tokenization import ChatTemplate
 from harness.run.graph import CHECKPOINT, Graph, RowPlan, Stage
 from harness.run.records import (
     GroupsFacts,

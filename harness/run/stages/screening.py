@@ -17,7 +17,7 @@ from harness.config.schema import Limits
 from harness.errors import Problem
 from harness.models.checkpoint import SANDBOX
 from harness.models.load import load_tokenizer
-from harness.models.prompts import ChatTemplate
+from harness.models.tokenization import ChatTemplate
 from harness.run.records import BenchmarkOverlap, ScreeningCounts
 from harness.run.stages.benchmarks import Benchmark, all_read, overlap, read_benchmarks
 

@@ -23,9 +23,9 @@ from harness.models.judge.judge import Judge
 from harness.models.judge.settings import judge_of
 from harness.models.logps import TokenRow, score
 from harness.models.options import LoadOptions, Use
-from harness.models.prompts import ChatTemplate
 from harness.models.reward import Reward, RewardModel, rewards
 from harness.models.served import ASKED_AS
+from harness.models.tokenization import ChatTemplate
 from harness.models.verifier import Verifier
 from harness.run.graph import CHECKPOINT, SERVED
 from harness.run.records import EvaluatePayload, JudgedPayload, JudgeFacts, RewardFacts, SampleFacts

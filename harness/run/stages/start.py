@@ -8,7 +8,7 @@ from harness.api.interfaces import Source
 from harness.api.types import Dataset, Message
 from harness.config.schema import Limits
 from harness.errors import DataError
-from harness.models.prompts import ChatTemplate
+from harness.models.tokenization import ChatTemplate
 from harness.run.graph import Stage
 from harness.run.records import (
     Description,

@@ -17,8 +17,8 @@ from harness.api.methods import GROUPED
 from harness.api.types import Example, Group, Response
 from harness.errors import StageError
 from harness.models.load import merged
-from harness.models.prompts import ChatTemplate
 from harness.models.reward import RewardModel, RewardScorer
+from harness.models.tokenization import ChatTemplate
 from harness.models.verifier import Verifier
 from harness.run.graph import Stage
 from harness.run.records import TrainFacts, TrainInputs, TrainPayload
