@@ -240,9 +240,11 @@ def sections(model: type[BaseModel], path: str = "") -> list[tuple[str, type[Bas
     """The model and those inside it, each with its dotted path; `N` stands for a position in a list."""
     found = [(path, model)]
     for name, info in model.model_fields.items():
-        for inner, listed in _models_in(info.annotation):
+        inside = _models_in(info.annotation)
+        for inner, listed in inside:
             here = ".".join(part for part in (path, info.alias or name, "N" if listed else "") if part)
-            found += sections(inner, here)
+            # A section of several forms has a heading for each, by the form's first field.
+            found += sections(inner, f"{here} with {next(iter(inner.model_fields))}" if len(inside) > 1 else here)
     return found
 
 

@@ -69,7 +69,7 @@ class ComponentSection(BaseModel):
 class Named(ComponentSection):
     """A component by name, and its fields: `{name: sandbox, train: 800}` or just `sandbox`."""
 
-    name: str
+    name: str = Field(description="the component's name, as `harness plugins list` shows it")
 
 
 class EvaluatorSection(Named):
