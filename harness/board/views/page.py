@@ -203,9 +203,8 @@ def _model(config: Mapping[str, object]) -> str:
 def _budget(board: Board) -> str:
     budget = board.config.get("budget")
     if isinstance(budget, Mapping):
-        return ", ".join(
-            f"{text.count(v) if isinstance(v, int | float) else v} {k}" for k, v in budget.items() if v is not None
-        )
+        amounts = [f"{text.count(value)} {unit}" for unit, value in budget.items() if isinstance(value, int | float)]
+        return ", ".join(amounts) + (" in each round" if budget.get("rounds") == "repeat" else "")
     row: RowEntry | None = board.row(board.baseline)
     return ", ".join(f"{text.count(value)} {key}" for key, value in row.budget.items()) if row else ""
 
