@@ -25,7 +25,7 @@ from harness.api.types import Sampling
 from harness.models.checkpoint import checkpoint_folder
 from harness.models.generate import generate_ids
 from harness.models.load import load
-from harness.models.prompts import ChatTemplate
+from harness.models.tokenization import ChatTemplate
 from harness.sandbox import build_dataset
 
 ROWS_PER_BATCH, MAX_TOKENS = 256, 64

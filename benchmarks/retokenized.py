@@ -26,7 +26,7 @@ from harness.api.types import Prompt, Response, Sampling
 from harness.models.generate import generate
 from harness.models.load import load
 from harness.models.logps import Row, score
-from harness.models.prompts import ChatTemplate
+from harness.models.tokenization import ChatTemplate
 from harness_plugins.sources.hh_rlhf import HHRLHF
 
 

@@ -18,7 +18,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -40,6 +40,7 @@ KIND_TITLES: dict[Kind, str] = {
     "importer": "Importers",
     "method": "Methods",
     "analysis": "Analyses",
+    "trainer": "Trainers",
 }
 TYPES = {"str": "text", "int": "whole number", "float": "number", "bool": "true or false"}
 SIGNS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
@@ -192,7 +193,8 @@ def evaluator_fields(registry: Registry, page: Path) -> str:
     return field_table(component) if component.model_fields else "None."
 
 
-REQUIRED = {"reward": {"model": "path-or-name"}}  # stand-ins for fields without a default; they change no metric
+# Stand-ins for fields without a default; they change no metric.
+REQUIRED = {"checker": "gsm8k", "reward": {"model": "path-or-name"}}
 
 
 def component_fields(registry: Registry, page: Path) -> str:
@@ -238,9 +240,11 @@ def sections(model: type[BaseModel], path: str = "") -> list[tuple[str, type[Bas
     """The model and those inside it, each with its dotted path; `N` stands for a position in a list."""
     found = [(path, model)]
     for name, info in model.model_fields.items():
-        for inner, listed in _models_in(info.annotation):
+        inside = _models_in(info.annotation)
+        for inner, listed in inside:
             here = ".".join(part for part in (path, info.alias or name, "N" if listed else "") if part)
-            found += sections(inner, here)
+            # A section of several forms has a heading for each, by the form's first field.
+            found += sections(inner, f"{here} with {next(iter(inner.model_fields))}" if len(inside) > 1 else here)
     return found
 
 
@@ -268,11 +272,16 @@ def field_table(model: type[BaseModel]) -> str:
 
 def type_name(annotation: Any) -> str:
     """A type in the words of someone who writes YAML."""
+    if get_origin(annotation) is Annotated:
+        return type_name(get_args(annotation)[0])
     origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return type_name(arguments[0])
     if origin is Literal:
         return " or ".join(code(str(value)) for value in arguments)
     if origin in (Union, UnionType):
-        return " or ".join("null" if argument is NoneType else type_name(argument) for argument in arguments)
+        names = ("null" if argument is NoneType else type_name(argument) for argument in arguments)
+        return " or ".join(dict.fromkeys(part for name in names for part in name.split(" or ")))  # each kind once
     if origin is tuple:
         return "list of " + re.sub(r"(text|number|section|component)$", r"\1s", type_name(arguments[0]))
     if origin in (dict, Mapping) or annotation is dict or getattr(origin, "__name__", "") == "Mapping":
@@ -482,6 +491,7 @@ VALUES = {
     "Cell": "a cell of `Report.rows`: text, a number, an `Interval` or None",
     "API_VERSION": "version of what plugins may rely on; raised when a name, a hook or a meaning goes",
     "DELIMITERS": "pairs of strings that begin and end a model's thoughts, as `divide` takes them unless told others",
+    "Reward": "the type of a field that takes a `RewardModel`, a `Verifier` or a `JudgeReward`, told apart by their fields",
     "UNREAD_METRICS": "what a judged evaluator reports of judgments without a value: unparsed, declined, cut off",
     "__version__": "version of the distribution",
     "hookimpl": "the mark above a plugin's hooks",

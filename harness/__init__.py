@@ -25,8 +25,12 @@ from harness.api.interfaces import (
     Paper,
     Policy,
     Source,
+    Trainer,
+    TrainingTask,
+    TrainingUse,
 )
 from harness.api.methods import Method, Round
+from harness.api.registry import source_named
 from harness.api.texts import decode, fold, fold_spacing, parse_json, read_json_rows, read_lines, read_text
 from harness.api.types import (
     DELIMITERS,
@@ -55,16 +59,27 @@ from harness.api.types import (
     divide,
     unread_shares,
 )
-from harness.errors import ConfigError, DataError, HarnessError, PluginError, Problem, StageError, StoreError
-from harness.models.client import DeclinedError, ModelClient, RefusedError, RetryPolicy, TransientError
+from harness.errors import (
+    ConfigError,
+    DataError,
+    HarnessError,
+    PluginError,
+    Problem,
+    StageError,
+    StoreError,
+    UnavailableError,
+)
+from harness.models.client import DeclinedError, ModelClient, RefusedError, TransientError
 from harness.models.generate import generate
 from harness.models.hub import hub_commit, hub_snapshot
-from harness.models.prompts import ChatTemplate
 from harness.models.replies import ReplyChoice
+from harness.models.retry import RetryPolicy
 from harness.models.reward import JudgeReward, Reward, Rewarded, RewardModel
 from harness.models.sentence import SentenceEmbedder
-from harness.models.serve import vllm_command
+from harness.models.serve import supervised_command, vllm_command
+from harness.models.tokenization import ChatTemplate
 from harness.models.verifier import Verdict, Verifier
+from harness.training.settings import TrainingSettings
 from harness.version import __version__
 
 if TYPE_CHECKING:
@@ -147,7 +162,12 @@ __all__ = [
     "Source",
     "StageError",
     "StoreError",
+    "Trainer",
+    "TrainingSettings",
+    "TrainingTask",
+    "TrainingUse",
     "TransientError",
+    "UnavailableError",
     "Values",
     "Verdict",
     "Verifier",
@@ -169,6 +189,8 @@ __all__ = [
     "read_lines",
     "read_text",
     "resampled",
+    "source_named",
+    "supervised_command",
     "unread_shares",
     "vllm_command",
     "write_atomically",

@@ -8,6 +8,7 @@ HarnessError                 prints as one message without a traceback
 ├── StoreError               an artifact is missing, damaged or cannot be written (exit code 4)
 │   └── StoreWriteError      nothing can be written any more: disk full, folder read-only; ends the run (exit code 4)
 ├── StageError               a stage failed while running: names the stage and the cause (exit code 3)
+│   └── UnavailableError     a row's model cannot give what is asked of it, such as a server's weights (exit code 3)
 └── InterruptedRunError      the run was asked to end before all was done (exit code 130)
 """
 
@@ -78,6 +79,13 @@ class StageError(HarnessError):
     """A stage that failed while running."""
 
     exit_code = 3
+
+
+class UnavailableError(StageError):
+    """A row's model cannot give what is asked of it: weights of a server, log-probabilities that compare with the start's.
+
+    An evaluator may let it pass: the metrics that it has yielded no score of are then absent from the row, with this reason.
+    """
 
 
 class InterruptedRunError(HarnessError):

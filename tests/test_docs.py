@@ -126,7 +126,7 @@ def test_the_documentation_keeps_to_its_budget_of_words() -> None:
     pages = [page for page in (ROOT / "docs").rglob("*.md") if page.name not in ("inputs.md", "mutants.md")]
     words = {named(page): hand_written_words(page.read_text(encoding="utf-8")) for page in pages}
     longest = ", ".join(f"{name} {count}" for name, count in sorted(words.items(), key=lambda item: -item[1])[:5])
-    assert 10_000 < sum(words.values()) <= 25_000, f"docs/ has {sum(words.values())} hand-written words; longest: {longest}"
+    assert 10_000 < sum(words.values()) <= 28_000, f"docs/ has {sum(words.values())} hand-written words; longest: {longest}"
 
 
 def test_the_readme_keeps_to_its_budget_of_words() -> None:
@@ -182,7 +182,7 @@ def test_the_config_of_the_configuration_page_is_valid() -> None:
 
 def test_the_sweep_of_the_configuration_page_is_one_row_per_combination() -> None:
     text = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
-    whole, sweep, _ = (yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", text, re.DOTALL))
+    whole, sweep, *_ = (yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", text, re.DOTALL))
     variants = resolve({**whole, **sweep}, Registry.load()).rows
     found = {
         (variant.rounds[0].training.learning_rate, variant.rounds[0].objective.model_dump()["beta"]) for variant in variants[1:]
@@ -192,7 +192,7 @@ def test_the_sweep_of_the_configuration_page_is_one_row_per_combination() -> Non
 
 def test_the_rounds_of_the_configuration_page_begin_with_dpo() -> None:
     text = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
-    whole, _, rounds = (yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", text, re.DOTALL))
+    whole, _, rounds, *_ = (yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", text, re.DOTALL))
     _, variant = resolve({**whole, **rounds}, Registry.load()).rows
     assert [(round_.builder.name, round_.objective.name) for round_ in variant.rounds] == [
         ("preference", "dpo"),

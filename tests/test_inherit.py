@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from typer.testing import CliRunner
 
 from harness import HarnessError
+from harness.api.registry import Registry
+from harness.cli import app
+from harness.config import resolve
 from harness.config.file import load_raw, override
 from harness.config.inherit import inherit, packaged_names
+from harness.run.plan import plan
 
 PARENT: dict[str, Any] = {
     "name": "parent",
@@ -166,3 +172,29 @@ def test_a_parent_that_is_no_config_is_named_with_its_child(tmp_path: Path) -> N
     (tmp_path / "c.yaml").write_text("extends: parent.yaml\n")
     with pytest.raises(HarnessError, match=r"c\.yaml extends 'parent\.yaml': .*parent\.yaml must hold a mapping of sections"):
         load_raw(tmp_path / "c.yaml")
+
+
+def test_the_whole_config_is_printed_and_plans_the_same(tmp_path: Path) -> None:
+    """`harness plan --resolved` writes parents, sweeps, opponents and defaults out; its file has the same stages."""
+    (tmp_path / "c.yaml").write_text(
+        "extends: quickstart\nbudget: {prompts: 40, pairs: 60}\njudge: {model: gpt-4o}\nseeds: [3]\n"
+        "methods: [sft, dpo, {method: ipo, sweep: {objective.beta: [0.1, 0.5]}}]\n"
+        "evaluators: [gold_reward, {name: pairwise_judge, label: duel, opponent: each}]\n"
+    )
+    answer = CliRunner().invoke(app, ["plan", str(tmp_path / "c.yaml"), "--resolved", "--set", "budget.prompts=41"])
+    assert answer.exit_code == 0, answer.output
+    whole = yaml.safe_load(answer.stdout)
+    assert "extends" not in whole
+    assert whole["budget"] == {"prompts": 41, "pairs": 60, "tokens": None, "updates": None, "rounds": "share"}
+    assert "epochs" not in whole["training"]  # a limit decides how often a prompt is seen
+    labels = [entry.get("label", entry["method"]) for entry in whole["methods"]]
+    assert labels == ["sft", "dpo", "ipo[beta=0.1]", "ipo[beta=0.5]"]
+    assert [entry.get("label", entry["name"]) for entry in whole["evaluators"]] == [
+        "gold_reward",
+        *(f"duel@{label}" for label in labels),
+    ]
+    registry = Registry.load()
+    given = override(load_raw(tmp_path / "c.yaml"), ["budget.prompts=41"])
+    assert plan(resolve(whole, registry)).stages.keys() == plan(resolve(given, registry)).stages.keys()
+    as_json = CliRunner().invoke(app, ["plan", str(tmp_path / "c.yaml"), "--resolved", "--json", "--set", "budget.prompts=41"])
+    assert json.loads(as_json.stdout) == whole

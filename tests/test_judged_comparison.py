@@ -169,3 +169,19 @@ def test_the_board_says_how_far_the_judge_agrees_with_itself(lab: Lab) -> None:
     assert one.scores["pairwise_judge/win_rate"] == other.scores["pairwise_judge/win_rate"]
     assert one.cost.judge_tokens == 3 * (other.cost.judge_tokens or 0)
     assert "repeated" not in one.provenance["judges"]["pairwise_judge"]
+
+
+def test_two_judges_stand_side_by_side(lab: Lab) -> None:
+    """One evaluator under two labels, each with its own judge: metrics, strengths, provenance and verdicts by label."""
+    one, other = [{"name": "pairwise_judge", "opponent": "sft", "max_tokens": 8, "label": label} for label in ("one", "other")]
+    listed = json.dumps([one, {**other, "judge": {"model": "another-judge"}}])
+    lab.run("labels", "--set", "judge.max_calls=1000", "--set", f"evaluators={listed}")
+    board = lab.board("labels")
+    assert {metric.key.partition("/")[0] for metric in board.metrics} == {"one", "other"}
+    row = board.row("dpo_hot")
+    assert {"one/win_rate", "other/win_rate", "one/strength", "other/strength"} <= row.scores.keys()
+    assert {label: judge["model"] for label, judge in row.provenance["judges"].items()} == {
+        "one": "sandbox-judge",
+        "other": "another-judge",
+    }
+    assert [entry["label"] for entry in board.config["evaluators"]] == ["one", "other"]

@@ -15,6 +15,8 @@ from harness.api.registry import Registry
 from harness.config import Comparison, resolve
 from harness.config.file import load_raw, override, packaged_config
 from harness.models import fetched
+from harness.models.judge.settings import judge_of
+from harness.run.plan import plan
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 THREE_MISTAKES = """
@@ -115,7 +117,7 @@ finally:
         ),
         (
             "evaluators=[gold_reward, {name: gold_reward, temperature: 0.5}]",
-            ["evaluators = 'gold_reward': it is listed twice, and a board holds each evaluator once: leave one out"],
+            ["evaluators = 'gold_reward': two evaluators have this label: give one of them another `label`"],
         ),
         ("source=sandbx", ["source = 'sandbx': no source is called so; did you mean 'sandbox'?"]),
         ("source.trian=3", ["source.trian = 3: no such field; did you mean 'train'?"]),
@@ -130,8 +132,8 @@ finally:
         (
             "methods.dpo={label: x, data: preference}",
             [
-                "methods.1.method = (absent): name a `method`, or both a builder and an objective: `data: {name: …}` and "
-                "`objective: {name: …}`"
+                "methods.1.method = (absent): name a `method`, a `trainer`, or both a builder and an objective: "
+                "`data: {name: …}` and `objective: {name: …}`"
             ],
         ),
         (
@@ -333,3 +335,72 @@ def test_files_that_an_evaluator_needs_are_looked_for(raw: dict[str, Any], regis
     assert any(
         text.startswith("evaluators.0.questions = ") and "there is no such file" in text for text in refused(raw, registry)
     )
+
+
+PAIRED = {"name": "pairwise_judge", "opponent": "dpo"}
+
+
+def test_an_evaluator_listed_twice_has_labels_and_judges_of_its_own(raw: dict[str, Any], registry: Registry) -> None:
+    raw["judge"] = {"model": "one"}
+    raw["evaluators"] = [
+        {**PAIRED, "label": "a"},
+        {**PAIRED, "label": "b", "judge": {"model": "two"}},
+        {"name": "pairwise_judge", "opponent": "target"},
+    ]
+    models = {"a": "one", "b": "two", "pairwise_judge": "one"}
+    comparison = resolve(raw, registry)
+    assert list(comparison.evaluators) == ["a", "b", "pairwise_judge"]
+    assert {label: judge.model for label, judge in comparison.judges.items()} == models
+    graph = plan(comparison)
+    for row in graph.rows:
+        stages = {label: graph.stages[key] for label, key in row.evaluations.items()}
+        assert {label: judge_of(graph.judges, stage.payload).model for label, stage in stages.items()} == models
+        assert len({stage.key for stage in stages.values()}) == 3
+
+
+def test_a_label_is_part_of_no_key(raw: dict[str, Any], registry: Registry) -> None:
+    plain = plan(resolve({**raw, "evaluators": ["gold_reward"]}, registry))
+    labelled = plan(resolve({**raw, "evaluators": [{"name": "gold_reward", "label": "gold"}]}, registry))
+    assert set(plain.stages) == set(labelled.stages)
+    assert {tuple(row.evaluations) for row in labelled.rows} == {("gold",)}
+
+
+def test_each_opponent_has_metrics_of_its_own(raw: dict[str, Any], registry: Registry) -> None:
+    raw |= {"judge": {"model": "one"}, "methods": ["sft", "dpo", {"method": "dpo", "label": "a/b", "training": {"epochs": 2}}]}
+    raw["evaluators"] = [{"name": "pairwise_judge", "opponent": "each", "label": "duel"}, "gold_reward"]
+    comparison = resolve(raw, registry)
+    opponents = {label: tuple(evaluator.opponents()) for label, evaluator in comparison.evaluators.items()}
+    assert opponents == {"duel@sft": ("sft",), "duel@dpo": ("dpo",), "duel@a_b": ("a/b",), "gold_reward": ()}
+    graph = plan(comparison)
+    for row in graph.rows:
+        for other in ("sft", "dpo", "a/b"):
+            inputs = graph.stages[row.evaluations[f"duel@{other.replace('/', '_')}"]].inputs
+            assert [name for name in inputs if name.startswith("opponent:")] == [f"opponent:{other}"]
+    # The board keeps the config as written: resolving it again gives the same stages.
+    again = resolve(comparison.config.model_dump(mode="json", by_alias=True), registry)
+    assert set(plan(again).stages) == set(graph.stages)
+
+
+@pytest.mark.parametrize(
+    ("evaluators", "problem"),
+    [
+        ([{**PAIRED, "label": "x"}, {**PAIRED, "label": "x"}], "evaluators = 'x': two evaluators have this label"),
+        ([PAIRED, {"name": "gold_reward", "label": "pairwise_judge"}], "evaluators = 'pairwise_judge': two evaluators have"),
+        ([{**PAIRED, "label": "a/b"}], "evaluators.0.label = 'a/b': it should have no `/`"),
+        ([{**PAIRED, "label": ""}], "evaluators.0.label = '': it should be text of one line"),
+        ([{**PAIRED, "label": "a\nb"}], "evaluators.0.label = 'a\\nb': it should be text of one line"),
+        ([{**PAIRED, "label": 3}], "evaluators.0.label = 3: it should be text"),
+        ([{**PAIRED, "label": "data builders"}], "evaluators.0.label = 'data builders': it stands for the judge of data"),
+        ([{**PAIRED, "opponent": "dpoo"}], "evaluators.0 = 'dpoo': no row has this label; did you mean 'dpo'?"),
+        ([{"name": "gold_reward", "opponent": "each"}], "evaluators.0.opponent = 'sft': no such field"),
+        (
+            [{"name": "mt_bench", "mode": ["single"], "opponent": "each"}],
+            "evaluators.0.opponent = 'each': 'mt_bench' with these fields compares with no row",
+        ),
+    ],
+)
+def test_labels_and_opponents_that_are_refused(
+    raw: dict[str, Any], registry: Registry, evaluators: list[Any], problem: str
+) -> None:
+    raw |= {"judge": {"model": "gpt-4o"}, "evaluators": evaluators}
+    assert any(text.startswith(problem) for text in refused(raw, registry)), refused(raw, registry)

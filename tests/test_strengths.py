@@ -53,7 +53,7 @@ def derived(rows: Sequence[RowResult], *, mixed: bool = False) -> tuple[list[Der
     plans = [SimpleNamespace(label=row.label, seed=0, evaluations={"paired": "evaluation"}) for row in rows]
     comparison = SimpleNamespace(
         config=SimpleNamespace(baseline="sft"),
-        evaluators=[Paired()],
+        evaluators={"paired": Paired()},
         judges={"paired": SimpleNamespace(allow_mixed_judges=mixed)},
     )
     run: Any = SimpleNamespace(

@@ -7,6 +7,7 @@ analyses share work with each other and with any comparison.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -21,14 +22,16 @@ from harness.board.build import Board
 from harness.board.statistics import Floats, Values
 from harness.config import Comparison, resolve
 from harness.errors import ConfigError, Problem, StageError
-from harness.models.prompts import ChatTemplate
+from harness.models.judge.judge import Judge
+from harness.models.reward import JudgeReward
+from harness.models.tokenization import ChatTemplate
 from harness.run import compare as comparison
 from harness.run.executors.local import LocalExecutor
 from harness.run.graph import Graph, RowPlan
 from harness.run.observers import Observers
 from harness.run.plan import plan
 from harness.run.stages.context import Context, no_secret, read_dataset, read_groups
-from harness.run.stages.services import PolicyServices, Services, request_seed
+from harness.run.stages.services import PolicyServices, Services, request_seed, reward_values
 from harness.store import Store
 
 if TYPE_CHECKING:
@@ -36,7 +39,7 @@ if TYPE_CHECKING:
 
     from harness.analysis.report import Report
 
-GOLD = "gold_reward"
+GOLD, REWARD = "gold_reward", "reward_model"  # evaluators: of the source's gold, and of any other reward
 
 
 @dataclass(frozen=True)
@@ -86,7 +89,9 @@ class AnalysisContext:
         """
         self.require(*analysis.needs)
         try:
-            return analysis.run(self)
+            report = analysis.run(self)
+            reward = self.settings.config.reward
+            return report if reward is None else report.with_reward(reward.described())
         except ValueError as error:
             raise StageError(f"{self.name} has too little data for an interval ({error}): raise budget.prompts") from error
 
@@ -137,20 +142,23 @@ class AnalysisContext:
 
     @property
     def has_gold(self) -> bool:
-        """Return whether the source has a gold reward."""
-        return "gold" in self.settings.source.provides
+        """Return whether answers have a reward: the source's gold, or the config's `reward` in its place."""
+        return self.settings.config.reward is not None or "gold" in self.settings.source.offers()
 
     def require(self, *needs: str) -> None:
-        """Refuse a source that lacks a feature.
+        """Refuse a source that lacks a feature; the config's `reward` takes the place of gold.
 
         Raises:
             ConfigError: the source lacks one, or the config is not valid.
         """
         source = self.settings.source
-        missing = sorted(set(needs) - source.provides)
+        reward = self.settings.config.reward
+        wanted = set(needs) if reward is None else (set(needs) - {"gold"}) | reward.needs
+        missing = sorted(wanted - source.offers())
         if missing:
-            have = ", ".join(sorted(source.provides)) or "nothing"
+            have = ", ".join(sorted(source.offers())) or "nothing"
             fix = f"the analysis {self.name!r} needs {' and '.join(missing)}, and this source provides {have}: choose another"
+            fix += ", or give the config a `reward`" if missing == ["gold"] else ""
             raise ConfigError([Problem("source", source.name, fix)], self.where)
 
     def compare(self, raw: Mapping[str, Any]) -> ComparisonResults:
@@ -186,7 +194,7 @@ class AnalysisContext:
         needed = graph.ancestors(*(key for row in graph.rows for key in row.groups))
         cut = Graph(graph.environment, {key: graph.stages[key] for key in graph.stages if key in needed}, [], graph.checkpoints)
         observers = Observers(self.registry)
-        settings = {"store": str(store.root), "checkpoints": graph.checkpoints}
+        settings = {"store": str(store.root), "checkpoints": graph.checkpoints, "judges": graph.judges, "run": str(raw["name"])}
         name, interactive = str(raw["name"]), self.options.interactive
         folder = self.options.folder / name
         executor = LocalExecutor(self.options.workers, settings, folder / "logs", gpus=self.options.gpus)
@@ -203,10 +211,21 @@ class AnalysisContext:
         return cls(**fields)
 
     def _evaluators(self) -> list[Any]:
-        """Return gold reward as the base config has it, or with its defaults; without gold, what any source allows."""
+        """Return the reward's evaluator as the base config has it, or with defaults; without one, what any source allows."""
         given = self.base.get("evaluators")
-        named = [item for item in given if _name(item) == GOLD] if isinstance(given, list) else []
-        return (named[:1] or [GOLD]) if self.has_gold else ["response_stats"]
+        named = [item for item in given if _name(item) == self.evaluator] if isinstance(given, list) else []
+        first = named[0] if named else self.evaluator
+        # Analyses read the reward's scores by the evaluator's name, whatever label the base config gives it.
+        first = {field: value for field, value in first.items() if field != "label"} if isinstance(first, dict) else first
+        if self.settings.config.reward is not None:  # whatever reward the base config's evaluator has, this one is asked
+            fields = first if isinstance(first, dict) else {"name": self.evaluator}
+            return [{**fields, "reward": self.base["reward"]}]
+        return [first] if self.has_gold else ["response_stats"]
+
+    @property
+    def evaluator(self) -> str:
+        """Return the evaluator whose scores rows are compared by."""
+        return GOLD if self.settings.config.reward is None else REWARD
 
     def _plan(self, raw: Mapping[str, Any]) -> ComparisonResults:
         resolved = resolve(raw, self.registry, self.where)
@@ -215,7 +234,7 @@ class AnalysisContext:
 
 @dataclass(frozen=True)
 class GroupRewards:
-    """The gold rewards of one group of training data."""
+    """The rewards of one group of training data, by gold or by the config's `reward`."""
 
     prompt: str
     chosen: float
@@ -282,26 +301,47 @@ class ComparisonResults:
         return float(1 - sum(fact["groups"] for fact in facts) / sum(fact["prompts"] for fact in facts))
 
     def gold(self, example: Example, response: Response) -> float:
-        """Return the source's gold reward of one response."""
-        return float(self.comparison.source.gold(example, response)["total"])
+        """Return the reward of one response; `rewards` marks many at once."""
+        return self.rewards([example], [[response]])[0][0]
+
+    def rewards(self, examples: Sequence[Example], responses: Sequence[Sequence[Response]]) -> list[list[float]]:
+        """Return the rewards of responses, [examples][responses]: the source's gold, or the config's `reward` in its place.
+
+        NaN where there is none, as `BuildTask.reward` has it.
+        """
+        config = self.comparison.config
+        if config.reward is None:
+            source, rows = self.comparison.source, zip(examples, responses, strict=True)
+            return [[float(source.gold(example, response)["total"]) for response in row] for example, row in rows]
+        judge = None
+        if isinstance(config.reward, JudgeReward):
+            assert config.judge is not None  # `resolve` saw to it: an evaluator asks it too
+            settings, secret = config.judge.changed(config.reward.judge), self.context.options.secret
+            key = secret(settings.api_key_env) if settings.api_key_env else None
+            judge = Judge(settings, self.store, config.name, key, lambda *_: None)
+        with _worker_like():
+            return reward_values(config.reward, self._services_alone(), judge, examples, responses)
 
     def group_rewards(self, label: str, split: SplitName = "train") -> dict[int, list[GroupRewards]]:
-        """Return the gold rewards of a row's groups, by seed."""
+        """Return the rewards of a row's groups, by seed; what has no reward is left out."""
         examples = {example.prompt.id: example for example in self.dataset[split]}
-        return {
-            seed: [
-                GroupRewards(
-                    group.prompt.id,
-                    self.gold(examples[group.prompt.id], group.chosen),
-                    tuple(self.gold(examples[group.prompt.id], response) for response in group.rejected),
-                )
-                for group in self.groups(label, seed)
-            ]
-            for seed in self.seeds
-        }
+        by_seed = {}
+        for seed in self.seeds:
+            groups = self.groups(label, seed)
+            asked = [examples[group.prompt.id] for group in groups]
+            marked = self.rewards(asked, [(group.chosen, *group.rejected) for group in groups])
+            rewarded = []
+            for group, (chosen, *rejected) in zip(groups, marked, strict=True):
+                known = tuple(reward for reward in rejected if not math.isnan(reward))
+                if not math.isnan(chosen) and (known or not rejected):
+                    rewarded.append(GroupRewards(group.prompt.id, chosen, known))
+            by_seed[seed] = rewarded
+        return by_seed
 
-    def values(self, label: str, evaluator: str = GOLD, metric: str = "gold") -> Values:
-        """Return a row's scores by one metric, [seeds, prompts]."""
+    def values(self, label: str, evaluator: str | None = None, metric: str | None = None) -> Values:
+        """Return a row's scores by one metric, [seeds, prompts]; the reward if neither evaluator nor metric is given."""
+        evaluator = evaluator or self.context.evaluator
+        metric = metric or ("gold" if evaluator == GOLD else "reward")
         per_seed = {
             seed: [
                 Score(*fields)
@@ -317,7 +357,7 @@ class ComparisonResults:
             return self._services(model).logps(prompts, responses)
 
     def gold_under(self, model: str, prefix: str, *, n: int, seed: int) -> dict[str, float]:
-        """Return the mean gold reward of n answers to each evaluated prompt, asked under a prefix; by prompt."""
+        """Return the mean reward of n answers to each evaluated prompt, asked under a prefix; by prompt."""
         examples = self.evaluated()
         prompts = [example.prompt.prefixed(prefix) for example in examples]
         sampling = Sampling(n, max_tokens=self.comparison.config.generation.max_tokens, seed=request_seed(seed, prefix))
@@ -327,10 +367,11 @@ class ComparisonResults:
                 answers = policy.respond(prompts, sampling)
             finally:
                 policy.services.context.engine.stop()
-        return {
-            example.prompt.id: sum(self.gold(example, response) for response in responses) / len(responses)
-            for example, responses in zip(examples, answers, strict=True)
+        known = {
+            example.prompt.id: [reward for reward in marks if not math.isnan(reward)]
+            for example, marks in zip(examples, self.rewards(examples, answers), strict=True)
         }
+        return {prompt: sum(marks) / len(marks) for prompt, marks in known.items() if marks}
 
     @contextmanager
     def policy(self, model: str) -> Iterator[tuple[PreTrainedModel, PreTrainedTokenizerBase]]:
@@ -353,9 +394,12 @@ class ComparisonResults:
 
     def _services(self, model: str) -> PolicyServices:
         """Return generation and scoring with a model, through the store, in this process."""
+        return PolicyServices(self._services_alone(), model, self.comparison.backend)
+
+    def _services_alone(self) -> Services:
+        """Return work through the store, on behalf of no stage."""
         registry, secret = self.context.registry, self.context.options.secret
-        context = Context(self.store, registry, self.graph.checkpoints, lambda *_: None, secret=secret)
-        return PolicyServices(Services(context), model, self.comparison.backend)
+        return Services(Context(self.store, registry, self.graph.checkpoints, lambda *_: None, secret=secret))
 
 
 @contextmanager

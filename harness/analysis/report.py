@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from enum import StrEnum
 from typing import Any
 
@@ -93,6 +94,27 @@ class Report:
     method: Sequence[str]
     configs: Mapping[str, Any] = field(default_factory=dict)
     n: Mapping[str, int] = field(default_factory=dict)
+
+    def with_reward(self, reward: str) -> Report:
+        """Return the report of an analysis that another reward than gold was used in: its words name a reward, not gold.
+
+        Args:
+            reward: what marked, in words.
+        """
+        note = f"Rewards are those of {reward}, and not a gold reward's."
+        changed = {name: _without_gold(getattr(self, name)) for name in ("columns", "rows", "figure", "findings", "method")}
+        return replace(self, **changed | {"method": [note, *changed["method"]]})
+
+
+def _without_gold(value: Any) -> Any:
+    """Return a part of a report with `reward` in place of `gold` and `gold reward`, in whatever it holds."""
+    if isinstance(value, str):
+        return re.sub(r"\b([Gg])old(?: reward)?\b", lambda match: "Reward" if match[1] == "G" else "reward", value)
+    if isinstance(value, list | tuple):
+        return [_without_gold(item) for item in value]
+    if is_dataclass(value) and not isinstance(value, type | Interval):
+        return replace(value, **{item.name: _without_gold(getattr(value, item.name)) for item in fields(value)})
+    return value
 
 
 def _verdict(agrees: bool, disagrees: bool) -> ClaimVerdict:

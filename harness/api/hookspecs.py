@@ -11,7 +11,7 @@ import pluggy
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from harness.api.interfaces import Analysis, Backend, DataBuilder, Evaluator, Importer, Objective, Source
+    from harness.api.interfaces import Analysis, Backend, DataBuilder, Evaluator, Importer, Objective, Source, Trainer
     from harness.api.methods import Method
 
 PROJECT = "harness"
@@ -58,6 +58,11 @@ def harness_methods() -> list[Method]:  # type: ignore[empty-body]
 @hookspec
 def harness_analyses() -> list[type[Analysis]]:  # type: ignore[empty-body]
     """Analysis classes: a paper's questions, for `harness analyze`."""
+
+
+@hookspec
+def harness_trainers() -> list[type[Trainer]]:  # type: ignore[empty-body]
+    """Trainer classes: what fills a row with a trained model."""
 
 
 @hookspec

@@ -9,6 +9,8 @@ from pydantic import BaseModel, ConfigDict, field_validator
 
 from harness.api.interfaces import Paper
 
+GROUPED = "grouped"  # the host's own trainer, which rows have unless they name another
+
 
 class Round(BaseModel):
     """The changes of one round; empty: as the method says.
@@ -41,6 +43,7 @@ class Method(BaseModel):
     Attributes:
         data: the builder's name; None for rows that are the starting model itself.
         objective: the objective's name; None likewise.
+        trainer: the trainer's name; one that brings its own loss or data needs no `objective` or `data`.
         rounds: the budget is split between them; each starts from the round before, and refers to it unless it says otherwise.
         seed_offset: added to the run's seed; a null row is the baseline with other seeds.
         kind: `measured`; `control` for rows that use what a method may not (gold, more updates); `null`.
@@ -55,6 +58,8 @@ class Method(BaseModel):
     data_fields: Mapping[str, Any] = {}
     objective: str | None = None
     objective_fields: Mapping[str, Any] = {}
+    trainer: str = GROUPED
+    trainer_fields: Mapping[str, Any] = {}
     rounds: tuple[Round, ...] = (Round(),)
     seed_offset: int = 0
     kind: Literal["measured", "control", "null"] = "measured"

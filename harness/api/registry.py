@@ -5,17 +5,18 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from importlib import metadata
 from typing import Any, Literal
 
 import pluggy
 
 from harness.api import hookspecs
-from harness.api.interfaces import Analysis, Backend, DataBuilder, Evaluator, Importer, Objective, Source
+from harness.api.interfaces import Analysis, Backend, DataBuilder, Evaluator, Importer, Objective, Source, Trainer
 from harness.api.methods import Method
 from harness.errors import PluginError, did_you_mean
 
-Kind = Literal["data", "objective", "evaluator", "backend", "source", "importer", "method", "analysis"]
+Kind = Literal["data", "objective", "evaluator", "backend", "source", "importer", "method", "analysis", "trainer"]
 
 _HOOKS: dict[Kind, tuple[str, type]] = {
     "data": ("harness_data_builders", DataBuilder),
@@ -26,6 +27,7 @@ _HOOKS: dict[Kind, tuple[str, type]] = {
     "importer": ("harness_importers", Importer),
     "method": ("harness_methods", Method),
     "analysis": ("harness_analyses", Analysis),
+    "trainer": ("harness_trainers", Trainer),
 }
 KINDS: tuple[Kind, ...] = tuple(_HOOKS)
 
@@ -184,3 +186,19 @@ def _check_analysis_name(name: str, where: str) -> None:
             f"{where} returned an analysis called {name!r}: write small letters, digits and single hyphens or underscores, a "
             f"letter first, and none of {', '.join(RESERVED_ANALYSIS_NAMES)}"
         )
+
+
+@cache
+def _installed() -> Registry:
+    return Registry.load()
+
+
+def source_named(name: str, fields: Mapping[str, Any]) -> Source:
+    """Return an installed source with these fields, for sources that are made of others.
+
+    Raises:
+        PluginError: no source is called so.
+        pydantic.ValidationError: a field is unknown or wrong.
+    """
+    source: Source = _installed().get("source", name).component.model_validate(fields)
+    return source

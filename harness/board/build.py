@@ -25,7 +25,7 @@ from harness.board.entries import (
     WinsEntry,
     first_duplicate,
 )
-from harness.board.facts import SharingFacts
+from harness.board.facts import Provenance, SharingFacts
 from harness.board.files import SCORES, Scores, digest
 from harness.board.published import is_published_table, published_board
 from harness.board.sequential import Decisions, SeedsDesign, decisions
@@ -278,7 +278,15 @@ def _delta(statistics: Statistics, row: RowResult, metric: MetricEntry) -> Delta
         detectable=statistics.detectable(cell),
         n=gap.n,
         seeds=gap.seeds,
+        other_data=True if _has_other_data(row, statistics) else None,
     )
+
+
+def _has_other_data(row: RowResult, statistics: Statistics) -> bool:
+    """Return whether a row was trained on another source than the baseline, as far as both name theirs."""
+    baseline = next(other for other in statistics.rows if other.label == statistics.baseline)
+    sources = [Provenance.read(one.provenance).trained_on for one in (row, baseline)]
+    return None not in sources and sources[0] != sources[1]
 
 
 def _per_seed(values: Values) -> dict[int, float]:

@@ -79,6 +79,7 @@ class Statistics:
         if not self.values[baseline]:
             self.warnings.append(f"The baseline {baseline} has no scores, so there are no differences and no tests.")
         self.warnings += self._warnings_about_other_evaluators()
+        self.warnings += self._warnings_about_seeds()
 
     def _read(self, row: RowResult) -> dict[str, Values]:
         values, warnings = readings(row, self.metrics)
@@ -93,6 +94,16 @@ class Statistics:
             yield (
                 f"{', '.join(apart)}: measured by other evaluators than the baseline {self.baseline}, so shown with intervals "
                 "and not compared with it."
+            )
+
+    def _warnings_about_seeds(self) -> Iterator[str]:
+        """Yield a warning about rows that are models from elsewhere: nothing is known of other trainings of them."""
+        labels = [row.label for row in self.rows if row.is_as_it_is and not row.failed]
+        if labels:
+            verb, word = ("is a model", "it") if len(labels) == 1 else ("are models", "them")
+            yield (
+                f"{', '.join(labels)} {verb} from elsewhere, evaluated once: no seeds were sampled for {word}, so intervals "
+                "and tests hold for these weights and not for the method that trained them."
             )
 
     def _judged_apart_from_baseline(self) -> dict[str, set[str]]:
@@ -131,7 +142,8 @@ class Statistics:
                 self.intervals[row.label, key] = Interval(float(np.nanmean(values.values)), 0.0, 0.0, len(values.examples))
         if not labels:
             return
-        tables = aligned([self.values[label][key] for label in labels])
+        unseeded = {row.label for row in self.rows if row.is_as_it_is}
+        tables = aligned([_without_seeds(values) if label in unseeded else values for label, values in self._of(key, labels)])
         drawn = bootstrap.means(tables)
         self.draws[key] = (tuple(labels), drawn)
         self.intervals |= {
@@ -139,6 +151,9 @@ class Statistics:
         }
         if self.baseline in labels:
             self._compare(key, bootstrap, dict(zip(labels, tables, strict=True)), drawn)
+
+    def _of(self, key: str, labels: Sequence[str]) -> list[tuple[str, Values]]:
+        return [(label, self.values[label][key]) for label in labels]
 
     def _compare(self, key: str, bootstrap: Bootstrap, tables: dict[str, Values], drawn: Floats) -> None:
         """Compute differences from the baseline of rows that may be compared with it; `tables` in the order of `drawn`."""
@@ -237,6 +252,7 @@ def readings(row: RowResult, metrics: Sequence[MetricEntry]) -> tuple[dict[str, 
     values_by_key: dict[str, Values] = {}
     warnings: list[str] = []
     without_scores: dict[str, list[str]] = {}
+    absent: dict[tuple[str, str], list[str]] = {}
     by_evaluator: dict[str, dict[str, dict[int, list[Score]]]] = {}
     for metric in metrics:
         evaluator, _, name = metric.key.partition("/")
@@ -247,6 +263,9 @@ def readings(row: RowResult, metrics: Sequence[MetricEntry]) -> tuple[dict[str, 
         kept = values.answered()
         if (row.is_published or row.is_imported) and not kept.examples:
             continue  # another tool reports the metrics it has, and no other is missing
+        if not kept.examples and (reason := row.absent(evaluator, name)):
+            absent.setdefault((evaluator, reason), []).append(name)
+            continue
         if not runs:
             without_scores.setdefault(evaluator, []).append(name)
             continue
@@ -260,9 +279,16 @@ def readings(row: RowResult, metrics: Sequence[MetricEntry]) -> tuple[dict[str, 
                 "the mean is over the others."
             )
         values_by_key[metric.key] = values
+    for (evaluator, reason), names in absent.items():
+        warnings.append(f"{row.label} has no {', '.join(names)} of {evaluator}: {reason}.")
     for evaluator, names in without_scores.items():
         warnings.append(f"{row.label} has no {', '.join(names)} of {evaluator}, which gave it no scores.")
     return values_by_key, warnings
+
+
+def _without_seeds(values: Values) -> Values:
+    """Return values under seeds that no training has, so that they are paired with other rows by example alone."""
+    return replace(values, seeds=tuple(-1 - seed for seed in values.seeds))
 
 
 def aligned(rows: Sequence[Values]) -> list[Values]:
@@ -355,3 +381,8 @@ class RowResult(RowKind):
     def needed_no_judge(self, evaluator: str) -> bool:
         """Whether the evaluator has a judge and asked it nothing about this row."""
         return evaluator in self.provenance.judges and not self.judges(evaluator)
+
+    def absent(self, evaluator: str, metric: str) -> str | None:
+        """Return why the row's model cannot give a metric; None where nothing is noted."""
+        notes = self.provenance.notes.get(evaluator, {}).values()
+        return next((note.absent[metric] for note in notes if note.absent and metric in note.absent), None)

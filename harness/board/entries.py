@@ -17,7 +17,7 @@ METHODS = 2  # of the statistics: 1 before seeds were tested twice, fits had err
 SIGNIFICANCE_LEVEL = 0.05  # of a family of tests: the largest corrected p-value that counts is below it
 STARS = (SIGNIFICANCE_LEVEL, 0.01, 0.001)  # one star for each level that the corrected p-value is below
 
-Kind = Literal["measured", "control", "null", "published", "imported"]
+Kind = Literal["measured", "control", "null", "published", "imported", "checkpoint", "served"]
 Verdict = Literal["better", "worse", "different", "unclear"]
 
 
@@ -51,12 +51,13 @@ class Delta(BoardEntry):
     true difference that would have been found four times in five, at Holm's first step. `below_noise`, on boards
     of the first methods: smaller than the null row's bound. `one_seed`: seeds were not sampled, so interval and p-values are
     over prompts alone and nothing is called significant. `seeds` counts the common ones; 0 where there are none.
+    `other_data`: the row was trained on another source than the baseline.
     """
 
     optional = frozenset(
         {
             *("p_adjusted", "below_noise", "one_seed", "p_flips", "p_design", "p_own", "p_seeds", "q", "effect", "wins"),
-            *("detectable", "n", "seeds"),
+            *("detectable", "n", "seeds", "other_data"),
         }
     )
 
@@ -77,6 +78,7 @@ class Delta(BoardEntry):
     detectable: float | None = None
     n: int | None = None
     seeds: int | None = None
+    other_data: Literal[True] | None = None
 
     @property
     def is_significant(self) -> bool:
@@ -90,10 +92,15 @@ class Delta(BoardEntry):
 
     @property
     def mark(self) -> str:
-        """Stars for a significant difference (one below 0.05, two below 0.01, three below 0.001), ≈ below the noise floor."""
+        """Stars for a significant difference (one below 0.05, two below 0.01, three below 0.001), ≈ below the noise floor.
+
+        † after them where the row was trained on other data than the baseline.
+        """
+        other = "†" if self.other_data else ""
         if self.below_noise:
-            return "≈"
-        return "*" * sum((self.p_adjusted or 0.0) < level for level in STARS) if self.is_significant else ""
+            return f"≈{other}"
+        stars = "*" * sum((self.p_adjusted or 0.0) < level for level in STARS) if self.is_significant else ""
+        return stars + other
 
     def verdict(self, metric: MetricEntry) -> Verdict:
         """Return whether the row is better or worse than the baseline; `different` on a metric without a direction."""
@@ -346,8 +353,18 @@ class RowKind:
 
     @property
     def is_trained_here(self) -> bool:
-        """Whether a comparison of this package made the row, rather than a paper or another tool."""
+        """Whether a comparison of this package trained the row, or would train it with another seed."""
         return self.kind in ("measured", "control", "null")
+
+    @property
+    def is_as_it_is(self) -> bool:
+        """Whether the row is a model from elsewhere that was evaluated here, once: no training seed was sampled for it."""
+        return self.kind in ("checkpoint", "served")
+
+    @property
+    def is_evaluated_here(self) -> bool:
+        """Whether a comparison of this package evaluated the row, rather than a paper or another tool."""
+        return not (self.is_published or self.is_imported)
 
 
 class RowEntry(RowKind, BoardEntry):

@@ -72,10 +72,11 @@ class ModelFacts(FactMapping):
 
 
 class RoundFacts(FactMapping):
-    """One round of training: its data builder, its objective, and the training settings by name."""
+    """One round of training: its data builder, its objective, a trainer other than the host's, and the settings by name."""
 
     data: ComponentFacts | None = None
     objective: ComponentFacts | None = None
+    trainer: ComponentFacts | None = None
     training: dict[str, object] = {}
     reference: str | None = None
 
@@ -109,8 +110,21 @@ class DataFacts(FactMapping):
     judge: JudgeEntry | None = None
 
 
+class ServedFacts(FactMapping):
+    """A model that only a server has: its name there, and the address or the declared name that identifies it."""
+
+    model: str = ""
+    base_url: str | None = None
+    name: str | None = None
+
+
 class EvaluatorNotes(FactMapping):
-    """An evaluator's notes about one seed; versions, few-shot counts and opponents by task."""
+    """An evaluator's notes about one seed; versions, few-shot counts and opponents by task.
+
+    `absent`: metric -> why the row's model cannot give it.
+    """
+
+    absent: dict[str, str] | None = None
 
     versions: dict[str, object] | None = None
     shots: dict[str, object] | None = None
@@ -129,7 +143,8 @@ class ImportedFiles(FactMapping):
 class Provenance(FactMapping):
     """How a row came about. `models`, `data` and the inner level of `notes` go by seed, `judges` and `notes` by evaluator.
 
-    `budget` is set where rows of the board have different ones.
+    `checkpoint` or `served` is the row's model where it is none of the comparison's own.
+    `budget` and the source `trained_on` are set where rows of the board have different ones.
 
     A published row has `source`, `table` and the numbers as `printed`; a merged one the name of the `board` it was on.
     """
@@ -138,6 +153,7 @@ class Provenance(FactMapping):
     model: ModelFacts | None = None
     rounds: list[RoundFacts] = []
     budget: dict[str, object] = {}
+    trained_on: ComponentFacts | None = None
     seed_offset: int | None = None
     backend: ComponentFacts | None = None
     precision: dict[str, str] = {}
@@ -146,6 +162,8 @@ class Provenance(FactMapping):
     notes: dict[str, dict[str, EvaluatorNotes]] = {}
     data: dict[str, list[DataFacts]] = {}
     imported: list[ImportedFiles] = []
+    checkpoint: ModelFacts | None = None
+    served: ServedFacts | None = None
     source: str | None = None
     table: str | None = None
     printed: dict[str, str] = {}

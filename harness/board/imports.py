@@ -185,7 +185,7 @@ def with_imported(rows: Sequence[RowResult], found: Sequence[Imported], tool: st
     An imported row gets a seed that no trained row has: it was not trained with it, and nothing is paired by it.
     """
     merged = {row.label: row for row in rows}
-    seeds = {seed for row in rows if row.is_trained_here for runs in row.scores.values() for seed in runs}
+    seeds = {seed for row in rows if row.is_evaluated_here for runs in row.scores.values() for seed in runs}
     seed = next(number for number in range(len(seeds) + 1) if number not in seeds)
     hashed = cache(_hash)
     for item in found:
@@ -244,10 +244,10 @@ def _scores_before(row: RowResult | None, item: Imported) -> tuple[Score, ...]:
     scores = tuple(score for run in row.scores.get(item.evaluator, {}).values() for score in run)
     again = {(score.example, score.metric) for score in scores} & {(score.example, score.metric) for score in item.scores}
     mixed = item.whole == row.is_published
-    if row.is_trained_here or again or mixed:
+    if row.is_evaluated_here or again or mixed:
         without = "without" if item.whole else "with"
         imported = f"there {without} values per example" if mixed else f"there with scores of {item.evaluator}"
-        what = "trained here" if row.is_trained_here else imported
+        what = "evaluated here" if row.is_evaluated_here else imported
         raise DataError(f"the row {item.label!r} is already {what}: give this one another name with --label")
     return scores
 

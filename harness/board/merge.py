@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from harness.api.types import Metric, Score
 from harness.board.board import Board, ExampleRow, RowEntry
@@ -196,8 +197,13 @@ def recipe(row: RowResult | RowEntry | None) -> object:
     """Return what makes two rows one method, whatever their seeds: data, objective, rounds and recorded facts."""
     if row is None:
         return None
-    kept = ("method", "model", "rounds", "seed_offset", "backend", "source", "table")
+    kept = ("method", "model", "rounds", "seed_offset", "backend", "checkpoint", "served", "source", "table")
     return row.data, row.objective, row.rounds, {key: row.provenance[key] for key in kept if key in row.provenance}
+
+
+def _evaluators(board: Board) -> dict[str, Any]:
+    """Return the evaluators of a board's config, by label."""
+    return {entry.get("label") or entry.get("name"): entry for entry in board.config.get("evaluators", ())}
 
 
 def disagreements(first: LoadedBoard, other: LoadedBoard) -> Iterator[str]:
@@ -215,7 +221,7 @@ def disagreements(first: LoadedBoard, other: LoadedBoard) -> Iterator[str]:
     models = [{model for row in board.rows if (model := _model(row))} for board in (a, b)]
     if models[0] and models[1] and models[0] != models[1]:
         yield f"{other.name}: the starting model is another one, by its provenance"
-    asked = [{entry.get("name"): entry for entry in board.config.get("evaluators", ())} for board in (a, b)]
+    asked = [_evaluators(board) for board in (a, b)]
     for name in sorted(set(asked[0]) & set(asked[1])):
         if asked[0][name] != asked[1][name]:
             yield f"{other.name}: evaluator {name} has other fields than in {first.name}"

@@ -16,6 +16,7 @@ from harness.cli import (
     compare,
     data,
     doctor,
+    export,
     fetch,
     imports,
     merge,
@@ -58,6 +59,7 @@ new.register(app)
 app.add_typer(sandbox.app, name="sandbox")
 fetch.register(app)
 serve.register(app)
+export.register(app)
 doctor.register(app)
 
 

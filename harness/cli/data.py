@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from harness.config import Comparison
-    from harness.models.prompts import ChatTemplate
+    from harness.models.tokenization import ChatTemplate
     from harness.run.stages.preview import Preview, ShownExample, ShownPart, ShownRow
 
 SPLITS = ("train", "sft", "tuning", "heldout")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -30,7 +31,7 @@ def register(app: typer.Typer) -> None:
     app.command(
         name="plan",
         epilog="Examples: harness plan configs/quickstart.yaml --json  ·  "
-        "harness plan configs/papers/self_contrast.yaml --gpu a100-80gb",
+        "harness plan configs/papers/self_contrast.yaml --gpu a100-80gb  ·  harness plan my.yaml --resolved",
     )(plan)
 
 
@@ -53,6 +54,10 @@ def plan(
             show_default=False,
         ),
     ] = None,
+    resolved: Annotated[
+        bool,
+        typer.Option("--resolved", help="Print the whole config instead: parents merged, sweeps and defaults written out."),
+    ] = False,
     store: StoreOption = None,
     json_: JsonOption = False,
 ) -> None:
@@ -61,17 +66,30 @@ def plan(
     Without a network, the plan names what only the hub can answer, and its keys are not final.
     """
     from harness.api.registry import Registry
-    from harness.config import resolve
+    from harness.config import resolve, resolved_config
     from harness.run.estimates.gpu import gpu_of, parse_lengths
     from harness.run.estimates.plan import plan_report
 
     path, chosen, given = find_config(config), gpu_of(gpu) if gpu else None, parse_lengths(lengths)
     comparison = resolve(read_config(path, set_, methods, seeds), Registry.load(), str(path), offline=True)
-    report = plan_report(comparison, store_folder(store), chosen, given, str(path))
+    if resolved:
+        _print_config(resolved_config(comparison), json_)
+        return
+    report = plan_report(comparison, store_folder(store), chosen, given, str(path), os.environ)
     if json_:
         typer.echo(json.dumps(report.as_dict()))
     else:
         print_plan(report)
+
+
+def _print_config(config: Mapping[str, object], json_: bool) -> None:
+    import yaml
+
+    if json_:
+        typer.echo(json.dumps(config))
+    else:
+        # None: the innermost sections and lists on one line each, as in the packaged configs.
+        typer.echo(yaml.safe_dump(config, sort_keys=False, allow_unicode=True, default_flow_style=None, width=120), nl=False)
 
 
 def print_plan(report: PlanReport) -> None:
@@ -82,6 +100,7 @@ def print_plan(report: PlanReport) -> None:
     _print_lines([f"{message} (the keys of this plan are not final)" for message in comparison.unreachable.values()], "yellow")
     if report.data is not None:
         _print_data(report)
+    _print_lines([row.line() for row in report.elsewhere], "dim")
     _print_lines([estimate.line() for estimate in report.judges], "dim")
     if report.gpu is not None:
         _print_gpu(report.gpu)

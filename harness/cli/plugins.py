@@ -177,9 +177,9 @@ def check(
 
     An objective: shapes, masks, finite gradients, float64, views without gradient, the order of negatives, repeatability.
     A data builder or evaluator: its output on a scripted policy, that no prompt is lost, repeatability (of builders in
-    another process too). An analysis: its report on a tiny comparison, run twice. Every component: name, documentation of
-    every field, paper, fields as JSON. Checks that an earlier fault makes fail are skipped. `note` is advice, and `skip`
-    could not run here; neither changes the exit code.
+    another process too). An analysis: its report on a tiny comparison, run twice. A trainer: a training of a tiny model, run
+    twice. Every component: name, documentation of every field, paper, fields as JSON. Checks that an earlier fault makes fail
+    are skipped. `note` is advice, and `skip` could not run here; neither changes the exit code.
     """
     from harness.api.registry import Registry
     from harness.config.file import override

@@ -78,6 +78,40 @@ def _exec(command: list[str], json_: bool, dry_run: bool) -> None:
         raise HarnessError(f"--python {command[0]!r} cannot be run ({error.strerror}): name the interpreter of vLLM") from error
 
 
+def row_checkpoint(board: Board, row: str, seed: int | None, store: Path) -> tuple[Path, str]:
+    """Return the folder of a row's model, and its model name for backends.
+
+    Raises:
+        HarnessError: there is no such row or seed, or the model is not in a folder that can be had.
+    """
+    from harness.models.checkpoint import locate
+    from harness.run.graph import CHECKPOINT, SERVED
+    from harness.run.stages.services import policy_name
+    from harness.store import Store
+
+    entry = board.row(row)
+    if entry is None:
+        raise HarnessError(f"no row is called {row!r}: {did_you_mean(row, [entry.method for entry in board.rows])}")
+    models = dict(entry.provenance.get("models", {}))
+    chosen = str(seed) if seed is not None else next(iter(models), "")
+    if chosen not in models:
+        raise HarnessError(f"--seed {chosen}: the row {row!r} has {', '.join(models) or 'no finished model'}")
+    reference = str(models[chosen])
+    if entry.is_as_it_is:
+        where = "only its server has it" if reference.startswith(SERVED) else "take it from where the config has it"
+        raise HarnessError(f"the row {row!r} is a model from elsewhere: {where}")
+    if not reference.startswith(CHECKPOINT):
+        return Store(store).open(reference) / "model", policy_name(reference)
+    section = board.config.get("model") or {}
+    checkpoint = locate(str(section.get("path")), section.get("revision"))
+    if checkpoint.digest != reference.removeprefix(CHECKPOINT):
+        raise HarnessError(
+            f"the row {row!r} is the starting model {section.get('path')!r}, which has changed since, or which the config "
+            "loads with options (adapter, template, dtype …) that only trained checkpoints store: choose a trained row"
+        )
+    return checkpoint.files(), policy_name(reference)
+
+
 def _checkpoint(run: Path, row: str | None, seed: int | None, store: Path) -> tuple[Path, str]:
     """Return the checkpoint's folder, and the model name that backends expect."""
     from harness.board.build import Board
@@ -90,30 +124,4 @@ def _checkpoint(run: Path, row: str | None, seed: int | None, store: Path) -> tu
     if row is None:
         folder = checkpoint_folder(str(run))
         return folder, policy_name(checkpoint_hash(folder))
-    return _row_checkpoint(Board.read(run), row, seed, store)
-
-
-def _row_checkpoint(board: Board, row: str, seed: int | None, store: Path) -> tuple[Path, str]:
-    from harness.models.checkpoint import locate
-    from harness.run.graph import CHECKPOINT
-    from harness.run.stages.services import policy_name
-    from harness.store import Store
-
-    entry = board.row(row)
-    if entry is None:
-        raise HarnessError(f"no row is called {row!r}: {did_you_mean(row, [entry.method for entry in board.rows])}")
-    models = dict(entry.provenance.get("models", {}))
-    chosen = str(seed) if seed is not None else next(iter(models), "")
-    if chosen not in models:
-        raise HarnessError(f"--seed {chosen}: the row {row!r} has {', '.join(models) or 'no finished model'}")
-    reference = str(models[chosen])
-    if not reference.startswith(CHECKPOINT):
-        return Store(store).open(reference) / "model", policy_name(reference)
-    section = board.config.get("model") or {}
-    checkpoint = locate(str(section.get("path")), section.get("revision"))
-    if checkpoint.digest != reference.removeprefix(CHECKPOINT):
-        raise HarnessError(
-            f"the row {row!r} is the starting model {section.get('path')!r}, which has changed since, or which the config "
-            "loads with options (adapter, template, dtype …) that only trained checkpoints store: serve a trained row"
-        )
-    return checkpoint.files(), policy_name(reference)
+    return row_checkpoint(Board.read(run), row, seed, store)

@@ -8,8 +8,9 @@ from typing import Any
 
 from harness.api.interfaces import Component, Source
 from harness.config.comparison import Comparison
+from harness.config.rows import RowConfig
 from harness.config.schema import Config
-from harness.config.unresolved import UnresolvedConfig
+from harness.config.unresolved import EACH, UnresolvedConfig
 from harness.errors import DataError, Problem, UnreachableError, did_you_mean
 from harness.training.budget import Spending
 
@@ -19,12 +20,12 @@ def check_needs(unresolved: UnresolvedConfig) -> None:
     source = unresolved.source
     if source is None:
         return
-    wanted: list[tuple[str, str, frozenset[str]]] = [
-        (place, row.label, frozenset[str]().union(*(round_.builder.required() for round_ in row.rounds)))
+    wanted: list[tuple[str, str, frozenset[str], Source]] = [
+        (place, row.label, frozenset[str]().union(*(round_.required() for round_ in row.rounds)), row.source or source)
         for place, row in unresolved.placed_rows()
     ]
-    wanted += [(place, evaluator.name, evaluator.required()) for place, evaluator in unresolved.placed_evaluators()]
-    for place, name, needs in wanted:
+    wanted += [(item.place, item.evaluator.name, item.evaluator.required(), source) for item in unresolved.evaluators]
+    for place, name, needs, source in wanted:
         missing = sorted(needs - source.offers())
         if missing:
             have = ", ".join(sorted(source.offers())) or "nothing"
@@ -36,8 +37,8 @@ def check_rejected(unresolved: UnresolvedConfig) -> None:
     """An objective over pairs gets some."""
     for place, row in unresolved.placed_rows():
         for round_ in row.rounds:
-            if round_.objective.needs_rejected and not round_.builder.has_rejected():
-                fix = f"its data have no rejected response, and {round_.objective.name!r} compares with one"
+            if round_.needs_rejected() and round_.builder and not round_.builder.has_rejected():
+                fix = f"its data have no rejected response, and {round_.title!r} compares with one"
                 unresolved.note(f"{place}.data", round_.builder.name, f"{fix}: choose another data builder or objective")
                 break
 
@@ -47,21 +48,23 @@ def check_backend(unresolved: UnresolvedConfig, tuned: bool) -> None:
     backend = unresolved.backend
     if backend is None or backend.serves_any_policy():
         return
-    trained = [row.label for row in unresolved.rows if row and row.rounds]
-    if tuned or trained:
-        who = f"the row {trained[0]!r}" if trained else "`sft`"
-        fix = f"its server answers with one model, and {who} trains another: give a backend that serves each checkpoint"
+    trained = [f"the row {row.label!r} trains" for row in unresolved.rows if row and row.rounds]
+    others = [*trained, *(f"the row {row.label!r} is" for row in unresolved.rows if row and row.kind == "checkpoint")]
+    if tuned or others:
+        who = others[0] if others else "`sft` trains"
+        fix = f"its server answers with one model, and {who} another: give a backend that serves each checkpoint"
         unresolved.note("generation.backend", backend.name, f"{fix} (its `command`), or train nothing")
 
 
 def check_budget(unresolved: UnresolvedConfig, config: Config) -> None:
     """Every budget, the config's and each row's own: its source has the prompts, and every round gets one."""
-    budgets = {"": (config.budget, [row for _, row in unresolved.placed_rows() if row.budget == config.budget])}
+    common = [row for _, row in unresolved.placed_rows() if row.budget == config.budget and row.source is None]
+    budgets = {"": (config.budget, common, unresolved.source)}
     for place, row in unresolved.placed_rows():
-        if row.budget != config.budget:
-            budgets[f"{place}."] = (row.budget, [row])
-    available = unresolved.source.sizes().get("train") if unresolved.source else None
-    for place, (budget, rows) in budgets.items():
+        if row not in common:
+            budgets[f"{place}."] = (row.budget, [row], row.source or unresolved.source)
+    for place, (budget, rows, source) in budgets.items():
+        available = source.sizes().get("train") if source else None
         if available is not None and budget.prompts > available:
             fix = f"the source has {available} training prompts: lower it, or set source.train to {budget.prompts}"
             unresolved.note(f"{place}budget.prompts", budget.prompts, fix)
@@ -69,9 +72,21 @@ def check_budget(unresolved: UnresolvedConfig, config: Config) -> None:
         if budget.prompts < most:
             fix = f"a method has {most} rounds, and each needs a prompt: it should be at least {most}"
             unresolved.note(f"{place}budget.prompts", budget.prompts, fix)
+        if budget.limit is not None:
+            _check_units(unresolved, f"{place}budget", budget.limit, rows)
         if budget.limit is not None and budget.limit.amount < most:
             fix = f"a method has {most} rounds that share it: it should be at least {most}"
             unresolved.note(f"{place}budget.{budget.limit.unit}", budget.limit.amount, fix)
+
+
+def _check_units(unresolved: UnresolvedConfig, field: str, limit: Spending, rows: Sequence[RowConfig]) -> None:
+    """Refuse a limit in a unit that a row's trainer cannot keep: its row would have been trained on another budget."""
+    for row in rows:
+        trainer = next((round_.trainer for round_ in row.rounds if limit.unit not in round_.trainer.units()), None)
+        if trainer is not None:
+            keeps = " or ".join(f"budget.{known}" for known in sorted(trainer.units())) or "budget.prompts alone"
+            fix = f"the trainer {trainer.title()!r} of the row {row.label!r} cannot keep to it: use {keeps}"
+            unresolved.note(f"{field}.{limit.unit}", limit.amount, fix)
 
 
 def check_epochs(unresolved: UnresolvedConfig, config: Config) -> None:
@@ -100,10 +115,13 @@ def check_labels(unresolved: UnresolvedConfig) -> None:
 
 
 def check_evaluators(unresolved: UnresolvedConfig) -> None:
-    """No evaluator twice."""
-    names = [evaluator.name for evaluator in unresolved.evaluators if evaluator]
-    for name in sorted({name for name in names if names.count(name) > 1}):
-        unresolved.note("evaluators", name, "it is listed twice, and a board holds each evaluator once: leave one out")
+    """No two evaluators of one label."""
+    labels = [item.label for item in unresolved.evaluators]
+    for label in sorted({label for label in labels if labels.count(label) > 1}):
+        unresolved.note("evaluators", label, "two evaluators have this label: give one of them another `label`")
+    for item in unresolved.evaluators:
+        if item.each and not item.evaluator.opponents():
+            unresolved.note(f"{item.place}.opponent", EACH, f"{item.evaluator.name!r} with these fields compares with no row")
 
 
 def check_opponents(unresolved: UnresolvedConfig) -> None:
@@ -111,30 +129,31 @@ def check_opponents(unresolved: UnresolvedConfig) -> None:
     if None in unresolved.rows:
         return
     known = {"baseline", "all", *(row.label for row in unresolved.rows if row)}
-    for place, evaluator in unresolved.placed_evaluators():
-        for label in evaluator.opponents():
+    for item in unresolved.evaluators:
+        for label in item.evaluator.opponents():
             if label not in known:
-                unresolved.note(place, label, f"no row has this label; {did_you_mean(label, known)}")
+                unresolved.note(item.place, label, f"no row has this label; {did_you_mean(label, known)}")
 
 
 def check_evaluators_files(unresolved: UnresolvedConfig) -> None:
     """The files that evaluators read are there; checked before judges, so that one evaluator's problems come in this order."""
-    _check(unresolved, unresolved.placed_evaluators())
+    _check(unresolved, [(item.place, item.evaluator) for item in unresolved.evaluators])
 
 
 def check_machine(unresolved: UnresolvedConfig) -> None:
     """The same of the source, the backend and the data builders."""
     placed: list[tuple[str, Component | None]] = [("source", unresolved.source), ("generation.backend", unresolved.backend)]
     for place, row in unresolved.placed_rows():
-        placed += [(f"{place}.data", round_.builder) for round_ in row.rounds]
+        placed += [(f"{place}.source", row.source), *((f"{place}.data", round_.builder) for round_ in row.rounds)]
+        placed += [(f"{place}.trainer", round_.trainer) for round_ in row.rounds]
     _check(unresolved, placed)
 
 
-def prepare_evaluators(comparison: Comparison, names: Collection[str]) -> list[Problem]:
-    """Let the evaluators of these names download what they read; what could not be had."""
+def prepare_evaluators(comparison: Comparison, labels: Collection[str]) -> list[Problem]:
+    """Let the evaluators of these labels download what they read; what could not be had."""
     problems = []
-    for index, evaluator in enumerate(comparison.evaluators):
-        if evaluator.name in names:
+    for index, (label, evaluator) in enumerate(comparison.evaluators.items()):
+        if label in labels:
             try:
                 evaluator.prepare()
             except DataError as error:
@@ -144,18 +163,36 @@ def prepare_evaluators(comparison: Comparison, names: Collection[str]) -> list[P
 
 def pinned_source(unresolved: UnresolvedConfig, unreachable: dict[str, str] | None) -> Source | None:
     """The source with its branch as a commit; as it is where something is wrong with it already."""
-    source = unresolved.source
-    if source is None or any(problem.field.startswith("source") for problem in unresolved.problems):
+    return _pinned(unresolved, unresolved.source, "source", "source", unreachable)
+
+
+def pin_row_sources(unresolved: UnresolvedConfig, unreachable: dict[str, str] | None) -> None:
+    """Do the same to the rows' own sources; the comparison's, given to a row again, is no source of its own."""
+    pinned: dict[str, Source | None] = {}
+    for index, (place, row) in enumerate(zip(unresolved.places, unresolved.rows, strict=True)):
+        if row is None or row.source is None:
+            continue
+        name = repr(row.source)
+        if name not in pinned:
+            pinned[name] = _pinned(unresolved, row.source, f"{place}.source", row.source_name, unreachable)
+        source = None if pinned[name] == unresolved.source else pinned[name]
+        unresolved.rows[index] = replace(row, source=source)
+
+
+def _pinned(
+    unresolved: UnresolvedConfig, source: Source | None, place: str, name: str, unreachable: dict[str, str] | None
+) -> Source | None:
+    if source is None or any(problem.field.startswith(place) for problem in unresolved.problems):
         return source
     try:
         return source.pinned()
     except UnreachableError as error:
         if unreachable is None:
-            unresolved.note("source", source.name, str(error))
+            unresolved.note(place, source.name, str(error))
         else:
-            unreachable["source"] = str(error)
+            unreachable[name] = str(error)
     except DataError as error:
-        unresolved.note("source", source.name, str(error))
+        unresolved.note(place, source.name, str(error))
     return source
 
 
@@ -179,7 +216,7 @@ def _problems(component: Component) -> Sequence[tuple[str, str]]:
 def _value_at(component: Component | None, field: str) -> Any:
     value: Any = component
     for name in field.split("."):
-        value = getattr(value, name, None)
+        value = value[int(name)] if isinstance(value, tuple) and name.isdecimal() else getattr(value, name, None)
     return value
 
 
@@ -189,6 +226,9 @@ def fill_null_rows(unresolved: UnresolvedConfig) -> None:
     base = next((row for row in unresolved.rows if row and row.label == baseline), None)
     if base is None:
         return
+    if base.is_as_it_is and any(row and row.kind == "null" for row in unresolved.rows):
+        fix = "a null row is the baseline trained again, and this one is not trained here: leave the null row out"
+        unresolved.note("baseline", baseline, fix)
     if base.kind == "null":
         unresolved.note("baseline", baseline, "a null row is the baseline again: choose another row as the baseline")
     unresolved.rows = [
@@ -199,6 +239,7 @@ def fill_null_rows(unresolved: UnresolvedConfig) -> None:
             rounds=base.rounds,
             planned_rounds=base.planned_rounds,
             budget=base.budget,
+            source=base.source,
         )
         if row and row.kind == "null"
         else row
@@ -218,7 +259,11 @@ def check_seeds(unresolved: UnresolvedConfig, config: Config) -> None:
         if met:
             fix = f"the null row trains with each seed + {offset}, and {met[0] + offset} is a seed itself: choose others"
             unresolved.note("seeds", given, fix)
-    for _, evaluator in unresolved.placed_evaluators():
+    base = next((row for row in unresolved.rows if row and row.label == config.baseline), None)
+    if config.adds_seeds and base and base.is_as_it_is:
+        fix = f"seeds are added until rows are told from the baseline, and {base.label!r} has none: give a list of seeds"
+        unresolved.note("seeds", given, fix)
+    for evaluator in (item.evaluator for item in unresolved.evaluators):
         if config.adds_seeds and "all" in evaluator.opponents():
             fix = f"{evaluator.name} compares each row with all others, which would be other rows at each seed: give a list"
             unresolved.note("seeds", given, f"{fix} of seeds, or name its opponents")

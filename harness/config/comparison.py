@@ -19,7 +19,8 @@ class Comparison:
     """Everything that runs, resolved.
 
     Attributes:
-        judges: one of each evaluator that asks one, by the evaluator's name; the config's own where data builders ask it.
+        evaluators: by label, in the config's order.
+        judges: one of each evaluator that asks one, by the evaluator's label; the config's own where data builders ask it.
         checkpoint: the starting model; None where one is made from the source's text.
         unreachable: `model`, `source` -> why it could not be looked up; empty unless `resolve` was called with `offline`.
     """
@@ -28,7 +29,7 @@ class Comparison:
     source: Source
     backend: Backend
     rows: tuple[RowConfig, ...]
-    evaluators: tuple[Evaluator, ...]
+    evaluators: Mapping[str, Evaluator]
     judges: Mapping[str, JudgeSettings]
     checkpoint: Checkpoint | None = None
     unreachable: Mapping[str, str] = dataclasses.field(default_factory=dict)
@@ -42,3 +43,29 @@ def describe(component: Component) -> Mapping[str, Any]:
     described = {"name": component.name, "version": component.version, "fields": component.model_dump(mode="json")}
     fingerprint = component.fingerprint()
     return {**described, "fingerprint": fingerprint} if fingerprint else described
+
+
+def resolved_config(comparison: Comparison) -> dict[str, Any]:
+    """Return the whole config of a comparison as a file may hold it: parents merged, sweeps written out, defaults filled in.
+
+    Resolving it again gives the same stages. Fields that such a file must not set are left out: the epochs where the budget has
+    a limit, and all of `model` but the recipe where the model is made from the source's text.
+    """
+    config = comparison.config
+    written = config.model_dump(mode="json", by_alias=True)
+    written["source"] = _written(comparison.source)
+    written["generation"]["backend"] = _written(comparison.backend)
+    written["evaluators"] = [
+        {"name": evaluator.name, **({"label": label} if label != evaluator.name else {}), **evaluator.model_dump(mode="json")}
+        for label, evaluator in comparison.evaluators.items()
+    ]
+    written["methods"] = [entry.model_dump(mode="json", exclude_unset=True, exclude_none=True) for entry in config.methods]
+    if config.model.scratch is not None:
+        written["model"] = {"scratch": written["model"]["scratch"]}
+    if config.budget.limit is not None:
+        del written["training"]["epochs"]
+    return written
+
+
+def _written(component: Component) -> dict[str, Any]:
+    return {"name": component.name, **component.model_dump(mode="json")}

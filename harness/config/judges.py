@@ -11,7 +11,7 @@ from harness.models.judge.settings import BUILDERS, JudgeSettings, judge_changes
 
 
 def judges_of(unresolved: UnresolvedConfig) -> dict[str, JudgeSettings]:
-    """By the evaluator's name; the config's own under `BUILDERS`, where a data builder asks one."""
+    """By the evaluator's label; the config's own under `BUILDERS`, where a data builder asks one."""
     judge = unresolved.config.judge if unresolved.config else None
     return {**_evaluators_judges(unresolved, judge), **_builders_judge(unresolved, judge)}
 
@@ -19,27 +19,28 @@ def judges_of(unresolved: UnresolvedConfig) -> dict[str, JudgeSettings]:
 def _evaluators_judges(unresolved: UnresolvedConfig, judge: JudgeSettings | None) -> dict[str, JudgeSettings]:
     """The judge of every evaluator that asks one: the config's, with the evaluator's own changes."""
     found = {}
-    for place, evaluator in unresolved.placed_evaluators():
+    for item in unresolved.evaluators:
+        evaluator = item.evaluator
         if not evaluator.asks_judge():
             continue
         if judge is None:
             _miss(unresolved, evaluator.name)
-        elif (own := _changed(unresolved, judge, evaluator, place)) is not None:
-            found[evaluator.name] = own
+        elif (own := _changed(unresolved, judge, evaluator, item.place)) is not None:
+            found[item.label] = own
     return found
 
 
 def _builders_judge(unresolved: UnresolvedConfig, judge: JudgeSettings | None) -> dict[str, JudgeSettings]:
     """The config's judge, where a data builder asks one."""
-    builders = [(place, round_.builder) for place, row in unresolved.placed_rows() for round_ in row.rounds]
-    asking = [(place, builder) for place, builder in builders if builder.asks_judge()]
+    placed = [(f"{place}.data", round_.builder) for place, row in unresolved.placed_rows() for round_ in row.rounds]
+    asking = [(place, builder) for place, builder in placed if builder is not None and builder.asks_judge()]
     if not asking:
         return {}
     if judge is None:
         _miss(unresolved, asking[0][1].name)
         return {}
     for place, builder in asking:
-        _changed(unresolved, judge, builder, f"{place}.data")
+        _changed(unresolved, judge, builder, place)
     return {BUILDERS: judge}
 
 

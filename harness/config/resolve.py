@@ -19,13 +19,14 @@ from harness.config.checks import (
     check_rejected,
     check_seeds,
     fill_null_rows,
+    pin_row_sources,
     pinned_source,
 )
 from harness.config.comparison import Comparison
 from harness.config.judges import judges_of
 from harness.config.problems import impossible, secrets
 from harness.config.schema import Config, raise_all
-from harness.config.starting_model import check_trained_dtype, starting_model
+from harness.config.starting_model import check_trained_dtype, locate_rows, starting_model
 from harness.config.unresolved import UnresolvedConfig
 
 
@@ -54,8 +55,10 @@ def resolve(
     judges = judges_of(unresolved)
     unreachable: dict[str, str] = {}
     checkpoint = starting_model(unresolved.problems, unresolved.raw.get("model"), unreachable if offline else None)
+    unresolved.rows = locate_rows(unresolved, unreachable if offline else None)
     check_machine(unresolved)
     unresolved.source = pinned_source(unresolved, unreachable if offline else None)
+    pin_row_sources(unresolved, unreachable if offline else None)
     if unresolved.config is not None:
         _check_sections(unresolved, unresolved.config)
     raise_all(unresolved.ordered_problems(), where)

@@ -4,28 +4,50 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ValidationError
 
-from harness.api.interfaces import Component, DataBuilder, Objective
-from harness.api.methods import Method, Round
+from harness.api.interfaces import Backend, DataBuilder, Objective, Source, Trainer
+from harness.api.methods import GROUPED, Method, Round
 from harness.api.registry import Kind, Registry
 from harness.config.problems import ABSENT, QUOTE_NULL, problems_of
 from harness.config.schema import Budget, ComponentSection, MethodEntry, Named
 from harness.errors import PluginError, Problem, did_you_mean
+from harness.models.checkpoint import Checkpoint
 from harness.models.reward import Rewarded
+from harness.models.served import BACKEND, ServedModel
 from harness.training.settings import TrainingSettings
 
 
 @dataclass(frozen=True)
 class RoundPlan:
-    """One round of a row, resolved."""
+    """One round of a row, resolved.
 
-    builder: DataBuilder
-    objective: Objective
+    Attributes:
+        builder: None where the trainer trains on prompts.
+        objective: None where the trainer has a loss of its own.
+    """
+
+    builder: DataBuilder | None
+    objective: Objective | None
     training: TrainingSettings
+    trainer: Trainer
     reference: Literal["previous", "start"] = "previous"
+
+    def required(self) -> frozenset[str]:
+        """Return what the round asks of the source."""
+        return (self.builder.required() if self.builder else frozenset()) | self.trainer.required()
+
+    def needs_rejected(self) -> bool:
+        """Return whether a group without a rejected response cannot be trained on."""
+        return self.trainer.needs_rejected() or (self.objective is not None and self.objective.needs_rejected)
+
+    @property
+    def title(self) -> str:
+        """The name of what is optimised: the objective, or a trainer that stands for its own."""
+        return self.trainer.title() if self.objective is None or self.trainer.name != GROUPED else self.objective.name
 
 
 @dataclass(frozen=True)
@@ -33,15 +55,19 @@ class RowConfig:
     """One row of the board, resolved from its `MethodEntry`, the config's own spelling of a row.
 
     Attributes:
-        rounds: the rounds that the row's model has been through; empty for rows that are the starting model itself.
+        rounds: the rounds that the row's model has been through; empty for rows that are the starting model itself, and for
+            models from elsewhere.
         planned_rounds: all rounds of its entry, which share the budget; more than `rounds` for the row of an earlier round.
         series: the entry's label, which the rows of its rounds have in common; `label` is `series@2` for that of round 2.
         budget: the config's, with the entry's changes.
+        source: the source of its training prompts; None for the comparison's. It is evaluated on the comparison's in any case.
+        checkpoint: the model of a row of kind `checkpoint`; None until `harness.config.starting_model` has located it.
+        served: the model of a row of kind `served`; `backend` asks it.
     """
 
     label: str
     method: str
-    kind: Literal["measured", "control", "null"]
+    kind: Literal["measured", "control", "null", "checkpoint", "served"]
     data: str | None
     objective: str | None
     seed_offset: int
@@ -49,6 +75,15 @@ class RowConfig:
     planned_rounds: int
     series: str
     budget: Budget
+    source: Source | None = None
+    checkpoint: Checkpoint | None = None
+    served: ServedModel | None = None
+    backend: Backend | None = None
+
+    @property
+    def is_as_it_is(self) -> bool:
+        """Whether the row is a model from elsewhere, evaluated once: no seed of the comparison has a part in its making."""
+        return self.kind in ("checkpoint", "served")
 
     @property
     def prompts(self) -> int:
@@ -56,6 +91,11 @@ class RowConfig:
         if not self.rounds:
             return 0
         return self.budget.part(self.budget.prompts, len(self.rounds) - 1, self.planned_rounds)[1]
+
+    @property
+    def source_name(self) -> str:
+        """Its own source in `Comparison.unreachable`."""
+        return f"source of {self.series}"
 
     def spent(self, amount: int) -> int:
         """Return how much of an amount of its budget its rounds get together."""
@@ -128,7 +168,7 @@ class Resolver:
             entry = MethodEntry.model_validate(item)
         except ValidationError:
             return [None]
-        row = self._row(entry, field, training, budget)
+        row = self._row_as_it_is(entry, field, budget) or self._row(entry, field, training, budget)
         if row is None or entry.rows == "last":
             return [row]
         count = row.planned_rounds
@@ -139,29 +179,43 @@ class Resolver:
             return [None]
         return [_after_round(row, number) for number in numbers]
 
+    def _row_as_it_is(self, entry: MethodEntry, field: str, budget: Budget) -> RowConfig | None:
+        """Return the row of a model from elsewhere, its checkpoint not yet located; None for an entry that is a method."""
+        if entry.checkpoint is not None:
+            label = entry.label or Path(entry.checkpoint.path).name
+            return RowConfig(label, "checkpoint", "checkpoint", None, None, 0, (), 0, label, budget)
+        if entry.served is None:
+            return None
+        served, label = ServedModel(**entry.served.model_dump()), entry.label or entry.served.model
+        backend = self.component("backend", {"name": BACKEND, **served.backend_fields()}, f"{field}.served")
+        return RowConfig(label, "served", "served", None, None, 0, (), 0, label, budget, served=served, backend=backend)
+
     def _row(self, entry: MethodEntry, field: str, training: TrainingSettings | None, budget: Budget) -> RowConfig | None:
         method = self._method(entry, field)
         if method is None:
             return None
         base = self.training(training.model_dump() if training else {}, {**method.training, **entry.training}, field)
         rounds: list[RoundPlan | None] = []
-        if method.data is not None:
+        if _trains(method):
             rounds = [
                 self._round(method, round_, field, f"{field}.rounds.{number}", base)
                 for number, round_ in enumerate(entry.rounds or method.rounds)
             ]
+        for trainer in {round_.trainer.name: round_.trainer for round_ in rounds if round_}.values():
+            self._check_carried(entry, trainer, field)
         label = entry.label or entry.method or method.name
         return RowConfig(
             label=label,
             method=method.name,
             kind=method.kind,
-            data=_parts(method.data, [round_.builder for round_ in rounds if round_]),
-            objective=_parts(method.objective, [round_.objective for round_ in rounds if round_]),
+            data=_parts(method.data, [round_.builder.name for round_ in rounds if round_ and round_.builder]),
+            objective=_parts(method.objective, [round_.title for round_ in rounds if round_]),
             seed_offset=method.seed_offset,
             rounds=tuple(round_ for round_ in rounds if round_ is not None),
             planned_rounds=len(rounds),
             series=label,
             budget=budget.changed(entry.budget) if entry.budget else budget,
+            source=self.component("source", entry.source, f"{field}.source") if entry.source else None,
         )
 
     def _method(self, entry: MethodEntry, field: str) -> Method | None:
@@ -172,6 +226,7 @@ class Resolver:
         changes = {
             **_part("data", entry.data, base.data, base.data_fields),
             **_part("objective", entry.objective, base.objective, base.objective_fields),
+            **_part("trainer", entry.trainer, base.trainer, base.trainer_fields),
         }
         method = base.model_copy(update=changes)
         known = len(self.problems)
@@ -179,12 +234,16 @@ class Resolver:
         return method if len(self.problems) == known else None
 
     def _own_method(self, entry: MethodEntry, field: str) -> Method | None:
-        if entry.data and entry.data.name and entry.objective and entry.objective.name:
-            return Method(name=entry.label or f"{entry.data.name}+{entry.objective.name}", description="")
+        named = [part.name for part in (entry.data, entry.objective, entry.trainer) if part and part.name]
+        both = entry.data and entry.data.name and entry.objective and entry.objective.name
+        if both or (entry.trainer and entry.trainer.name not in (None, GROUPED)):
+            return Method(name=entry.label or "+".join(named), description="")
         if "method" in entry.model_fields_set:
             self.problems.append(Problem(f"{field}.method", None, QUOTE_NULL))
         else:
-            fix = "name a `method`, or both a builder and an objective: `data: {name: …}` and `objective: {name: …}`"
+            fix = (
+                "name a `method`, a `trainer`, or both a builder and an objective: `data: {name: …}` and `objective: {name: …}`"
+            )
             self.problems.append(Problem(f"{field}.method", entry.method or ABSENT, fix))
         return None
 
@@ -206,8 +265,10 @@ class Resolver:
             "training": entry.training or None,
             "rows": None if entry.rows == "last" else entry.rows,
             "budget": entry.budget,
+            "source": entry.source,
         }
-        if method.data is None or method.objective is None:
+        if not _trains(method):
+            given["trainer"] = entry.trainer
             for name, value in given.items():
                 if value is not None:
                     fix = f"the row {method.name!r} trains nothing: leave `{name}` out, or name both a builder and an objective"
@@ -224,18 +285,61 @@ class Resolver:
     def _round(
         self, method: Method, round_: Round, field: str, round_field: str, base: TrainingSettings | None
     ) -> RoundPlan | None:
-        builder = self._round_part("data", (method.data, method.data_fields), round_.data, field, round_field)
-        objective = self._round_part(
-            "objective", (method.objective, method.objective_fields), round_.objective, field, round_field
-        )
+        trainer: Trainer | None = self.component("trainer", method.trainer, f"{field}.trainer", method.trainer_fields)
         changed = self.training(base.model_dump(), round_.training, round_field) if base else None
-        if builder is None or objective is None or changed is None:
+        if trainer is None or not self._fits(trainer, method, round_, field):
             return None
+        known, builder, objective = len(self.problems), None, None
+        if "name" in round_.data or method.data is not None:
+            builder = self._round_part("data", (method.data, method.data_fields), round_.data, field, round_field)
+        if "name" in round_.objective or method.objective is not None:
+            objective = self._round_part(
+                "objective", (method.objective, method.objective_fields), round_.objective, field, round_field
+            )
+        if changed is None or len(self.problems) > known:
+            return None
+        for name, fix in trainer.conflicts(objective, changed):
+            self.problems.append(Problem(f"{field}.{name}", _value_of(name, trainer, objective, changed), fix))
         rate = changed.learning_rate * round_.learning_rate_factor
         if not 0 < rate <= 1:
             fix = f"it makes the learning rate {rate:g}: it should be greater than 0, and the rate at most 1"
             self.problems.append(Problem(f"{round_field}.learning_rate_factor", round_.learning_rate_factor, fix))
-        return RoundPlan(builder, objective, changed.model_copy(update={"learning_rate": rate}), round_.reference)
+        return RoundPlan(builder, objective, changed.model_copy(update={"learning_rate": rate}), trainer, round_.reference)
+
+    def _fits(self, trainer: Trainer, method: Method, round_: Round, field: str) -> bool:
+        """Note what a round has and its trainer cannot use, and what it lacks; return whether there is nothing of the kind."""
+        data, objective = round_.data.get("name", method.data), round_.objective.get("name", method.objective)
+        known, title, takes = len(self.problems), repr(trainer.title()), trainer.objectives()
+        if data is None and trainer.trains_on() == "groups":
+            self.problems.append(Problem(f"{field}.data", ABSENT, f"the trainer {title} trains on groups: name a data builder"))
+        elif data is not None and trainer.trains_on() == "prompts":
+            self.problems.append(Problem(f"{field}.data", data, f"the trainer {title} trains on prompts alone: leave it out"))
+        if objective is None and trainer.needs_objective():
+            fix = f"the trainer {title} takes the loss of an objective: name one, `objective: {{name: …}}`"
+            self.problems.append(Problem(f"{field}.objective", ABSENT, fix))
+        elif objective is not None and takes is not None and objective not in takes:
+            fix = (
+                f"the trainer {title} cannot train with it ({did_you_mean(objective, takes)})"
+                if takes
+                else (
+                    f"the trainer {title} has a loss of its own: leave the objective out, and name `data` instead of a method"
+                )
+            )
+            self.problems.append(Problem(f"{field}.objective", objective, fix))
+        if round_.reference == "start" and trainer.name != GROUPED:
+            fix = f"the trainer {title} refers to the model that the round starts from: leave it out"
+            self.problems.append(Problem(f"{field}.rounds", "reference: start", fix))
+        return len(self.problems) == known
+
+    def _check_carried(self, entry: MethodEntry, trainer: Trainer, field: str) -> None:
+        """Refuse settings that a row gives for itself and its trainer does not use."""
+        given: dict[str, Mapping[str, Any]] = {f"{field}.training": entry.training}
+        given |= {f"{field}.rounds.{number}.training": round_.training for number, round_ in enumerate(entry.rounds or ())}
+        for place, section in given.items():
+            for name in sorted(section.keys() & TrainingSettings.model_fields.keys() - trainer.carries):
+                uses = ", ".join(sorted(trainer.carries)) or "none"
+                fix = f"the trainer {trainer.title()!r} does not use it (of these settings it uses {uses}): leave it out"
+                self.problems.append(Problem(f"{place}.{name}", section[name], fix))
 
     def _round_part(
         self, kind: Kind, own: tuple[str | None, Mapping[str, Any]], given: Mapping[str, Any], field: str, round_field: str
@@ -255,21 +359,35 @@ class Resolver:
         return component
 
 
+def _trains(method: Method) -> bool:
+    """Whether a method's rows are trained, and not the starting model itself."""
+    return method.trainer != GROUPED or (method.data is not None and method.objective is not None)
+
+
+def _value_of(name: str, trainer: Trainer, objective: Objective | None, training: TrainingSettings) -> Any:
+    """The value of a field as `Trainer.conflicts` names it: `objective.beta`, `training.lora`, `trainer.arguments.beta`."""
+    part, *path = name.split(".")
+    value: Any = {"trainer": trainer, "objective": objective, "training": training}.get(part)
+    for step in path:
+        value = value.get(step, ABSENT) if isinstance(value, Mapping) else getattr(value, step, ABSENT)
+    return value
+
+
 def _after_round(row: RowConfig, number: int) -> RowConfig:
     """Return the row of the model after one of a row's rounds."""
     rounds = row.rounds[:number]
     return replace(
         row,
         label=f"{row.series}@{number}",
-        data=_parts(row.data, [round_.builder for round_ in rounds]),
-        objective=_parts(row.objective, [round_.objective for round_ in rounds]),
+        data=_parts(row.data, [round_.builder.name for round_ in rounds if round_.builder]),
+        objective=_parts(row.objective, [round_.title for round_ in rounds]),
         rounds=rounds,
     )
 
 
-def _parts(name: str | None, rounds: Sequence[Component]) -> str | None:
+def _parts(name: str | None, rounds: Sequence[str]) -> str | None:
     """The name of a row's builder or objective; where rounds have different ones, all in their order."""
-    return " → ".join(dict.fromkeys(component.name for component in rounds)) or name
+    return " → ".join(dict.fromkeys(rounds)) or name
 
 
 def _part(kind: str, given: ComponentSection | None, name: str | None, fields: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import (
     BaseModel,
@@ -23,15 +24,16 @@ from pydantic import (
     model_validator,
 )
 
+from harness.api.interfaces import BudgetUnit
 from harness.api.methods import Round
 from harness.api.types.thoughts import DELIMITERS, Delimiters, wrong_delimiters
 from harness.config.problems import LIST, QUOTE_NULL, SECTION, impossible, problems_of
 from harness.errors import ConfigError, Problem
-from harness.models.judge.settings import JudgeSettings
+from harness.models.judge.settings import BUILDERS, JudgeSettings
 from harness.models.options import Dtype, Quantization, Storage, SystemTurns
 from harness.models.reward import Reward
 from harness.models.scratch import ScratchModel
-from harness.training.budget import Spending, Unit
+from harness.training.budget import Spending
 from harness.training.settings import SftSettings, TrainingSettings
 
 LARGEST_SEED = 2**31 - 1
@@ -45,7 +47,7 @@ class _Section(BaseModel):
 
 
 class ComponentSection(BaseModel):
-    """A method's builder or objective: another one (with `name`), or changed fields of its own (without)."""
+    """A method's builder, objective or trainer: another one (with `name`), or changed fields of its own (without)."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
 
@@ -67,7 +69,33 @@ class ComponentSection(BaseModel):
 class Named(ComponentSection):
     """A component by name, and its fields: `{name: sandbox, train: 800}` or just `sandbox`."""
 
-    name: str
+    name: str = Field(description="the component's name, as `harness plugins list` shows it")
+
+
+class EvaluatorSection(Named):
+    """An evaluator by name, and its fields; `label` names it where it is listed more than once."""
+
+    label: str | None = Field(
+        None,
+        exclude_if=lambda label: label is None,  # boards of configs without labels stay as they were
+        description="begins the keys of its metrics on the board; the name if absent",
+    )
+
+    @field_validator("label")
+    @classmethod
+    def _begins_a_key(cls, label: str | None) -> str | None:
+        if label is not None and (wrong := wrong_label(label)):
+            raise ValueError(f"{wrong}, since the keys of its metrics begin with it")
+        return label
+
+
+def wrong_label(label: str) -> str | None:
+    """Return why a label cannot begin a metric's key, `<label>/<metric>`; None if it can."""
+    if not label or label != label.strip() or not label.isprintable():
+        return "it should be text of one line, without spaces around it"
+    if label == BUILDERS:
+        return "it stands for the judge of data builders: choose another"
+    return "it should have no `/`" if "/" in label else None
 
 
 class ModelSection(_Section):
@@ -167,7 +195,7 @@ class Budget(_Section):
     @property
     def limit(self) -> Spending | None:
         """The limit that ends a method's training; None where the number of prompts does."""
-        units: tuple[Unit, ...] = ("pairs", "tokens", "updates")
+        units: tuple[BudgetUnit, ...] = ("pairs", "tokens", "updates")
         return next((Spending(unit, amount) for unit in units if (amount := getattr(self, unit)) is not None), None)
 
     def part(self, amount: int, number: int, rounds: int) -> tuple[int, int]:
@@ -237,21 +265,86 @@ class RunSection(_Section):
     )
 
 
+class CheckpointSection(_Section):
+    """A model that is evaluated as it is: a checkpoint, local or the hub's, with its own tokenizer and template."""
+
+    path: str = Field(description="a local checkpoint folder, a fetched model, or a model of the hub as owner/name")
+    revision: str | None = Field(None, description="a hub model's branch, tag or commit; planning pins it to a commit")
+    adapter: str | None = Field(None, description="a local folder with a PEFT adapter, merged into the weights when loaded")
+    dtype: Dtype | None = Field(
+        None, description="of weights in memory, as model.dtype; absent: what a run noted in the checkpoint, else auto"
+    )
+    chat_template: str | None = Field(
+        None, description="in place of the checkpoint's own, and needed where it has none: as model.chat_template"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_string(cls, value: Any) -> Any:
+        if not isinstance(value, str | dict | CheckpointSection):
+            raise ValueError("write a folder or owner/name, or a section with `path`")
+        return {"path": value} if isinstance(value, str) else value
+
+
+class ServedSection(_Section):
+    """A model behind an OpenAI-compatible endpoint: its answers are evaluated, and nothing else of it is known."""
+
+    base_url: str = Field(description="the server's address, as in http://localhost:8000/v1")
+    model: str = Field(min_length=1, description="the model's name at the server")
+    name: str | None = Field(
+        None, min_length=1, description="what identifies the model in keys, wherever it is served; absent: base_url and model"
+    )
+    api_key_env: str | None = Field(None, description="the environment variable that holds the key; absent: no key")
+    concurrency: int = Field(32, ge=1, le=1024, description="requests at a time")
+    retries: int = Field(6, ge=0, le=100, description="further attempts for one request, with growing waits")
+    timeout_seconds: float = Field(600.0, gt=0, le=86_400, description="for one answer")
+
+    @field_validator("base_url")
+    @classmethod
+    def _is_http(cls, url: str) -> str:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError("write it with http:// or https://, as in http://localhost:8000/v1")
+        return url
+
+
 class MethodEntry(_Section):
-    """One row: a registered method with changes, or a builder and an objective of your choice."""
+    """One row: a registered method with changes, a builder and an objective of your choice, or a model that is not trained."""
 
     method: str | None = Field(None, description="a registered method")
     label: str | None = Field(None, description="the row's name on the board; the method's name if absent")
     data: ComponentSection | None = Field(None, description="a builder (with `name`), or changed fields of the method's")
     objective: ComponentSection | None = Field(None, description="an objective (with `name`), or changed fields")
+    trainer: ComponentSection | None = Field(
+        None, description="what trains the row's model: `trl`, `command` or a plugin's; the host's own, `grouped`, if absent"
+    )
     rounds: tuple[Round, ...] | None = Field(None, min_length=1, description="what each round changes")
     training: dict[str, Any] = Field(default_factory=dict, description="changed fields of the training section")
+    checkpoint: CheckpointSection | None = Field(
+        None, description="a model to evaluate as it is: a folder, owner/name, or a section; nothing is trained"
+    )
+    served: ServedSection | None = Field(
+        None, description="a model behind an OpenAI-compatible endpoint, whose answers are evaluated; nothing is trained"
+    )
+
+    @model_validator(mode="after")
+    def _trains_or_not(self) -> MethodEntry:
+        given = [name for name in ("checkpoint", "served") if getattr(self, name) is not None]
+        others = ("method", "data", "objective", "trainer", "rounds", "training", "rows", "budget")
+        given += [name for name in others if name in self.model_fields_set]
+        if given[:1] in (["checkpoint"], ["served"]) and len(given) > 1:
+            raise ValueError(f"a row of `{given[0]}` is evaluated as it is: leave `{given[1]}` out")
+        return self
+
     rows: Literal["last", "each_round"] | tuple[int, ...] = Field(
         "last",
         description="a row of the model after the last round, after each round (each_round: rows name@1, name@2, …), or after "
         "the rounds of a list",
     )
     budget: Budget | None = Field(None, description="changed fields of the budget, for this row alone")
+    source: Named | None = Field(
+        None, description="where this row's training prompts and preferences come from, in place of the source"
+    )
 
     @field_validator("rows", mode="before")
     @classmethod
@@ -314,7 +407,7 @@ class Config(_Section):
     generation: GenerationSection = Field(GenerationSection(), description="how policies generate while data is built")
     methods: tuple[MethodEntry, ...] = Field(min_length=1, description="the rows")
     evaluation: EvaluationSection = Field(EvaluationSection(), description="what every row is evaluated on")
-    evaluators: tuple[Named, ...] = Field(min_length=1, description="how every row is evaluated")
+    evaluators: tuple[EvaluatorSection, ...] = Field(min_length=1, description="how every row is evaluated")
     run: RunSection = Field(RunSection(), description="how it is run; changes no result")
     judge: JudgeSettings | None = Field(None, description="the model that judges answers, for evaluators that ask one")
     reward: Reward | None = Field(
@@ -339,7 +432,7 @@ class Config(_Section):
     @field_validator("name")
     @classmethod
     def _names_a_folder(cls, name: str) -> str:
-        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+        if not names_a_folder(name):
             raise ValueError("it names a folder: write it with letters, digits and . _ - only, a letter or digit first")
         return name
 
@@ -368,6 +461,11 @@ class Config(_Section):
     def possible_seeds(self) -> tuple[int, ...]:
         """The seeds that a row has at most."""
         return tuple(range(self.seeds.most)) if isinstance(self.seeds, SeedsUntilDecided) else self.seeds
+
+
+def names_a_folder(name: str) -> bool:
+    """Return whether a comparison may have this name, which its folder has too."""
+    return re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name) is not None
 
 
 def validate(raw: Mapping[str, Any]) -> tuple[Config | None, list[Problem]]:

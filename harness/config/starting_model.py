@@ -1,8 +1,12 @@
-"""Find, pin and check the checkpoint that the `model` section names; mistakes are noted as problems, and none is raised."""
+"""Find, pin and check the checkpoints that a config names: the starting model, and those of rows that train nothing.
+
+Mistakes are noted as problems, and none is raised.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -10,14 +14,18 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from harness.config.schema import ModelSection
+from harness.config.rows import RowConfig
+from harness.config.schema import MethodEntry, ModelSection
+from harness.config.unresolved import UnresolvedConfig
 from harness.errors import DataError, Problem, UnreachableError
 from harness.models.checkpoint import SANDBOX, Checkpoint, adapter_folder, checkpoint_hash, locate
-from harness.models.fit import check_adapter
+from harness.models.fit import check_adapter, language_model_problem
 from harness.models.load import generation_eos, load_tokenizer, quantization_problem, read_config
 from harness.models.options import LoadOptions
 from harness.models.templates import check_template, choose_template, template_hash
 from harness.training.settings import SftSettings, TrainingSettings
+
+_MODEL_FIELD = re.compile(rf"\bmodel\.({'|'.join(ModelSection.model_fields)})\b")
 
 
 def starting_model(problems: list[Problem], raw: Any, unreachable: dict[str, str] | None = None) -> Checkpoint | None:
@@ -33,22 +41,73 @@ def starting_model(problems: list[Problem], raw: Any, unreachable: dict[str, str
         return None  # the shape's problems are noted by `config.validate`
     if section.path is None:
         return None
+    return _located(problems, section, "model", unreachable)
+
+
+def locate_rows(unresolved: UnresolvedConfig, unreachable: dict[str, str] | None = None) -> list[RowConfig | None]:
+    """Return the rows, each of kind `checkpoint` with its checkpoint; for one that is no good, None and a problem noted.
+
+    Args:
+        unreachable: as of `starting_model`, under `methods.N.checkpoint`.
+    """
+    located: list[RowConfig | None] = []
+    for place, row in zip(unresolved.places, unresolved.rows, strict=True):
+        if row is None or row.kind != "checkpoint":
+            located.append(row)
+            continue
+        given = MethodEntry.model_validate(unresolved.raw["methods"][int(place.rpartition(".")[2])]).checkpoint
+        assert given is not None
+        section = ModelSection.model_validate(given.model_dump(exclude_none=True))
+        checkpoint = _located(unresolved.problems, section, f"{place}.checkpoint", unreachable, as_it_is=True)
+        located.append(replace(row, checkpoint=checkpoint) if checkpoint else None)
+    return located
+
+
+def _located(
+    problems: list[Problem], section: ModelSection, field: str, unreachable: dict[str, str] | None, *, as_it_is: bool = False
+) -> Checkpoint | None:
+    """Return a section's checkpoint, or None with a problem noted.
+
+    Args:
+        field: the section's place in the config.
+        as_it_is: it is evaluated and not trained: the options that a run saved in it hold, and its weights must be whole.
+    """
+    assert section.path is not None
+    options = LoadOptions()
     try:
         options = _options(section)
         checkpoint = replace(locate(section.path, section.revision), options=options)
+        if as_it_is:
+            checkpoint = _with_saved_options(checkpoint, section)
+            _check_language_model(checkpoint)
         return _with_adapter(_with_template(checkpoint, section))
     except UnreachableError as error:
         if unreachable is not None:
-            unreachable["model"] = str(error)
+            unreachable[field] = _of_field(str(error), field)
             return Checkpoint(None, section.path, options=options)
-        problems.append(_problem(section, str(error)))
+        problems.append(_problem(section, field, str(error)))
         return None
     except DataError as error:
-        problems.append(_problem(section, str(error)))
+        problems.append(_problem(section, field, str(error)))
         return None
     except (OSError, RuntimeError, ValueError) as error:  # a path too long, of a user that is not there, of a broken file
-        problems.append(Problem("model.path", section.path, f"the checkpoint cannot be read ({error})"))
+        problems.append(Problem(f"{field}.path", section.path, f"the checkpoint cannot be read ({error})"))
         return None
+
+
+def _with_saved_options(checkpoint: Checkpoint, section: ModelSection) -> Checkpoint:
+    """The checkpoint with the options that a run noted in it: an exported row's model then computes what the row's did."""
+    saved = LoadOptions.of_config(read_config(checkpoint.files(weights=False)))
+    own, dtype = checkpoint.options, section.dtype if "dtype" in section.model_fields_set else saved.dtype
+    options = replace(saved, dtype=dtype, adapter=own.adapter, adapter_hash=own.adapter_hash)
+    return replace(checkpoint, options=options)
+
+
+def _check_language_model(checkpoint: Checkpoint) -> None:
+    """Refuse another architecture: transformers would fill in what a language model needs and the files lack, at random."""
+    problem = language_model_problem(checkpoint.files(weights=False), whole=checkpoint.hub is None)
+    if problem is not None:
+        raise DataError(problem)
 
 
 def check_trained_dtype(
@@ -130,11 +189,15 @@ def _check_code(config: Mapping[str, Any], section: ModelSection) -> None:
     raise DataError(f"model.path = {section.path!r}: transformers knows no model type {kind!r} (config.json)")
 
 
-def _problem(section: ModelSection, message: str) -> Problem:
-    """A message that begins with `model.FIELD = value: ` as a problem of that field; any other of `model.path`."""
+def _problem(section: ModelSection, field: str, message: str) -> Problem:
+    """A message that begins with `model.FIELD = value: ` as a problem of that field; any other of the section's `path`."""
     head, separator, fix = message.partition(": ")
-    field = head.partition(" = ")[0]
-    name = field.removeprefix("model.")
-    if separator and field.startswith("model.") and name in ModelSection.model_fields:
-        return Problem(field, getattr(section, name), fix)
-    return Problem("model.path", section.path, message)
+    name = head.partition(" = ")[0].removeprefix("model.")
+    if separator and head.startswith("model.") and name in ModelSection.model_fields:
+        return Problem(f"{field}.{name}", getattr(section, name), _of_field(fix, field))
+    return Problem(f"{field}.path", section.path, _of_field(message, field))
+
+
+def _of_field(message: str, field: str) -> str:
+    """A message with the fields of the `model` section named as those of another section."""
+    return _MODEL_FIELD.sub(rf"{field}.\1", message)

@@ -2,19 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Self
+
+from pydantic import ValidationError
 
 from harness.api.interfaces import Backend, Evaluator, Source
 from harness.api.registry import Registry
 from harness.config.comparison import Comparison
 from harness.config.rows import Resolver, RowConfig
-from harness.config.schema import Config, valid_reward, validate
+from harness.config.schema import Config, EvaluatorSection, valid_reward, validate
 from harness.config.sweep import expand
 from harness.errors import Problem
 from harness.models.checkpoint import Checkpoint
 from harness.models.judge.settings import JudgeSettings
+
+EACH = "each"  # an evaluator's `opponent`: every row in turn, each with metrics of its own
+
+
+@dataclass(frozen=True)
+class PlacedEvaluator:
+    """An evaluator with its label and its place in the config; with `opponent: each`, several have one place."""
+
+    place: str
+    label: str
+    evaluator: Evaluator
+    each: bool = False
 
 
 @dataclass
@@ -35,7 +50,7 @@ class UnresolvedConfig:
     backend: Backend | None
     rows: list[RowConfig | None]
     places: list[str]
-    evaluators: list[Evaluator | None]
+    evaluators: list[PlacedEvaluator]
     problems: list[Problem]
 
     @classmethod
@@ -46,9 +61,6 @@ class UnresolvedConfig:
         problems += sweeping
         resolver = Resolver(registry, problems, valid_reward(raw.get("reward")))
         source = resolver.component("source", raw.get("source"), "source")
-        evaluators = resolver.each(
-            "evaluators", raw.get("evaluators"), lambda item, field: resolver.component("evaluator", item, field)
-        )
         training = resolver.training(raw.get("training"), {}, "")
         budget = resolver.budget(raw.get("budget"))
         placed = resolver.each(
@@ -57,6 +69,9 @@ class UnresolvedConfig:
             lambda item, field: [(field, row) for row in resolver.rows(item, field, training, budget)],
         )
         places, rows = [place for rows in placed for place, _ in rows], [row for rows in placed for _, row in rows]
+        labels = [row.label for row in rows if row]
+        listed = resolver.each("evaluators", raw.get("evaluators"), partial(_evaluators, resolver, labels))
+        evaluators = [evaluator for several in listed for evaluator in several]
         generation = raw.get("generation")
         named = (generation.get("backend") if isinstance(generation, dict) else None) or "transformers"
         backend = resolver.component("backend", named, "generation.backend")
@@ -70,16 +85,12 @@ class UnresolvedConfig:
         """The rows that could be resolved, each with its place in the config."""
         return [(place, row) for place, row in zip(self.places, self.rows, strict=True) if row]
 
-    def placed_evaluators(self) -> list[tuple[str, Evaluator]]:
-        """The evaluators that could be resolved, each with its place in the config."""
-        return [(f"evaluators.{index}", evaluator) for index, evaluator in enumerate(self.evaluators) if evaluator]
-
     def comparison(
         self, judges: Mapping[str, JudgeSettings], checkpoint: Checkpoint | None, unreachable: Mapping[str, str]
     ) -> Comparison:
         """The comparison; there must be no problem left."""
         assert self.config is not None and self.source is not None and self.backend is not None
-        rows, evaluators = tuple(v for v in self.rows if v), tuple(e for e in self.evaluators if e)
+        rows, evaluators = tuple(v for v in self.rows if v), {item.label: item.evaluator for item in self.evaluators}
         return Comparison(self.config, self.source, self.backend, rows, evaluators, judges, checkpoint, unreachable)
 
     def ordered_problems(self) -> list[Problem]:
@@ -93,3 +104,29 @@ class UnresolvedConfig:
 
         distinct = {(problem.field, repr(problem.value), problem.fix): problem for problem in self.problems}
         return sorted(distinct.values(), key=place)
+
+
+def _evaluators(resolver: Resolver, labels: Sequence[str], item: Any, place: str) -> list[PlacedEvaluator]:
+    """Return an evaluator as listed; with `opponent: each`, one per row, labelled `<label>@<row>`.
+
+    Args:
+        labels: those of the rows.
+    """
+    try:
+        section = EvaluatorSection.model_validate(item)
+    except ValidationError:
+        return []  # the shape's problem is noted by `validate`
+    name, fields, label = section.name, section.fields, section.label or section.name
+    each = fields.get("opponent") == EACH
+    if not each:
+        placed = [(label, fields)]
+    else:
+        # A row's label may have a slash, as an evaluator's may not.
+        placed = [(f"{label}@{row.replace('/', '_')}", {**fields, "opponent": row}) for row in labels]
+    evaluators = list[PlacedEvaluator]()
+    for label, given in placed:
+        evaluator = resolver.component("evaluator", {"name": name, **given}, place)
+        if evaluator is None:
+            break  # a mistake in a field is one problem, however many rows there are
+        evaluators.append(PlacedEvaluator(place, label, evaluator, each))
+    return evaluators

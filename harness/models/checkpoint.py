@@ -9,6 +9,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ WEIGHTS = ("*.safetensors",)
 SMALL_FILES = ("*.json", "*.jinja", "*.model", "*.txt", "*.tiktoken")
 CODE = ("*.py",)
 _INDEX = "model.safetensors.index.json"
-_OTHER_FORMATS = ("*.bin", "*.pt", "*.pth", "*.msgpack", "*.h5", "*.gguf")
+OTHER_FORMATS = ("*.bin", "*.pt", "*.pth", "*.msgpack", "*.h5", "*.gguf")
 _HASHED = frozenset({".safetensors", ".json", ".jinja", ".model", ".txt"})
 _IGNORED = {"recipe.json", "artifact.json"}
 
@@ -55,7 +56,7 @@ class Checkpoint:
     def as_dict(self) -> dict[str, object]:
         return asdict(self)
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """A hash of all that decides what it computes. With default options a folder's is that of its files alone."""
         suffixes = _HASHED | ({".py"} if self.options.trust_remote_code else frozenset())
@@ -163,7 +164,7 @@ def _check_weights(names: list[str], folder: Path, path: str) -> None:
 
 
 def _formats(names: list[str]) -> str:
-    other = sorted(name for name in names if any(Path(name).match(pattern) for pattern in _OTHER_FORMATS))
+    other = sorted(name for name in names if any(Path(name).match(pattern) for pattern in OTHER_FORMATS))
     if not other:
         return "other weight formats are not read"
     return f"{other[0]} is not read, because it may run code: convert it with save_pretrained(safe_serialization=True)"

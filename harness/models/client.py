@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import random
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -27,6 +26,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
 from harness.errors import StageError
 from harness.models.replies import ModelReply, filtered, read_reply, too_long
+from harness.models.retry import RetryPolicy
 
 if TYPE_CHECKING:
     from openai import APIStatusError, AsyncOpenAI
@@ -75,32 +75,6 @@ class Clock:
     now: Callable[[], float] = time.monotonic
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     today: Callable[[], float] = time.time
-
-
-@dataclass(frozen=True)
-class RetryPolicy:
-    """How often a request is sent, and how long it backs off in between.
-
-    Attributes:
-        attempts: at least 1, the first included.
-        timeout_seconds: for one answer, from the connection to the last byte.
-        first_wait_seconds: doubles with each attempt, up to `longest_wait_seconds`.
-        longest_asked_seconds: a server that asks to wait for longer has a quota for the day, and a person decides.
-    """
-
-    attempts: int
-    timeout_seconds: float
-    first_wait_seconds: float = 0.5
-    longest_wait_seconds: float = 60.0
-    longest_asked_seconds: float = 3600.0
-
-    def wait(self, attempt: int, asked_seconds: float | None) -> float:
-        """Return seconds after the failed `attempt` (from 0): a doubling time less a random part, or what was asked if longer.
-
-        The random part keeps requests that failed together from returning together.
-        """
-        doubled: float = min(self.longest_wait_seconds, self.first_wait_seconds * 2**attempt)
-        return max(asked_seconds or 0.0, doubled * random.uniform(0.5, 1.0))
 
 
 @dataclass

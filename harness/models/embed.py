@@ -13,8 +13,8 @@ import numpy as np
 from harness.api.types import Prompt, Response
 from harness.errors import DataError
 from harness.models.logps import TokenRow, cut, exact_products
-from harness.models.prompts import ChatTemplate
 from harness.models.sentence import SentenceEmbedder
+from harness.models.tokenization import ChatTemplate
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase

@@ -22,6 +22,7 @@ ADAPTER_WEIGHTS = "adapter_model.safetensors"
 INDEX = "model.safetensors.index.json"
 _WRAPPED = "base_model.model."  # what PEFT puts before the names of the model's own modules
 _COPIES = (".modules_to_save", ".original_module")  # of a layer that is trained whole
+_OTHER_TASKS = ("Classification", "MaskedLM", "QuestionAnswering", "Reward", "MultipleChoice")  # in names of architectures
 _SUFFIXES = (
     ".lora_A.weight",
     ".lora_B.weight",
@@ -147,6 +148,37 @@ def _misfit(place: str, have: int, need: int, what: str, end: bool) -> str:
             f"model, call resize_token_embeddings({have}), save it with the adapter's tokenizer and give it as model.path"
         )
     return f"its {place} has {have:,} {what}, and the model's has {need:,}: give the model that it was trained on as model.path"
+
+
+def language_model_problem(folder: Path, *, whole: bool) -> str | None:
+    """Return why a checkpoint is no causal language model with all its weights, and what to do; None if it is one.
+
+    Args:
+        folder: its files.
+        whole: as of `classifier_problem`.
+    """
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+    config = _config(folder)
+    if isinstance(config, str):
+        return config
+    named = ", ".join(config.architectures or ["no architecture"])
+    if config.model_type not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES or any(
+        task in name for task in _OTHER_TASKS for name in config.architectures or ()
+    ):
+        return f"it is of type {config.model_type!r} ({named}), which is no causal language model: give one that generates text"
+    names = _names(folder, whole)
+    if names is None:
+        return None
+    # Names in files may be older than those in memory (GPT-NeoX's head was `embed_out`), so a head is any weight that is not
+    # the backbone's. A head that is tied to the input embeddings is in no file.
+    model = _on_meta(folder, trust_remote_code=False)
+    prefix = f"{model.base_model_prefix}."
+    inner = {name.removeprefix(prefix) for name in model.state_dict() if name.startswith(prefix)}
+    tied = model.get_input_embeddings().weight is getattr(model.get_output_embeddings(), "weight", None)
+    if not tied and all(name.startswith(prefix) or name in inner for name in names):
+        return f"its weights lack a language model's head (config.json names {named}): give a causal language model, whole"
+    return None
 
 
 def classifier_problem(folder: Path, *, whole: bool) -> str | None:

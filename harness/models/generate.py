@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from harness.api.interfaces import Chunks
 from harness.api.types import Prompt, Response, Sampling
 from harness.models.load import model_eos
-from harness.models.prompts import ChatTemplate
+from harness.models.tokenization import ChatTemplate
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor, device

@@ -70,6 +70,10 @@ class RewardModel(Weights):
         """Return whether marking asks a judge."""
         return False
 
+    def described(self) -> str:
+        """Return what marks, in words."""
+        return f"the reward model {self.model}"
+
     def fingerprint(self) -> str:
         """Return what decides its marks beside the fields: its weights."""
         return self.weights
@@ -120,6 +124,10 @@ class JudgeReward(BaseModel):
     def problems(self, field: str) -> Sequence[tuple[str, str]]:
         """Return none: the judge's own section is checked with the config."""
         return ()
+
+    def described(self) -> str:
+        """Return what marks, in words."""
+        return "the judge's rating from 1 to 10"
 
     def fingerprint(self) -> str:
         """Return nothing: the judge is in the key of the stage that asks it."""
@@ -195,29 +203,44 @@ class Rewarded(BaseModel):
 def rewards(
     model: RewardModel, prompts: Sequence[Prompt], responses: Sequence[Sequence[Response]]
 ) -> tuple[list[list[float]], int]:
-    """Each response's reward, [prompts][responses], and how many dialogues lost their beginning. Equal ones are computed once.
+    """As `RewardScorer.rewards`, of a model that is loaded for this once.
 
     Raises:
         DataError: the checkpoint is not what `layout` says, or has no chat template.
     """
-    import torch
+    return RewardScorer(model).rewards(prompts, responses)
 
-    encode, score, pad_id = _load(model)
-    encoded, cut_off = [], 0
-    for prompt, row in zip(prompts, responses, strict=True):
-        for response in row:
-            ids = encode([*prompt.messages, Message("assistant", response.text)])
-            if len(ids) > model.max_tokens:
-                ids, cut_off = (ids[0], *ids[len(ids) - model.max_tokens + 1 :]), cut_off + 1
-            encoded.append(ids)
-    unique = list(dict.fromkeys(encoded))
-    values: dict[Ids, float] = {}
-    with torch.inference_mode():
-        for batch in cut([TokenRow((), ids) for ids in unique], TOKENS_PER_BATCH):
-            chosen = [unique[index] for index in batch]
-            values.update(zip(chosen, score(*_padded(chosen, pad_id)).double().tolist(), strict=True))
-    position = iter(encoded)
-    return [[values[next(position)] for _ in row] for row in responses], cut_off
+
+class RewardScorer:
+    """A reward model in memory.
+
+    Raises:
+        DataError: the checkpoint is not what `layout` says, or has no chat template.
+    """
+
+    def __init__(self, model: RewardModel) -> None:
+        self.model = model
+        self._encode, self._score, self._pad_id = _load(model)
+
+    def rewards(self, prompts: Sequence[Prompt], responses: Sequence[Sequence[Response]]) -> tuple[list[list[float]], int]:
+        """Each response's reward, [prompts][responses], and how many dialogues lost their beginning; equal ones once."""
+        import torch
+
+        encoded, cut_off, most = [], 0, self.model.max_tokens
+        for prompt, row in zip(prompts, responses, strict=True):
+            for response in row:
+                ids = self._encode([*prompt.messages, Message("assistant", response.text)])
+                if len(ids) > most:
+                    ids, cut_off = (ids[0], *ids[len(ids) - most + 1 :]), cut_off + 1
+                encoded.append(ids)
+        unique = list(dict.fromkeys(encoded))
+        values: dict[Ids, float] = {}
+        with torch.inference_mode():
+            for batch in cut([TokenRow((), ids) for ids in unique], TOKENS_PER_BATCH):
+                chosen = [unique[index] for index in batch]
+                values.update(zip(chosen, self._score(*_padded(chosen, self._pad_id)).double().tolist(), strict=True))
+        position = iter(encoded)
+        return [[values[next(position)] for _ in row] for row in responses], cut_off
 
 
 def _padded(rows: Sequence[Ids], pad_id: int | None) -> tuple[Tensor, Tensor]:

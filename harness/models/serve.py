@@ -7,6 +7,7 @@ for small models. What it does not do it refuses; it never ignores a field that 
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,8 +21,8 @@ from harness.api.types import Message, Prompt, Response, Sampling
 from harness.errors import HarnessError
 from harness.models.generate import generate_ids
 from harness.models.load import load, model_eos
-from harness.models.prompts import ChatTemplate
 from harness.models.server import CHAT, MODELS, HttpReply, OpenAIServer, models_document
+from harness.models.tokenization import ChatTemplate
 from harness.version import __version__
 
 if TYPE_CHECKING:
@@ -216,6 +217,14 @@ def _choice(index: int, response: Response, request: Request) -> dict[str, objec
     words = {"message": {"role": "assistant", "content": text}} if isinstance(request, Chat) else {"text": text}
     ids = {"token_ids": list(response.ids or ())} if request.return_token_ids else {}
     return {"index": index, **words, "logprobs": None, "finish_reason": "stop" if response.finished else "length", **ids}
+
+
+def supervised_command(command: Sequence[str]) -> list[str]:
+    """Return the words that run a command under supervision; its standard input should be a pipe, whose closing ends it.
+
+    All of its processes are then ended, those included that left its process group.
+    """
+    return [sys.executable, "-P", "-m", "harness.models.supervise", *command]
 
 
 def vllm_command(python: str, folder: str, name: str, port: str, arguments: Sequence[str] = ()) -> list[str]:

@@ -13,7 +13,7 @@ from harness.api.types import Message, Prompt, Response
 from harness.errors import DataError
 from harness.models.fastchat_templates import fastchat_template
 from harness.models.options import SystemTurns
-from harness.models.prompts import ChatTemplate, is_lead
+from harness.models.tokenization import ChatTemplate, is_lead
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -38,6 +38,29 @@ _EMPTY_SYSTEM = (
 def template_hash(tokenizer: PreTrainedTokenizerBase) -> str:
     """SHA-256 of the template that prompts are written with."""
     return hashlib.sha256(str(tokenizer.chat_template).encode()).hexdigest()
+
+
+def tokenizer_difference(one: PreTrainedTokenizerBase, other: PreTrainedTokenizerBase) -> str | None:
+    """Return how two tokenizers differ, so that ids of one are not ids of the other; None where they spell texts alike.
+
+    Templates may differ: what is compared under two models is the same answer, after each model's own prompt.
+    """
+    own, others = one.get_vocab(), other.get_vocab()
+    if own != others:
+        return f"{len(own):,} tokens against {len(others):,}" if len(own) != len(others) else "other tokens"
+    if _pieces(one) != _pieces(other):
+        return "other rules that cut a text into tokens"
+    ends = [template.tokenizer.convert_ids_to_tokens(template.end_id) for template in (ChatTemplate(one), ChatTemplate(other))]
+    return f"a turn ends with {ends[0]!r} against {ends[1]!r}" if ends[0] != ends[1] else None
+
+
+def _pieces(tokenizer: PreTrainedTokenizerBase) -> object:
+    """Return what a fast tokenizer does to a text before special tokens are put around it; None of a slow one."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        return None
+    rules = json.loads(backend.to_str())
+    return [rules.get(part) for part in ("normalizer", "pre_tokenizer", "model")]
 
 
 def choose_template(

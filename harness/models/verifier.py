@@ -96,6 +96,10 @@ class Verifier(BaseModel):
         """Return whether marking asks a judge."""
         return False
 
+    def described(self) -> str:
+        """Return what marks, in words."""
+        return f"the verifier {self.checker}"
+
     def problems(self, field: str = "") -> Sequence[tuple[str, str]]:
         """Return what is wrong, before anything runs: (field, fix). A function's module is imported."""
         place = f"{field}.checker" if field else "checker"

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from harness.api.registry import Registry
+from harness.api.types import Dataset
 from harness.board.build import Board, build_board, look
 from harness.board.views.page import write_all
 from harness.config import Comparison, prepare_evaluators, resolve
@@ -18,6 +19,7 @@ from harness.config.schema import raise_all
 from harness.errors import InterruptedRunError, Problem, StageError, StoreWriteError
 from harness.models.judge.settings import judge_of
 from harness.run.costs import measure_sharing
+from harness.run.elsewhere import served_problems
 from harness.run.executors.events import EventFanout, Executor, Outcome
 from harness.run.executors.journal import Journal
 from harness.run.executors.local import LocalExecutor
@@ -35,7 +37,8 @@ from harness.run.results import (
     screening_counts,
 )
 from harness.run.stages.benchmarks import overlap_warnings
-from harness.run.stages.screening import fewer_than_asked, screened, split_problems
+from harness.run.stages.context import read_dataset
+from harness.run.stages.screening import fewer_than_asked, row_source_problems, screened, split_problems
 from harness.run.strengths import pair_strengths
 from harness.store import Store
 from harness.store.collect import need
@@ -154,7 +157,7 @@ def _open_rows(run: Run) -> frozenset[str]:
     if config.adds_seeds is None:
         return frozenset()
     rows = [row_result(row, run) for row in run.comparison.rows]
-    metrics = {evaluator.name: evaluator.metrics() for evaluator in run.comparison.evaluators}
+    metrics = {label: evaluator.metrics() for label, evaluator in run.comparison.evaluators.items()}
     looked = look(config.model_dump(mode="json", by_alias=True), config.baseline, rows, metrics)
     return looked.open if looked is not None else frozenset()
 
@@ -162,13 +165,14 @@ def _open_rows(run: Run) -> frozenset[str]:
 def _check_evaluators(
     comparison: Comparison, graph: Graph, store: Store, variables: Mapping[str, str] | None, where: str
 ) -> None:
-    """Check that judges can be asked, and let evaluators download their data, where they have anything left to do.
+    """Check that judges and served rows can be asked, and let evaluators download data, where they have anything left to do.
 
     Raises:
-        ConfigError: a key is missing, or a download failed.
+        ConfigError: a key is missing, a served row's server is down or serves another model, or a download failed.
     """
     if variables is not None:
         raise_all(_missing_keys(graph, store, variables), where)
+        raise_all(served_problems(comparison, graph, store.holds, variables), where)
     waiting = {name for row in graph.rows for name, key in row.evaluations.items() if not store.place(key).exists()}
     raise_all(prepare_evaluators(comparison, waiting), where)
 
@@ -190,12 +194,17 @@ def _check_data(comparison: Comparison, graph: Graph, store: Store, where: str) 
         DataError: the rows cannot be read.
     """
     key = next(stage.key for stage in graph if stage.kind == "source")
+    dataset: Dataset | None = None
     if store.holds(key):
         facts = SourceFacts.of(store.open(key))
         if facts.screening is not None:
             raise_all(split_problems(comparison, facts.screening, facts.usable), where)
     elif (rows := screened(comparison)) is not None:
+        dataset = rows[0]
         raise_all(split_problems(comparison, rows[1].counts(), rows[1].usable), where)
+    if any(stage.kind == "source" and not store.holds(stage.key) for stage in graph if stage.key != key):
+        dataset = dataset or read_dataset(store.open(key))
+        raise_all(row_source_problems(comparison, dataset), where)
 
 
 def _make_folder(folder: Path) -> None:
@@ -257,7 +266,7 @@ def _assemble(run: Run, command: str, observers: Observers) -> Board:
         config=config.model_dump(mode="json", by_alias=True),
         baseline=config.baseline,
         rows=rows,
-        metrics={evaluator.name: evaluator.metrics() for evaluator in evaluators},
+        metrics={label: evaluator.metrics() for label, evaluator in evaluators.items()},
         examples=collect_examples(run),
         sharing={
             **measure_sharing(run.graph, run.store, run.outcome.ran).as_dict(),
@@ -268,7 +277,7 @@ def _assemble(run: Run, command: str, observers: Observers) -> Board:
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         warnings=[
             *(f"observer {name} failed and was left out: {reason}" for name, reason in observers.failures.items()),
-            *(f"{evaluator.name}: {text}" for evaluator in evaluators for text in evaluator.cautions()),
+            *(f"{label}: {text}" for label, evaluator in evaluators.items() for text in evaluator.cautions()),
             *(_data_warnings(run.comparison, counts) if counts else ()),
             *_mirror_warnings(run),
             *without_strengths,

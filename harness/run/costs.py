@@ -96,10 +96,14 @@ def judge_cost(facts: Facts) -> Cost:
 
 
 def used_budget(rounds: Sequence[TrainFacts]) -> dict[str, float]:
-    """Return the part of each budget that a row's training really used, over all its rounds."""
-    return {
+    """Return the part of each budget that a row's training really used, over all its rounds; without what a trainer hid."""
+    unknown = {unit for facts in rounds for unit in facts.unknown}
+    used = {
         "prompts": float(sum(facts.prompts for facts in rounds)),
         "pairs": float(sum(facts.pairs for facts in rounds)),
         "updates": float(sum(facts.updates for facts in rounds)),
         "tokens": float(sum(facts.tokens_trained for facts in rounds)),
     }
+    if any(facts.reward_calls for facts in rounds):
+        used["reward_calls"] = float(sum(facts.reward_calls for facts in rounds))
+    return {unit: amount for unit, amount in used.items() if unit not in unknown}

@@ -11,6 +11,7 @@ from harness.store import key_of
 # Raise a kind's version when its runner gives other results for the same inputs: old artifacts are then not found.
 VERSIONS = {"source": 2, "scratch": 1, "sft": 2, "groups": 2, "reference": 2, "train": 2, "answers": 2, "evaluate": 2}
 CHECKPOINT = "checkpoint:"  # begins a model input that is a folder given by the user, by its hash, and not an artifact
+SERVED = "served:"  # begins a model input that only a server has, by the hash of its identity
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,7 @@ class Stage:
         kind: which runner makes it, a key of `harness.run.stages.RUNNERS`.
         title: for people, e.g. `train dpo · seed 0`.
         payload: everything beside its inputs that decides its result, as JSON of the kind's `Payload` in `harness.run.records`.
-        inputs: name -> key of another stage, or `checkpoint:<hash>`, as JSON of the kind's `Inputs`.
+        inputs: name -> key of another stage, `checkpoint:<hash>` or `served:<hash>`, as JSON of the kind's `Inputs`.
         shares: stages with the same value would wait for each other's samples, so the executor runs one at a time.
         weight: rough duration relative to other stages; for the order and for estimates only.
     """
@@ -36,7 +37,7 @@ class Stage:
 
     @property
     def parents(self) -> frozenset[str]:
-        return frozenset(key for key in self.inputs.values() if not key.startswith(CHECKPOINT))
+        return frozenset(key for key in self.inputs.values() if not key.startswith((CHECKPOINT, SERVED)))
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,8 @@ class RowPlan:
     `RowEntry` on the board.
 
     Attributes:
-        model: the trained model, a stage or `checkpoint:<hash>`; the starting model where nothing is trained.
+        model: the trained model, a stage or `checkpoint:<hash>`; the starting model where nothing is trained. Of a row that is
+            a model from elsewhere, `checkpoint:<hash>` or `served:<hash>`.
         groups: the data of each round.
         training: the training of each round.
         evaluations: evaluator -> its stage.
@@ -71,8 +73,9 @@ class Graph:
 
     Attributes:
         environment: libraries and device, part of every key but the source's.
-        checkpoints: hash -> starting models that are not artifacts, as `Checkpoint.as_dict` gives them.
-        judges: evaluator (or data builders) -> settings of its judge, which workers need beyond what decides its answers.
+        checkpoints: hash -> models that are not artifacts, as `Checkpoint.as_dict` and `ServedModel.as_dict` give them.
+        judges: evaluator (`<evaluator>/<label>` with a label) or data builders -> settings of its judge, which workers need
+            beyond what decides its answers.
     """
 
     environment: Mapping[str, str] = field(default_factory=dict)

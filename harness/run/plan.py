@@ -8,11 +8,13 @@ from dataclasses import asdict, replace
 from importlib import metadata
 from typing import Any
 
-from harness.api.interfaces import Component, Evaluator
+from harness.api.interfaces import Component, DataBuilder, Evaluator, Source
+from harness.api.methods import GROUPED
 from harness.api.types import Sampling
 from harness.config import Comparison, RoundPlan, RowConfig, describe
 from harness.models.judge.settings import JudgeSettings, judge_of
-from harness.run.graph import CHECKPOINT, Graph, RowPlan
+from harness.models.served import ASKED_AS
+from harness.run.graph import CHECKPOINT, SERVED, Graph, RowPlan
 from harness.run.records import (
     AnswersInputs,
     AnswersPayload,
@@ -65,46 +67,67 @@ class Planner:
         self.comparison = comparison
         self.config = comparison.config
         self.graph = Graph(environment())
-        self.graph.judges = {name: judge.model_dump(mode="json") for name, judge in comparison.judges.items()}
+        judges = {label: judge.model_dump(mode="json") for label, judge in comparison.judges.items()}
+        self.graph.judges = {self._judge_key(label): judge for label, judge in judges.items()}
         self.backend = _described(comparison.backend)
-        self.source = self._source()
+        self.source = self._source(comparison.source, "source")
         self.base = self._base()
 
     def add(self, seed: int, labels: Collection[str] | None = None) -> set[str]:
         """Plan a seed of the rows with these labels and of the rows that evaluators compare them with; of all rows if None.
 
+        A model from elsewhere has no seeds: it is evaluated once, with the first, and its answers meet those of every seed.
+
         Returns:
             the keys of the stages that the graph did not have.
         """
-        before = set(self.graph.stages)
+        before, first = set(self.graph.stages), self.config.first_seeds[0]
         configs = [config for config in self.comparison.rows if labels is None or config.label in self._with_opponents(labels)]
         # All rows of a seed are trained before any is evaluated: an evaluation may read the other rows' answers.
-        trained = [self._row(config, seed) for config in configs]
-        for row in trained:
-            evaluations = {item.name: self._evaluation(item, row, trained) for item in self.comparison.evaluators}
+        trained = [self._row(config, first if config.is_as_it_is else seed) for config in configs]
+        for row in (row for row in trained if row.seed == seed):
+            evaluations = {
+                label: self._evaluation(label, item, row, trained) for label, item in self.comparison.evaluators.items()
+            }
             self.graph.rows.append(replace(row, evaluations=evaluations))
         return self.graph.stages.keys() - before
 
     def _with_opponents(self, labels: Collection[str]) -> set[str]:
-        opponents = {label for evaluator in self.comparison.evaluators for label in evaluator.opponents()}
+        opponents = {label for evaluator in self.comparison.evaluators.values() for label in evaluator.opponents()}
         return {*labels, *(self.config.baseline if label == "baseline" else label for label in opponents)}
 
-    def _source(self) -> str:
-        """Add the stage that loads the rows. With limits, it needs the model whose tokens are counted."""
-        source, optional = self.comparison.source, dict[str, Any]()
-        if "source" in self.comparison.unreachable:
+    def _judge_key(self, label: str) -> str:
+        """Return a judge's key in the graph: `<evaluator>`, or `<evaluator>/<label>`, since a stage knows the former only."""
+        evaluator = self.comparison.evaluators.get(label)
+        return label if evaluator is None or evaluator.name == label else f"{evaluator.name}/{label}"
+
+    def _source(self, source: Source, name: str, evaluated: str | None = None) -> str:
+        """Add the stage that loads a source's rows. With limits, it needs the model whose tokens are counted.
+
+        Args:
+            name: of the source in `Comparison.unreachable`.
+            evaluated: for a row's own source, the comparison's.
+        """
+        optional = dict[str, Any]()
+        if name in self.comparison.unreachable:
             described = Description(name=source.name, fields=source.model_dump(mode="json"), fingerprint="unknown")
         else:
             described = Description(**{**describe(source), "fingerprint": source.fingerprint()})
         if self.config.evaluation.contaminated == "drop":
-            bringing = [evaluator for evaluator in self.comparison.evaluators if evaluator.brings_questions()]
+            bringing = [evaluator for evaluator in self.comparison.evaluators.values() if evaluator.brings_questions()]
             optional["benchmarks"] = [_described(evaluator) for evaluator in bringing]
         model = None
         if self.config.limits is not None:
             optional["limits"] = self.config.limits.model_dump()
             model = self._base()
         payload = SourcePayload(source=described, **optional)
-        return self.graph.add("source", f"data from {source.name}", payload.as_json(), SourceInputs(model).named(), weight=2)
+        return self.graph.add(
+            "source", f"data from {source.name}", payload.as_json(), SourceInputs(model, evaluated).named(), weight=2
+        )
+
+    def _training_source(self, config: RowConfig) -> str:
+        """Return the source of a row's training prompts."""
+        return self._source(config.source, config.source_name, self.source) if config.source else self.source
 
     def _base(self) -> str:
         """Return the starting checkpoint: a folder by its hash, or a stage that makes one from the source's text."""
@@ -120,12 +143,23 @@ class Planner:
     def _row(self, config: RowConfig, seed: int) -> RowPlan:
         """Add the rounds of a row, and return it without its evaluations."""
         training_seed = seed + config.seed_offset
+        if config.served is not None:
+            # Its start would be compared with probabilities that a server does not give.
+            model = SERVED + config.served.digest
+            self.graph.checkpoints[config.served.digest] = config.served.as_dict()
+            return RowPlan(config.label, seed, model, (), (), {}, model, training_seed)
         start = self._start(training_seed)
+        if config.checkpoint is not None:
+            self.graph.checkpoints[config.checkpoint.digest] = config.checkpoint.as_dict()
+            return RowPlan(config.label, seed, CHECKPOINT + config.checkpoint.digest, (), (), {}, start, training_seed)
         row = RowPlan(config.label, seed, start, (), (), {}, start, training_seed)
         for number in range(len(config.rounds)):
-            groups = self._groups(config, number, row)
-            trained = self._train(config, number, row, groups)
-            row = replace(row, model=trained, groups=(*row.groups, groups), training=(*row.training, trained))
+            builder = config.rounds[number].builder
+            groups = self._groups(config, number, row, builder) if builder else None
+            host = config.rounds[number].trainer.name == GROUPED
+            trained = (self._train if host else self._train_elsewhere)(config, number, row, groups)
+            kept = (*row.groups, groups) if groups else row.groups
+            row = replace(row, model=trained, groups=kept, training=(*row.training, trained))
         return row
 
     def _start(self, seed: int) -> str:
@@ -137,9 +171,8 @@ class Planner:
         shares = _devices(self.config.sft)
         return self.graph.add("sft", f"SFT · seed {seed}", payload.as_json(), inputs.named(), shares=shares, weight=30)
 
-    def _groups(self, config: RowConfig, number: int, row: RowPlan) -> str:
+    def _groups(self, config: RowConfig, number: int, row: RowPlan, builder: DataBuilder) -> str:
         """Add the data of a round that starts from the row's model."""
-        builder = config.rounds[number].builder
         payload = GroupsPayload(
             builder=_described(builder),
             backend=self.backend,
@@ -151,33 +184,65 @@ class Planner:
         )
         if builder.asks_judge():
             payload = payload.model_copy(update=_judged(judge_of(self.graph.judges, payload.as_json())))
-        inputs = GroupsInputs(self.source, row.start, row.model)
+        inputs = GroupsInputs(self._training_source(config), row.start, row.model)
         title = f"data {builder.name}{_round(config, number)} · seed {row.training_seed}"
         # Builders that ask one policy for the same samples would wait for whoever draws them.
         shares = f"samples {row.model}"
         return self.graph.add("groups", title, payload.as_json(), inputs.named(), shares=shares, weight=15)
 
-    def _train(self, config: RowConfig, number: int, row: RowPlan, groups: str) -> str:
+    def _train(self, config: RowConfig, number: int, row: RowPlan, groups: str | None) -> str:
         """Add a round's training, with the reference's log-probabilities under every view that the objective asks for."""
         round_, seed, optional = config.rounds[number], row.training_seed, dict[str, Any]()
-        objective, reference = round_.objective, row.start if round_.reference == "start" else row.model
+        builder, objective, reference = (
+            round_.builder,
+            round_.objective,
+            row.start if round_.reference == "start" else row.model,
+        )
+        assert builder is not None and objective is not None and groups is not None  # `grouped` asks for both
         views = [*([PLAIN] if objective.needs_reference else []), *([MISMATCHED] if objective.needs_mismatched else [])]
         references = {view: self._reference(round_, groups, reference, view, seed) for view in [*views, *objective.views()]}
-        if objective.ranks_rejected and not round_.builder.ranks_rejected:
+        if objective.ranks_rejected and not builder.ranks_rejected:
             optional["unranked"] = True
-        if limit := config.budget.limit:
-            first, last = config.budget.part(limit.amount, number, config.planned_rounds)
-            optional["spending"] = {"unit": limit.unit, "amount": last - first}
+        optional |= self._spending(config, number)
         payload = TrainPayload(objective=_described(objective), seed=seed, **self._settings(round_.training), **optional)
-        inputs = TrainInputs(groups, row.model, references)
+        inputs = TrainInputs(row.model, groups, references=references)
         title = f"train {config.series}{_round(config, number)} · seed {seed}"
         shares = _devices(round_.training)
         return self.graph.add("train", title, payload.as_json(), inputs.named(), shares=shares, weight=12)
 
+    def _train_elsewhere(self, config: RowConfig, number: int, row: RowPlan, groups: str | None) -> str:
+        """Add a round's training by another trainer than the host's. The settings that it does not use are in no key."""
+        round_, seed = config.rounds[number], row.training_seed
+        trainer, optional = round_.trainer, self._spending(config, number)
+        if round_.objective is not None:
+            optional["objective"] = _described(round_.objective)
+        if trainer.trains_on() != "groups":
+            optional["max_tokens"] = self.config.generation.max_tokens
+        settings = dict(self._settings(round_.training))
+        settings["settings"] = {name: value for name, value in settings["settings"].items() if name in trainer.carries}
+        payload = TrainPayload(
+            trainer=_described(trainer),
+            examples=list(config.budget.part(config.budget.prompts, number, config.planned_rounds)),
+            seed=seed,
+            **settings,
+            **optional,
+        )
+        inputs = TrainInputs(row.model, groups, self._training_source(config))
+        title = f"train {config.series}{_round(config, number)} · seed {seed}"
+        return self.graph.add("train", title, payload.as_json(), inputs.named(), weight=12)
+
+    def _spending(self, config: RowConfig, number: int) -> dict[str, Any]:
+        """Return the `spending` of a `TrainPayload`: a round's part of the budget's limit, if it has one."""
+        if not (limit := config.budget.limit):
+            return {}
+        first, last = config.budget.part(limit.amount, number, config.planned_rounds)
+        return {"spending": {"unit": limit.unit, "amount": last - first}}
+
     def _reference(self, round_: RoundPlan, groups: str, model: str, view: str, seed: int) -> str:
         """Add the reference under a view. The objective is part of the key only for a view that it defines itself."""
-        title = f"reference of {round_.builder.name}{' ' + view if view else ''} · seed {seed}"
-        objective = None if view in (PLAIN, MISMATCHED) else _described(round_.objective)
+        builder = round_.builder.name if round_.builder else ""
+        title = f"reference of {builder}{' ' + view if view else ''} · seed {seed}"
+        objective = _described(round_.objective) if round_.objective and view not in (PLAIN, MISMATCHED) else None
         layout = {"layout": round_.training.layout} if round_.training.layout != "auto" else {}
         payload = ReferencePayload(view=view, objective=objective, **round_.training.precision_payload(self._device), **layout)
         # Objectives that define the same view share its numbers through the store (`stages/reference.py`): one computes them.
@@ -204,35 +269,55 @@ class Planner:
         checkpoint = self.comparison.checkpoint
         return {"scoring": "float32"} if checkpoint and checkpoint.options.rounds else {}
 
-    def _evaluation(self, evaluator: Evaluator, row: RowPlan, trained: Sequence[RowPlan]) -> str:
+    def _rounding_of(self, row: RowPlan) -> Mapping[str, Any]:
+        """Return the `scoring` of a row's evaluation, where the weights of its start or its own have fewer digits."""
+        own = self._config(row).checkpoint
+        return self._rounding or ({"scoring": "float32"} if own and own.options.rounds else {})
+
+    def _config(self, row: RowPlan) -> RowConfig:
+        return next(config for config in self.comparison.rows if config.label == row.label)
+
+    @property
+    def _as_they_are(self) -> set[str]:
+        return {config.label for config in self.comparison.rows if config.is_as_it_is}
+
+    def _backend(self, row: RowPlan) -> Description:
+        """Return what generates for a row: the comparison's backend, or the one that asks the server which has the model.
+
+        The server's address is part of the model's identity, or is left out of it: so it is no part of the description.
+        """
+        asking = self._config(row).backend
+        return Description(name=asking.name, version=asking.version, fields=dict(ASKED_AS)) if asking else self.backend
+
+    def _evaluation(self, label: str, evaluator: Evaluator, row: RowPlan, trained: Sequence[RowPlan]) -> str:
         """Add an evaluation of a row; a judged one needs the judge's settings and the opponents' answers as well."""
-        samplings, optional = evaluator.samplings(), dict[str, Any](self._rounding)
+        samplings, optional = evaluator.samplings(), dict[str, Any](self._rounding_of(row))
+        opponents = self._opponents(evaluator, row, trained)
         inputs = EvaluateInputs(
             self.source,
             row.model,
             row.start,
             answers={str(number): self._answers(row, sampling) for number, sampling in enumerate(samplings)},
-            opponents={
-                other.label: self._answers(other, samplings[0]) if samplings else other.model
-                for other in self._opponents(evaluator, row, trained)
-            },
+            opponents={other.label: self._answers(other, samplings[0]) if samplings else other.model for other in opponents},
         )
         if fingerprint := evaluator.fingerprint():
             optional["fingerprint"] = fingerprint
         if evaluator.asks_judge():
-            judge = self.comparison.judges[evaluator.name]
+            judge = self.comparison.judges[label]
             optional |= {**_judged(judge), "label": row.label, **({"repeats": judge.repeating} if judge.repeats else {})}
         if self.config.evaluation.response is not None:
             optional["response"] = self.config.evaluation.response.model_dump(mode="json")
+            if opponents and self._as_they_are & {row.label, *(other.label for other in opponents)}:
+                optional["opponent_models"] = {other.label: other.model for other in opponents}
         payload = EvaluatePayload(
             split=self.config.evaluation.split,
             prompts=self.config.evaluation.prompts,
             evaluator=_described(evaluator),
-            backend=self.backend,
+            backend=self._backend(row),
             seed=row.training_seed,
             **optional,
         )
-        title = f"{evaluator.name} of {row.label} · seed {row.seed}"
+        title = f"{label} of {row.label} · seed {row.seed}"
         return self.graph.add("evaluate", title, payload.as_json(), inputs.named(), weight=3)
 
     def _answers(self, row: RowPlan, sampling: Sampling) -> str:
@@ -241,7 +326,7 @@ class Planner:
             split=self.config.evaluation.split,
             prompts=self.config.evaluation.prompts,
             sampling=asdict(run_sampling(sampling, row.training_seed)),
-            backend=self.backend,
+            backend=self._backend(row),
         )
         title = f"answers of {row.label} ({sampling.label}) · seed {row.seed}"
         inputs = AnswersInputs(self.source, row.model)

@@ -31,7 +31,7 @@ class Inputs:
     """The keys of the artifacts that a stage reads, under the names that its own key is hashed with.
 
     A field that holds one key is named as it is. A mapping stands for several inputs: its entry `dpo` of `opponents` is named
-    `opponent:dpo`. A model is the key of a stage, or `checkpoint:<hash>`.
+    `opponent:dpo`. A model is the key of a stage, `checkpoint:<hash>` or `served:<hash>`.
     """
 
     def named(self) -> dict[str, str]:
@@ -66,6 +66,7 @@ class Inputs:
 @dataclass(frozen=True)
 class SourceInputs(Inputs):
     model: str | None = None  # whose tokens the limits count
+    evaluated: str | None = None  # for a row's own source: the comparison's, whose evaluated prompts it must not hold
 
 
 @dataclass(frozen=True)
@@ -104,11 +105,14 @@ class TrainInputs(Inputs):
     """The inputs of one round of training.
 
     Attributes:
+        groups: None for a trainer that trains on prompts.
+        source: the prompts, for a trainer other than the host's own.
         references: view -> the stage with the reference's log-probabilities under it.
     """
 
-    groups: str
     model: str
+    groups: str | None = None
+    source: str | None = None
     references: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -207,12 +211,19 @@ class TrainPayload(TrainingPayload):
     """One round of training.
 
     Attributes:
+        objective: None for a trainer with a loss of its own.
         unranked: the objective uses the order of the rejected responses, and the builder does not order them.
+        trainer: None for the host's own.
+        examples: [first, last), places in the source's training prompts; for other trainers than the host's own.
+        max_tokens: of a response that the policy generates while it is trained.
     """
 
-    objective: Description
+    objective: Description | None = None
     unranked: bool = False
     spending: Spending | None = None
+    trainer: Description | None = None
+    examples: list[int] = []
+    max_tokens: int = 0
 
 
 class JudgedPayload(Payload):
@@ -284,6 +295,7 @@ class EvaluatePayload(EvaluatedPayload, JudgedPayload):
     Attributes:
         label: the row's, where a judge is asked: the order of the answers in a question depends on it.
         response: `evaluation.response` of the config.
+        opponent_models: with `response`, label of an opponent -> its model, where not all rows have one tokenizer.
         repeats: `JudgeSettings.repeating`, where questions are asked again.
     """
 
@@ -292,6 +304,7 @@ class EvaluatePayload(EvaluatedPayload, JudgedPayload):
     fingerprint: str | None = None
     label: str = ""
     response: dict[str, JsonValue] | None = None
+    opponent_models: dict[str, str] = {}
     repeats: dict[str, JsonValue] | None = None
 
 
@@ -433,6 +446,9 @@ class TrainFacts(TrainingFacts):
 
     Attributes:
         unpaired: groups that the objective could not train on, since they have no rejected response.
+        unknown: of `prompts`, `pairs`, `updates` and `tokens`, those that the trainer did not tell.
+        reward_calls: responses that a reward was asked for while training.
+        notes: the trainer's warnings.
     """
 
     prompts: int
@@ -442,6 +458,9 @@ class TrainFacts(TrainingFacts):
     unpaired: int = 0
     layout: str = ""
     layout_warning: str = ""
+    unknown: list[str] = []
+    reward_calls: int = 0
+    notes: list[str] = []
 
 
 class ResponseCounts(StageRecord):

@@ -18,6 +18,8 @@ from typing import Any
 
 from pydantic import JsonValue
 
+from harness.api.interfaces import Backend
+from harness.api.methods import GROUPED
 from harness.api.types import Cost, Example, Score
 from harness.board.build import ExampleRow, RowResult
 from harness.board.entries import RepeatabilityEntry
@@ -28,6 +30,7 @@ from harness.models.checkpoint import Checkpoint
 from harness.models.options import LoadOptions, weights_dtype
 from harness.models.reward import RewardModel, reward_dtype
 from harness.models.scratch import CHAT_TEMPLATE
+from harness.models.served import ASKED_AS
 from harness.run.costs import judge_cost, stage_cost, used_budget
 from harness.run.executors.events import Outcome
 from harness.run.graph import Graph, RowPlan
@@ -153,10 +156,10 @@ def row_result(config: RowConfig, run: Run) -> RowResult:
     reason = run.failure(*(result.plan.model for result in seeds))
     done = [] if reason else seeds
     scores: dict[str, dict[int, list[Score]]] = {}
-    for evaluator in run.comparison.evaluators:
-        failed = run.failure(*(result.plan.evaluations[evaluator.name] for result in done))
+    for label in run.comparison.evaluators:
+        failed = run.failure(*(result.plan.evaluations[label] for result in done))
         complete = [] if failed else done
-        scores[evaluator.name] = {result.plan.seed: result.evaluations[evaluator.name].scores() for result in complete}
+        scores[label] = {result.plan.seed: result.evaluations[label].scores() for result in complete}
     budgets = [used_budget(result.training) for result in done]
     return RowResult(
         label=config.label,
@@ -166,7 +169,11 @@ def row_result(config: RowConfig, run: Run) -> RowResult:
         kind=config.kind,
         scores=scores,
         costs={result.plan.seed: result.cost for result in done},
-        budget={name: statistics.fmean(budget[name] for budget in budgets) for name in budgets[0]} if budgets else {},
+        budget={}
+        if config.is_as_it_is
+        else {name: statistics.fmean(budget[name] for budget in budgets) for name in budgets[0]}
+        if budgets
+        else {},
         provenance=Provenance.read(_provenance(config, done, run)),
         failed=reason,
         curves={result.plan.seed: result.curve for result in done if result.training},
@@ -177,28 +184,38 @@ def _provenance(config: RowConfig, seeds: Sequence[SeedResult], run: Run) -> Map
     """Return how a row came about: starting model, components with all their fields, keys of its models, counts of its data."""
     judges, notes = _judges(seeds), _notes(seeds)
     base = run.comparison.config.budget
+    sourced = any(row.source is not None for row in run.comparison.rows)
     budgeted = bool(config.rounds) and any(row.budget != base for row in run.comparison.rows)
     return {
         "method": config.method,
         "model": _starting_model(run.comparison.checkpoint),
         "rounds": [
             {
-                "data": describe(round_.builder),
-                "objective": describe(round_.objective),
+                "data": describe(round_.builder) if round_.builder else None,
+                "objective": describe(round_.objective) if round_.objective else None,
+                **({"trainer": describe(round_.trainer)} if round_.trainer.name != GROUPED else {}),
                 "training": round_.training.model_dump(mode="json"),
                 "reference": round_.reference,
             }
             for round_ in config.rounds
         ],
+        **({"trained_on": describe(config.source or run.comparison.source)} if sourced else {}),
         **({"budget": config.budget.model_dump(mode="json", exclude_none=True)} if budgeted else {}),
         "seed_offset": config.seed_offset,
-        "backend": describe(run.comparison.backend),
+        **({"checkpoint": config.checkpoint.provenance()} if config.checkpoint else {}),
+        **({"served": {"model": config.served.model, **config.served.identity}} if config.served else {}),
+        "backend": describe(run.comparison.backend) if config.backend is None else _asking(config.backend),
         "precision": row_precision(config, run),
         "models": {str(result.plan.seed): result.plan.model for result in seeds},
         **({"judges": judges} if judges else {}),
         **({"notes": notes} if notes else {}),
         "data": {str(result.plan.seed): [_data(facts) for facts in result.groups] for result in seeds},
     }
+
+
+def _asking(backend: Backend) -> Mapping[str, Any]:
+    """Return the backend that asks a served model, as the row's keys have it."""
+    return {"name": backend.name, "version": backend.version, "fields": dict(ASKED_AS)}
 
 
 def _starting_model(checkpoint: Checkpoint | None) -> Mapping[str, Any]:
@@ -211,11 +228,17 @@ def _starting_model(checkpoint: Checkpoint | None) -> Mapping[str, Any]:
 def row_precision(config: RowConfig, run: Run) -> dict[str, str]:
     """Return the types in which a row was trained, is stored, was scored and generated."""
     device, comparison = run.graph.environment.get("device", "cpu"), run.comparison
-    options = comparison.checkpoint.options if comparison.checkpoint else LoadOptions()
-    sft = comparison.config.sft
+    if config.served is not None:
+        return {}  # the server's own affair
+    start = config.checkpoint or comparison.checkpoint
+    options = start.options if start else LoadOptions()
+    sft = None if config.checkpoint else comparison.config.sft
     trained = [*([sft] if sft else []), *(round_.training for round_ in config.rounds)]
     products = dict.fromkeys(resolve_precision(settings.precision, device) for settings in trained)
-    components = [*comparison.evaluators, *(round_.builder for round_ in config.rounds)]
+    components = [
+        *comparison.evaluators.values(),
+        *(part for round_ in config.rounds for part in (round_.builder, round_.trainer) if part),
+    ]
     rewards = any(isinstance(getattr(component, "reward", None), RewardModel) for component in components)
     return {
         "training": " and ".join(products) or "none",
@@ -414,6 +437,7 @@ def run_warnings(run: Run) -> list[str]:
     rows = list(dict.fromkeys(result.plan.label for result in run.seeds if run.failure(result.plan.model) is None))
     return [
         *_evaluation_failures(run),
+        *_source_warning(run),
         *_budget_warning(run),
         *_passes_warning(run),
         *_training_warnings(run),
@@ -427,6 +451,24 @@ def _evaluation_failures(run: Run) -> Iterator[str]:
         for name, key in result.plan.evaluations.items():
             if result.failed is None and (reason := run.failure(key)):
                 yield f"{result.plan.label}, seed {result.plan.seed}: no scores of {name}, since it failed ({reason})"
+
+
+def _source_warning(run: Run) -> Iterator[str]:
+    """Name the rows that are trained on sources of their own."""
+    named: dict[str, list[str]] = {}
+    for config in run.comparison.rows:
+        if config.source is not None:
+            named.setdefault(config.source.name, []).append(config.label)
+    if named:
+        listed = "; ".join(f"{name}: {', '.join(labels)}" for name, labels in named.items())
+        yield (
+            f"rows are trained on other data than the comparison's {run.comparison.source.name} ({listed}): a difference "
+            "between them and the others, marked †, is not their methods' alone"
+        )
+        if run.comparison.config.evaluation.contaminated == "count" and any(
+            evaluator.brings_questions() for evaluator in run.comparison.evaluators.values()
+        ):
+            yield "training prompts of rows' own sources were not held against evaluators' questions"
 
 
 def _budget_warning(run: Run) -> Iterator[str]:
@@ -466,7 +508,13 @@ def _training_warnings(run: Run) -> list[str]:
     rows: dict[str, list[str]] = {}
     for result in run.seeds:
         for facts in result.training:
-            for text in (facts.layout_warning, facts.memory_warning, _unpaired_warning(facts), _rounding_warning(facts)):
+            for text in (
+                facts.layout_warning,
+                facts.memory_warning,
+                _unpaired_warning(facts),
+                _rounding_warning(facts),
+                *facts.notes,
+            ):
                 if text:
                     rows.setdefault(text, []).append(result.plan.label)
     trained = {result.plan.label for result in run.seeds if result.plan.training}

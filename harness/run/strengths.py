@@ -22,20 +22,20 @@ def pair_strengths(run: Run, rows: Sequence[RowResult]) -> tuple[list[Derived], 
     derived, warnings = list[Derived](), list[str]()
     baseline = run.comparison.config.baseline
     mixed = any(judge.allow_mixed_judges for judge in run.comparison.judges.values())
-    for evaluator in run.comparison.evaluators:
+    for label, evaluator in run.comparison.evaluators.items():
         if not evaluator.opponents() or not any(metric.name == PAIRED_METRIC for metric in evaluator.metrics()):
             continue
-        judges = {" and ".join(judged) for row in rows if (judged := row.judges(evaluator.name))}
+        judges = {" and ".join(judged) for row in rows if (judged := row.judges(label))}
         if len(judges) > 1 and not mixed:
             warnings.append(
-                f"There is no {evaluator.name}/strength, since rows were judged by {'; others by '.join(sorted(judges))}; "
+                f"There is no {label}/strength, since rows were judged by {'; others by '.join(sorted(judges))}; "
                 "set judge.allow_mixed_judges to have it all the same."
             )
             continue
-        meetings = _meetings(evaluator, run, rows)
-        labels = sorted({label for meeting in meetings for label in (meeting.row, meeting.other)})
-        if baseline in labels:
-            derived.append(_derived(evaluator, meetings, labels, baseline))
+        meetings = _meetings(label, evaluator, run, rows)
+        rows_met = sorted({row for meeting in meetings for row in (meeting.row, meeting.other)})
+        if baseline in rows_met:
+            derived.append(_derived(label, meetings, rows_met, baseline))
     return derived, warnings
 
 
@@ -56,12 +56,12 @@ class Meeting(NamedTuple):
 Meetings = dict[Meeting, list[float]]  # the row's result by sample
 
 
-def _meetings(evaluator: Evaluator, run: Run, rows: Sequence[RowResult]) -> Meetings:
+def _meetings(label: str, evaluator: Evaluator, run: Run, rows: Sequence[RowResult]) -> Meetings:
     meetings: Meetings = {}
     samples = next((sampling.n for sampling in evaluator.samplings()), 1)
     for result in rows:
-        for seed, scores in result.scores.get(evaluator.name, {}).items():
-            opponents = _opponents(run, result.label, seed, evaluator.name)
+        for seed, scores in result.scores.get(label, {}).items():
+            opponents = _opponents(run, result.label, seed, label)
             for score in scores:
                 if score.metric != PAIRED_METRIC or not opponents:
                     continue
@@ -79,7 +79,7 @@ def _opponents(run: Run, label: str, seed: int, evaluator: str) -> list[str]:
     return sorted(EvaluateInputs.of(run.graph.stages[row.evaluations[evaluator]]).opponents)
 
 
-def _derived(evaluator: Evaluator, meetings: Meetings, labels: Sequence[str], baseline: str) -> Derived:
+def _derived(evaluator: str, meetings: Meetings, labels: Sequence[str], baseline: str) -> Derived:
     table = _table(meetings, labels)
     fitted = bradley_terry(table, labels.index(baseline))
     scores = {
@@ -94,7 +94,7 @@ def _derived(evaluator: Evaluator, meetings: Meetings, labels: Sequence[str], ba
         if np.isfinite(fitted.mean[index])
     }
     description = f"Bradley–Terry strength over all pairs of rows that met: log-odds of winning against {baseline}"
-    metric = MetricEntry(key=f"{evaluator.name}/strength", description=description, higher_is_better=True, primary=False)
+    metric = MetricEntry(key=f"{evaluator}/strength", description=description, higher_is_better=True, primary=False)
     return Derived(metric, scores)
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from harness.errors import HarnessError
 from harness.models.load import model_eos
-from harness.models.prompts import ChatTemplate
+from harness.models.tokenization import ChatTemplate
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase

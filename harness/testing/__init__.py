@@ -1,7 +1,8 @@
 """Tests for plugin authors.
 
 `check` and `assert_conforms` check that a registered component keeps to what the host relies on. For tests of your own there
-are the inputs they use: `example_batch`, `ScriptedBuild`, `ScriptedEvaluation` and, for analyses, `analysis_context`.
+are the inputs they use: `example_batch`, `ScriptedBuild`, `ScriptedEvaluation`, for trainers `train_once` and for analyses
+`analysis_context`.
 `harness.testing.strategies` has Hypothesis strategies and needs the extra `testing`.
 """
 
@@ -10,16 +11,19 @@ from harness.sandbox.untrained import untrained_policy
 from harness.testing.analyses import analysis_context
 from harness.testing.batches import example_batch
 from harness.testing.conformance import assert_conforms, check
+from harness.testing.trainers import TrainedOnce, train_once
 from harness.testing.verdict import Finding, Verdict
 
 __all__ = [
     "Finding",
     "ScriptedBuild",
     "ScriptedEvaluation",
+    "TrainedOnce",
     "Verdict",
     "analysis_context",
     "assert_conforms",
     "check",
     "example_batch",
+    "train_once",
     "untrained_policy",
 ]

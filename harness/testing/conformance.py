@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from harness.api.interfaces import Analysis, Backend, Component, DataBuilder, Evaluator, Importer, Objective, Source
+from harness.api.interfaces import Analysis, Backend, Component, DataBuilder, Evaluator, Importer, Objective, Source, Trainer
 from harness.api.registry import KINDS, Registered, Registry
 from harness.config.problems import problems_of
 from harness.errors import PluginError, Problem, did_you_mean
@@ -26,6 +26,7 @@ from harness.testing.documentation import (
 from harness.testing.evaluators import check_evaluator
 from harness.testing.objectives import check_objective
 from harness.testing.places import check_backend, check_importer, check_method, check_source
+from harness.testing.trainers import check_trainer
 from harness.testing.verdict import Finding, Verdict, run
 
 
@@ -107,5 +108,7 @@ def _behaviour(component: Component, registry: Registry) -> Iterable[Finding]:
         return check_importer(component)
     if isinstance(component, Analysis):
         return check_analysis(component, registry)
+    if isinstance(component, Trainer):
+        return check_trainer(component, registry)
     assert isinstance(component, Backend)
     return check_backend(component)

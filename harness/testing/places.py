@@ -16,7 +16,7 @@ from harness.api.types import Dataset, Example, Prompt, Response, Sampling, Spli
 from harness.config.rows import Resolver
 from harness.config.schema import Budget
 from harness.errors import DataError, Problem
-from harness.models.prompts import ChatTemplate
+from harness.models.tokenization import ChatTemplate
 from harness.sandbox.untrained import ScriptedPolicy
 from harness.testing.resuming import check_resuming
 from harness.testing.verdict import Fault, Finding, run
@@ -104,15 +104,15 @@ def _splits(source: Source, data: Dataset) -> None:
 
 def _provides(source: Source, data: Dataset) -> None:
     rows = (*data["train"], *data["heldout"])
-    if "target" in source.provides and not any(example.target for example in rows):
+    if "target" in source.offers() and not any(example.target for example in rows):
         raise Fault("it says that it provides targets, and no example has one", "set Example.target, or change `provides`")
-    if "ranked" in source.provides and not any(len(example.ranked) > 1 for example in rows):
+    if "ranked" in source.offers() and not any(len(example.ranked) > 1 for example in rows):
         raise Fault("it says that it provides rankings, and no example has two responses", "set Example.ranked, best first")
-    if "gold" in source.provides:
+    if "gold" in source.offers():
         marks = source.gold(rows[0], Response("an answer"))
         if "total" not in marks or not all(isinstance(value, int | float) for value in marks.values()):
             raise Fault(f"gold() returned {dict(marks)!r}", "return numbers by name, 'total' among them")
-    if "benchmarks" in source.provides:
+    if "benchmarks" in source.offers():
         with tempfile.TemporaryDirectory() as folder:
             source.write_benchmarks(Path(folder))
             if not list(Path(folder).rglob("*.yaml")):

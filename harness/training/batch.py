@@ -10,7 +10,7 @@ from harness.api.interfaces import Objective
 from harness.api.types import Example, Group, GroupLogps, Logps, Mismatched, Prompt, Response, View
 from harness.errors import StageError
 from harness.models.logps import TokenRow
-from harness.models.prompts import ChatTemplate
+from harness.models.tokenization import ChatTemplate
 from harness.training.layouts.layout import Bundle, Layout, cut, score_bundles
 from harness.training.layouts.padded import UniqueRows
 
@@ -66,21 +66,25 @@ class TokenGroup:
         return sum(row.tokens for row in self.rows())
 
 
-def tokenize(groups: Iterable[Group], template: ChatTemplate, objective: Objective, *, ranked: bool = True) -> list[TokenGroup]:
+def tokenize(
+    groups: Iterable[Group], template: ChatTemplate, objective: Objective | None, *, ranked: bool = True
+) -> list[TokenGroup]:
     """Groups as ids, under the plain prompt and every view of the objective; `ranked` if their builder ranks the rejected."""
     tokenized = []
     for group in groups:
         prompts = tokenize_prompt(group.prompt, template, objective)
         responses = tuple(tuple(template.response_ids(group.prompt, response)) for response in (group.chosen, *group.rejected))
         tokenized.append(TokenGroup(prompts, responses, id=group.prompt.id, ranked=ranked))
-    if objective.needs_mismatched:
+    if objective is not None and objective.needs_mismatched:
         return [replace(own, mismatched=other.responses) for own, other in zip(tokenized, partners(tokenized), strict=True)]
     return tokenized
 
 
-def tokenize_prompt(prompt: Prompt, template: ChatTemplate, objective: Objective) -> dict[str, tuple[int, ...]]:
+def tokenize_prompt(prompt: Prompt, template: ChatTemplate, objective: Objective | None) -> dict[str, tuple[int, ...]]:
     """Return a prompt's ids, plain and under every view of the objective."""
-    views = {name: tuple(template.prompt_ids(change(prompt))) for name, change in objective.views().items()}
+    views = {
+        name: tuple(template.prompt_ids(change(prompt))) for name, change in (objective.views() if objective else {}).items()
+    }
     return {PLAIN: tuple(template.prompt_ids(prompt)), **views}
 
 

@@ -9,19 +9,17 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
+from harness.api.interfaces import BudgetUnit
 from harness.errors import StageError
 from harness.training.batch import TokenGroup
-
-Unit = Literal["pairs", "tokens", "updates"]
 
 
 @dataclass(frozen=True)
 class Spending:
     """The limit of one training. `tokens` are `TokenGroup.tokens`; a group without negatives counts as one pair."""
 
-    unit: Unit
+    unit: BudgetUnit
     amount: int
 
 

@@ -25,6 +25,8 @@ from harness.store import canonical, file_hash
 from harness.training.ranks import Ranks
 
 if TYPE_CHECKING:
+    from transformers import Trainer
+
     from harness.training.step_trainer import StepTrainer
 
 MANIFEST = "checkpoint.json"
@@ -154,7 +156,7 @@ class CheckpointCallback(TrainerCallback):  # type: ignore[misc]
 
 
 def train_resumably(
-    trainer: StepTrainer,
+    trainer: Trainer,
     checkpoints: Checkpoints | None,
     notes: Callable[[], Mapping[str, object]],
     restore: Callable[[Mapping[str, object]], None],
@@ -162,14 +164,16 @@ def train_resumably(
     """Train, from the last checkpoint if there is one.
 
     Args:
+        trainer: a `StepTrainer`, or any trainer of transformers' in a single process.
         notes: gives the state to keep beside the trainer's own; JSON.
         restore: takes the notes of the checkpoint.
     """
     if checkpoints is None:
         trainer.train()
         return
-    trainer.add_callback(CheckpointCallback(checkpoints, trainer.ranks, notes))
-    last = checkpoints.resume_together(trainer.ranks)
+    ranks = getattr(trainer, "ranks", Ranks.here())
+    trainer.add_callback(CheckpointCallback(checkpoints, ranks, notes))
+    last = checkpoints.resume_together(ranks)
     if last is not None:
         restore(checkpoints.notes)
     trainer.train(resume_from_checkpoint=None if last is None else str(last))

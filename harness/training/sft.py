@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypedDict
 
 from harness.api.types import Example
 from harness.errors import DataError
-from harness.models.prompts import ChatTemplate
+from harness.models.tokenization import ChatTemplate
 from harness.training.batch import tokenize_target
 from harness.training.checkpoints import Checkpoints, train_resumably
 from harness.training.settings import SftSettings, resolve_precision

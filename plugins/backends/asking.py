@@ -89,6 +89,7 @@ class Asking:
     Attributes:
         client: open, on the event loop of `runner`.
         model: its name there.
+        template: the policy's; None where only the server has it, which is then sent messages alone.
         stop_ids: every token that ends a response.
         own: whether the server answers with the policy's own checkpoint, so that its tokens are ours whatever is sent.
         counts: whether the server answers with `n` choices, as far as it was `tried`: with the first prompt, alone, so that
@@ -98,7 +99,7 @@ class Asking:
     client: ModelClient
     runner: asyncio.Runner
     model: str
-    template: ChatTemplate
+    template: ChatTemplate | None
     send: Send
     dialect: Dialect
     concurrency: int
@@ -197,11 +198,12 @@ class Asking:
             body["n"] = n
         if self.dialect == "vllm":
             body |= self._vllm_fields()
-        elif self.send != "chat":
+        elif self.send != "chat" and self.template is not None:
             body["stop"] = [self.template.tokenizer.decode([end]) for end in self.stop_ids]
         if self.send == "chat":
             body["messages"] = [{"role": message.role, "content": message.content} for message in prompt.messages]
             return CHAT, body
+        assert self.template is not None
         ids = self.template.prompt_ids(prompt)
         body["prompt"] = ids if self.send == "ids" else self._text(prompt, ids)
         return COMPLETIONS, body
@@ -215,6 +217,7 @@ class Asking:
 
     def _text(self, prompt: Prompt, ids: list[int]) -> str:
         """Return the prompt as text that the server reads as exactly `ids`: its tokenizer adds BOS unless it is told not to."""
+        assert self.template is not None
         tokenizer = self.template.tokenizer
         if self.dialect == "vllm":
             return str(tokenizer.decode(ids))
@@ -228,8 +231,10 @@ class Asking:
         counts = self._token_counts(batch)
         return [self._response(choice, count) for choice, count in zip(batch.choices, counts, strict=True)]
 
-    def _response(self, choice: Sampled, tokens: int) -> Response:
+    def _response(self, choice: Sampled, tokens: int | None) -> Response:
         finished = choice.finish in ENDED
+        if self.template is None:
+            return Response(choice.text.strip(), finished, tokens)
         if choice.ids is None or not self._ours(choice.ids):
             return Response(self.template.trimmed(choice.text), finished, tokens)
         missing = finished and choice.ids[-1] not in self.stop_ids  # some servers leave the end out
@@ -238,14 +243,22 @@ class Asking:
 
     def _ours(self, ids: Sequence[int]) -> bool:
         """Return whether ids are of the policy's vocabulary: the server has its model, or reads its ids and tells such."""
+        assert self.template is not None
         return (self.own or self.send == "ids") and all(0 <= token < len(self.template.tokenizer) for token in ids)
 
-    def _token_counts(self, batch: SampledBatch) -> list[int]:
-        """Return the tokens of each choice: its ids, the usage of a single choice, or the usage shared out by length."""
+    def _token_counts(self, batch: SampledBatch) -> list[int] | list[None]:
+        """Return the tokens of each choice: its ids, the usage of a single choice, or the usage shared out by length.
+
+        Lengths are counted in tokens; without a tokenizer in characters, and nothing is known where the server counts nothing.
+        """
         if all(choice.ids is not None for choice in batch.choices):
             return [len(choice.ids or ()) for choice in batch.choices]
         if len(batch.choices) == 1 and batch.tokens is not None:
             return [batch.tokens]
+        if self.template is None:
+            if batch.tokens is None:
+                return [None] * len(batch.choices)
+            return share_out(batch.tokens, [len(choice.text) for choice in batch.choices])
         lengths = [
             len(self.template.tokenizer(choice.text, add_special_tokens=False)["input_ids"]) + (choice.finish in ENDED)
             for choice in batch.choices

@@ -7,7 +7,6 @@ import fcntl
 import json
 import socket
 import subprocess
-import sys
 import time
 import urllib.request
 from collections.abc import Iterator, Sequence
@@ -15,7 +14,7 @@ from contextlib import contextmanager
 from http.client import HTTPException
 from pathlib import Path
 
-from harness import Policy, StageError
+from harness import Policy, StageError, supervised_command
 
 POLL_SECONDS = 0.1
 SHOWN_LINES = 8
@@ -41,7 +40,7 @@ def launched(command: Sequence[str], policy: Policy, start_seconds: float) -> It
         port = _free_port()
         filled = [fill(word, policy).replace("{port}", str(port)) for word in command]
         process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "harness_plugins.backends.supervise", *filled],
+            supervised_command(filled),
             stdin=subprocess.PIPE,
             stdout=stream,
             stderr=stream,

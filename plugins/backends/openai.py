@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field
 
-from harness import Backend, ChatTemplate, Generate, ModelClient, Policy, RetryPolicy, StageError
+from harness import Backend, ChatTemplate, Generate, ModelClient, Policy, RetryPolicy, StageError, UnavailableError
 from harness_plugins.backends.asking import Asking, Dialect, Send
 from harness_plugins.backends.launch import fill, get_json, launched
 
@@ -49,8 +49,9 @@ class ServedBackend(Backend):
             with client.running() as runner:
                 served = runner.run(client.models()) if name == policy.name else [name]
                 self.check_server(served, url, name)
-                template, own = ChatTemplate(policy.tokenizer), self.serves_any_policy()
-                fields = (self.send, self.dialect, self.concurrency, policy.stop_ids, own)
+                template, own = _template(policy), self.serves_any_policy()
+                stop_ids = policy.stop_ids if template is not None else ()
+                fields = (self.send, self.dialect, self.concurrency, stop_ids, own)
                 yield Asking(client, runner, name, template, *fields).generate
 
     @contextmanager
@@ -82,6 +83,14 @@ class ServedBackend(Backend):
             raise StageError(
                 f"the server at {url} is {version}, and the plan was made for {expected!r}: plan again, or set `engine`"
             )
+
+
+def _template(policy: Policy) -> ChatTemplate | None:
+    """Return the policy's chat template; None of a model that only its server has."""
+    try:
+        return ChatTemplate(policy.tokenizer)
+    except UnavailableError:
+        return None
 
 
 class OpenAIBackend(ServedBackend):

@@ -27,14 +27,17 @@ class PreferenceAccuracy(Evaluator):
 
     def evaluate(self, task: EvaluationTask) -> Iterable[Score]:
         pairs = [_pair(example.ranked) for example in task.examples]
-        policy, reference = task.logps(pairs), task.logps(pairs, reference=True)
+        policy = task.logps(pairs)
+        for example, pair, lp in zip(task.examples, pairs, policy, strict=True):
+            if pair:  # first, since some models have nothing that the reference's could be compared with
+                yield Score(example.prompt.id, "likelihood", _preferred(lp[0], lp[1]))
+        reference = task.logps(pairs, reference=True)
         for example, pair, lp, lr in zip(task.examples, pairs, policy, reference, strict=True):
             if not pair:
                 continue
             chosen, rejected = lp[0] - lr[0], lp[1] - lr[1]
             yield Score(example.prompt.id, "pair_accuracy", _preferred(chosen, rejected))
             yield Score(example.prompt.id, "margin", chosen - rejected)
-            yield Score(example.prompt.id, "likelihood", _preferred(lp[0], lp[1]))
 
 
 def _pair(ranked: Sequence[str]) -> list[Response]:

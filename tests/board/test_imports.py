@@ -121,7 +121,7 @@ def test_beside_measured_rows_nothing_of_theirs_changes(measured: Path) -> None:
     assert "somebody said so" in board.warnings
     board.write(measured)
     assert verify(measured) == []
-    with pytest.raises(DataError, match="the row 'dpo' is already trained here"):
+    with pytest.raises(DataError, match="the row 'dpo' is already evaluated here"):
         import_rows([replace(A, label="dpo")], request(), "ignored", measured)
 
 

@@ -13,7 +13,7 @@ import pytest
 from harness.api.types import Metric, Score
 from harness.board import Board, RowResult, build_board
 from harness.board.build import LoadedBoard, look
-from harness.board.entries import SequentialEntry
+from harness.board.entries import Delta, SequentialEntry
 from harness.board.merge import merge
 from harness.board.sequential import Decisions, SeedsDesign
 from harness.board.verify import verify
@@ -144,6 +144,20 @@ def test_p_values_of_looks_are_larger_than_those_of_a_fixed_number() -> None:
         assert delta is not None and given is not None
         assert delta.p > given.p_design > 0  # type: ignore[operator]
         assert delta.mean == given.mean
+
+
+def test_stars_of_a_board_are_the_rows_that_the_looks_tell_apart() -> None:
+    """With two seeds the row's own variance is known too badly for any star, however small p is with that of all rows."""
+    decided, rows = run({"base": 0.0, "clear": 3.0, "close": 0.16, "poor": -3.0})
+    adjusted = {label: delta.p_adjusted for label, delta in deltas(board_of(rows)).items()}
+    assert {label for label, p in adjusted.items() if p is not None and p < 0.05} == decided.significant - {"base"}
+    two = deltas(board_of([row("base", 0, 2), row("clear", 3.0, 2), row("poor", -3.0, 2)]))
+    assert min(delta.p for delta in two.values()) < 0.05
+    assert all(delta.p_adjusted == 1 for delta in two.values())
+
+
+def deltas(board: Board) -> dict[str, Delta]:
+    return {r.method: delta for r in board.rows if (delta := r.delta("e/m")) is not None}
 
 
 def test_a_board_says_what_was_saved_and_holds(tmp_path: Path) -> None:

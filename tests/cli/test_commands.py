@@ -277,6 +277,30 @@ def test_an_error_shows_escape_sequences_from_files_as_text(harness: Any, tmp_pa
     assert "\x1b" not in said and "\\x1b[2Jb" in said
 
 
+def test_progress_counts_the_stages_of_seeds_that_are_added() -> None:
+    observer: Any = TerminalObserver()
+    observer.console = Console(file=io.StringIO(), width=120, force_terminal=True, color_system=None)
+    observer.harness_run_started(name="run", weights={}, cached=2, interactive=True)
+    assert observer.progress is None  # all is in the store so far
+    observer.harness_run_extended(weights={"k": 1.0})
+    observer.harness_run_extended(weights={"l": 3.0})
+    observer.harness_stage_started(key="l", title="train")
+    observer.harness_stage_finished(key="l", title="train", seconds=1.0, error=None)
+    task = observer.progress.tasks[0]
+    assert (task.completed, task.total) == (3.0, 4.0)
+    assert task.fields["note"].startswith("1 of 2")
+    observer.harness_run_finished()
+    assert observer.console.file.getvalue().count("1 stages to run for another seed") == 2
+
+
+def test_progress_of_a_run_that_nobody_watches_is_never_shown() -> None:
+    observer: Any = TerminalObserver()
+    observer.console = Console(file=io.StringIO())
+    observer.harness_run_started(name="run", weights={"k": 1.0}, cached=0, interactive=False)
+    observer.harness_run_extended(weights={"l": 1.0})
+    assert observer.progress is None and observer.console.file.getvalue() == ""
+
+
 def test_progress_shows_escape_sequences_and_markup_as_text() -> None:
     observer: Any = TerminalObserver()
     observer.console = Console(file=io.StringIO(), width=120, force_terminal=True, color_system=None)

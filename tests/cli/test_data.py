@@ -26,8 +26,8 @@ from harness.config import resolve
 from harness.config.file import find_config, load_raw
 from harness.errors import DataError, StageError
 from harness.models.load import load_tokenizer
-from harness.models.prompts import ChatTemplate
 from harness.models.scratch import CHAT_TEMPLATE, ScratchModel, build_tokenizer
+from harness.models.tokenization import ChatTemplate
 from harness.run.graph import Graph
 from harness.run.plan import plan
 from harness.run.records import Description, GroupsPayload

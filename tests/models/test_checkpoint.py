@@ -14,7 +14,7 @@ from harness.errors import DataError
 from harness.models.checkpoint import Checkpoint, adapter_folder, checkpoint_folder, checkpoint_hash, locate
 from harness.models.load import load, load_model
 from harness.models.options import KEPT, LoadOptions
-from harness.models.prompts import ChatTemplate
+from harness.models.tokenization import ChatTemplate
 
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")  # PEFT's own call
 IDS = torch.arange(7, 19)[None]

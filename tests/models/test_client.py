@@ -14,8 +14,9 @@ import pytest
 from models.judge.scripted import FakeClock
 
 from harness.errors import StageError
-from harness.models.client import Clock, ModelClient, RefusedError, RetryPolicy
+from harness.models.client import Clock, ModelClient, RefusedError
 from harness.models.replies import ModelReply
+from harness.models.retry import RetryPolicy
 from harness.models.server import CHAT, HttpReply, OpenAIServer, completion
 
 GOOD = completion("[[1]]", "m")

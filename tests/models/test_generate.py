@@ -9,7 +9,7 @@ import torch
 
 from harness.api.types import Message, Prompt, Response, Sampling
 from harness.models.generate import _choose, block_sampling, blocks, generate
-from harness.models.prompts import ChatTemplate
+from harness.models.tokenization import ChatTemplate
 
 PROMPTS = [
     Prompt.of("a", "name two fruits but not apple . answer separated by commas ."),

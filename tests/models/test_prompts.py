@@ -6,7 +6,7 @@ import pytest
 
 from harness.api.types import Message, Prompt, Response
 from harness.errors import DataError
-from harness.models.prompts import ChatTemplate
+from harness.models.tokenization import ChatTemplate
 from harness.sandbox.tokenizer import build_tokenizer
 
 DIALOGUE = Prompt(

@@ -10,8 +10,8 @@ import pytest
 from harness.api.types import Message, Prompt, Response
 from harness.models.load import load, load_tokenizer
 from harness.models.logps import TokenRow, score
-from harness.models.prompts import ChatTemplate
 from harness.models.templates import check_template
+from harness.models.tokenization import ChatTemplate
 
 NAMES = ("mistral-v1", "mistral-v3", "mistral-nemo", "llama-3", "smollm2")
 # Runs of blanks, line ends of two kinds, accents, pieces beyond the vocabulary, words that look like a template's.

@@ -15,8 +15,8 @@ from transformers import PreTrainedTokenizerBase
 
 from harness.api.types import Message, Prompt, Response
 from harness.errors import DataError
-from harness.models.prompts import ChatTemplate
 from harness.models.templates import check_template, choose_template
+from harness.models.tokenization import ChatTemplate
 
 PROMPTS = (
     Prompt.of("one", "name two fruits"),

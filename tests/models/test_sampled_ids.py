@@ -18,7 +18,7 @@ from harness.errors import DataError
 from harness.models.generate import generate
 from harness.models.load import generation_eos, load, model_eos
 from harness.models.logps import TokenRow, score
-from harness.models.prompts import ChatTemplate
+from harness.models.tokenization import ChatTemplate
 from harness.run.stages.context import save_checkpoint
 from harness.training.settings import SftSettings
 from harness.training.sft import fine_tune

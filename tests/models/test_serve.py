@@ -10,8 +10,8 @@ import pytest
 
 from harness.api.types import Message, Prompt, Sampling
 from harness.models.generate import generate
-from harness.models.prompts import ChatTemplate
 from harness.models.serve import PolicyServer, RequestError
+from harness.models.tokenization import ChatTemplate
 
 PROMPT = Prompt(
     "a", (Message("user", "name two fruits ."), Message("assistant", "pear , plum"), Message("user", "name one more ."))

@@ -11,8 +11,8 @@ from fastchat.conversation import conv_templates
 from harness.api.types import Message, Prompt, Response
 from harness.errors import DataError
 from harness.models.fastchat_templates import fastchat_text
-from harness.models.prompts import ChatTemplate
 from harness.models.templates import check_template, choose_template
+from harness.models.tokenization import ChatTemplate
 
 SYSTEM = Prompt("s", (Message("system", "be kind ."), Message("user", "is tea hot ?")))
 NOT_WRITABLE = {"chatgpt", "pplxai", "bard", "gemini", "steerlm", "yuan2"}

@@ -88,7 +88,7 @@ def test_a_server_and_its_children_end_with_a_killed_parent() -> None:
     """
     parent = """
         import subprocess, sys
-        command = [sys.executable, "-m", "harness_plugins.backends.supervise", sys.executable, "-c", sys.argv[1]]
+        command = [sys.executable, "-m", "harness.models.supervise", sys.executable, "-c", sys.argv[1]]
         supervisor = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
         print(supervisor.pid, flush=True)
         supervisor.wait()

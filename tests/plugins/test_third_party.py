@@ -24,6 +24,7 @@ COMPONENTS: list[tuple[Kind, str]] = [
     ("importer", "tp_first_words"),
     ("method", "tp_method"),
     ("analysis", "tp-half-targets"),
+    ("trainer", "tp_shrunk"),
 ]
 
 
@@ -84,6 +85,8 @@ def test_a_comparison_of_their_parts_and_ours(site: Path, tiny_checkpoint: Path,
             "tp_method",
             {"label": "ours_on_theirs", "data": "tp_truncated", "objective": "dpo"},
             {"label": "theirs_on_ours", "data": "preference", "objective": "tp_squared"},
+            {"label": "their_trainer", "data": "tp_truncated", "trainer": {"name": "tp_shrunk", "factor": 0.5}},
+            {"label": "on_prompts", "trainer": "tp_shrunk"},
         ],
         "evaluators": ["tp_first_word"],
         "seeds": [0],
@@ -97,8 +100,13 @@ def test_a_comparison_of_their_parts_and_ours(site: Path, tiny_checkpoint: Path,
     assert done.returncode == 0, done.stderr
     answer = json.loads(done.stdout)
     rows = {row["method"]: row for row in answer["board"]["rows"]}
-    assert set(rows) == {"sft", "tp_method", "ours_on_theirs", "theirs_on_ours"} and not answer["failed"]
+    assert (
+        set(rows) == {"sft", "tp_method", "ours_on_theirs", "theirs_on_ours", "their_trainer", "on_prompts"}
+        and not answer["failed"]
+    )
     assert all("tp_first_word/first_word" in row["scores"] for row in rows.values())
+    assert rows["their_trainer"]["budget"] == {"prompts": 8, "pairs": 0, "updates": 1, "tokens": 0}
+    assert (rows["on_prompts"]["data"], rows["on_prompts"]["objective"]) == (None, "tp_shrunk")
     assert "done train tp_method · seed 0" in (tmp_path / "board" / "stages.txt").read_text().splitlines()
 
 

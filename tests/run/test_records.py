@@ -20,15 +20,15 @@ def test_inputs_are_named_as_keys_are_hashed_and_read_again() -> None:
     inputs = EvaluateInputs("rows", "model", "start", answers={"0": "a", "10": "b"}, opponents={"sft": "c", "x:y": "d"})
     named = {"source": "rows", "model": "model", "start": "start", "answers:0": "a", "answers:10": "b"}
     assert inputs.named() == {**named, "opponent:sft": "c", "opponent:x:y": "d"}
-    trained = TrainInputs("groups", "model", {"": "plain", "mismatched": "other"})
+    trained = TrainInputs("model", "groups", references={"": "plain", "mismatched": "other"})
     assert trained.named() == {"groups": "groups", "model": "model", "reference:": "plain", "reference:mismatched": "other"}
     assert SourceInputs().named() == {}
     graph = Graph()
     for given in (inputs, trained, SourceInputs(), SourceInputs("model")):
         key = graph.add("train", "title", {}, given.named())
         assert type(given).of(graph.stages[key]) == given
-    with pytest.raises(KeyError, match="groups"):
-        TrainInputs.of(graph.stages[graph.add("train", "title", {}, {"model": "model"})])
+    with pytest.raises(KeyError, match="model"):
+        TrainInputs.of(graph.stages[graph.add("train", "title", {}, {"groups": "groups"})])
 
 
 def test_a_record_writes_what_was_given_and_nothing_else() -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import random
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
@@ -41,9 +43,12 @@ from harness.sandbox.untrained import untrained_policy
 from harness.testing import Verdict, assert_conforms, check
 from harness.testing.conformance import check_registered
 
+SCRIPT = Path(__file__).resolve().parents[2] / "examples" / "train_dpo.py"
 SMALL: dict[str, dict[str, Any]] = {
     "sandbox": {"sft": 20, "train": 20, "tuning": 5, "heldout": 20},
     "lm_eval": {"limit": 1},
+    "trl": {"trainer": "dpo"},
+    "command": {"command": f"{sys.executable} {SCRIPT} --start {{start}} --data {{data}} --out {{out}} --seed {{seed}}"},
 }
 BUILT_IN = [
     # tests/cli/test_analyze.py runs every analysis on a tiny comparison; here each starts worker processes as well.

@@ -20,7 +20,7 @@ from harness.config import describe
 from harness.errors import StageError
 from harness.models.checkpoint import Checkpoint
 from harness.models.load import load_model, merged
-from harness.models.prompts import ChatTemplate
+from harness.models.tokenization import ChatTemplate
 from harness.run.graph import CHECKPOINT, Graph
 from harness.run.stages import RUNNERS
 from harness.run.stages.context import Context

@@ -12,7 +12,7 @@ from harness.api.registry import Registry
 from harness.errors import StageError
 from harness.models.checkpoint import Checkpoint
 from harness.models.logps import TokenRow, score
-from harness.models.prompts import ChatTemplate
+from harness.models.tokenization import ChatTemplate
 from harness.run.graph import CHECKPOINT, Graph
 from harness.run.stages import RUNNERS
 from harness.run.stages.context import Context

@@ -9,7 +9,7 @@ import pytest
 from trl_twin import arguments, cast, collated, ours, preference_groups, theirs
 
 from harness.api.types import Group
-from harness.models.prompts import ChatTemplate
+from harness.models.tokenization import ChatTemplate
 from harness.training.batch import PLAIN, tokenize
 from harness_plugins.baselines.dpo import DPO
 from harness_plugins.baselines.hinge import Hinge

@@ -16,7 +16,7 @@ import pytest
 from trl_twin import Step, arguments, cast, ours, preference_groups, theirs
 
 from harness.api.interfaces import Objective
-from harness.models.prompts import ChatTemplate
+from harness.models.tokenization import ChatTemplate
 from harness.training.batch import PLAIN, TokenGroup, tokenize
 from harness_plugins.baselines.cpo import CPO
 from harness_plugins.baselines.orpo import ORPO

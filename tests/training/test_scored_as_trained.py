@@ -22,7 +22,7 @@ from harness.models.checkpoint import Checkpoint
 from harness.models.load import cast, load_model, load_tokenizer
 from harness.models.logps import TokenRow, score
 from harness.models.options import LoadOptions, Use, weights_dtype
-from harness.models.prompts import ChatTemplate
+from harness.models.tokenization import ChatTemplate
 from harness.run.graph import CHECKPOINT, Graph
 from harness.run.stages import RUNNERS
 from harness.run.stages.context import Context

@@ -10,7 +10,7 @@ import torch
 
 from harness.api.types import Example, Prompt, Response
 from harness.errors import DataError
-from harness.models.prompts import ChatTemplate
+from harness.models.tokenization import ChatTemplate
 from harness.sandbox import build_dataset
 from harness.training.settings import SftSettings
 from harness.training.sft import fine_tune

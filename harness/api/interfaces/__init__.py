@@ -11,10 +11,12 @@ from harness.api.interfaces.component import Component, Paper
 from harness.api.interfaces.evaluator import EvaluationTask, Evaluator, Importer
 from harness.api.interfaces.objective import Objective
 from harness.api.interfaces.source import Source
+from harness.api.interfaces.trainer import BudgetUnit, Trainer, TrainingTask, TrainingUse
 
 __all__ = [
     "Analysis",
     "Backend",
+    "BudgetUnit",
     "BuildTask",
     "Chunks",
     "Component",
@@ -28,4 +30,7 @@ __all__ = [
     "Policy",
     "ResumableGenerate",
     "Source",
+    "Trainer",
+    "TrainingTask",
+    "TrainingUse",
 ]

@@ -92,7 +92,8 @@ def _ranking(board: Board) -> str:
         heads += [f"{markdown_text(board.short_name(metric))} {_arrow(metric)}".strip(), "Δ"]
     lines = []
     for place, row in enumerate(board.ranked, start=1):
-        lines.append(["–" if row.failed else str(place), _method(board, row), *_primary_cells(board, row)])
+        kind = f" ({row.kind})" if row.is_as_it_is else ""
+        lines.append(["–" if row.failed else str(place), _method(board, row) + kind, *_primary_cells(board, row)])
     lines += [["", f"*{_method(board, row)}* ({row.kind})", *_primary_cells(board, row)] for row in board.references]
     return _table([*heads, "time"], lines, left=3)
 
@@ -101,7 +102,14 @@ def _primary_cells(board: Board, row: RowEntry) -> list[str]:
     cells = [markdown_text(" → ".join(part for part in (row.data, row.objective) if part) or "–")]
     for metric in board.primary:
         cells += [_mean(row, metric), _delta(row, metric)]
-    return [*cells, "–" if row.cost.seconds is None else duration(row.cost.seconds)]
+    return [*cells, _seconds(row) or "–"]
+
+
+def _seconds(row: RowEntry) -> str | None:
+    """Return the time of a row's making; None where there was nothing to make."""
+    if row.cost.seconds is None:
+        return "not measured here" if row.is_as_it_is else None
+    return duration(row.cost.seconds)
 
 
 def _all_metrics(board: Board) -> str:
@@ -115,7 +123,7 @@ def _costs(board: Board) -> str:
     lines = []
     for row in board.rows:
         cost = row.cost
-        taken = [None if cost.seconds is None else duration(cost.seconds)]
+        taken = [_seconds(row)]
         taken += [None if tokens is None else count(tokens) for tokens in (cost.tokens_trained, cost.tokens_generated)]
         if judged:
             taken.append(None if cost.judge_tokens is None else count(cost.judge_tokens))
@@ -182,8 +190,23 @@ def remarks(board: Board) -> list[str]:
     An older board lacks some of them.
     """
     judges = [entry.sentence for entry in board.statistics.judges or ()]
-    sentences = (_noise(board), _families(board), _seeds(board), _ranks(board), _detectable(board), *judges, _precision(board))
+    sentences = (
+        _noise(board),
+        _families(board),
+        _seeds(board),
+        _ranks(board),
+        _detectable(board),
+        *judges,
+        _precision(board),
+        _other_data(board),
+    )
     return [sentence for sentence in sentences if sentence]
+
+
+def _other_data(board: Board) -> str:
+    deltas = [score.delta for row in board.rows for score in row.scores.values()]
+    marked = any(delta is not None and delta.other_data for delta in deltas)
+    return f"†: trained on other data than {board.baseline}." if marked else ""
 
 
 def _noise(board: Board) -> str:

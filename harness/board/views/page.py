@@ -18,6 +18,7 @@ import yaml
 from markupsafe import Markup, escape
 
 from harness.board.board import ONE_SEED, Board, ExampleRow, MetricEntry, RowEntry, write_text
+from harness.board.facts import Provenance
 from harness.board.views import figures, text
 from harness.board.views.markdown import board_precision, precision, to_csv, to_markdown
 from harness.board.views.text import one_line, shortened, visible
@@ -203,9 +204,8 @@ def _model(config: Mapping[str, object]) -> str:
 def _budget(board: Board) -> str:
     budget = board.config.get("budget")
     if isinstance(budget, Mapping):
-        return ", ".join(
-            f"{text.count(v) if isinstance(v, int | float) else v} {k}" for k, v in budget.items() if v is not None
-        )
+        amounts = [f"{text.count(value)} {unit}" for unit, value in budget.items() if isinstance(value, int | float)]
+        return ", ".join(amounts) + (" in each round" if budget.get("rounds") == "repeat" else "")
     row: RowEntry | None = board.row(board.baseline)
     return ", ".join(f"{text.count(value)} {key}" for key, value in row.budget.items()) if row else ""
 
@@ -254,7 +254,8 @@ def made_of(board: Board, row: RowEntry) -> list[tuple[str, str]]:
         ("Data", row.data),
         ("Objective", row.objective),
         ("Rounds", str(row.rounds) if row.rounds else None),
-        ("Seeds", ", ".join(str(seed) for seed in row.seeds)),
+        ("Checkpoint", _checkpoint(provenance)),
+        ("Seeds", "none sampled" if row.is_as_it_is else ", ".join(str(seed) for seed in row.seeds)),
         ("Starting model", _starting_model(provenance.get("model"))),
         ("Chat template", _digest(_item(provenance.get("model"), "chat_template_sha256"))),
         ("Data set", _digest(provenance.get("dataset"))),
@@ -286,6 +287,16 @@ def _starting_model(model: object) -> str:
         return "made from the training text"
     names = [str(model[key]) for key in ("name", "path", "id", "revision") if model.get(key)]
     return " ".join(names)
+
+
+def _checkpoint(provenance: Provenance) -> str:
+    """Return the model from elsewhere that a row is: its hub name and commit, its hash, or its name at a server."""
+    served, model = provenance.served, provenance.checkpoint
+    if served is not None:
+        return f"{served.model} at {served.base_url}" if served.base_url else f"{served.model}, declared as {served.name}"
+    if model is None:
+        return ""
+    return " ".join(filter(None, (model.hub, model.commit, _digest(model.hash))))
 
 
 def _digest(value: object) -> str:

@@ -114,7 +114,7 @@ def _method(board: Board, row: RowEntry, width: int) -> Text:
         return Text(f"● {name}", style="bold cyan")
     if row.failed:
         return Text(name, style="red")
-    sign = {"control": "◇ ", "null": "○ ", "published": "¶ ", "imported": "⇣ "}.get(row.kind, "")
+    sign = "▣ " if row.is_as_it_is else {"control": "◇ ", "null": "○ ", "published": "¶ ", "imported": "⇣ "}.get(row.kind, "")
     return Text(sign + name, style="magenta" if sign else "")
 
 
@@ -148,6 +148,8 @@ def _reading(board: Board, layout: _Layout) -> Text:
         sentence += f" ≈: less than a change of seeds alone could show ({noise}), at the bound of the null row's ○ interval."
     if "control" in kinds:
         sentence += " ◇: a control, which may use what the others may not."
+    if kinds & {"checkpoint", "served"}:
+        sentence += " ▣: a model from elsewhere, evaluated once as it is: no training seeds, and its cost is not measured here."
     if "published" in kinds:
         sentence += " ¶: published numbers, not measured here."
     hidden = len(board.primary) - len(layout.metrics)

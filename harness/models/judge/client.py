@@ -7,11 +7,12 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from harness.api.types import JudgeAnswer, Message
-from harness.models.client import Clock, DeclinedError, ModelClient, RetryPolicy, TransientError
+from harness.models.client import Clock, DeclinedError, ModelClient, TransientError
 from harness.models.judge.answers import JudgeCost
 from harness.models.judge.budget import JudgeBudget
 from harness.models.judge.reading import SERVER_DECLINED, judge_answer, reports_tokens
 from harness.models.judge.settings import JudgeSettings
+from harness.models.retry import RetryPolicy
 
 LARGEST_REPLY = 8 * 2**20  # bytes: a judge writes a page at most
 FIXES = {

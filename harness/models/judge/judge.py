@@ -115,6 +115,11 @@ class Judge:
         return judgments
 
 
+def _plain(verdict: Any) -> str | int | float:
+    """Return a verdict as JSON keeps it: a plugin may read an answer as anything, of which the text tells what is equal."""
+    return verdict if isinstance(verdict, str | int | float) else repr(verdict)
+
+
 def _asked(settings: JudgeSettings, parameters: Mapping[str, Any]) -> tuple[JudgeSettings, dict[str, object]]:
     """The settings with an evaluator's parameters, and those that no setting is for; who is asked is the config's to say."""
     settable = {name: value for name, value in parameters.items() if name in ANSWERING}
@@ -152,13 +157,13 @@ class _Asking:
         """
         keys = {asked: question_key(self._question(asked, 0)) for asked, first in judgments.items() if first.parsed}
         chosen = [asked for asked, key in keys.items() if int(key[:8], 16) < self.settings.repeat_share * 16**8]
-        verdicts = {asked: [judgments[asked].value] for asked in chosen}
+        verdicts = {asked: [_plain(judgments[asked].value)] for asked in chosen}
         for slot in range(REPEATS_FROM, REPEATS_FROM + self.settings.repeats):
             answered = self._answered(chosen, slot)
             self._count(answered.values())
             for asked, answer in answered.items():
                 if (again := self._read(answer)).parsed:
-                    verdicts[asked].append(again.value)
+                    verdicts[asked].append(_plain(again.value))
         return {keys[asked]: listed for asked, listed in verdicts.items()}
 
     def _read(self, answer: JudgeAnswer) -> Judgment:

@@ -132,7 +132,13 @@ class JudgeSettings(BaseModel):
 def judge_of(judges: Mapping[str, Mapping[str, Any]], payload: Mapping[str, Any]) -> JudgeSettings:
     """Return the judge of a stage that asks one: its evaluator's, or the config's with its data builder's changes."""
     if "evaluator" in payload:
-        return JudgeSettings.model_validate(judges[payload["evaluator"]["name"]])
+        name = payload["evaluator"]["name"]
+        settings = [JudgeSettings.model_validate(judge) for key, judge in judges.items() if key.partition("/")[0] == name]
+        # Of an evaluator listed with several judges, the payload knows the one that it asks.
+        asked = [judge for judge in settings if judge.identity == payload["judge"] and judge.reading == payload["reading"]]
+        return next(
+            (judge for judge in asked if payload.get("repeats") == (judge.repeating if judge.repeats else None)), asked[0]
+        )
     return JudgeSettings.model_validate(judges[BUILDERS]).changed(judge_changes(payload["builder"]["fields"]))
 
 

@@ -13,6 +13,7 @@ from harness.api.interfaces import DataBuilder
 from harness.api.types import Prompt, Response
 from harness.errors import HarnessError, did_you_mean
 from harness.models.size import ModelSize
+from harness.run.graph import CHECKPOINT, SERVED
 from harness.run.records import (
     AnswersPayload,
     EvaluatePayload,
@@ -29,6 +30,7 @@ from harness.training.settings import SftSettings, TrainingSettings
 if TYPE_CHECKING:
     from harness.api.types import Dataset
     from harness.config import Comparison
+    from harness.models.checkpoint import Checkpoint
     from harness.run.graph import Graph, Stage
 
 COMPUTE = 0.4  # share of the peak that training, scoring and reading prompts reach
@@ -101,6 +103,7 @@ class GpuEstimate:
         self.notes: list[str] = []
         self.demands: dict[str, Demand] = {}
         self.drawn: dict[tuple[Any, ...], float] = {}  # samples per prompt that an earlier stage draws already
+        self.sizes = {CHECKPOINT + item.digest: _size_of(item) for row in comparison.rows if (item := row.checkpoint)}
         self.quantized = comparison.checkpoint is not None and comparison.checkpoint.options.quantization is not None
 
     def works(self, graph: Graph, present: Collection[str]) -> list[Work]:
@@ -128,7 +131,13 @@ class GpuEstimate:
             "answers": self._answers,
             "evaluate": self._evaluate,
         }
-        return makers[stage.kind](stage, graph) if stage.kind in makers else _Cost()
+        if stage.kind not in makers or stage.inputs.get("model", "").startswith(SERVED):
+            return _Cost()  # a server's GPUs are not this run's
+        start, self.size = self.size, self.sizes.get(stage.inputs.get("model", ""), self.size)
+        try:
+            return makers[stage.kind](stage, graph)
+        finally:
+            self.size = start
 
     def _sft(self, stage: Stage, graph: Graph) -> _Cost:
         settings = SftSettings.model_validate(SftPayload.of(stage).settings)
@@ -143,7 +152,11 @@ class GpuEstimate:
         return self._training(settings, tokens, length, max(1.0, rows) * length, whole=True)
 
     def _train(self, stage: Stage, graph: Graph) -> _Cost:
-        payload, groups = TrainPayload.of(stage), graph.stages[TrainInputs.of(stage).groups]
+        payload, named = TrainPayload.of(stage), TrainInputs.of(stage).groups
+        if payload.trainer is not None or named is None:
+            self._note("what trainers other than the host's own compute is not counted")
+            return _Cost()
+        groups = graph.stages[named]
         settings, spending = TrainingSettings.model_validate(payload.settings), payload.spending
         demand, prompts = self._demand(groups), self._range(groups)
         tokens = self._group_tokens(demand.negatives, settings.layout)
@@ -222,7 +235,7 @@ class GpuEstimate:
         described = payload.builder
         place = f"{described.name} {described.fields} {payload.round}"
         if place not in self.demands:
-            builders = (round_.builder for row in self.comparison.rows for round_ in row.rounds)
+            builders = (round_.builder for row in self.comparison.rows for round_ in row.rounds if round_.builder)
             builder = next(
                 item for item in builders if item.model_dump(mode="json") == described.fields and item.name == described.name
             )
@@ -539,11 +552,15 @@ def parse_lengths(given: str | None) -> tuple[float, float] | None:
 
 
 def _size(comparison: Comparison) -> ModelSize:
-    from harness.models.size import checkpoint_config, model_size
-
     checkpoint = comparison.checkpoint
     if checkpoint is None:
         raise HarnessError("--gpu: the model is made from the source's text, and is small: there is nothing to estimate")
+    return _size_of(checkpoint)
+
+
+def _size_of(checkpoint: Checkpoint) -> ModelSize:
+    from harness.models.size import checkpoint_config, model_size
+
     config = checkpoint_config(checkpoint)
     if config is None:
         raise HarnessError(
@@ -574,7 +591,7 @@ def _lengths(comparison: Comparison, dataset: Dataset | None) -> Lengths:
 def _measured(comparison: Comparison, dataset: Dataset) -> Lengths:
     from harness.api.types import Response
     from harness.models.load import load_tokenizer
-    from harness.models.prompts import ChatTemplate
+    from harness.models.tokenization import ChatTemplate
 
     checkpoint = comparison.checkpoint
     assert checkpoint is not None

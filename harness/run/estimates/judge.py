@@ -52,18 +52,18 @@ def judge_estimates(
     and is not taken off.
     """
     from harness.models.judge.settings import BUILDERS
-    from harness.run.records import EvaluateInputs, EvaluatePayload
+    from harness.run.records import EvaluateInputs
 
     estimates: list[JudgeEstimate] = []
-    by_name = {evaluator.name: evaluator for evaluator in comparison.evaluators}
     for name, settings in comparison.judges.items():
         kind = "groups" if name == BUILDERS else "evaluate"
         waiting = [stage for stage in graph if stage.kind == kind and "judge" in stage.payload and stage.key not in present]
         if name == BUILDERS:
             estimates += [JudgeEstimate(name, settings.model, len(waiting))] if waiting else []
             continue
-        waiting = [stage for stage in waiting if EvaluatePayload.of(stage).evaluator.name == name]
-        asked = [by_name[name].asks(examples, len(EvaluateInputs.of(stage).opponents)) for stage in waiting]
+        keys = {row.evaluations[name] for row in graph.rows}
+        waiting = [stage for stage in waiting if stage.key in keys]
+        asked = [comparison.evaluators[name].asks(examples, len(EvaluateInputs.of(stage).opponents)) for stage in waiting]
         if waiting:
             estimates.append(_estimate(name, settings, asked))
     return estimates

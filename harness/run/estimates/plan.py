@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pydantic import JsonValue
 
+from harness.run.elsewhere import RowElsewhere, rows_elsewhere, served_problems
 from harness.run.estimates.judge import JudgeEstimate, judge_estimates
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ class PlanReport:
         data: rows kept and left out, and why, with the prompts taken for equal; None where the hub is out of reach.
         gpu: None unless it was asked for.
         most: the same with all the seeds that rows can have; None where the config lists seeds.
+        elsewhere: the rows that train nothing, as they are models from elsewhere.
     """
 
     comparison: Comparison
@@ -45,6 +47,7 @@ class PlanReport:
     judges: Sequence[JudgeEstimate]
     gpu: GpuReport | None
     most: PlanReport | None = None
+    elsewhere: Sequence[RowElsewhere] = ()
 
     def as_dict(self) -> dict[str, JsonValue]:
         """Return the report as JSON, for `--json`."""
@@ -57,6 +60,8 @@ class PlanReport:
         }
         if self.warning_of_one_seed:
             report["one_seed"] = self.warning_of_one_seed
+        if self.elsewhere:
+            report["elsewhere"] = [asdict(row) for row in self.elsewhere]
         if self.gpu:
             report["gpu"] = self.gpu.as_dict()
         if self.most:
@@ -95,37 +100,54 @@ class PlanReport:
 
 
 def plan_report(
-    comparison: Comparison, folder: Path, gpu: Gpu | None, lengths: tuple[float, float] | None, where: str = "the configuration"
+    comparison: Comparison,
+    folder: Path,
+    gpu: Gpu | None,
+    lengths: tuple[float, float] | None,
+    where: str = "the configuration",
+    variables: Mapping[str, str] | None = None,
 ) -> PlanReport:
     """Plan a comparison against the store in `folder`, which need not exist.
 
+    Args:
+        variables: the environment; where it is given, the servers of served rows that are still to be asked are looked for.
+
     Raises:
-        ConfigError: a split that is used has too few examples.
+        ConfigError: a split that is used has too few examples, or a served row's server is down or serves another model.
         DataError: the source's rows cannot be read.
     """
     from harness.config.schema import raise_all
     from harness.run.estimates.gpu import gpu_report
     from harness.run.plan import plan
     from harness.run.stages.benchmarks import overlap, read_benchmarks, trained_on
-    from harness.run.stages.screening import screened, split_problems
+    from harness.run.stages.screening import row_source_problems, screened, split_problems
     from harness.store import MANIFEST, Store
 
     kept = Store(folder) if folder.exists() else None
+
+    def is_held(key: str) -> bool:
+        return kept is not None and (kept.place(key) / MANIFEST).exists()
+
+    least = plan(comparison)
+    if variables is not None:
+        raise_all(served_problems(comparison, least, is_held, variables), where)
     rows = screened(comparison)
     loaded, screening = None, None
     if rows is not None:
         loaded, screening = rows
         if not screening.benchmarks:  # else counted where they were left out
-            benchmarks = read_benchmarks(comparison.evaluators, comparison.source)
+            benchmarks = read_benchmarks(comparison.evaluators.values(), comparison.source)
             screening.benchmarks = overlap(benchmarks, trained_on(comparison, loaded))
-        raise_all(split_problems(comparison, screening.counts(), screening.usable), where)
+        problems = split_problems(comparison, screening.counts(), screening.usable)
+        raise_all([*problems, *row_source_problems(comparison, loaded)], where)
     evaluation, config = comparison.config.evaluation, comparison.config
 
     def report(graph: Graph, most: PlanReport | None = None) -> PlanReport:
-        present = {stage.key for stage in graph if kept and (kept.place(stage.key) / MANIFEST).exists()}
+        present = {stage.key for stage in graph if is_held(stage.key)}
         requests: Counter[str] = Counter(key for row in graph.rows for key in graph.needed_by(row))
         judges = judge_estimates(comparison, graph, present, loaded[evaluation.split][: evaluation.prompts]) if loaded else []
         estimate = gpu_report(comparison, graph, present, gpu, loaded, lengths) if gpu else None
-        return PlanReport(comparison, graph, present, requests, screening, judges, estimate, most)
+        elsewhere = rows_elsewhere(comparison, graph, is_held)
+        return PlanReport(comparison, graph, present, requests, screening, judges, estimate, most, elsewhere)
 
-    return report(plan(comparison), report(plan(comparison, config.possible_seeds)) if config.adds_seeds else None)
+    return report(least, report(plan(comparison, config.possible_seeds)) if config.adds_seeds else None)

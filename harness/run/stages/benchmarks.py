@@ -62,7 +62,7 @@ def read_benchmarks(evaluators: Iterable[Evaluator], source: Source) -> dict[str
     for evaluator in (item for item in evaluators if item.brings_questions()):
         with ExitStack() as stack:
             shipped = None
-            if "benchmarks" in evaluator.needs and "benchmarks" in source.provides:
+            if "benchmarks" in evaluator.needs and "benchmarks" in source.offers():
                 shipped = Path(stack.enter_context(TemporaryDirectory()))
                 source.write_benchmarks(shipped)
             try:
@@ -114,7 +114,7 @@ def _split_overlap(benchmark: Benchmark, examples: Sequence[Example]) -> SplitOv
 def trained_on(comparison: Comparison, dataset: Dataset) -> dict[SplitName, Sequence[Example]]:
     """Return the examples that training uses: of `train` as many as the budget has."""
     config, splits = comparison.config, dict[SplitName, Sequence[Example]]()
-    if any(row.rounds for row in comparison.rows):
+    if any(row.rounds and row.source is None for row in comparison.rows):
         splits["train"] = dataset["train"][: _most_prompts(comparison)]
     if config.model.scratch is not None:
         splits["train"] = dataset["train"]  # its text makes the starting model
@@ -125,7 +125,9 @@ def trained_on(comparison: Comparison, dataset: Dataset) -> dict[SplitName, Sequ
 
 def _most_prompts(comparison: Comparison) -> int:
     """Return how many training prompts the row with the largest budget draws on; the config's budget where nothing trains."""
-    return max((row.prompts for row in comparison.rows if row.rounds), default=comparison.config.budget.prompts)
+    return max(
+        (row.prompts for row in comparison.rows if row.rounds and row.source is None), default=comparison.config.budget.prompts
+    )
 
 
 def stored_overlap(comparison: Comparison, store: Store, source: str) -> dict[str, BenchmarkOverlap]:
@@ -134,13 +136,13 @@ def stored_overlap(comparison: Comparison, store: Store, source: str) -> dict[st
     Args:
         source: key of the source's artifact.
     """
-    bringing = [evaluator for evaluator in comparison.evaluators if evaluator.brings_questions()]
+    bringing = [evaluator for evaluator in comparison.evaluators.values() if evaluator.brings_questions()]
     if not bringing:
         return {}
     config = comparison.config
     payload = {
         "evaluators": [describe(evaluator) for evaluator in bringing],
-        "trained": [any(row.rounds for row in comparison.rows), _most_prompts(comparison)],
+        "trained": [any(row.rounds and row.source is None for row in comparison.rows), _most_prompts(comparison)],
         "started": [config.sft is not None, config.model.scratch is not None],
     }
     key = key_of("benchmarks", VERSION, payload, {"source": source})

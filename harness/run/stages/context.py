@@ -9,14 +9,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.api.interfaces import Component, Generate
+from harness.api.interfaces import Backend, Component, Generate
 from harness.api.registry import Kind, Registry
 from harness.api.types import Dataset, Example, Group, Message, Prompt, Response, SplitName
-from harness.errors import StageError
+from harness.errors import StageError, UnavailableError
 from harness.models.checkpoint import Checkpoint
 from harness.models.load import generation_eos, load_model, load_tokenizer, read_config
 from harness.models.options import LoadOptions, Use, weights_dtype
-from harness.run.graph import CHECKPOINT
+from harness.models.served import BACKEND, ServedModel
+from harness.run.graph import CHECKPOINT, SERVED
 from harness.run.records import Description, SourceFacts
 from harness.store import Artifact, Store
 from harness.store.environment import environment
@@ -98,7 +99,7 @@ class Context:
             weights.
         judges: evaluator -> settings of its judge.
         run: name of the run; all its judges share one budget.
-        checkpoints: hash -> starting models that are not artifacts, as `Checkpoint.as_dict` gives them.
+        checkpoints: hash -> models that are not artifacts, as `Checkpoint.as_dict` and `ServedModel.as_dict` give them.
         report: called with (done, total, a short note) while a stage runs.
         checkpoint_minutes: between two checkpoints of a training, or two chunks of a generation; 0 after every step or batch.
         secret: returns the value of an environment variable that a config names, such as an API key.
@@ -153,6 +154,10 @@ class Context:
         device = self.environment.get("device")
         return load_model(self.model_folder(reference), self._given_options(reference), use=use, device=device)
 
+    def load_folder(self, folder: Path) -> PreTrainedModel:
+        """A checkpoint that a run saved, in memory as it is scored."""
+        return load_model(folder, use="scoring", device=self.environment.get("device"))
+
     def options(self, reference: str) -> LoadOptions:
         """How a model input is loaded: a starting model's own way, or what a run noted in the checkpoint that it trained."""
         given = self._given_options(reference)
@@ -179,7 +184,20 @@ class Context:
         checkpoint = self._checkpoint(reference)
         return checkpoint.files(weights=False) if checkpoint else self.model_folder(reference)
 
+    def served(self, reference: str) -> ServedModel | None:
+        """Return the model input that a server has; None for any other."""
+        if not reference.startswith(SERVED):
+            return None
+        return ServedModel(**self.checkpoints[reference.removeprefix(SERVED)])
+
+    def asking(self, served: ServedModel) -> Backend:
+        """Return the backend that asks a served model."""
+        backend: Backend = self.registry.get("backend", BACKEND).component(**served.backend_fields())
+        return backend
+
     def _checkpoint(self, reference: str) -> Checkpoint | None:
+        if (served := self.served(reference)) is not None:
+            raise UnavailableError(f"{served.model} is served, and gives answers alone: its weights and tokens are not here")
         if not reference.startswith(CHECKPOINT):
             return None
         return Checkpoint.of(self.checkpoints[reference.removeprefix(CHECKPOINT)])

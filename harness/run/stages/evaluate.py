@@ -24,12 +24,13 @@ from harness.api.types import (
     divide,
 )
 from harness.api.types.thoughts import opens_thought
-from harness.errors import StageError
+from harness.errors import StageError, UnavailableError
 from harness.models.judge.judge import Judge
 from harness.models.logps import exact_products
-from harness.models.prompts import ChatTemplate
 from harness.models.reward import Reward
-from harness.run.graph import Stage
+from harness.models.templates import tokenizer_difference
+from harness.models.tokenization import ChatTemplate
+from harness.run.graph import CHECKPOINT, Stage
 from harness.run.plan import run_sampling
 from harness.run.records import (
     AnswersInputs,
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
 
 
 FILES = "files"  # folder of the files that an evaluator writes beside its scores
+ABSENT = "absent"  # the note of metrics that a row's model cannot give -> why
 
 
 def run_evaluate(stage: Stage, context: Context, draft: ArtifactDraft) -> None:
@@ -82,10 +84,11 @@ def run_evaluate(stage: Stage, context: Context, draft: ArtifactDraft) -> None:
             models={label: PolicyServices(services, key, backend) for label, key in inputs.opponents.items() if not samplings},
             asked=judge,
             reader=AnswerReader.model_validate(payload.response) if payload.response is not None else None,
+            writers={label: PolicyServices(services, key, backend) for label, key in payload.opponent_models.items()},
         )
         task.files.mkdir()
         with exact_products():
-            scores = list(evaluator.evaluate(task))
+            scores = _scores(evaluator, task)
     _check(scores, evaluator)
     draft.write_lines("scores.jsonl", [_fields(score) for score in scores])
     if not any(task.files.iterdir()):
@@ -96,6 +99,19 @@ def run_evaluate(stage: Stage, context: Context, draft: ArtifactDraft) -> None:
         **({"notes": task.notes} if task.notes else {}),
     )
     draft.facts |= facts.as_json()
+
+
+def _scores(evaluator: Evaluator, task: EvaluatorServices) -> list[Score]:
+    """Return the scores; those that the row's model cannot give are noted as absent, with the reason."""
+    scores = list[Score]()
+    try:
+        for score in evaluator.evaluate(task):  # one by one: those before an error are kept
+            scores.append(score)
+    except UnavailableError as error:
+        given = {score.metric for score in scores}
+        absent = [metric.name for metric in evaluator.metrics() if metric.name not in given and not metric.optional]
+        task.notes[ABSENT] = dict.fromkeys(absent, str(error))
+    return scores
 
 
 class AnswerReader(BaseModel):
@@ -110,17 +126,24 @@ class AnswerReader(BaseModel):
 
     def read(self, policy: PolicyServices, prompts: Sequence[Prompt], answers: list[list[Response]]) -> list[list[Response]]:
         """Return answers as evaluators read them."""
-        template = ChatTemplate(policy.tokenizer)
+        template = None if policy.is_served else ChatTemplate(policy.tokenizer)
         read = []
         for prompt, row in zip(prompts, answers, strict=True):
-            opened = opens_thought(template.render(prompt.messages), self.delimiters)
+            opened = template is not None and opens_thought(template.render(prompt.messages), self.delimiters)
             read.append([self._read(template, response, opened) for response in row])
         return read
 
-    def _read(self, template: ChatTemplate, response: Response, opened: bool) -> Response:
-        """A template of a reasoning model may open the thought itself: an answer cut off within it holds no delimiter."""
+    def _read(self, template: ChatTemplate | None, response: Response, opened: bool) -> Response:
+        """A template of a reasoning model may open the thought itself: an answer cut off within it holds no delimiter.
+
+        Of a served model's answer only the whole is counted in tokens: a thought's are in proportion to its characters.
+        """
         parts = divide(response.text, self.delimiters, opened=opened)
-        thoughts = len(template.tokenizer(parts.thought, add_special_tokens=False)["input_ids"]) if parts.thought else 0
+        thoughts = 0
+        if parts.thought and template is not None:
+            thoughts = len(template.tokenizer(parts.thought, add_special_tokens=False)["input_ids"])
+        elif parts.thought:
+            thoughts = round((response.tokens or 0) * len(parts.thought) / len(response.text))
         text, tokens = response.text, response.tokens
         if tokens is not None:  # as sampled: the same text may be spelt in fewer tokens
             thoughts = tokens if parts.thought and not parts.answer and not response.finished else min(thoughts, tokens)
@@ -167,6 +190,7 @@ class EvaluatorServices:
     asked: Judge | None = None
     notes: dict[str, Any] = field(default_factory=dict)
     reader: AnswerReader | None = None
+    writers: Mapping[str, PolicyServices] = field(default_factory=dict)
 
     def respond(self, sampling: Sampling) -> list[list[Response]]:
         asked, prompts = run_sampling(sampling, self.seed), [example.prompt for example in self.examples]
@@ -174,15 +198,19 @@ class EvaluatorServices:
 
     def respond_to(self, prompts: Sequence[Prompt], sampling: Sampling, row: str | None = None) -> list[list[Response]]:
         policy = self.model if row is None else self.models[row]
-        return self._read(prompts, policy.respond(prompts, run_sampling(sampling, self.seed)))
+        return self._read(prompts, policy.respond(prompts, run_sampling(sampling, self.seed)), row)
 
     def opponents(self) -> Mapping[str, list[list[Response]]]:
         prompts = [example.prompt for example in self.examples]
-        return {label: self._read(prompts, answers) if answers else answers for label, answers in self.others.items()}
+        return {label: self._read(prompts, answers, label) if answers else answers for label, answers in self.others.items()}
 
-    def _read(self, prompts: Sequence[Prompt], answers: list[list[Response]]) -> list[list[Response]]:
-        """Answers as the comparison wants them read. All rows start from one model, so that one template tells for all."""
-        return answers if self.reader is None else self.reader.read(self.model, prompts, answers)
+    def _read(self, prompts: Sequence[Prompt], answers: list[list[Response]], row: str | None = None) -> list[list[Response]]:
+        """Answers as the comparison wants them read, by the template of the row that gave them.
+
+        Rows that start from one model share a template, so that the opponents' models are known only where some do not.
+        """
+        writer = self.model if row is None else self.writers.get(row, self.model)
+        return answers if self.reader is None else self.reader.read(writer, prompts, answers)
 
     def judge(
         self, conversations: Sequence[Sequence[Message]], parse: Callable[[JudgeAnswer], Any], **parameters: Any
@@ -196,9 +224,18 @@ class EvaluatorServices:
 
     def logps(self, responses: Sequence[Sequence[Response]], *, reference: bool = False) -> list[list[float]]:
         prompts = [example.prompt for example in self.examples]
+        if reference:
+            self._check_tokenizers()
         # The policy's own answers are scored as it sampled them: without its thoughts they are another sequence.
         sampled = [[_whole(response) for response in row] for row in responses]
         return (self.start if reference else self.model).logps(prompts, sampled)
+
+    def _check_tokenizers(self) -> None:
+        """Raise UnavailableError where the row's model reads other tokens than its start: probabilities do not compare."""
+        if self.model.reference == self.start.reference or not self.model.reference.startswith(CHECKPOINT):
+            return
+        if (difference := tokenizer_difference(self.model.tokenizer, self.start.tokenizer)) is not None:
+            raise UnavailableError(f"its tokenizer differs from the starting model's ({difference})")
 
     def gold(self, example: Example, response: Response) -> Mapping[str, float]:
         return self.source.gold(example, response)

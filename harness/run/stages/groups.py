@@ -14,9 +14,9 @@ from harness.api.types import Dataset, Example, Group, JudgeAnswer, Judgment, Me
 from harness.errors import StageError
 from harness.models.embed import hidden_similarity, known_embedder, tfidf_similarity
 from harness.models.judge.judge import Judge
-from harness.models.prompts import ChatTemplate
 from harness.models.reward import Reward
 from harness.models.sentence import SentenceEmbedder, sentence_similarity
+from harness.models.tokenization import ChatTemplate
 from harness.run.graph import Stage
 from harness.run.records import Description, GroupsFacts, GroupsInputs, GroupsPayload, ResponseCounts
 from harness.run.stages.context import Context, StageProgress, read_dataset
@@ -37,7 +37,7 @@ def run_groups(stage: Stage, context: Context, draft: ArtifactDraft) -> None:
     payload, inputs = GroupsPayload.of(stage), GroupsInputs.of(stage)
     builder = context.component("data", payload.builder)
     source = context.store.open(inputs.source)
-    examples = round_examples(payload, read_dataset(source))
+    examples = round_examples(payload.examples, read_dataset(source))
     expected = builder.responses_per_prompt() or 0
     context = replace(context, report=StageProgress(context.report, expected * len(examples)))
     services, judge = Services(context), stage_judge(payload, context)
@@ -71,13 +71,16 @@ def run_groups(stage: Stage, context: Context, draft: ArtifactDraft) -> None:
     draft.facts |= facts.as_json()
 
 
-def round_examples(payload: GroupsPayload, dataset: Dataset) -> Sequence[Example]:
+def round_examples(places: Sequence[int], dataset: Dataset) -> Sequence[Example]:
     """Return a round's share of the budget: training prompts in the source's order.
+
+    Args:
+        places: [first, last) of the training prompts.
 
     Raises:
         StageError: the source has fewer.
     """
-    first, last = payload.examples
+    first, last = places
     examples = dataset["train"]
     if len(examples) < last:
         raise StageError(

@@ -18,27 +18,29 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from harness.api.interfaces import DataBuilder, Objective, Source
+from harness.api.interfaces import DataBuilder, Source
 from harness.api.types import Dataset, Example, Group, JudgeAnswer, Judgment, Message, Prompt, Response, SplitName
 from harness.config import Comparison, RoundPlan, RowConfig
 from harness.errors import DataError, HarnessError, StageError
 from harness.models.load import load_tokenizer
-from harness.models.prompts import ChatTemplate
 from harness.models.scratch import ScratchModel, build_tokenizer
+from harness.models.tokenization import ChatTemplate
 from harness.run.graph import CHECKPOINT, Graph, RowPlan, Stage
 from harness.run.records import (
     GroupsFacts,
+    GroupsInputs,
     GroupsPayload,
     ScratchPayload,
     ScreeningCounts,
     SftInputs,
     SftPayload,
     SourceFacts,
+    SourceInputs,
     TrainInputs,
     TrainPayload,
 )
 from harness.run.stages.context import Context, read_dataset, read_groups
-from harness.run.stages.groups import no_group, round_examples, round_rng
+from harness.run.stages.groups import no_group, read_source, round_examples, round_rng
 from harness.run.stages.start import run_source, training_dialogues
 from harness.run.stages.train import is_trainable, no_pair
 from harness.store import MANIFEST, Artifact, ArtifactDraft
@@ -142,6 +144,7 @@ class Preview:
     def __init__(self, comparison: Comparison, graph: Graph, context: Context, folder: Path) -> None:
         self.comparison, self.graph, self.context, self.folder = comparison, graph, context, folder
         self._templates: dict[str, ChatTemplate] = {}
+        self._sources: dict[str, Artifact] = {}
 
     @property
     def screening(self) -> ScreeningCounts:
@@ -244,28 +247,48 @@ class Preview:
         """
         round_, rounds = config.rounds[number], config.planned_rounds
         template = self._template(self._trained_from(planned, number))
-        built = self._built(round_, self.graph.stages[planned.groups[number]], n)
+        title = f"round {number + 1} of {rounds}: " if rounds > 1 else ""
+        groups = TrainInputs.of(self.graph.stages[planned.training[number]]).groups
+        if round_.builder is None or groups is None:
+            return self._prompts(round_, template, planned.training[number], title, n)
+        built = self._built(round_.builder, self.graph.stages[groups], n)
         if built.exact:
-            examples = _shown_groups(built.groups, template, round_.objective, n)
+            examples = _shown_groups(built.groups, template, round_, n)
         else:
             examples = [
                 _shown_partial(item, template, tokenize_prompt(item.prompt, template, round_.objective))
                 for item in built.partial[: max(0, n)]
             ]
-        title = f"round {number + 1} of {rounds}: " if rounds > 1 else ""
         notes = (*built.notes(round_), *_spending_notes(TrainPayload.of(self.graph.stages[planned.training[number]])))
-        return ShownPart(f"data {round_.builder.name}", notes, tuple(examples), round_.objective.name, title)
+        return ShownPart(f"data {round_.builder.name}", notes, tuple(examples), round_.title, title)
 
-    def _built(self, round_: RoundPlan, stage: Stage, n: int) -> _Built:
+    def _prompts(self, round_: RoundPlan, template: ChatTemplate, key: str, title: str, n: int) -> ShownPart:
+        """A round's first prompts, for a trainer that trains on prompts alone."""
+        stage = self.graph.stages[key]
+        payload, source = TrainPayload.of(stage), TrainInputs.of(stage).source
+        dataset = read_dataset(self._source_of(source)) if source else self._dataset
+        examples = round_examples(payload.examples, dataset)
+        shown = [
+            _shown_partial(Partial(example.prompt), template, {PLAIN: tuple(template.prompt_ids(example.prompt))})
+            for example in examples[: max(0, n)]
+        ]
+        notes = (
+            f"{_plural(len(examples), 'prompt')}, to which the policy writes while it is trained",
+            *_spending_notes(payload),
+        )
+        return ShownPart("prompts", notes, tuple(shown), round_.title, title)
+
+    def _built(self, builder: DataBuilder, stage: Stage, n: int) -> _Built:
         held = self._held(stage.key)
         if held is not None:
             facts = GroupsFacts.of(held)
             return _Built(facts.prompts, facts.prompts, read_groups(held), facts.dropped, stored=True)
         payload = GroupsPayload.of(stage)
-        examples = round_examples(payload, self._dataset)
-        built = build_dry(round_.builder, examples, payload, self.comparison.source, n)
+        source = self._source_of(GroupsInputs.of(stage).source)
+        examples = round_examples(payload.examples, read_dataset(source))
+        built = build_dry(builder, examples, payload, read_source(source, self.context), n)
         if built.exact and not built.groups:
-            raise no_group(round_.builder, len(examples), built.dropped)
+            raise no_group(builder, len(examples), built.dropped)
         return built
 
     @cached_property
@@ -274,14 +297,20 @@ class Preview:
 
     @cached_property
     def _source(self) -> Artifact:
-        """The store's rows, or those that the `source` stage makes."""
-        stage = next(stage for stage in self.graph if stage.kind == "source")
-        if (held := self._held(stage.key)) is not None:
+        """The comparison's rows: the store's, or those that the `source` stage makes."""
+        return self._source_of(next(stage.key for stage in self.graph if stage.kind == "source"))
+
+    def _source_of(self, key: str) -> Artifact:
+        """The rows of a source, the comparison's or a row's own."""
+        if (held := self._held(key)) is not None:
             return held
-        draft = ArtifactDraft(self.folder / "source")
-        draft.folder.mkdir()
-        run_source(stage, self.context, draft)
-        return Artifact(stage.key, stage.kind, draft.folder, draft.facts, 0.0)
+        stage, folder = self.graph.stages[key], self.folder / f"source-{key}"
+        if key not in self._sources:
+            draft = ArtifactDraft(folder)
+            folder.mkdir()
+            run_source(stage, self.context, draft, self._dataset if SourceInputs.of(stage).evaluated else None)
+            self._sources[key] = Artifact(stage.key, stage.kind, folder, draft.facts, 0.0)
+        return self._sources[key]
 
     def _held(self, key: str) -> Artifact | None:
         store = self.context.store
@@ -346,20 +375,20 @@ class _Built:
         """Counts, and what is missing."""
         if not self.exact:
             missing = " and ".join(sorted(self.asked))
-            notes = [f"{_plural(self.prompts, 'prompt')}; {round_.builder.name} asks for {missing}, which only a run can give"]
+            notes = [f"{_plural(self.prompts, 'prompt')}; its builder asks for {missing}, which only a run can give"]
             known = any(item.chosen or item.rejected for item in self.partial)
             notes.append(f"shown without them: prompts{' and the responses that need none' if known else ' alone'}")
             if self.dropped:
                 notes.append(f"dropped whatever is sampled, of the first {self.tried:,}: {_counts(self.dropped)}")
             return notes
-        used = [group for group in self.groups if is_trainable(len(group.rejected), round_.objective)]
+        used = [group for group in self.groups if is_trainable(len(group.rejected), round_.needs_rejected())]
         pairs = sum(len(group.rejected) for group in used)
         notes = [f"{_plural(self.prompts, 'prompt')} → {_plural(len(used), 'group')}, {_plural(pairs, 'pair')}"]
         if self.stored:
             notes.append("these groups are the store's: responses that were sampled have the ids they were sampled as")
         left_out = dict(self.dropped)
         if len(used) < len(self.groups):
-            left_out[f"without a rejected response, which {round_.objective.name} needs"] = len(self.groups) - len(used)
+            left_out[f"without a rejected response, which {round_.title} needs"] = len(self.groups) - len(used)
         return [*notes, f"dropped: {_counts(left_out)}"] if left_out else notes
 
 
@@ -504,16 +533,17 @@ class DryBuild:
 # Examples as ids
 
 
-def _shown_groups(groups: Sequence[Group], template: ChatTemplate, objective: Objective, n: int) -> list[ShownExample]:
-    """The first `n` groups that the objective can train on, tokenized as training does it.
+def _shown_groups(groups: Sequence[Group], template: ChatTemplate, round_: RoundPlan, n: int) -> list[ShownExample]:
+    """The first `n` groups that a round can train on, tokenized as training does it.
 
     Raises:
         StageError: there is none.
     """
-    owners = partners(groups) if objective.needs_mismatched else []
-    places = [place for place, group in enumerate(groups) if is_trainable(len(group.rejected), objective)]
+    objective = round_.objective
+    owners = partners(groups) if objective is not None and objective.needs_mismatched else []
+    places = [place for place, group in enumerate(groups) if is_trainable(len(group.rejected), round_.needs_rejected())]
     if not places:
-        raise no_pair(len(groups), objective)
+        raise no_pair(len(groups), round_.title)
     places = places[: max(0, n)]
     if not places:
         return []

@@ -7,7 +7,7 @@ from dataclasses import asdict
 
 from harness.api.interfaces import Objective
 from harness.api.types import Prompt, Response
-from harness.models.prompts import ChatTemplate
+from harness.models.tokenization import ChatTemplate
 from harness.run.graph import Stage
 from harness.run.records import ReferenceFacts, ReferenceInputs, ReferencePayload
 from harness.run.stages.context import Context, read_groups

@@ -6,18 +6,18 @@ Examples are kept or left out whole, and every one that is left out is counted u
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from harness.api.interfaces import Source
 from harness.api.texts import fold
 from harness.api.types import Dataset, Example, Prompt, Response, SplitName
-from harness.config import Comparison
+from harness.config import Comparison, RowConfig
 from harness.config.schema import Limits
 from harness.errors import Problem
 from harness.models.checkpoint import SANDBOX
 from harness.models.load import load_tokenizer
-from harness.models.prompts import ChatTemplate
+from harness.models.tokenization import ChatTemplate
 from harness.run.records import BenchmarkOverlap, ScreeningCounts
 from harness.run.stages.benchmarks import Benchmark, all_read, overlap, read_benchmarks
 
@@ -72,16 +72,23 @@ class Screening:
         )
 
 
-def screened(comparison: Comparison) -> tuple[Dataset, Screening] | None:
+def screened(
+    comparison: Comparison, row: RowConfig | None = None, evaluated: Dataset | None = None
+) -> tuple[Dataset, Screening] | None:
     """Return the source's rows as the `source` stage will find them; None where the hub is out of reach.
+
+    Args:
+        row: one with a source of its own, which is read in place of the comparison's.
+        evaluated: for such a row, the comparison's dataset.
 
     Raises:
         DataError: the rows cannot be read, or the chat template refuses their system turns.
     """
     limits, checkpoint = comparison.config.limits, comparison.checkpoint
-    if "source" in comparison.unreachable or (limits is not None and "model" in comparison.unreachable):
+    source, name = (row.source, row.source_name) if row and row.source else (comparison.source, "source")
+    if name in comparison.unreachable or (limits is not None and "model" in comparison.unreachable):
         return None
-    template, loaded = None, comparison.source.load()
+    template, loaded = None, source.load()
     known = checkpoint is not None and "model" not in comparison.unreachable
     foreign = known and comparison.config.model.path != SANDBOX  # the sandbox's own template fits the sandbox's dialogues
     if checkpoint is not None and (limits is not None or foreign):
@@ -89,8 +96,8 @@ def screened(comparison: Comparison) -> tuple[Dataset, Screening] | None:
     if template is not None:
         _check_dialogues(loaded, template)
     drop = comparison.config.evaluation.contaminated == "drop"
-    benchmarks = all_read(read_benchmarks(comparison.evaluators, comparison.source)) if drop else {}
-    return screen(loaded, limits, template, benchmarks)
+    benchmarks = all_read(read_benchmarks(comparison.evaluators.values(), source)) if drop else {}
+    return screen(loaded, limits, template, benchmarks, evaluated)
 
 
 def _check_dialogues(dataset: Dataset, template: ChatTemplate) -> None:
@@ -126,16 +133,16 @@ def split_problems(
         usable_counts: as `Screening.usable`.
     """
     config, problems = comparison.config, []
-    trained = [row for row in comparison.rows if row.rounds]
+    trained = [row for row in comparison.rows if row.rounds and row.source is None]
     needs: list[tuple[SplitName, str, frozenset[str]]] = []
     if config.sft is not None:
         needs.append(("sft", "which `sft` trains on", frozenset({"target"})))
     for row in trained:
-        asked = frozenset[str]().union(*(round_.builder.required() for round_ in row.rounds))
+        asked = frozenset[str]().union(*(round_.required() for round_ in row.rounds))
         needs.append(("train", f"which the row {row.label!r} trains on", asked))
-    for evaluator in comparison.evaluators:
+    for label, evaluator in comparison.evaluators.items():
         if evaluator.reads_split:
-            needs.append((config.evaluation.split, f"which {evaluator.name} scores", frozenset(evaluator.required())))
+            needs.append((config.evaluation.split, f"which {label} scores", frozenset(evaluator.required())))
     refused: set[tuple[str, str]] = set()
     for split, use, asked in needs:
         kept = counts.kept.get(split, 0)
@@ -152,6 +159,38 @@ def split_problems(
         place = "" if most.budget == config.budget else f"methods.{most.series}."
         problems.append(Problem(f"{place}budget.prompts", most.budget.prompts, f"{left}: lower it to {kept}"))
     return problems
+
+
+def row_source_problems(comparison: Comparison, evaluated: Dataset) -> list[Problem]:
+    """Return what keeps rows from being trained on sources of their own, once each source's rows are screened.
+
+    Args:
+        evaluated: the comparison's dataset.
+    """
+    problems: list[Problem] = []
+    seen: dict[str, Screening | None] = {}
+    for row in comparison.rows:
+        if row.source is None or not row.rounds:
+            continue
+        name = repr(row.source)
+        if name not in seen:
+            read = screened(comparison, row, evaluated)
+            seen[name] = read[1] if read else None
+        report, place = seen[name], f"methods.{row.series}"
+        if report is None:
+            continue
+        counts, asked = report.counts(), frozenset[str]().union(*(round_.required() for round_ in row.rounds))
+        kept = counts.kept.get("train", 0)
+        having = {"": kept, **{name: report.usable.get("train", {}).get(name, 0) for name in _COUNTED if name in asked}}
+        short = next((name for name, count in having.items() if count < FEWEST), None)
+        if short is not None:
+            use = f"which the row {row.label!r} trains on"
+            few = _too_few(row.source, "train", use, having[short], _COUNTED.get(short), counts)
+            problems.append(replace(few, field=f"{place}.{few.field}"))
+        elif kept < row.prompts:
+            left = f"the source {row.source.name} has {kept} training prompts left{_reasons('train', counts)}"
+            problems.append(Problem(f"{place}.budget.prompts", row.budget.prompts, f"{left}: lower it to {kept}"))
+    return list({problem.field: problem for problem in problems}.values())
 
 
 def _too_few(source: Source, split: SplitName, use: str, count: int, lacking: str | None, counts: ScreeningCounts) -> Problem:
@@ -193,7 +232,11 @@ def fewer_than_asked(comparison: Comparison, counts: ScreeningCounts) -> list[st
     """Return a warning where fewer prompts are evaluated than the config asks for."""
     evaluation = comparison.config.evaluation
     kept = counts.kept.get(evaluation.split, 0)
-    if evaluation.prompts is None or kept >= evaluation.prompts or not any(item.reads_split for item in comparison.evaluators):
+    if (
+        evaluation.prompts is None
+        or kept >= evaluation.prompts
+        or not any(item.reads_split for item in comparison.evaluators.values())
+    ):
         return []
     return [
         f"evaluation.prompts = {evaluation.prompts}: the split {evaluation.split} has {kept}, and all of them are evaluated"
@@ -205,25 +248,29 @@ def screen(
     limits: Limits | None = None,
     template: ChatTemplate | None = None,
     benchmarks: Mapping[str, Benchmark] | None = None,
+    evaluated: Dataset | None = None,
 ) -> tuple[Dataset, Screening]:
     """Return the rows that are used, and what became of the others.
 
     Args:
         limits: in tokens of `template`; none if None.
         benchmarks: by evaluator, questions by which training prompts are left out.
+        evaluated: for a row's own source, the comparison's dataset, on which the row is evaluated.
     """
     report = Screening(dropped=dict(dataset.dropped))
     splits = dict(dataset.splits)
     if limits is not None and template is not None:
         for split, examples in splits.items():
             splits[split] = _within(examples, limits, template, report.too_long.setdefault(split, {}))
-    for split, evaluated in _RULES:
+    for split, names in _RULES:
         if split in splits:
-            others = _Evaluated([(name, example) for name in evaluated for example in splits.get(name, ())])
+            own = [(name, example) for name in names for example in splits.get(name, ())]
+            common = [(name, example) for name in names for example in (evaluated[name] if evaluated else ())]
+            others = _Evaluated([*common, *own])
             splits[split] = others.left_by(splits[split], split, report)
     if benchmarks:
-        names: tuple[SplitName, ...] = ("train", "sft")
-        trained = {split: splits[split] for split in names if split in splits}
+        used: tuple[SplitName, ...] = ("train", "sft")
+        trained = {split: splits[split] for split in used if split in splits}
         report.benchmarks = overlap(benchmarks, trained)
         for split, examples in trained.items():
             held = [any(benchmark.held_by(example.prompt)[1] for benchmark in benchmarks.values()) for example in examples]

@@ -23,10 +23,11 @@ from harness.models.judge.judge import Judge
 from harness.models.judge.settings import judge_of
 from harness.models.logps import TokenRow, score
 from harness.models.options import LoadOptions, Use
-from harness.models.prompts import ChatTemplate
 from harness.models.reward import Reward, RewardModel, rewards
+from harness.models.served import ASKED_AS
+from harness.models.tokenization import ChatTemplate
 from harness.models.verifier import Verifier
-from harness.run.graph import CHECKPOINT
+from harness.run.graph import CHECKPOINT, SERVED
 from harness.run.records import EvaluatePayload, JudgedPayload, JudgeFacts, RewardFacts, SampleFacts
 from harness.run.stages.chunks import KeptChunks
 from harness.run.stages.context import Context, answer_rows, read_answers
@@ -104,8 +105,9 @@ class Services:
 
 
 def policy_name(reference: str) -> str:
-    """Return a checkpoint's name at a server: `policy-` and the first digits of its key or hash."""
-    return f"policy-{reference.removeprefix(CHECKPOINT)[:16]}"
+    """Return a model's name for backends: `policy-` (`served-` if a server has it) and the first digits of its key or hash."""
+    kind = "served" if reference.startswith(SERVED) else "policy"
+    return f"{kind}-{reference.removeprefix(CHECKPOINT).removeprefix(SERVED)[:16]}"
 
 
 def reward_service(
@@ -261,10 +263,28 @@ class PolicyServices:
     def _generate(
         self, prompts: Sequence[Prompt], sampling: Sampling, report: Callable[[int, int], None], chunks: Chunks
     ) -> list[list[Response]]:
-        engine = self.services.context.engine.use(self.name, lambda: self.backend.session(self))
-        if self.backend.resumes:
+        backend = self._generator
+        engine = self.services.context.engine.use(self.name, lambda: backend.session(self))
+        if backend.resumes:
             return cast(ResumableGenerate, engine)(prompts, sampling, report, chunks)
         return engine(prompts, sampling, report)
+
+    @property
+    def is_served(self) -> bool:
+        """Whether only a server has the model: it answers, and everything else raises UnavailableError."""
+        return self.reference.startswith(SERVED)
+
+    @cached_property
+    def _generator(self) -> Backend:
+        served = self.services.context.served(self.reference)
+        return self.backend if served is None else self.services.context.asking(served)
+
+    @cached_property
+    def _generator_key(self) -> Mapping[str, Any]:
+        """Return the description of what generates; a server's address is part of the reference, if it is part of any key."""
+        if not self.is_served:
+            return describe(self.backend)
+        return {"name": self._generator.name, "version": self._generator.version, "fields": ASKED_AS}
 
     def respond(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[list[Response]]:
         """`sampling.n` responses per prompt, drawn in blocks that double, so that 64 samples reuse the 32 already there."""
@@ -276,7 +296,7 @@ class PolicyServices:
         for start, size in cuts:
             block = block_sampling(sampling, start, size)
             part = (len(prompts) * start, whole)
-            payload = {"model": self.reference, "prompts": asked, "sampling": asdict(block), "backend": describe(self.backend)}
+            payload = {"model": self.reference, "prompts": asked, "sampling": asdict(block), "backend": self._generator_key}
             artifact = self.services.through_store("samples", payload, partial(self._sample, payload, prompts, block, part))
             done = len(prompts) * (start + size)
             report(done, whole, f"sample {done:,} of {whole:,}")  # a block that was in the store reports nothing itself

@@ -8,7 +8,7 @@ from harness.api.interfaces import Source
 from harness.api.types import Dataset, Message
 from harness.config.schema import Limits
 from harness.errors import DataError
-from harness.models.prompts import ChatTemplate
+from harness.models.tokenization import ChatTemplate
 from harness.run.graph import Stage
 from harness.run.records import (
     Description,
@@ -29,8 +29,12 @@ from harness.store import ArtifactDraft
 from harness.training.ranks import Ranks
 
 
-def run_source(stage: Stage, context: Context, draft: ArtifactDraft) -> None:
-    """Load the source and leave out the rows that must not be used; one JSON-lines file per split."""
+def run_source(stage: Stage, context: Context, draft: ArtifactDraft, evaluated: Dataset | None = None) -> None:
+    """Load the source and leave out the rows that must not be used; one JSON-lines file per split.
+
+    Args:
+        evaluated: the dataset of the stage's input of that name; read from the store if None.
+    """
     payload, inputs = SourcePayload.of(stage), SourceInputs.of(stage)
     # The fingerprint is of the rows, which the store now holds: later stages need the component whatever became of its files.
     description = Description(**payload.source.model_dump(exclude={"fingerprint"}, exclude_unset=True))
@@ -38,7 +42,9 @@ def run_source(stage: Stage, context: Context, draft: ArtifactDraft) -> None:
     template = ChatTemplate(context.load_tokenizer(inputs.model)) if limits and inputs.model else None
     source: Source = context.component("source", description)
     evaluators = [context.component("evaluator", evaluator) for evaluator in payload.benchmarks]
-    dataset, report = screen(source.load(), limits, template, all_read(read_benchmarks(evaluators, source)))
+    if inputs.evaluated and evaluated is None:
+        evaluated = read_dataset(context.store.open(inputs.evaluated))
+    dataset, report = screen(source.load(), limits, template, all_read(read_benchmarks(evaluators, source)), evaluated)
     facts = SourceFacts(
         splits={name: len(examples) for name, examples in dataset.splits.items()},
         dropped=dict(dataset.dropped),

@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import json
+import math
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
-from harness.api.interfaces import Objective
+from harness.api.interfaces import Objective, Source, Trainer, TrainingUse
+from harness.api.methods import GROUPED
+from harness.api.types import Example, Group, Response
 from harness.errors import StageError
 from harness.models.load import merged
-from harness.models.prompts import ChatTemplate
+from harness.models.reward import RewardModel, RewardScorer
+from harness.models.tokenization import ChatTemplate
+from harness.models.verifier import Verifier
 from harness.run.graph import Stage
 from harness.run.records import TrainFacts, TrainInputs, TrainPayload
-from harness.run.stages.context import Context, read_groups, save_checkpoint
-from harness.store import ArtifactDraft
+from harness.run.stages.context import Context, read_dataset, read_groups, save_checkpoint
+from harness.run.stages.groups import read_source, round_examples
+from harness.run.stages.trained import count_moved, read_trained
+from harness.store import Artifact, ArtifactDraft
 from harness.training.batch import TokenGroup, tokenize
 from harness.training.budget import spend
 from harness.training.layouts.choose import choose_layout
@@ -21,6 +33,7 @@ from harness.training.ranks import Ranks
 from harness.training.settings import Rounding, SftSettings, TrainingSettings
 
 if TYPE_CHECKING:
+    import transformers
     from peft import PeftModel
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -29,50 +42,257 @@ if TYPE_CHECKING:
 
 def run_train(stage: Stage, context: Context, draft: ArtifactDraft) -> None:
     """Train; the artifact holds the model, its history, and the budget that the training really used."""
-    from harness.training.trainer import train
-
-    payload, inputs = TrainPayload.of(stage), TrainInputs.of(stage)
-    objective: Objective = context.component("objective", payload.objective)
-    settings = TrainingSettings.model_validate(payload.settings)
-    groups = read_groups(context.store.open(inputs.groups))
-    start = Start(inputs.model, payload.seed, context, settings)
-    policy, tokenizer = start.policy()
-    tokenized = tokenize(groups, ChatTemplate(tokenizer), objective, ranked=not payload.unranked)
-    tokenized = _trainable(_with_reference(tokenized, inputs, context), objective)
-    ordered = spend(tokenized, payload.spending, settings.prompts_per_batch, payload.seed) if payload.spending else None
-    checkpoints = checkpoints_of(stage, context)
-    layout = choose_layout(policy, settings.layout)
+    payload = TrainPayload.of(stage)
+    if payload.trainer is not None:
+        trainer: Trainer = context.component("trainer", payload.trainer)
+    else:
+        trainer = context.registry.get("trainer", GROUPED).component()
     with context.scratch() as folder:
+        task = TrainerServices(stage, context, draft, folder)
+        use = trainer.train(task)
+        if not Ranks.here().first:
+            return
+        if payload.trainer is not None:
+            task.accept(trainer, use)
+    draft.write_lines("history.jsonl", task.history)
+    counts = {"prompts": use.prompts, "pairs": use.pairs, "updates": use.updates, "tokens": use.tokens}
+    unknown = [unit for unit, amount in counts.items() if amount is None]
+    notes = [*use.notes, *task.notes]
+    facts = TrainFacts(
+        prompts=use.prompts or 0,
+        pairs=use.pairs or 0,
+        updates=use.updates or 0,
+        tokens_trained=use.tokens or 0,
+        **task.facts,
+        **({"tokens_generated": use.generated} if use.generated else {}),
+        **({"reward_calls": use.reward_calls} if use.reward_calls else {}),
+        **({"unknown": unknown} if unknown else {}),
+        **({"notes": notes} if notes else {}),
+    )
+    draft.facts |= facts.as_json()
+
+
+class TrainerServices:
+    """`TrainingTask` for trainers.
+
+    Attributes:
+        facts: fields of `TrainFacts` beside the budget's.
+        history: the points of the training curve.
+        notes: the host's warnings for the board.
+    """
+
+    def __init__(self, stage: Stage, context: Context, draft: ArtifactDraft, scratch: Path) -> None:
+        self.stage, self.context, self.draft = stage, context, draft
+        self.payload, self.inputs = TrainPayload.of(stage), TrainInputs.of(stage)
+        self.settings = TrainingSettings.model_validate(self.payload.settings)
+        described = self.payload.objective
+        self.objective: Objective | None = context.component("objective", described) if described else None
+        self.groups: Sequence[Group] = read_groups(context.store.open(self.inputs.groups)) if self.inputs.groups else []
+        self.seed, self.max_tokens = self.payload.seed, self.payload.max_tokens
+        spending = self.payload.spending
+        self.limit: Mapping[str, int] = {spending.unit: spending.amount} if spending else {}
+        self.scratch, self.out = scratch / "trainer", scratch / "out"
+        for folder in (self.scratch, self.out):
+            folder.mkdir(exist_ok=True)
+        self.kept = context.store.partial(stage.key)
+        self.checkpoint_seconds = context.checkpoint_minutes * 60
+        self.facts: dict[str, Any] = {}
+        self.history: list[dict[str, float]] = []
+        self.notes: list[str] = []
+        self._logged, self._saved = 0, False
+        self._start = Start(self.inputs.model, self.seed, context, self.settings)
+
+    @cached_property
+    def examples(self) -> Sequence[Example]:
+        return round_examples(self.payload.examples, read_dataset(self._source_rows))
+
+    @property
+    def _source_rows(self) -> Artifact:
+        assert self.inputs.source is not None  # planned for every trainer but the host's own
+        return self.context.store.open(self.inputs.source)
+
+    @cached_property
+    def start(self) -> Path:
+        options = self.context.options(self.inputs.model)
+        if not options.changed().keys() - {"trained", *options.kept()}:
+            return self.context.model_folder(self.inputs.model)
+        folder = self.scratch.parent / "start"  # a template or an adapter of the config's is in no file yet
+        save_checkpoint(*self.context.load(self.inputs.model, "training"), folder)
+        return folder
+
+    @cached_property
+    def data(self) -> Path:
+        path = self.scratch.parent / "data.jsonl"
+        rows = trl_rows(self.groups) if self.groups else prompt_rows(self.examples)
+        path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+        return path
+
+    def load(self) -> tuple[PreTrainedModel | PeftModel, PreTrainedTokenizerBase]:
+        return self._start.policy()
+
+    def save(self, model: PreTrainedModel | PeftModel) -> None:
+        self._save(model, self.context.load_tokenizer(self.inputs.model))
+
+    def _save(self, model: PreTrainedModel | PeftModel, tokenizer: PreTrainedTokenizerBase) -> None:
+        rounding = self._start.save(model, tokenizer, self.draft)
+        self.facts |= {"rounding": rounding} if rounding else {}
+        self._saved = True
+
+    def train_groups(self) -> TrainingUse:
+        from harness.training.trainer import train
+
+        payload, objective = self.payload, self.objective
+        if objective is None:
+            raise StageError("the host's own training takes the loss of an objective: name one in the row")
+        policy, tokenizer = self._start.policy()
+        tokenized = tokenize(self.groups, ChatTemplate(tokenizer), objective, ranked=not payload.unranked)
+        tokenized = _trainable(_with_reference(tokenized, self.inputs, self.context), objective)
+        batch = self.settings.prompts_per_batch
+        ordered = spend(tokenized, payload.spending, batch, payload.seed) if payload.spending else None
+        checkpoints = checkpoints_of(self.stage, self.context)
+        layout = choose_layout(policy, self.settings.layout)
         trained = train(
             policy,
             ordered or tokenized,
             objective,
-            settings,
+            self.settings,
             seed=payload.seed,
-            scratch=folder,
-            report=context.report,
+            scratch=self.scratch,
+            report=self.context.report,
             layout=layout,
             shuffle=ordered is None,
             checkpoints=checkpoints,
         )
-    seen = ordered or tokenized * settings.epochs
-    rounding = start.save(policy, tokenizer, draft)
-    if not Ranks.here().first:
-        return
-    draft.write_lines("history.jsonl", trained.history)
-    draft.earlier_seconds = checkpoints.earlier_seconds
-    facts = TrainFacts(
-        prompts=len({id(group) for group in seen}),
-        pairs=sum(group.pairs for group in seen),
-        updates=len(trained.history),
-        tokens_trained=sum(group.tokens for group in seen),
-        unpaired=len(groups) - len(tokenized),
-        layout=layout.name,
-        layout_warning=layout.warning,
-        memory_warning=memory_warning(settings.tokens_per_micro_batch, trained.tokens),
-        **({"rounding": rounding} if rounding else {}),
-    )
-    draft.facts |= facts.as_json()
+        self._save(policy, tokenizer)
+        self.history, self.draft.earlier_seconds = trained.history, checkpoints.earlier_seconds
+        self.facts |= {
+            "unpaired": len(self.groups) - len(tokenized),
+            "layout": layout.name,
+            "layout_warning": layout.warning,
+            "memory_warning": memory_warning(self.settings.tokens_per_micro_batch, trained.tokens),
+        }
+        seen = ordered or tokenized * self.settings.epochs
+        return TrainingUse(
+            prompts=len({id(group) for group in seen}),
+            pairs=sum(group.pairs for group in seen),
+            updates=len(trained.history),
+            tokens=sum(group.tokens for group in seen),
+        )
+
+    def train_resumably(
+        self,
+        trainer: transformers.Trainer,
+        notes: Callable[[], Mapping[str, object]] = dict,
+        restore: Callable[[Mapping[str, object]], None] = lambda notes: None,
+    ) -> None:
+        from harness.training.checkpoints import train_resumably
+
+        def everything() -> Mapping[str, object]:
+            return {"notes": dict(notes()), "history": self.history}
+
+        def go_on(kept: Mapping[str, Any]) -> None:
+            self.history = list(kept["history"])
+            restore(kept["notes"])
+
+        checkpoints = checkpoints_of(self.stage, self.context)
+        train_resumably(trainer, checkpoints, everything, go_on)
+        self.draft.earlier_seconds = checkpoints.earlier_seconds
+
+    def reward(
+        self,
+        source: Literal["gold"] | RewardModel | Verifier,
+        prompts: Sequence[str],
+        responses: Sequence[str],
+        finished: Sequence[bool],
+    ) -> list[float]:
+        examples = [self._by_id[prompt] for prompt in prompts]
+        answers = [Response(text, ended) for text, ended in zip(responses, finished, strict=True)]
+        if source == "gold":
+            return [float(self._gold.gold(example, answer)["total"]) for example, answer in zip(examples, answers, strict=True)]
+        if isinstance(source, Verifier):
+            return [value for (value,) in source.rewards(examples, [[answer] for answer in answers])]
+        if source not in self._scorers:
+            self._scorers[source] = RewardScorer(source)
+        values, _ = self._scorers[source].rewards([example.prompt for example in examples], [[answer] for answer in answers])
+        return [value for (value,) in values]
+
+    @cached_property
+    def _by_id(self) -> Mapping[str, Example]:
+        return {example.prompt.id: example for example in self.examples}
+
+    @cached_property
+    def _gold(self) -> Source:
+        return read_source(self._source_rows, self.context)
+
+    @cached_property
+    def _scorers(self) -> dict[RewardModel, RewardScorer]:
+        return {}
+
+    def progress(self, done: int, total: int, note: str = "") -> None:
+        self.context.report(done, total, note)
+
+    def point(self, values: Mapping[str, float]) -> None:
+        for name, value in values.items():
+            if not math.isfinite(value):
+                step = len(self.history) + 1
+                raise StageError(
+                    f"{name} is {value} at step {step}: the training has left the numbers, lower its learning rate"
+                )
+        self.history.append({str(name): float(value) for name, value in values.items()})
+
+    def log(self, text: str) -> None:
+        if self._logged < LOG_BYTES:
+            with suppress(OSError):  # where the log is may be full
+                sys.stderr.write(text[: LOG_BYTES - self._logged] + "\n")
+                sys.stderr.flush()
+        self._logged += len(text) + 1
+
+    def accept(self, trainer: Trainer, use: TrainingUse) -> None:
+        """Check what a trainer left, and save it as a checkpoint of ours unless `save` did.
+
+        Raises:
+            StageError: it left no model, or one that cannot be the start's; or it used more than the budget pays for.
+        """
+        for unit, most in self.limit.items():
+            used = getattr(use, unit)
+            if used is not None and used > most:
+                raise StageError(f"the trainer {trainer.title()!r} used {used} {unit}, and the round's budget is {most}")
+        before = self.context.load_model(self.inputs.model, "scoring")
+        tokenizer = self.context.load_tokenizer(self.inputs.model)
+        if self._saved:
+            trained = self.context.load_folder(self.draft.folder / "model")
+        else:
+            trained = read_trained(self.out, before, tokenizer, trainer.title(), self.context.options(self.inputs.model).kept())
+        moved = count_moved(trained, before, trainer.title())
+        if not self._saved:
+            self._save(trained, tokenizer)
+        if not moved:
+            self.notes.append(f"the trainer {trainer.title()} moved no weight: this row is its starting model")
+
+
+LOG_BYTES = 2**20  # of a trainer's output in the run's log
+
+
+def trl_rows(groups: Sequence[Group]) -> Iterator[dict[str, Any]]:
+    """Yield groups in TRL's conversational formats: preference pairs, or prompt and completion where nothing is rejected."""
+    for group in groups:
+        prompt = {"id": group.prompt.id, "prompt": [asdict(message) for message in group.prompt.messages]}
+        for rejected in group.rejected:
+            yield {**prompt, "chosen": _answer(group.chosen.text), "rejected": _answer(rejected.text)}
+        if not group.rejected:
+            yield {**prompt, "completion": _answer(group.chosen.text)}
+
+
+def prompt_rows(examples: Sequence[Example]) -> Iterator[dict[str, Any]]:
+    """Yield prompts in TRL's prompt-only conversational format, with their targets beside."""
+    for example in examples:
+        prompt = [asdict(message) for message in example.prompt.messages]
+        target = {} if example.target is None else {"target": example.target}
+        yield {"id": example.prompt.id, "prompt": prompt, **target}
+
+
+def _answer(text: str) -> list[dict[str, str]]:
+    return [{"role": "assistant", "content": text}]
 
 
 def _trainable(groups: list[TokenGroup], objective: Objective) -> list[TokenGroup]:
@@ -81,21 +301,21 @@ def _trainable(groups: list[TokenGroup], objective: Objective) -> list[TokenGrou
     Raises:
         StageError: there is none.
     """
-    kept = [group for group in groups if is_trainable(group.pairs, objective)]
+    kept = [group for group in groups if is_trainable(group.pairs, objective.needs_rejected)]
     if groups and not kept:
-        raise no_pair(len(groups), objective)
+        raise no_pair(len(groups), objective.name)
     return kept
 
 
-def is_trainable(rejected: int, objective: Objective) -> bool:
-    """Return whether the objective can train on a group with so many rejected responses."""
-    return rejected > 0 or not objective.needs_rejected
+def is_trainable(rejected: int, needed: bool) -> bool:
+    """Return whether a group with so many rejected responses can be trained on, where one may be `needed`."""
+    return rejected > 0 or not needed
 
 
-def no_pair(groups: int, objective: Objective) -> StageError:
-    """Return the error of a round none of whose groups can be trained on."""
+def no_pair(groups: int, title: str) -> StageError:
+    """Return the error of a round none of whose groups can be trained on, by an objective or a trainer of this title."""
     return StageError(
-        f"none of {groups} groups has a rejected response, and {objective.name!r} compares with one: "
+        f"none of {groups} groups has a rejected response, and {title!r} compares with one: "
         "choose another data builder or objective"
     )
 

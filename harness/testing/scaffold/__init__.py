@@ -14,7 +14,7 @@ from harness.api.registry import RESERVED_ANALYSIS_NAMES, Kind, Registry
 from harness.errors import HarnessError, StoreError
 from harness.version import __version__
 
-ComponentKind = Literal["data-builder", "objective", "evaluator", "method", "analysis"]
+ComponentKind = Literal["data-builder", "objective", "evaluator", "method", "analysis", "trainer"]
 
 LONGEST_NAME = 40
 _REGISTERS: dict[ComponentKind, tuple[Kind, ...]] = {
@@ -23,6 +23,7 @@ _REGISTERS: dict[ComponentKind, tuple[Kind, ...]] = {
     "evaluator": ("evaluator",),
     "method": ("data", "objective", "method"),
     "analysis": ("analysis",),
+    "trainer": ("trainer", "method"),
 }
 KINDS: tuple[ComponentKind, ...] = tuple(_REGISTERS)
 

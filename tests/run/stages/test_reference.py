@@ -14,7 +14,7 @@ from harness.api.types import Group, Prompt, Response
 from harness.config import describe
 from harness.models.checkpoint import Checkpoint
 from harness.models.logps import TokenRow, score
-from harness.models.prompts import ChatTemplate
+from harness.models.tokenization import ChatTemplate
 from harness.run.graph import CHECKPOINT, Graph
 from harness.run.stages import RUNNERS
 from harness.run.stages.context import Context

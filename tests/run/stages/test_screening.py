@@ -5,7 +5,7 @@ from __future__ import annotations
 from harness.api.types import Dataset, Example, Message, Prompt
 from harness.board.views.text import data_lines
 from harness.config.schema import Limits
-from harness.models.prompts import ChatTemplate
+from harness.models.tokenization import ChatTemplate
 from harness.run.stages.screening import SHOWN_PAIRS, excerpts, normalised, screen
 from harness.sandbox import build_dataset
 from harness.sandbox.tokenizer import build_tokenizer

@@ -15,9 +15,9 @@ from harness.api.types import Prompt, Response, Sampling
 from harness.errors import StageError
 from harness.models.checkpoint import Checkpoint
 from harness.models.logps import TokenRow, score
-from harness.models.prompts import ChatTemplate
 from harness.models.reward import RewardModel
 from harness.models.sentence import SentenceEmbedder
+from harness.models.tokenization import ChatTemplate
 from harness.run.records import Description
 from harness.run.stages import services as module
 from harness.run.stages.context import Context, Engine, read_answers, read_groups

@@ -1,6 +1,6 @@
 """One component of each kind, from outside the project."""
 
-from harness import Analysis, Backend, DataBuilder, Evaluator, Importer, Method, Objective, Source, hookimpl
+from harness import Analysis, Backend, DataBuilder, Evaluator, Importer, Method, Objective, Source, Trainer, hookimpl
 from third_party_methods.analysis import HalfTargets
 from third_party_methods.backend import Parrot
 from third_party_methods.builder import Truncated
@@ -8,6 +8,7 @@ from third_party_methods.evaluator import FirstWord
 from third_party_methods.importer import FirstWords
 from third_party_methods.objective import Squared
 from third_party_methods.source import Sums
+from third_party_methods.trainer import Shrunk
 
 
 @hookimpl
@@ -43,6 +44,11 @@ def harness_importers() -> list[type[Importer]]:
 @hookimpl
 def harness_methods() -> list[Method]:
     return [Method(name="tp_method", description="Half targets as negatives", data="tp_truncated", objective="tp_squared")]
+
+
+@hookimpl
+def harness_trainers() -> list[type[Trainer]]:
+    return [Shrunk]
 
 
 @hookimpl
