@@ -291,7 +291,7 @@ def _starting_model(model: object) -> str:
 
 def _checkpoint(provenance: Provenance) -> str:
     """Return the model from elsewhere that a row is: its hub name and commit, its hash, or its name at a server."""
-    served, model = provenance.served, provenance.checkpoint
+    served, model = provenance.get("served"), provenance.get("checkpoint")
     if served is not None:
         return f"{served.model} at {served.base_url}" if served.base_url else f"{served.model}, declared as {served.name}"
     if model is None:
