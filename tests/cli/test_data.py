@@ -198,7 +198,7 @@ def test_builders_that_sample_show_what_needs_no_sample(config: Path, harness: A
             assert [(given["role"], given["text"]) for given in item["responses"]] == [("chosen", targets[item["id"]])]
     assert len(rows["only_prompting"]) == 10 and all(item["responses"] == [] for item in rows["only_prompting"])
     _, out, _ = harness(str(config), "--row", "self_contrast", "--n", "1")
-    assert "10 prompts; self_contrast asks for samples and scores of a model, which only a run can give" in out
+    assert "10 prompts; its builder asks for samples and scores of a model, which only a run can give" in out
     assert "rejected · 2 to be sampled by a run" in out
 
 

@@ -124,6 +124,7 @@ def test_any_value_of_any_field_of_a_component(kind: Any, data: st.DataObject) -
         "evaluator": {"evaluators": [item]},
         "backend": {"generation": {"backend": item}},
         "source": {"source": item},
+        "trainer": {"methods": ["sft", {"data": {"name": "preference"}, "objective": {"name": "dpo"}, "trainer": item}]},
     }[kind]
     planned({**QUICKSTART, "baseline": "sft", **changes})
 

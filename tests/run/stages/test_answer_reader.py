@@ -37,6 +37,8 @@ class Source:
 class Model:
     """Scores nothing, and notes what it was to score."""
 
+    reference, is_served = "a", False
+
     def __init__(self, tokenizer: Any) -> None:
         self.tokenizer = tokenizer
         self.scored: list[Response] = []
@@ -116,7 +118,7 @@ def test_a_template_that_opens_the_thought(tiny_checkpoint: Path, tmp_path: Path
     bench = Bench(tiny_checkpoint, tmp_path, "strip", template)
     answers = [Response("pear , no end", finished=False, tokens=3), Response("hm</think> pear", tokens=4)]
     prompts = [Prompt.of("a", "name a fruit .")]
-    bench.task.model = SimpleNamespace(tokenizer=bench.model.tokenizer, respond=lambda *_: [answers])
+    bench.task.model = SimpleNamespace(is_served=False, tokenizer=bench.model.tokenizer, respond=lambda *_: [answers])
     (row,) = bench.task.respond_to(prompts, Sampling(n=2))
     assert [response.text for response in row] == expected
     assert [response.closed for response in row] == [not end, True]
