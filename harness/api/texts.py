@@ -15,6 +15,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from harness.api.walk import walk
 from harness.errors import DataError
 
 LONGEST_LINE = 32_000_000  # bytes, unpacked; a gzipped line without an end must not fill the memory
@@ -31,7 +32,7 @@ _ENCODINGS = (
 )
 _LINE_NAMED = re.compile(r"(:|, line )\d+$")
 _SPACE = re.compile(r"\s*")
-_HALF = re.compile(r"[\ud800-\udfff]")
+HALF_SURROGATE = re.compile(r"[\ud800-\udfff]")
 _HALF_ESCAPED = re.compile(r"\\u[dD][89a-fA-F]")
 
 
@@ -132,21 +133,15 @@ def check_whole(value: Any, text: str | None = None) -> None:
     Args:
         text: the JSON, if at hand: without an escaped or a bare half nothing is searched.
     """
-    if text is not None and not _HALF_ESCAPED.search(text) and not _HALF.search(text):
+    if text is not None and not _HALF_ESCAPED.search(text) and not HALF_SURROGATE.search(text):
         return
-    waiting: list[tuple[str, Any]] = [("", value)]
-    while waiting:
-        place, item = waiting.pop()
-        inside = f"{place}." if place else ""
-        if isinstance(item, str) and (half := _HALF.search(item)):
-            name = f"`{place.encode('ascii', 'backslashreplace').decode()}`" if place else "it"
+    for node in walk(value):
+        if isinstance(node.value, str) and (half := HALF_SURROGATE.search(node.value)):
+            place = node.field.encode("ascii", "backslashreplace").decode()
             raise ValueError(
-                f"{name} holds half a surrogate pair ({half[0]!a}), which is no text: remove it, or write both halves"
+                f"{f'`{place}`' if place else 'it'} holds half a surrogate pair ({half[0]!a}), which is no text: remove it, "
+                "or write both halves"
             )
-        if isinstance(item, dict):
-            waiting += [(f"{inside}{name}", part) for name, child in item.items() for part in (name, child)]
-        elif isinstance(item, list):
-            waiting += [(f"{inside}{number}", child) for number, child in enumerate(item)]
 
 
 def _opened(path: Path) -> BinaryIO:

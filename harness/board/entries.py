@@ -7,6 +7,8 @@ from typing import ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
 
+from harness.api.texts import HALF_SURROGATE
+from harness.api.walk import walk
 from harness.board.facts import Provenance
 
 DEEPEST = 60  # values within values: far more than a config has, and less than writing them as YAML can take
@@ -414,26 +416,21 @@ class ConfigShape(BaseModel):
     methods: tuple[object, ...] = ()
 
 
-def unwritable(value: object, place: str = "", depth: int = 0) -> Iterator[str]:
+def unwritable(value: object) -> Iterator[str]:
     """Yield the values that cannot be computed with, drawn or written again, each with its place."""
-    if depth > DEEPEST:
-        yield f"{place[:100]}…: nested deeper than {DEEPEST} levels"
-    elif isinstance(value, str):
-        if any("\ud800" <= character <= "\udfff" for character in value):
-            yield f"{place}: half a surrogate pair, which is no text"
-    elif isinstance(value, int):
-        if abs(value) > LARGEST_INTEGER:
-            yield f"{place}: a number of more than 63 bits"
-    elif isinstance(value, float):
-        if not abs(value) <= LARGEST:
-            yield f"{place} = {value}: not a finite number up to {LARGEST:g}"
-    elif isinstance(value, dict):
-        for key, child in value.items():
-            yield from unwritable(key, f"{place} (a key)", depth)
-            yield from unwritable(child, f"{place}.{key}" if place else key, depth + 1)
-    elif isinstance(value, list):
-        for number, child in enumerate(value):
-            yield from unwritable(child, f"{place}.{number}", depth + 1)
+    for node in walk(value, deepest=DEEPEST):
+        item = node.value
+        if node.depth > DEEPEST:
+            yield f"{node.place[:100]}…: nested deeper than {DEEPEST} levels"
+        elif isinstance(item, str):
+            if HALF_SURROGATE.search(item):
+                # The place of a key is its mapping's: the key itself cannot be printed.
+                yield f"{node.place}{' (a key)' if node.is_key else ''}: half a surrogate pair, which is no text"
+        elif isinstance(item, int):
+            if abs(item) > LARGEST_INTEGER:
+                yield f"{node.place}: a number of more than 63 bits"
+        elif isinstance(item, float) and not abs(item) <= LARGEST:
+            yield f"{node.place} = {item}: not a finite number up to {LARGEST:g}"
 
 
 def first_duplicate(names: Sequence[str]) -> str | None:

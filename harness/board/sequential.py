@@ -42,7 +42,7 @@ class SeedsDesign:
 
 @dataclass(frozen=True)
 class Decisions:
-    """What all looks so far decided.
+    """The decisions of all looks so far.
 
     Attributes:
         seeds: label -> seeds that it has.

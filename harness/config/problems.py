@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from harness.api.walk import walk
 from harness.errors import Problem, did_you_mean
 
 QUOTE_NULL = 'without quotes YAML reads null as nothing: write "null" in quotes for the row of that name'
@@ -39,46 +39,41 @@ _SECRET = re.compile(
 )
 
 
-def impossible(value: Any, field: str = "") -> Iterator[Problem]:
-    """Values that no field takes and no key, path or file can hold, wherever they are in a config.
+def impossible(value: Any) -> Iterator[Problem]:
+    """Yield a problem for each value that no field takes and no key, path or file can hold, wherever it is in a config.
 
     YAML's .inf and .nan; numbers of more than 63 bits; text with a null character or half a surrogate pair.
     """
-    if isinstance(value, str) and (odd := next((c for c in value if c == "\0" or "\ud800" <= c <= "\udfff"), None)):
-        yield Problem(field, value[:60], f"it should be text, without {odd!a}")
-    elif isinstance(value, float) and not math.isfinite(value):
-        yield Problem(field, value, "it should be a finite number")
-    elif isinstance(value, int) and abs(value) > LARGEST_NUMBER:
-        yield Problem(field, _Absent("(a larger number)"), f"it should be at most {LARGEST_NUMBER}")
-    elif isinstance(value, Mapping):
-        for key, child in value.items():
-            name = f"{field}.{key}" if field else f"{key}"
-            named = name.encode("unicode_escape").decode()
-            yield from (replace(problem, field=named) for problem in impossible(key) if isinstance(key, str))
-            yield from impossible(child, name)
-    elif isinstance(value, Sequence) and not isinstance(value, str | bytes):
-        for number, child in enumerate(value):
-            yield from impossible(child, f"{field}.{number}")
+    for node in walk(value):
+        item = node.value
+        if isinstance(item, str):
+            if odd := next((c for c in item if c == "\0" or "\ud800" <= c <= "\udfff"), None):
+                # A bad key's odd character is in the field's name, too: escaped there, or no message could be written.
+                field = node.field.encode("unicode_escape").decode() if node.is_key else node.field
+                yield Problem(field, item[:60], f"it should be text, without {odd!a}")
+        elif node.is_key:
+            continue  # a key that is no text is refused with the field's name by the schema
+        elif isinstance(item, float) and not math.isfinite(item):
+            yield Problem(node.field, item, "it should be a finite number")
+        elif isinstance(item, int) and abs(item) > LARGEST_NUMBER:
+            yield Problem(node.field, _Absent("(a larger number)"), f"it should be at most {LARGEST_NUMBER}")
 
 
-def secrets(value: Any, field: str = "") -> Iterator[Problem]:
+def secrets(value: Any) -> Iterator[Problem]:
     """Yield a problem for each value that looks like a key or a password: a config is copied into boards, logs and keys.
 
     The value is never part of the problem. What a field calls a secret, what services' keys look like, an address with a
     password, and a key where the name of a variable should be.
     """
-    name = field.rpartition(".")[2].lower()
-    if isinstance(value, str):
-        unnamed = name.endswith(("_env", "_variable")) and value and not (value.isidentifier() and value.isascii())
-        if unnamed or (name in _SECRET_FIELDS and value) or _SECRET.search(value):
+    for node in walk(value):
+        text = node.value
+        if node.is_key or not isinstance(text, str):
+            continue
+        name = str(node.part).rpartition(".")[2].lower()
+        unnamed = name.endswith(("_env", "_variable")) and text and not (text.isidentifier() and text.isascii())
+        if unnamed or (name in _SECRET_FIELDS and text) or _SECRET.search(text):
             fix = "a config is copied into boards and logs: put the secret into an environment variable, and give its name"
-            yield Problem(field, _Absent("(hidden)"), f"{fix} (a judge's `api_key_env`, a backend's `api_key_variable`)")
-    elif isinstance(value, Mapping):
-        for key, child in value.items():
-            yield from secrets(child, f"{field}.{key}" if field else f"{key}")
-    elif isinstance(value, Sequence) and not isinstance(value, bytes):
-        for number, child in enumerate(value):
-            yield from secrets(child, f"{field}.{number}")
+            yield Problem(node.field, _Absent("(hidden)"), f"{fix} (a judge's `api_key_env`, a backend's `api_key_variable`)")
 
 
 def hidden(text: str) -> str:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from harness.api.walk import walk
 from harness.errors import HarnessError
 
 LARGEST_BODY = 16 * 2**20  # bytes
@@ -181,13 +182,9 @@ class _Handler(BaseHTTPRequestHandler):
         """Stay silent: prompts and answers belong in no log."""
 
 
-def _deeper(value: object, levels: int) -> bool:
-    """Return whether lists and objects lie in each other more than `levels` deep; level by level, without recursion."""
-    level = [value]
-    for _ in range(levels):
-        inner: list[object] = []
-        for item in level:
-            parts = item.values() if isinstance(item, dict) else item if isinstance(item, list) else ()
-            inner.extend(part for part in parts if isinstance(part, dict | list))
-        level = inner
-    return bool(level)
+def _deeper(body: object, levels: int) -> bool:
+    """Return whether lists and objects lie in each other more than `levels` deep."""
+    nodes = walk(
+        body, deepest=levels - 1
+    )  # the whole is the first level, so that a container of depth `levels` is one too many
+    return any(node.depth >= levels and isinstance(node.value, dict | list) for node in nodes)

@@ -12,14 +12,14 @@ from harness.testing.analyses import analysis_context
 from harness.testing.batches import example_batch
 from harness.testing.conformance import assert_conforms, check
 from harness.testing.trainers import TrainedOnce, train_once
-from harness.testing.verdict import Finding, Verdict
+from harness.testing.verdict import CheckVerdict, Finding
 
 __all__ = [
+    "CheckVerdict",
     "Finding",
     "ScriptedBuild",
     "ScriptedEvaluation",
     "TrainedOnce",
-    "Verdict",
     "analysis_context",
     "assert_conforms",
     "check",

@@ -27,10 +27,10 @@ from harness.testing.evaluators import check_evaluator
 from harness.testing.objectives import check_objective
 from harness.testing.places import check_backend, check_importer, check_method, check_source
 from harness.testing.trainers import check_trainer
-from harness.testing.verdict import Finding, Verdict, run
+from harness.testing.verdict import CheckVerdict, Finding, run
 
 
-def check(name: str, fields: Mapping[str, Any] | None = None, *, registry: Registry | None = None) -> list[Verdict]:
+def check(name: str, fields: Mapping[str, Any] | None = None, *, registry: Registry | None = None) -> list[CheckVerdict]:
     """Check every registered component called `name`, of whatever kind.
 
     Args:
@@ -54,11 +54,11 @@ def assert_conforms(name: str, **fields: Any) -> None:
         raise AssertionError("\n\n".join(map(str, broken)))
 
 
-def check_registered(entry: Registered, registry: Registry, fields: Mapping[str, Any]) -> Verdict:
+def check_registered(entry: Registered, registry: Registry, fields: Mapping[str, Any]) -> CheckVerdict:
     """Check one component."""
     findings = _method(entry, registry) if entry.kind == "method" else _component(entry, registry, fields)
     origin = f"{entry.distribution} {entry.distribution_version}".strip()
-    return Verdict(entry.kind, entry.name, origin, entry.module, tuple(findings))
+    return CheckVerdict(entry.kind, entry.name, origin, entry.module, tuple(findings))
 
 
 def _method(entry: Registered, registry: Registry) -> Iterator[Finding]:

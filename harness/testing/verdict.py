@@ -39,7 +39,7 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class CheckVerdict:
     """The findings of all checks of one component."""
 
     kind: str

@@ -1,4 +1,4 @@
-"""What fills a row with a trained model: the host's own loop, TRL, any program."""
+"""Trainers, which fill a row with a trained model: the host's own loop, TRL, and any program."""
 
 from harness import Trainer, hookimpl
 from harness_plugins.trainers.command import Command

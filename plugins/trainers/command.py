@@ -228,7 +228,7 @@ def _read(name: str, pipe: IO[bytes], inbox: queue.Queue[tuple[str, bytes]], sto
 
 @dataclass
 class _Reading:
-    """What a program has printed so far.
+    """The output of a program so far, read line by line.
 
     JSON objects on standard output are read: `step` and `total` are progress, other numbers a point of the training curve,
     `used` counts what the training used by unit. Everything goes to the run's log.
@@ -286,5 +286,5 @@ class _Reading:
         return "".join(f"\n    {line}" for line in self.last)
 
     def use(self, prompts: int) -> TrainingUse:
-        """What the training used: as the program said, else the prompts it was given and its last step."""
+        """Return the training's use: as the program reported it, else the prompts it was given and its last step."""
         return TrainingUse(**{"prompts": prompts, "updates": self.step, **self.used})

@@ -35,7 +35,7 @@ MUST_BE_FINITE = ("loss", "gradient_norm")
 
 @dataclass
 class Counts:
-    """What a training has used so far; kept in its checkpoints."""
+    """Running totals of a training's use; kept in its checkpoints."""
 
     tokens: int = 0
     pairs: int = 0

@@ -40,7 +40,7 @@ from harness import (
 )
 from harness.api.registry import KINDS, Kind, Registry
 from harness.sandbox.untrained import untrained_policy
-from harness.testing import Verdict, assert_conforms, check
+from harness.testing import CheckVerdict, assert_conforms, check
 from harness.testing.conformance import check_registered
 
 SCRIPT = Path(__file__).resolve().parents[2] / "examples" / "train_dpo.py"
@@ -69,7 +69,7 @@ def test_every_built_in_component_conforms(kind: Kind, name: str, registry: Regi
     assert verdict.ok, str(verdict)
 
 
-def verdict_of(component: Any, hook: str) -> Verdict:
+def verdict_of(component: Any, hook: str) -> CheckVerdict:
     """A component given in code, checked."""
 
     class Plugin:

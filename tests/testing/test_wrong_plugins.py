@@ -37,7 +37,7 @@ from harness import (
 )
 from harness.api.registry import Registry
 from harness.testing import check
-from harness.testing.verdict import Finding, Verdict
+from harness.testing.verdict import CheckVerdict, Finding
 
 EXACT = "give a torch tensor, computed from batch.policy"
 
@@ -399,7 +399,7 @@ def test_a_field_that_no_command_gives_is_a_fault_of_an_analysis() -> None:
 
 def test_checks_that_were_not_run_for_one_reason_take_one_line() -> None:
     skipped = [Finding(name, "not run", "there are no scores", "see above") for name in ("determinism", "samplings")]
-    verdict = Verdict("evaluator", "mine", "my-plugin 1.2", "my_plugin", (Finding("metrics", "passed"), *skipped))
+    verdict = CheckVerdict("evaluator", "mine", "my-plugin 1.2", "my_plugin", (Finding("metrics", "passed"), *skipped))
     assert str(verdict).splitlines() == [
         "evaluator 'mine' of my-plugin 1.2 (my_plugin) conforms",
         "  ok   metrics",
