@@ -294,6 +294,11 @@ def test_effects_by_hand() -> None:
     assert standardised(np.array([2.0, 2.0])) is None
 
 
+def test_a_mean_of_equal_values_has_no_error_and_no_end_of_freedom() -> None:
+    parts, _ = components(np.full((2, 3), 0.5))
+    assert parts.error() == Error(0.0, np.inf) and parts.error(3, 4) == Error(0.0, np.inf)
+
+
 @pytest.mark.parametrize("freedom", [2.0, 20.0, 1000.0])
 def test_power_is_the_noncentral_t(freedom: float) -> None:
     limit = stats.t.isf(0.025, freedom)
