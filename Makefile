@@ -24,7 +24,7 @@ PIP := $(BIN)/python -m pip install --no-input --disable-pip-version-check --pro
 # One thread per process: the harness starts one process per core, and two torch threads on busy cores are slower than one.
 ONE_THREAD := OMP_NUM_THREADS=1
 
-.PHONY: help compare test faults mutants lint docs docs-check site release clean
+.PHONY: help compare test faults calibration mutants lint docs docs-check site release clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -37,6 +37,9 @@ test: $(VENV)/.installed-dev ## run the tests that need no GPU, no network and n
 
 faults: $(VENV)/.installed-faults ## kill, terminate, damage and fill up the quickstart (20 minutes; half of it with CONFIG=)
 	@$(ONE_THREAD) FAULTS_CONFIG="$(CONFIG)" $(BIN)/python -m pytest tests/test_faults.py -m slow $(ARGS)
+
+calibration: $(VENV)/.installed ## simulate whether intervals and tests hold (an hour; ARGS=--quick takes ten minutes)
+	@$(ONE_THREAD) $(BIN)/python benchmarks/calibration.py --processes $(PROCESSES) $(ARGS)
 
 mutants: $(VENV)/.installed-dev ## break 100 places of the code, one at a time, and list those that no test notices (an hour)
 	@$(ONE_THREAD) nice -n 10 $(BIN)/python benchmarks/mutants.py $(ARGS)

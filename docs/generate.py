@@ -497,6 +497,90 @@ VALUES = {
     "hookimpl": "the mark above a plugin's hooks",
 }
 
+# What a simulation found of the statistics
+
+
+SEQUENTIAL = ("trainings per row", "differences found", "rows that may be best", "false stars", "best missed")
+
+
+def calibration(registry: Registry, page: Path) -> str:
+    """The tables of `benchmarks/results/calibration.json`: rates in per cent ± their Monte Carlo standard error."""
+    found = json.loads((ROOT / "benchmarks/results/calibration.json").read_text(encoding="utf-8"))
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for cell in found["cells"]:
+        groups.setdefault(cell["group"], []).append(cell)
+    parts = [f"{found['boards']:,} boards per cell of the grid; per cent ± Monte Carlo standard error."]
+    columns = ("mean", "difference", "difference of the restless row", "ranks", "stars", "may be best")
+    rows = [
+        [
+            str(cell["seeds"]),
+            str(cell["prompts"]),
+            cell["scores"],
+            "one × 10" if cell["restless"] else "equal",
+            *(_rate(cell, name) for name in columns),
+            _too_wide(cell),
+        ]
+        for cell in groups.get("grid", [])
+    ]
+    header = [
+        "seeds",
+        "prompts",
+        "scores",
+        "variances",
+        "mean",
+        "difference",
+        "restless row",
+        "rank",
+        "false stars",
+        "best missed",
+    ]
+    parts.append(table([*header, "why above 97 %"], rows))
+    floors = [cell for cell in groups.get("grid", []) if "noise floor" in cell["rates"]]
+    rows = [[str(c["seeds"]), str(c["prompts"]), c["scores"], _rate(c, "noise floor"), _rate(c, "equivalence")] for c in floors]
+    parts.append(
+        "A change of seeds stays within the noise floor (95 %), and rows exactly at the margin pass as equivalent (5 %):"
+    )
+    parts.append(table(["seeds", "prompts", "scores", "within the floor", "false equivalence"], rows))
+    parts.append("A difference that `harness power` says is found 80 % of the time, at Holm's first step:")
+    rows = [[str(c["seeds"]), str(c["prompts"]), str(c["seed deviation"]), _rate(c, "power")] for c in groups.get("power", [])]
+    parts.append(table(["seeds", "prompts", "seed deviation", "found"], rows))
+    parts.append("Metrics that are a function of a fit:")
+    rows = [
+        [group, str(c["seeds"]), str(c["prompts"]), *(_rate(c, name) for name in c["rates"])]
+        for group in ("length-controlled", "strengths")
+        for c in groups.get(group, [])
+    ]
+    parts.append(table(["fit", "seeds", "prompts", "difference", "false stars"], rows))
+    parts.append("Seeds added where they decide, from 2 to 8, beside the same number of seeds for every row:")
+    rows = []
+    for cell in groups.get("sequential", []):
+        for design in dict.fromkeys(name.partition(": ")[0] for name in cell["rates"]):
+            rows.append([cell["board"], design, *(_rate(cell, f"{design}: {column}") for column in SEQUENTIAL)])
+    parts.append(table(["board", "design", *SEQUENTIAL], rows))
+    return "\n\n".join(parts)
+
+
+def _rate(cell: Mapping[str, Any], name: str) -> str:
+    if name not in cell["rates"]:
+        return NO_DESCRIPTION
+    rate, error = cell["rates"][name]["rate"], cell["rates"][name]["error"]
+    counted = name.endswith(("rows that may be best", "trainings per row"))
+    return f"{rate:.2f} ± {error:.2f}" if counted else f"{100 * rate:.1f} ± {100 * error:.1f}"
+
+
+def _too_wide(cell: Mapping[str, Any]) -> str:
+    """Why intervals of means or differences cover more than 97 %."""
+    if max(cell["rates"][name]["rate"] for name in ("mean", "difference")) <= 0.97:
+        return ""
+    reasons = {
+        "rare events": cell["scores"] == "binary 3 %",
+        "few prompts": cell["prompts"] == 40,
+        "two seeds": cell["seeds"] == 2,
+        "the restless row widens the pool": cell["restless"],
+    }
+    return ", ".join(reason for reason, holds in reasons.items() if holds) or "a row may leave the pool by chance"
+
+
 GENERATORS: dict[str, Callable[[Registry, Path], str]] = {
     "hooks": hooks,
     "components": all_components,
@@ -517,6 +601,7 @@ GENERATORS: dict[str, Callable[[Registry, Path], str]] = {
     "tutorial plugin": tutorial_plugin,
     "tutorial test": tutorial_test,
     "api": api,
+    "calibration": calibration,
 }
 
 if __name__ == "__main__":

@@ -9,11 +9,13 @@ from scipy import stats
 from harness.api.types import Score
 from harness.board.statistics import (
     Bootstrap,
+    Components,
     Error,
     Values,
     agree,
     benjamini_hochberg,
     components,
+    design_power,
     detectable,
     holm,
     interval,
@@ -55,7 +57,7 @@ def test_from_scores_does_not_depend_on_the_order_of_the_scores() -> None:
 
 def test_interval_agrees_with_scipys_bootstrap_for_one_seed() -> None:
     sample = np.random.default_rng(1).normal(3.0, 2.0, size=200)
-    ours = interval(table(sample[None]), draws=10_000)
+    ours = interval(table(sample[None]))
     theirs = stats.bootstrap(
         (sample,), np.mean, n_resamples=10_000, method="percentile", rng=np.random.default_rng(2)
     ).confidence_interval
@@ -108,9 +110,9 @@ def test_benjamini_hochberg_agrees_with_scipy() -> None:
 def test_interval_covers_the_truth_when_seeds_and_prompts_both_vary() -> None:
     rng = np.random.default_rng(8)
     covered = []
-    for trial in range(200):
+    for _ in range(200):
         cells = rng.normal(0, 0.1, size=(5, 1)) + rng.normal(0, 1, size=(1, 60)) + rng.normal(0, 0.5, size=(5, 60))
-        found = interval(table(cells), draws=400, seed=trial)
+        found = interval(table(cells))
         covered.append(found.low <= 0.0 <= found.high)
     assert 0.90 <= np.mean(covered) <= 0.99
 
@@ -164,7 +166,7 @@ def test_only_common_examples_are_compared() -> None:
 
 
 def test_missing_cells_are_left_out_not_counted_as_zero() -> None:
-    found = interval(table(np.array([[1.0, np.nan, 3.0], [1.0, 2.0, np.nan]])))
+    found = interval(table(np.array([[1.0, np.nan, 3.0], [1.0, 2.0, np.nan]])), bounds=(1.0, 3.0))
     assert found.mean == pytest.approx(7 / 4)
     assert found.n == 3
     assert 1.0 <= found.low <= found.high <= 3.0
@@ -195,7 +197,7 @@ def test_nothing_to_average_is_an_error() -> None:
 
 def test_the_same_seed_gives_the_same_numbers() -> None:
     cells = table(np.random.default_rng(12).normal(size=(2, 30)))
-    assert interval(cells, seed=3) == interval(cells, seed=3)
+    assert interval(cells) == interval(cells)
     one, other = (Bootstrap(seed=seed).means([cells]) for seed in (3, 4))
     assert (one != other).any()
 
@@ -308,12 +310,12 @@ def test_power_is_the_noncentral_t(freedom: float) -> None:
 
 
 def test_what_is_needed_is_just_enough() -> None:
-    rng = np.random.default_rng(24)
-    parts, _ = components(rng.normal(0, 0.2, (3, 1)) + rng.normal(0, 1, (3, 100)))
-    questions = questions_needed(0.8, parts)
-    assert questions is None or power(0.8, parts.error(3, questions)) >= 0.8 > power(0.8, parts.error(3, questions - 1))
+    parts = Components(seed=0.005, question=0.1, rest=1.0, seeds=3, questions=100, freedom_per_seed=8.0)
+    questions = questions_needed(0.4, parts)
+    assert questions is not None
+    assert design_power(0.4, parts, 3, questions) >= 0.8 > design_power(0.4, parts, 3, questions - 1)
     seeds = seeds_needed(0.1, parts)
-    assert seeds is not None and power(0.1, parts.error(seeds)) >= 0.8 > power(0.1, parts.error(seeds - 1))
+    assert seeds is not None and design_power(0.1, parts, seeds) >= 0.8 > design_power(0.1, parts, seeds - 1)
     assert questions_needed(1e-3, parts) is None  # more questions cannot make up for three seeds that differ
 
 
@@ -322,7 +324,7 @@ def test_power_holds_in_a_simulation() -> None:
     parts = components(rng.normal(0, 1, (1, 5000)))[0]
     difference = detectable(parts.error(1, 100))
     for trial in range(150):
-        found += paired(table(rng.normal(difference, 1, (1, 100))), table(np.zeros((1, 100))), draws=50, seed=trial).p < 0.05
+        found += paired(table(rng.normal(difference, 1, (1, 100))), table(np.zeros((1, 100))), flips=999, seed=trial).p < 0.05
     assert 0.7 < found / 150 < 0.9
 
 

@@ -8,8 +8,8 @@ from statistics import median
 import numpy as np
 
 from harness.board.compare import LEVEL, Statistics
-from harness.board.entries import AgreementEntry, AnalysisEntry, MetricEntry, PowerEntry, RankEntry, WinMatrix
-from harness.board.statistics import Floats, agree, detectable, mean_over_seeds, rank_stability, win_shares
+from harness.board.entries import AgreementEntry, AnalysisEntry, MetricEntry, NoiseEntry, PowerEntry, RankEntry, WinMatrix
+from harness.board.statistics import Components, Floats, agree, design_detectable, mean_over_seeds, rank_stability, win_shares
 from harness.board.statistics.agreement import per_example, ranked
 from harness.board.views.text import plain
 
@@ -20,7 +20,12 @@ def analyse(statistics: Statistics) -> tuple[AnalysisEntry, list[str]]:
     """Return the board's entry, and warnings about it."""
     primary = [metric for metric in statistics.metrics if metric.primary] or list(statistics.metrics[:1])
     entry = AnalysisEntry(
-        noise={key: floor for key, floor in statistics.noise.items() if floor > 0},
+        noise={key: floor.size for key, floor in statistics.noise.items()},
+        noise_floors={
+            key: NoiseEntry(probability=floor.probability, low=floor.low, high=floor.high, nulls=floor.nulls)
+            for key, floor in statistics.noise.items()
+        }
+        or None,
         ranking={metric.key: ranks for metric in statistics.metrics if (ranks := _ranking(statistics, metric))},
         wins={metric.key: won for metric in primary if (won := _wins(statistics, metric))},
         agreement=tuple(_agreement(statistics)),
@@ -127,22 +132,30 @@ def _lines(table: Floats, rows: list[int]) -> Floats:
 
 
 def _power(statistics: Statistics, key: str) -> PowerEntry | None:
-    """Return medians over the rows that are paired with the baseline by seed and differ from it."""
+    """Return what finds a difference with the median variances of rows that are paired with the baseline and differ from it."""
     parts = [
-        (gap, gap.components)
-        for (_, metric), gap in statistics.differences.items()
-        if metric == key and gap.components is not None and gap.error.size > 0
+        part
+        for cell, gap in statistics.differences.items()
+        if cell[1] == key and gap.error.size > 0 and (part := statistics.components(cell)) is not None and part.questions > 1
     ]
     if not parts:
         return None
+    middle = Components(
+        seed=median(part.seed for part in parts),
+        question=median(part.question for part in parts),
+        rest=median(part.rest for part in parts),
+        seeds=round(median(part.seeds for part in parts)),
+        questions=round(median(part.questions for part in parts)),
+        freedom_per_seed=median(part.freedom_per_seed for part in parts),
+    )
     alpha = statistics.correction.alpha(key)
     return PowerEntry(
         alpha=alpha,
-        detectable=median(detectable(gap.error, alpha) for gap, _ in parts),
-        seeds=round(median(part.seeds for _, part in parts)),
-        questions=round(median(part.questions for _, part in parts)),
-        seed_variance=median(part.seed for _, part in parts),
-        question_variance=median(part.question for _, part in parts),
-        rest_variance=median(part.rest for _, part in parts),
-        freedom_per_seed=median(part.freedom_per_seed for _, part in parts),
+        detectable=design_detectable(middle, alpha=alpha),
+        seeds=middle.seeds,
+        questions=middle.questions,
+        seed_variance=middle.seed,
+        question_variance=middle.question,
+        rest_variance=middle.rest,
+        freedom_per_seed=middle.freedom_per_seed,
     )

@@ -28,7 +28,6 @@ from harness.board.entries import (
     WinMatrix,
     WinsEntry,
     first_duplicate,
-    noise_floor,
     unwritable,
 )
 from harness.board.facts import SharingFacts
@@ -54,6 +53,7 @@ if TYPE_CHECKING:
 
     from harness.board.views.notebook import Picture, Plot
 
+ONE_SEED = "Seeds were not sampled: each row is one training, and intervals are over prompts alone."
 LEADING = 0.95  # a first place in fewer of the bootstrap draws is not certain
 
 
@@ -203,7 +203,11 @@ class Board(BoardEntry):
 
     @property
     def summary(self) -> str:
-        """The first row of the ranking in one sentence, with what keeps its difference from being significant."""
+        """The first row of the ranking, with what keeps its difference from being significant; one seed is named first."""
+        return f"{ONE_SEED} {self._best_in_words}" if self.has_one_seed else self._best_in_words
+
+    @property
+    def _best_in_words(self) -> str:
         answer = self.answer
         if answer is None:
             return "No row has a score on the first primary metric."
@@ -213,7 +217,10 @@ class Board(BoardEntry):
         delta = answer.delta
         if delta is None:
             return f"{sentence}."
-        sentence += f", {signed(delta.mean)} against {self.baseline} ({signed(delta.low)} to {signed(delta.high)})"
+        over = " over prompts" if delta.one_seed else ""
+        sentence += f", {signed(delta.mean)} against {self.baseline} ({signed(delta.low)} to {signed(delta.high)}{over})"
+        if delta.one_seed:
+            return f"{sentence}."
         if delta.below_noise:
             return f"{sentence}. That is less than what a change of seeds alone could show."
         if delta.p_adjusted is None:
@@ -226,8 +233,25 @@ class Board(BoardEntry):
         return next((row for row in self.rows if row.method == method), None)
 
     def noise_floor(self, key: str) -> float | None:
-        """Return what a change of seeds alone could show on a metric; None where that is nothing, or is not known."""
-        return noise_floor(delta for row in self.rows if row.is_null and (delta := row.delta(key))) or None
+        """Return what a change of seeds alone makes on a metric; None where that is nothing, or is not known.
+
+        By the first methods it is the larger bound of the null rows' intervals, which the board may not name.
+        """
+        if self.methods > 1:
+            return self.analysis.noise.get(key) if self.analysis else None
+        deltas = [delta for row in self.rows if row.is_null and (delta := row.delta(key))]
+        return max((abs(bound) for delta in deltas for bound in (delta.low, delta.high)), default=0.0) or None
+
+    @property
+    def methods(self) -> int:
+        """The version of the statistics that the board was made with."""
+        return self.statistics.methods or 1
+
+    @property
+    def has_one_seed(self) -> bool:
+        """Whether every difference is of one training against one other, so that nothing is known of seeds."""
+        deltas = [score.delta for row in self.rows for score in row.scores.values() if score.delta is not None]
+        return bool(deltas) and all(delta.one_seed for delta in deltas)
 
     def power(self, key: str) -> PowerEntry | None:
         """Return the statistical power of the comparison on a metric; None on older boards."""
@@ -369,6 +393,8 @@ class Answer:
     @property
     def verdict(self) -> str:
         """Whether the difference from the baseline is significant, and the first place where that is less certain."""
+        if self.delta is not None and self.delta.one_seed:
+            return "one training"
         if self.delta is None or not self.delta.is_significant:
             return "not sure"
         return "sure" if self.rank is None or self.rank.first >= LEADING else "sure of the difference, not of the first place"

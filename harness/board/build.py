@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
@@ -14,7 +15,7 @@ from harness.board.analysis import analyse
 from harness.board.board import Board, ExampleRow, StatisticsEntry, board_scores
 from harness.board.compare import DRAWS, FLIPS, LEVEL, RowResult, Statistics, readings
 from harness.board.entries import (
-    SIGNIFICANCE_LEVEL,
+    METHODS,
     CostEntry,
     Delta,
     MetricEntry,
@@ -28,7 +29,7 @@ from harness.board.facts import Provenance, SharingFacts
 from harness.board.files import SCORES, Scores, digest
 from harness.board.published import is_published_table, published_board
 from harness.board.sequential import Decisions, SeedsDesign, decisions
-from harness.board.statistics import Values, detectable, seeds_t_test, standardised, wins
+from harness.board.statistics import Values, seeds_t_test, standardised, wins
 from harness.board.views.text import plain, signed
 from harness.errors import DataError, did_you_mean
 from harness.version import __version__
@@ -42,6 +43,11 @@ SEQUENTIAL_TEST = (
     "Student's t with the standard error over seeds and questions, at the levels that α-spending functions leave each look "
     "after a seed was added (Lan & DeMets 1983), with the variance between seeds taken from all rows and with the row's own; "
     "p holds at whichever look the row stopped"
+)
+# Warnings that the statistics gave, in words or numbers that a later version gives otherwise.
+OF_STATISTICS = re.compile(
+    r"^The null row .* differs from the baseline|yet smaller than what a change of seeds alone could show|"
+    r"^No row comes first on "
 )
 CURVE_POINTS = 200  # kept per seed; a board is read by people
 
@@ -175,36 +181,19 @@ def _noise_warnings(rows: Sequence[RowEntry], primary: Sequence[MetricEntry]) ->
                     f"({signed(delta.low)} to {signed(delta.high)}) although only its seeds differ: "
                     "take no difference of that size seriously, and add seeds."
                 )
-    return [*warnings, *_quiet_warnings(rows)]
-
-
-def _quiet_warnings(rows: Sequence[RowEntry]) -> list[str]:
-    """Warn, once per row, about differences that are significant by the test and below the noise floor."""
-    warnings = []
-    for row in rows:
-        quiet = [
-            key
-            for key, score in row.scores.items()
-            if score.delta is not None and score.delta.below_noise and (score.delta.p_adjusted or 0.0) < SIGNIFICANCE_LEVEL
-        ]
-        if quiet:
-            warnings.append(
-                f"{row.method}: 'significant' after correction, yet smaller than what a change of seeds alone could show, "
-                f"so not counted: {', '.join(quiet)}."
-            )
     return warnings
 
 
 def _methods(statistics: Statistics, trainings: tuple[int, int] | None) -> StatisticsEntry:
     families, decided = statistics.correction.families, statistics.decisions
     return StatisticsEntry(
-        interval="hierarchical bootstrap: seeds, then questions, which the seeds share; the draws are stretched to the "
-        "unbiased standard error and Student's t; differences are paired by example, and by the value of the seed where both "
+        methods=METHODS,
+        interval="Student's t over seeds and questions, which the seeds share, after Hall's transformation; Wilson's score "
+        "interval for means between two bounds; differences are paired by example, and by the value of the seed where both "
         "rows have it",
         test=(FIXED_TEST if decided is None else SEQUENTIAL_TEST) + "; "
-        "a difference counts only where its interval excludes 0 too "
-        "and its size is not below the noise floor: what a change of seeds alone could show, "
-        f"at the bound of its {LEVEL:.0%} interval (the larger bound, in size, of the null row's)",
+        "a difference counts only where the test with the variance between the row's own seeds rejects too, at 3.5%, its "
+        "interval excludes 0, and seeds were sampled",
         correction="Holm over all rows and primary metrics; the other metrics are a second family",
         draws=DRAWS,
         flips=FLIPS,
@@ -271,7 +260,6 @@ def _delta(statistics: Statistics, row: RowResult, metric: MetricEntry) -> Delta
     gap = statistics.differences.get(cell)
     if gap is None:
         return None
-    quiet = not row.is_null and abs(gap.mean) < statistics.noise.get(metric.key, 0.0)
     better = wins(gap.per_example if metric.higher_is_better is not False else -gap.per_example)
     return Delta(
         mean=gap.mean,
@@ -279,14 +267,15 @@ def _delta(statistics: Statistics, row: RowResult, metric: MetricEntry) -> Delta
         high=gap.high,
         p=gap.p,
         p_adjusted=statistics.correction.adjusted[cell],
-        below_noise=True if quiet else None,
+        one_seed=True if min(len(gap.row_seeds), len(gap.baseline_seeds)) < 2 else None,
         p_flips=gap.p_flips,
         p_design=gap.p_seeds_and_questions,
+        p_own=gap.p_own,
         p_seeds=seeds_t_test(gap.row_seeds, gap.baseline_seeds),
         q=statistics.correction.discovery[cell],
         effect=standardised(gap.per_example),
         wins=WinsEntry(won=better.won, tied=better.tied, lost=better.lost),
-        detectable=detectable(gap.error, statistics.correction.alpha(metric.key)),
+        detectable=statistics.detectable(cell),
         n=gap.n,
         seeds=gap.seeds,
         other_data=True if _has_other_data(row, statistics) else None,
@@ -419,7 +408,8 @@ class LoadedBoard:
             name=board.name, description="", config={}, baseline=board.baseline, rows=self.rows, metrics=self.metrics,
             examples=(), sharing={}, created="", warnings=(), mixed_judges=board.mixed_judges,
         )  # fmt: skip
-        return [text for text in board.warnings if text not in again.warnings]
+        earlier = board.methods < METHODS
+        return [text for text in board.warnings if text not in again.warnings and not (earlier and OF_STATISTICS.search(text))]
 
     def with_costs(self, row: RowEntry) -> RowEntry:
         """Return a row with the costs, budget, curves and seeds that this board has of it, which scores do not hold."""

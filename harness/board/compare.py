@@ -9,10 +9,26 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from harness.api.types import Cost, Score
-from harness.board.entries import SIGNIFICANCE_LEVEL, FamilyEntry, Kind, MetricEntry, RowKind, noise_floor
+from harness.board.entries import SIGNIFICANCE_LEVEL, FamilyEntry, Kind, MetricEntry, RowKind
 from harness.board.facts import Provenance
 from harness.board.sequential import Decisions, SeedsDesign, decisions
-from harness.board.statistics import Bootstrap, Difference, Floats, Interval, Values, benjamini_hochberg, both, by_metric, holm
+from harness.board.statistics import (
+    Bootstrap,
+    Components,
+    Difference,
+    Floats,
+    Interval,
+    NoiseFloor,
+    Spread,
+    Values,
+    benjamini_hochberg,
+    both,
+    by_metric,
+    design_detectable,
+    detectable,
+    noise_floor,
+    pooled_spreads,
+)
 
 Cell = tuple[str, str]  # a row's label and a metric's key
 
@@ -29,7 +45,7 @@ class Statistics:
         intervals: (row, metric key) → its mean and interval.
         differences: (row, metric key) → row minus baseline.
         correction: the tests that are corrected together, and their corrected p-values.
-        noise: metric key → the noise floor, for metrics that a null row has.
+        noise: metric key → the noise floor, where null rows or several seeds of several rows tell of seeds.
         decisions: of the looks at which rows got more seeds; None where the config lists seeds.
     """
 
@@ -49,6 +65,7 @@ class Statistics:
         self.values = {row.label: {} if row.failed else self._read(row) for row in rows}
         self.draws: dict[str, tuple[tuple[str, ...], Floats]] = {}
         self.differences: dict[Cell, Difference] = {}
+        self._spreads: dict[str, Spread | None] = {}  # of a difference at one seed, by metric key
         self.intervals: dict[Cell, Interval] = {}
         self._apart = self._judged_apart_from_baseline()
         self.decisions = self._decisions(design) if design else None
@@ -57,7 +74,7 @@ class Statistics:
             self._resample(metric.key, bootstrap)
         if self.decisions is not None:
             self._test_at_every_look(self.decisions)
-        self.correction = correct(metrics, self.differences, own=self.decisions is not None)
+        self.correction = correct(metrics, self.differences)
         self.noise = self._noise()
         if not self.values[baseline]:
             self.warnings.append(f"The baseline {baseline} has no scores, so there are no differences and no tests.")
@@ -145,6 +162,8 @@ class Statistics:
         compared = [label for label in labels if label in comparable]
         resampled = drawn[:, [labels.index(label) for label in compared]], drawn[:, labels.index(self.baseline)]
         gaps = bootstrap.differences([tables[label] for label in compared], base, resampled)
+        alike = [tables[label] for label in (*compared, self.baseline) if tables[label].seeds == base.seeds]
+        self._spreads[key] = pooled_spreads(alike)[1]
         for label, gap in zip(compared, gaps, strict=True):
             if isinstance(gap, ValueError):
                 self.warnings.append(f"{label} is not compared on {key}: {gap}.")
@@ -161,14 +180,32 @@ class Statistics:
         if 0 < gap.seeds < seeds and self.decisions is None:  # else rows have different numbers of seeds on purpose
             self.warnings.append(f"{label} is compared on {gap.seeds} of {seeds} seeds of {key}: those that both rows have.")
 
-    def _noise(self) -> dict[str, float]:
-        """Return the noise floor of each metric on which a null row is compared."""
+    def _noise(self) -> dict[str, NoiseFloor]:
+        """Return the noise floor of each metric that a change of seeds can move, from null rows and the pooled variance."""
         nulls = {row.label for row in self.rows if row.is_null}
-        differences: dict[str, list[Difference]] = {}
-        for (label, key), difference in self.differences.items():
-            if label in nulls:
-                differences.setdefault(key, []).append(difference)
-        return {key: noise_floor(group) for key, group in differences.items()}
+        floors = {}
+        for key, spread in self._spreads.items():
+            base = self.values[self.baseline][key].answered()
+            means = [gap.mean for (label, metric), gap in self.differences.items() if metric == key and label in nulls]
+            floor = noise_floor(spread, means, len(base.seeds))
+            # beyond rounding: rows that are equal at every seed leave differences in the last digits
+            if floor is not None and floor.size > 1e-9 * max(1.0, float(np.nanmax(np.abs(base.values)))):
+                floors[key] = floor
+        return floors
+
+    def detectable(self, cell: Cell) -> float:
+        """Return the smallest true difference that this cell's two tests find four times in five, at Holm's first step."""
+        parts, alpha = self.components(cell), self.correction.alpha(cell[1])
+        if parts is None or parts.questions < 2:
+            return detectable(self.differences[cell].error, alpha)
+        return design_detectable(parts, alpha=alpha)
+
+    def components(self, cell: Cell) -> Components | None:
+        """Return the variances of a difference with the pool's degrees of freedom, which a restless row is tested with too."""
+        parts, spread = self.differences[cell].components, self._spreads[cell[1]]
+        if parts is None or spread is None or parts.seeds != len(self.values[self.baseline][cell[1]].answered().seeds):
+            return parts
+        return replace(parts, freedom_per_seed=spread.freedom / (parts.seeds - 1))
 
 
 @dataclass(frozen=True)
@@ -176,7 +213,7 @@ class Correction:
     """The p-values of every tested cell, corrected within its family.
 
     Attributes:
-        adjusted: after Holm.
+        adjusted: after Holm, and not below the test with the row's own variance between seeds: below 0.05 where both reject.
         discovery: after Benjamini–Hochberg.
     """
 
@@ -189,11 +226,10 @@ class Correction:
         return SIGNIFICANCE_LEVEL / max(1, next((family.tests for family in self.families if key in family.metrics), 1))
 
 
-def correct(metrics: Sequence[MetricEntry], differences: Mapping[Cell, Difference], *, own: bool = False) -> Correction:
-    """Correct all p-values by Holm and by Benjamini–Hochberg; primary metrics are one family, the others a second.
+def correct(metrics: Sequence[MetricEntry], differences: Mapping[Cell, Difference]) -> Correction:
+    """Correct the pooled tests' p-values by Holm and by Benjamini–Hochberg; primary metrics are one family, others a second.
 
-    Args:
-        own: a difference must pass the test with the row's own variance between seeds too, as the looks ask for.
+    A difference has to pass the test with the row's own variance between seeds too, which needs no correction (`both`).
     """
     families: list[FamilyEntry] = []
     adjusted: dict[Cell, float] = {}
@@ -202,8 +238,8 @@ def correct(metrics: Sequence[MetricEntry], differences: Mapping[Cell, Differenc
         keys = tuple(metric.key for metric in metrics if metric.primary == primary)
         cells = [cell for cell in differences if cell[1] in keys]
         p = [differences[cell].p for cell in cells]
-        alone = [differences[cell].p_own for cell in cells]
-        adjusted |= dict(zip(cells, map(float, both(np.array(p), np.array(alone))) if own and cells else holm(p), strict=True))
+        p_own = [differences[cell].p_own for cell in cells]
+        adjusted |= dict(zip(cells, both(np.array(p), np.array(p_own)).tolist(), strict=True))
         discovery |= dict(zip(cells, benjamini_hochberg(p), strict=True))
         if cells:
             tested = tuple(key for key in keys if any(key == cell[1] for cell in cells))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import ClassVar, Literal, Protocol, Self
+from collections.abc import Iterator, Mapping, Sequence
+from typing import ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
 
@@ -13,6 +13,7 @@ DEEPEST = 60  # values within values: far more than a config has, and less than 
 LARGEST_INTEGER, LARGEST = 2**63 - 1, 1e100  # what Parquet holds, and what can be squared and drawn
 
 
+METHODS = 2  # of the statistics: 1 before seeds were tested twice, fits had errors and the noise floor was a probability
 SIGNIFICANCE_LEVEL = 0.05  # of a family of tests: the largest corrected p-value that counts is below it
 STARS = (SIGNIFICANCE_LEVEL, 0.01, 0.001)  # one star for each level that the corrected p-value is below
 
@@ -44,16 +45,20 @@ class Delta(BoardEntry):
     """Row minus baseline on common examples and seeds.
 
     `p` is the larger of `p_flips` (permutation over questions; takes the trained models as given) and `p_design` (Student's t
-    over seeds and questions). `p_adjusted` is Holm's within the family, `q` Benjamini & Hochberg's, `p_seeds` the t-test over
-    the means of seeds alone, as papers report it. `effect` is the standardised paired difference, `detectable` the smallest
-    true difference that would have been found four times in five, at Holm's first step. `below_noise`: smaller than a change of
-    seeds alone could show. `seeds` counts the common ones; 0 where there are none. `other_data`: the row was trained on another
-    source than the baseline.
+    over seeds and questions). `p_own` is the second test's, with the variance between the row's own seeds. `p_adjusted` is
+    Holm's within the family, or `p_own`'s where that is larger, `q` Benjamini & Hochberg's, `p_seeds` the t-test over the means
+    of seeds alone, as papers report it. `effect` is the standardised paired difference, `detectable` the smallest
+    true difference that would have been found four times in five, at Holm's first step. `below_noise`, on boards
+    of the first methods: smaller than the null row's bound. `one_seed`: seeds were not sampled, so interval and p-values are
+    over prompts alone and nothing is called significant. `seeds` counts the common ones; 0 where there are none.
+    `other_data`: the row was trained on another source than the baseline.
     """
 
     optional = frozenset(
-        {"p_adjusted", "below_noise", "p_flips", "p_design", "p_seeds", "q", "effect", "wins", "detectable", "n", "seeds"}
-        | {"other_data"}
+        {
+            *("p_adjusted", "below_noise", "one_seed", "p_flips", "p_design", "p_own", "p_seeds", "q", "effect", "wins"),
+            *("detectable", "n", "seeds", "other_data"),
+        }
     )
 
     mean: float
@@ -62,8 +67,10 @@ class Delta(BoardEntry):
     p: float
     p_adjusted: float | None = None
     below_noise: Literal[True] | None = None
+    one_seed: Literal[True] | None = None
     p_flips: float | None = None
     p_design: float | None = None
+    p_own: float | None = None
     p_seeds: float | None = None
     q: float | None = None
     effect: float | None = None
@@ -75,13 +82,13 @@ class Delta(BoardEntry):
 
     @property
     def is_significant(self) -> bool:
-        """Whether p < 0.05 after correction, the interval over seeds and prompts excludes 0, and the noise floor is exceeded.
+        """Whether seeds were sampled, p < 0.05 after correction, and the interval over seeds and prompts excludes 0.
 
-        The test alone is not enough: it takes the trained models as given, so that two trainings of one method can differ
-        significantly.
+        With one seed two trainings of one method can differ as surely. On boards of the first methods it has to exceed the
+        noise floor too.
         """
         corrected = self.p_adjusted is not None and self.p_adjusted < SIGNIFICANCE_LEVEL
-        return corrected and not self.low <= 0 <= self.high and not self.below_noise
+        return corrected and not self.low <= 0 <= self.high and not self.below_noise and not self.one_seed
 
     @property
     def mark(self) -> str:
@@ -221,8 +228,9 @@ class RepeatabilityEntry(BoardEntry):
 class StatisticsEntry(BoardEntry):
     """How the numbers were made, in words."""
 
-    optional = frozenset({"families", "sequential", "judges"})
+    optional = frozenset({"methods", "families", "sequential", "judges"})
 
+    methods: int | None = None  # the version of the statistics; absent: 1
     interval: str
     test: str
     correction: str
@@ -293,10 +301,25 @@ class PowerEntry(BoardEntry):
     freedom_per_seed: float
 
 
+class NoiseEntry(BoardEntry):
+    """How the noise floor is meant and known: a change of seeds alone stays within it with `probability`.
+
+    `low` and `high` are its own 95 % interval; `nulls` counts the null rows that it uses beside the seeds of all rows.
+    """
+
+    probability: float
+    low: float
+    high: float
+    nulls: int
+
+
 class AnalysisEntry(BoardEntry):
     """Statistics over all rows together, per metric key. `noise`: the noise floor, where it is above 0."""
 
+    optional = frozenset({"noise_floors"})
+
     noise: dict[str, float] = {}
+    noise_floors: dict[str, NoiseEntry] | None = None
     ranking: dict[str, dict[str, RankEntry]] = {}
     wins: dict[str, WinMatrix] = {}
     agreement: tuple[AgreementEntry, ...] = ()
@@ -389,25 +412,6 @@ class ConfigShape(BaseModel):
     judge: _Judge | None = None
     evaluators: tuple[Mapping[str, object], ...] = ()
     methods: tuple[object, ...] = ()
-
-
-class Bounds(Protocol):
-    """Anything with the bounds of a confidence interval."""
-
-    @property
-    def low(self) -> float: ...
-
-    @property
-    def high(self) -> float: ...
-
-
-def noise_floor(null_differences: Iterable[Bounds]) -> float:
-    """Return the largest difference that a change of seeds alone could show, in the metric's unit.
-
-    That is the larger bound, in size, of the intervals of the null rows' differences: the difference itself is near 0 by luck.
-    0 without a null row, and for a metric that no change of seeds can move.
-    """
-    return max((abs(bound) for delta in null_differences for bound in (delta.low, delta.high)), default=0.0)
 
 
 def unwritable(value: object, place: str = "", depth: int = 0) -> Iterator[str]:

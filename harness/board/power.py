@@ -8,7 +8,7 @@ from math import isfinite
 
 from harness.board.board import Board
 from harness.board.entries import SIGNIFICANCE_LEVEL, PowerEntry
-from harness.board.statistics import Components, detectable, questions_needed, seeds_needed
+from harness.board.statistics import Components, design_detectable, questions_needed, seeds_needed
 from harness.board.views.text import number
 from harness.errors import HarnessError, Problem, did_you_mean
 
@@ -58,7 +58,7 @@ class Design:
         )
         return PowerEntry(
             alpha=self.alpha,
-            detectable=detectable(parts.error(), self.alpha, TARGET_POWER),
+            detectable=design_detectable(parts, alpha=self.alpha, target=TARGET_POWER),
             seeds=self.seeds,
             questions=self.prompts,
             seed_variance=parts.seed,
@@ -154,7 +154,7 @@ def analyse(metric: str, entry: PowerEntry, target: Target) -> PowerAnalysis:
         target=TARGET_POWER,
         seeds=seeds,
         prompts=prompts,
-        detectable=detectable(parts.error(seeds, prompts), entry.alpha, TARGET_POWER),
+        detectable=design_detectable(parts, seeds, prompts, entry.alpha, TARGET_POWER),
         difference=difference,
         prompts_needed=None if difference is None else questions_needed(difference, parts, seeds, entry.alpha, TARGET_POWER),
         seeds_needed=None

@@ -11,9 +11,15 @@ from harness.board.analysis import analyse
 from harness.board.board import Board, board_scores
 from harness.board.build import LoadedBoard, row_entry
 from harness.board.compare import Statistics
+from harness.board.entries import METHODS
 from harness.board.files import SCORES, digest
 from harness.board.sequential import SeedsDesign
 
+SAME_IN_ALL_METHODS = {"mean", "n", "per_seed", "seeds", "higher_is_better"}
+EARLIER = (
+    "Its intervals and tests come from an earlier version of the statistics and were not computed again; "
+    "means, counts and files were."
+)
 RELATIVE, ABSOLUTE = 1e-6, 1e-9  # matrix products differ in their last digits between machines
 
 
@@ -21,7 +27,8 @@ def verify(path: Path) -> list[str]:
     """Return everything about a board that does not hold, a sentence each; nothing where the board holds.
 
     Means, intervals, differences, p-values, corrections, ranks, win shares, agreement and power are computed again from
-    `scores.parquet`, and the hashes of the files beside the board again from their bytes.
+    `scores.parquet`, and the hashes of the files beside the board again from their bytes. Of a board that was made with
+    earlier methods only what all methods compute alike is: means, counts and hashes; `earlier_methods` says so.
 
     Raises:
         DataError: the board or its scores cannot be read.
@@ -44,7 +51,11 @@ def verify(path: Path) -> list[str]:
     for entry, row in zip(board.rows, rows, strict=True):
         computed = {key: score.model_dump(mode="json") for key, score in row_entry(statistics, row).scores.items()}
         shown = {key: score.model_dump(mode="json") for key, score in entry.scores.items() if key not in derived}
+        if board.methods < METHODS:
+            shown, computed = _means(shown), _means(computed)
         problems += _differ(shown, computed, f"{entry.method}: ")
+    if board.methods < METHODS:
+        return problems
     analysis = board.analysis.model_dump(mode="json") if board.analysis else {}
     problems += _differ(analysis, analyse(statistics)[0].model_dump(mode="json"), "analysis: ")
     families = [family.model_dump(mode="json") for family in statistics.correction.families]
@@ -56,6 +67,20 @@ def verify(path: Path) -> list[str]:
         shown = {} if shown_looks is None else shown_looks.model_dump(mode="json", exclude={"trainings", "trainings_fixed"})
         problems += _differ(shown, statistics.decisions.entry(None).model_dump(mode="json"), "statistics.sequential: ")
     return problems
+
+
+def earlier_methods(board: Board) -> str | None:
+    """Return a sentence on what was not computed again, where the board was made with earlier methods."""
+    return EARLIER if board.methods < METHODS and not board.is_published else None
+
+
+def _means(scores: dict[str, Any]) -> dict[str, Any]:
+    """Return of each score what all methods compute alike, its difference included."""
+
+    def kept(entry: dict[str, Any]) -> dict[str, Any]:
+        return {name: value for name, value in entry.items() if name in SAME_IN_ALL_METHODS}
+
+    return {key: kept(score) | ({"delta": kept(score["delta"])} if score.get("delta") else {}) for key, score in scores.items()}
 
 
 def _files(board: Board, folder: Path, expected: set[str]) -> Iterator[str]:

@@ -96,6 +96,7 @@ def print_plan(report: PlanReport) -> None:
     """Print the stages by kind, then what is missing, the data, the judges and the GPU estimate."""
     comparison = report.comparison
     _print_stages(report)
+    _print_lines([report.warning_of_one_seed] if report.warning_of_one_seed else [], "yellow")
     _print_lines([f"{message} (the keys of this plan are not final)" for message in comparison.unreachable.values()], "yellow")
     if report.data is not None:
         _print_data(report)

@@ -105,17 +105,22 @@ def verify(board: BoardArgument = Path("runs/quickstart"), json_: JsonOption = F
     does not.
     """
     from harness.board.board import Board, board_scores
+    from harness.board.verify import earlier_methods
     from harness.board.verify import verify as problems_of
     from harness.board.views.text import one_line
 
     problems, loaded = problems_of(board), Board.read(board)
     unchecked = [] if loaded.is_published else [metric.key for metric in loaded.unscored_metrics(board_scores(board))]
+    earlier = earlier_methods(loaded)
     if json_:
-        typer.echo(json.dumps({"board": str(board), "holds": not problems, "problems": problems, "not_made_again": unchecked}))
+        answer = {"board": str(board), "holds": not problems, "problems": problems, "not_made_again": unchecked}
+        typer.echo(json.dumps(answer | ({"earlier_methods": earlier} if earlier else {})))
     elif problems:
         typer.echo("\n".join(one_line(problem) for problem in problems))
     elif loaded.is_published:
         typer.echo("Published numbers only: the files are whole, and there is nothing to compute again.")
+    elif earlier:
+        typer.echo(f"The board holds. {earlier}")
     else:
         typer.echo("The board holds: every statistic follows from its scores, every hash from its files.")
     if unchecked and not json_:

@@ -14,7 +14,7 @@ def harness_methods() -> list[Method]:
     return [
         Method(
             name="null",
-            description="The baseline again with other seeds: the bound of its difference's interval is the noise floor",
+            description="The baseline again with other seeds, which tells with the seeds of all rows of the noise floor",
             seed_offset=1000,
             kind="null",
         ),

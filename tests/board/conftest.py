@@ -164,6 +164,37 @@ def build() -> Callable[..., Board]:
     return make_board
 
 
+@pytest.fixture(scope="session")
+def starred(board: Board) -> Board:
+    """The board with the controls' differences on primary metrics made significant, which two seeds hardly show."""
+    return with_stars(board, "gold_dpo", "start")
+
+
+def with_stars(board: Board, *methods: str) -> Board:
+    """The board with significant differences of these rows on the primary metrics."""
+
+    def sure(score: Any) -> Any:
+        delta = score.delta.model_copy(
+            update={"p_adjusted": 1e-4, "low": score.delta.mean - 1e-3, "high": score.delta.mean + 1e-3}
+        )
+        return score.model_copy(update={"delta": delta})
+
+    primary = {metric.key for metric in board.primary}
+    rows = tuple(
+        row.model_copy(update={"scores": {k: sure(s) if k in primary else s for k, s in row.scores.items()}})
+        if row.method in methods
+        else row
+        for row in board.rows
+    )
+    return board.model_copy(update={"rows": rows})
+
+
+@pytest.fixture(scope="session")
+def mark() -> Callable[..., Board]:
+    """Makes differences of some rows significant."""
+    return with_stars
+
+
 @pytest.fixture
 def rows() -> list[RowResult]:
     return make_rows(examples=20)

@@ -5,18 +5,24 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from rich.console import Console
 
 from harness.api.types import Cost, Metric, Score
 from harness.board import Board, RowResult, build_board
-from harness.board.board import CostEntry
-from harness.board.statistics import holm
+from harness.board.board import ONE_SEED, CostEntry
+from harness.board.statistics import both
 from harness.board.views.figures import frontier
+from harness.board.views.latex import to_latex
 from harness.board.views.markdown import to_markdown
+from harness.board.views.notebook import to_notebook
 from harness.board.views.page import to_html
+from harness.board.views.terminal import print_table
 from harness.errors import DataError, StoreError
 
 METRICS = {"gold": [Metric("win", "wins", primary=True), Metric("length", "tokens", higher_is_better=None)]}
@@ -52,11 +58,11 @@ def test_schema_1_has_these_keys(board: Board) -> None:
     score = best["scores"]["gold/win_rate"]
     assert sorted(score) == ["delta", "high", "higher_is_better", "low", "mean", "n", "per_seed"]
     assert sorted(score["delta"]) == [
-        *("detectable", "effect", "high", "low", "mean", "n", "p", "p_adjusted", "p_design", "p_flips", "p_seeds"),
-        *("q", "seeds", "wins"),
+        *("detectable", "effect", "high", "low", "mean", "n", "p", "p_adjusted", "p_design", "p_flips", "p_own"),
+        *("p_seeds", "q", "seeds", "wins"),
     ]
-    assert sorted(content["statistics"]) == ["correction", "draws", "families", "flips", "interval", "level", "test"]
-    assert sorted(content["analysis"]) == ["agreement", "noise", "power", "ranking", "wins"]
+    assert sorted(content["statistics"]) == ["correction", "draws", "families", "flips", "interval", "level", "methods", "test"]
+    assert sorted(content["analysis"]) == ["agreement", "noise", "noise_floors", "power", "ranking", "wins"]
     assert sorted(content["files"]) == ["examples.jsonl", "scores.parquet"]
     assert sorted(content["metrics"][0]) == ["description", "higher_is_better", "key", "primary"]
 
@@ -99,33 +105,39 @@ def test_primary_and_other_metrics_are_corrected_apart(board: Board) -> None:
             if (delta := score.delta) is not None and (key in primary) == family
         ]
         assert len(deltas) == 10 * (2 if family else 6)
-        assert [delta.p_adjusted for delta in deltas] == pytest.approx(holm([delta.p for delta in deltas]))
+        assert [delta.p_adjusted for delta in deltas] == pytest.approx(
+            both(np.array([delta.p for delta in deltas]), np.array([delta.p_own for delta in deltas]))
+        )
 
 
-def test_what_is_smaller_than_the_null_rows_difference_is_marked(build: Build) -> None:
-    rows = [row("base", 0.0), row("null", -0.05, kind="null"), row("small", 0.02), row("large", 0.2)]
-    board = build(rows, metrics=METRICS, baseline="base", warnings=())
-    marked = {entry.method: score.delta.below_noise for entry in board.rows if (score := entry.scores["gold/win"]).delta}
-    assert marked == {"large": None, "small": True, "null": None}
-    assert len(board.warnings) == 2
-    assert board.warnings[0].startswith("The null row null differs from the baseline on gold/win by −0.100")
-    assert board.warnings[1] == (
-        "small: 'significant' after correction, yet smaller than what a change of seeds alone could show, "
-        "so not counted: gold/win."
-    )
-
-
-def test_the_noise_floor_is_a_bound_of_the_null_rows_interval_not_its_difference(build: Build) -> None:
+def test_the_noise_floor_is_a_probability_and_decides_nothing(build: Build) -> None:
     lucky = row("null", 0.0, kind="null")
     swings = {s: [replace(x, value=x.value + (0.3 if s else -0.3)) for x in run] for s, run in lucky.scores["gold"].items()}
     rows = [row("base", 0.0), replace(lucky, scores={"gold": swings}), row("small", 0.1), row("large", 0.4)]
     board = build(rows, metrics=METRICS, baseline="base", warnings=())
-    null = board.row("null")
-    delta = null.scores["gold/win"].delta if null else None
-    assert delta is not None and abs(delta.mean) < 1e-9 and delta.high > 0.2
-    assert board.noise_floor("gold/win") == max(-delta.low, delta.high)
-    marked = {entry.method: score.delta.below_noise for entry in board.rows if (score := entry.scores["gold/win"]).delta}
-    assert marked == {"large": None, "small": True, "null": None}
+    assert board.analysis is not None and board.analysis.noise_floors is not None
+    entry, size = board.analysis.noise_floors["gold/win"], board.noise_floor("gold/win")
+    assert size is not None and entry.low < size < entry.high and (entry.probability, entry.nulls) == (0.95, 1)
+    assert not any(s.delta.below_noise for r in board.rows for s in r.scores.values() if s.delta)
+    assert "A change of seeds alone stays below, 95% of the time: win" in to_markdown(board)
+
+
+def test_one_seed_has_no_star_and_every_view_says_so_first(build: Build) -> None:
+    rows = [row("base", 0.0, seeds=1), row("high", 0.4, seeds=1)]
+    board = build(rows, metrics=METRICS, baseline="base", warnings=())
+    delta = board.rows[0].scores["gold/win"].delta
+    assert delta is not None and delta.p_adjusted is not None and delta.p_adjusted < 1e-3 and delta.low > 0
+    assert delta.one_seed and delta.mark == "" and delta.verdict(board.primary[0]) == "unclear"
+    assert board.summary.startswith(ONE_SEED) and "over prompts)." in board.summary
+    console = Console(file=StringIO(), width=100)
+    print_table(board, console)
+    terminal = console.file.getvalue()  # type: ignore[attr-defined]
+    assert terminal.index("Seeds were not sampled") < terminal.index("method")
+    views = [board.summary, to_markdown(board).partition("##")[0], to_latex(board), to_notebook(board), to_html(board, [])]
+    for text in views:
+        assert "Seeds were not sampled" in text and "The difference holds" not in text and ">sure" not in text
+    several = build([row("base", 0.0), row("high", 0.4)], metrics=METRICS, baseline="base", warnings=())
+    assert not several.has_one_seed and "Seeds were not sampled" not in to_html(several, [])
 
 
 def test_a_metric_that_no_seed_can_move_has_no_noise_floor(build: Build) -> None:

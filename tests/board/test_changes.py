@@ -15,7 +15,9 @@ def test_a_board_does_not_differ_from_itself(board: Board) -> None:
     assert not changes(board, board)
 
 
-def test_settings_rows_scores_verdicts_and_places_are_named(build: Callable[..., Board], rows: list[RowResult]) -> None:
+def test_settings_rows_scores_verdicts_and_places_are_named(
+    build: Callable[..., Board], mark: Callable[..., Board], rows: list[RowResult]
+) -> None:
     before = build(rows)
     better = {
         evaluator: {seed: [_more(score) for score in scores] for seed, scores in runs.items()}
@@ -23,6 +25,7 @@ def test_settings_rows_scores_verdicts_and_places_are_named(build: Callable[...,
     }
     after_rows = [replace(row, scores=better) if row.label == "kto" else row for row in rows if row.label != "simpo"]
     after = build([*after_rows, replace(rows[0], label="new")], config={"model": {"path": "other"}, "seeds": [1, 2]})
+    after = mark(after, "kto")
     found = changes(before, after)
     said = [str(change) for change in (*found.settings, *found.rows, *found.verdicts, *found.order)]
     assert "model.path: sandbox/start → other" in said and any(line.startswith("budget: gone, was {") for line in said)

@@ -15,11 +15,13 @@ from harness.errors import HarnessError
 def test_a_design_is_the_formula_in_its_numbers() -> None:
     design = Design(prompts=200, seeds=1, prompt_deviation=1.2, alpha=0.05)
     (found,) = [analyse("m", design.entry(), Target())]
-    assert found.detectable == pytest.approx(detectable(Error(1.2 / sqrt(200), 199.0), 0.05))
+    assert found.detectable == pytest.approx(detectable(Error(1.2 / sqrt(200), 199.0), 0.05), rel=1e-4)
     assert found.detectable == pytest.approx(2.8 * 1.2 / sqrt(200), rel=0.02)  # 1.96 + 0.84
     crossed = Design(prompts=100, seeds=4, prompt_deviation=1.0, seed_deviation=0.1, rest_deviation=0.5, rows=10)
     size = sqrt(0.01 / 4 + 1 / 100 + 0.25 / 400)
-    assert detectable(Error(size, inf)) < crossed.entry().detectable < 1.05 * detectable(Error(size, inf))
+    assert (
+        detectable(Error(size, inf)) < crossed.entry().detectable < 1.15 * detectable(Error(size, inf))
+    )  # the own test takes some
 
 
 def test_what_is_needed_is_what_shows_it() -> None:
@@ -38,8 +40,8 @@ def test_a_board_tells_of_its_primary_metrics(board: Board) -> None:
     found = analyse_board(board, Target())
     assert [item.metric for item in found] == [metric.key for metric in board.primary]
     assert board.analysis is not None
-    for item in found:  # the median of sizes is not the size at median variances, but near it
-        assert item.detectable == pytest.approx(board.analysis.power[item.metric].detectable, rel=0.1)
+    for item in found:
+        assert item.detectable == pytest.approx(board.analysis.power[item.metric].detectable)
     assert [item.metric for item in analyse_board(board, Target(), ["drift/kl"])] == ["drift/kl"]
 
 

@@ -22,11 +22,11 @@ def test_markdown_tables_have_as_many_cells_in_every_line(board: Board) -> None:
         assert len(block.splitlines()) == 2 + len(board.rows)
 
 
-def test_markdown_says_who_is_baseline_null_control_and_failed(board: Board) -> None:
-    page = to_markdown(board)
+def test_markdown_says_who_is_baseline_null_control_and_failed(starred: Board) -> None:
+    page = to_markdown(starred)
     assert "| 3 | **dpo** (baseline) |" in page
     assert "*dpo\\_other\\_seeds* (null)" in page and "*gold\\_dpo* (control)" in page
-    assert "+0.309\\*\\*\\*" in page and "−0.003≈" in page
+    assert "+0.309\\*\\*\\*" in page and "−0.003 |" in page
     assert "loss became nan at step 12\\\\n" in page
     assert "38.0 min" not in page  # what was shared belongs to a run, not to the board's readers
 
@@ -50,7 +50,7 @@ def test_csv_is_long_and_numbers_come_back(board: Board) -> None:
     score = board.rows[0].scores["gold/win_rate"]
     assert (first["method"], first["metric"], float(first["mean"])) == ("gold_dpo", "gold/win_rate", score.mean)
     assert score.delta is not None and float(first["delta_mean"]) == score.delta.mean
-    assert {line["below_noise"] for line in lines} == {"", "True"}
+    assert {line["below_noise"] for line in lines} == {""}  # the first methods alone marked what is below it
     assert lines[-1]["metric"] == "" and lines[-1]["failed"].startswith("loss became nan")
     assert [line["delta_mean"] for line in lines if line["method"] == "dpo"] == [""] * 8
 

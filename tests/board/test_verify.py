@@ -6,10 +6,12 @@ import json
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from harness.board import Board
 from harness.board.files import read_scores, scores_bytes
-from harness.board.verify import verify
+from harness.board.verify import earlier_methods, verify
+from harness.cli import app
 from harness.errors import DataError
 
 
@@ -40,6 +42,27 @@ def test_a_changed_number_is_named(board: Board, folder: Path, tmp_path: Path) -
     assert score.delta is not None
     problems = tampered(folder, tmp_path, f'"p": {json.dumps(score.delta.p)}', '"p": 1e-05')
     assert len(problems) == 1 and "delta p is 1e-05, the scores give" in problems[0]
+
+
+def test_a_board_of_earlier_methods_is_checked_as_far_as_methods_agree(board: Board, folder: Path, tmp_path: Path) -> None:
+    score = next(row for row in board.rows if row.method == "kto").scores["gold/win_rate"]
+    assert score.delta is not None
+    content = json.loads((folder / "board.json").read_text())
+    del content["statistics"]["methods"]
+    kto = next(row for row in content["rows"] if row["method"] == "kto")["scores"]["gold/win_rate"]
+    kto["delta"]["p"], kto["low"] = 1e-5, kto["low"] + 0.01
+    for name in ("examples.jsonl", "scores.parquet"):
+        (tmp_path / name).write_bytes((folder / name).read_bytes())
+    (tmp_path / "board.json").write_text(json.dumps(content))
+    assert verify(tmp_path) == []
+    assert earlier_methods(board) is None
+    sentence = earlier_methods(Board.read(tmp_path))
+    assert sentence is not None and "an earlier version of the statistics" in sentence
+    run = CliRunner().invoke(app, ["verify", str(tmp_path), "--json"])
+    assert run.exit_code == 0 and json.loads(run.stdout)["earlier_methods"] == sentence
+    kto["mean"] += 0.1
+    (tmp_path / "board.json").write_text(json.dumps(content))
+    assert len(verify(tmp_path)) == 1 and "kto: gold/win_rate mean is" in verify(tmp_path)[0]
 
 
 def test_changed_scores_are_named(folder: Path, tmp_path: Path) -> None:

@@ -112,7 +112,9 @@ def test_plan_counts_and_leaves_no_store(config: Path, harness: Any) -> None:
     code, out, err = harness("plan", str(config))
     assert (code, err) == (0, "")
     assert out.startswith("tiny · 4 rows × 2 seeds, baseline sft")
-    assert "remain to run." in out
+    assert "remain to run." in out and "seeds are not sampled" not in out
+    alone = harness("plan", str(config), "--seeds", "3")
+    assert alone[0] == 0 and "One seed: seeds are not sampled" in " ".join(alone[1].split())
     assert [path.name for path in config.parent.iterdir()] == ["tiny.yaml"]
 
 
@@ -123,6 +125,7 @@ def test_plan_for_scripts(config: Path, harness: Any) -> None:
     assert answer["name"] == "tiny"
     assert {"key", "kind", "title", "rows", "in_store", "inputs"} == set(answer["stages"][0])
     titles = [stage["title"] for stage in answer["stages"]]
+    assert "intervals will be over prompts alone" in answer["one_seed"]
     assert {"train dpo · seed 3", "train contrast · seed 3", "train spin · seed 3"} <= set(titles)
     assert not any("null" in title for title in titles)
 

@@ -5,7 +5,7 @@ docs/statistics.md says what was chosen, after whom, and what was measured.
 
 from harness.board.statistics.agreement import Agreement, Repeatability, agree, repeatability
 from harness.board.statistics.best import Pairs, best_p, may_be_best, pairs, rank_sets
-from harness.board.statistics.bootstrap import Bootstrap, interval, paired
+from harness.board.statistics.bootstrap import Bootstrap, interval, paired, pooled_spreads
 from harness.board.statistics.correction import benjamini_hochberg, both, holm
 from harness.board.statistics.differences import Difference
 from harness.board.statistics.effects import Wins, seeds_t_test, standardised, wins
@@ -24,7 +24,7 @@ from harness.board.statistics.power import (
 from harness.board.statistics.ranking import Rank, rank_stability, win_shares
 from harness.board.statistics.sequential import Rule, State, decide
 from harness.board.statistics.values import Floats, Values, by_metric, mean_over_seeds, shared
-from harness.board.statistics.variance import Components, Error, components
+from harness.board.statistics.variance import Components, Error, Spread, components
 
 __all__ = [
     "Agreement",
@@ -39,6 +39,7 @@ __all__ = [
     "Rank",
     "Repeatability",
     "Rule",
+    "Spread",
     "State",
     "Values",
     "Wins",
@@ -62,6 +63,7 @@ __all__ = [
     "noise_floor",
     "paired",
     "pairs",
+    "pooled_spreads",
     "power",
     "pseudo_values",
     "questions_needed",

@@ -53,7 +53,9 @@ class Bootstrap:
         if any(not np.isfinite(row.values).any() for row in rows):
             raise ValueError("no finite values to average")
         bounds = bounds or bounds_of(rows)
-        pooled = {seeds: _spreads([row for row in rows if row.seeds == seeds])[0] for seeds in {row.seeds for row in rows}}
+        pooled = {
+            seeds: pooled_spreads([row for row in rows if row.seeds == seeds])[0] for seeds in {row.seeds for row in rows}
+        }
         intervals = []
         for row in rows:
             kept = row.answered()
@@ -85,7 +87,7 @@ class Bootstrap:
                 gaps[position] = Gap.between(row, baseline)
             except ValueError as error:
                 results[position] = error
-        pooled = _spreads([row for row in (*rows, baseline) if row.seeds == baseline.seeds])[1]
+        pooled = pooled_spreads([row for row in (*rows, baseline) if row.seeds == baseline.seeds])[1]
         tests = flip_tests(list(gaps.values()), self.flips, self.seed)
         for (position, gap), p in zip(gaps.items(), tests, strict=True):
             spread = pooled if gap.row.seeds == baseline.seeds else None
@@ -129,7 +131,7 @@ def paired(
     return difference
 
 
-def _spreads(rows: Sequence[Values]) -> tuple[Spread | None, Spread | None]:
+def pooled_spreads(rows: Sequence[Values]) -> tuple[Spread | None, Spread | None]:
     """The variances between seeds that rows with the same seeds show together."""
     means = []
     for row in rows:

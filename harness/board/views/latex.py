@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from harness.board.board import Board, MetricEntry, RowEntry
+from harness.board.board import ONE_SEED, Board, MetricEntry, RowEntry
 from harness.board.views.markdown import remarks
 from harness.board.views.text import number, one_line
 
@@ -71,7 +71,9 @@ def _caption(board: Board) -> str:
         f"$\\Delta$ against {latex_text(board.baseline)}; $*$, $**$, $***$: $p < 0.05$, $0.01$, $0.001$ after correction "
         f"({latex_text(board.statistics.correction)})"
     )
-    caption += f"; $\\approx$: less than a change of seeds alone could show ({noise})." if noise else "."
+    caption += f"; $\\approx$: less than a change of seeds alone could show ({noise})." if noise and board.methods < 2 else "."
+    if board.has_one_seed:
+        caption = f"{latex_text(ONE_SEED)} {caption}"
     return caption + "".join(f" {latex_text(remark)}" for remark in remarks(board))
 
 

@@ -140,8 +140,11 @@ def _reading(board: Board) -> str:
     floors = [(metric, board.noise_floor(metric.key)) for metric in board.primary]
     noise = ", ".join(f"{markdown_text(board.short_name(m))} {number(floor)}" for m, floor in floors if floor is not None)
     floor = f"; ≈: smaller than what a change of seeds alone could show, at the bound of its interval ({noise})"
+    if board.methods > 1:
+        noise, floor = "", ""
+    over = "prompts" if board.has_one_seed else "seeds and prompts"
     return (
-        f"Means over seeds and prompts with {board.statistics.level:.0%} intervals; Δ is the difference from "
+        f"Means over {over} with {board.statistics.level:.0%} intervals; Δ is the difference from "
         f"{markdown_text(board.baseline)}. \\*, \\*\\*, \\*\\*\\*: p < 0.05, 0.01, 0.001 after correction "
         f"({markdown_text(board.statistics.correction)}), where the interval excludes 0 too"
         + (floor if noise else "")
@@ -188,6 +191,7 @@ def remarks(board: Board) -> list[str]:
     """
     judges = [entry.sentence for entry in board.statistics.judges or ()]
     sentences = (
+        _noise(board),
         _families(board),
         _seeds(board),
         _ranks(board),
@@ -203,6 +207,18 @@ def _other_data(board: Board) -> str:
     deltas = [score.delta for row in board.rows for score in row.scores.values()]
     marked = any(delta is not None and delta.other_data for delta in deltas)
     return f"†: trained on other data than {board.baseline}." if marked else ""
+
+
+def _noise(board: Board) -> str:
+    """Return the noise floors of the primary metrics with their own intervals."""
+    floors = (board.analysis.noise_floors or {}) if board.analysis else {}
+    shown = [metric for metric in board.primary if metric.key in floors]
+    sizes = ", ".join(
+        f"{board.short_name(m)} {number(board.noise_floor(m.key) or 0.0)} "
+        f"({number(floors[m.key].low)} to {number(floors[m.key].high)})"
+        for m in shown
+    )
+    return f"A change of seeds alone stays below, {floors[shown[0].key].probability:.0%} of the time: {sizes}." if shown else ""
 
 
 def _families(board: Board) -> str:

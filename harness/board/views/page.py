@@ -17,7 +17,7 @@ import jinja2
 import yaml
 from markupsafe import Markup, escape
 
-from harness.board.board import Board, ExampleRow, MetricEntry, RowEntry, write_text
+from harness.board.board import ONE_SEED, Board, ExampleRow, MetricEntry, RowEntry, write_text
 from harness.board.facts import Provenance
 from harness.board.views import figures, text
 from harness.board.views.markdown import board_precision, precision, to_csv, to_markdown
@@ -91,6 +91,7 @@ def _figures(board: Board) -> dict[str, object]:
 
     others = [metric for metric in board.metrics if metric not in board.primary]
     return {
+        "one_seed": ONE_SEED,
         "noisy": any(board.noise_floor(metric.key) for metric in board.metrics),
         "contests": [metric.key for metric in board.metrics if board.analysis and metric.key in board.analysis.wins],
         "forests": of_metrics(figures.forest, (*board.primary, *others)),
@@ -290,7 +291,7 @@ def _starting_model(model: object) -> str:
 
 def _checkpoint(provenance: Provenance) -> str:
     """Return the model from elsewhere that a row is: its hub name and commit, its hash, or its name at a server."""
-    served, model = provenance.served, provenance.checkpoint
+    served, model = provenance.get("served"), provenance.get("checkpoint")
     if served is not None:
         return f"{served.model} at {served.base_url}" if served.base_url else f"{served.model}, declared as {served.name}"
     if model is None:

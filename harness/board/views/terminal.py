@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.board.board import (
+    ONE_SEED,
     Board,
     MetricEntry,
     RowEntry,
@@ -28,6 +29,8 @@ def print_table(board: Board, console: Console) -> None:
     console.print()
     console.print(Text(one_line(board.name), style="bold"), Text(one_line(board.description), style="dim"), sep="\n")
     layout = _layout(board, console.width)
+    if board.has_one_seed:
+        console.print(Text(ONE_SEED, style="bold yellow"))
     console.print(_grid(board, layout))
     console.print(Text(one_line(board.summary), style="bold"))
     console.print(_reading(board, layout))
@@ -141,7 +144,7 @@ def _reading(board: Board, layout: _Layout) -> Text:
     kinds = {row.kind for row in board.rows}
     floors = [(board.short_name(m), board.noise_floor(m.key)) for m in layout.metrics]
     noise = ", ".join(f"{name} {number(floor)}" for name, floor in floors if floor is not None)
-    if noise:
+    if noise and board.methods < 2:
         sentence += f" ≈: less than a change of seeds alone could show ({noise}), at the bound of the null row's ○ interval."
     if "control" in kinds:
         sentence += " ◇: a control, which may use what the others may not."

@@ -20,6 +20,12 @@ if TYPE_CHECKING:
     from harness.run.stages.screening import Screening
 
 
+ONE_SEED = (
+    "One seed: seeds are not sampled, so the board will mark no difference as significant, and its intervals will be over "
+    "prompts alone; give two seeds or more, such as seeds: [0, 1]."
+)
+
+
 @dataclass(frozen=True)
 class PlanReport:
     """A plan and its counts.
@@ -52,6 +58,8 @@ class PlanReport:
             "judges": [asdict(item) for item in self.judges],
             "unreachable": dict(self.comparison.unreachable),
         }
+        if self.warning_of_one_seed:
+            report["one_seed"] = self.warning_of_one_seed
         if self.elsewhere:
             report["elsewhere"] = [asdict(row) for row in self.elsewhere]
         if self.gpu:
@@ -62,6 +70,12 @@ class PlanReport:
                 "most": {**self.most._range(), "seeds": len(self.comparison.config.possible_seeds)},
             }
         return report
+
+    @property
+    def warning_of_one_seed(self) -> str | None:
+        """A sentence where the board will say nothing of seeds; None where rows have several."""
+        config = self.comparison.config
+        return ONE_SEED if len(config.possible_seeds) == 1 else None
 
     def _range(self) -> dict[str, JsonValue]:
         """Return the cost in numbers, to stand beside that of the plan with the fewest or the most seeds."""
