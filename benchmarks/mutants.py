@@ -50,7 +50,7 @@ TESTS = {
     "harness/store": ("tests/store", "tests/run/executors/test_lock.py"),
     "harness/models/judge": ("tests/models/judge", "tests/plugins/test_pairwise_judge.py"),
     "harness/board": ("tests/board", "tests/test_statistics.py", "tests/fuzz/test_fuzz_boards.py"),
-    "plugins": ("tests/plugins", "tests/analysis", "tests/test_observers.py", "tests/models/test_reward.py"),
+    "plugins": ("tests/plugins", "tests/analysis", "tests/cli", "tests/test_observers.py", "tests/models/test_reward.py"),
 }
 # It starts processes for minutes, which nothing here can look into.
 LEFT_OUT = ("tests/plugins/test_third_party.py",)

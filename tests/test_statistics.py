@@ -296,6 +296,18 @@ def test_effects_by_hand() -> None:
     assert standardised(np.array([2.0, 2.0])) is None
 
 
+def test_a_mean_of_equal_values_has_no_error_and_no_end_of_freedom() -> None:
+    parts, _ = components(np.full((2, 3), 0.5))
+    assert parts.error() == Error(0.0, np.inf) and parts.error(3, 4) == Error(0.0, np.inf)
+
+
+def test_one_source_of_variance_alone_has_its_own_degrees_of_freedom() -> None:
+    seeds = Components(seed=1.0, question=0.0, rest=0.0, seeds=3, questions=5).error()
+    assert (seeds.size**2, seeds.freedom) == (pytest.approx(1 / 3), pytest.approx(3 - 1))
+    questions = Components(seed=0.0, question=1.0, rest=0.0, seeds=3, questions=5).error()
+    assert (questions.size**2, questions.freedom) == (pytest.approx(1 / 5), pytest.approx(5 - 1))
+
+
 @pytest.mark.parametrize("freedom", [2.0, 20.0, 1000.0])
 def test_power_is_the_noncentral_t(freedom: float) -> None:
     limit = stats.t.isf(0.025, freedom)

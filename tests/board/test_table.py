@@ -61,6 +61,13 @@ def test_no_text_is_markup_or_a_terminal_escape(board: Board, starred: Board) ->
     assert re.search(r"\x1b\[(3;)?32m\+0\.309 \*\*\*", shown(starred, 140, colour=True))
 
 
+def test_rows_of_another_kind_are_magenta(board: Board) -> None:
+    text = shown(board, 140, colour=True)
+    assert re.search(r"\x1b\[(3;)?35m◇ gold_dpo", text) and re.search(r"\x1b\[(3;)?35m○ dpo_other_seeds", text)
+    line = next(line for line in text.splitlines() if "self_contrast_16" in line)
+    assert "35m" not in line.partition("self_contrast_16")[0]
+
+
 def test_a_board_without_scores_prints(build: Callable[..., Board]) -> None:
     text = shown(build(None, metrics={}, sharing={}, warnings=()), 80)
     assert "No row has a score" in text and "stages" not in text

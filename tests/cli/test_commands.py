@@ -293,6 +293,19 @@ def test_progress_counts_the_stages_of_seeds_that_are_added() -> None:
     assert observer.console.file.getvalue().count("1 stages to run for another seed") == 2
 
 
+def test_progress_of_a_stage_without_a_line_is_passed_over() -> None:
+    observer: Any = TerminalObserver()
+    observer.harness_stage_progress(key="k", done=1, total=2, note="before the run")
+    observer.console = Console(file=io.StringIO(), width=120, force_terminal=True, color_system=None)
+    observer.harness_run_started(name="run", weights={"k": 1.0}, cached=0, interactive=True)
+    observer.harness_stage_started(key="k", title="train")
+    observer.harness_stage_finished(key="k", title="train", seconds=1.0, error=None)
+    observer.harness_stage_progress(key="k", done=1, total=2, note="late")  # read after the stage's end
+    assert [task.fields["title"] for task in observer.progress.tasks] == ["all stages"]
+    observer.harness_run_finished()
+    assert "late" not in observer.console.file.getvalue()
+
+
 def test_progress_of_a_run_that_nobody_watches_is_never_shown() -> None:
     observer: Any = TerminalObserver()
     observer.console = Console(file=io.StringIO())

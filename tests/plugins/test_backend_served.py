@@ -10,6 +10,7 @@ import textwrap
 
 import psutil
 import pytest
+from pydantic import ValidationError
 
 from harness import ChatTemplate, Sampling, StageError
 from harness.models.generate import generate
@@ -113,3 +114,6 @@ def test_vllm_in_another_environment_tells_its_version(tmp_path) -> None:
     assert (backend.send, backend.dialect) == ("ids", "vllm")
     ((field, fix),) = VllmServerBackend(python=str(tmp_path / "none")).problems()
     assert field == "python" and "no vLLM" in fix
+    assert VllmServerBackend(python="p").python == "p"
+    with pytest.raises(ValidationError, match="python"):
+        VllmServerBackend(python="")

@@ -16,6 +16,7 @@ from harness.sandbox.benchmarks import write_benchmarks
 from harness.sandbox.pretrain import Recipe, build_model
 from harness.sandbox.tokenizer import build_tokenizer
 from harness_plugins.evaluators import LmEval
+from harness_plugins.evaluators.lm_eval import engine
 
 DOCUMENTS = 12
 
@@ -184,3 +185,18 @@ def test_declared_metrics_and_needs() -> None:
 def test_fields_are_validated(fields: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         LmEval(**fields)
+
+
+def test_the_least_batch_size() -> None:
+    assert LmEval(batch_size=1).batch_size == 1
+
+
+@pytest.mark.parametrize(("requests", "expected"), [(0.5, 1), (3.5, 3), (64, 64), (1000, 64)])
+def test_on_a_cpu_the_logits_of_a_batch_bound_its_size(
+    model: Any, monkeypatch: pytest.MonkeyPatch, requests: float, expected: int
+) -> None:
+    config = model.config
+    each = 2 * 4 * config.max_position_embeddings * config.vocab_size  # logits and their softmax, 4 bytes a number
+    monkeypatch.setattr(engine, "LOGITS_BYTES", int(requests * each))
+    wrapped, batch_size = engine.language_model(model, build_tokenizer(), "auto")
+    assert batch_size == wrapped.batch_size_per_gpu == expected

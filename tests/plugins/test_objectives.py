@@ -55,6 +55,13 @@ def test_dpo_margin_is_zero_at_the_reference() -> None:
     assert valid(loss.metrics["margin"]) == [0.0] * 3
 
 
+@pytest.mark.parametrize("objective", [DPO(beta=0.3), KTO(beta=0.3), RDPO(beta=0.3)], ids=lambda o: o.name)
+def test_the_logged_margin_is_the_chosen_response_less_the_rejected(objective: Objective) -> None:
+    metrics = objective.loss(BATCH).metrics
+    assert valid(metrics["margin"]) == pytest.approx([0.3 * gap for gap in GAPS], abs=1e-12)
+    assert valid(metrics["accuracy"]) == [1.0, 1.0, 0.0]
+
+
 def test_simpo() -> None:
     # per token: −1; −1, −1.5 | −2; −3.25
     margins = [2.0 * (-1 + 1) - 1.0, 2.0 * (-1 + 1.5) - 1.0, 2.0 * (-2 + 3.25) - 1.0]
