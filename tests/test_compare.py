@@ -180,6 +180,7 @@ def test_a_board_is_rendered_again_from_its_file_alone(lab: Lab) -> None:
     assert shown.replace(str(again), str(folder)) == (lab.folder / "first.stdout").read_text()
 
 
+@pytest.mark.slow
 def test_a_run_killed_anywhere_goes_on_to_the_same_board(lab: Lab) -> None:
     killed_at = []
     for count in KILLED_AFTER:

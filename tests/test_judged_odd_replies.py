@@ -15,6 +15,8 @@ from test_judged_comparison import Lab
 
 from harness.models.server import HttpReply, completion
 
+pytestmark = pytest.mark.slow  # two comparisons with a judge
+
 EXAMPLES = 20
 THOUGHT = "They want [[A]] if A is better, [[B]] if B is, [[C]] if neither is."
 

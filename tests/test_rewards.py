@@ -247,6 +247,7 @@ def test_a_comparison_is_trained_and_scored_by_a_verifier(raw: dict[str, Any], l
     assert data["means"]["chosen_reward"] > data["means"]["rejected_reward"]
 
 
+@pytest.mark.slow
 def test_an_analysis_on_real_rows(raw: dict[str, Any], length_function: str, tmp_path: Path) -> None:
     (analysis,) = find(["negative-rewards"], REGISTRY)
     options = AnalysisOptions(tmp_path / "out", tmp_path / "store")

@@ -117,6 +117,7 @@ def test_a_second_run_computes_nothing_and_gives_the_same_board(lab: Lab) -> Non
     assert lab.board("second").sharing["stages_run"] == 0
 
 
+@pytest.mark.slow
 def test_a_run_killed_at_any_seed_goes_on_to_the_same_board(lab: Lab) -> None:
     comparison = resolve(config_of(lab), Registry.load())
     begun = len(plan(comparison))

@@ -120,6 +120,7 @@ def test_results_that_their_importer_reads_stand_on_a_board(site: Path, tmp_path
     assert {row["method"]: row["scores"]["tp_first_word/first_word"]["mean"] for row in rows} == {"one": 0.5, "other": 1.0}
 
 
+@pytest.mark.slow
 def test_their_analysis_runs_and_is_repeated_from_the_store(site: Path, tiny_checkpoint: Path, tmp_path: Path) -> None:
     config = {
         "name": "third",

@@ -10,6 +10,7 @@ import threading
 import time
 from pathlib import Path
 
+import pytest
 from models.judge.bench import Bench, always, answers_in
 
 KILLED = """
@@ -83,6 +84,7 @@ class Answering:
         return f"[[{sum(prompt.encode()) % 97}]]"
 
 
+@pytest.mark.slow
 def test_kills_at_any_moment_repeat_no_answer_that_was_written(tmp_path: Path) -> None:
     """Three kills at moments drawn by chance, with eight questions under way."""
     chance, questions = random.Random(7), always(*(f"question {number}" for number in range(240)))

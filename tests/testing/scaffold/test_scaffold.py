@@ -93,6 +93,7 @@ def test_rows_of_new_methods_stand_beside_dpo(installed: Path) -> None:
     assert labels == ["sft", "my_data_builder", "my_objective", "my_method", "dpo"]
 
 
+@pytest.mark.slow
 def test_their_own_tests_pass(installed: Path) -> None:
     tests = [str(path) for path in sorted(installed.parent.glob("harness-my-*/tests/test_*.py"))]
     assert len(tests) == len(KINDS)
