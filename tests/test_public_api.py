@@ -171,3 +171,12 @@ def test_heavy_libraries_wait_until_they_are_used(code: str) -> None:
     check = f"{code}; import sys; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_an_earlier_name_works_and_warns() -> None:
+    import harness.testing
+
+    with pytest.warns(DeprecationWarning, match="CheckVerdict"):
+        assert harness.testing.Verdict is harness.testing.CheckVerdict
+    with pytest.raises(AttributeError, match="no attribute 'Verdicts'"):
+        _ = harness.testing.Verdicts

@@ -6,6 +6,9 @@ are the inputs they use: `example_batch`, `ScriptedBuild`, `ScriptedEvaluation`,
 `harness.testing.strategies` has Hypothesis strategies and needs the extra `testing`.
 """
 
+import warnings
+from typing import Any
+
 from harness.sandbox.scripted import ScriptedBuild, ScriptedEvaluation
 from harness.sandbox.untrained import untrained_policy
 from harness.testing.analyses import analysis_context
@@ -27,3 +30,11 @@ __all__ = [
     "train_once",
     "untrained_policy",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Give `Verdict`, the earlier name of `CheckVerdict`, with a warning: `harness.Verdict` is a verifier's."""
+    if name == "Verdict":
+        warnings.warn("harness.testing.Verdict is now harness.testing.CheckVerdict", DeprecationWarning, stacklevel=2)
+        return CheckVerdict
+    raise AttributeError(f"module 'harness.testing' has no attribute {name!r}")

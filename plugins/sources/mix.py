@@ -25,8 +25,10 @@ class MixedSource(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="allow")
 
-    name: str
-    weight: float = Field(gt=0, le=1_000_000, allow_inf_nan=False)
+    name: str = Field(description="a source's name, as `harness plugins list` shows it; its own fields stand beside it")
+    weight: float = Field(
+        gt=0, le=1_000_000, allow_inf_nan=False, description="its share of the examples, against the other weights"
+    )
 
     @property
     def fields(self) -> dict[str, Any]:
