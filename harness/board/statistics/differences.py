@@ -150,5 +150,5 @@ def flip_tests(gaps: Sequence[Gap], flips: int, seed: int) -> list[float]:
 
 
 def _mean_of_seeds(values: Floats) -> tuple[float, ...]:
-    """Of each line of [seeds, examples] the mean of its finite values; lines without any are left out."""
+    """Return the mean of the finite values of each line of [seeds, examples]; lines without any are left out."""
     return tuple(float(line[np.isfinite(line)].mean()) for line in values if np.isfinite(line).any())

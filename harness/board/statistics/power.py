@@ -1,4 +1,4 @@
-"""What a comparison can see, and what it would take to see more.
+"""Power: the smallest difference that a design detects, and the seeds or prompts that a smaller one needs.
 
 The power of the test that the board makes: Student's t with the variance between seeds pooled over rows, at Holm's first step,
 together with the row's own t-test at the uncorrected level. Both use the same mean, so they are worked out together: given

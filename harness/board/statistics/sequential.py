@@ -81,7 +81,7 @@ class Rule:
 
     @property
     def shares(self) -> tuple[float, ...]:
-        """Of α, spent after each look."""
+        """The share of α that is spent after each look."""
         return tuple(fraction**self.spending for fraction in self.fractions)
 
     @property
@@ -90,7 +90,7 @@ class Rule:
 
 
 def _share_of_own(look: int, most: int) -> float:
-    """Of the own test's level, spent after so many seeds: most of it at three and four, as early as Student's t has power."""
+    """The share of the own test's level spent after so many seeds: most of it at three and four, as early as Student's t has power."""
     if look < 3:
         return 0.0
     return 0.3 if look == 3 else 0.6 + 0.4 * ((look - 4) / max(most - 4, 1)) ** 0.7
@@ -155,7 +155,7 @@ def repeated(p: Floats, look: int, rule: Rule, *, own: bool = False) -> Floats:
 
 @dataclass(frozen=True)
 class State:
-    """What is known after a look; arrays [..., rows], of many boards at once or of one.
+    """The state after a look; arrays [..., rows], of many boards at once or of one.
 
     Attributes:
         look: how many looks there were.

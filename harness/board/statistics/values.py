@@ -1,4 +1,4 @@
-"""What a row reached on one metric, as a table of seeds × examples."""
+"""A row's scores on one metric, as a table of seeds × examples."""
 
 from __future__ import annotations
 
