@@ -90,7 +90,7 @@ class Rule:
 
 
 def _share_of_own(look: int, most: int) -> float:
-    """The share of the own test's level spent after so many seeds: most at three and four, as early as Student's t has power."""
+    """The share of the own test's level spent by a look: most at three and four, as early as Student's t has power."""
     if look < 3:
         return 0.0
     return 0.3 if look == 3 else 0.6 + 0.4 * ((look - 4) / max(most - 4, 1)) ** 0.7
