@@ -155,7 +155,7 @@ def _as_dicts(turns: Sequence[Message]) -> list[dict[str, str]]:
 
 
 def _steps(recipe: ScratchModel, lengths: Sequence[int]) -> list[list[int]]:
-    """Which rows each update sees, all epochs: rows of like length together, at most `tokens_per_step` with padding
+    """Return the rows of each update, over all epochs: rows of like length together, at most `tokens_per_step` with padding
     (one row at least), in random order."""
     rng = random.Random(recipe.seed)
     steps: list[list[int]] = []

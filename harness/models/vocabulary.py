@@ -18,7 +18,7 @@ CHUNK = 2**24  # elements of [tokens, vocabulary] worked on at a time: 64 MiB of
 
 @dataclass(frozen=True)
 class TokenTargets:
-    """Which tokens to score.
+    """The tokens to score, and where their logits are.
 
     Attributes:
         rows: the row of logits that predicts each token, [L]; one row may predict several tokens.

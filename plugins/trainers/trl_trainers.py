@@ -1,4 +1,4 @@
-"""Which of TRL's trainers there are, what data they take, and which fields of our objectives they have."""
+"""TRL's trainers: the data that each takes, and the fields of our objectives that it has."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which rows may be the best, and how certain each rank is.
+"""The set of rows that may be the best, and simultaneous intervals of ranks.
 
 Multiple comparisons with the best (Hsu 1981, 'Simultaneous confidence intervals for all distances from the "best"', Annals of
 Statistics 9(5)): a row may be the best unless another row is significantly better. The hypothesis 'row i is the best' is

@@ -60,7 +60,7 @@ class JudgeBudget:
             self._changed.notify_all()
 
     def _exceeded(self, total: JudgeCost) -> str:
-        """Which limit a total is above, in words; empty where it is above none."""
+        """Return the limit that a total exceeds, in words; empty if it exceeds none."""
         limits = {
             "max_usd": (self.settings.max_usd, total.usd, self.spent.usd),
             "max_calls": (self.settings.max_calls, total.calls, self.spent.calls),

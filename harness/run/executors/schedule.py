@@ -1,5 +1,6 @@
-"""Which stage runs next. Every executor asks here, so that all run the same order; the cost of a step grows with the logarithm
-of the graph.
+"""Choose the stage that runs next.
+
+Every executor asks here, so all run the same order; the cost of a step grows with the logarithm of the graph.
 """
 
 from __future__ import annotations
