@@ -12,8 +12,11 @@ from harness.run.executors.events import Outcome
 from harness.run.graph import Graph, RowPlan
 from harness.run.results import Run, collect_examples, copy_files, run_warnings
 from harness.store import Store
+from harness.training.settings import TrainingSettings
 
-UNTRAINED: Any = SimpleNamespace(config=SimpleNamespace(budget=SimpleNamespace(limit=None)), rows=[])
+UNTRAINED: Any = SimpleNamespace(
+    config=SimpleNamespace(budget=SimpleNamespace(limit=None), training=TrainingSettings()), rows=[]
+)
 
 
 def trained(store: Store, key: str, **facts: Any) -> None:

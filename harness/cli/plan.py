@@ -94,9 +94,12 @@ def _print_config(config: Mapping[str, object], json_: bool) -> None:
 
 def print_plan(report: PlanReport) -> None:
     """Print the stages by kind, then what is missing, the data, the judges and the GPU estimate."""
+    from harness.config.checks import unused_settings
+
     comparison = report.comparison
     _print_stages(report)
     _print_lines([report.warning_of_one_seed] if report.warning_of_one_seed else [], "yellow")
+    _print_lines(unused_settings(comparison), "yellow")
     _print_lines([f"{message} (the keys of this plan are not final)" for message in comparison.unreachable.values()], "yellow")
     if report.data is not None:
         _print_data(report)

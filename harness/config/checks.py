@@ -13,6 +13,7 @@ from harness.config.schema import Config
 from harness.config.unresolved import EACH, UnresolvedConfig
 from harness.errors import DataError, Problem, UnreachableError, did_you_mean
 from harness.training.budget import Spending
+from harness.training.settings import TrainingSettings
 
 
 def check_needs(unresolved: UnresolvedConfig) -> None:
@@ -267,3 +268,21 @@ def check_seeds(unresolved: UnresolvedConfig, config: Config) -> None:
         if config.adds_seeds and "all" in evaluator.opponents():
             fix = f"{evaluator.name} compares each row with all others, which would be other rows at each seed: give a list"
             unresolved.note("seeds", given, f"{fix} of seeds, or name its opponents")
+
+
+def unused_settings(comparison: Comparison) -> list[str]:
+    """Return a warning for each row whose trainer does not use a setting that the config's `training` section changes.
+
+    The row's own settings are refused in that case (`harness.config.rows`); the section's hold for the other rows.
+    """
+    section, default = comparison.config.training, TrainingSettings()
+    changed = {name for name in type(section).model_fields if getattr(section, name) != getattr(default, name)}
+    warnings = []
+    for row in comparison.rows:
+        for title, carries in {round_.trainer.title(): round_.trainer.carries for round_ in row.rounds}.items():
+            if unused := sorted(changed - carries):
+                settings = ", ".join(f"training.{name}" for name in unused)
+                warnings.append(
+                    f"{row.label}: its trainer {title} does not use {settings}, which the other rows are trained with"
+                )
+    return warnings

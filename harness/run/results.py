@@ -26,6 +26,7 @@ from harness.board.entries import RepeatabilityEntry
 from harness.board.facts import Provenance
 from harness.board.statistics import repeatability
 from harness.config import Comparison, RowConfig, describe
+from harness.config.checks import unused_settings
 from harness.models.checkpoint import Checkpoint
 from harness.models.options import LoadOptions, weights_dtype
 from harness.models.reward import RewardModel, reward_dtype
@@ -439,6 +440,7 @@ def run_warnings(run: Run) -> list[str]:
         *_evaluation_failures(run),
         *_source_warning(run),
         *_budget_warning(run),
+        *unused_settings(run.comparison),
         *_passes_warning(run),
         *_training_warnings(run),
         *(text for label in rows for text in _row_warnings(label, run)),

@@ -30,7 +30,7 @@ from harness_plugins.only_prompting.simpo import SimPO
 REASON = "its attention has sinks"
 
 
-COMPARISON = SimpleNamespace(config=SimpleNamespace(budget=SimpleNamespace(limit=None)), rows=[])
+COMPARISON = SimpleNamespace(config=SimpleNamespace(budget=SimpleNamespace(limit=None), training=TrainingSettings()), rows=[])
 
 
 def trained(checkpoint: Path, folder: Path, groups: Sequence[Group] | None = None, **more: Any) -> tuple[Store, str]:

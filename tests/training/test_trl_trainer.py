@@ -15,6 +15,7 @@ from trl_twin import preference_groups
 
 from harness.api.registry import Registry
 from harness.config import describe, resolve
+from harness.config.checks import unused_settings
 from harness.errors import ConfigError, StageError
 from harness.models.checkpoint import Checkpoint
 from harness.run.graph import CHECKPOINT, Graph
@@ -268,3 +269,11 @@ def test_a_row_on_prompts_has_no_data_stage_and_its_key_has_what_it_uses(tiny_ch
     (stage,) = [stage for stage in graph if stage.kind == "train"]
     assert stage.payload["max_tokens"] == 64 and stage.payload["examples"] == [0, 8]
     assert "layout" not in stage.payload["settings"] and set(stage.inputs) == {"model", "source"}
+
+
+def test_a_setting_of_the_section_that_the_trainer_does_not_use_is_a_warning(tiny_checkpoint: Path) -> None:
+    raw = config(tiny_checkpoint, data="preference", trainer={"name": "trl", "trainer": "dpo"})
+    assert unused_settings(resolve(raw, Registry.load())) == []
+    comparison = resolve({**raw, "training": {**raw.get("training", {}), "layout": "unique"}}, Registry.load())
+    (warning,) = unused_settings(comparison)
+    assert "does not use training.layout" in warning
