@@ -67,7 +67,7 @@ def test_rows_that_go_through_their_prompts_more_often_are_named(tmp_path: Path)
             RowConfig(label, label, "measured", None, None, 0, tuple(map(_round, counts)), len(counts), label, budget)
             for label, counts in epochs.items()
         ]
-        comparison: Any = SimpleNamespace(config=SimpleNamespace(budget=budget), rows=rows)
+        comparison: Any = SimpleNamespace(config=SimpleNamespace(budget=budget, training=TrainingSettings()), rows=rows)
         return run_warnings(Run(comparison, Graph(), Store(tmp_path), Outcome()))
 
     told = (
@@ -78,8 +78,11 @@ def test_rows_that_go_through_their_prompts_more_often_are_named(tmp_path: Path)
     assert warned(4, dpo=[1], ipo=[1]) == []
 
 
+GROUPED_TRAINER = SimpleNamespace(title=lambda: "grouped", carries=frozenset(TrainingSettings.model_fields))
+
+
 def _round(epochs: int) -> Any:
-    return SimpleNamespace(training=SimpleNamespace(epochs=epochs))
+    return SimpleNamespace(trainer=GROUPED_TRAINER, training=SimpleNamespace(epochs=epochs))
 
 
 def test_a_warning_of_the_shared_start_is_said_once(tmp_path: Path) -> None:
