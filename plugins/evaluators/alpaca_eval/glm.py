@@ -26,8 +26,9 @@ class Glm:
         targets: [gamed verdicts + instructions], preferences for the model, 0 to 1.
         weights: [gamed verdicts + instructions].
         lengths: [instructions], characters of the reference's output minus those of the model's.
-        penalty: [3], derivative of the L1 penalty at the package's coefficients; infinite where a coefficient is 0, since it
-            stays 0.
+        penalty: [3], derivative of the L1 penalty at the package's coefficients, 0 where a coefficient is 0. Such a coefficient
+            moves here: another sample would free it, and held at 0 two equal models on 60 instructions differed 'significantly'
+            on 10 % of simulated boards (2 % so).
     """
 
     features: Floats
@@ -42,19 +43,22 @@ class Glm:
         The penalty's strength, which the package chooses by cross-validation, is taken as given.
 
         Raises:
-            ValueError: there are less than two instructions, or a regression has no finite solution.
+            ValueError: there are too few instructions, or a regression has no finite solution.
         """
-        count, deviation = len(self.lengths), self._log_deviation(np.ones((1, len(self.lengths))))
-        once = np.ones((1, count))
-        by_scale = (self._win_rates(once, np.exp(STEP)) - self._win_rates(once, np.exp(-STEP))) / (2 * STEP)
+        count, once = len(self.lengths), np.ones((1, len(self.lengths)))
+        by_scale = (self.win_rates(once, np.exp(STEP)) - self.win_rates(once, np.exp(-STEP))) / (2 * STEP)
 
         def fit(weights: Floats) -> Floats:
             # An instruction that is left out changes the lengths' standard deviation, by which all lengths are divided.
-            return self._win_rates(weights) + by_scale * (self._log_deviation(weights) - deviation)
+            return self.win_rates(weights) + by_scale * self._log_deviation(weights)
 
-        return pseudo_values(fit, count, win_rate)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            values = pseudo_values(fit, count, win_rate)
+        if not np.isfinite(values).all():
+            raise ValueError("without one of the instructions, the outputs of all others differ by the same length")
+        return values
 
-    def _win_rates(self, weights: Floats, scale: float = 1.0) -> Floats:
+    def win_rates(self, weights: Floats, scale: float = 1.0) -> Floats:
         """Return [draws] of win rates at equal length; the lengths' standard deviation is `scale` times what it is."""
         count = len(self.lengths)
         features, at_equal_length = self.features.copy(), self.features[-count:].copy()

@@ -99,15 +99,14 @@ def _pseudo_values(table: pd.DataFrame, fits: Sequence[Fitted], win_rate: float)
 
     if not fits or len(table) < 2:  # the reference against itself is 0.5 by construction; one verdict has no error
         return np.full(len(table), win_rate)
-    (data, weights, model) = fits[-1]
-    coefficients = model.coef_[0]
+    data, weights, model = fits[-1]
     strength = 1.0 / np.ravel(model.C_)[0]  # of the L1 penalty
     return Glm(
         features=data.drop(columns=["preference"]).to_numpy(dtype=np.float64),
         targets=data["preference"].to_numpy(dtype=np.float64),
         weights=weights.to_numpy(dtype=np.float64),
         lengths=(table["output_1"].str.len() - table["output_2"].str.len()).to_numpy(dtype=np.float64),
-        penalty=np.where(coefficients == 0, np.inf, strength * np.sign(coefficients)),
+        penalty=strength * np.sign(model.coef_[0]),
     ).pseudo_values(win_rate)
 
 
