@@ -332,7 +332,7 @@ def jobs(boards: int, seed: int = 1) -> Iterator[Job]:
         yield "power", where, partial(power_cell, seed, 2 * boards, seeds, prompts, own)
     for seeds, prompts in product(SEEDS, PROMPTS):
         where = {"seeds": seeds, "prompts": prompts}
-        few = {40: boards, 200: boards // 2, 805: boards // 4}[prompts]
+        few = {40: boards, 200: boards // 2, 805: boards // 8}[prompts]
         yield "length-controlled", where, partial(length_controlled_cell, seed, max(few, 10), seeds, prompts)
     for seeds, prompts in product(SEEDS, (40, 200)):
         yield "strengths", {"seeds": seeds, "prompts": prompts}, partial(strengths_cell, seed, boards, seeds, prompts)
