@@ -50,7 +50,7 @@ def turns(*, together: bool) -> list[Score]:
 
 def derived(rows: Sequence[RowResult], *, mixed: bool = False) -> tuple[list[Derived], list[str]]:
     inputs = EvaluateInputs("rows", "model", "start", opponents={"sft": "key of its answers"}).named()
-    plans = [SimpleNamespace(label=row.label, seed=0, evaluations={"paired": "evaluation"}) for row in rows]
+    plans = [SimpleNamespace(label=row.label, seed=0, evaluations={"paired": ("evaluation",)}) for row in rows]
     comparison = SimpleNamespace(
         config=SimpleNamespace(baseline="sft"),
         evaluators={"paired": Paired()},
