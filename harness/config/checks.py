@@ -280,7 +280,9 @@ def check_prompts(unresolved: UnresolvedConfig, config: Config) -> None:
     if config.adds_seeds:
         reasons.append("seeds are added until rows are decided too, and only one of the two can be: give a list of seeds")
     elif len(config.possible_seeds) == 1:
-        reasons.append("one seed says nothing of others, so that no row could ever be decided: give two seeds or more")
+        reasons.append("one seed says nothing of others, so that no row could ever be decided: give three seeds or more")
+    elif len(config.possible_seeds) == 2:
+        reasons.append("two seeds of a row convict it next to never, however many prompts: give three seeds or more")
     if base and base.is_as_it_is:
         reasons.append(f"rows are told from the baseline, and {base.label!r} has no seeds: choose one that is trained here")
     metrics = [(item.evaluator, metric) for item in unresolved.evaluators for metric in item.evaluator.metrics()]

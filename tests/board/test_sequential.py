@@ -69,7 +69,9 @@ def board_of(rows: Sequence[RowResult], config: Mapping[str, Any] = RULE, **more
     return build_board(config=config, baseline="base", rows=rows, metrics=METRICS, **shared, **more)
 
 
-@pytest.mark.parametrize("seeds", [[0, 1], {"until": "dawn"}, {"until": "decided", "start": "2"}, {"until": "decided", "most": 1}, "x"])
+@pytest.mark.parametrize(
+    "seeds", [[0, 1], {"until": "dawn"}, {"until": "decided", "start": "2"}, {"until": "decided", "most": 1}, "x"]
+)
 def test_a_board_whose_rule_is_none_is_read_as_one_with_a_list(seeds: Any) -> None:
     assert SeedsDesign.of({"seeds": seeds}) is None
 

@@ -73,11 +73,10 @@ class Rule:
     @classmethod
     def of_prompts(cls, start: int = 100, most: int = 805, **fields: Any) -> Rule:
         """Look whenever the number of prompts has doubled: each look loads every open row's model again."""
-        looks, size = [], start
-        while size < most / 1.25:
-            looks.append(size)
-            size *= 2
-        return cls((*looks, most), "questions", **{"spending": 1.5, "spending_own": None, **fields})
+        looks = [start]
+        while 2 * looks[-1] < most / 1.25:
+            looks.append(2 * looks[-1])
+        return cls(tuple(dict.fromkeys((*looks, most))), "questions", **{"spending": 1.5, "spending_own": None, **fields})
 
     @property
     def fractions(self) -> tuple[float, ...]:
