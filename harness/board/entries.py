@@ -233,7 +233,7 @@ class PromptsEntry(BoardEntry):
             saved = 1 - self.evaluations / self.evaluations_fixed
             text += f". {self.evaluations:,} prompts were answered in place of {self.evaluations_fixed:,} ({saved:.0%} saved)"
         if len(labels) > 1:
-            text += ". A row's mean is over its own prompts, a difference and the order over those that both rows have"
+            text += ". Each mean is over the prompts of its row, a difference and the order over those that both rows have"
         reason = {
             "decided": "every place is decided",
             "most": f"the rows that are not decided have all {self.most} prompts",
