@@ -378,11 +378,8 @@ def jobs(boards: int, seed: int = 1) -> Iterator[Job]:
         yield "sequential", {"board": which}, partial(sequential_cell, seed, boards, which)
     for which, seeds in product(SEQUENTIAL, (3, 5)):
         where = {"board": which, "seeds": seeds}
-        yield (
-            "sequential prompts",
-            where,
-            partial(prompts_cell, seed, max(boards // (2 if which == "restless" else 8), 10), which, seeds),
-        )
+        few = max(boards // (2 if which == "restless" else 8), 10)
+        yield "sequential prompts", where, partial(prompts_cell, seed, few, which, seeds)
 
 
 def measure(job: Job) -> dict[str, Any]:

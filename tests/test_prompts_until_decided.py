@@ -16,7 +16,6 @@ import pytest
 import yaml
 from distributions import write_distribution
 from test_compare import MAIN, Lab, alive, made_lab, tiny_config, wait_until
-from test_seeds_until_decided import RATES
 
 from harness.api.registry import Registry
 from harness.board.verify import verify
@@ -25,6 +24,7 @@ from harness.errors import ConfigError
 from harness.run.plan import Planner, largest_plan, plan
 
 LOOKS = (12, 24, 48)
+RATES = {"fast": 3e-3, "slow": 1e-5}
 SEEDS = [0, 1, 2]
 STEPS = """
     import random
@@ -46,7 +46,7 @@ STEPS = """
             asked = [[Response(example.target)] for example in task.examples]
             moved = [abs(a[0] - b[0]) for a, b in zip(task.logps(asked), task.logps(asked, reference=True))]
             for example, far in zip(task.examples, moved):
-                height = 3.0 if far > 0.1 else 0.3 if far > 0 else 0.0
+                height = 3.0 if far > 0.03 else 0.3 if far > 0 else 0.0
                 noise = random.Random(f"{example.prompt.id} {task.seed} {height}").gauss(0, 0.6)
                 yield Score(example.prompt.id, "height", height + noise)
 
