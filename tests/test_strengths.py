@@ -54,7 +54,7 @@ def turns(*, together: bool) -> list[Score]:
 def strengths(rows: Sequence[RowResult], *, mixed: bool = False, opponents: Sequence[str] = ("sft",)) -> Strengths:
     inputs = EvaluateInputs("rows", "model", "start", opponents=dict.fromkeys(opponents, "key of its answers")).named()
     plans = [
-        SimpleNamespace(label=row.label, seed=seed, evaluations={"paired": "evaluation"})
+        SimpleNamespace(label=row.label, seed=seed, evaluations={"paired": ("evaluation",)})
         for row in rows
         for seed in row.scores["paired"]
     ]

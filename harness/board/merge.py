@@ -13,7 +13,7 @@ from harness.board.build import LoadedBoard, build_board
 from harness.board.compare import RowResult
 from harness.board.facts import MergedBoard, Provenance, SharingFacts
 from harness.board.files import digest
-from harness.board.sequential import SeedsDesign
+from harness.board.sequential import PromptsDesign, SeedsDesign
 from harness.board.views.markdown import board_precision
 from harness.board.views.text import one_line, shortened
 from harness.errors import DataError
@@ -56,6 +56,18 @@ def merge(boards: Sequence[LoadedBoard], *, name: str, created: str) -> Board:
             *dict.fromkeys(text for loaded in measured for text in _warnings_about_seeds(loaded)),
         ],
         mixed_judges=all(loaded.board.mixed_judges for loaded in measured),
+        prompts=_prompts(measured),
+    )
+
+
+def _prompts(measured: Sequence[LoadedBoard]) -> PromptsDesign | None:
+    """Return the blocks of prompts that rows of all boards got one after another, up to the last one that any row has."""
+    designs = [design for loaded in measured if (design := PromptsDesign.of(loaded.board.statistics.sequential_prompts))]
+    if len(designs) < len(measured):
+        return None
+    return replace(
+        max(designs, key=lambda design: len(design.blocks)),
+        evaluators=frozenset().union(*(design.evaluators for design in designs)),
     )
 
 
@@ -159,7 +171,7 @@ def pooled_rows(boards: Sequence[LoadedBoard], baseline: str) -> tuple[list[RowR
                 pooled[row.label] = (row, loaded.name)
                 continue
             kept, origin = pooled[row.label]
-            clash = _clash(kept, row)
+            clash = _clash(kept, row, added=loaded.board.statistics.sequential_prompts is not None)
             if clash is None:
                 pooled[row.label] = (_pooled(kept, row), origin)
                 if set(kept.costs) ^ set(row.costs):
@@ -176,15 +188,23 @@ def pooled_rows(boards: Sequence[LoadedBoard], baseline: str) -> tuple[list[RowR
     return [row for row, _ in pooled.values()], warnings
 
 
-def _clash(one: RowResult, other: RowResult) -> str | None:
-    """Return why two rows of one label are not one row; None where they are."""
+def _clash(one: RowResult, other: RowResult, *, added: bool) -> str | None:
+    """Return why two rows of one label are not one row; None where they are.
+
+    Args:
+        added: prompts were added to rows, so that one of the two may have fewer of them.
+    """
     if one.kind != other.kind or recipe(one) != recipe(other):
         return "it was made in another way"
     if one.failed or other.failed:
         return "it failed on one of the boards"
     for evaluator in set(one.scores) & set(other.scores):
         for seed in set(one.scores[evaluator]) & set(other.scores[evaluator]):
-            if sorted(map(_line, one.scores[evaluator][seed])) != sorted(map(_line, other.scores[evaluator][seed])):
+            lines = [sorted(map(_line, row.scores[evaluator][seed])) for row in (one, other)]
+            if added:
+                both = set.intersection(*({line[0] for line in listed} for listed in lines))
+                lines = [[line for line in listed if line[0] in both] for listed in lines]
+            if lines[0] != lines[1]:
                 return f"seed {seed} has other scores of {evaluator}"
     return None
 
@@ -198,10 +218,12 @@ def _updated(provenance: Provenance, **facts: object) -> Provenance:
 
 
 def _pooled(one: RowResult, other: RowResult) -> RowResult:
-    scores = {
-        evaluator: {**other.scores.get(evaluator, {}), **one.scores.get(evaluator, {})}
-        for evaluator in {**one.scores, **other.scores}
-    }
+    scores: dict[str, dict[int, Sequence[Score]]] = {}
+    for row in (other, one):
+        for evaluator, runs in row.scores.items():
+            kept = scores.setdefault(evaluator, {})
+            for seed, listed in runs.items():  # of one that both have, that with more prompts
+                kept[seed] = max(listed, kept.get(seed, ()), key=len)
     models = {**other.provenance.models, **one.provenance.models}
     return replace(
         one,
@@ -247,6 +269,9 @@ def disagreements(first: LoadedBoard, other: LoadedBoard) -> Iterator[str]:
     judges = [_judge(board) for board in (a, b)]
     if judges[0] and judges[1] and judges[0] != judges[1]:
         yield f"{other.name}: the judge is {_short(judges[1])}, in {first.name} {_short(judges[0])}"
+    added = [loaded.board.statistics.sequential_prompts for loaded in (first, other)]
+    if all(added) and any(one != two for one, two in zip(*(entry.blocks for entry in added if entry), strict=False)):
+        yield f"{other.name}: its prompts were added in other blocks than those of {first.name}"
     known = {metric.key: metric for metric in a.metrics}
     for metric in b.metrics:
         before = known.get(metric.key, metric)

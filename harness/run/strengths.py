@@ -116,7 +116,7 @@ def _meetings(label: str, evaluator: Evaluator, run: Run, rows: Sequence[RowResu
 def _opponents(run: Run, label: str, seed: int, evaluator: str) -> list[str]:
     """Return a row's opponents in the order of their samples."""
     row = next(row for row in run.graph.rows if (row.label, row.seed) == (label, seed))
-    return sorted(EvaluateInputs.of(run.graph.stages[row.evaluations[evaluator]]).opponents)
+    return sorted(EvaluateInputs.of(run.graph.stages[row.evaluations[evaluator][0]]).opponents)
 
 
 def _scores(meetings: Meetings, labels: Sequence[str], baseline: str) -> dict[str, dict[int, list[Score]]]:
