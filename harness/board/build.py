@@ -111,7 +111,7 @@ def build_board(
         sharing=SharingFacts.read(sharing),
     )
     ordered = _ordered([_with_derived(row_entry(statistics, row), derived) for row in rows], board.primary)
-    analysis, notes = analyse(statistics)
+    analysis, notes = analyse(statistics, board.config)
     texts = (*warnings, *statistics.warnings, *_noise_warnings(ordered, board.primary), *notes)
     board = board.model_copy(
         update={"rows": ordered, "warnings": tuple(plain(text) for text in texts), "analysis": analysis}

@@ -286,6 +286,35 @@ class AgreementEntry(BoardEntry):
     examples: int = 0
 
 
+class EstimateEntry(BoardEntry):
+    """A coefficient with its 95 % interval."""
+
+    mean: float
+    low: float
+    high: float
+
+
+class RatersEntry(BoardEntry):
+    """How far two evaluators that differ in their judge or reward model agree on the same answers, on one metric.
+
+    Attributes:
+        left, right: keys of the metric.
+        spearman: rank correlation over answers; absent where one of them gives all answers the same value.
+        alpha: Krippendorff's α for interval data, `same` the share of equal values; absent for metrics without one scale.
+        answers: an example of a row at a seed each; intervals are over `questions`, rows and seeds being what they are.
+    """
+
+    optional = frozenset({"spearman", "alpha", "same"})
+
+    left: str
+    right: str
+    spearman: EstimateEntry | None = None
+    alpha: EstimateEntry | None = None
+    same: float | None = None
+    answers: int
+    questions: int
+
+
 class PowerEntry(BoardEntry):
     """The statistical power of this comparison on one metric: medians over its rows.
 
@@ -318,13 +347,14 @@ class NoiseEntry(BoardEntry):
 class AnalysisEntry(BoardEntry):
     """Statistics over all rows together, per metric key. `noise`: the noise floor, where it is above 0."""
 
-    optional = frozenset({"noise_floors"})
+    optional = frozenset({"noise_floors", "raters"})
 
     noise: dict[str, float] = {}
     noise_floors: dict[str, NoiseEntry] | None = None
     ranking: dict[str, dict[str, RankEntry]] = {}
     wins: dict[str, WinMatrix] = {}
     agreement: tuple[AgreementEntry, ...] = ()
+    raters: tuple[RatersEntry, ...] | None = None
     power: dict[str, PowerEntry] = {}
 
 

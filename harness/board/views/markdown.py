@@ -190,6 +190,7 @@ def remarks(board: Board) -> list[str]:
     An older board lacks some of them.
     """
     judges = [entry.sentence for entry in board.statistics.judges or ()]
+    judges += [sentence for metric in board.primary if (sentence := _raters(board, metric))]
     sentences = (
         _noise(board),
         _families(board),
@@ -201,6 +202,21 @@ def remarks(board: Board) -> list[str]:
         _other_data(board),
     )
     return [sentence for sentence in sentences if sentence]
+
+
+def _raters(board: Board, metric: MetricEntry) -> str:
+    """Return how far evaluators that differ in their judge or reward model agree on a metric."""
+    parts = []
+    for pair in (board.analysis.raters or ()) if board.analysis else ():
+        if pair.left == metric.key:
+            shown = (("Krippendorff's α", pair.alpha), ("Spearman's ρ", pair.spearman))
+            words = [
+                f"{name} {number(value.mean)} ({number(value.low)} to {number(value.high)})" for name, value in shown if value
+            ]
+            parts.append(
+                f"{pair.left} and {pair.right} agree on {pair.answers:,} answers by {' and '.join(words) or 'no measure'}"
+            )
+    return f"{'; '.join(parts)}." if parts else ""
 
 
 def _other_data(board: Board) -> str:
