@@ -399,10 +399,39 @@ class RowKind:
         return not (self.is_published or self.is_imported)
 
 
-class RowEntry(RowKind, BoardEntry):
-    """One row of the leaderboard."""
+class PointEntry(BoardEntry):
+    """One metric of a row at a state of its training; `seeds` only if not all of the row's have a value."""
 
-    optional = frozenset({"failed"})
+    optional = frozenset({"seeds"})
+
+    mean: float
+    low: float
+    high: float
+    n: int
+    per_seed: tuple[float, ...]
+    seeds: tuple[int, ...] | None = None
+
+
+class StateEntry(BoardEntry):
+    """A state that a row's model went through while it was trained.
+
+    `position` is the share of the row's whole training, every round counted alike, `share` that of the steps of round `round`,
+    which is counted from 1. The row's own scores are those at position 1.
+    """
+
+    position: float
+    round: int
+    share: float
+    scores: dict[str, PointEntry]
+
+
+class RowEntry(RowKind, BoardEntry):
+    """One row of the leaderboard.
+
+    `states` are those that were evaluated while it was trained; `without_states` says why it has none, where others have.
+    """
+
+    optional = frozenset({"failed", "states", "without_states"})
 
     method: str
     data: str | None
@@ -416,6 +445,8 @@ class RowEntry(RowKind, BoardEntry):
     provenance: Provenance = Provenance()
     curves: dict[str, list[dict[str, float]]] = {}
     failed: str | None = None
+    states: tuple[StateEntry, ...] | None = None
+    without_states: str | None = None
 
     def delta(self, key: str) -> Delta | None:
         """Return the difference from the baseline on the metric with this key; None where there is none."""

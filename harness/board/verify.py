@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from harness.board.analysis import analyse
-from harness.board.board import Board, board_scores
+from harness.board.board import Board, board_scores, board_states
 from harness.board.build import LoadedBoard, row_entry
 from harness.board.compare import Statistics
 from harness.board.entries import METHODS
-from harness.board.files import SCORES, digest
+from harness.board.files import SCORES, STATES, digest
+from harness.board.learning import learning_curves
 from harness.board.sequential import SeedsDesign
 
 SAME_IN_ALL_METHODS = {"mean", "n", "per_seed", "seeds", "higher_is_better"}
@@ -27,8 +28,9 @@ def verify(path: Path) -> list[str]:
     """Return everything about a board that does not hold, a sentence each; nothing where the board holds.
 
     Means, intervals, differences, p-values, corrections, ranks, win shares, agreement and power are computed again from
-    `scores.parquet`, and the hashes of the files beside the board again from their bytes. Of a board that was made with
-    earlier methods only what all methods compute alike is: means, counts and hashes; `earlier_methods` says so.
+    `scores.parquet`, learning curves from `states.parquet`, and the hashes of the files beside the board again from their
+    bytes. Of a board that was made with earlier methods only what all methods compute alike is: means, counts and hashes;
+    `earlier_methods` says so.
 
     Raises:
         DataError: the board or its scores cannot be read.
@@ -38,10 +40,12 @@ def verify(path: Path) -> list[str]:
     if board.is_published:  # printed numbers: there is nothing to compute again
         return list(_files(board, folder, {board.examples}))
     scores = board_scores(path)
-    problems = list(_files(board, folder, {board.examples, SCORES}))
+    states = board_states(path)
+    with_curves = any(row.states for row in board.rows)
+    problems = list(_files(board, folder, {board.examples, SCORES, *([STATES] if with_curves else [])}))
     unknown = sorted(set(scores) - {row.method for row in board.rows})
     problems += [f"{SCORES} has scores of {label!r}, which is no row of the board" for label in unknown]
-    rows = LoadedBoard(board, scores, board.name).rows
+    rows = LoadedBoard(board, scores, board.name, states).rows
     if board.baseline not in {row.label for row in rows}:
         return [*problems, f"the baseline {board.baseline!r} is no row of the board"]
     derived = {metric.key for metric in board.unscored_metrics(scores)}
@@ -54,6 +58,11 @@ def verify(path: Path) -> list[str]:
         if board.methods < METHODS:
             shown, computed = _means(shown), _means(computed)
         problems += _differ(shown, computed, f"{entry.method}: ")
+    curves = learning_curves(rows, metrics)
+    for entry in board.rows:
+        shown_states = [state.model_dump(mode="json") for state in entry.states or ()]
+        states_again = [state.model_dump(mode="json") for state in curves.get(entry.method, ())]
+        problems += _differ(shown_states, states_again, f"{entry.method}: states ")
     if board.methods < METHODS:
         return problems
     analysis = board.analysis.model_dump(mode="json") if board.analysis else {}
@@ -89,7 +98,7 @@ def _means(scores: dict[str, Any]) -> dict[str, Any]:
 def _files(board: Board, folder: Path, expected: set[str]) -> Iterator[str]:
     named = board.files or {}
     for name in sorted(expected | set(named)):
-        if name not in (board.examples, SCORES):
+        if name not in (board.examples, SCORES, STATES):
             yield f"files names {name!r}, which is no file of a board"
         elif name not in named:
             yield f"{name} has no hash in board.json"

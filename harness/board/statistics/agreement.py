@@ -133,7 +133,8 @@ def _correlation(sums: Floats) -> Floats:
     """Pearson's r from [n, Σa, Σb, Σa², Σb², Σab], each [draws]; NaN where a side is constant."""
     n, a, b, aa, bb, ab = sums
     spread = (aa - a * a / n) * (bb - b * b / n)
-    return np.divide(ab - a * b / n, np.sqrt(np.maximum(spread, 0)), out=np.full(len(n), np.nan), where=spread > 1e-12)
+    root = np.sqrt(np.maximum(spread, 0))
+    return np.asarray(np.divide(ab - a * b / n, root, out=np.full(len(n), np.nan), where=spread > 1e-12))
 
 
 def _alpha(sums: Floats) -> Floats:
@@ -144,7 +145,7 @@ def _alpha(sums: Floats) -> Floats:
     """
     n, total, squares, gaps = sums
     expected = 2 * (squares - total * total / (2 * n)) / (2 * n - 1)
-    return 1.0 - np.divide(gaps / n, expected, out=np.full(len(n), np.nan), where=expected > 1e-12)
+    return 1.0 - np.asarray(np.divide(gaps / n, expected, out=np.full(len(n), np.nan), where=expected > 1e-12))
 
 
 @dataclass(frozen=True)

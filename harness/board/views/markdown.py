@@ -34,6 +34,7 @@ def to_markdown(board: Board) -> str:
         "## All metrics",
         _all_metrics(board),
         "\n".join(f"- {markdown_text(metric.key)}: {markdown_text(metric.description)}" for metric in board.metrics),
+        *_learning(board),
         "## Cost and budget",
         _costs(board),
     ]
@@ -115,6 +116,26 @@ def _seconds(row: RowEntry) -> str | None:
 def _all_metrics(board: Board) -> str:
     heads = ["method", *(f"{markdown_text(metric.key)} {_arrow(metric)}".strip() for metric in board.metrics)]
     return _table(heads, [[_method(board, row), *(_mean(row, metric) for metric in board.metrics)] for row in board.rows])
+
+
+def _learning(board: Board) -> list[str]:
+    """Return a table of learning curves for each primary metric that has some, or for the first metric that has."""
+    rows = [row for row in board.rows if row.states]
+    positions = sorted({state.position for row in rows for state in row.states or ()})
+    shown = {key for row in rows for state in row.states or () for key in state.scores}
+    metrics = [metric for metric in board.primary if metric.key in shown] or [m for m in board.metrics if m.key in shown][:1]
+    parts = ["## Learning curves", "Scores at shares of each row's training, every round counted alike."] if metrics else []
+    for metric in metrics:
+        lines = []
+        for row in rows:
+            states = {state.position: state.scores.get(metric.key) for state in row.states or ()}
+            points = [states.get(position) for position in positions]
+            cells = [f"{number(p.mean)} [{number(p.low)}, {number(p.high)}]" if p else "–" for p in points]
+            lines.append([_method(board, row), *cells, _mean(row, metric)])
+        heads = [f"{markdown_text(metric.key)} {_arrow(metric)}".strip(), *(f"{position:.3g}" for position in positions), "1"]
+        parts.append(_table(heads, lines))
+    absent = [f"{markdown_text(row.method)}: {markdown_text(row.without_states)}" for row in board.rows if row.without_states]
+    return [*parts, *([f"Without a curve: {'; '.join(absent)}."] if absent and parts else [])]
 
 
 def _costs(board: Board) -> str:

@@ -21,6 +21,7 @@ from harness.run.records import (
     GroupsPayload,
     ReferenceInputs,
     SftPayload,
+    StatePayload,
     TrainInputs,
     TrainPayload,
 )
@@ -104,10 +105,12 @@ class GpuEstimate:
         self.demands: dict[str, Demand] = {}
         self.drawn: dict[tuple[Any, ...], float] = {}  # samples per prompt that an earlier stage draws already
         self.sizes = {CHECKPOINT + item.digest: _size_of(item) for row in comparison.rows if (item := row.checkpoint)}
+        self.present: Collection[str] = ()
         self.quantized = comparison.checkpoint is not None and comparison.checkpoint.options.quantization is not None
 
     def works(self, graph: Graph, present: Collection[str]) -> list[Work]:
         """By kind, in the graph's order."""
+        self.present = present
         works: dict[str, Work] = {}
         for stage in graph:
             cost, work = self._cost(stage, graph), works.setdefault(stage.kind, Work(stage.kind))
@@ -128,6 +131,7 @@ class GpuEstimate:
             "groups": self._groups,
             "reference": self._reference,
             "train": self._train,
+            "state": self._state,
             "answers": self._answers,
             "evaluate": self._evaluate,
         }
@@ -150,6 +154,15 @@ class GpuEstimate:
         rows = settings.batch_size / (settings.devices.count if settings.devices else 1)
         rows = min(rows, getattr(settings, "micro_batch_size", None) or rows)
         return self._training(settings, tokens, length, max(1.0, rows) * length, whole=True)
+
+    def _state(self, stage: Stage, graph: Graph) -> _Cost:
+        """Return nothing where the training goes on from the state, which then counts its steps; else the steps up to it."""
+        payload = StatePayload.of(stage)
+        if payload.training not in self.present:
+            return _Cost()
+        whole, before = self._train(stage, graph), [StatePayload.of(graph.stages[key]).share for key in stage.after]
+        part = payload.share - max(before, default=0.0)
+        return replace(whole, trained=whole.trained * part, seconds=whole.seconds * part)
 
     def _train(self, stage: Stage, graph: Graph) -> _Cost:
         payload, named = TrainPayload.of(stage), TrainInputs.of(stage).groups

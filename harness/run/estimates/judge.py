@@ -61,7 +61,7 @@ def judge_estimates(
         if name == BUILDERS:
             estimates += [JudgeEstimate(name, settings.model, len(waiting))] if waiting else []
             continue
-        keys = {row.evaluations[name] for row in graph.rows}
+        keys = {evaluations.get(name) for row in graph.rows for evaluations in row.all_evaluations}
         waiting = [stage for stage in waiting if stage.key in keys]
         asked = [comparison.evaluators[name].asks(examples, len(EvaluateInputs.of(stage).opponents)) for stage in waiting]
         if waiting:
