@@ -31,7 +31,7 @@ TWO = {"method": "dpo", "label": "two", "rounds": [{}, {"learning_rate_factor": 
 COMMAND = {
     "label": "outside",
     "data": "preference",
-    "trainer": {"name": "command", "command": "train {start} {data} {out} {seed}"},
+    "trainer": {"name": "command", "command": "true {start} {data} {out} {seed}"},
 }
 DURING = {"during": [0.25, 0.5], "during_evaluators": ["gold_reward"]}
 
@@ -117,7 +117,10 @@ def test_a_judge_is_asked_about_a_state_under_a_name_of_its_own() -> None:
         ({"during": [0.5, 0.25]}, "ascending order, each once"),
         ({"during": []}, r"evaluation\.during"),
         ({"during_evaluators": ["gold_reward"]}, "give `during` too"),
-        ({**DURING, "during_evaluators": ["gold"]}, r"during_evaluators = 'gold'.*did you mean 'gold_reward'"),
+        (
+            {**DURING, "during_evaluators": ["gold"]},
+            r"during_evaluators = 'gold': no evaluator has this label; known: gold_reward",
+        ),
     ],
 )
 def test_what_is_wrong_with_the_section_is_one_error(changes: dict[str, Any], words: str) -> None:

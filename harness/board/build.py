@@ -239,7 +239,7 @@ def look(
 
 def row_entry(statistics: Statistics, row: RowResult) -> RowEntry:
     """Return the board's entry of one row, with all its scores and differences."""
-    seeds = tuple(sorted({seed for runs in row.scores.values() for seed in runs} | set(row.costs)))
+    seeds = row.seeds
     return RowEntry(
         method=plain(row.label),
         data=row.data,

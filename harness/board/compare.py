@@ -394,6 +394,11 @@ class RowResult(RowKind):
     def __post_init__(self) -> None:
         object.__setattr__(self, "provenance", Provenance.read(self.provenance))  # frozen, and any mapping of facts will do
 
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """All seeds that it has scores or a cost of."""
+        return tuple(sorted({seed for runs in self.scores.values() for seed in runs} | set(self.costs)))
+
     def judges(self, evaluator: str) -> list[str]:
         """Return the judges of an evaluator's scores: models with the versions that their servers reported."""
         facts = self.provenance.judges.get(evaluator)

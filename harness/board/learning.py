@@ -25,12 +25,13 @@ def learning_curves(rows: Sequence[RowResult], metrics: Sequence[MetricEntry]) -
         if not row.failed
         for state in row.states
     }
+    seeds = {row.label: row.seeds for row in rows}
     points: dict[Place, dict[str, PointEntry]] = {place: {} for place in values}
     bootstrap = Bootstrap(DRAWS, FLIPS, LEVEL)
     for metric in metrics:
         for position in sorted({position for _, position in values}):
             tables = {place: read[metric.key] for place, read in values.items() if place[1] == position and metric.key in read}
-            for place, point in _points(tables, bootstrap).items():
+            for place, point in _points(tables, bootstrap, seeds).items():
                 points[place][metric.key] = point
     return {
         row.label: tuple(
@@ -42,8 +43,14 @@ def learning_curves(rows: Sequence[RowResult], metrics: Sequence[MetricEntry]) -
     }
 
 
-def _points(tables: Mapping[Place, Values], bootstrap: Bootstrap) -> dict[Place, PointEntry]:
-    """Return means and intervals of rows on one metric at one position."""
+def _points(
+    tables: Mapping[Place, Values], bootstrap: Bootstrap, seeds: Mapping[str, tuple[int, ...]]
+) -> dict[Place, PointEntry]:
+    """Return means and intervals of rows on one metric at one position.
+
+    Args:
+        seeds: by label, all that the row has.
+    """
     if not tables:
         return {}
     intervals = bootstrap.intervals(aligned(list(tables.values())))
@@ -57,25 +64,19 @@ def _points(tables: Mapping[Place, Values], bootstrap: Bootstrap) -> dict[Place,
             high=interval.high,
             n=interval.n,
             per_seed=means,
-            seeds=None if kept.seeds == values.seeds else kept.seeds,
+            seeds=None if kept.seeds == seeds[place[0]] else kept.seeds,
         )
     return points
 
 
 def merged_states(one: Sequence[RowState], other: Sequence[RowState]) -> tuple[RowState, ...]:
-    """Return the states that two results of one row have in common, with the scores of both; `one` comes first where both have
-    a seed.
-    """
-    others = {state.position: state for state in other}
-    return tuple(
-        replace(
-            state,
-            scores={
-                evaluator: {**others[state.position].scores[evaluator], **runs}
-                for evaluator, runs in state.scores.items()
-                if evaluator in others[state.position].scores
-            },
-        )
-        for state in one
-        if state.position in others
-    )
+    """Return the states of two results of one row, in their order; scores of a seed that both have are those of `one`."""
+    states = {state.position: state for state in other}
+    for state in one:
+        before = states[state.position].scores if state.position in states else {}
+        scores = {
+            evaluator: {**before.get(evaluator, {}), **state.scores.get(evaluator, {})}
+            for evaluator in {**before, **state.scores}
+        }
+        states[state.position] = replace(state, scores=scores)
+    return tuple(states[position] for position in sorted(states))

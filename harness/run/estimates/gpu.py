@@ -106,6 +106,7 @@ class GpuEstimate:
         self.drawn: dict[tuple[Any, ...], float] = {}  # samples per prompt that an earlier stage draws already
         self.sizes = {CHECKPOINT + item.digest: _size_of(item) for row in comparison.rows if (item := row.checkpoint)}
         self.present: Collection[str] = ()
+        self.by_stage: dict[str, float] = {}
         self.quantized = comparison.checkpoint is not None and comparison.checkpoint.options.quantization is not None
 
     def works(self, graph: Graph, present: Collection[str]) -> list[Work]:
@@ -119,6 +120,7 @@ class GpuEstimate:
             work.generated += cost.generated
             work.scored += cost.scored
             work.hours += cost.seconds / 3600
+            self.by_stage[stage.key] = cost.seconds / 3600
             if stage.key not in present:
                 work.left += 1
                 work.hours_left += cost.seconds / 3600
@@ -469,6 +471,7 @@ class GpuReport:
     lengths: Lengths
     works: Sequence[Work]
     notes: Sequence[str]
+    by_stage: Mapping[str, float] = field(default_factory=dict)  # hours
 
     @property
     def hours(self) -> float:
@@ -551,7 +554,7 @@ def gpu_report(
     found = Lengths(*lengths, "given by --lengths") if lengths else _lengths(comparison, dataset)
     estimate = GpuEstimate(comparison, size, gpu, found, examples)
     works = estimate.works(graph, present)
-    return GpuReport(gpu, size, found, works, estimate.notes)
+    return GpuReport(gpu, size, found, works, estimate.notes, estimate.by_stage)
 
 
 def parse_lengths(given: str | None) -> tuple[float, float] | None:
