@@ -136,7 +136,7 @@ def _print_stages(report: PlanReport) -> None:
 
 
 def _print_rows(report: PlanReport) -> None:
-    """Print what each row takes as if it ran alone; a model from elsewhere has no cost of making that is known here."""
+    """Print what each row takes as if it ran alone."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text

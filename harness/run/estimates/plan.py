@@ -31,9 +31,10 @@ class RowEstimate:
     """The stages of a row over the seeds that it begins with, as if it ran alone.
 
     Attributes:
-        trainings: without the supervised fine-tuning that rows start from; 0 for a model from elsewhere.
-        stages: all that it needs; `waiting` of them are not in the store.
-        gpu_hours: None unless `--gpu` asks for them.
+        trainings: its own, without the supervised fine-tuning that rows start from; 0 for a model from elsewhere.
+        stages: all that it needs, with the rows that it is compared with by an evaluator; `waiting` of them are not in the
+            store.
+        gpu_hours: of all these stages; None unless `--gpu` asks for them.
     """
 
     label: str
@@ -55,12 +56,13 @@ def row_estimates(
     """
     estimates = []
     for config in comparison.rows:
-        needed = {key for row in graph.rows if row.label == config.label for key in graph.needed_by(row)}
+        plans = [row for row in graph.rows if row.label == config.label]
+        needed = {key for row in plans for key in graph.needed_by(row)}
         estimates.append(
             RowEstimate(
                 label=config.label,
                 kind=config.kind,
-                trainings=sum(graph.stages[key].kind == "train" for key in needed),
+                trainings=len({key for row in plans for key in row.training}),
                 stages=len(needed),
                 waiting=len(needed - set(present)),
                 gpu_hours=None if hours is None else sum(hours.get(key, 0.0) for key in needed),
