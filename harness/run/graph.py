@@ -61,7 +61,7 @@ class StatePlan:
         round: counted from 1.
         share: of the round's steps, from 0 (the start, of the first round alone) to 1 (the end, of all rounds but the last).
         position: share of the row's whole training, every round counted alike.
-        evaluations: evaluator -> its stage.
+        evaluations: evaluator -> its stage, of the prompts that the row begins with.
     """
 
     model: str
@@ -83,7 +83,7 @@ class RowPlan:
             a model from elsewhere, `checkpoint:<hash>` or `served:<hash>`.
         groups: the data of each round.
         training: the training of each round.
-        evaluations: evaluator -> its stage.
+        evaluations: evaluator -> its stages, one for each block of prompts that the row has; one for all where none are added.
         start: the model that the first round starts from.
         training_seed: the row's seed with its offset.
         states: those that are evaluated while it is trained, in their order; empty where the config or the trainer has none.
@@ -94,15 +94,15 @@ class RowPlan:
     model: str
     groups: tuple[str, ...]
     training: tuple[str, ...]
-    evaluations: Mapping[str, str]
+    evaluations: Mapping[str, tuple[str, ...]]
     start: str = ""
     training_seed: int = 0
     states: tuple[StatePlan, ...] = ()
 
     @property
-    def all_evaluations(self) -> list[Mapping[str, str]]:
+    def all_evaluations(self) -> list[Mapping[str, tuple[str, ...]]]:
         """The evaluations of the row, and of each of its states."""
-        return [self.evaluations, *(state.evaluations for state in self.states)]
+        return [self.evaluations, *({name: (key,) for name, key in state.evaluations.items()} for state in self.states)]
 
 
 @dataclass
@@ -156,7 +156,8 @@ class Graph:
 
     def needed_by(self, row: RowPlan) -> set[str]:
         """Return every stage that a row needs, as if it ran alone."""
-        return self.ancestors(*(key for evaluations in row.all_evaluations for key in evaluations.values()), *row.training)
+        asked = [key for evaluations in row.all_evaluations for keys in evaluations.values() for key in keys]
+        return self.ancestors(*asked, *row.training)
 
     @property
     def trainings(self) -> int:
