@@ -92,10 +92,10 @@ def test_rounds_have_their_start_their_shares_and_the_ends_between() -> None:
     assert [s.model for s in first.states] == [s.model for s in second.states[:3]]
     assert (
         second.states[3].model == second.training[0]
-        and second.states[3].evaluations["gold_reward"] in first.evaluations.values()
+        and (second.states[3].evaluations["gold_reward"],) == first.evaluations["gold_reward"]
     )
     starts = {(row.states[0].model, row.states[0].evaluations["gold_reward"]) for row in (*rows.values(),) if row.states}
-    assert starts == {(rows["sft"].model, rows["sft"].evaluations["gold_reward"])}
+    assert starts == {(rows["sft"].model, *rows["sft"].evaluations["gold_reward"])}
     assert set(second.states[1].evaluations) == {"gold_reward"}
 
 
@@ -105,7 +105,7 @@ def test_a_judge_is_asked_about_a_state_under_a_name_of_its_own() -> None:
     rows = {row.label: row for row in graph.rows if row.seed == 0}
     start, half = (graph.stages[state.evaluations["pairwise_judge"]] for state in rows["dpo"].states)
     assert (start.payload["label"], half.payload["label"]) == ("the start", "dpo, round 1 at 0.5")
-    assert half.inputs["opponent:dpo"] == graph.stages[rows["two@1"].evaluations["pairwise_judge"]].inputs["opponent:dpo"]
+    assert half.inputs["opponent:dpo"] == graph.stages[rows["two@1"].evaluations["pairwise_judge"][0]].inputs["opponent:dpo"]
 
 
 @pytest.mark.parametrize(

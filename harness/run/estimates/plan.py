@@ -110,7 +110,7 @@ def states_estimate(graph: Graph, present: Collection[str]) -> StatesEstimate | 
     training = {stage.key: StatePayload.of(stage).training for stage in graph if stage.kind == "state"}
     if not training:
         return None
-    rows = {key for row in graph.rows for key in row.evaluations.values()}
+    rows = {key for row in graph.rows for keys in row.evaluations.values() for key in keys}
     during = {key for row in graph.rows for state in row.states for key in state.evaluations.values()}
     waiting = training.keys() - set(present)
     return StatesEstimate(
