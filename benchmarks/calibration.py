@@ -30,13 +30,13 @@ from scipy import special
 from harness.board.statistics import Components, noise_floor
 from harness.board.statistics.best import may_be_best, pairs, rank_sets
 from harness.board.statistics.correction import OWN_ALPHA, both
-from harness.board.statistics.fits import crossed_pseudo_values, logistic, pseudo_values
 from harness.board.statistics.intervals import score_intervals, t_intervals, two_sided
 from harness.board.statistics.noise import equivalence_p
 from harness.board.statistics.power import design_detectable, design_power
 from harness.board.statistics.sequential import Rule, State, decide
 from harness.board.statistics.variance import Error, Errors, Spread, errors, mean_squares, pooled, with_pseudo_questions
-from harness.models.judge.bradley_terry import fit as bradley_terry
+from harness.run.strengths import pseudo_strengths
+from harness_plugins.evaluators.alpaca_eval.glm import Glm
 
 Floats = NDArray[np.float64]
 RESULTS = Path(__file__).with_name("results") / "calibration.json"
@@ -217,12 +217,12 @@ def power_cell(seed: int, boards: int, seeds: int, prompts: int, own: float) -> 
 
 
 def length_controlled_cell(seed: int, boards: int, seeds: int, prompts: int) -> dict[str, list[float]]:
-    """Two equal models under a GLM like AlpacaEval's, with its file of difficulties made up."""
+    """Five equal models under AlpacaEval's GLM without its penalty, with the file of difficulties made up."""
     difficulty = np.random.default_rng(0).standard_normal(prompts)
     gamed_length = np.tanh(np.random.default_rng(1).standard_normal(2 * prompts))
     gamed = np.stack([gamed_length, np.tile(difficulty, 2), np.zeros(2 * prompts)], axis=1)
     gamed_share = special.expit(0.6 * gamed[:, 0] + 0.4 * gamed[:, 1])
-    level = np.stack([np.zeros(prompts), difficulty, np.ones(prompts)], axis=1)
+    weights = np.concatenate([np.full(2 * prompts, 0.1), np.ones(prompts)])
     rows, own = 5, 0.15 if seeds > 1 else 0.0
     hits: dict[str, list[float]] = {"length-controlled difference": [], "length-controlled stars": []}
     for board in range(boards):
@@ -235,13 +235,9 @@ def length_controlled_cell(seed: int, boards: int, seeds: int, prompts: int) -> 
             worth = own * rng.standard_normal() + 0.5 * rng.standard_normal(prompts) + hard
             chance = special.expit(worth + 0.5 * features[:, 0] + 0.5 * difficulty)
             verdict = np.where(rng.random(prompts) < chance, 0.95, 0.05)
-
-            def fit(weights: Floats, features: Floats = features, verdict: Floats = verdict) -> Floats:
-                both = np.concatenate([weights, np.full((len(weights), 2 * prompts), 0.1)], axis=1)
-                chosen = logistic(np.concatenate([features, gamed]), np.concatenate([verdict, gamed_share]), both)
-                return np.asarray((special.expit(chosen @ level.T) * weights).sum(axis=1) / weights.sum(axis=1))
-
-            table[row, number] = pseudo_values(fit, prompts)
+            targets = np.concatenate([gamed_share, verdict])
+            glm = Glm(np.concatenate([gamed, features]), targets, weights, length, penalty=np.zeros(3))
+            table[row, number] = glm.pseudo_values(float(glm.win_rates(np.ones((1, prompts)))[0]))
         spread = pooled(table[None].mean(axis=3)) if seeds > 1 else None
         shared, gate, means, bounds = difference_tests((table[1:] - table[:1])[None], spread, proportion=False)
         hits["length-controlled difference"].append(float(covers(bounds, 0.0).mean()))
@@ -262,11 +258,7 @@ def strengths_cell(seed: int, boards: int, seeds: int, prompts: int) -> dict[str
         for i, j in zip(*np.triu_indices(rows, 1), strict=True):
             won = rng.random((seeds, prompts)) < special.expit(worth[i] - worth[j])
             wins[:, :, i, j], wins[:, :, j, i] = won, ~won
-
-        def fit(weights: Floats, wins: Floats = wins) -> Floats:
-            return bradley_terry(np.tensordot(weights, wins, axes=2), 0)
-
-        table = np.moveaxis(crossed_pseudo_values(fit, seeds, prompts), -1, 0)
+        table = np.moveaxis(pseudo_strengths(wins, 0), -1, 0)
         spread = pooled(table[None].mean(axis=3)) if seeds > 1 else None
         shared, gate, means, bounds = difference_tests(table[None, 1:], spread, proportion=False)
         hits["strength"].append(float(covers(bounds, 0.0).mean()))
@@ -366,14 +358,10 @@ def jobs(boards: int, seed: int = 1) -> Iterator[Job]:
         yield "power", where, partial(power_cell, seed, 2 * boards, seeds, prompts, own)
     for seeds, prompts in product(SEEDS, PROMPTS):
         where = {"seeds": seeds, "prompts": prompts}
-        few = {40: boards, 200: boards // 2, 805: boards // 20}[prompts]
+        few = {40: boards, 200: boards // 2, 805: boards // 8}[prompts]
         yield "length-controlled", where, partial(length_controlled_cell, seed, max(few, 10), seeds, prompts)
     for seeds, prompts in product(SEEDS, (40, 200)):
-        yield (
-            "strengths",
-            {"seeds": seeds, "prompts": prompts},
-            partial(strengths_cell, seed, max(boards // (1 if prompts == 40 else 4), 10), seeds, prompts),
-        )
+        yield "strengths", {"seeds": seeds, "prompts": prompts}, partial(strengths_cell, seed, boards, seeds, prompts)
     for which in SEQUENTIAL:
         yield "sequential", {"board": which}, partial(sequential_cell, seed, boards, which)
     for which, seeds in product(SEQUENTIAL, (3, 5)):

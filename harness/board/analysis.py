@@ -27,7 +27,7 @@ def analyse(statistics: Statistics) -> tuple[AnalysisEntry, list[str]]:
         }
         or None,
         ranking={metric.key: ranks for metric in statistics.metrics if (ranks := _ranking(statistics, metric))},
-        wins={metric.key: won for metric in primary if (won := _wins(statistics, metric))},
+        wins={metric.key: won for metric in primary if metric.fit is None and (won := _wins(statistics, metric))},
         agreement=tuple(_agreement(statistics)),
         power={metric.key: seen for metric in statistics.metrics if (seen := _power(statistics, metric.key))},
     )
@@ -105,7 +105,8 @@ def _agreement(statistics: Statistics) -> list[AgreementEntry]:
         if len(scored) >= 3:
             examples, table = _table(statistics, metric.key, scored, shared=True)
             table = table if metric.higher_is_better else -table
-            tables[metric.key] = (scored, examples, table, ranked(table) if np.isfinite(table).all() else None)
+            whole = metric.fit is None and bool(np.isfinite(table).all())
+            tables[metric.key] = (scored, examples, table, ranked(table) if whole else None)
     entries, means = [], {key: np.nanmean(table, axis=1) for key, (_, _, table, _) in tables.items()}
     for left, right in combinations(tables, 2):
         (rows, examples, _, ranks_a), (others, asked, _, ranks_b) = tables[left], tables[right]

@@ -57,7 +57,7 @@ __all__ = ["Board", "Derived", "ExampleRow", "RowResult", "build_board"]
 
 @dataclass(frozen=True)
 class Derived:
-    """A metric that is computed over all rows together; `scores` by label. It has no values per example and no test."""
+    """A metric of an earlier board without values per example and tests, such as its strengths; `scores` by label."""
 
     metric: MetricEntry
     scores: Mapping[str, ScoreEntry]
@@ -87,7 +87,7 @@ def build_board(
     Args:
         metrics: per evaluator name; the first primary one decides the order, the others that of rows without it.
         commit: of the harness that ran, where known.
-        derived: metrics over all rows together, added to the rows they name.
+        derived: metrics without values per example, added to the rows they name.
         mixed_judges: compare rows although different judges, or versions of one, marked them.
         judges: how repeatable the verdicts of evaluators are whose judge was asked again.
         trainings: that ran, and that a fixed design would take, where `config` adds seeds only where they decide.
@@ -139,6 +139,7 @@ def _metric_entries(metrics: Mapping[str, Sequence[Metric]], rows: Sequence[RowR
             description=metric.description,
             higher_is_better=metric.higher_is_better,
             primary=metric.primary,
+            fit=metric.fit,
         )
         for evaluator, listed in metrics.items()
         for metric in listed
@@ -268,6 +269,7 @@ def _delta(statistics: Statistics, row: RowResult, metric: MetricEntry) -> Delta
     gap = statistics.differences.get(cell)
     if gap is None:
         return None
+    of_examples = metric.fit is None  # else a single example's pseudo-value says nothing of it
     better = wins(gap.per_example if metric.higher_is_better is not False else -gap.per_example)
     return Delta(
         mean=gap.mean,
@@ -281,8 +283,8 @@ def _delta(statistics: Statistics, row: RowResult, metric: MetricEntry) -> Delta
         p_own=gap.p_own,
         p_seeds=seeds_t_test(gap.row_seeds, gap.baseline_seeds),
         q=statistics.correction.discovery[cell],
-        effect=standardised(gap.per_example),
-        wins=WinsEntry(won=better.won, tied=better.tied, lost=better.lost),
+        effect=standardised(gap.per_example) if of_examples else None,
+        wins=WinsEntry(won=better.won, tied=better.tied, lost=better.lost) if of_examples else None,
         detectable=statistics.detectable(cell),
         n=gap.n,
         seeds=gap.seeds,
@@ -396,13 +398,13 @@ class LoadedBoard:
         for entry in self.board.metrics:
             evaluator, _, name = entry.key.partition("/")
             if entry.key not in over_rows:
-                metric = Metric(name, entry.description, entry.higher_is_better, entry.primary)
+                metric = Metric(name, entry.description, entry.higher_is_better, entry.primary, fit=entry.fit)
                 metrics.setdefault(evaluator, []).append(metric)
         return metrics
 
     @property
     def derived(self) -> list[Derived]:
-        """The metrics over all its rows together, which scores per example do not give."""
+        """The metrics that rows have without scores per example."""
         return [
             Derived(metric, {row.method: row.scores[metric.key] for row in self.board.rows if metric.key in row.scores})
             for metric in self.board.unscored_metrics(self.scores)

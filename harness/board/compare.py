@@ -72,7 +72,7 @@ class Statistics:
         self.decisions = self._decisions(design) if design else None
         bootstrap = Bootstrap(DRAWS, FLIPS, LEVEL)
         for metric in metrics:
-            self._resample(metric.key, bootstrap)
+            self._resample(metric, bootstrap)
         if self.decisions is not None:
             self._test_at_every_look(self.decisions)
         self.correction = correct(metrics, self.differences)
@@ -134,8 +134,9 @@ class Statistics:
     def _comparable(self, key: str) -> set[str]:
         return {label for label, apart in self._apart.items() if key.partition("/")[0] not in apart}
 
-    def _resample(self, key: str, bootstrap: Bootstrap) -> None:
+    def _resample(self, metric: MetricEntry, bootstrap: Bootstrap) -> None:
         """Compute intervals, and differences where the baseline has the metric. Published means are never resampled."""
+        key = metric.key
         labels = [row.label for row in self.rows if key in self.values[row.label] and not row.is_published]
         for row in self.rows:
             if row.is_published and key in self.values[row.label]:
@@ -152,6 +153,16 @@ class Statistics:
             self.intervals |= {(label, key): intervals[label] for label in here}
             if self.baseline in cut:
                 self._compare(key, bootstrap, here, cut)
+        if metric.fit == "rows":
+            self._anchor(key)
+
+    def _anchor(self, key: str) -> None:
+        """Give rows the interval of their difference where the baseline is 0 by construction: the two are one number."""
+        if (cell := (self.baseline, key)) in self.intervals:
+            self.intervals[cell] = replace(self.intervals[cell], low=0.0, high=0.0)
+        for (label, compared), gap in self.differences.items():
+            if compared == key:
+                self.intervals[label, key] = Interval(gap.mean, gap.low, gap.high, gap.n)
 
     def _of(self, key: str, labels: Sequence[str]) -> list[tuple[str, Values]]:
         return [(label, self.values[label][key]) for label in labels]

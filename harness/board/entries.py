@@ -148,12 +148,18 @@ class CostEntry(BoardEntry):
 
 
 class MetricEntry(BoardEntry):
-    """A metric of the board; `key` is `<evaluator>/<metric>`."""
+    """A metric of the board; `key` is `<evaluator>/<metric>`.
+
+    `fit`: values per example are pseudo-values of a fit (`Metric.fit`), so only their means and errors say anything.
+    """
+
+    optional = frozenset({"fit"})
 
     key: str
     description: str
     higher_is_better: bool | None
     primary: bool
+    fit: Literal["run", "rows"] | None = None
 
 
 class FamilyEntry(BoardEntry):

@@ -37,7 +37,7 @@ def merge(boards: Sequence[LoadedBoard], *, name: str, created: str) -> Board:
     metrics = _metrics(measured)
     _check_comparable(measured, printed, metrics)
     rows, warnings = pooled_rows([*measured, *printed], first.board.baseline)
-    over_rows = sorted({item.metric.key for loaded in measured for item in loaded.derived})
+    over_rows = sorted({key for loaded in measured for key in _over_rows(loaded)})
     if over_rows:
         warnings.append(f"Left out, since they are computed over all rows of one board: {', '.join(over_rows)}.")
     return build_board(
@@ -69,6 +69,24 @@ def _prompts(measured: Sequence[LoadedBoard]) -> PromptsDesign | None:
         max(designs, key=lambda design: len(design.blocks)),
         evaluators=frozenset().union(*(design.evaluators for design in designs)),
     )
+
+
+def _over_rows(loaded: LoadedBoard) -> set[str]:
+    """Return the keys of metrics that are computed over all rows of one board together, such as strengths."""
+    fitted = {metric.key for metric in loaded.board.metrics if metric.fit == "rows"}
+    return fitted | {item.metric.key for item in loaded.derived}
+
+
+def _without_fits_over_rows(row: RowResult, loaded: LoadedBoard) -> RowResult:
+    """Return a row without the scores that another board's fit would give otherwise."""
+    left_out = _over_rows(loaded)
+    scores = {
+        evaluator: {
+            seed: [score for score in run if f"{evaluator}/{score.metric}" not in left_out] for seed, run in runs.items()
+        }
+        for evaluator, runs in row.scores.items()
+    }
+    return replace(row, scores=scores)
 
 
 def _check_comparable(
@@ -103,7 +121,7 @@ def _metrics(boards: Sequence[LoadedBoard]) -> dict[str, list[Metric]]:
         for evaluator, metrics in loaded.metrics.items():
             listed = merged.setdefault(evaluator, [])
             known = {metric.name for metric in listed}
-            listed += [metric for metric in metrics if metric.name not in known]
+            listed += [metric for metric in metrics if metric.name not in known and metric.fit != "rows"]
     return merged
 
 
@@ -145,6 +163,7 @@ def pooled_rows(boards: Sequence[LoadedBoard], baseline: str) -> tuple[list[RowR
     warnings: list[str] = []
     for loaded in boards:
         for row in loaded.rows:
+            row = _without_fits_over_rows(row, loaded)
             row = replace(row, provenance=_updated(row.provenance, board=loaded.board.name))
             if loaded.board.is_published:  # many papers have a row called DPO, and none of them is this board's
                 row = replace(row, label=f"{row.label} ({loaded.board.name})")
@@ -253,10 +272,14 @@ def disagreements(first: LoadedBoard, other: LoadedBoard) -> Iterator[str]:
     added = [loaded.board.statistics.sequential_prompts for loaded in (first, other)]
     if all(added) and any(one != two for one, two in zip(*(entry.blocks for entry in added if entry), strict=False)):
         yield f"{other.name}: its prompts were added in other blocks than those of {first.name}"
-    directions = {metric.key: metric.higher_is_better for metric in a.metrics}
+    known = {metric.key: metric for metric in a.metrics}
     for metric in b.metrics:
-        if directions.get(metric.key, metric.higher_is_better) != metric.higher_is_better:
+        before = known.get(metric.key, metric)
+        if before.higher_is_better != metric.higher_is_better:
             yield f"{other.name}: {metric.key} does not point the same way as in {first.name}"
+        if before.fit != metric.fit and "rows" not in (before.fit, metric.fit):  # those of all rows are left out
+            old, new = (other.name, first.name) if metric.fit is None else (first.name, other.name)
+            yield f"{old}: its scores of {metric.key} are no pseudo-values, those of {new} are: make {old} again"
     prompts = [{example.id: example.prompt for example in board.example_rows} for board in (a, b)]
     if any(prompts[0][name] != prompts[1][name] for name in set(prompts[0]) & set(prompts[1])):
         yield f"{other.name}: examples of one id have other prompts than in {first.name}"

@@ -272,15 +272,15 @@ def _assemble(run: Run, command: str, observers: Observers) -> Board:
     baseline = next(row for row in rows if row.label == config.baseline)
     if baseline.failed:
         raise StageError(f"the baseline {baseline.label!r} failed, so there is nothing to compare with: {baseline.failed}")
-    strengths, without_strengths = pair_strengths(run, rows)
+    strengths = pair_strengths(run, rows)
     counts = screening_counts(run)
     return build_board(
         name=config.name,
         description=config.description,
         config=config.model_dump(mode="json", by_alias=True),
         baseline=config.baseline,
-        rows=rows,
-        metrics={label: evaluator.metrics() for label, evaluator in evaluators.items()},
+        rows=[strengths.added_to(row) for row in rows],
+        metrics=strengths.added_metrics(evaluators),
         examples=collect_examples(run),
         sharing={
             **measure_sharing(run.graph, run.store, run.outcome.ran).as_dict(),
@@ -294,10 +294,9 @@ def _assemble(run: Run, command: str, observers: Observers) -> Board:
             *(f"{label}: {text}" for label, evaluator in evaluators.items() for text in evaluator.cautions()),
             *(_data_warnings(run.comparison, counts) if counts else ()),
             *_mirror_warnings(run),
-            *without_strengths,
+            *strengths.warnings,
             *run_warnings(run),
         ],
-        derived=strengths,
         judges=judge_repeatability(run),
         trainings=(run.graph.trainings, largest_plan(run.comparison).trainings) if config.adds_seeds else None,
         prompts=prompts_so_far(run),
