@@ -444,6 +444,7 @@ class LoadedBoard:
         again = build_board(
             name=board.name, description="", config={}, baseline=board.baseline, rows=self.rows, metrics=self.metrics,
             examples=(), sharing={}, created="", warnings=(), mixed_judges=board.mixed_judges,
+            prompts=PromptsDesign.of(board.statistics.sequential_prompts),
         )  # fmt: skip
         earlier = board.methods < METHODS
         return [text for text in board.warnings if text not in again.warnings and not (earlier and OF_STATISTICS.search(text))]
