@@ -342,6 +342,12 @@ class LoadedBoard:
             DataError: it cannot be read, or its scores are missing or not those it was written with.
         """
         board = published_board(path) if is_published_table(path) else Board.read(path)
+        if board.models:
+            labels = ", ".join(entry.label for entry in board.models)
+            raise DataError(
+                f"{path} is a board of several starting models ({labels}): give boards of one, as the config makes with one "
+                "`model`; its stages are in the store"
+            )
         if board.is_published:
             return cls(board, _printed_scores(board), board.name)
         scores = board_scores(path)

@@ -370,9 +370,9 @@ class RowKind:
 
 
 class RowEntry(RowKind, BoardEntry):
-    """One row of the leaderboard."""
+    """One row of the leaderboard; `model` is the label of its starting model where the board has several."""
 
-    optional = frozenset({"failed"})
+    optional = frozenset({"failed", "model"})
 
     method: str
     data: str | None
@@ -386,6 +386,7 @@ class RowEntry(RowKind, BoardEntry):
     provenance: Provenance = Provenance()
     curves: dict[str, list[dict[str, float]]] = {}
     failed: str | None = None
+    model: str | None = None
 
     def delta(self, key: str) -> Delta | None:
         """Return the difference from the baseline on the metric with this key; None where there is none."""

@@ -121,7 +121,9 @@ def decisions(
             continue
         first = metric is primary[0] and metric.higher_is_better is not None
         competing = np.array([not kinds[label].is_reference for label in rows])
-        tables = _tables([values[label][metric.key] for label in rows], -1.0 if metric.higher_is_better is False else 1.0)
+        tables = crossed_tables(
+            [values[label][metric.key] for label in rows], -1.0 if metric.higher_is_better is False else 1.0
+        )
         # Every look asks all rows that have the seed: a row that one metric closed may have it for another's sake.
         state, rule = State.start(len(rows)), design.rule
         for number, look in enumerate(rule.looks[: max(0, tables.shape[1] - design.start + 1)]):
@@ -148,7 +150,7 @@ def decisions(
     return Decisions(design, seeds, frozenset(open_), p, frozenset(labels) - undecided, best)
 
 
-def _tables(rows: Sequence[Values], sign: float) -> Floats:
+def crossed_tables(rows: Sequence[Values], sign: float) -> Floats:
     """Return [rows, seeds, questions] with NaN where a row has no such seed, and no other holes.
 
     A missing cell of a seed that ran (a judgment that could not be read) is filled with what its seed and its question give

@@ -7,12 +7,13 @@ from math import isclose
 from pathlib import Path
 from typing import Any
 
+from harness.board.across import compare_models
 from harness.board.analysis import analyse
 from harness.board.board import Board, board_scores
 from harness.board.build import LoadedBoard, row_entry
 from harness.board.compare import Statistics
 from harness.board.entries import METHODS
-from harness.board.files import SCORES, digest
+from harness.board.files import SCORES, Scores, digest
 from harness.board.sequential import SeedsDesign
 
 SAME_IN_ALL_METHODS = {"mean", "n", "per_seed", "seeds", "higher_is_better"}
@@ -41,6 +42,28 @@ def verify(path: Path) -> list[str]:
     problems = list(_files(board, folder, {board.examples, SCORES}))
     unknown = sorted(set(scores) - {row.method for row in board.rows})
     problems += [f"{SCORES} has scores of {label!r}, which is no row of the board" for label in unknown]
+    if not board.models:
+        return [*problems, *_recomputed(board, scores)]
+    for label, of_model in board.by_model.items():
+        problems += [f"{label}: {problem}" for problem in _recomputed(of_model, board.scores_of(label, scores))]
+    return [*problems, *_across(board, scores)]
+
+
+def _across(board: Board, scores: Scores) -> list[str]:
+    """Return what differs in the comparison of several starting models."""
+    loaded = {
+        label: LoadedBoard(of_model, board.scores_of(label, scores), label).rows for label, of_model in board.by_model.items()
+    }
+    if any(board.baseline not in {row.label for row in rows} for rows in loaded.values()):
+        return []  # said of the model already
+    computed = compare_models(loaded, board.metrics, board.baseline, mixed_judges=board.mixed_judges)[0]
+    shown = board.across.model_dump(mode="json") if board.across else {}
+    return _differ(shown, computed.model_dump(mode="json"), "across: ")
+
+
+def _recomputed(board: Board, scores: Scores) -> list[str]:
+    """Return what differs in the statistics of rows that have one starting model."""
+    problems = list[str]()
     rows = LoadedBoard(board, scores, board.name).rows
     if board.baseline not in {row.label for row in rows}:
         return [*problems, f"the baseline {board.baseline!r} is no row of the board"]

@@ -360,7 +360,9 @@ def copy_files(run: Run, folder: Path) -> None:
     for result in run.seeds:
         for evaluator, evaluation in result.evaluations.items():
             if (evaluation.artifact / FILES).is_dir():
-                place = folder / FILES / _file_name(result.plan.label) / evaluator / f"seed-{result.plan.seed}"
+                start = run.comparison.start
+                label = result.plan.label if start is None else f"{start}/{result.plan.label}"
+                place = folder / FILES / _file_name(label) / evaluator / f"seed-{result.plan.seed}"
                 shutil.copytree(evaluation.artifact / FILES, place, dirs_exist_ok=True)
 
 
