@@ -330,14 +330,8 @@ def _joined_examples(boards: Mapping[str, Board]) -> list[ExampleRow]:
     examples: dict[str, ExampleRow] = {}
     for label, board in boards.items():
         for example in board.example_rows:
-            answers, judged = (
-                {f"{label}{SEPARATOR}{row}": value for row, value in texts.items()}
-                for texts in (example.answers, example.judged)
-            )
-            known = examples.get(example.id)
-            examples[example.id] = replace(
-                example,
-                answers={**(known.answers if known else {}), **answers},
-                judged={**(known.judged if known else {}), **judged},
-            )
+            known = examples.get(example.id, replace(example, answers={}, judged={}))
+            answers = {f"{label}{SEPARATOR}{row}": answer for row, answer in example.answers.items()}
+            judged = {f"{label}{SEPARATOR}{row}": words for row, words in example.judged.items()}
+            examples[example.id] = replace(known, answers={**known.answers, **answers}, judged={**known.judged, **judged})
     return list(examples.values())
