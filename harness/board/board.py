@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from pydantic import Field, PrivateAttr, ValidationError, field_validator, model_validator
 
@@ -53,6 +53,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from harness.board.views.notebook import Picture, Plot
+
+Text = TypeVar("Text")  # what an example holds of a row: its answer, or judgments of it
 
 ONE_SEED = "Seeds were not sampled: each row is one training, and intervals are over prompts alone."
 LEADING = 0.95  # a first place in fewer of the bootstrap draws is not certain
@@ -206,7 +208,7 @@ class Board(BoardEntry):
             }
         )
 
-        def own(texts: Mapping[str, Any]) -> dict[str, Any]:
+        def own(texts: Mapping[str, Text]) -> dict[str, Text]:
             return {name.removeprefix(prefix): text for name, text in texts.items() if name.startswith(prefix)}
 
         board._score_file = b""  # it has the rows of all models

@@ -21,6 +21,7 @@ from harness.config.problems import secrets
 from harness.config.resolve import resolve
 from harness.config.schema import ModelSection, raise_all, wrong_label
 from harness.config.starting_model import of_field
+from harness.config.strict_yaml import RawConfig
 from harness.errors import ConfigError, DataError, Problem
 from harness.models.load import load_tokenizer
 from harness.models.templates import tokenizer_difference
@@ -61,7 +62,7 @@ def resolve_each(
     return comparisons
 
 
-def resolved_configs(comparisons: Sequence[Comparison]) -> dict[str, Any]:
+def resolved_configs(comparisons: Sequence[Comparison]) -> RawConfig:
     """Return `resolved_config` of comparisons that differ in their model alone, with the list of models."""
     configs = [resolved_config(comparison) for comparison in comparisons]
     if len(configs) == 1:
@@ -70,12 +71,12 @@ def resolved_configs(comparisons: Sequence[Comparison]) -> dict[str, Any]:
     return {**configs[0], MODEL: models}
 
 
-def _sections(entries: Sequence[Any], problems: list[Problem]) -> dict[int, tuple[str, dict[str, Any]]]:
+def _sections(entries: Sequence[Any], problems: list[Problem]) -> dict[int, tuple[str, RawConfig]]:
     """Return label and section of each entry by its place; those that are no good are left out, with a problem noted."""
     if not 0 < len(entries) <= MOST_MODELS:
         problems.append(Problem(MODEL, entries[:3], f"list one starting model or more, and {MOST_MODELS} at most"))
         return {}
-    sections: dict[int, tuple[str, dict[str, Any]]] = {}
+    sections: dict[int, tuple[str, RawConfig]] = {}
     for number, entry in enumerate(entries):
         field, section = f"{MODEL}.{number}", {"path": entry} if isinstance(entry, str) else entry
         if not isinstance(section, Mapping):
