@@ -233,6 +233,7 @@ def test_a_trained_row_of_a_model_is_exported_by_its_whole_label(run: Path, tmp_
     assert (tmp_path / "dpo" / "model.safetensors").exists() and (tmp_path / "sft" / "model.safetensors").exists()
 
 
+@pytest.mark.slow
 def test_a_run_that_lost_half_of_its_stages_gives_the_same_board(run: Path) -> None:
     before = Board.read(run / "first").without_times()
     artifacts = sorted((run / "store" / "artifacts").glob("*/*"))

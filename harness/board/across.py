@@ -118,12 +118,14 @@ def _cell(
 
 
 def _tables(models: Sequence[Sequence[Values]], sign: float) -> Floats | None:
-    """Return [models, rows, seeds, questions] of the seeds that all rows have; None where they share none."""
+    """Return [models, rows, seeds, questions] of the seeds that all rows have; None where they share none, or one question."""
     seeds = set.intersection(*(set(row.seeds) for listed in models for row in listed))
     if not seeds:
         return None
     flat = [row.of_seeds(sorted(seeds)) for listed in models for row in listed]
     tables = crossed_tables(flat, sign)
+    if tables.shape[-1] < 2 or not np.isfinite(tables).all():
+        return None
     return tables.reshape(len(models), len(models[0]), *tables.shape[1:])
 
 

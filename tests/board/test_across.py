@@ -6,6 +6,7 @@ import csv
 import io
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -200,3 +201,16 @@ def test_a_board_whose_models_do_not_fit_is_refused(board: Board, change: Any, m
     (tmp_path / "board.json").write_text(json.dumps(content))
     with pytest.raises(DataError, match=message):
         Board.read(tmp_path)
+
+
+def test_rows_that_share_no_seed_or_question_are_not_ordered() -> None:
+    rows = {model: results(by_row) for model, by_row in LIFTS.items()}
+    for result in rows[EVIL]:
+        moved = {
+            seed + 10: [replace(score, example=f"other{score.example}") for score in scores]
+            for seed, scores in result.scores["gold"].items()
+        }
+        object.__setattr__(result, "scores", {"gold": moved})
+    board = join_models({model: board_of(listed, model) for model, listed in rows.items()}, rows, SharingFacts())
+    assert board.across is not None and board.across.orders == () and board.across.gains == ()
+    assert "Too few rows have gold/reward under all starting models" in board.summary

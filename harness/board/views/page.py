@@ -70,7 +70,7 @@ def to_html(board: Board, examples: Sequence[ExampleRow]) -> str:
 
 def _models_page(board: Board) -> str:
     """Return the page of a board with several starting models: what carries over, and the ranking under each."""
-    style, script = _web("style.css"), "\n".join(_web(name) for name in ("figures.js", "theme.js"))
+    style, script = ("\n".join(map(_web, names)) for names in (("style.css", "models.css"), ("figures.js", "theme.js")))
     parts = [
         ModelPart(entry.label, board.of_model(entry.label), _model_page(entry.label), entry.warnings)
         for entry in board.models or ()
