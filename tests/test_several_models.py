@@ -116,6 +116,7 @@ def test_the_resolved_config_has_the_list_and_gives_the_same_stages(starts: dict
         (["tiny", "empty"], {}, "model.1.path", "no *.safetensors"),
         (["tiny", {"path": "small", "dtyp": "float32"}], {}, "model.1.dtyp", "dtype"),
         (["tiny", "small"], {"seeds": {"until": "decided"}}, "seeds", "list the seeds"),
+        (["tiny", "small"], {"evaluation": {"until": "decided", "most": 200}}, "evaluation.until", "give `prompts`"),
         (["tiny", "other"], {"limits": {"max_tokens": 99}}, "limits", "each model would keep other prompts"),
         (["tiny", "small"], {"methods": ["sft", "dpoo"]}, "methods.1.method", "dpo"),
     ],
@@ -212,7 +213,7 @@ def test_a_model_from_elsewhere_answers_once_for_all_starting_models(run: Path) 
     graphs = [plan(item) for item in resolve_each(load_raw(run / "config.yaml"), Registry.load())]
     rows = [next(row for row in graph.rows if row.label == "there") for graph in graphs]
     answers = [
-        EvaluateInputs.of(graph.stages[row.evaluations["response_stats"]]).answers
+        EvaluateInputs.of(graph.stages[row.evaluations["response_stats"][0]]).answers
         for graph, row in zip(graphs, rows, strict=True)
     ]
     assert answers[0] == answers[1] and answers[0]

@@ -46,9 +46,8 @@ def resolve_each(
     raise_all(list(secrets(raw)), where)  # before any message quotes a value
     problems = list[Problem]()
     sections = _sections(raw[MODEL], problems)
-    if isinstance(raw.get("seeds"), Mapping) and len(sections) > 1:
-        fix = "rows of several starting models would get different seeds: list the seeds, as in [0, 1, 2]"
-        problems.append(Problem("seeds", raw["seeds"], fix))
+    if len(sections) > 1:
+        problems += _growing(raw)
     comparisons = list[Comparison]()
     for number, (label, section) in sections.items():
         try:
@@ -92,6 +91,18 @@ def _sections(entries: Sequence[Any], problems: list[Problem]) -> dict[int, tupl
         else:
             sections[number] = (label, {name: value for name, value in section.items() if name != LABEL})
     return sections
+
+
+def _growing(raw: Mapping[str, Any]) -> list[Problem]:
+    """Return a problem where rows get seeds or prompts until they are decided: each model's would decide for itself."""
+    problems, evaluation = list[Problem](), raw.get("evaluation")
+    if isinstance(raw.get("seeds"), Mapping):
+        fix = "rows of several starting models would get different seeds: list the seeds, as in [0, 1, 2]"
+        problems.append(Problem("seeds", raw["seeds"], fix))
+    if isinstance(evaluation, Mapping) and evaluation.get("until") is not None:
+        fix = "rows of several starting models would get different prompts: give `prompts` in its place"
+        problems.append(Problem("evaluation.until", evaluation["until"], fix))
+    return problems
 
 
 def _name(section: Mapping[str, Any]) -> str:
