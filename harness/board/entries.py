@@ -480,9 +480,10 @@ class RowEntry(RowKind, BoardEntry):
     """One row of the leaderboard.
 
     `states` are those that were evaluated while it was trained; `without_states` says why it has none, where others have.
+    `model` is the label of its starting model where the board has several.
     """
 
-    optional = frozenset({"failed", "states", "without_states"})
+    optional = frozenset({"failed", "states", "without_states", "model"})
 
     method: str
     data: str | None
@@ -498,6 +499,7 @@ class RowEntry(RowKind, BoardEntry):
     failed: str | None = None
     states: tuple[StateEntry, ...] | None = None
     without_states: str | None = None
+    model: str | None = None
 
     def delta(self, key: str) -> Delta | None:
         """Return the difference from the baseline on the metric with this key; None where there is none."""
