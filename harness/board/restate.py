@@ -8,6 +8,7 @@ from harness.board.board import Board
 from harness.board.build import LoadedBoard, build_board
 from harness.board.facts import MergedBoard, SharingFacts
 from harness.board.files import digest
+from harness.board.sequential import PromptsDesign
 from harness.errors import DataError
 
 
@@ -48,6 +49,7 @@ def restated(loaded: LoadedBoard, *, created: str) -> Board:
         mixed_judges=before.mixed_judges,
         derived=loaded.derived,
         judges=before.statistics.judges or (),
+        prompts=PromptsDesign.of(before.statistics.sequential_prompts),
     )
     rows = tuple(loaded.with_costs(row) for row in board.rows)
     return board.model_copy(update={"rows": rows, "harness": before.harness})

@@ -90,6 +90,9 @@ def _repeats(evaluator: Evaluator, runs: list[tuple[ScriptedEvaluation, list[Sco
 
 def _parts(evaluator: Evaluator, runs: list[tuple[ScriptedEvaluation, list[Score]]]) -> None:
     """Evaluated in two parts, every example has the scores that it has among all."""
+    names = {example.prompt.id for example in runs[0][0].examples}
+    if odd := next((score for score in runs[0][1] if (score.question or score.example) not in names), None):
+        raise Fault(f"a score is of {odd.example!r}, which is no prompt's id", "name it by example.prompt.id")
     half = len(runs[0][0].examples) // 2
     scores = [score for part in (slice(half), slice(half, None)) for score in _evaluate(evaluator, part)[1]]
 
