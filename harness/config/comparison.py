@@ -10,6 +10,7 @@ from typing import Any
 from harness.api.interfaces import Backend, Component, Evaluator, Source
 from harness.config.rows import RowConfig
 from harness.config.schema import Config
+from harness.config.tuning import Tuning
 from harness.models.checkpoint import Checkpoint
 from harness.models.judge.settings import JudgeSettings
 
@@ -23,6 +24,7 @@ class Comparison:
         judges: one of each evaluator that asks one, by the evaluator's label; the config's own where data builders ask it.
         checkpoint: the starting model; None where one is made from the source's text.
         unreachable: `model`, `source` -> why it could not be looked up; empty unless `resolve` was called with `offline`.
+        tuning: the search for the rows' settings; None where they have the config's, and once they are chosen.
     """
 
     config: Config
@@ -33,6 +35,7 @@ class Comparison:
     judges: Mapping[str, JudgeSettings]
     checkpoint: Checkpoint | None = None
     unreachable: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    tuning: Tuning | None = None
 
 
 def describe(component: Component) -> Mapping[str, Any]:
