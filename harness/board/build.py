@@ -30,6 +30,7 @@ from harness.board.files import SCORES, Scores, digest
 from harness.board.published import is_published_table, published_board
 from harness.board.sequential import Decisions, SeedsDesign, decisions
 from harness.board.statistics import Values, seeds_t_test, standardised, wins
+from harness.board.tuning import tuning_warnings
 from harness.board.views.text import plain, signed
 from harness.errors import DataError, did_you_mean
 from harness.version import __version__
@@ -112,7 +113,7 @@ def build_board(
     )
     ordered = _ordered([_with_derived(row_entry(statistics, row), derived) for row in rows], board.primary)
     analysis, notes = analyse(statistics)
-    texts = (*warnings, *statistics.warnings, *_noise_warnings(ordered, board.primary), *notes)
+    texts = (*warnings, *statistics.warnings, *_noise_warnings(ordered, board.primary), *tuning_warnings(ordered), *notes)
     board = board.model_copy(
         update={"rows": ordered, "warnings": tuple(plain(text) for text in texts), "analysis": analysis}
     ).with_examples(examples)
@@ -226,11 +227,12 @@ def row_entry(statistics: Statistics, row: RowResult) -> RowEntry:
         kind=row.kind,
         seeds=seeds,
         scores={} if row.failed else dict(_scores(statistics, row, seeds)),
-        cost=_mean_cost(row.costs),
+        cost=mean_cost(row.costs),
         budget={key: float(value) for key, value in row.budget.items() if isfinite(value)},
         provenance=row.provenance,
         curves={str(seed): _thinned(points) for seed, points in sorted(row.curves.items())},
         failed=None if row.failed is None else plain(row.failed) or "no reason given",
+        tuning=row.tuning,
     )
 
 
@@ -299,7 +301,7 @@ def _per_seed(values: Values) -> dict[int, float]:
     return means
 
 
-def _mean_cost(costs: Mapping[int, Cost]) -> CostEntry:
+def mean_cost(costs: Mapping[int, Cost]) -> CostEntry:
     """Return the mean cost of a seed; absent rather than 0 where a row has no data, training or judge of its own."""
     runs, means = list(costs.values()), {}
     if any(cost.seconds or cost.tokens_trained or cost.tokens_generated for cost in runs):
@@ -378,6 +380,7 @@ class LoadedBoard:
             provenance=entry.provenance,
             failed=entry.failed,
             curves={int(seed): points for seed, points in entry.curves.items()},
+            tuning=entry.tuning,
         )
 
     @property

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from harness.api.types import Cost, Score
-from harness.board.entries import SIGNIFICANCE_LEVEL, FamilyEntry, Kind, MetricEntry, RowKind
+from harness.board.entries import SIGNIFICANCE_LEVEL, FamilyEntry, Kind, MetricEntry, RowKind, TuningEntry
 from harness.board.facts import Provenance
 from harness.board.sequential import Decisions, SeedsDesign, decisions
 from harness.board.statistics import (
@@ -356,6 +356,7 @@ class RowResult(RowKind):
         budget: what it really used: prompts, pairs, updates, tokens.
         failed: why there are no scores; None where it ran.
         curves: per seed the training log, one mapping of numbers per logged step.
+        tuning: the search for its settings; None where there was none.
     """
 
     label: str
@@ -369,6 +370,7 @@ class RowResult(RowKind):
     provenance: Provenance
     failed: str | None = None
     curves: Mapping[int, Sequence[Mapping[str, float]]] = field(default_factory=dict)
+    tuning: TuningEntry | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "provenance", Provenance.read(self.provenance))  # frozen, and any mapping of facts will do

@@ -7,6 +7,7 @@ from typing import ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
 
+from harness.api.spaces import SpaceValue
 from harness.api.texts import HALF_SURROGATE
 from harness.api.walk import walk
 from harness.board.facts import Provenance
@@ -143,6 +144,114 @@ class CostEntry(BoardEntry):
     tokens_generated: float | None = None
     judge_tokens: float | None = None
     usd: float | None = None
+
+
+class SpaceEntry(BoardEntry):
+    """The search space of one setting: an interval with its ends, or `choices`; and where it is from."""
+
+    optional = frozenset({"low", "high", "log", "choices", "source"})
+
+    low: float | None = None
+    high: float | None = None
+    log: Literal[True] | None = None
+    choices: tuple[SpaceValue, ...] | None = None
+    source: str | None = None
+
+
+class TrialEntry(BoardEntry):
+    """One trial of a row's settings at one seed, scored on the tuning split.
+
+    Attributes:
+        number: counted from 0; a trial with several seeds has an entry for each.
+        score: the mean of the metric; absent where the trial failed, for `reason`.
+        share: of the training budget that it was trained on.
+    """
+
+    optional = frozenset({"score", "reason"})
+
+    number: int
+    settings: dict[str, SpaceValue]
+    seed: int
+    score: float | None = None
+    share: float = 1.0
+    state: Literal["complete", "pruned", "failed"] = "complete"
+    reason: str | None = None
+
+
+class ExpectedBest(BoardEntry):
+    """The expected score of the best of `trials` trials, with its 95 % interval over which trials were drawn."""
+
+    trials: int
+    mean: float
+    low: float
+    high: float
+
+
+class SelectionEntry(BoardEntry):
+    """How certain the choice is: chosen again on bootstrap draws of the tuning prompts.
+
+    Attributes:
+        prompts: of the tuning split that all trials have a score on.
+        kept: share of the draws that choose the same trial.
+        spread: standard deviation over draws of the score, on all prompts, of the trial that is chosen.
+        told_apart: whether the best trial differs from the median one beyond what prompts do (paired, two standard errors).
+    """
+
+    prompts: int
+    kept: float
+    spread: float
+    told_apart: bool
+
+
+class TuningEntry(BoardEntry):
+    """How a row's settings were searched on the tuning split.
+
+    Attributes:
+        default: why the row has its config's own settings: its search is `off`, or its entry sets all (`fixed`). Then nothing
+            else is set.
+        chosen: the settings of the best trial, `number`; absent where every trial failed.
+        cost: of all trials together, beyond the shared starting model.
+        expected: of the best after 1, 2, … trials; absent for trials that depend on each other.
+    """
+
+    optional = frozenset(
+        {
+            "default",
+            "metric",
+            "higher_is_better",
+            "sampler",
+            "chosen",
+            "number",
+            "cost",
+            "expected",
+            "selection",
+            "trials",
+            "space",
+        }
+    )
+
+    default: Literal["off", "fixed"] | None = None
+    metric: str | None = None
+    higher_is_better: bool | None = None
+    sampler: Literal["random", "tpe", "grid"] | None = None
+    space: dict[str, SpaceEntry] | None = None
+    trials: tuple[TrialEntry, ...] | None = None
+    chosen: dict[str, SpaceValue] | None = None
+    number: int | None = None
+    cost: CostEntry | None = None
+    expected: tuple[ExpectedBest, ...] | None = None
+    selection: SelectionEntry | None = None
+
+    @property
+    def scores(self) -> dict[int, float | None]:
+        """Each trial's mean score over its seeds; None where it failed at one, or was pruned."""
+        by_number: dict[int, list[float | None]] = {}
+        for trial in self.trials or ():
+            by_number.setdefault(trial.number, []).append(trial.score if trial.state == "complete" else None)
+        return {
+            number: None if None in scores else sum(score for score in scores if score is not None) / len(scores)
+            for number, scores in by_number.items()
+        }
 
 
 class MetricEntry(BoardEntry):
@@ -372,7 +481,7 @@ class RowKind:
 class RowEntry(RowKind, BoardEntry):
     """One row of the leaderboard."""
 
-    optional = frozenset({"failed"})
+    optional = frozenset({"failed", "tuning"})
 
     method: str
     data: str | None
@@ -386,6 +495,7 @@ class RowEntry(RowKind, BoardEntry):
     provenance: Provenance = Provenance()
     curves: dict[str, list[dict[str, float]]] = {}
     failed: str | None = None
+    tuning: TuningEntry | None = None  # of rows of a comparison that searched settings; rows that train nothing have none
 
     def delta(self, key: str) -> Delta | None:
         """Return the difference from the baseline on the metric with this key; None where there is none."""

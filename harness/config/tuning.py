@@ -156,8 +156,8 @@ def check_tuning(unresolved: UnresolvedConfig, registry: Registry) -> Tuning | N
     _check_seeds(unresolved, section)
     entries = {entry.series: entry for entry in _entries(unresolved, section, registry)}
     _check_names(unresolved, section, entries)
-    for entry in entries.values():
-        _check_values(unresolved, registry, section, entry)
+    for searched in entries.values():
+        _check_values(unresolved, registry, section, searched)
     metric = _metric(unresolved, section, entries)
     if metric is None or len(unresolved.problems) > known:
         return None

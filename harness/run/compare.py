@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -40,12 +40,15 @@ from harness.run.stages.benchmarks import overlap_warnings
 from harness.run.stages.context import read_dataset
 from harness.run.stages.screening import fewer_than_asked, row_source_problems, screened, split_problems
 from harness.run.strengths import pair_strengths
+from harness.run.tuning import Choice, Search
 from harness.store import Store
 from harness.store.collect import need
 from harness.store.environment import versions
 from harness.store.locks import run_lock
 from harness.store.mirror import Mirror
 from harness.store.roots import Root
+
+STOPPED = "the run was asked to stop: finished stages are kept, and the same command continues from them"
 
 
 @dataclass(frozen=True)
@@ -112,43 +115,107 @@ def compare(
     name, planner = comparison.config.name, Planner(comparison)
     for seed in comparison.config.first_seeds:
         planner.add(seed)
-    graph = planner.graph
+    # With `tuning`, trials run first, and the board's rows, here with their defaults, are planned again when these are chosen.
+    search = Search.of(comparison)
+    graph = planner.graph if search is None else search.asked()
 
     # Whatever can be refused is refused now: hours later it would cost them.
     artifacts = Store(store, Mirror(options.mirror) if options.mirror else None)
-    _check_evaluators(comparison, graph, artifacts, variables, where)
-    _check_data(comparison, graph, artifacts, where)
+    for checked, stages in [(comparison, planner.graph), *([(search.on_tuning_split(), graph)] if search else [])]:
+        _check_evaluators(checked, stages, artifacts, variables, where)
+        _check_data(checked, stages, artifacts, where)
     _make_folder(folder)
 
     observers, journal = Observers(registry), Journal(folder, name, options.log)
-    settings = {**_worker_settings(comparison, graph), "store": str(artifacts.root), "mirror": options.mirror}
+    settings = {**_worker_settings(comparison, planner.graph), "store": str(artifacts.root), "mirror": options.mirror}
     # The folder is locked so that two runs never write one board; `swept` removes what killed runs left half-written.
     with run_lock(folder), artifacts.swept(), journal.told():
         # The root comes before the look at the store: from here on `collect` removes nothing that this run counts on.
-        possible = graph if comparison.config.adds_seeds is None else plan(comparison, comparison.config.possible_seeds)
-        need(artifacts, Root.of(name, folder, possible.stages.keys()))
+        need(artifacts, Root.of(name, folder, _possible_stages(comparison, planner.graph) | graph.stages.keys()))
         present = {stage.key for stage in graph if artifacts.holds(stage.key)}
         executor = options.executor(workers, settings, folder / "logs")
+        run = _Execution(name, folder, artifacts, executor, journal, observers)
         journal.begin(graph, present)
         tracking = options.tracking
         with observers.watching(name, graph, present, interactive=interactive, folder=folder, tracking=tracking):
-            outcome = executor.run(graph, present, EventFanout((journal, observers)))
+            outcome, choice = executor.run(graph, present, run.events), None
+            if search is not None:
+                choice, planner = _settle(search, run, outcome)
+                comparison, graph = choice.comparison, planner.graph
+                _check_evaluators(comparison, graph, artifacts, variables, where)
+                run.add(graph, graph.stages.keys() - search.graph.stages.keys() | outcome.forget(graph.stages.keys()), outcome)
             # Where the config adds seeds until rows are decided, the scores so far say which rows get another one.
             while not outcome.stopped and (labels := _open_rows(Run(comparison, graph, artifacts, outcome))):
-                earlier = set(graph.stages)
                 fresh = planner.add(1 + max(row.seed for row in graph.rows), labels)
                 _check_evaluators(comparison, graph, artifacts, variables, where)
-                held, stages = {key for key in fresh if artifacts.holds(key)}, [graph.stages[key] for key in fresh]
-                journal.extend(stages, held)
-                observers.extended(stages, held)
-                # No stage of an earlier seed runs again, not even one that failed.
-                outcome.add(executor.run(graph, earlier | held, EventFanout((journal, observers))))
+                run.add(graph, fresh, outcome)
             if outcome.stopped:
-                raise InterruptedRunError(
-                    "the run was asked to stop: finished stages are kept, and the same command continues from them"
-                )
-            board = _publish(Run(comparison, graph, artifacts, outcome), folder, command, observers)
+                raise InterruptedRunError(STOPPED)
+            board = _publish(Run(comparison, graph, artifacts, outcome), folder, command, observers, choice)
     return RunResult(board, folder, outcome)
+
+
+@dataclass(frozen=True)
+class _Execution:
+    """The run of a graph that grows: with further trials, with the rows that they settled, and with further seeds."""
+
+    name: str
+    folder: Path
+    store: Store
+    executor: Executor
+    journal: Journal
+    observers: Observers
+
+    @property
+    def events(self) -> EventFanout:
+        return EventFanout((self.journal, self.observers))
+
+    def add(self, graph: Graph, fresh: Set[str], outcome: Outcome) -> None:
+        """Run the stages of a graph that were added to it; no other stage runs again, not even one that failed.
+
+        Nothing runs, and nothing is announced, once the run was asked to stop.
+        """
+        if outcome.stopped:
+            return
+        held, stages = (
+            {key for key in fresh if self.store.holds(key)},
+            [graph.stages[key] for key in graph.stages if key in fresh],
+        )
+        self.journal.extend(stages, held)
+        self.observers.extended(stages, held)
+        outcome.add(self.executor.run(graph, (graph.stages.keys() - fresh) | held, self.events))
+
+
+def _possible_stages(comparison: Comparison, graph: Graph) -> set[str]:
+    """Return the keys of a plan's stages, those of all the seeds that rows can get among them."""
+    if comparison.config.adds_seeds is None:
+        return set(graph.stages)
+    return set(plan(comparison, comparison.config.possible_seeds).stages)
+
+
+def _settle(search: Search, run: _Execution, outcome: Outcome) -> tuple[Choice, Planner]:
+    """Run the remaining trials, choose every row's settings, and plan the board's rows with them.
+
+    The held-out split is in no stage that runs before this returns.
+
+    Raises:
+        InterruptedRunError: the run was asked to stop, so nothing can be chosen yet.
+        StageError: every trial of the baseline failed.
+    """
+    # Trials that depend on earlier ones are asked for in batches; the first batch ran already.
+    while not outcome.stopped and (fresh := search.ask(run.store, outcome)):
+        need(run.store, Root.of(run.name, run.folder, set(search.graph.stages)))
+        run.add(search.graph, fresh, outcome)
+    if outcome.stopped:
+        raise InterruptedRunError(STOPPED)
+    choice = search.finish(run.store, outcome)
+    planner = Planner(choice.comparison)
+    for seed in choice.comparison.config.first_seeds:
+        planner.add(seed)
+    need(
+        run.store, Root.of(run.name, run.folder, _possible_stages(choice.comparison, planner.graph) | set(search.graph.stages))
+    )
+    return choice, planner
 
 
 def _open_rows(run: Run) -> frozenset[str]:
@@ -229,25 +296,29 @@ def _worker_settings(comparison: Comparison, graph: Graph) -> Mapping[str, Any]:
     }
 
 
-def _publish(run: Run, folder: Path, command: str, observers: Observers) -> Board:
+def _publish(run: Run, folder: Path, command: str, observers: Observers, choice: Choice | None) -> Board:
     """Write the board, and note in the store which artifacts it is made of.
+
+    Args:
+        choice: of the rows' settings, where the config searched them.
 
     Raises:
         StageError: there is nothing to compare with.
         StoreWriteError: it cannot be written.
     """
-    board = _assemble(run, command, observers)
+    board = _assemble(run, command, observers, choice)
     try:
         write_all(board, board.example_rows, folder)
         copy_files(run, folder)
     except OSError as error:
         raise StoreWriteError(f"the board cannot be written to {folder} ({error.strerror}): run it again with --out") from error
-    need(run.store, Root.of(board.name, folder, run.graph.stages.keys()))
+    made_of = run.graph if choice is None else choice.with_trials(run.graph)
+    need(run.store, Root.of(board.name, folder, made_of.stages.keys()))
     observers.call("harness_board_ready", board=board.model_dump(mode="json", by_alias=True), folder=folder)
     return board
 
 
-def _assemble(run: Run, command: str, observers: Observers) -> Board:
+def _assemble(run: Run, command: str, observers: Observers, choice: Choice | None) -> Board:
     """Build the board from the store.
 
     Raises:
@@ -255,6 +326,7 @@ def _assemble(run: Run, command: str, observers: Observers) -> Board:
     """
     config, evaluators = run.comparison.config, run.comparison.evaluators
     rows = [row_result(row, run) for row in run.comparison.rows]
+    rows = rows if choice is None else choice.on_board(rows)
     baseline = next(row for row in rows if row.label == config.baseline)
     if baseline.failed:
         raise StageError(f"the baseline {baseline.label!r} failed, so there is nothing to compare with: {baseline.failed}")
@@ -269,7 +341,9 @@ def _assemble(run: Run, command: str, observers: Observers) -> Board:
         metrics={label: evaluator.metrics() for label, evaluator in evaluators.items()},
         examples=collect_examples(run),
         sharing={
-            **measure_sharing(run.graph, run.store, run.outcome.ran).as_dict(),
+            **measure_sharing(
+                run.graph if choice is None else choice.with_trials(run.graph), run.store, run.outcome.ran
+            ).as_dict(),
             "command": command,
             **({"data": counts.as_json()} if counts else {}),
             "versions": versions(),
