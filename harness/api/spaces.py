@@ -46,6 +46,13 @@ class SearchSpace:
         if self.log and self.low <= 0:
             raise ValueError(f"its low end is {self.low:g}: on a logarithmic scale it should be above 0")
 
+    def __contains__(self, value: object) -> bool:
+        """Whether a value can be drawn."""
+        if self.choices:
+            return any(value == choice and type(value) is type(choice) for choice in self.choices)
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        return number and self.low is not None and self.high is not None and self.low <= float(value) <= self.high  # type: ignore[arg-type]
+
     def __str__(self) -> str:
         """Return the range in words: `0.01 to 1, log`, or `one of 0.1, 0.5`."""
         if self.choices:

@@ -7,7 +7,7 @@ from typing import ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
 
-from harness.api.spaces import SpaceValue
+from harness.api.spaces import SearchSpace, SpaceValue
 from harness.api.texts import HALF_SURROGATE
 from harness.api.walk import walk
 from harness.board.facts import Provenance
@@ -157,6 +157,15 @@ class SpaceEntry(BoardEntry):
     choices: tuple[SpaceValue, ...] | None = None
     source: str | None = None
 
+    @model_validator(mode="after")
+    def _is_a_space(self) -> Self:
+        self.as_space()
+        return self
+
+    def as_space(self) -> SearchSpace:
+        """Return the space as components declare it."""
+        return SearchSpace(self.low, self.high, log=bool(self.log), choices=self.choices or (), source=self.source or "")
+
 
 class TrialEntry(BoardEntry):
     """One trial of a row's settings at one seed, scored on the tuning split.
@@ -242,16 +251,37 @@ class TuningEntry(BoardEntry):
     expected: tuple[ExpectedBest, ...] | None = None
     selection: SelectionEntry | None = None
 
+    @model_validator(mode="after")
+    def _is_whole(self) -> Self:
+        if self.default is not None:
+            return self
+        if not self.trials or None in (self.space, self.metric, self.sampler, self.higher_is_better):
+            raise ValueError("a search has trials, a space, a metric with its direction, and a sampler")
+        spaces = {name: space.as_space() for name, space in (self.space or {}).items()}
+        for trial in self.trials:
+            if trial.settings.keys() != spaces.keys() or any(
+                value not in spaces[name] for name, value in trial.settings.items()
+            ):
+                raise ValueError(f"trial {trial.number} has settings outside of the search space")
+        if (self.chosen is None) != (self.number is None) or (self.number is not None and self.number not in self.scores):
+            raise ValueError("`chosen` and `number` are those of a trial")
+        return self
+
     @property
     def scores(self) -> dict[int, float | None]:
         """Each trial's mean score over its seeds; None where it failed at one, or was pruned."""
-        by_number: dict[int, list[float | None]] = {}
-        for trial in self.trials or ():
-            by_number.setdefault(trial.number, []).append(trial.score if trial.state == "complete" else None)
-        return {
-            number: None if None in scores else sum(score for score in scores if score is not None) / len(scores)
-            for number, scores in by_number.items()
-        }
+        return mean_scores(self.trials or ())
+
+
+def mean_scores(trials: Sequence[TrialEntry]) -> dict[int, float | None]:
+    """Return trial number -> its mean score over its seeds; None where it failed at one, or was pruned."""
+    by_number: dict[int, list[float | None]] = {}
+    for trial in trials:
+        by_number.setdefault(trial.number, []).append(trial.score if trial.state == "complete" else None)
+    return {
+        number: None if None in scores else sum(score for score in scores if score is not None) / len(scores)
+        for number, scores in by_number.items()
+    }
 
 
 class MetricEntry(BoardEntry):

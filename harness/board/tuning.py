@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from harness.board.entries import ExpectedBest, RowEntry, SelectionEntry, SpaceEntry, TrialEntry, TuningEntry
+from harness.board.entries import ExpectedBest, RowEntry, SelectionEntry, SpaceEntry, TrialEntry, TuningEntry, mean_scores
 from harness.board.statistics import Floats
 
 DRAWS = 2000
@@ -18,7 +18,7 @@ FEWEST_CHOICES = 3  # numbers to choose from, of which the ends are an edge
 
 def best_trial(trials: Sequence[TrialEntry], higher_is_better: bool) -> int | None:
     """Return the number of the trial with the best mean score over its seeds, the first of equal ones; None if all failed."""
-    scores = TuningEntry(trials=tuple(trials)).scores
+    scores = mean_scores(trials)
     finished = {number: score for number, score in scores.items() if score is not None}
     if not finished:
         return None
@@ -72,7 +72,7 @@ def selection(table: Floats, best: int, higher_is_better: bool) -> SelectionEntr
     return SelectionEntry(
         prompts=prompts,
         kept=float(np.mean(chosen == best)),
-        spread=float(means[chosen].std()),
+        spread=float((means[chosen] - means[best]).std()),
         told_apart=bool(gaps.mean() > 2 * error),
     )
 
@@ -195,13 +195,18 @@ def edge_of(space: SpaceEntry, value: object) -> Literal["low", "high"] | None:
     return "low" if place <= EDGE else "high" if place >= 1 - EDGE else None
 
 
-def optimism(row: RowEntry) -> tuple[float, float] | None:
-    """Return the chosen trial's score on the tuning split and the row's on the held-out one; None where there is none."""
+def optimism(row: RowEntry) -> tuple[float, float, float] | None:
+    """Return the chosen trial's score on the tuning split, the row's on the held-out one, and how much better the first is.
+
+    None where there is no such pair. A positive difference is optimism, whatever the metric's direction.
+    """
     tuning = row.tuning
     if tuning is None or tuning.number is None or tuning.metric not in row.scores:
         return None
-    score = tuning.scores[tuning.number]
-    return None if score is None else (score, row.scores[tuning.metric].mean)
+    score, held_out = tuning.scores[tuning.number], row.scores[tuning.metric].mean
+    if score is None:
+        return None
+    return score, held_out, (score - held_out) * (1 if tuning.higher_is_better else -1)
 
 
 def tuning_problems(entry: RowEntry) -> Iterator[str]:
@@ -216,3 +221,7 @@ def tuning_problems(entry: RowEntry) -> Iterator[str]:
         settings: Mapping[str, object] = next(trial.settings for trial in tuning.trials if trial.number == best)
         if settings != tuning.chosen:
             yield f"{entry.method}: tuning's chosen settings are not those of trial {best}"
+    shown, computed = tuning.expected or (), expected_best(tuning) or ()
+    bounds = [[(point.mean, point.low, point.high) for point in points] for points in (shown, computed)]
+    if len(shown) != len(computed) or not np.allclose(*map(np.array, bounds), rtol=1e-6, atol=1e-9):
+        yield f"{entry.method}: the expected best of its trials is not what their scores give"

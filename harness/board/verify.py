@@ -14,6 +14,7 @@ from harness.board.compare import Statistics
 from harness.board.entries import METHODS
 from harness.board.files import SCORES, digest
 from harness.board.sequential import SeedsDesign
+from harness.board.tuning import tuning_problems
 
 SAME_IN_ALL_METHODS = {"mean", "n", "per_seed", "seeds", "higher_is_better"}
 EARLIER = (
@@ -53,7 +54,7 @@ def verify(path: Path) -> list[str]:
         shown = {key: score.model_dump(mode="json") for key, score in entry.scores.items() if key not in derived}
         if board.methods < METHODS:
             shown, computed = _means(shown), _means(computed)
-        problems += _differ(shown, computed, f"{entry.method}: ")
+        problems += [*_differ(shown, computed, f"{entry.method}: "), *tuning_problems(entry)]
     if board.methods < METHODS:
         return problems
     analysis = board.analysis.model_dump(mode="json") if board.analysis else {}

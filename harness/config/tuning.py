@@ -350,6 +350,10 @@ def _metric(
     if metric.higher_is_better is None:
         unresolved.note("tuning.metric", key, "neither more nor less of it is better: choose a metric with a direction")
         return None
+    if not item.evaluator.reads_split:
+        fix = f"{item.evaluator.name} brings its own questions, which the board is evaluated on: choose a metric of the split's"
+        unresolved.note("tuning.metric", key, fix)
+        return None
     assert unresolved.config is not None
     baseline = unresolved.config.baseline
     opponents = tuple(baseline if label == "baseline" else label for label in item.evaluator.opponents())

@@ -144,6 +144,7 @@ def compare(
                 comparison, graph = choice.comparison, planner.graph
                 _check_evaluators(comparison, graph, artifacts, variables, where)
                 run.add(graph, graph.stages.keys() - search.graph.stages.keys() | outcome.forget(graph.stages.keys()), outcome)
+                outcome.forget(choice.passed_over(graph))
             # Where the config adds seeds until rows are decided, the scores so far say which rows get another one.
             while not outcome.stopped and (labels := _open_rows(Run(comparison, graph, artifacts, outcome))):
                 fresh = planner.add(1 + max(row.seed for row in graph.rows), labels)

@@ -91,7 +91,7 @@ class Search:
         before = set(self.graph.stages)
         for series, entry in self.tuning.searched.items():
             known = self.trials.setdefault(series, [])
-            if len(known) < (count := self._count(entry)):
+            if len(known) < (count := self.count(entry)):
                 scores = [] if store is None or outcome is None else self._scores(series, store, outcome)
                 known += self._next(entry, scores, count)
         planner = Planner(self.on_tuning_split())
@@ -100,7 +100,7 @@ class Search:
         self.graph = planner.graph
         return self.graph.stages.keys() - before
 
-    def _count(self, entry: TunedEntry) -> int:
+    def count(self, entry: TunedEntry) -> int:
         """Return how many trials an entry gets; a grid has no more than its combinations."""
         if self.tuning.section.sampler != "grid":
             return self.tuning.section.trials
@@ -280,6 +280,16 @@ class Choice:
     def with_trials(self, graph: Graph) -> Graph:
         """Return a graph of the board's rows with the trials beside them."""
         return replace(graph, stages={**self.trials.stages, **graph.stages}, rows=[*self.trials.rows, *graph.rows])
+
+    def passed_over(self, graph: Graph) -> set[str]:
+        """Return the stages of trials that the board does without: a failure among them is a trial's, and not a row's.
+
+        Args:
+            graph: of the board's rows.
+        """
+        lost = {trial_label(row.series, number) for row, _ in self.lost for number in self.entries[row.series].scores}
+        needed = {key for row in self.trials.rows if row.label in lost for key in self.trials.needed_by(row)}
+        return self.trials.stages.keys() - needed - graph.stages.keys()
 
     def on_board(self, rows: Sequence[RowResult]) -> list[RowResult]:
         """Return the results of rows with their search, and the rows that have no settings as failed ones."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,12 +18,44 @@ if TYPE_CHECKING:
     from harness.run.estimates.gpu import Gpu, GpuReport
     from harness.run.graph import Graph, Stage
     from harness.run.stages.screening import Screening
+    from harness.run.tuning import Search
 
 
 ONE_SEED = (
     "One seed: seeds are not sampled, so the board will mark no difference as significant, and its intervals will be over "
     "prompts alone; give two seeds or more, such as seeds: [0, 1]."
 )
+
+
+@dataclass(frozen=True)
+class TrialsReport:
+    """The search that runs before the board's rows.
+
+    Attributes:
+        rows: label -> its trials; 0 for a row that trains and keeps its own settings.
+        trainings, stages: of the trials that are known before any ran: all of them, unless some depend on earlier ones.
+        remaining: stages that the store does not hold.
+    """
+
+    rows: dict[str, int]
+    metric: str
+    sampler: str
+    trainings: int
+    stages: int
+    remaining: int
+
+    def line(self) -> str:
+        """Return the search for people."""
+        counts = sorted({count for count in self.rows.values() if count})
+        each = " or ".join(map(str, counts)) or "no"
+        first = "of the first trials" if self.sampler == "tpe" else "in all"
+        kept = [label for label, count in self.rows.items() if not count]
+        default = f"; {', '.join(kept)} {'keeps its' if len(kept) == 1 else 'keep their'} settings" if kept else ""
+        searched = f"{each} trials by {self.sampler} for each of {len(self.rows) - len(kept)} rows, chosen by {self.metric}"
+        cost = f"{self.trainings:,} trainings and {self.stages:,} stages {first}, {self.remaining:,} to run"
+        return (
+            f"first, on the tuning split: {searched}: {cost}{default}; then the rows above, with the settings that were chosen"
+        )
 
 
 @dataclass(frozen=True)
@@ -37,6 +69,7 @@ class PlanReport:
         gpu: None unless it was asked for.
         most: the same with all the seeds that rows can have; None where the config lists seeds.
         elsewhere: the rows that train nothing, as they are models from elsewhere.
+        trials: the search that runs before `graph`, whose rows then have their chosen settings; None where there is none.
     """
 
     comparison: Comparison
@@ -48,6 +81,7 @@ class PlanReport:
     gpu: GpuReport | None
     most: PlanReport | None = None
     elsewhere: Sequence[RowElsewhere] = ()
+    trials: TrialsReport | None = None
 
     def as_dict(self) -> dict[str, JsonValue]:
         """Return the report as JSON, for `--json`."""
@@ -62,6 +96,8 @@ class PlanReport:
             report["one_seed"] = self.warning_of_one_seed
         if self.elsewhere:
             report["elsewhere"] = [asdict(row) for row in self.elsewhere]
+        if self.trials:
+            report["tuning"] = asdict(self.trials)
         if self.gpu:
             report["gpu"] = self.gpu.as_dict()
         if self.most:
@@ -121,6 +157,7 @@ def plan_report(
     from harness.run.plan import plan
     from harness.run.stages.benchmarks import overlap, read_benchmarks, trained_on
     from harness.run.stages.screening import row_source_problems, screened, split_problems
+    from harness.run.tuning import Search
     from harness.store import MANIFEST, Store
 
     kept = Store(folder) if folder.exists() else None
@@ -128,7 +165,7 @@ def plan_report(
     def is_held(key: str) -> bool:
         return kept is not None and (kept.place(key) / MANIFEST).exists()
 
-    least = plan(comparison)
+    least, search = plan(comparison), Search.of(comparison)
     if variables is not None:
         raise_all(served_problems(comparison, least, is_held, variables), where)
     rows = screened(comparison)
@@ -139,8 +176,12 @@ def plan_report(
             benchmarks = read_benchmarks(comparison.evaluators.values(), comparison.source)
             screening.benchmarks = overlap(benchmarks, trained_on(comparison, loaded))
         problems = split_problems(comparison, screening.counts(), screening.usable)
+        if search is not None:
+            problems += split_problems(search.on_tuning_split(), screening.counts(), screening.usable)
         raise_all([*problems, *row_source_problems(comparison, loaded)], where)
     evaluation, config = comparison.config.evaluation, comparison.config
+
+    trials = None if search is None else _trials(search, is_held)
 
     def report(graph: Graph, most: PlanReport | None = None) -> PlanReport:
         present = {stage.key for stage in graph if is_held(stage.key)}
@@ -148,6 +189,18 @@ def plan_report(
         judges = judge_estimates(comparison, graph, present, loaded[evaluation.split][: evaluation.prompts]) if loaded else []
         estimate = gpu_report(comparison, graph, present, gpu, loaded, lengths) if gpu else None
         elsewhere = rows_elsewhere(comparison, graph, is_held)
-        return PlanReport(comparison, graph, present, requests, screening, judges, estimate, most, elsewhere)
+        return PlanReport(comparison, graph, present, requests, screening, judges, estimate, most, elsewhere, trials)
 
     return report(least, report(plan(comparison, config.possible_seeds)) if config.adds_seeds else None)
+
+
+def _trials(search: Search, is_held: Callable[[str], bool]) -> TrialsReport:
+    graph, tuning = search.asked(), search.tuning
+    return TrialsReport(
+        rows={series: search.count(entry) if entry.default is None else 0 for series, entry in tuning.entries.items()},
+        metric=f"{tuning.evaluator}/{tuning.metric}",
+        sampler=tuning.section.sampler,
+        trainings=graph.trainings,
+        stages=len(graph),
+        remaining=sum(not is_held(key) for key in graph.stages),
+    )
