@@ -82,6 +82,7 @@ NAMES = [
     "Round",
     "Sampling",
     "Score",
+    "SearchSpace",
     "SentenceEmbedder",
     "Source",
     "StageError",
