@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated, Any
 
 import pytest
@@ -10,8 +12,10 @@ from pydantic import BaseModel
 from harness import SearchSpace
 from harness.api.registry import Registry
 from harness.api.spaces import declared_spaces
+from harness.cli.plan import print_plan
 from harness.config import resolve
 from harness.errors import ConfigError
+from harness.run.estimates.plan import plan_report
 from harness.run.plan import plan
 from harness.run.tuning import Search
 
@@ -194,3 +198,21 @@ def test_trials_are_on_the_tuning_split_and_the_same_however_they_are_asked_for(
     rates = [[trial.settings[RATE] for trial in search.trials[label]] for label in ("dpo", "orpo")]
     assert len(set(rates[0])) == 4 and all(1e-5 <= rate <= 1e-3 for rate in rates[0])  # type: ignore[operator]
     assert search.ask() == set()
+
+
+def test_the_plan_shows_that_trials_come_first(tmp_path: Path) -> None:
+    raw = {**RAW, "methods": ["sft", "dpo", {"method": "orpo", "tuning": "off"}], "source": {"name": "sandbox", "train": 32}}
+    report = plan_report(resolve(raw, Registry.load()), tmp_path / "none", None, None)
+    trials = report.trials
+    assert trials is not None and trials.rows == {"dpo": 4, "orpo": 0}
+    assert trials.trainings == 1 + 4 and trials.remaining == trials.stages > 0
+    assert report.as_dict()["tuning"] == asdict(trials)
+    assert "first, on the tuning split: 4 trials by random for each of 1 rows, chosen by gold_reward/gold" in trials.line()
+    assert "orpo keeps its settings; then the rows above" in trials.line()
+    print_plan(report)
+
+
+def test_a_tuning_split_that_is_too_small_is_refused_while_planning(tmp_path: Path) -> None:
+    raw = {**RAW, "source": {"name": "sandbox", "train": 32, "tuning": 1}}
+    with pytest.raises(ConfigError, match="tuning"):
+        plan_report(resolve(raw, Registry.load()), tmp_path / "none", None, None)

@@ -30,7 +30,7 @@ from harness.board.files import SCORES, Scores, digest
 from harness.board.published import is_published_table, published_board
 from harness.board.sequential import Decisions, SeedsDesign, decisions
 from harness.board.statistics import Values, seeds_t_test, standardised, wins
-from harness.board.tuning import tuning_warnings
+from harness.board.tuning import choice_spread, tuning_warnings, with_choice
 from harness.board.views.text import plain, signed
 from harness.errors import DataError, did_you_mean
 from harness.version import __version__
@@ -262,6 +262,8 @@ def _delta(statistics: Statistics, row: RowResult, metric: MetricEntry) -> Delta
     gap = statistics.differences.get(cell)
     if gap is None:
         return None
+    baseline = next(other for other in statistics.rows if other.label == statistics.baseline)
+    choice = with_choice(gap.mean, gap.low, gap.high, choice_spread(metric.key, row.tuning, baseline.tuning))
     better = wins(gap.per_example if metric.higher_is_better is not False else -gap.per_example)
     return Delta(
         mean=gap.mean,
@@ -281,6 +283,8 @@ def _delta(statistics: Statistics, row: RowResult, metric: MetricEntry) -> Delta
         n=gap.n,
         seeds=gap.seeds,
         other_data=True if _has_other_data(row, statistics) else None,
+        choice_low=choice[0] if choice else None,
+        choice_high=choice[1] if choice else None,
     )
 
 

@@ -54,11 +54,13 @@ class Delta(BoardEntry):
     true difference that would have been found four times in five, at Holm's first step. `below_noise`, on boards
     of the first methods: smaller than the null row's bound. `one_seed`: seeds were not sampled, so interval and p-values are
     over prompts alone and nothing is called significant. `seeds` counts the common ones; 0 where there are none.
-    `other_data`: the row was trained on another source than the baseline.
+    `other_data`: the row was trained on another source than the baseline. `choice_low` and `choice_high`, on the metric that
+    settings were tuned on: the interval that counts, too, that tuning would have chosen otherwise on other prompts.
     """
 
     optional = frozenset(
         {
+            *("choice_low", "choice_high"),
             *("p_adjusted", "below_noise", "one_seed", "p_flips", "p_design", "p_own", "p_seeds", "q", "effect", "wins"),
             *("detectable", "n", "seeds", "other_data"),
         }
@@ -82,6 +84,8 @@ class Delta(BoardEntry):
     n: int | None = None
     seeds: int | None = None
     other_data: Literal[True] | None = None
+    choice_low: float | None = None
+    choice_high: float | None = None
 
     @property
     def is_significant(self) -> bool:

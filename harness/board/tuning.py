@@ -10,6 +10,7 @@ import numpy as np
 
 from harness.board.entries import ExpectedBest, RowEntry, SelectionEntry, SpaceEntry, TrialEntry, TuningEntry, mean_scores
 from harness.board.statistics import Floats
+from harness.board.views.text import signed
 
 DRAWS = 2000
 EDGE = 0.05  # of an interval, at either end: a best trial there may have a better one beyond
@@ -75,6 +76,26 @@ def selection(table: Floats, best: int, higher_is_better: bool) -> SelectionEntr
         spread=float((means[chosen] - means[best]).std()),
         told_apart=bool(gaps.mean() > 2 * error),
     )
+
+
+NORMAL = 1.96  # standard errors in half a 95 % interval
+
+
+def choice_spread(key: str, *searches: TuningEntry | None) -> float:
+    """Return the standard deviation that the choices of settings add to a difference between rows on a metric.
+
+    It is known on the metric that decided between trials; on others it is 0. Rows choose by themselves, so variances add: that
+    they share their tuning prompts is left out.
+    """
+    spreads = [tuning.selection.spread for tuning in searches if tuning and tuning.selection and tuning.metric == key]
+    return math.sqrt(sum(spread**2 for spread in spreads))
+
+
+def with_choice(mean: float, low: float, high: float, spread: float) -> tuple[float, float] | None:
+    """Return a difference's interval with the spread of its choices added; None where there is none."""
+    if spread <= 0:
+        return None
+    return mean - math.hypot(mean - low, NORMAL * spread), mean + math.hypot(high - mean, NORMAL * spread)
 
 
 # The sentence of the first screen
@@ -157,6 +178,18 @@ def tuning_warnings(rows: Sequence[RowEntry]) -> list[str]:
             f"The tuning split ({prompts} prompts) is too small to tell the best trial from the median one for "
             f"{_listed(unsure)}: their settings are hardly better than others."
         )
+    doubtful = [
+        f"{row.method} {signed(delta.mean)} ({signed(delta.choice_low)} to {signed(delta.choice_high)}) on {key}"
+        for row in searched
+        for key, score in row.scores.items()
+        if (delta := score.delta) and delta.is_significant and delta.choice_low is not None and delta.choice_high is not None
+        if delta.choice_low <= 0 <= delta.choice_high
+    ]
+    if doubtful:
+        warnings.append(
+            "Tuning would have chosen other settings on other prompts, and with that counted these differences are no longer "
+            f"significant: {'; '.join(doubtful)}."
+        )
     lost = {row.method: count for row in searched if row.tuning and (count := _failures(row.tuning))}
     if lost:
         listed = ", ".join(f"{label} {count}" for label, count in lost.items())
@@ -221,7 +254,9 @@ def tuning_problems(entry: RowEntry) -> Iterator[str]:
         settings: Mapping[str, object] = next(trial.settings for trial in tuning.trials if trial.number == best)
         if settings != tuning.chosen:
             yield f"{entry.method}: tuning's chosen settings are not those of trial {best}"
-    shown, computed = tuning.expected or (), expected_best(tuning) or ()
-    bounds = [[(point.mean, point.low, point.high) for point in points] for points in (shown, computed)]
-    if len(shown) != len(computed) or not np.allclose(*map(np.array, bounds), rtol=1e-6, atol=1e-9):
+    shown, computed = [
+        np.array([(point.mean, point.low, point.high) for point in points or ()])
+        for points in (tuning.expected, expected_best(tuning))
+    ]
+    if shown.shape != computed.shape or not np.allclose(shown, computed, rtol=1e-6, atol=1e-9):
         yield f"{entry.method}: the expected best of its trials is not what their scores give"

@@ -26,6 +26,7 @@ from harness.board.views.text import plain
 from harness.config import Comparison, RowConfig
 from harness.config.tuning import Dimension, Settings, TunedEntry, Tuning
 from harness.errors import ConfigError, StageError
+from harness.models.judge.settings import BUILDERS
 from harness.run.executors.events import Outcome
 from harness.run.graph import Graph
 from harness.run.plan import Planner
@@ -143,6 +144,7 @@ class Search:
             config=config.model_copy(update={"evaluation": evaluation, "seeds": section.seeds}),
             rows=tuple(rows),
             evaluators={label: self.comparison.evaluators[label]},
+            judges={name: judge for name, judge in self.comparison.judges.items() if name in (label, BUILDERS)},
             tuning=None,
         )
 

@@ -15,7 +15,16 @@ from pydantic import ValidationError
 from harness.board import Board
 from harness.board.compare import RowResult
 from harness.board.entries import CostEntry, SpaceEntry, TrialEntry, TuningEntry
-from harness.board.tuning import best_trial, edge_of, expected_best, optimism, selection, tuned_alike, tuning_problems
+from harness.board.tuning import (
+    best_trial,
+    edge_of,
+    expected_best,
+    optimism,
+    selection,
+    tuned_alike,
+    tuning_problems,
+    tuning_warnings,
+)
 from harness.board.views.markdown import to_markdown
 from harness.board.views.notebook import to_notebook
 from harness.board.views.page import to_html
@@ -168,6 +177,37 @@ def test_warnings_name_the_rows(build: Callable[..., Board]) -> None:
     assert "The tuning split (30 prompts) is too small to tell the best trial from the median one for dpo: " in text
     assert "Trials failed: simpo 1; board.json has the reasons." in text
     assert not [warning for warning in make_board(tuned_rows(alike)).warnings if "tuning" in warning.lower()]
+
+
+def test_intervals_count_that_tuning_would_have_chosen_otherwise() -> None:
+    wide = selection(np.zeros((4, 30)), 1, True)
+    assert wide is not None
+    entry = alike(make_rows()[0]).model_copy(update={"selection": wide.model_copy(update={"spread": 0.3, "told_apart": True})})
+    plain, board = make_board(), make_board(tuned_rows(lambda row: entry))
+    for row in board.rows:
+        delta, before = row.delta("gold/reward"), plain.row(row.method).delta("gold/reward")  # type: ignore[union-attr]
+        if delta is None or before is None:
+            continue
+        assert (delta.mean, delta.low, delta.high, delta.p) == (before.mean, before.low, before.high, before.p)
+        spread = 0.3 * np.sqrt(1 + (row.tuning is not None))  # the baseline's choice, and the row's own
+        assert delta.choice_low == pytest.approx(delta.mean - np.hypot(delta.mean - delta.low, 1.96 * spread))
+        assert delta.choice_high == pytest.approx(delta.mean + np.hypot(delta.high - delta.mean, 1.96 * spread))
+        other = row.delta("gold/win_rate")
+        assert other is not None and other.choice_low is None  # another metric did not decide
+
+
+def test_a_significant_difference_that_the_choice_makes_doubtful_is_named() -> None:
+    board = make_board(tuned_rows(alike))
+    row = next(row for row in board.rows if row.tuning and row.delta("gold/reward"))
+    score, delta = row.scores["gold/reward"], row.delta("gold/reward")
+    assert delta is not None
+    surely = delta.model_copy(
+        update={"mean": 0.5, "low": 0.1, "high": 0.9, "p_adjusted": 0.01, "choice_low": -0.2, "choice_high": 1}
+    )
+    doubtful = row.model_copy(update={"scores": {"gold/reward": score.model_copy(update={"delta": surely})}})
+    (warning,) = [text for text in tuning_warnings([doubtful]) if "no longer" in text]
+    assert warning.endswith(f"{row.method} +0.500 (−0.200 to +1.000) on gold/reward.")
+    assert not [text for text in tuning_warnings([row]) if "no longer" in text]
 
 
 def test_views_show_settings_scores_costs_and_figures(tuned: Board) -> None:

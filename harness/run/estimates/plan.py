@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -35,6 +35,8 @@ class TrialsReport:
         rows: label -> its trials; 0 for a row that trains and keeps its own settings.
         trainings, stages: of the trials that are known before any ran: all of them, unless some depend on earlier ones.
         remaining: stages that the store does not hold.
+        judges: what the trials would ask of judges.
+        gpu_hours: None unless a GPU was asked for.
     """
 
     rows: dict[str, int]
@@ -43,6 +45,8 @@ class TrialsReport:
     trainings: int
     stages: int
     remaining: int
+    judges: Sequence[JudgeEstimate] = ()
+    gpu_hours: float | None = None
 
     def line(self) -> str:
         """Return the search for people."""
@@ -53,6 +57,7 @@ class TrialsReport:
         default = f"; {', '.join(kept)} {'keeps its' if len(kept) == 1 else 'keep their'} settings" if kept else ""
         searched = f"{each} trials by {self.sampler} for each of {len(self.rows) - len(kept)} rows, chosen by {self.metric}"
         cost = f"{self.trainings:,} trainings and {self.stages:,} stages {first}, {self.remaining:,} to run"
+        cost += f", {self.gpu_hours:,.1f} GPU-hours" if self.gpu_hours is not None else ""
         return (
             f"first, on the tuning split: {searched}: {cost}{default}; then the rows above, with the settings that were chosen"
         )
@@ -181,7 +186,13 @@ def plan_report(
         raise_all([*problems, *row_source_problems(comparison, loaded)], where)
     evaluation, config = comparison.config.evaluation, comparison.config
 
-    trials = None if search is None else _trials(search, is_held)
+    trials = None
+    if search is not None:
+        stages, alike = search.asked(), search.on_tuning_split()
+        present = {stage.key for stage in stages if is_held(stage.key)}
+        asked = judge_estimates(alike, stages, present, loaded["tuning"][: alike.config.evaluation.prompts]) if loaded else []
+        hours = gpu_report(alike, stages, present, gpu, loaded, lengths).hours if gpu else None
+        trials = _trials(search, len(stages) - len(present), asked, hours)
 
     def report(graph: Graph, most: PlanReport | None = None) -> PlanReport:
         present = {stage.key for stage in graph if is_held(stage.key)}
@@ -194,13 +205,15 @@ def plan_report(
     return report(least, report(plan(comparison, config.possible_seeds)) if config.adds_seeds else None)
 
 
-def _trials(search: Search, is_held: Callable[[str], bool]) -> TrialsReport:
-    graph, tuning = search.asked(), search.tuning
+def _trials(search: Search, remaining: int, judges: Sequence[JudgeEstimate], gpu_hours: float | None) -> TrialsReport:
+    tuning = search.tuning
     return TrialsReport(
         rows={series: search.count(entry) if entry.default is None else 0 for series, entry in tuning.entries.items()},
         metric=f"{tuning.evaluator}/{tuning.metric}",
         sampler=tuning.section.sampler,
-        trainings=graph.trainings,
-        stages=len(graph),
-        remaining=sum(not is_held(key) for key in graph.stages),
+        trainings=search.graph.trainings,
+        stages=len(search.graph),
+        remaining=remaining,
+        judges=judges,
+        gpu_hours=gpu_hours,
     )
