@@ -100,7 +100,7 @@ def test_rows_that_search_nothing_and_rows_that_found_nothing_are_marked(lab: La
 def test_nothing_is_evaluated_on_held_out_prompts_before_every_trial_has_ended(lab: Lab) -> None:
     search = Search.of(resolve(yaml.safe_load(lab.config.read_text()), Registry.load()))
     assert search is not None
-    trials = {stage.key: stage.payload["split"] for stage in search.asked() if stage.kind in ("answers", "evaluate")}
+    trials = {stage.key: stage.payload["split"] for stage in search.graph if stage.kind in ("answers", "evaluate")}
     assert set(trials.values()) == {"tuning"}
     events = [json.loads(line) for line in (lab.folder / "first" / "events.jsonl").read_text().splitlines()]
     scoring = [event for event in events if event.get("kind") in ("answers", "evaluate")]

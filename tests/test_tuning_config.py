@@ -188,13 +188,13 @@ def test_the_same_rows_without_a_search_keep_their_keys() -> None:
 def test_trials_are_on_the_tuning_split_and_the_same_however_they_are_asked_for() -> None:
     search = Search.of(resolve(RAW, Registry.load()))
     assert search is not None
-    stages = search.asked()
+    stages = search.graph
     assert {stage.payload["split"] for stage in stages if stage.kind in ("answers", "evaluate")} == {"tuning"}
     assert {row.label for row in stages.rows} == {f"{label}[trial {n}]" for label in ("dpo", "orpo") for n in range(1, 5)}
     assert {row.seed for row in stages.rows} == {100}
     again = Search.of(resolve({**RAW, "tuning": {"trials": 8}}, Registry.load()))
     assert again is not None
-    assert set(stages.stages) < set(again.asked().stages)  # a longer search begins with the trials of a shorter one
+    assert set(stages.stages) < set(again.graph.stages)  # a longer search begins with the trials of a shorter one
     rates = [[trial.settings[RATE] for trial in search.trials[label]] for label in ("dpo", "orpo")]
     assert len(set(rates[0])) == 4 and all(1e-5 <= rate <= 1e-3 for rate in rates[0])  # type: ignore[operator]
     assert search.ask() == set()

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Mapping, Sequence, Set
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TextIO
@@ -14,9 +15,9 @@ from harness.api.types import Dataset
 from harness.board.build import Board, build_board, look
 from harness.board.views.page import write_all
 from harness.config import Comparison, prepare_evaluators, resolve
-from harness.config.problems import quoted
+from harness.config.problems import ABSENT, quoted
 from harness.config.schema import raise_all
-from harness.errors import InterruptedRunError, Problem, StageError, StoreWriteError
+from harness.errors import ConfigError, InterruptedRunError, Problem, StageError, StoreWriteError
 from harness.models.judge.settings import judge_of
 from harness.run.costs import measure_sharing
 from harness.run.elsewhere import served_problems
@@ -112,79 +113,161 @@ def compare(
     registry, options = Registry.load(), options or RunOptions()
     check_trackers(options.tracking, registry)
     comparison = resolve(raw, registry, where)
-    name, planner = comparison.config.name, Planner(comparison)
-    for seed in comparison.config.first_seeds:
-        planner.add(seed)
+    planner = _planned(comparison)
     # With `tuning`, trials run first, and the board's rows, here with their defaults, are planned again when these are chosen.
     search = Search.of(comparison)
-    graph = planner.graph if search is None else search.asked()
 
     # Whatever can be refused is refused now: hours later it would cost them.
     artifacts = Store(store, Mirror(options.mirror) if options.mirror else None)
-    for checked, stages in [(comparison, planner.graph), *([(search.on_tuning_split(), graph)] if search else [])]:
-        _check_evaluators(checked, stages, artifacts, variables, where)
-        _check_data(checked, stages, artifacts, where)
+    _check(comparison, planner.graph, search, artifacts, variables, where)
     _make_folder(folder)
 
-    observers, journal = Observers(registry), Journal(folder, name, options.log)
-    settings = {**_worker_settings(comparison, planner.graph), "store": str(artifacts.root), "mirror": options.mirror}
-    # The folder is locked so that two runs never write one board; `swept` removes what killed runs left half-written.
-    with run_lock(folder), artifacts.swept(), journal.told():
-        # The root comes before the look at the store: from here on `collect` removes nothing that this run counts on.
-        need(artifacts, Root.of(name, folder, _possible_stages(comparison, planner.graph) | graph.stages.keys()))
-        present = {stage.key for stage in graph if artifacts.holds(stage.key)}
-        executor = options.executor(workers, settings, folder / "logs")
-        run = _Execution(name, folder, artifacts, executor, journal, observers)
-        journal.begin(graph, present)
-        tracking = options.tracking
-        with observers.watching(name, graph, present, interactive=interactive, folder=folder, tracking=tracking):
-            outcome, choice = executor.run(graph, present, run.events), None
-            if search is not None:
-                choice, planner = _settle(search, run, outcome)
-                comparison, graph = choice.comparison, planner.graph
-                _check_evaluators(comparison, graph, artifacts, variables, where)
-                run.add(graph, graph.stages.keys() - search.graph.stages.keys() | outcome.forget(graph.stages.keys()), outcome)
-                outcome.forget(choice.passed_over(graph))
-            # Where the config adds seeds until rows are decided, the scores so far say which rows get another one.
-            while not outcome.stopped and (labels := _open_rows(Run(comparison, graph, artifacts, outcome))):
-                fresh = planner.add(1 + max(row.seed for row in graph.rows), labels)
-                _check_evaluators(comparison, graph, artifacts, variables, where)
-                run.add(graph, fresh, outcome)
-            if outcome.stopped:
-                raise InterruptedRunError(STOPPED)
-            board = _publish(Run(comparison, graph, artifacts, outcome), folder, command, observers, choice)
-    return RunResult(board, folder, outcome)
+    run = _Execution(
+        comparison.config.name, folder, artifacts, Observers(registry), Journal(folder, comparison.config.name, options.log)
+    )
+    graph, choice = planner.graph if search is None else search.graph, None
+    with run.going(graph, comparison, planner.graph, workers, options, interactive=interactive):
+        if search is not None:
+            choice = _settle(search, run)
+            comparison, planner = choice.comparison, _planned(choice.comparison)
+            graph = planner.graph
+            run.need(_possible_stages(comparison, graph) | search.graph.stages.keys())
+            _check_evaluators(comparison, graph, artifacts, variables, where)
+            run.add(graph, (graph.stages.keys() - search.graph.stages.keys()) | run.outcome.forget(graph.stages.keys()))
+            run.outcome.forget(choice.passed_over(graph))
+        # Where the config adds seeds until rows are decided, the scores so far say which rows get another one.
+        while not run.outcome.stopped and (labels := _open_rows(Run(comparison, graph, artifacts, run.outcome))):
+            fresh = planner.add(1 + max(row.seed for row in graph.rows), labels)
+            _check_evaluators(comparison, graph, artifacts, variables, where)
+            run.add(graph, fresh)
+        if run.outcome.stopped:
+            raise InterruptedRunError(STOPPED)
+        board = _publish(Run(comparison, graph, artifacts, run.outcome), folder, command, run.observers, choice)
+    return RunResult(board, folder, run.outcome)
 
 
-@dataclass(frozen=True)
+def tune(
+    raw: Mapping[str, Any],
+    *,
+    folder: Path,
+    store: Path,
+    workers: int,
+    options: RunOptions | None = None,
+    interactive: bool = False,
+    where: str = "the configuration",
+    variables: Mapping[str, str] | None = None,
+) -> Choice:
+    """Run the search of a comparison alone, and return the settings that it chose; nothing is evaluated on held-out prompts.
+
+    Args, errors: as of `compare`, which goes on from here without computing a trial again.
+
+    Raises:
+        ConfigError: the config has no `tuning` section.
+    """
+    registry, options = Registry.load(), options or RunOptions()
+    check_trackers(options.tracking, registry)
+    comparison = resolve(raw, registry, where)
+    search = Search.of(comparison)
+    if search is None:
+        fix = "there is nothing to search: add this section, as in `tuning: {trials: 8}`"
+        raise ConfigError([Problem("tuning", ABSENT, fix)], where)
+    graph = _planned(comparison).graph
+    artifacts = Store(store, Mirror(options.mirror) if options.mirror else None)
+    _check(comparison, graph, search, artifacts, variables, where)
+    _make_folder(folder)
+    run = _Execution(
+        comparison.config.name, folder, artifacts, Observers(registry), Journal(folder, comparison.config.name, options.log)
+    )
+    with run.going(search.graph, comparison, graph, workers, options, interactive=interactive):
+        return _settle(search, run)
+
+
+def _planned(comparison: Comparison) -> Planner:
+    """Return the plan of a comparison's rows with their first seeds."""
+    planner = Planner(comparison)
+    for seed in comparison.config.first_seeds:
+        planner.add(seed)
+    return planner
+
+
+@dataclass
 class _Execution:
-    """The run of a graph that grows: with further trials, with the rows that they settled, and with further seeds."""
+    """The run of a graph that grows: with further trials, with the rows that they settled, and with further seeds.
+
+    Attributes:
+        executor: set while the run is going.
+        outcome: of all stages so far.
+    """
 
     name: str
     folder: Path
     store: Store
-    executor: Executor
-    journal: Journal
     observers: Observers
+    journal: Journal
+    executor: Executor | None = None
+    outcome: Outcome = field(default_factory=Outcome)
 
-    @property
-    def events(self) -> EventFanout:
-        return EventFanout((self.journal, self.observers))
+    @contextmanager
+    def going(
+        self, graph: Graph, comparison: Comparison, board: Graph, workers: int, options: RunOptions, *, interactive: bool
+    ) -> Iterator[None]:
+        """Hold the run's folder, announce the run of a graph, and however the block ends, that it has ended.
 
-    def add(self, graph: Graph, fresh: Set[str], outcome: Outcome) -> None:
+        Args:
+            graph: the stages that run first.
+            board: of the board's rows.
+        """
+        settings = {
+            **_worker_settings(comparison, board),
+            "store": str(self.store.root),
+            "mirror": options.mirror,
+        }
+        # The folder is locked so that two runs never write one board; `swept` removes what killed runs left half-written.
+        with run_lock(self.folder), self.store.swept(), self.journal.told():
+            # The root comes before the look at the store: from here on `collect` removes nothing that this run counts on.
+            self.need(_possible_stages(comparison, board) | graph.stages.keys())
+            present = {stage.key for stage in graph if self.store.holds(stage.key)}
+            self.executor = options.executor(workers, settings, self.folder / "logs")
+            self.journal.begin(graph, present)
+            watching = self.observers.watching
+            with watching(self.name, graph, present, interactive=interactive, folder=self.folder, tracking=options.tracking):
+                self._run(graph, present)
+                yield
+
+    def need(self, keys: Set[str]) -> None:
+        """Keep these artifacts from `collect`."""
+        need(self.store, Root.of(self.name, self.folder, keys))
+
+    def add(self, graph: Graph, fresh: Set[str]) -> None:
         """Run the stages of a graph that were added to it; no other stage runs again, not even one that failed.
 
         Nothing runs, and nothing is announced, once the run was asked to stop.
         """
-        if outcome.stopped:
+        if self.outcome.stopped:
             return
-        held, stages = (
-            {key for key in fresh if self.store.holds(key)},
-            [graph.stages[key] for key in graph.stages if key in fresh],
-        )
+        stages = [stage for stage in graph if stage.key in fresh]
+        held = {stage.key for stage in stages if self.store.holds(stage.key)}
         self.journal.extend(stages, held)
         self.observers.extended(stages, held)
-        outcome.add(self.executor.run(graph, (graph.stages.keys() - fresh) | held, self.events))
+        self._run(graph, (graph.stages.keys() - fresh) | held)
+
+    def _run(self, graph: Graph, present: set[str]) -> None:
+        assert self.executor is not None
+        self.outcome.add(self.executor.run(graph, present, EventFanout((self.journal, self.observers))))
+
+
+def _check(
+    comparison: Comparison,
+    graph: Graph,
+    search: Search | None,
+    store: Store,
+    variables: Mapping[str, str] | None,
+    where: str,
+) -> None:
+    """Check evaluators and data of the board's rows and, where there are any, of the first trials."""
+    for checked, stages in [(comparison, graph), *([(search.on_tuning_split(), search.graph)] if search else [])]:
+        _check_evaluators(checked, stages, store, variables, where)
+        _check_data(checked, stages, store, where)
 
 
 def _possible_stages(comparison: Comparison, graph: Graph) -> set[str]:
@@ -194,29 +277,20 @@ def _possible_stages(comparison: Comparison, graph: Graph) -> set[str]:
     return set(plan(comparison, comparison.config.possible_seeds).stages)
 
 
-def _settle(search: Search, run: _Execution, outcome: Outcome) -> tuple[Choice, Planner]:
-    """Run the remaining trials, choose every row's settings, and plan the board's rows with them.
-
-    The held-out split is in no stage that runs before this returns.
+def _settle(search: Search, run: _Execution) -> Choice:
+    """Run the trials that are left, and choose every row's settings. The held-out split is in no stage until this returns.
 
     Raises:
         InterruptedRunError: the run was asked to stop, so nothing can be chosen yet.
         StageError: every trial of the baseline failed.
     """
     # Trials that depend on earlier ones are asked for in batches; the first batch ran already.
-    while not outcome.stopped and (fresh := search.ask(run.store, outcome)):
-        need(run.store, Root.of(run.name, run.folder, set(search.graph.stages)))
-        run.add(search.graph, fresh, outcome)
-    if outcome.stopped:
+    while not run.outcome.stopped and (fresh := search.ask(run.store, run.outcome)):
+        run.need(search.graph.stages.keys())
+        run.add(search.graph, fresh)
+    if run.outcome.stopped:
         raise InterruptedRunError(STOPPED)
-    choice = search.finish(run.store, outcome)
-    planner = Planner(choice.comparison)
-    for seed in choice.comparison.config.first_seeds:
-        planner.add(seed)
-    need(
-        run.store, Root.of(run.name, run.folder, _possible_stages(choice.comparison, planner.graph) | set(search.graph.stages))
-    )
-    return choice, planner
+    return search.finish(run.store, run.outcome)
 
 
 def _open_rows(run: Run) -> frozenset[str]:

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import isfinite
 from statistics import fmean
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -24,6 +24,8 @@ from harness.board.facts import Provenance
 from harness.board.tuning import best_trial, expected_best, selection
 from harness.board.views.text import plain
 from harness.config import Comparison, RowConfig
+from harness.config.strict_yaml import RawConfig
+from harness.config.sweep import with_settings
 from harness.config.tuning import Dimension, Settings, TunedEntry, Tuning
 from harness.errors import ConfigError, StageError
 from harness.models.judge.settings import BUILDERS
@@ -72,13 +74,12 @@ class Search:
 
     @classmethod
     def of(cls, comparison: Comparison) -> Search | None:
-        """Return the search of a comparison; None where its config has no `tuning` section."""
-        return None if comparison.tuning is None else cls(comparison, comparison.tuning)
-
-    def asked(self) -> Graph:
-        """Return the graph of the first trials, before any ran."""
-        self.ask()
-        return self.graph
+        """Return the search of a comparison, its first trials asked for; None where its config has no `tuning` section."""
+        if comparison.tuning is None:
+            return None
+        search = cls(comparison, comparison.tuning)
+        search.ask()
+        return search
 
     def ask(self, store: Store | None = None, outcome: Outcome | None = None) -> set[str]:
         """Add the next trials to the graph; call it until it adds none.
@@ -194,7 +195,8 @@ class Search:
             raise StageError(f"the baseline {baseline!r} failed, so there is nothing to compare with: {failed[base.series]}")
         kept = tuple(row for row in settled if row.series not in failed)
         lost = [(row, failed[row.series]) for row in settled if row.series in failed]
-        return Choice(replace(self.comparison, rows=kept, tuning=None), self.graph, entries, lost)
+        config = settled_config(self.tuning, entries)
+        return Choice(replace(self.comparison, rows=kept, tuning=None), self.graph, entries, lost, config)
 
     def _entry(self, entry: TunedEntry, run: Run) -> TuningEntry:
         """Return an entry's search as the board has it."""
@@ -272,12 +274,14 @@ class Choice:
         trials: the stages of all trials.
         entries: series -> its search, for the board.
         lost: the rows whose every trial failed, with the reason.
+        config: the config with the settings filled in and without `tuning`.
     """
 
     comparison: Comparison
     trials: Graph
     entries: Mapping[str, TuningEntry]
     lost: Sequence[tuple[RowConfig, str]]
+    config: RawConfig
 
     def with_trials(self, graph: Graph) -> Graph:
         """Return a graph of the board's rows with the trials beside them."""
@@ -315,6 +319,23 @@ class Choice:
             for row, reason in self.lost
         ]
         return [*searched, *lost]
+
+
+def settled_config(tuning: Tuning, entries: Mapping[str, TuningEntry]) -> RawConfig:
+    """Return a config without `tuning` whose rows have the chosen settings; grids and sweeps are written out.
+
+    Args:
+        entries: series -> its search.
+    """
+    methods: list[Any] = [
+        {name: value for name, value in item.items() if name != "tuning"} if isinstance(item, Mapping) else item
+        for item in tuning.raw["methods"]
+    ]
+    for series, entry in tuning.searched.items():
+        place = int(entry.place.rpartition(".")[2])
+        methods[place] = with_settings(entry.entry, entries[series].chosen or {})
+    kept = {name: value for name, value in tuning.raw.items() if name != "tuning"}
+    return {**kept, "name": f"{tuning.raw['name']}-settled", "methods": methods}
 
 
 def trial_label(series: str, number: int) -> str:

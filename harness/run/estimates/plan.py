@@ -188,7 +188,7 @@ def plan_report(
 
     trials = None
     if search is not None:
-        stages, alike = search.asked(), search.on_tuning_split()
+        stages, alike = search.graph, search.on_tuning_split()
         present = {stage.key for stage in stages if is_held(stage.key)}
         asked = judge_estimates(alike, stages, present, loaded["tuning"][: alike.config.evaluation.prompts]) if loaded else []
         hours = gpu_report(alike, stages, present, gpu, loaded, lengths).hours if gpu else None
