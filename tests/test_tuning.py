@@ -160,6 +160,37 @@ def test_trials_that_depend_on_earlier_ones_do_not_depend_on_the_number_of_worke
     assert len(tuning.trials or ()) == 13 and tuning.expected is None  # TPE's trials are not independent
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_halving_trains_the_better_half_anew_on_more_of_the_budget(tiny_checkpoint: Path, tmp_path: Path, workers: str) -> None:
+    changes = {"methods": ["sft", "dpo"], "evaluators": ["preference_accuracy"]}
+    halved = made_lab(tmp_path, config(tiny_checkpoint, pruner="halving", trials=5) | changes, "--workers", workers)
+    tuning = tuning_of(halved, "dpo")
+    shares = sorted(trial.share for trial in tuning.trials or ())
+    assert shares == [0.25, 0.25, 0.5, 1.0, 1.0]  # 5 at a quarter, 3 at a half, 2 at all of it
+    assert {trial.share for trial in tuning.trials or () if trial.state == "complete"} == {1.0}
+    assert tuning.number in {trial.number for trial in tuning.trials or () if trial.share == 1.0}
+    assert tuning.expected is None
+    board = halved.board("first")
+    assert board.tuned_alike == "Tuned alike: 5 trials with halving each."
+    row = board.row("dpo")
+    assert row is not None and tuning.cost is not None and row.cost.tokens_trained is not None
+    # 5 × 1/4 + 3 × 1/2 + 2 trainings in place of 5, on prompts of different lengths
+    assert 3 * row.cost.tokens_trained < (tuning.cost.tokens_trained or 0) < 6.5 * row.cost.tokens_trained
+
+
+@pytest.mark.slow
+def test_an_equal_budget_of_tokens_pays_for_as_many_trials_as_it_can(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    changes = {"methods": ["sft", "dpo", "orpo"], "evaluators": ["preference_accuracy"]}
+    bought = made_lab(tmp_path, config(tiny_checkpoint, trials={"tokens": 6000}) | changes)
+    board = bought.board("first")
+    assert board.tuned_alike == "Tuned alike: 6,000 tokens of trials each."
+    for label in ("dpo", "orpo"):
+        tuning = tuning_of(bought, label)
+        spent, count = (tuning.cost.tokens_trained if tuning.cost else None) or 0.0, len(tuning.scores)
+        assert count > 1 and 6000 - spent / count < spent <= 6000
+
+
 # Drawing
 
 

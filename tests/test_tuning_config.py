@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,7 +17,7 @@ from harness.config import resolve
 from harness.errors import ConfigError
 from harness.run.estimates.plan import plan_report
 from harness.run.plan import plan
-from harness.run.tuning import Search
+from harness.run.tuning import Search, on_share
 
 RAW: dict[str, Any] = {
     "schema": 1,
@@ -216,3 +216,28 @@ def test_a_tuning_split_that_is_too_small_is_refused_while_planning(tmp_path: Pa
     raw = {**RAW, "source": {"name": "sandbox", "train": 32, "tuning": 1}}
     with pytest.raises(ConfigError, match="tuning"):
         plan_report(resolve(raw, Registry.load()), tmp_path / "none", None, None)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"trials": {"tokens": 100, "seconds": 2}}, "give one of `tokens` and `seconds`"),
+        ({"trials": {"tokens": 0}}, "tuning.trials.tokens = 0: it should be greater than or equal to 1"),
+        ({"trials": {"tokens": 100}, "pruner": "halving"}, "`trials` as tokens or seconds goes without a `pruner`"),
+        ({"pruner": "median"}, "it should be 'none' or 'halving'"),
+    ],
+)
+def test_wrong_budgets_and_pruners_are_one_clear_error(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        resolve({**RAW, "tuning": changes}, Registry.load())
+    assert message in str(caught.value) and len(caught.value.problems) == 1
+
+
+def test_a_share_of_a_budget_leaves_every_round_its_own() -> None:
+    raw = {**RAW, "methods": ["sft", "dpo"], "budget": {"prompts": 16, "updates": 8}}
+    (row,) = [row for row in resolve(raw, Registry.load()).rows if row.rounds]
+    quarter = on_share(row, 2, 0.25)
+    assert (quarter.label, quarter.budget.prompts, quarter.budget.updates) == ("dpo[trial 3, 25%]", 4, 2)
+    assert on_share(row, 2, 1.0).budget == row.budget
+    several = replace(row, planned_rounds=6)
+    assert (on_share(several, 0, 0.25).budget.prompts, on_share(several, 0, 0.25).budget.updates) == (6, 6)

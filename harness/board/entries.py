@@ -223,15 +223,18 @@ class TuningEntry(BoardEntry):
         default: why the row has its config's own settings: its search is `off`, or its entry sets all (`fixed`). Then nothing
             else is set.
         chosen: the settings of the best trial, `number`; absent where every trial failed.
+        budget: unit -> the amount that trials might take, where that and not their number was given.
         cost: of all trials together, beyond the shared starting model.
         expected: of the best after 1, 2, … trials; absent for trials that depend on each other.
     """
 
     optional = frozenset(
         {
+            "budget",
             "default",
             "metric",
             "higher_is_better",
+            "pruner",
             "sampler",
             "chosen",
             "number",
@@ -247,6 +250,8 @@ class TuningEntry(BoardEntry):
     metric: str | None = None
     higher_is_better: bool | None = None
     sampler: Literal["random", "tpe", "grid"] | None = None
+    pruner: Literal["halving"] | None = None
+    budget: dict[Literal["tokens", "seconds"], float] | None = None
     space: dict[str, SpaceEntry] | None = None
     trials: tuple[TrialEntry, ...] | None = None
     chosen: dict[str, SpaceValue] | None = None

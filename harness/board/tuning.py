@@ -10,6 +10,7 @@ import numpy as np
 
 from harness.board.entries import ExpectedBest, RowEntry, SelectionEntry, SpaceEntry, TrialEntry, TuningEntry, mean_scores
 from harness.board.statistics import Floats
+from harness.board.views.text import count as counted
 from harness.board.views.text import signed
 
 DRAWS = 2000
@@ -130,11 +131,14 @@ def _effort(tuning: TuningEntry | None) -> str:
     """Return a row's search in words: equal words are equal searches."""
     if tuning is None or not tuning.trials:
         return "default settings"
+    if tuning.budget:
+        return " and ".join(f"{counted(amount)} {unit} of trials" for unit, amount in tuning.budget.items())
     count = len(tuning.scores)
     seeds = len({trial.seed for trial in tuning.trials})
     words = f"{count} {'trial' if count == 1 else 'trials'}"
     words += f" at {seeds} seeds" if seeds > 1 else ""
     words += f" by {tuning.sampler}" if tuning.sampler != "random" else ""
+    words += f" with {tuning.pruner}" if tuning.pruner else ""
     return words
 
 
@@ -198,7 +202,7 @@ def tuning_warnings(rows: Sequence[RowEntry]) -> list[str]:
 
 
 def _failures(tuning: TuningEntry) -> int:
-    return sum(score is None for score in tuning.scores.values())
+    return len({trial.number for trial in tuning.trials or () if trial.state == "failed"})
 
 
 def _edges(label: str, tuning: TuningEntry) -> Iterator[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import isfinite
@@ -24,6 +25,8 @@ from harness.board.facts import Provenance
 from harness.board.tuning import best_trial, expected_best, selection
 from harness.board.views.text import plain
 from harness.config import Comparison, RowConfig
+from harness.config.schema import Budget
+from harness.config.spaces import MOST_TRIALS
 from harness.config.strict_yaml import RawConfig
 from harness.config.sweep import with_settings
 from harness.config.tuning import Dimension, Settings, TunedEntry, Tuning
@@ -41,21 +44,33 @@ if TYPE_CHECKING:
     from optuna.study import Study
 
 BATCH = 4  # trials of a row that are asked for together where a trial depends on earlier ones
+SHARES = (0.25, 0.5, 1.0)  # of the budget, at which halving trains
 
 
-@dataclass(frozen=True)
+@dataclass
 class Trial:
     """One attempt at an entry's settings.
 
     Attributes:
         number: counted from 0.
-        row: the row to train; None where its settings do not go together, for the reason in `problem`.
+        rows: share of the budget -> the row that is trained on it; empty where the settings do not go together, for the reason
+            in `problem`. The last share is the trial's own.
     """
 
     number: int
     settings: Settings
-    row: RowConfig | None
+    rows: dict[float, RowConfig]
     problem: str = ""
+
+    @property
+    def share(self) -> float:
+        """The largest share of the budget that it was trained on."""
+        return max(self.rows, default=1.0)
+
+    @property
+    def row(self) -> RowConfig | None:
+        """The row at that share."""
+        return self.rows.get(self.share)
 
 
 @dataclass
@@ -91,31 +106,59 @@ class Search:
             the keys of the stages that the graph did not have.
         """
         before = set(self.graph.stages)
+        run = None if store is None or outcome is None else self._run(store, outcome)
         for series, entry in self.tuning.searched.items():
             known = self.trials.setdefault(series, [])
-            if len(known) < (count := self.count(entry)):
-                scores = [] if store is None or outcome is None else self._scores(series, store, outcome)
-                known += self._next(entry, scores, count)
+            upto = self._upto(entry, run)
+            if len(known) < upto:
+                known += self._next(entry, [] if run is None else self._first_scores(series, run), upto)
+            elif run is not None and self.tuning.section.pruner == "halving":
+                self._promote(entry, run)
         planner = Planner(self.on_tuning_split())
         for seed in self.tuning.section.seeds:
             planner.add(seed)
         self.graph = planner.graph
         return self.graph.stages.keys() - before
 
-    def count(self, entry: TunedEntry) -> int:
-        """Return how many trials an entry gets; a grid has no more than its combinations."""
-        if self.tuning.section.sampler != "grid":
-            return self.tuning.section.trials
-        size = 1
-        for dimension in entry.space.values():
-            size *= len(dimension.space.choices)
-        return min(size, self.tuning.section.trials)
+    @property
+    def depends(self) -> bool:
+        """Whether some trials depend on how earlier ones turn out."""
+        section = self.tuning.section
+        return section.sampler == "tpe" or section.pruner != "none" or not isinstance(section.trials, int)
 
-    def _next(self, entry: TunedEntry, scores: Sequence[float | None], count: int) -> list[Trial]:
-        """Return the next trials of an entry: all at once where none depends on another."""
+    def count(self, entry: TunedEntry) -> int:
+        """Return how many trials an entry gets; a grid has no more than its combinations. Of a budget, the first alone."""
+        trials = self.tuning.section.trials
+        if not isinstance(trials, int):
+            return 1
+        if self.tuning.section.sampler != "grid":
+            return trials
+        return min(trials, math.prod(len(dimension.space.choices) for dimension in entry.space.values()))
+
+    def _upto(self, entry: TunedEntry, run: Run | None) -> int:
+        """Return how many trials an entry has after the next batch."""
+        known, trials = self.trials[entry.series], self.tuning.section.trials
+        if isinstance(trials, int):
+            count = self.count(entry)
+            return min(count, len(known) + BATCH) if self.tuning.section.sampler == "tpe" else count
+        if run is None or not known:
+            return max(1, len(known))
+        # A budget: the first trial tells what one takes; as many follow as the rest pays for, were they alike.
+        spent = [_amount(self._cost(trial, run), trials.unit) for trial in known]
+        if not any(spent):
+            return max(len(known), BATCH)  # all failed so far: a few more, and no more
+        left = trials.amount - sum(spent)
+        more = min(MOST_TRIALS - len(known), int(left // max(fmean(spent), 1e-9)))
+        return len(known) + max(0, more if self.tuning.section.sampler != "tpe" else min(more, BATCH))
+
+    def _next(self, entry: TunedEntry, scores: Sequence[float | None], upto: int) -> list[Trial]:
+        """Return the next trials of an entry.
+
+        Args:
+            scores: of the trials so far, which those of TPE depend on.
+        """
         known = self.trials[entry.series]
         dependent = self.tuning.section.sampler == "tpe"
-        upto = min(count, len(known) + BATCH) if dependent else count
         drawn = draw(
             entry.space,
             self.tuning.section.sampler,
@@ -130,14 +173,31 @@ class Search:
         try:
             row = self.tuning.with_settings(entry.row, settings)
         except ConfigError as error:
-            return Trial(number, settings, None, "; ".join(problem.fix for problem in error.problems) or str(error))
-        return Trial(number, settings, replace(row, label=trial_label(entry.series, number)))
+            return Trial(number, settings, {}, "; ".join(problem.fix for problem in error.problems) or str(error))
+        share = SHARES[0] if self.tuning.section.pruner == "halving" else 1.0
+        return Trial(number, settings, {share: on_share(row, number, share)})
+
+    def _promote(self, entry: TunedEntry, run: Run) -> None:
+        """Let the better half of the trials at the largest share so far train anew on the next one."""
+        trials = self.trials[entry.series]
+        reached = max((trial.share for trial in trials if trial.rows), default=1.0)
+        if reached == 1.0:
+            return
+        scores = {
+            trial.number: self._score(self._result(trial, run)) for trial in trials if trial.rows and trial.share == reached
+        }
+        sign = -1 if self.tuning.higher_is_better else 1
+        finished = sorted((sign * score, number) for number, score in scores.items() if score is not None)
+        share = SHARES[SHARES.index(reached) + 1]
+        for _, number in finished[: math.ceil(len(finished) / 2)]:
+            row = self.tuning.with_settings(entry.row, trials[number].settings)
+            trials[number].rows[share] = on_share(row, number, share)
 
     def on_tuning_split(self) -> Comparison:
         """Return the comparison of all trials, with the evaluator that decides; the held-out split is in no stage of it."""
         config, section = self.comparison.config, self.tuning.section
         evaluation = config.evaluation.model_copy(update={"split": "tuning", "prompts": section.prompts})
-        rows = [trial.row for trials in self.trials.values() for trial in trials if trial.row is not None]
+        rows = [row for trials in self.trials.values() for trial in trials for row in trial.rows.values()]
         rows += [row for row in self.comparison.rows if row.label in self.tuning.opponents]
         label = self.tuning.evaluator
         return replace(
@@ -154,12 +214,18 @@ class Search:
     def _run(self, store: Store, outcome: Outcome) -> Run:
         return Run(self.on_tuning_split(), self.graph, store, outcome)
 
-    def _scores(self, series: str, store: Store, outcome: Outcome) -> list[float | None]:
-        run = self._run(store, outcome)
-        return [self._score(self._result(trial, run)) for trial in self.trials[series]]
+    def _first_scores(self, series: str, run: Run) -> list[float | None]:
+        """Return the scores of an entry's trials at the share of the budget that all were trained on."""
+        rows = [next(iter(trial.rows.values()), None) for trial in self.trials[series]]
+        return [self._score(None if row is None else row_result(row, run)) for row in rows]
 
     def _result(self, trial: Trial, run: Run) -> RowResult | None:
         return None if trial.row is None else row_result(trial.row, run)
+
+    def _cost(self, trial: Trial, run: Run) -> Cost:
+        """Return what a trial took over all its seeds and shares."""
+        costs = [spent for row in trial.rows.values() for spent in row_result(row, run).costs.values()]
+        return sum(costs, Cost())
 
     def _score(self, result: RowResult | None) -> float | None:
         """Return the mean over seeds of a trial's mean; None where it failed, or a seed has no finite value."""
@@ -206,6 +272,7 @@ class Search:
         trials: list[TrialEntry] = []
         cost = Cost()
         results = {trial.number: self._result(trial, run) for trial in self.trials[entry.series]}
+        whole = {trial.number: results[trial.number] for trial in self.trials[entry.series] if trial.share == 1}
         for trial in self.trials[entry.series]:
             result = results[trial.number]
             reason = trial.problem if result is None else result.failed
@@ -219,23 +286,25 @@ class Search:
                         settings=dict(trial.settings),
                         seed=seed,
                         score=score,
-                        state="complete" if score is not None else "failed",
+                        share=trial.share,
+                        state="failed" if score is None else "complete" if trial.share == 1 else "pruned",
                         reason=None if why is None else plain(why),
                     )
                 )
-            for spent in result.costs.values() if result else ():
-                cost += spent
+            cost += self._cost(trial, run)
         best = best_trial(trials, tuning.higher_is_better)
         found = TuningEntry(
             metric=f"{tuning.evaluator}/{tuning.metric}",
             higher_is_better=tuning.higher_is_better,
             sampler=section.sampler,
+            pruner="halving" if section.pruner == "halving" else None,
+            budget=None if isinstance(section.trials, int) else {section.trials.unit: section.trials.amount},
             space={path: _described(dimension) for path, dimension in entry.space.items()},
             trials=tuple(trials),
             chosen=None if best is None else dict(self.trials[entry.series][best].settings),
             number=best,
             cost=mean_cost({0: cost}),
-            selection=None if best is None else self._selection(results, best),
+            selection=None if best is None else self._selection(whole, best),
         )
         return found.model_copy(update={"expected": expected_best(found)})
 
@@ -293,8 +362,10 @@ class Choice:
         Args:
             graph: of the board's rows.
         """
-        lost = {trial_label(row.series, number) for row, _ in self.lost for number in self.entries[row.series].scores}
-        needed = {key for row in self.trials.rows if row.label in lost for key in self.trials.needed_by(row)}
+        lost = {row.series for row, _ in self.lost}
+        needed = {
+            key for row in self.trials.rows if row.label.rpartition("[trial ")[0] in lost for key in self.trials.needed_by(row)
+        }
         return self.trials.stages.keys() - needed - graph.stages.keys()
 
     def on_board(self, rows: Sequence[RowResult]) -> list[RowResult]:
@@ -338,9 +409,25 @@ def settled_config(tuning: Tuning, entries: Mapping[str, TuningEntry]) -> RawCon
     return {**kept, "name": f"{tuning.raw['name']}-settled", "methods": methods}
 
 
-def trial_label(series: str, number: int) -> str:
+def trial_label(series: str, number: int, share: float = 1.0) -> str:
     """Return the label of a trial's row: in titles, and for people."""
-    return f"{series}[trial {number + 1}]"
+    return f"{series}[trial {number + 1}{f', {share:.0%}' if share < 1 else ''}]"
+
+
+def on_share(row: RowConfig, number: int, share: float) -> RowConfig:
+    """Return a trial's row with a share of the row's budget; each of its rounds keeps a prompt and a unit of the limit."""
+    label = trial_label(row.series, number, share)
+    if share == 1:
+        return replace(row, label=label)
+    least, limit = row.planned_rounds, row.budget.limit
+    part = {"prompts": max(least, round(row.budget.prompts * share))}
+    if limit is not None:
+        part[limit.unit] = max(least, round(limit.amount * share))
+    return replace(row, label=label, budget=row.budget.changed(Budget(**part)))
+
+
+def _amount(cost: Cost, unit: str) -> float:
+    return cost.seconds if unit == "seconds" else float(cost.tokens_trained + cost.tokens_generated)
 
 
 def _described(dimension: Dimension) -> SpaceEntry:

@@ -87,6 +87,8 @@ def no_expected_best(board: Board) -> str:
     if not searched or any(tuning.expected for tuning in searched):
         return ""
     sampler = searched[0].sampler
+    if any(tuning.pruner for tuning in searched):
+        return "The expected best of fewer trials assumes trials at full budget, and most of these were pruned before."
     if sampler != "random":
         return f"The expected best of fewer trials assumes independent trials, and those of {sampler} are not."
     return "The expected best of fewer trials takes two finished trials at full budget."

@@ -35,6 +35,7 @@ class TrialsReport:
         rows: label -> its trials; 0 for a row that trains and keeps its own settings.
         trainings, stages: of the trials that are known before any ran: all of them, unless some depend on earlier ones.
         remaining: stages that the store does not hold.
+        more: whether further trials depend on how these turn out.
         judges: what the trials would ask of judges.
         gpu_hours: None unless a GPU was asked for.
     """
@@ -45,6 +46,7 @@ class TrialsReport:
     trainings: int
     stages: int
     remaining: int
+    more: bool = False
     judges: Sequence[JudgeEstimate] = ()
     gpu_hours: float | None = None
 
@@ -52,7 +54,7 @@ class TrialsReport:
         """Return the search for people."""
         counts = sorted({count for count in self.rows.values() if count})
         each = " or ".join(map(str, counts)) or "no"
-        first = "of the first trials" if self.sampler == "tpe" else "in all"
+        first = "of the first trials" if self.more else "in all"
         kept = [label for label, count in self.rows.items() if not count]
         default = f"; {', '.join(kept)} {'keeps its' if len(kept) == 1 else 'keep their'} settings" if kept else ""
         searched = f"{each} trials by {self.sampler} for each of {len(self.rows) - len(kept)} rows, chosen by {self.metric}"
@@ -214,6 +216,7 @@ def _trials(search: Search, remaining: int, judges: Sequence[JudgeEstimate], gpu
         trainings=search.graph.trainings,
         stages=len(search.graph),
         remaining=remaining,
+        more=search.depends,
         judges=judges,
         gpu_hours=gpu_hours,
     )
