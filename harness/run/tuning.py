@@ -196,7 +196,8 @@ class Search:
     def on_tuning_split(self) -> Comparison:
         """Return the comparison of all trials, with the evaluator that decides; the held-out split is in no stage of it."""
         config, section = self.comparison.config, self.tuning.section
-        evaluation = config.evaluation.model_copy(update={"split": "tuning", "prompts": section.prompts})
+        fixed = {"split": "tuning", "prompts": section.prompts, "until": None, "start": None, "most": None}
+        evaluation = config.evaluation.model_copy(update=fixed)
         rows = [row for trials in self.trials.values() for trial in trials for row in trial.rows.values()]
         rows += [row for row in self.comparison.rows if row.label in self.tuning.opponents]
         label = self.tuning.evaluator
@@ -328,9 +329,8 @@ class Search:
         return {prompt: fmean(scores) for prompt, scores in values.items()}
 
     def _evaluation_failure(self, trial: Trial, run: Run) -> str:
-        keys = [
-            key for plan in run.graph.rows if trial.row and plan.label == trial.row.label for key in plan.evaluations.values()
-        ]
+        rows = [plan for plan in run.graph.rows if trial.row and plan.label == trial.row.label]
+        keys = [key for plan in rows for blocks in plan.evaluations.values() for key in blocks]
         return run.failure(*keys) or f"{self.tuning.evaluator} reported no finite {self.tuning.metric}"
 
 
