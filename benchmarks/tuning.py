@@ -4,7 +4,8 @@
     python benchmarks/tuning.py --trials 2 --quick  # small numbers, to see that it works
 
 A separate trial is a comparison of one row on the tuning split, its baseline itself: it pays for its data, its starting
-model, its training and its scores and for nothing else. Wall time includes the start of the workers; tokens are counted from the stores.
+model, its training and its scores and for nothing else. Wall time includes the start of the workers; tokens are counted
+from the stores.
 """
 
 from __future__ import annotations
