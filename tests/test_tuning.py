@@ -6,6 +6,8 @@ import json
 import os
 import random
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ import psutil
 import pytest
 import yaml
 from distributions import write_distribution
-from test_compare import EMPTY_BUILDER, Lab, alive, made_lab, tiny_config, wait_until
+from test_compare import EMPTY_BUILDER, MAIN, Lab, alive, made_lab, tiny_config, wait_until
 
 from harness.api.registry import Registry
 from harness.api.spaces import SearchSpace
@@ -22,6 +24,7 @@ from harness.board.entries import TuningEntry
 from harness.board.verify import verify
 from harness.config import resolve
 from harness.config.tuning import Dimension
+from harness.run.plan import plan
 from harness.run.tuning import Search, draw
 
 TRIALS, SEED = 3, 100
@@ -121,6 +124,21 @@ def test_a_second_run_computes_nothing_more_and_gives_the_same_board(lab: Lab) -
     lab.run("second", code=FAILED_ROW)
     assert lab.published("store") == before
     assert lab.board("second").without_times() == lab.board("first").without_times()
+
+
+def test_the_config_that_tune_writes_is_that_of_the_boards_rows(lab: Lab, tmp_path: Path) -> None:
+    before, settled = lab.published("store"), tmp_path / "settled.yaml"
+    command = [sys.executable, "-c", MAIN, "tune", str(lab.config), "--to", str(settled), "--workers", "1"]
+    done = subprocess.run([*command, "--store", str(lab.folder / "store")], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert lab.published("store") == before  # its trials are those of the comparison
+    assert "dpo: trial " in done.stdout and "orpo: its own settings (off)" in settled.read_text()
+    assert "broken: every trial failed" in settled.read_text()
+    raw = yaml.safe_load(settled.read_text())
+    assert "tuning" not in raw and raw["name"] == "tuned-settled"
+    row, planned = lab.board("first").row("dpo"), plan(resolve(raw, Registry.load()))
+    assert row is not None
+    assert row.provenance.models == {"0": next(one.model for one in planned.rows if one.label == "dpo")}
 
 
 @pytest.mark.slow
