@@ -197,6 +197,7 @@ class Search:
         """Return the comparison of all trials, with the evaluator that decides; the held-out split is in no stage of it."""
         config, section = self.comparison.config, self.tuning.section
         fixed = {"split": "tuning", "prompts": section.prompts, "until": None, "start": None, "most": None}
+        fixed |= {"during": None, "during_evaluators": None}
         evaluation = config.evaluation.model_copy(update=fixed)
         rows = [row for trials in self.trials.values() for trial in trials for row in trial.rows.values()]
         rows += [row for row in self.comparison.rows if row.label in self.tuning.opponents]
