@@ -214,14 +214,17 @@ class Planner:
         """Add a round's training by another trainer than the host's. The settings that it does not use are in no key."""
         round_, seed = config.rounds[number], row.training_seed
         trainer, optional = round_.trainer, self._spending(config, number)
+        described = _described(trainer)
         if round_.objective is not None:
             optional["objective"] = _described(round_.objective)
+        if trainer.asks_judge():
+            optional |= _judged(judge_of(self.graph.judges, {"trainer": described.as_json()}))
         if trainer.trains_on() != "groups":
             optional["max_tokens"] = self.config.generation.max_tokens
         settings = dict(self._settings(round_.training))
         settings["settings"] = {name: value for name, value in settings["settings"].items() if name in trainer.carries}
         payload = TrainPayload(
-            trainer=_described(trainer),
+            trainer=described,
             examples=list(config.budget.part(config.budget.prompts, number, config.planned_rounds)),
             seed=seed,
             **settings,

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Literal, get_type_hints
 
 from pydantic import Field, JsonValue, TypeAdapter, ValidationError, model_validator
 
-from harness import JudgeReward, Objective, Reward, Trainer, TrainingSettings, TrainingTask, TrainingUse
+from harness import Objective, Trainer, TrainingReward, TrainingSettings, TrainingTask, TrainingUse
 from harness_plugins.trainers.trl_trainers import TRAINERS, TrlTrainer
 
 Name = Literal["sft", "dpo", "kto", "cpo", "orpo", "grpo", "rloo", "online_dpo"]
@@ -65,10 +65,11 @@ class Trl(Trainer):
     )
 
     trainer: Name = Field(description="which of TRL's trainers")
-    reward: Literal["gold"] | Reward | None = Field(
+    reward: TrainingReward | None = Field(
         None,
-        description="what grpo, rloo and online_dpo maximise: gold (the source's own mark), {model: …} (a reward model) or "
-        "{checker: …} (a verifier)",
+        description="what grpo, rloo and online_dpo maximise, if not the config's `reward`: gold (the source's own mark), "
+        "{model: …} (a reward model), {checker: …} (a verifier), {judge: {}} (the config's judge) or {policy: likelihood} "
+        "(the round's starting policy itself)",
     )
     arguments: dict[str, JsonValue] = Field(
         default_factory=dict,
@@ -81,11 +82,12 @@ class Trl(Trainer):
             raise ValueError(f"`reward`: {self.trainer} maximises one: give `reward: gold`, or a reward model's section")
         if not self._trl.online and self.reward is not None:
             raise ValueError(f"`reward`: {self.trainer} trains on the data builder's responses: leave it out")
-        if isinstance(self.reward, JudgeReward):
-            raise ValueError(
-                "`reward`: a judge cannot be asked while a model is trained: give gold, {model: …} or {checker: …}"
-            )
         return self
+
+    @classmethod
+    def takes_reward(cls, fields: Mapping[str, Any]) -> bool:
+        trl = TRAINERS.get(str(fields.get("trainer")))
+        return trl is not None and trl.online
 
     @property
     def _trl(self) -> TrlTrainer:
@@ -107,6 +109,9 @@ class Trl(Trainer):
         if self.reward is None or self.reward == "gold":
             return frozenset({"gold"} if self.reward else ())
         return self.reward.needs
+
+    def asks_judge(self) -> bool:
+        return self.reward is not None and self.reward != "gold" and self.reward.asks_judge
 
     def units(self) -> frozenset[str]:
         return frozenset({"updates"})

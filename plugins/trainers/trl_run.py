@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from transformers import PrinterCallback, TrainerCallback
 
-from harness import ChatTemplate, Group, Response, StageError, TrainingTask, TrainingUse
+from harness import ChatTemplate, Group, JudgeReward, Response, StageError, TrainingTask, TrainingUse
 from harness_plugins.trainers.trl_trainers import TrlTrainer
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ CURVE = {
     "rewards/margins": "margin",
 }
 MUST_BE_FINITE = ("loss", "gradient_norm")
+LOWEST_RATING = 1.0  # of a judge; counts where no rating could be read
 
 
 @dataclass
@@ -41,6 +42,7 @@ class Counts:
     pairs: int = 0
     generated: int = 0
     reward_calls: int = 0
+    unread: int = 0
 
 
 def run(trainer: Trl, trl: TrlTrainer, task: TrainingTask) -> TrainingUse:
@@ -92,6 +94,7 @@ def run(trainer: Trl, trl: TrlTrainer, task: TrainingTask) -> TrainingUse:
         tokens=counts.tokens,
         generated=counts.generated,
         reward_calls=counts.reward_calls,
+        notes=[unread_note(counts)] if counts.unread else [],
     )
 
 
@@ -155,9 +158,28 @@ def rewarding(trainer: Trl, template: ChatTemplate, task: TrainingTask, counts: 
                 counts.tokens += lengths[prompt] + len(kept)
         counts.reward_calls += len(texts)
         counts.pairs += len(texts) // 2 if trainer.trainer == "online_dpo" else 0
-        return task.reward(source, list(id), texts, finished)
+        return [
+            counted(value, prompt) for value, prompt in zip(task.reward(source, list(id), texts, finished), id, strict=True)
+        ]
+
+    def counted(value: float, prompt: str) -> float:
+        # TRL would take an answer without a reward for one of reward 0, and say nothing.
+        if not math.isnan(value):
+            return value
+        if not isinstance(source, JudgeReward):
+            raise StageError(f"the prompt {prompt!r} has no reference, and {trainer.title()} needs one to mark its answers")
+        counts.unread += 1
+        return LOWEST_RATING
 
     return reward
+
+
+def unread_note(counts: Counts) -> str:
+    """Return the board's warning about ratings that could not be read."""
+    return (
+        f"{counts.unread} of {counts.reward_calls} answers of the judge held no rating; those were trained on as the lowest, "
+        f"{LOWEST_RATING:g}"
+    )
 
 
 class _Counting:

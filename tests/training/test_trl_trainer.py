@@ -277,3 +277,11 @@ def test_a_setting_of_the_section_that_the_trainer_does_not_use_is_a_warning(tin
     comparison = resolve({**raw, "training": {**raw.get("training", {}), "layout": "unique"}}, Registry.load())
     (warning,) = unused_settings(comparison)
     assert "does not use training.layout" in warning
+
+
+def test_the_policys_own_judgment_is_a_reward(tmp_path: Path, tiny_checkpoint: Path) -> None:
+    payload = trl("grpo", reward={"policy": "likelihood"}, arguments={"num_generations": 4})
+    artifact = run(tmp_path / "store", tiny_checkpoint, payload, {"source": SOURCE})
+    assert TrainFacts.of(artifact).reward_calls == 48
+    rewards = [row["reward"] for row in artifact.read_lines("history.jsonl")]
+    assert len(rewards) == 3 and all(2 <= reward <= 10 for reward in rewards) and len(set(rewards)) == 3

@@ -16,8 +16,7 @@ if TYPE_CHECKING:
     from peft import PeftModel
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from harness.models.reward import RewardModel
-    from harness.models.verifier import Verifier
+    from harness.models.reward import TrainingReward
     from harness.training.settings import TrainingSettings
 
 BudgetUnit = Literal["pairs", "tokens", "updates"]
@@ -123,12 +122,15 @@ class TrainingTask(Protocol):
 
     def reward(
         self,
-        source: Literal["gold"] | RewardModel | Verifier,
+        source: TrainingReward,
         prompts: Sequence[str],
         responses: Sequence[str],
         finished: Sequence[bool],
     ) -> list[float]:
-        """Rewards of responses, [N]: the source's gold mark, a reward model's value or a verifier's mark.
+        """Rewards of responses, [N]: the source's gold mark, a reward model's value, a verifier's mark, the judge's rating, or
+        the judgment of the policy that the round starts from.
+
+        NaN where there is none: the judge's answer could not be read, or the prompt has no reference to verify by.
 
         Args:
             prompts: ids of prompts in `examples`, [N].
@@ -187,6 +189,10 @@ class Trainer(Component):
     def required(self) -> frozenset[str]:
         """Return what it asks of the source with these fields, such as `gold`."""
         return frozenset()
+
+    def asks_judge(self) -> bool:
+        """Return whether it asks the config's judge with these fields, through `TrainingTask.reward`."""
+        return False
 
     def units(self) -> frozenset[str]:
         """Return the units in which it keeps to a limit: `pairs`, `tokens`, `updates`. The host keeps the number of prompts."""

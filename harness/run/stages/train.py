@@ -10,20 +10,23 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from harness.api.interfaces import Objective, Source, Trainer, TrainingUse
 from harness.api.methods import GROUPED
-from harness.api.types import Example, Group, Response
+from harness.api.types import Example, Group, Prompt, Response
 from harness.errors import StageError
+from harness.models.judge.judge import Judge
 from harness.models.load import merged
-from harness.models.reward import RewardModel, RewardScorer
+from harness.models.logps import TokenRow, score
+from harness.models.reward import PolicyReward, RewardModel, RewardScorer, TrainingReward
 from harness.models.tokenization import ChatTemplate
 from harness.models.verifier import Verifier
 from harness.run.graph import Stage
 from harness.run.records import TrainFacts, TrainInputs, TrainPayload
 from harness.run.stages.context import Context, read_dataset, read_groups, save_checkpoint
 from harness.run.stages.groups import read_source, round_examples
+from harness.run.stages.services import judge_facts, judge_values, stage_judge
 from harness.run.stages.trained import count_moved, read_trained
 from harness.store import Artifact, ArtifactDraft
 from harness.training.batch import TokenGroup, tokenize
@@ -66,6 +69,7 @@ def run_train(stage: Stage, context: Context, draft: ArtifactDraft) -> None:
         **task.facts,
         **({"tokens_generated": use.generated} if use.generated else {}),
         **({"reward_calls": use.reward_calls} if use.reward_calls else {}),
+        **({"judge": judge_facts(payload, task.judge)} if task.judge else {}),
         **({"unknown": unknown} if unknown else {}),
         **({"notes": notes} if notes else {}),
     )
@@ -200,7 +204,7 @@ class TrainerServices:
 
     def reward(
         self,
-        source: Literal["gold"] | RewardModel | Verifier,
+        source: TrainingReward,
         prompts: Sequence[str],
         responses: Sequence[str],
         finished: Sequence[bool],
@@ -211,10 +215,38 @@ class TrainerServices:
             return [float(self._gold.gold(example, answer)["total"]) for example, answer in zip(examples, answers, strict=True)]
         if isinstance(source, Verifier):
             return [value for (value,) in source.rewards(examples, [[answer] for answer in answers])]
+        questions = [example.prompt for example in examples]
+        if isinstance(source, PolicyReward):
+            return self._own_judgment(source, questions, answers)
+        if not isinstance(source, RewardModel):
+            return judge_values(source, self.judge, questions, answers)
         if source not in self._scorers:
             self._scorers[source] = RewardScorer(source)
-        values, _ = self._scorers[source].rewards([example.prompt for example in examples], [[answer] for answer in answers])
+        values, _ = self._scorers[source].rewards(questions, [[answer] for answer in answers])
         return [value for (value,) in values]
+
+    def _own_judgment(self, source: PolicyReward, prompts: Sequence[Prompt], answers: Sequence[Response]) -> list[float]:
+        """Return the judgment of the round's starting policy, whose weights do not move while it is trained."""
+        model, template = self._judging
+        by_level = [
+            score(
+                model,
+                [_row(template, prompt.prefixed(request), answer) for prompt, answer in zip(prompts, answers, strict=True)],
+            )
+            for request in source.requests()
+        ]
+        return [source.expected(logps) for logps in zip(*by_level, strict=True)]
+
+    @cached_property
+    def _judging(self) -> tuple[PreTrainedModel, ChatTemplate]:
+        model, tokenizer = self.context.load(self.inputs.model, "scoring")
+        return model, ChatTemplate(tokenizer)
+
+    @cached_property
+    def judge(self) -> Judge | None:
+        """The judge of the trainer's reward; None where none was planned."""
+        # Its own progress would be taken for the training's.
+        return stage_judge(self.payload, replace(self.context, report=lambda done, total, note: None))
 
     @cached_property
     def _by_id(self) -> Mapping[str, Example]:
@@ -268,6 +300,10 @@ class TrainerServices:
             self._save(trained, tokenizer)
         if not moved:
             self.notes.append(f"the trainer {trainer.title()} moved no weight: this row is its starting model")
+
+
+def _row(template: ChatTemplate, prompt: Prompt, answer: Response) -> TokenRow:
+    return TokenRow(tuple(template.prompt_ids(prompt)), tuple(template.response_ids(prompt, answer)))
 
 
 LOG_BYTES = 2**20  # of a trainer's output in the run's log
