@@ -219,7 +219,7 @@ def _read_reward(value: Any, *, kinds: Sequence[str] = ("checker", "judge")) -> 
     if not isinstance(value, Mapping):
         if isinstance(value, BaseModel):
             return value
-        own = ", {policy: likelihood} for the policy's own judgment" if "policy" in kinds else ""
+        own = ", gold for the source's mark, {policy: likelihood} for the policy's own" if "policy" in kinds else ""
         raise ValueError(
             f"write {{model: …}} for a reward model, {{checker: …}} for a verifier{own} or {{judge: {{}}}} for the judge"
         )

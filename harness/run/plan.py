@@ -38,6 +38,8 @@ from harness.store.environment import environment
 from harness.training.batch import MISMATCHED, PLAIN
 from harness.training.settings import SftSettings, TrainingSettings
 
+DEVICES = "devices"  # the `shares` of all trainings on several devices
+
 
 def plan(comparison: Comparison, seeds: Sequence[int] | None = None) -> Graph:
     """Return the graph of a comparison: every row with the seeds that it begins with, or with `seeds`.
@@ -232,7 +234,8 @@ class Planner:
         )
         inputs = TrainInputs(row.model, groups, self._training_source(config))
         title = f"train {config.series}{_round(config, number)} · seed {seed}"
-        return self.graph.add("train", title, payload.as_json(), inputs.named(), weight=12)
+        shares = DEVICES if trainer.gpus() > 1 else None
+        return self.graph.add("train", title, payload.as_json(), inputs.named(), shares=shares, weight=12)
 
     def _spending(self, config: RowConfig, number: int) -> dict[str, Any]:
         """Return the `spending` of a `TrainPayload`: a round's part of the budget's limit, if it has one."""
@@ -354,7 +357,7 @@ def _judged(judge: JudgeSettings) -> Mapping[str, Any]:
 
 def _devices(settings: SftSettings | TrainingSettings) -> str | None:
     """Return the `shares` of a training on several devices: they are the same devices, so one such stage runs at a time."""
-    return "devices" if settings.devices else None
+    return DEVICES if settings.devices else None
 
 
 def _round(config: RowConfig, number: int) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -56,7 +56,14 @@ class TrainedOnce:
         return hashlib.sha256(" ".join(file_hash(file) for file in files).encode()).hexdigest()
 
 
-def train_once(trainer: Trainer, folder: Path, registry: Registry | None = None, seed: int = 0, **settings: Any) -> TrainedOnce:
+def train_once(
+    trainer: Trainer,
+    folder: Path,
+    registry: Registry | None = None,
+    seed: int = 0,
+    gpus: Sequence[str] = (),
+    **settings: Any,
+) -> TrainedOnce:
     """Run a trainer as a row's training stage: an untrained Llama of 40,000 parameters, eight prompts of the sandbox.
 
     A trainer on groups gets the sandbox's preference pairs; one that needs an objective gets a registered one without a
@@ -64,6 +71,7 @@ def train_once(trainer: Trainer, folder: Path, registry: Registry | None = None,
 
     Args:
         folder: for the store; the same folder gives the same training again without running it.
+        gpus: names of GPUs that the executor is taken to have; none need be there.
         settings: fields of the `training` section.
 
     Raises:
@@ -75,7 +83,7 @@ def train_once(trainer: Trainer, folder: Path, registry: Registry | None = None,
     if not start.exists():
         save_checkpoint(*untrained_policy(), start)
     checkpoints = {"start": Checkpoint(str(start)).as_dict()}
-    context = Context(store, registry, checkpoints, lambda done, total, note: None, checkpoint_minutes=0)
+    context = Context(store, registry, checkpoints, lambda done, total, note: None, checkpoint_minutes=0, gpus=tuple(gpus))
     source, groups = _inputs(context)
     objective = _objective(trainer, registry)
     payload: dict[str, Any] = {

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Literal, get_type_hints
 from pydantic import Field, JsonValue, TypeAdapter, ValidationError, model_validator
 
 from harness import Objective, Trainer, TrainingReward, TrainingSettings, TrainingTask, TrainingUse
-from harness_plugins.trainers.trl_trainers import TRAINERS, TrlTrainer
+from harness_plugins.trainers.trl_trainers import SCHEDULE_STEPS, TRAINERS, TrlTrainer
 
 Name = Literal["sft", "dpo", "kto", "cpo", "orpo", "grpo", "rloo", "online_dpo"]
 
@@ -76,6 +76,14 @@ class Trl(Trainer):
         description="arguments of TRL's config class, such as num_generations; they override what the row's settings give",
     )
 
+    hours: float = Field(
+        24.0,
+        gt=0,
+        le=8760,
+        exclude_if=lambda hours: hours == 24.0,  # keys of rows that leave it at that stay as they were
+        description="its training is ended after so long",
+    )
+
     @model_validator(mode="after")
     def _rewarded(self) -> Trl:
         if self._trl.online and self.reward is None:
@@ -114,7 +122,10 @@ class Trl(Trainer):
         return self.reward is not None and self.reward != "gold" and self.reward.asks_judge
 
     def units(self) -> frozenset[str]:
-        return frozenset({"updates"})
+        return frozenset({"updates", "generated"} if self._trl.online else {"updates"})
+
+    def time_limit_hours(self) -> float:
+        return self.hours
 
     def fingerprint(self) -> str:
         named = "" if self.reward is None or self.reward == "gold" else self.reward.fingerprint()
@@ -214,11 +225,14 @@ def common_arguments(
     batch = int(arguments.get("per_device_train_batch_size", batch))
     whole = batch * int(arguments.get("gradient_accumulation_steps", 1))
     steps = limit.get("updates") or settings.epochs * max(1, -(-rows * answers // whole))
+    if "generated" in limit:
+        steps = SCHEDULE_STEPS  # the learning rate follows the share of the limit that is spent (`trl_run.py`)
     return {
         "output_dir": str(folder),
         "per_device_train_batch_size": batch,
         "num_train_epochs": settings.epochs,
-        "max_steps": limit.get("updates", -1),
+        # Where generated tokens are limited, training ends when they are spent: each step generates at least one.
+        "max_steps": limit.get("updates", limit.get("generated", -1)),
         "learning_rate": settings.learning_rate,
         "lr_scheduler_type": {"constant": "constant_with_warmup"}.get(settings.schedule, settings.schedule),
         "warmup_steps": round(settings.warmup_share * steps),

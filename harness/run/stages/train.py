@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -27,6 +28,7 @@ from harness.run.records import TrainFacts, TrainInputs, TrainPayload
 from harness.run.stages.context import Context, read_dataset, read_groups, save_checkpoint
 from harness.run.stages.groups import read_source, round_examples
 from harness.run.stages.services import judge_facts, judge_values, stage_judge
+from harness.run.stages.time_limit import time_limit
 from harness.run.stages.trained import count_moved, read_trained
 from harness.store import Artifact, ArtifactDraft
 from harness.training.batch import TokenGroup, tokenize
@@ -51,8 +53,9 @@ def run_train(stage: Stage, context: Context, draft: ArtifactDraft) -> None:
     else:
         trainer = context.registry.get("trainer", GROUPED).component()
     with context.scratch() as folder:
-        task = TrainerServices(stage, context, draft, folder)
-        use = trainer.train(task)
+        task = TrainerServices(stage, context, draft, folder, gpus=trainer.gpus())
+        with time_limit(trainer.time_limit_hours(), f"the trainer {trainer.title()!r}"):
+            use = trainer.train(task)
         if not Ranks.here().first:
             return
         if payload.trainer is not None:
@@ -85,7 +88,7 @@ class TrainerServices:
         notes: the host's warnings for the board.
     """
 
-    def __init__(self, stage: Stage, context: Context, draft: ArtifactDraft, scratch: Path) -> None:
+    def __init__(self, stage: Stage, context: Context, draft: ArtifactDraft, scratch: Path, gpus: int = 1) -> None:
         self.stage, self.context, self.draft = stage, context, draft
         self.payload, self.inputs = TrainPayload.of(stage), TrainInputs.of(stage)
         self.settings = TrainingSettings.model_validate(self.payload.settings)
@@ -100,6 +103,7 @@ class TrainerServices:
             folder.mkdir(exist_ok=True)
         self.kept = context.store.partial(stage.key)
         self.checkpoint_seconds = context.checkpoint_minutes * 60
+        self.devices: Sequence[str] = assigned(context.gpus, os.environ.get("CUDA_VISIBLE_DEVICES"), gpus)
         self.facts: dict[str, Any] = {}
         self.history: list[dict[str, float]] = []
         self.notes: list[str] = []
@@ -304,6 +308,25 @@ class TrainerServices:
 
 def _row(template: ChatTemplate, prompt: Prompt, answer: Response) -> TokenRow:
     return TokenRow(tuple(template.prompt_ids(prompt)), tuple(template.response_ids(prompt, answer)))
+
+
+def assigned(gpus: Sequence[str], visible: str | None, count: int) -> tuple[str, ...]:
+    """Return the GPUs of one training, by name: this process's own, or the machine's first where it takes several.
+
+    Args:
+        gpus: those of the machine that the executor uses; empty where it uses none.
+        visible: `CUDA_VISIBLE_DEVICES` of this process.
+        count: how many the trainer asks for.
+
+    Raises:
+        StageError: the executor has fewer.
+    """
+    if not gpus:
+        return ()
+    if count > len(gpus):
+        raise StageError(f"the trainer asks for {count} GPUs, and this run has {len(gpus)} ({', '.join(gpus)}): ask for fewer")
+    own = tuple(name for name in (visible or "").split(",") if name)
+    return own[:1] if count == 1 else tuple(gpus[:count])
 
 
 LOG_BYTES = 2**20  # of a trainer's output in the run's log
