@@ -21,6 +21,7 @@ from harness.errors import ConfigError, StageError
 from harness.models.checkpoint import Checkpoint
 from harness.models.judge.settings import BUILDERS, JudgeSettings
 from harness.run.costs import used_budget
+from harness.run.estimates.judge import judge_estimates
 from harness.run.graph import CHECKPOINT, Graph
 from harness.run.plan import plan
 from harness.run.records import TrainFacts
@@ -309,6 +310,9 @@ def test_a_judge_as_reward_needs_a_judge(tiny_checkpoint: Path) -> None:
     raw = config(tiny_checkpoint, trainer={"name": "trl", "trainer": "grpo", "reward": {"judge": {}}})
     with pytest.raises(ConfigError, match="'trl' asks a judge: add a section"):
         resolve(raw, Registry.load())
+    comparison = resolve({**raw, "judge": {"model": "judge", "base_url": "http://localhost:1/v1"}}, Registry.load())
+    (estimate,) = judge_estimates(comparison, plan(comparison), [], [])
+    assert estimate.evaluations == 2  # the trainings of both seeds
 
 
 def test_a_setting_of_the_section_that_the_trainer_does_not_use_is_a_warning(tiny_checkpoint: Path) -> None:
