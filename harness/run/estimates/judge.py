@@ -18,7 +18,7 @@ ASKED_TWICE = 2  # an answer that cannot be read is asked for once more
 
 @dataclass(frozen=True)
 class JudgeEstimate:
-    """The cost of judging for one evaluator, or all data builders and trainers, over rows and seeds that the store does not hold.
+    """The cost of judging for one evaluator, or all builders and trainers, over rows and seeds that the store does not hold.
 
     Attributes:
         evaluations: how many are left to judge.

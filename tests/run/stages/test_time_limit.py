@@ -7,10 +7,14 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from harness.errors import StageError
+from harness.run.executors.local import LocalExecutor
 from harness.run.stages.time_limit import TIME_OVER, time_limit
 
 SOON = 0.05 / 3600
@@ -36,18 +40,21 @@ def test_a_sleep_is_interrupted_and_the_handler_is_put_back() -> None:
 
 
 def test_what_ends_in_time_is_left_alone() -> None:
-    threads = threading.active_count()
     with time_limit(1.0, "quick"):
-        pass
-    for thread in threading.enumerate():
-        if isinstance(thread, threading.Timer):
-            thread.join(10)
-    assert threading.active_count() == threads
+        timers = [thread for thread in threading.enumerate() if isinstance(thread, threading.Timer)]
+    assert len(timers) == 2
+    for timer in timers:
+        timer.join(10)
+        assert not timer.is_alive()
     with time_limit(None, "unlimited"):
         pass
 
 
 def test_code_that_is_stuck_takes_its_process_along() -> None:
-    done = subprocess.run([sys.executable, "-c", STUCK], capture_output=True, text=True, timeout=120)
-    assert done.returncode == TIME_OVER
-    assert "the trainer 'stuck' ran longer than its limit and did not end" in done.stderr
+    with subprocess.Popen([sys.executable, "-c", STUCK], stderr=subprocess.PIPE, text=True) as process:
+        _, said = process.communicate(timeout=120)
+    assert process.returncode == TIME_OVER
+    assert "the trainer 'stuck' ran longer than its limit and did not end" in said
+    worker: Any = SimpleNamespace(process=process, number=0)
+    reason = LocalExecutor(1, {}, Path("unused"))._death(worker)
+    assert reason.startswith("it ran longer than its time limit and did not end")
