@@ -85,6 +85,13 @@ class LikelihoodJudgment(_Judge):
     )
     levels: tuple[int, ...] = Field((2, 4, 6, 8, 10), min_length=2, description="the scores asked for")
 
+    @field_validator("request")
+    @classmethod
+    def _names_a_score(cls, request: str) -> str:
+        if "{score}" not in request:
+            raise ValueError("it should contain {score}, or all requests are equal")
+        return request
+
     def scores(self, task: BuildTask, responses: Samples, sampling: tuple[float, float]) -> list[list[float]]:
         """Expected level of each response."""
         judgment = PolicyReward(policy="likelihood", request=self.request, levels=self.levels)
