@@ -146,12 +146,18 @@ class CostEntry(BoardEntry):
 
 
 class MetricEntry(BoardEntry):
-    """A metric of the board; `key` is `<evaluator>/<metric>`."""
+    """A metric of the board; `key` is `<evaluator>/<metric>`.
+
+    `fit`: values per example are pseudo-values of a fit (`Metric.fit`), so only their means and errors say anything.
+    """
+
+    optional = frozenset({"fit"})
 
     key: str
     description: str
     higher_is_better: bool | None
     primary: bool
+    fit: Literal["run", "rows"] | None = None
 
 
 class FamilyEntry(BoardEntry):
@@ -200,6 +206,48 @@ class SequentialEntry(BoardEntry):
         return f"{text}. They stopped since {reason}."
 
 
+class PromptsEntry(BoardEntry):
+    """Prompts that were added where they decide, from `start` to `most` for each row.
+
+    Attributes:
+        evaluators: those that took prompts in parts; the others scored all `most` prompts of every row.
+        prompts: of each row.
+        stopped, may_be_best: as in `SequentialEntry`.
+        evaluations: prompts of all rows and seeds; `evaluations_fixed` those that `most` prompts for every row would take.
+        blocks: ids of the prompts that each look added.
+    """
+
+    start: int
+    most: int
+    evaluators: tuple[str, ...]
+    prompts: dict[str, int]
+    stopped: Literal["decided", "futile", "most"]
+    may_be_best: tuple[str, ...] = ()
+    evaluations: int
+    evaluations_fixed: int
+    blocks: tuple[tuple[str, ...], ...]
+
+    @property
+    def sentence(self) -> str:
+        """Return which rows have how many prompts, what the design saved, and why it stopped."""
+        labels: dict[int, list[str]] = {}
+        for label, count in sorted(self.prompts.items()):
+            labels.setdefault(count, []).append(label)
+        each = "; ".join(f"{count} for {', '.join(labels[count])}" for count in sorted(labels))
+        text = f"Prompts of {', '.join(self.evaluators)} were added only where they decide, up to {self.most}: {each}"
+        if self.evaluations_fixed:
+            saved = 1 - self.evaluations / self.evaluations_fixed
+            text += f". {self.evaluations:,} prompts were answered in place of {self.evaluations_fixed:,} ({saved:.0%} saved)"
+        if len(labels) > 1:
+            text += ". Each mean is over the prompts of its row, a difference and the order over those that both rows have"
+        reason = {
+            "decided": "every place is decided",
+            "most": f"the rows that are not decided have all {self.most} prompts",
+            "futile": f"more prompts, up to {self.most}, would hardly decide the rest",
+        }[self.stopped]
+        return f"{text}. They stopped since {reason}."
+
+
 class RepeatabilityEntry(BoardEntry):
     """How far an evaluator's judge agrees with itself on questions that it was asked again, word for word.
 
@@ -230,7 +278,7 @@ class RepeatabilityEntry(BoardEntry):
 class StatisticsEntry(BoardEntry):
     """How the numbers were made, in words."""
 
-    optional = frozenset({"methods", "families", "sequential", "judges"})
+    optional = frozenset({"methods", "families", "sequential", "sequential_prompts", "judges"})
 
     methods: int | None = None  # the version of the statistics; absent: 1
     interval: str
@@ -241,6 +289,7 @@ class StatisticsEntry(BoardEntry):
     level: float
     families: tuple[FamilyEntry, ...] | None = None
     sequential: SequentialEntry | None = None
+    sequential_prompts: PromptsEntry | None = None
     judges: tuple[RepeatabilityEntry, ...] | None = None
 
 

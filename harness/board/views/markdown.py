@@ -230,8 +230,8 @@ def _families(board: Board) -> str:
 
 
 def _seeds(board: Board) -> str:
-    """Return what was saved by adding seeds only where they decide, and which rows may be the best."""
-    added = board.statistics.sequential
+    """Return what was saved by adding seeds or prompts only where they decide, and which rows may be the best."""
+    added = board.statistics.sequential or board.statistics.sequential_prompts
     if added is None:
         return ""
     best = (
