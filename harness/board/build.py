@@ -125,7 +125,7 @@ def build_board(
         update={"rows": ordered, "warnings": tuple(plain(text) for text in texts), "analysis": analysis}
     ).with_examples(examples)
     board = board.with_scores({row.label: row.scores for row in rows if not row.failed})
-    return board.with_states(_states(rows)) if curves else board
+    return board.with_states(states_by_position(rows)) if curves else board
 
 
 def _with_states(entry: RowEntry, row: RowResult, curves: Mapping[str, tuple[StateEntry, ...]]) -> RowEntry:
@@ -136,7 +136,8 @@ def _with_states(entry: RowEntry, row: RowResult, curves: Mapping[str, tuple[Sta
     return entry.model_copy(update={"states": states, "without_states": None if states else row.without_states})
 
 
-def _states(rows: Sequence[RowResult]) -> States:
+def states_by_position(rows: Sequence[RowResult]) -> States:
+    """Return the scores per example of the rows' intermediate states."""
     states: dict[float, dict[str, Mapping[str, Mapping[int, Sequence[Score]]]]] = {}
     for row in rows:
         for state in row.states if not row.failed else ():
@@ -375,6 +376,12 @@ class LoadedBoard:
             DataError: it cannot be read, or its scores are missing or not those it was written with.
         """
         board = published_board(path) if is_published_table(path) else Board.read(path)
+        if board.models:
+            labels = ", ".join(entry.label for entry in board.models)
+            raise DataError(
+                f"{path} is a board of several starting models ({labels}): give boards of one, as the config makes with one "
+                "`model`; its stages are in the store"
+            )
         if board.is_published:
             return cls(board, _printed_scores(board), board.name)
         scores, states = board_scores(path), board_states(path) if STATES in (board.files or {}) else {}
@@ -446,6 +453,7 @@ class LoadedBoard:
         again = build_board(
             name=board.name, description="", config={}, baseline=board.baseline, rows=self.rows, metrics=self.metrics,
             examples=(), sharing={}, created="", warnings=(), mixed_judges=board.mixed_judges,
+            prompts=PromptsDesign.of(board.statistics.sequential_prompts),
         )  # fmt: skip
         earlier = board.methods < METHODS
         return [

@@ -174,12 +174,13 @@ class Statistics:
 
         Rows tell together what seeds do, and can do so on the same prompts alone. All rows at once where none are added.
         """
-        if self._prompts is None or not self._prompts.decides(key):
+        design = self._prompts
+        counts = {label: design.count({key: table}) for label, table in tables.items()} if design else {}
+        if design is None or 0 in counts.values():  # 0: the metric is not of prompts that are added
             yield tables, tables
             return
-        counts = {label: self._prompts.count({key: table}) for label, table in tables.items()}
         for count in sorted(set(counts.values())):
-            asked = self._prompts.questions(count)
+            asked = design.questions(count)
             cut = {label: _only(table, asked) for label, table in tables.items() if counts[label] >= count}
             yield [label for label in cut if counts[label] == count], cut
 

@@ -15,7 +15,9 @@ DEEPEST = 60  # values within values: far more than a config has, and less than 
 LARGEST_INTEGER, LARGEST = 2**63 - 1, 1e100  # what Parquet holds, and what can be squared and drawn
 
 
-METHODS = 2  # of the statistics: 1 before seeds were tested twice, fits had errors and the noise floor was a probability
+# Of the statistics: 1 before seeds were tested twice, fits had errors and the noise floor was a probability; 2 before the
+# interval of a restless row kept the few degrees of freedom of its seeds.
+METHODS = 3
 SIGNIFICANCE_LEVEL = 0.05  # of a family of tests: the largest corrected p-value that counts is below it
 STARS = (SIGNIFICANCE_LEVEL, 0.01, 0.001)  # one star for each level that the corrected p-value is below
 
@@ -478,9 +480,10 @@ class RowEntry(RowKind, BoardEntry):
     """One row of the leaderboard.
 
     `states` are those that were evaluated while it was trained; `without_states` says why it has none, where others have.
+    `model` is the label of its starting model where the board has several.
     """
 
-    optional = frozenset({"failed", "states", "without_states"})
+    optional = frozenset({"failed", "states", "without_states", "model"})
 
     method: str
     data: str | None
@@ -496,6 +499,7 @@ class RowEntry(RowKind, BoardEntry):
     failed: str | None = None
     states: tuple[StateEntry, ...] | None = None
     without_states: str | None = None
+    model: str | None = None
 
     def delta(self, key: str) -> Delta | None:
         """Return the difference from the baseline on the metric with this key; None where there is none."""

@@ -40,8 +40,8 @@ class SeedsDesign:
     def rule(self) -> Rule:
         return Rule.of_seeds(self.start, self.most)
 
-    def decides(self, key: str) -> bool:
-        """Return whether a metric's values become more with each step: those of every metric do."""
+    def decides(self, key: str, tables: Sequence[Values]) -> bool:
+        """Return whether these values of a metric become more with each step: those of every metric do."""
         return True
 
 
@@ -72,9 +72,9 @@ class PromptsDesign:
     def rule(self) -> Rule:
         return Rule.of_prompts(self.start, self.most)
 
-    def decides(self, key: str) -> bool:
-        """Return whether a metric's values become more with each step."""
-        return key.partition("/")[0] in self.evaluators
+    def decides(self, key: str, tables: Sequence[Values]) -> bool:
+        """Return whether these values of a metric become more with each step."""
+        return all(self.count({key: table}) for table in tables)
 
     def questions(self, count: int) -> frozenset[str]:
         """Return the ids of the first prompts, up to the look that has so many."""
@@ -83,7 +83,8 @@ class PromptsDesign:
 
     def count(self, tables: Mapping[str, Values]) -> int:
         """Return the number of prompts that a row has, by its values of each metric; 0 where it has none."""
-        asked = {name for key, values in tables.items() if self.decides(key) for name in values.answered().questions}
+        here = [values for key, values in tables.items() if key.partition("/")[0] in self.evaluators]
+        asked = {name for values in here for name in values.answered().questions}
         reached = [look for look, block in zip(self.rule.looks, self.blocks, strict=False) if not asked.isdisjoint(block)]
         return max(reached, default=0)
 
@@ -189,9 +190,11 @@ def decisions(
     p: dict[tuple[str, str], tuple[float, float]] = {}
     undecided: set[str] = set()
     best: tuple[str, ...] = ()
-    for metric in (metric for metric in metrics if design.decides(metric.key)):
+    for metric in metrics:
         rows = compared[metric.key]
         if baseline not in rows or len(rows) < 2:
+            continue
+        if not design.decides(metric.key, [values[label][metric.key] for label in rows]):
             continue
         first = metric is primary[0] and metric.higher_is_better is not None
         competing = np.array([not kinds[label].is_reference for label in rows])
@@ -220,6 +223,14 @@ def decisions(
         if first:
             best = tuple(sorted(label for label, yes in zip(rows, state.may_be_best, strict=True) if yes))
     return Decisions(design, counts, seeds, frozenset(open_), p, frozenset(counts) - undecided, best)
+
+
+def crossed_tables(rows: Sequence[Values], sign: float) -> Floats:
+    """Return [rows, seeds, questions] of rows that were asked the same, turned by `sign`; NaN where a row has no such seed.
+
+    There are no other holes: `_tables` says how a missing cell is filled.
+    """
+    return _tables(rows, [sorted({name for row in rows for name in row.questions})], sign)[0]
 
 
 def _looks(design: Design, rows: Sequence[Values], sign: float) -> Iterator[Floats]:

@@ -7,12 +7,13 @@ from math import isclose
 from pathlib import Path
 from typing import Any
 
+from harness.board.across import compare_models
 from harness.board.analysis import analyse
 from harness.board.board import Board, board_scores, board_states
 from harness.board.build import LoadedBoard, row_entry
 from harness.board.compare import Statistics
 from harness.board.entries import METHODS
-from harness.board.files import SCORES, STATES, digest
+from harness.board.files import SCORES, STATES, Scores, States, digest
 from harness.board.learning import learning_curves
 from harness.board.sequential import design_of
 
@@ -45,6 +46,31 @@ def verify(path: Path) -> list[str]:
     problems = list(_files(board, folder, {board.examples, SCORES, *([STATES] if with_curves else [])}))
     unknown = sorted(set(scores) - {row.method for row in board.rows})
     problems += [f"{SCORES} has scores of {label!r}, which is no row of the board" for label in unknown]
+    if not board.models:
+        return [*problems, *_recomputed(board, scores, states)]
+    for label, of_model in board.by_model.items():
+        problems += [
+            f"{label}: {problem}"
+            for problem in _recomputed(of_model, board.scores_of(label, scores), board.states_of(label, states))
+        ]
+    return [*problems, *_across(board, scores)]
+
+
+def _across(board: Board, scores: Scores) -> list[str]:
+    """Return what differs in the comparison of several starting models."""
+    loaded = {
+        label: LoadedBoard(of_model, board.scores_of(label, scores), label).rows for label, of_model in board.by_model.items()
+    }
+    if any(board.baseline not in {row.label for row in rows} for rows in loaded.values()):
+        return []  # said of the model already
+    computed = compare_models(loaded, board.metrics, board.baseline, mixed_judges=board.mixed_judges)[0]
+    shown = board.across.model_dump(mode="json") if board.across else {}
+    return _differ(shown, computed.model_dump(mode="json"), "across: ")
+
+
+def _recomputed(board: Board, scores: Scores, states: States) -> list[str]:
+    """Return what differs in the statistics of rows that have one starting model."""
+    problems = list[str]()
     rows = LoadedBoard(board, scores, board.name, states).rows
     if board.baseline not in {row.label for row in rows}:
         return [*problems, f"the baseline {board.baseline!r} is no row of the board"]

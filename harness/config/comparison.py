@@ -24,6 +24,7 @@ class Comparison:
         judges: one of each evaluator that asks one, by the evaluator's label; the config's own where data builders ask it.
         checkpoint: the starting model; None where one is made from the source's text.
         unreachable: `model`, `source` -> why it could not be looked up; empty unless `resolve` was called with `offline`.
+        start: the starting model's label where the config lists several; each is a comparison of its own.
     """
 
     config: Config
@@ -34,6 +35,7 @@ class Comparison:
     judges: Mapping[str, JudgeSettings]
     checkpoint: Checkpoint | None = None
     unreachable: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    start: str | None = None
 
     @property
     def during_evaluators(self) -> tuple[str, ...]:

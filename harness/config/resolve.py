@@ -30,6 +30,7 @@ from harness.config.problems import impossible, secrets
 from harness.config.schema import Config, raise_all
 from harness.config.starting_model import check_trained_dtype, locate_rows, starting_model
 from harness.config.unresolved import UnresolvedConfig
+from harness.errors import Problem
 
 
 def resolve(
@@ -45,6 +46,9 @@ def resolve(
         ConfigError: names *every* problem: unknown fields and names, values out of bounds, unmet needs.
     """
     raise_all(list(secrets(raw)), where)  # before any message quotes a value
+    if isinstance(raw.get("model"), list):
+        fix = "several starting models are for `harness compare` and `harness plan`: choose one, --set 'model={path: …}'"
+        raise_all([Problem("model", raw["model"][:3], fix)], where)
     raise_all([problem for problem in impossible(raw) if not isinstance(problem.value, float)], where)  # nothing can hold them
     unresolved = UnresolvedConfig.of(raw, registry)
     check_labels(unresolved)

@@ -467,7 +467,10 @@ class Config(_Section):
     name: str = Field(description="names the run's folder and its board")
     description: str = Field("", description="one paragraph for the board's head")
     source: Named = Field(description="where prompts, targets and preferences come from")
-    model: ModelSection = Field(description="the model every method starts from")
+    model: ModelSection = Field(
+        description="the model every method starts from; or a list of several, each a path or this section with a `label`: "
+        "one comparison for each, and whether the ranking carries over"
+    )
     limits: Limits | None = Field(None, description="longest examples, of every split; no limits if absent")
     sft: SftSettings | None = Field(SftSettings(), description="supervised fine-tuning before all methods; null to skip it")
     training: TrainingSettings = Field(TrainingSettings(), description="defaults of every method's training")

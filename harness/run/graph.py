@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from harness.store import key_of
@@ -169,3 +170,23 @@ class Graph:
 
     def __len__(self) -> int:
         return len(self.stages)
+
+
+def joined(graphs: Mapping[str | None, Graph]) -> Graph:
+    """Return one graph with the stages of several, each once; the graph itself where there is only one.
+
+    Args:
+        graphs: by the label of their starting model, which the titles of stages that only it has end with.
+    """
+    if len(graphs) == 1:
+        return next(iter(graphs.values()))
+    whole = Graph(next(iter(graphs.values())).environment)
+    shared = Counter(key for graph in graphs.values() for key in graph.stages)
+    for label, graph in graphs.items():
+        for key, stage in graph.stages.items():
+            title = stage.title if shared[key] > 1 else f"{stage.title} · {label}"
+            whole.stages.setdefault(key, replace(stage, title=title))
+        whole.rows += graph.rows
+        whole.checkpoints |= graph.checkpoints
+        whole.judges |= graph.judges
+    return whole

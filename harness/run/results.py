@@ -438,9 +438,11 @@ def copy_files(run: Run, folder: Path) -> None:
     """
     for result in run.seeds:
         for evaluator, evaluation in result.evaluations.items():
+            start = run.comparison.start
+            row = result.plan.label if start is None else f"{start}/{result.plan.label}"
             for number, artifact in enumerate(evaluation.artifacts, start=1):
                 if (artifact / FILES).is_dir():
-                    place = folder / FILES / _file_name(result.plan.label) / evaluator / f"seed-{result.plan.seed}"
+                    place = folder / FILES / _file_name(row) / evaluator / f"seed-{result.plan.seed}"
                     block = place if number == 1 else place / f"block-{number}"
                     shutil.copytree(artifact / FILES, block, dirs_exist_ok=True)
 

@@ -15,6 +15,7 @@ from markupsafe import Markup
 
 from harness.board.board import (
     Board,
+    Delta,
     MetricEntry,
     RankEntry,
     RowEntry,
@@ -103,6 +104,55 @@ def _difference(row: RowEntry, metric: MetricEntry, scale: svg.Scale, y: float) 
         svg.text(WIDTH - NUMBERS + 61, y + 4, delta.mark, f"value {kind}"),
         svg.text(WIDTH - 4, y + 4, f"{signed(delta.low)} … {signed(delta.high)}", "tick", "end"),
     ]
+
+
+def gains(board: Board, metric: MetricEntry) -> Markup | None:
+    """Draw every row's difference from the baseline under each starting model; ✱ where two of them differ significantly.
+
+    None if no row has a difference under two models.
+    """
+    models = board.by_model
+    deltas: dict[str, dict[str, Delta]] = {}
+    for label, of_model in models.items():
+        for row in of_model.rows:
+            if (delta := row.delta(metric.key)) is not None and not row.is_null:
+                deltas.setdefault(row.method, {})[label] = delta
+    shown = {name: by_model for name, by_model in deltas.items() if len(by_model) > 1}
+    if not shown:
+        return None
+    starred = {
+        gain.row for gain in (board.across.gains if board.across else ()) if gain.metric == metric.key and gain.is_significant
+    }
+    step = max(STEP, 12 + 13 * len(models))
+    top = TOP + 18
+    chart = svg.Chart(NAMES + 8, WIDTH - NUMBERS, top - 6, top + step * len(shown))
+    bounds = [bound for by_model in shown.values() for delta in by_model.values() for bound in (delta.low, delta.high)]
+    scale = chart.across([*bounds, 0.0])
+    shapes = chart.ticks_across((scale(tick), signed(tick)) for tick in scale.ticks())
+    shapes += [svg.line(scale(0), chart.top - 4, scale(0), chart.floor + 3, "zero")]
+    shapes += _directions(metric, scale(0), board.baseline)
+    x = chart.left
+    for place, label in enumerate(models):
+        kind = f"series{place % SERIES_COLOURS}"
+        shapes += [svg.circle(x, 30, f"point {kind}"), svg.text(x + 9, 34, shortened(label, 24), f"name {kind}")]
+        x += 24 + 7 * len(shortened(label, 24))
+    for index, (name, by_model) in enumerate(shown.items()):
+        middle = top + step * index + step / 2
+        shapes.append(svg.text(NAMES - 6, middle + 4, shortened(name) + (" ✱" if name in starred else ""), "name", "end"))
+        for place, label in enumerate(models):
+            if label not in by_model:
+                continue
+            delta, y = by_model[label], middle + 13 * (place - (len(models) - 1) / 2)
+            kind, interval = f"series{place % SERIES_COLOURS}", f"{signed(delta.low)} to {signed(delta.high)}"
+            shapes += [
+                svg.line(scale(delta.low), y, scale(delta.high), y, f"whisker {kind}"),
+                svg.circle(scale(delta.mean), y, f"point {kind}", f"{name} from {label}: {signed(delta.mean)} ({interval})"),
+                svg.text(WIDTH - NUMBERS + 58, y + 4, signed(delta.mean), f"value {kind}", "end"),
+                svg.text(WIDTH - NUMBERS + 61, y + 4, delta.mark, "value"),
+                svg.text(WIDTH - 4, y + 4, f"{signed(delta.low)} … {signed(delta.high)}", "tick", "end"),
+            ]
+    label = f"Difference from {board.baseline} on {metric.key} under each starting model, for {len(shown)} rows"
+    return svg.drawing(WIDTH, chart.floor + 28, label, shapes)
 
 
 def ranks(board: Board, metric: MetricEntry) -> Markup | None:

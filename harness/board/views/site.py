@@ -17,7 +17,7 @@ from harness.board.diff import changes
 from harness.board.files import BOARD, SCORES, STATES, digest, examples_text, write_bytes
 from harness.board.views.latex import to_latex
 from harness.board.views.markdown import markdown_text, to_csv, to_markdown
-from harness.board.views.page import templates, to_html
+from harness.board.views.page import model_pages, templates, to_html
 from harness.board.views.text import one_line
 from harness.errors import DataError, did_you_mean
 
@@ -84,6 +84,7 @@ def _board_files(board: Board, path: Path, past: Sequence[Board]) -> dict[str, b
     rendered = {"board.md": to_markdown(board), "board.csv": to_csv(board), "board.tex": to_latex(board)}
     rendered["history.html"] = _history_page(board, [board, *reversed(past)])
     rendered[BOARD] = board.to_json()
+    rendered |= model_pages(board)
     rendered["index.html"] = to_html(board, board.example_rows)
     return files | {name: text.encode("utf-8") for name, text in rendered.items()}
 

@@ -261,3 +261,14 @@ def plan_report(
         return PlanReport(comparison, graph, present, requests, screening, judges, estimate, most, elsewhere, states, needs)
 
     return report(least, report(largest_plan(comparison)) if config.grows else None)
+
+
+def reports_of_models(reports: Sequence[PlanReport]) -> dict[str, JsonValue]:
+    """Return the reports of several starting models by label, and the counts of their stages together, each counted once."""
+    keys = {key for report in reports for key in report.graph.stages}
+    present = {key for report in reports for key in report.present}
+    return {
+        "name": reports[0].comparison.config.name,
+        "models": {report.comparison.start or "": report.as_dict() for report in reports},
+        "together": {"stages": len(keys), "remaining": len(keys - present)},
+    }
