@@ -196,7 +196,7 @@ def test_what_is_missing_is_absent_and_a_warning_says_why(build: Build) -> None:
     said = [text for text in board.warnings if text.startswith("unscored")]
     names = ", ".join(metric.name for metric in METRICS["gold"])
     assert said == [f"unscored has no {names} of gold, which gave it no scores."]  # once for all of them
-    assert [text for text in board.warnings if "compared on" in text] == [
+    assert [text for text in board.warnings if " examples of gold" in text] == [
         f"fewer is compared on 10 of 30 examples of {', '.join(f'gold/{metric.name}' for metric in METRICS['gold'])}."
     ]  # once for all of them
     assert any(text.startswith("half: 30 of 60 values of gold/win are missing") for text in board.warnings)
