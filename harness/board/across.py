@@ -12,6 +12,7 @@ from itertools import combinations
 import numpy as np
 
 from harness.board.board import Board, ExampleRow
+from harness.board.build import states_by_position
 from harness.board.by_model import (
     SEPARATOR,
     AcrossEntry,
@@ -324,7 +325,9 @@ def join_models(boards: Mapping[str, Board], rows: Mapping[str, Sequence[RowResu
     scores = {
         f"{label}{SEPARATOR}{row.label}": row.scores for label, listed in rows.items() for row in listed if not row.failed
     }
-    return joined.with_examples(_joined_examples(boards)).with_scores(scores)
+    joined = joined.with_examples(_joined_examples(boards)).with_scores(scores)
+    relabelled = [replace(row, label=f"{label}{SEPARATOR}{row.label}") for label, listed in rows.items() for row in listed]
+    return joined.with_states(states) if (states := states_by_position(relabelled)) else joined
 
 
 def _joined_examples(boards: Mapping[str, Board]) -> list[ExampleRow]:

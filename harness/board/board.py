@@ -36,13 +36,17 @@ from harness.board.files import (
     BOARD,
     EXAMPLES,
     SCORES,
+    STATES,
     ExampleRow,
     Scores,
+    States,
     digest,
     examples_text,
     read_examples,
     read_scores,
+    read_states,
     scores_bytes,
+    states_bytes,
     write_bytes,
     write_text,
 )
@@ -89,7 +93,8 @@ class Board(BoardEntry):
     """A leaderboard.
 
     `examples` is the bare name of the file beside it that holds prompts and answers; `scores.parquet` beside it holds every
-    score of every example, from which `harness verify` makes all statistics again. `files` maps their names to SHA-256.
+    score of every example, from which `harness verify` makes all statistics again, and `states.parquet` those of intermediate
+    states where they were evaluated. `files` maps their names to SHA-256.
 
     With several starting models `rows` has those of all, each labelled `<model>/<row>`; `models` has each model's statistics,
     `across` what carries over between models, and `baseline` names the row that is the baseline under each.
@@ -117,6 +122,7 @@ class Board(BoardEntry):
 
     _example_rows: tuple[ExampleRow, ...] = PrivateAttr(default=())
     _score_file: bytes = PrivateAttr(default=b"")
+    _state_file: bytes = PrivateAttr(default=b"")
 
     @field_validator("examples")
     @classmethod
@@ -178,6 +184,13 @@ class Board(BoardEntry):
         board._score_file = content
         return board
 
+    def with_states(self, states: States) -> Self:
+        """Return the same board with these scores per example of intermediate states."""
+        content = states_bytes(states)
+        board = self.model_copy(update={"files": {**(self.files or {}), STATES: digest(content)}})
+        board._state_file = content
+        return board
+
     def of_model(self, label: str) -> Self:
         """Return the board of one of several starting models: its rows under their own labels, with its statistics.
 
@@ -211,7 +224,7 @@ class Board(BoardEntry):
         def own(texts: Mapping[str, Text]) -> dict[str, Text]:
             return {name.removeprefix(prefix): text for name, text in texts.items() if name.startswith(prefix)}
 
-        board._score_file = b""  # it has the rows of all models
+        board._score_file = board._state_file = b""  # they have the rows of all models
         board._example_rows = tuple(
             replace(example, answers=own(example.answers), judged=own(example.judged)) for example in self._example_rows
         )
@@ -341,6 +354,10 @@ class Board(BoardEntry):
         prefix = f"{label}{SEPARATOR}"
         return {row.removeprefix(prefix): runs for row, runs in scores.items() if row.startswith(prefix)}
 
+    def states_of(self, label: str, states: States) -> States:
+        """Return of all intermediate states those of one of several starting models, as `scores_of` returns scores."""
+        return {position: own for position, scores in states.items() if (own := self.scores_of(label, scores))}
+
     def unscored_metrics(self, scores: Scores) -> list[MetricEntry]:
         """Return the metrics that rows have without any score per example: computed over all rows together, or made up."""
         scored = {
@@ -385,6 +402,8 @@ class Board(BoardEntry):
         write_text(Path(folder) / Path(self.examples).name, examples_text(self.example_rows))
         if self._score_file:
             write_bytes(Path(folder) / SCORES, self._score_file)
+        if self._state_file:
+            write_bytes(Path(folder) / STATES, self._state_file)
         return write_text(Path(folder) / BOARD, self.to_json())
 
     @classmethod
@@ -417,6 +436,8 @@ class Board(BoardEntry):
         board._example_rows = tuple(read_examples(beside)) if beside.is_file() else ()
         scores = path.parent / SCORES
         board._score_file = scores.read_bytes() if scores.is_file() else b""
+        states = path.parent / STATES
+        board._state_file = states.read_bytes() if states.is_file() and STATES in (board.files or {}) else b""
         return board
 
 
@@ -456,6 +477,16 @@ def board_scores(path: Path) -> Scores:
     if not beside.is_file():
         raise DataError(f"{beside} is missing: it holds the scores per example; run the comparison again to write it")
     return read_scores(beside)
+
+
+def board_states(path: Path) -> States:
+    """Read the per-example scores of intermediate states beside a board; empty where it has none.
+
+    Raises:
+        DataError: they cannot be read.
+    """
+    beside = (path if path.is_dir() else path.parent) / STATES
+    return read_states(beside) if beside.is_file() else {}
 
 
 def _timeless(value: Any) -> Any:

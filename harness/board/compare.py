@@ -172,12 +172,13 @@ class Statistics:
 
         Rows tell together what seeds do, and can do so on the same prompts alone. All rows at once where none are added.
         """
-        if self._prompts is None or not self._prompts.decides(key):
+        design = self._prompts
+        counts = {label: design.count({key: table}) for label, table in tables.items()} if design else {}
+        if design is None or 0 in counts.values():  # 0: the metric is not of prompts that are added
             yield tables, tables
             return
-        counts = {label: self._prompts.count({key: table}) for label, table in tables.items()}
         for count in sorted(set(counts.values())):
-            asked = self._prompts.questions(count)
+            asked = design.questions(count)
             cut = {label: _only(table, asked) for label, table in tables.items() if counts[label] >= count}
             yield [label for label in cut if counts[label] == count], cut
 
@@ -383,6 +384,23 @@ def _named(versions: Sequence[str]) -> str:
 
 
 @dataclass(frozen=True)
+class RowState:
+    """A state that a row's model went through while it was trained.
+
+    Attributes:
+        position: share of the row's whole training, every round counted alike; 0 is its start.
+        round: counted from 1.
+        share: of the round's steps.
+        scores: evaluator → seed → scores.
+    """
+
+    position: float
+    round: int
+    share: float
+    scores: Mapping[str, Mapping[int, Sequence[Score]]]
+
+
+@dataclass(frozen=True)
 class RowResult(RowKind):
     """The result of one row of the comparison, before any statistics.
 
@@ -393,6 +411,8 @@ class RowResult(RowKind):
         budget: what it really used: prompts, pairs, updates, tokens.
         failed: why there are no scores; None where it ran.
         curves: per seed the training log, one mapping of numbers per logged step.
+        states: those that were evaluated while it was trained, in their order.
+        without_states: why it has none, where other rows may have some.
     """
 
     label: str
@@ -406,9 +426,16 @@ class RowResult(RowKind):
     provenance: Provenance
     failed: str | None = None
     curves: Mapping[int, Sequence[Mapping[str, float]]] = field(default_factory=dict)
+    states: Sequence[RowState] = ()
+    without_states: str | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "provenance", Provenance.read(self.provenance))  # frozen, and any mapping of facts will do
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """All seeds that it has scores or a cost of."""
+        return tuple(sorted({seed for runs in self.scores.values() for seed in runs} | set(self.costs)))
 
     def judges(self, evaluator: str) -> list[str]:
         """Return the judges of an evaluator's scores: models with the versions that their servers reported."""

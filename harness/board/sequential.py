@@ -40,8 +40,8 @@ class SeedsDesign:
     def rule(self) -> Rule:
         return Rule.of_seeds(self.start, self.most)
 
-    def decides(self, key: str) -> bool:
-        """Return whether a metric's values become more with each step: those of every metric do."""
+    def decides(self, key: str, tables: Sequence[Values]) -> bool:
+        """Return whether these values of a metric become more with each step: those of every metric do."""
         return True
 
 
@@ -72,9 +72,9 @@ class PromptsDesign:
     def rule(self) -> Rule:
         return Rule.of_prompts(self.start, self.most)
 
-    def decides(self, key: str) -> bool:
-        """Return whether a metric's values become more with each step."""
-        return key.partition("/")[0] in self.evaluators
+    def decides(self, key: str, tables: Sequence[Values]) -> bool:
+        """Return whether these values of a metric become more with each step."""
+        return all(self.count({key: table}) for table in tables)
 
     def questions(self, count: int) -> frozenset[str]:
         """Return the ids of the first prompts, up to the look that has so many."""
@@ -83,7 +83,8 @@ class PromptsDesign:
 
     def count(self, tables: Mapping[str, Values]) -> int:
         """Return the number of prompts that a row has, by its values of each metric; 0 where it has none."""
-        asked = {name for key, values in tables.items() if self.decides(key) for name in values.answered().questions}
+        here = [values for key, values in tables.items() if key.partition("/")[0] in self.evaluators]
+        asked = {name for values in here for name in values.answered().questions}
         reached = [look for look, block in zip(self.rule.looks, self.blocks, strict=False) if not asked.isdisjoint(block)]
         return max(reached, default=0)
 
@@ -189,9 +190,11 @@ def decisions(
     p: dict[tuple[str, str], tuple[float, float]] = {}
     undecided: set[str] = set()
     best: tuple[str, ...] = ()
-    for metric in (metric for metric in metrics if design.decides(metric.key)):
+    for metric in metrics:
         rows = compared[metric.key]
         if baseline not in rows or len(rows) < 2:
+            continue
+        if not design.decides(metric.key, [values[label][metric.key] for label in rows]):
             continue
         first = metric is primary[0] and metric.higher_is_better is not None
         competing = np.array([not kinds[label].is_reference for label in rows])

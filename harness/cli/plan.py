@@ -110,6 +110,7 @@ def print_plan(report: PlanReport) -> None:
     if report.data is not None:
         _print_data(report)
     _print_lines([row.line() for row in report.elsewhere], "dim")
+    _print_lines([report.states.line()] if report.states else [], "dim")
     _print_lines([estimate.line() for estimate in report.judges], "dim")
     if report.gpu is not None:
         _print_gpu(report.gpu)
@@ -138,6 +139,26 @@ def _print_stages(report: PlanReport) -> None:
     console.print(table)
     alone = sum(requests.values())
     console.print(Text(f"{len(graph)} stages serve {alone} requests; {len(graph) - len(present)} remain to run.", style="dim"))
+    _print_rows(report)
+
+
+def _print_rows(report: PlanReport) -> None:
+    """Print what each row takes as if it ran alone."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from harness.board.views.text import shortened
+
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    names = ("row", "kind", "trainings", "stages", "to run", *(("GPU-hours",) if report.gpu else ()))
+    for name in names:
+        table.add_column(name, justify="left" if name in ("row", "kind") else "right")
+    for row in report.rows:
+        cells = [str(row.trainings), str(row.stages), str(row.waiting)]
+        hours = [] if row.gpu_hours is None else [f"{row.gpu_hours:,.2f}"]
+        table.add_row(Text(shortened(row.label, 40)), row.kind, *cells, *hours)
+    Console().print(table)
 
 
 def _seeds(config: Config) -> str:

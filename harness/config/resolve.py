@@ -9,6 +9,7 @@ from harness.api.registry import Registry
 from harness.config.checks import (
     check_backend,
     check_budget,
+    check_during,
     check_epochs,
     check_evaluators,
     check_evaluators_files,
@@ -76,6 +77,7 @@ def _check_sections(unresolved: UnresolvedConfig, config: Config) -> None:
     check_epochs(unresolved, config)
     check_seeds(unresolved, config)
     check_prompts(unresolved, config)
+    check_during(unresolved, config)
     check_backend(unresolved, config.sft is not None)
     trained = [round_.training for row in unresolved.rows if row for round_ in row.rounds]
     check_trained_dtype(unresolved.problems, config.model, [*([config.sft] if config.sft else []), *trained])

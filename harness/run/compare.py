@@ -193,9 +193,8 @@ def _check_evaluators(
     if variables is not None:
         raise_all(_missing_keys(graph, store, variables), where)
         raise_all(served_problems(comparison, graph, store.holds, variables), where)
-    waiting = {
-        name for row in graph.rows for name, keys in row.evaluations.items() for key in keys if not store.place(key).exists()
-    }
+    asked = [evaluations.items() for row in graph.rows for evaluations in row.all_evaluations]
+    waiting = {name for items in asked for name, keys in items for key in keys if not store.place(key).exists()}
     raise_all(prepare_evaluators(comparison, waiting), where)
 
 

@@ -28,6 +28,7 @@ WIDTH, NAMES, NUMBERS, TOP, STEP = 772, 202, 212, 34, 28
 FRONTIER = svg.Chart(left=56, right=736, top=24, floor=330)
 SWEEP = svg.Chart(left=56, right=570, top=24, floor=300)
 CURVE = svg.Chart(left=46, right=232, top=10, floor=92)
+LEARNING = svg.Chart(left=46, right=228, top=10, floor=104)
 
 COSTS = {
     "seconds": "time per seed",
@@ -334,6 +335,68 @@ def _thinned(log: Sequence[tuple[float, float]], points: int) -> list[tuple[floa
     if len(log) <= points:
         return list(log)
     return [log[round(index * (len(log) - 1) / (points - 1))] for index in range(points)]
+
+
+# Learning curves
+
+
+def learning(board: Board) -> list[tuple[MetricEntry, list[tuple[RowEntry, Markup]]]]:
+    """Return, for each metric that intermediate states were evaluated on, the rows that have them with their figures."""
+    rows = [row for row in board.rows if row.states]
+    shown = {key for row in rows for state in row.states or () for key in state.scores}
+    primary = [metric.key for metric in board.primary]
+    metrics = sorted((metric for metric in board.metrics if metric.key in shown), key=lambda metric: metric.key not in primary)
+    figures = []
+    for metric in metrics:
+        curves = {row.method: learning_curve(row, metric.key) for row in rows}
+        values = [value for curve in curves.values() for _, *bounds in curve for value in bounds]
+        base = board.row(board.baseline)
+        level = base.scores[metric.key].mean if base and metric.key in base.scores else None
+        up = LEARNING.up([*values, *([] if level is None else [level])])
+        drawn = [(row, _learning(row, curves[row.method], up, level, metric)) for row in rows if curves[row.method]]
+        figures.append((metric, drawn))
+    return figures
+
+
+def learning_curve(row: RowEntry, key: str) -> list[tuple[float, float, float, float]]:
+    """Return position, mean and interval of a row at each of its states with this metric, and at its end."""
+    points = [
+        (state.position, point.mean, point.low, point.high)
+        for state in row.states or ()
+        if (point := state.scores.get(key)) is not None
+    ]
+    end = row.scores.get(key)
+    if end is not None and end.low is not None and end.high is not None:
+        points.append((1.0, end.mean, end.low, end.high))
+    return points
+
+
+def _learning(
+    row: RowEntry, points: Sequence[tuple[float, float, float, float]], up: svg.Scale, level: float | None, metric: MetricEntry
+) -> Markup:
+    """Draw one row's curve with its intervals; all rows of a metric share the vertical scale, and the baseline's mean.
+
+    Args:
+        level: the baseline's mean.
+    """
+    across = LEARNING.across((0.0, 1.0), margin=0.03)
+    ticks = next((finer for about in (3, 5, 8) if len(finer := up.ticks(about)) > 1), [])
+    shapes = LEARNING.ticks_up((up(tick), number(tick)) for tick in ticks)
+    ends = sorted({state.position for state in row.states or () if state.share == 1.0})
+    shapes += [svg.line(across(end), LEARNING.top, across(end), LEARNING.floor, "rule") for end in ends]
+    shapes += LEARNING.ticks_across(((across(share), f"{share:.0%}") for share in (0.0, 0.5, 1.0)), rules=False)
+    if level is not None:
+        shapes.append(svg.line(LEARNING.left, up(level), LEARNING.right, up(level), "level"))
+    lower, upper = ([(across(point[0]), up(point[side])) for point in points] for side in (2, 3))
+    shapes.append(svg.path([*lower, *reversed(upper)], "spread"))
+    shapes.append(svg.path([(across(position), up(mean)) for position, mean, *_ in points], "curve seed0"))
+    shapes += [
+        svg.circle(
+            across(position), up(mean), "point base", f"at {position:.4g}: {number(mean)} ({number(low)} to {number(high)})", 3
+        )
+        for position, mean, low, high in points
+    ]
+    return svg.drawing(240, 128, f"{metric.key} of {row.method} while it was trained, with intervals", shapes)
 
 
 # Sweeps

@@ -52,6 +52,7 @@ def _tables(board: Board, heading: str) -> list[str]:
         f"{heading} All metrics",
         _all_metrics(board),
         "\n".join(f"- {markdown_text(metric.key)}: {markdown_text(metric.description)}" for metric in board.metrics),
+        *_learning(board),
         f"{heading} Cost and budget",
         _costs(board),
     ]
@@ -202,6 +203,26 @@ def _all_metrics(board: Board) -> str:
     return _table(heads, [[_method(board, row), *(_mean(row, metric) for metric in board.metrics)] for row in board.rows])
 
 
+def _learning(board: Board) -> list[str]:
+    """Return a table of learning curves for each primary metric that has some, or for the first metric that has."""
+    rows = [row for row in board.rows if row.states]
+    positions = sorted({state.position for row in rows for state in row.states or ()})
+    shown = {key for row in rows for state in row.states or () for key in state.scores}
+    metrics = [metric for metric in board.primary if metric.key in shown] or [m for m in board.metrics if m.key in shown][:1]
+    parts = ["## Learning curves", "Scores at shares of each row's training, every round counted alike."] if metrics else []
+    for metric in metrics:
+        lines = []
+        for row in rows:
+            states = {state.position: state.scores.get(metric.key) for state in row.states or ()}
+            points = [states.get(position) for position in positions]
+            cells = [f"{number(p.mean)} [{number(p.low)}, {number(p.high)}]" if p else "–" for p in points]
+            lines.append([_method(board, row), *cells, _mean(row, metric)])
+        heads = [f"{markdown_text(metric.key)} {_arrow(metric)}".strip(), *(f"{position:.3g}" for position in positions), "1"]
+        parts.append(_table(heads, lines))
+    absent = [f"{markdown_text(row.method)}: {markdown_text(row.without_states)}" for row in board.rows if row.without_states]
+    return [*parts, *([f"Without a curve: {'; '.join(absent)}."] if absent and parts else [])]
+
+
 def _costs(board: Board) -> str:
     used = sorted({key for row in board.rows for key in row.budget})
     judged = any(row.cost.judge_tokens is not None for row in board.rows)
@@ -275,6 +296,7 @@ def remarks(board: Board) -> list[str]:
     An older board lacks some of them.
     """
     judges = [entry.sentence for entry in board.statistics.judges or ()]
+    judges += [sentence for metric in board.primary if (sentence := _raters(board, metric))]
     sentences = (
         _noise(board),
         _families(board),
@@ -286,6 +308,21 @@ def remarks(board: Board) -> list[str]:
         _other_data(board),
     )
     return [sentence for sentence in sentences if sentence]
+
+
+def _raters(board: Board, metric: MetricEntry) -> str:
+    """Return how far evaluators that differ in their judge or reward model agree on a metric."""
+    parts = []
+    for pair in (board.analysis.raters or ()) if board.analysis else ():
+        if pair.left == metric.key:
+            shown = (("Krippendorff's α", pair.alpha), ("Spearman's ρ", pair.spearman))
+            words = [
+                f"{name} {number(value.mean)} ({number(value.low)} to {number(value.high)})" for name, value in shown if value
+            ]
+            parts.append(
+                f"{pair.left} and {pair.right} agree on {pair.answers:,} answers by {' and '.join(words) or 'no measure'}"
+            )
+    return f"{'; '.join(parts)}." if parts else ""
 
 
 def _other_data(board: Board) -> str:

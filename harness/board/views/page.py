@@ -153,6 +153,8 @@ def _figures(board: Board) -> dict[str, object]:
         "ranks": of_metrics(figures.ranks, board.primary),
         "frontiers": list(figures.frontiers(board)),
         "sweeps": list(figures.sweep_figures(board)),
+        "learning": figures.learning(board),
+        "without_states": [(row, row.without_states) for row in board.rows if row.without_states],
         "training": figures.training(board),
     }
 
