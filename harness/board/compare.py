@@ -217,8 +217,8 @@ class Statistics:
     def _warnings_about_examples(self) -> Iterator[str]:
         """Yield a warning about rows that lack examples of metrics, one for all metrics that the same rows lack alike."""
         keys: dict[tuple[tuple[str, str], ...], list[str]] = {}
-        for key, rows in self._unpaired.items():
-            keys.setdefault(tuple(rows), []).append(key)
+        for key, unpaired in self._unpaired.items():
+            keys.setdefault(tuple(unpaired), []).append(key)
         for rows, listed in keys.items():
             if len(rows) == 1:
                 yield f"{rows[0][0]} is compared on {rows[0][1]} examples of {', '.join(listed)}."
