@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import isfinite
 from pathlib import Path
 
@@ -12,8 +12,8 @@ import numpy as np
 
 from harness.api.types import Cost, Metric, Score
 from harness.board.analysis import analyse
-from harness.board.board import Board, ExampleRow, StatisticsEntry, board_scores
-from harness.board.compare import DRAWS, FLIPS, LEVEL, RowResult, Statistics, readings
+from harness.board.board import Board, ExampleRow, StatisticsEntry, board_scores, board_states
+from harness.board.compare import DRAWS, FLIPS, LEVEL, RowResult, RowState, Statistics, readings
 from harness.board.entries import (
     METHODS,
     CostEntry,
@@ -22,11 +22,13 @@ from harness.board.entries import (
     RepeatabilityEntry,
     RowEntry,
     ScoreEntry,
+    StateEntry,
     WinsEntry,
     first_duplicate,
 )
 from harness.board.facts import Provenance, SharingFacts
-from harness.board.files import SCORES, Scores, digest
+from harness.board.files import SCORES, STATES, Scores, States, digest
+from harness.board.learning import learning_curves
 from harness.board.published import is_published_table, published_board
 from harness.board.sequential import Decisions, Design, PromptsDesign, SeedsDesign, decisions
 from harness.board.statistics import Values, seeds_t_test, standardised, wins
@@ -112,14 +114,33 @@ def build_board(
         statistics=_methods(statistics, trainings).model_copy(update={"judges": tuple(judges) or None}),
         sharing=SharingFacts.read(sharing),
     )
-    entered = [_with_derived(row_entry(statistics, row), derived) for row in rows]
+    curves = learning_curves(rows, entries)
+    entered = [_with_derived(_with_states(row_entry(statistics, row), row, curves), derived) for row in rows]
     ordered = _ordered(entered, board.primary, baseline if prompts else None)
-    analysis, notes = analyse(statistics)
+    analysis, notes = analyse(statistics, board.config)
     texts = (*warnings, *statistics.warnings, *_noise_warnings(ordered, board.primary), *notes)
     board = board.model_copy(
         update={"rows": ordered, "warnings": tuple(plain(text) for text in texts), "analysis": analysis}
     ).with_examples(examples)
-    return board.with_scores({row.label: row.scores for row in rows if not row.failed})
+    board = board.with_scores({row.label: row.scores for row in rows if not row.failed})
+    return board.with_states(states_by_position(rows)) if curves else board
+
+
+def _with_states(entry: RowEntry, row: RowResult, curves: Mapping[str, tuple[StateEntry, ...]]) -> RowEntry:
+    """Return a row's entry with its learning curve, or why it has none; as it is on a board without any."""
+    if not curves:
+        return entry
+    states = curves.get(row.label)
+    return entry.model_copy(update={"states": states, "without_states": None if states else row.without_states})
+
+
+def states_by_position(rows: Sequence[RowResult]) -> States:
+    """Return the scores per example of the rows' intermediate states."""
+    states: dict[float, dict[str, Mapping[str, Mapping[int, Sequence[Score]]]]] = {}
+    for row in rows:
+        for state in row.states if not row.failed else ():
+            states.setdefault(state.position, {})[row.label] = state.scores
+    return states
 
 
 def _metric_entries(metrics: Mapping[str, Sequence[Metric]], rows: Sequence[RowResult]) -> tuple[MetricEntry, ...]:
@@ -226,7 +247,7 @@ def look(design: Design, baseline: str, rows: Sequence[RowResult], metrics: Mapp
 
 def row_entry(statistics: Statistics, row: RowResult) -> RowEntry:
     """Return the board's entry of one row, with all its scores and differences."""
-    seeds = tuple(sorted({seed for runs in row.scores.values() for seed in runs} | set(row.costs)))
+    seeds = row.seeds
     return RowEntry(
         method=plain(row.label),
         data=row.data,
@@ -343,6 +364,7 @@ class LoadedBoard:
     board: Board
     scores: Scores
     name: str
+    states: States = field(default_factory=dict)
 
     @classmethod
     def read(cls, path: Path) -> LoadedBoard:
@@ -352,15 +374,22 @@ class LoadedBoard:
             DataError: it cannot be read, or its scores are missing or not those it was written with.
         """
         board = published_board(path) if is_published_table(path) else Board.read(path)
+        if board.models:
+            labels = ", ".join(entry.label for entry in board.models)
+            raise DataError(
+                f"{path} is a board of several starting models ({labels}): give boards of one, as the config makes with one "
+                "`model`; its stages are in the store"
+            )
         if board.is_published:
             return cls(board, _printed_scores(board), board.name)
-        scores = board_scores(path)
-        beside = (path if path.is_dir() else path.parent) / SCORES
-        if (board.files or {}).get(SCORES) != digest(beside.read_bytes()):
-            raise DataError(
-                f"{beside} is not the file that its board.json was written with: `harness verify` says what is wrong"
-            )
-        return cls(board, scores, str(path))
+        scores, states = board_scores(path), board_states(path) if STATES in (board.files or {}) else {}
+        for name in (SCORES, *([STATES] if states else [])):
+            beside = (path if path.is_dir() else path.parent) / name
+            if (board.files or {}).get(name) != digest(beside.read_bytes()):
+                raise DataError(
+                    f"{beside} is not the file that its board.json was written with: `harness verify` says what is wrong"
+                )
+        return cls(board, scores, str(path), states)
 
     @property
     def rows(self) -> list[RowResult]:
@@ -388,6 +417,11 @@ class LoadedBoard:
             provenance=entry.provenance,
             failed=entry.failed,
             curves={int(seed): points for seed, points in entry.curves.items()},
+            states=[
+                RowState(state.position, state.round, state.share, self.states.get(state.position, {}).get(entry.method, {}))
+                for state in entry.states or ()
+            ],
+            without_states=entry.without_states,
         )
 
     @property

@@ -384,6 +384,23 @@ def _named(versions: Sequence[str]) -> str:
 
 
 @dataclass(frozen=True)
+class RowState:
+    """A state that a row's model went through while it was trained.
+
+    Attributes:
+        position: share of the row's whole training, every round counted alike; 0 is its start.
+        round: counted from 1.
+        share: of the round's steps.
+        scores: evaluator → seed → scores.
+    """
+
+    position: float
+    round: int
+    share: float
+    scores: Mapping[str, Mapping[int, Sequence[Score]]]
+
+
+@dataclass(frozen=True)
 class RowResult(RowKind):
     """The result of one row of the comparison, before any statistics.
 
@@ -394,6 +411,8 @@ class RowResult(RowKind):
         budget: what it really used: prompts, pairs, updates, tokens.
         failed: why there are no scores; None where it ran.
         curves: per seed the training log, one mapping of numbers per logged step.
+        states: those that were evaluated while it was trained, in their order.
+        without_states: why it has none, where other rows may have some.
     """
 
     label: str
@@ -407,9 +426,16 @@ class RowResult(RowKind):
     provenance: Provenance
     failed: str | None = None
     curves: Mapping[int, Sequence[Mapping[str, float]]] = field(default_factory=dict)
+    states: Sequence[RowState] = ()
+    without_states: str | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "provenance", Provenance.read(self.provenance))  # frozen, and any mapping of facts will do
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """All seeds that it has scores or a cost of."""
+        return tuple(sorted({seed for runs in self.scores.values() for seed in runs} | set(self.costs)))
 
     def judges(self, evaluator: str) -> list[str]:
         """Return the judges of an evaluator's scores: models with the versions that their servers reported."""

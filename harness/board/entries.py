@@ -337,6 +337,35 @@ class AgreementEntry(BoardEntry):
     examples: int = 0
 
 
+class EstimateEntry(BoardEntry):
+    """A coefficient with its 95 % interval."""
+
+    mean: float
+    low: float
+    high: float
+
+
+class RatersEntry(BoardEntry):
+    """How far two evaluators that differ in their judge or reward model agree on the same answers, on one metric.
+
+    Attributes:
+        left, right: keys of the metric.
+        spearman: rank correlation over answers; absent where one of them gives all answers the same value.
+        alpha: Krippendorff's α for interval data, `same` the share of equal values; absent for metrics without one scale.
+        answers: an example of a row at a seed each; intervals are over `questions`, rows and seeds being what they are.
+    """
+
+    optional = frozenset({"spearman", "alpha", "same"})
+
+    left: str
+    right: str
+    spearman: EstimateEntry | None = None
+    alpha: EstimateEntry | None = None
+    same: float | None = None
+    answers: int
+    questions: int
+
+
 class PowerEntry(BoardEntry):
     """The statistical power of this comparison on one metric: medians over its rows.
 
@@ -369,13 +398,14 @@ class NoiseEntry(BoardEntry):
 class AnalysisEntry(BoardEntry):
     """Statistics over all rows together, per metric key. `noise`: the noise floor, where it is above 0."""
 
-    optional = frozenset({"noise_floors"})
+    optional = frozenset({"noise_floors", "raters"})
 
     noise: dict[str, float] = {}
     noise_floors: dict[str, NoiseEntry] | None = None
     ranking: dict[str, dict[str, RankEntry]] = {}
     wins: dict[str, WinMatrix] = {}
     agreement: tuple[AgreementEntry, ...] = ()
+    raters: tuple[RatersEntry, ...] | None = None
     power: dict[str, PowerEntry] = {}
 
 
@@ -420,10 +450,40 @@ class RowKind:
         return not (self.is_published or self.is_imported)
 
 
-class RowEntry(RowKind, BoardEntry):
-    """One row of the leaderboard."""
+class PointEntry(BoardEntry):
+    """One metric of a row at a state of its training; `seeds` only if not all of the row's have a value."""
 
-    optional = frozenset({"failed"})
+    optional = frozenset({"seeds"})
+
+    mean: float
+    low: float
+    high: float
+    n: int
+    per_seed: tuple[float, ...]
+    seeds: tuple[int, ...] | None = None
+
+
+class StateEntry(BoardEntry):
+    """A state that a row's model went through while it was trained.
+
+    `position` is the share of the row's whole training, every round counted alike, `share` that of the steps of round `round`,
+    which is counted from 1. The row's own scores are those at position 1.
+    """
+
+    position: float
+    round: int
+    share: float
+    scores: dict[str, PointEntry]
+
+
+class RowEntry(RowKind, BoardEntry):
+    """One row of the leaderboard.
+
+    `states` are those that were evaluated while it was trained; `without_states` says why it has none, where others have.
+    `model` is the label of its starting model where the board has several.
+    """
+
+    optional = frozenset({"failed", "states", "without_states", "model"})
 
     method: str
     data: str | None
@@ -437,6 +497,9 @@ class RowEntry(RowKind, BoardEntry):
     provenance: Provenance = Provenance()
     curves: dict[str, list[dict[str, float]]] = {}
     failed: str | None = None
+    states: tuple[StateEntry, ...] | None = None
+    without_states: str | None = None
+    model: str | None = None
 
     def delta(self, key: str) -> Delta | None:
         """Return the difference from the baseline on the metric with this key; None where there is none."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from harness.board.board import Board
 from harness.board.build import LoadedBoard, build_board
 from harness.board.facts import MergedBoard, SharingFacts
@@ -40,6 +42,7 @@ def restated(loaded: LoadedBoard, *, created: str) -> Board:
         warnings=[
             f"The statistics were computed again by today's methods from the scores of {before.created[:10]}; "
             "nothing was trained again.",
+            *_predictions(before),
             *loaded.lasting_warnings,
         ],
         commit=before.harness.get("commit"),
@@ -50,3 +53,13 @@ def restated(loaded: LoadedBoard, *, created: str) -> Board:
     )
     rows = tuple(loaded.with_costs(row) for row in board.rows)
     return board.model_copy(update={"rows": rows, "harness": before.harness})
+
+
+def _predictions(board: Board) -> Iterator[str]:
+    """Warn about scores that are predictions of a fit, as those of AlpacaEval's evaluator were before its version 3."""
+    for metric in board.metrics:
+        if metric.key.endswith("/length_controlled_win_rate") and metric.fit is None:
+            yield (
+                f"{metric.key}: these scores are the fit's predictions, so its intervals and tests are far too narrow; "
+                "evaluate or import again for those of the fit."
+            )

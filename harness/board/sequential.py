@@ -227,6 +227,14 @@ def decisions(
     return Decisions(design, counts, seeds, frozenset(open_), p, frozenset(counts) - undecided, best)
 
 
+def crossed_tables(rows: Sequence[Values], sign: float) -> Floats:
+    """Return [rows, seeds, questions] of rows that were asked the same, turned by `sign`; NaN where a row has no such seed.
+
+    There are no other holes: `_tables` says how a missing cell is filled.
+    """
+    return _tables(rows, [sorted({name for row in rows for name in row.questions})], sign)[0]
+
+
 def _looks(design: Design, rows: Sequence[Values], sign: float) -> Iterator[Floats]:
     """Yield what each look saw, [rows, seeds, questions]: what a row had not got yet, or has not at all, is NaN."""
     if isinstance(design, SeedsDesign):

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from harness.api.interfaces import Component, Source
-from harness.config.comparison import Comparison
+from harness.config.comparison import Comparison, is_named, without_states
 from harness.config.rows import RowConfig
 from harness.config.schema import Config
 from harness.config.unresolved import EACH, UnresolvedConfig
@@ -123,6 +123,21 @@ def check_evaluators(unresolved: UnresolvedConfig) -> None:
     for item in unresolved.evaluators:
         if item.each and not item.evaluator.opponents():
             unresolved.note(f"{item.place}.opponent", EACH, f"{item.evaluator.name!r} with these fields compares with no row")
+
+
+def check_during(unresolved: UnresolvedConfig, config: Config) -> None:
+    """The evaluators of intermediate states are there, and a row is trained in a way that has such states."""
+    evaluation, labels = config.evaluation, [item.label for item in unresolved.evaluators]
+    if evaluation.during is None:
+        return
+    for name in evaluation.during_evaluators or ():
+        if not any(is_named(label, [name], labels) for label in labels):
+            unresolved.note("evaluation.during_evaluators", name, f"no evaluator has this label; {did_you_mean(name, labels)}")
+    reasons = {row.label: without_states(row) for row in unresolved.rows if row}
+    if len(reasons) == len(unresolved.rows) and all(reasons.values()):
+        listed = "; ".join(f"{label}: {reason}" for label, reason in reasons.items())
+        fix = f"no row has intermediate states ({listed}): leave it out"
+        unresolved.note("evaluation.during", list(evaluation.during), fix)
 
 
 def check_opponents(unresolved: UnresolvedConfig) -> None:

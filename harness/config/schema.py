@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
@@ -264,6 +265,34 @@ class EvaluationSection(_Section):
         description="training prompts that hold a question of an evaluator's own (MT-Bench's, an lm-eval task's): count them "
         "on the board, or leave them out of training too",
     )
+    during: tuple[float, ...] | None = Field(
+        None,
+        min_length=1,
+        exclude_if=lambda shares: shares is None,
+        description="evaluate what rows are after these shares of each round's steps too, as in [0.25, 0.5, 0.75], besides the "
+        "start and the end of every round: learning curves on the board",
+    )
+    during_evaluators: tuple[str, ...] | None = Field(
+        None,
+        min_length=1,
+        exclude_if=lambda labels: labels is None,
+        description="labels of the evaluators of these states; all of them if absent",
+    )
+
+    @field_validator("during")
+    @classmethod
+    def _are_between_start_and_end(cls, shares: tuple[float, ...] | None) -> tuple[float, ...] | None:
+        if shares and not all(0 < share < 1 for share in shares):
+            raise ValueError("shares of a training are between 0 and 1: its start and its end are evaluated anyway")
+        if shares and any(later <= earlier for earlier, later in pairwise(shares)):
+            raise ValueError("list the shares in ascending order, each once")
+        return shares
+
+    @model_validator(mode="after")
+    def _evaluates_something(self) -> EvaluationSection:
+        if self.during_evaluators is not None and self.during is None:
+            raise ValueError("`during_evaluators` evaluate intermediate states: give `during` too, as in [0.25, 0.5, 0.75]")
+        return self
 
     @model_validator(mode="after")
     def _adds_or_not(self) -> EvaluationSection:
@@ -438,7 +467,10 @@ class Config(_Section):
     name: str = Field(description="names the run's folder and its board")
     description: str = Field("", description="one paragraph for the board's head")
     source: Named = Field(description="where prompts, targets and preferences come from")
-    model: ModelSection = Field(description="the model every method starts from")
+    model: ModelSection = Field(
+        description="the model every method starts from; or a list of several, each a path or this section with a `label`: "
+        "one comparison for each, and whether the ranking carries over"
+    )
     limits: Limits | None = Field(None, description="longest examples, of every split; no limits if absent")
     sft: SftSettings | None = Field(SftSettings(), description="supervised fine-tuning before all methods; null to skip it")
     training: TrainingSettings = Field(TrainingSettings(), description="defaults of every method's training")

@@ -11,10 +11,12 @@ from typing import Any, TextIO
 
 from harness.api.registry import Registry
 from harness.api.types import Dataset
-from harness.board.build import Board, build_board, look
+from harness.board.across import join_models
+from harness.board.build import Board, RowResult, build_board, look
+from harness.board.facts import SharingFacts
 from harness.board.sequential import SeedsDesign
 from harness.board.views.page import write_all
-from harness.config import Comparison, prepare_evaluators, resolve
+from harness.config import Comparison, prepare_evaluators, resolve_each
 from harness.config.problems import quoted
 from harness.config.schema import raise_all
 from harness.errors import InterruptedRunError, Problem, StageError, StoreWriteError
@@ -24,7 +26,7 @@ from harness.run.elsewhere import served_problems
 from harness.run.executors.events import EventFanout, Executor, Outcome
 from harness.run.executors.journal import Journal
 from harness.run.executors.local import LocalExecutor
-from harness.run.graph import Graph
+from harness.run.graph import Graph, joined
 from harness.run.observers import Observers, check_trackers
 from harness.run.plan import Planner, largest_plan
 from harness.run.records import ScreeningCounts, SourceFacts
@@ -110,16 +112,21 @@ def compare(
     # From the config to the graph: every name is resolved and every key fixed before anything runs.
     registry, options = Registry.load(), options or RunOptions()
     check_trackers(options.tracking, registry)
-    comparison = resolve(raw, registry, where)
-    name, planner = comparison.config.name, Planner(comparison)
-    for seed in comparison.config.first_seeds:
-        planner.add(seed)
-    graph = planner.graph
+    # One comparison, or one for each starting model; stages that they have in common are one, since their keys are equal.
+    comparisons = resolve_each(raw, registry, where)
+    planners = [Planner(comparison) for comparison in comparisons]
+    comparison, planner = comparisons[0], planners[0]
+    name = comparison.config.name
+    for each in planners:
+        for seed in comparison.config.first_seeds:
+            each.add(seed)
+    graph = joined({each.comparison.start: each.graph for each in planners})
 
     # Whatever can be refused is refused now: hours later it would cost them.
     artifacts = Store(store, Mirror(options.mirror) if options.mirror else None)
-    _check_evaluators(comparison, graph, artifacts, variables, where)
-    _check_data(comparison, graph, artifacts, where)
+    for each in planners:
+        _check_evaluators(each.comparison, each.graph, artifacts, variables, where)
+        _check_data(each.comparison, each.graph, artifacts, where)
     _make_folder(folder)
 
     observers, journal = Observers(registry), Journal(folder, name, options.log)
@@ -152,7 +159,8 @@ def compare(
                 raise InterruptedRunError(
                     "the run was asked to stop: finished stages are kept, and the same command continues from them"
                 )
-            board = _publish(Run(comparison, graph, artifacts, outcome), folder, command, observers)
+            runs = [Run(each.comparison, each.graph, artifacts, outcome) for each in planners]
+            board = _publish(runs, graph, folder, command, observers)
     return RunResult(board, folder, outcome)
 
 
@@ -185,9 +193,8 @@ def _check_evaluators(
     if variables is not None:
         raise_all(_missing_keys(graph, store, variables), where)
         raise_all(served_problems(comparison, graph, store.holds, variables), where)
-    waiting = {
-        name for row in graph.rows for name, keys in row.evaluations.items() for key in keys if not store.place(key).exists()
-    }
+    asked = [evaluations.items() for row in graph.rows for evaluations in row.all_evaluations]
+    waiting = {name for items in asked for name, keys in items for key in keys if not store.place(key).exists()}
     raise_all(prepare_evaluators(comparison, waiting), where)
 
 
@@ -243,26 +250,53 @@ def _worker_settings(comparison: Comparison, graph: Graph) -> Mapping[str, Any]:
     }
 
 
-def _publish(run: Run, folder: Path, command: str, observers: Observers) -> Board:
+def _publish(runs: Sequence[Run], graph: Graph, folder: Path, command: str, observers: Observers) -> Board:
     """Write the board, and note in the store which artifacts it is made of.
+
+    Args:
+        runs: one for each starting model.
+        graph: the stages of all of them.
 
     Raises:
         StageError: there is nothing to compare with.
         StoreWriteError: it cannot be written.
     """
-    board = _assemble(run, command, observers)
+    board = _assemble(runs[0], command, observers)[0] if len(runs) == 1 else _assemble_models(runs, graph, command, observers)
     try:
         write_all(board, board.example_rows, folder)
-        copy_files(run, folder)
+        for run in runs:
+            copy_files(run, folder)
     except OSError as error:
         raise StoreWriteError(f"the board cannot be written to {folder} ({error.strerror}): run it again with --out") from error
-    need(run.store, Root.of(board.name, folder, run.graph.stages.keys()))
+    need(runs[0].store, Root.of(board.name, folder, graph.stages.keys()))
     observers.call("harness_board_ready", board=board.model_dump(mode="json", by_alias=True), folder=folder)
     return board
 
 
-def _assemble(run: Run, command: str, observers: Observers) -> Board:
-    """Build the board from the store.
+def _assemble_models(runs: Sequence[Run], graph: Graph, command: str, observers: Observers) -> Board:
+    """Build the board of several starting models; one whose baseline failed is left out, with a warning.
+
+    Raises:
+        StageError: the baseline failed under every model.
+    """
+    boards, rows, failures = dict[str, Board](), dict[str, list[RowResult]](), dict[str, str]()
+    for run in runs:
+        label = run.comparison.start or ""
+        try:
+            boards[label], rows[label] = _assemble(run, command, observers)
+        except StageError as error:
+            failures[label] = str(error)
+    if not boards:
+        raise StageError("; ".join(f"{label}: {reason}" for label, reason in failures.items()))
+    first = next(iter(boards.values()))
+    measured = measure_sharing(graph, runs[0].store, runs[0].outcome.ran).as_dict()
+    board = join_models(boards, rows, SharingFacts.read({**first.sharing, **measured}))
+    left_out = tuple(f"The starting model {label} is left out: {quoted(reason)}" for label, reason in failures.items())
+    return board.model_copy(update={"warnings": (*left_out, *board.warnings)}) if left_out else board
+
+
+def _assemble(run: Run, command: str, observers: Observers) -> tuple[Board, list[RowResult]]:
+    """Build the board from the store; return it with the rows that it compares.
 
     Raises:
         StageError: the baseline failed; there is nothing to compare with.
@@ -273,13 +307,13 @@ def _assemble(run: Run, command: str, observers: Observers) -> Board:
     if baseline.failed:
         raise StageError(f"the baseline {baseline.label!r} failed, so there is nothing to compare with: {baseline.failed}")
     strengths = pair_strengths(run, rows)
-    counts = screening_counts(run)
-    return build_board(
+    rows, counts = [strengths.added_to(row) for row in rows], screening_counts(run)
+    board = build_board(
         name=config.name,
         description=config.description,
         config=config.model_dump(mode="json", by_alias=True),
         baseline=config.baseline,
-        rows=[strengths.added_to(row) for row in rows],
+        rows=rows,
         metrics=strengths.added_metrics(evaluators),
         examples=collect_examples(run),
         sharing={
@@ -302,6 +336,7 @@ def _assemble(run: Run, command: str, observers: Observers) -> Board:
         prompts=prompts_so_far(run),
         mixed_judges=any(judge.allow_mixed_judges for judge in run.comparison.judges.values()),
     )
+    return board, rows
 
 
 def _data_warnings(comparison: Comparison, counts: ScreeningCounts) -> list[str]:

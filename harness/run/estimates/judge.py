@@ -61,7 +61,7 @@ def judge_estimates(
         if name == BUILDERS:
             estimates += [JudgeEstimate(name, settings.model, len(waiting))] if waiting else []
             continue
-        keys = {key for row in graph.rows for key in row.evaluations[name]}
+        keys = {key for row in graph.rows for evaluations in row.all_evaluations for key in evaluations.get(name, ())}
         waiting = [stage for stage in waiting if stage.key in keys]
         asked = [
             comparison.evaluators[name].asks(_evaluated(stage, examples), len(EvaluateInputs.of(stage).opponents))
