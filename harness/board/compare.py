@@ -219,11 +219,11 @@ class Statistics:
         keys: dict[tuple[tuple[str, str], ...], list[str]] = {}
         for key, rows in self._unpaired.items():
             keys.setdefault(tuple(rows), []).append(key)
-        for rows, listed in keys.items():
-            if len(rows) == 1:
-                yield f"{rows[0][0]} is compared on {rows[0][1]} examples of {', '.join(listed)}."
+        for lacking, listed in keys.items():
+            if len(lacking) == 1:
+                yield f"{lacking[0][0]} is compared on {lacking[0][1]} examples of {', '.join(listed)}."
             else:
-                shared = ", ".join(f"{label} {count}" for label, count in rows)
+                shared = ", ".join(f"{label} {count}" for label, count in lacking)
                 yield f"Rows are compared on the examples of {', '.join(listed)} that both have: {shared}."
 
     def _noise(self) -> dict[str, NoiseFloor]:
