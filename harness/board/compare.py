@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from harness.api.types import Cost, Score
-from harness.board.entries import SIGNIFICANCE_LEVEL, FamilyEntry, Kind, MetricEntry, RowKind
+from harness.board.entries import SIGNIFICANCE_LEVEL, FamilyEntry, Kind, MetricEntry, RowKind, TuningEntry
 from harness.board.facts import Provenance
 from harness.board.sequential import Decisions, Design, PromptsDesign, decisions
 from harness.board.statistics import (
@@ -217,13 +217,13 @@ class Statistics:
     def _warnings_about_examples(self) -> Iterator[str]:
         """Yield a warning about rows that lack examples of metrics, one for all metrics that the same rows lack alike."""
         keys: dict[tuple[tuple[str, str], ...], list[str]] = {}
-        for key, rows in self._unpaired.items():
-            keys.setdefault(tuple(rows), []).append(key)
-        for lacking, listed in keys.items():
-            if len(lacking) == 1:
-                yield f"{lacking[0][0]} is compared on {lacking[0][1]} examples of {', '.join(listed)}."
+        for key, unpaired in self._unpaired.items():
+            keys.setdefault(tuple(unpaired), []).append(key)
+        for rows, listed in keys.items():
+            if len(rows) == 1:
+                yield f"{rows[0][0]} is compared on {rows[0][1]} examples of {', '.join(listed)}."
             else:
-                shared = ", ".join(f"{label} {count}" for label, count in lacking)
+                shared = ", ".join(f"{label} {count}" for label, count in rows)
                 yield f"Rows are compared on the examples of {', '.join(listed)} that both have: {shared}."
 
     def _noise(self) -> dict[str, NoiseFloor]:
@@ -431,6 +431,7 @@ class RowResult(RowKind):
         curves: per seed the training log, one mapping of numbers per logged step.
         states: those that were evaluated while it was trained, in their order.
         without_states: why it has none, where other rows may have some.
+        tuning: the search for its settings; None where there was none.
     """
 
     label: str
@@ -446,6 +447,7 @@ class RowResult(RowKind):
     curves: Mapping[int, Sequence[Mapping[str, float]]] = field(default_factory=dict)
     states: Sequence[RowState] = ()
     without_states: str | None = None
+    tuning: TuningEntry | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "provenance", Provenance.read(self.provenance))  # frozen, and any mapping of facts will do
