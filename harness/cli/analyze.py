@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shlex
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -62,6 +61,7 @@ def analyze(
     from harness.analysis.context import AnalysisContext, AnalysisOptions
     from harness.analysis.page import outcome, write
     from harness.run.executors.local import places, visible_gpus
+    from harness.run.observers import display_here
 
     path = find_config(config)
     raw = read_config(path, set_, None, seeds)
@@ -74,7 +74,7 @@ def analyze(
             store_folder(store),
             workers or places(gpus),
             gpus=gpus,
-            interactive=sys.stderr.isatty() and not json_,
+            display="lines" if json_ else display_here(),
             secret=os.environ.get,
         )
         report = AnalysisContext(analysis.name, raw, str(path), options, registry).run(analysis)

@@ -78,6 +78,7 @@ def compare(
     from harness.config.problems import hidden
     from harness.run.compare import RunOptions
     from harness.run.compare import compare as run
+    from harness.run.observers import display_here
 
     path = find_config(config)
     raw = read_config(path, set_, methods, seeds)
@@ -93,8 +94,9 @@ def compare(
             mirror=mirror_url(mirror),
             log=(sys.stderr,) if log_json else (),
             tracking=tuple(name.strip() for name in (track or "").split(",") if name.strip()),
+            # With --log-json standard error is for events; with --json a bar would draw over what a script shows.
+            display="none" if log_json else "lines" if json_ else display_here(),
         ),
-        interactive=sys.stderr.isatty() and not json_ and not log_json,
         command=hidden(shlex.join(["harness", *sys.argv[1:]])),
         where=str(path),
         variables=os.environ,
@@ -193,23 +195,36 @@ def choose_executor(
 
 
 def leave(number: int, frame: FrameType | None) -> None:
-    """Exit on a signal with the shell's code for it (130, 143). The exit stops the workers."""
-    ending = "interrupted" if number == signal.SIGINT else "terminated"
-    _say(f"{ending}; {KEPT}")
+    """Exit on a signal with the shell's code for it (130, 143)."""
+    _say(_ending(number))
     sys.exit(128 + number)
 
 
+def leave_run(number: int, frame: FrameType | None) -> None:
+    """Exit from a run on a signal. The exit stops the workers."""
+    _say(f"{_ending(number)}; {KEPT}")
+    sys.exit(128 + number)
+
+
+def _ending(number: int) -> str:
+    return "interrupted" if number == signal.SIGINT else "terminated"
+
+
 def finish_first(stop: Stop) -> None:
-    """Let the first Ctrl-C end the run after its running stages, and the second one end it at once."""
+    """Let the first Ctrl-C end the run after its running stages, and the second one end it at once.
+
+    Before stages run, and after them, the first one ends it at once.
+    """
 
     def asked(number: int, frame: FrameType | None) -> None:
-        if stop.asked:
-            leave(number, frame)
+        if stop.asked or not stop.running:
+            leave_run(number, frame)
         # Before the message: whoever reads it may press Ctrl-C again, which must find the stop requested.
         stop.ask()
         _say("finishing the running stages first; press Ctrl-C again to end at once")
 
     signal.signal(signal.SIGINT, asked)
+    signal.signal(signal.SIGTERM, leave_run)
 
 
 def _say(line: str) -> None:

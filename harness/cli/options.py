@@ -39,7 +39,7 @@ MirrorOption = Annotated[
         show_default=False,
     ),
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON only, for scripts.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print only JSON to standard output, for scripts.")]
 
 
 def find_config(given: Path | None) -> Path:

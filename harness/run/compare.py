@@ -24,7 +24,7 @@ from harness.run.executors.events import EventFanout, Executor, Outcome
 from harness.run.executors.journal import Journal
 from harness.run.executors.local import LocalExecutor
 from harness.run.graph import Graph
-from harness.run.observers import Observers, check_trackers
+from harness.run.observers import Display, Observers, check_trackers
 from harness.run.plan import Planner, plan
 from harness.run.records import ScreeningCounts, SourceFacts
 from harness.run.results import (
@@ -57,12 +57,14 @@ class RunOptions:
         mirror: URL of a store elsewhere, behind the one on disk.
         log: streams for event lines, beside the file in the run's folder.
         tracking: names of the experiment trackers that take part.
+        display: how progress is shown.
     """
 
     executor: Callable[[int, Mapping[str, Any], Path], Executor] = LocalExecutor
     mirror: str | None = None
     log: Sequence[TextIO] = ()
     tracking: tuple[str, ...] = ()
+    display: Display = "none"
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,6 @@ def compare(
     store: Path,
     workers: int,
     options: RunOptions | None = None,
-    interactive: bool = False,
     command: str = "",
     where: str = "the configuration",
     variables: Mapping[str, str] | None = None,
@@ -93,7 +94,6 @@ def compare(
         store: the folder of artifacts; what it holds is not made again.
         workers: processes, or stages at a time; each computes on one thread, or on a GPU.
         options: how it runs; worker processes on this machine if absent.
-        interactive: whether observers may draw.
         command: the command line that a person typed, for the provenance.
         where: the config's name in error messages.
         variables: the environment, in which the judges' keys are looked for before anything runs; workers inherit it.
@@ -130,8 +130,8 @@ def compare(
         present = {stage.key for stage in graph if artifacts.holds(stage.key)}
         executor = options.executor(workers, settings, folder / "logs")
         journal.begin(graph, present)
-        tracking = options.tracking
-        with observers.watching(name, graph, present, interactive=interactive, folder=folder, tracking=tracking):
+        display, tracking = options.display, options.tracking
+        with observers.watching(name, graph, present, display=display, workers=workers, folder=folder, tracking=tracking):
             outcome = executor.run(graph, present, EventFanout((journal, observers)))
             # Where the config adds seeds until rows are decided, the scores so far say which rows get another one.
             while not outcome.stopped and (labels := _open_rows(Run(comparison, graph, artifacts, outcome))):

@@ -4,14 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Collection, Container, Iterator, Sequence
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 from harness.api.registry import Registry
 from harness.config.problems import quoted
 from harness.errors import HarnessError, did_you_mean
 from harness.run.executors.events import Events
 from harness.run.graph import Graph, Stage
+
+# How progress is shown: a bar that a terminal or a notebook redraws, plain lines on standard error, or not at all.
+Display: TypeAlias = Literal["bar", "lines", "none"]
+
+
+def display_here() -> Display:
+    """Return `bar` where standard error is a terminal, or in a notebook that can redraw; `lines` elsewhere."""
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    # In a notebook rich redraws with ipywidgets, and without them shows nothing before the end.
+    redraws = find_spec("ipywidgets") is not None if console.is_jupyter else console.is_terminal
+    return "bar" if redraws else "lines"
 
 
 class Observers(Events):
@@ -38,7 +52,8 @@ class Observers(Events):
         graph: Graph,
         present: Container[str],
         *,
-        interactive: bool,
+        display: Display,
+        workers: int,
         folder: Path,
         tracking: Sequence[str] = (),
     ) -> Iterator[None]:
@@ -49,9 +64,11 @@ class Observers(Events):
             name=name,
             weights=missing,
             cached=len(graph.stages) - len(missing),
-            interactive=interactive,
+            interactive=display == "bar",
             folder=folder,
             tracking=tuple(tracking),
+            display=display,
+            workers=workers,
         )
         try:
             yield

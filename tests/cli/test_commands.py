@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import subprocess
 import sys
@@ -12,10 +11,8 @@ from typing import Any
 
 import pytest
 import yaml
-from rich.console import Console
 
 from harness.cli import main
-from harness_plugins.observers.terminal import TerminalObserver
 
 COMMANDS = [
     [],
@@ -275,58 +272,6 @@ def test_an_error_shows_escape_sequences_from_files_as_text(harness: Any, tmp_pa
     folder = tmp_path / "a\x1b[2Jb"
     said = refused(harness, "report", str(folder))
     assert "\x1b" not in said and "\\x1b[2Jb" in said
-
-
-def test_progress_counts_the_stages_of_seeds_that_are_added() -> None:
-    observer: Any = TerminalObserver()
-    observer.console = Console(file=io.StringIO(), width=120, force_terminal=True, color_system=None)
-    observer.harness_run_started(name="run", weights={}, cached=2, interactive=True)
-    assert observer.progress is None  # all is in the store so far
-    observer.harness_run_extended(weights={"k": 1.0})
-    observer.harness_run_extended(weights={"l": 3.0})
-    observer.harness_stage_started(key="l", title="train")
-    observer.harness_stage_finished(key="l", title="train", seconds=1.0, error=None)
-    task = observer.progress.tasks[0]
-    assert (task.completed, task.total) == (3.0, 4.0)
-    assert task.fields["note"].startswith("1 of 2")
-    observer.harness_run_finished()
-    assert observer.console.file.getvalue().count("1 stages to run for another seed") == 2
-
-
-def test_progress_of_a_stage_without_a_line_is_passed_over() -> None:
-    observer: Any = TerminalObserver()
-    observer.harness_stage_progress(key="k", done=1, total=2, note="before the run")
-    observer.console = Console(file=io.StringIO(), width=120, force_terminal=True, color_system=None)
-    observer.harness_run_started(name="run", weights={"k": 1.0}, cached=0, interactive=True)
-    observer.harness_stage_started(key="k", title="train")
-    observer.harness_stage_finished(key="k", title="train", seconds=1.0, error=None)
-    observer.harness_stage_progress(key="k", done=1, total=2, note="late")  # read after the stage's end
-    assert [task.fields["title"] for task in observer.progress.tasks] == ["all stages"]
-    observer.harness_run_finished()
-    assert "late" not in observer.console.file.getvalue()
-
-
-def test_progress_of_a_run_that_nobody_watches_is_never_shown() -> None:
-    observer: Any = TerminalObserver()
-    observer.console = Console(file=io.StringIO())
-    observer.harness_run_started(name="run", weights={"k": 1.0}, cached=0, interactive=False)
-    observer.harness_run_extended(weights={"l": 1.0})
-    assert observer.progress is None and observer.console.file.getvalue() == ""
-
-
-def test_progress_shows_escape_sequences_and_markup_as_text() -> None:
-    observer: Any = TerminalObserver()
-    observer.console = Console(file=io.StringIO(), width=120, force_terminal=True, color_system=None)
-    observer.harness_run_started(name="run\x1b[2J", weights={"k": 1.0}, cached=0, interactive=True)
-    observer.harness_stage_started(key="k", title="train [/bold]\x1b]0;x\x07")
-    observer.harness_stage_progress(key="k", done=1, total=2, note="[/x]\x1b[2J")
-    observer.progress.refresh()
-    observer.harness_stage_finished(key="k", title="train\x1b[2J", seconds=1.0, error="first\nsecond\x1b[2J")
-    observer.harness_run_finished()
-    said = observer.console.file.getvalue()
-    assert "\x1b[2J" not in said and "\x1b]0" not in said and "\x07" not in said
-    assert "run\\x1b[2J" in said and "train [/bold]\\x1b]0;x\\x07" in said and "[/x]\\x1b[2J" in said
-    assert "failed train\\x1b[2J: first" in said and "second\\x1b[2J" in said
 
 
 def test_doctor(harness: Any, tmp_path: Path) -> None:

@@ -45,9 +45,8 @@ class Kept(Tracker):
 
 def tell(observers: Observers, *tracking: str, folder: Path = Path("run"), board: dict[str, Any] | None = BOARD) -> None:
     """A whole run of two stages, or one that ends without a board."""
-    observers.call(
-        "harness_run_started", name="tiny", weights={}, cached=0, interactive=False, folder=folder, tracking=tracking
-    )
+    shown: dict[str, Any] = {"interactive": False, "display": "none", "workers": 1}
+    observers.call("harness_run_started", name="tiny", weights={}, cached=0, folder=folder, tracking=tracking, **shown)
     observers.call("harness_stage_finished", key="a", title="a", seconds=1.5, error=None)
     observers.call("harness_stage_finished", key="b", title="b", seconds=0.5, error="no")
     if board is not None:

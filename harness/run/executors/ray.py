@@ -111,6 +111,7 @@ class RayExecutor:
         if schedule.done:
             return schedule.outcome
         self._connect()
+        self.stop.running = True
         try:
             with Store(Path(self.settings["store"])).part() as mark, Deferred() as signals:
                 self.settings["mark"] = str(mark)
@@ -119,6 +120,7 @@ class RayExecutor:
                     self._resources(graph.stages[key], nodes)
                 self._run(schedule, events, signals)
         finally:
+            self.stop.running = False
             self.ray.shutdown()
         schedule.outcome.stopped = not schedule.done
         return schedule.outcome
