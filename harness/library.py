@@ -54,7 +54,7 @@ def compare(
     Args:
         config: a YAML file, the name of a packaged config, or a config as a mapping.
         choice: the rows and seeds to run, and changes to the config.
-        out: the board's folder; default: `runs/<name>`.
+        out: the board's folder; default: `runs/<name>`, or `runs/<name>-2` where that has the board of another config.
         store: the folder of artifacts, shared by runs; artifacts in it are not computed again.
         workers: processes on this machine, each on one GPU or one thread; default: one per GPU, or one per core.
         progress: whether to show progress: a bar in a terminal or notebook, else lines on standard error.
@@ -86,7 +86,11 @@ def compare(
         folder=folder,
         store=Path(store),
         workers=workers or places(gpus),
-        options=RunOptions(partial(LocalExecutor, gpus=gpus), display=display_here() if progress else "none"),
+        options=RunOptions(
+            partial(LocalExecutor, gpus=gpus),
+            display=display_here() if progress else "none",
+            other_board="beside" if out is None else "refuse",
+        ),
         command="harness.compare(…)",
         where=where,
     ).board

@@ -174,7 +174,9 @@ class AnalysisContext:
             folder=self.options.folder / str(raw["name"]),
             store=self.options.store,
             workers=self.options.workers,
-            options=comparison.RunOptions(partial(LocalExecutor, gpus=self.options.gpus), display=self.options.display),
+            options=comparison.RunOptions(
+                partial(LocalExecutor, gpus=self.options.gpus), display=self.options.display, other_board="replace"
+            ),
             where=self.where,
         )
         if result.outcome.failed:

@@ -26,6 +26,7 @@ from harness.cli import (
     power,
     publish,
     report,
+    runs,
     sandbox,
     serve,
     status,
@@ -50,6 +51,7 @@ data.register(app)
 analyze.register(app)
 report.register(app)
 status.register(app)
+runs.register(app)
 imports.register(app)
 merge.register(app)
 power.register(app)

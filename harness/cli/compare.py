@@ -67,11 +67,15 @@ def compare(
         str | None, typer.Option(metavar="A,B,…", help="Trackers to log to: tensorboard, wandb, mlflow.", show_default=False)
     ] = None,
     log_json: Annotated[bool, typer.Option("--log-json", help="Write each event to standard error as a line of JSON.")] = False,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Replace the folder's board, even if another comparison made it.")
+    ] = False,
     json_: JsonOption = False,
 ) -> None:
     """Train every method from the same start at the same budget, evaluate all, write one board.
 
-    Artifacts in the store are not computed again: a killed run continues, and a second run takes seconds.
+    Artifacts in the store are not computed again: a killed run continues, and a second run takes seconds. A board of another
+    config is never replaced: without --out the new one goes to runs/<name>-2, with --out the command refuses.
     Ctrl-C lets running stages finish, a second Ctrl-C ends them; `harness status` shows the run from another terminal.
     Exit code 0: the board is complete. 2: the config or a plugin is wrong. 3: a row failed (the others are on the board).
     """
@@ -95,6 +99,7 @@ def compare(
             log=(sys.stderr,) if log_json else (),
             tracking=tuple(name.strip() for name in (track or "").split(",") if name.strip()),
             # With --log-json standard error is for events; with --json a bar would draw over what a script shows.
+            other_board="replace" if replace else "beside" if out is None else "refuse",
             display="none" if log_json else "lines" if json_ else display_here(),
         ),
         command=hidden(shlex.join(["harness", *sys.argv[1:]])),
@@ -102,9 +107,11 @@ def compare(
         variables=os.environ,
     )
     if json_:
-        typer.echo(json.dumps(_answer(result.board, folder)))
+        typer.echo(json.dumps(_answer(result.board, result.folder)))
     else:
-        show(result.board, folder)
+        show(result.board, result.folder)
+        if result.folder != folder:
+            typer.echo(f"{folder} holds the board of another comparison, which was left as it is.")
     if result.outcome.failed:
         raise typer.Exit(SOME_FAILED)
 

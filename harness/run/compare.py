@@ -23,6 +23,7 @@ from harness.run.elsewhere import served_problems
 from harness.run.executors.events import EventFanout, Executor, Outcome
 from harness.run.executors.journal import Journal
 from harness.run.executors.local import LocalExecutor
+from harness.run.folders import OtherBoard, board_folder, note_run, update_index
 from harness.run.graph import Graph
 from harness.run.observers import Display, Observers, check_trackers
 from harness.run.plan import Planner, plan
@@ -58,6 +59,7 @@ class RunOptions:
         log: streams for event lines, beside the file in the run's folder.
         tracking: names of the experiment trackers that take part.
         display: how progress is shown.
+        other_board: what to do where the folder holds the board of another comparison.
     """
 
     executor: Callable[[int, Mapping[str, Any], Path], Executor] = LocalExecutor
@@ -65,11 +67,12 @@ class RunOptions:
     log: Sequence[TextIO] = ()
     tracking: tuple[str, ...] = ()
     display: Display = "none"
+    other_board: OtherBoard = "refuse"
 
 
 @dataclass(frozen=True)
 class RunResult:
-    """The result of a run: the board, the folder with its files, and how the stages ended."""
+    """The result of a run: the board, the folder with its files (not always the wanted one), and how the stages ended."""
 
     board: Board
     folder: Path
@@ -100,7 +103,7 @@ def compare(
 
     Raises:
         ConfigError: before any compute, with every problem.
-        HarnessError: another run writes to `folder`.
+        HarnessError: another run writes to `folder`, or it holds the board of another comparison.
         StageError: no row could be finished.
         StoreWriteError: the disk is full, or the store or `folder` read-only.
         InterruptedRunError: the run was asked to end, and did.
@@ -109,6 +112,7 @@ def compare(
     registry, options = Registry.load(), options or RunOptions()
     check_trackers(options.tracking, registry)
     comparison = resolve(raw, registry, where)
+    folder = board_folder(folder, comparison.config, [row.label for row in comparison.rows], options.other_board)
     name, planner = comparison.config.name, Planner(comparison)
     for seed in comparison.config.first_seeds:
         planner.add(seed)
@@ -129,6 +133,7 @@ def compare(
         need(artifacts, Root.of(name, folder, possible.stages.keys()))
         present = {stage.key for stage in graph if artifacts.holds(stage.key)}
         executor = options.executor(workers, settings, folder / "logs")
+        note_run(folder, raw, artifacts.root, command)
         journal.begin(graph, present)
         display, tracking = options.display, options.tracking
         with observers.watching(name, graph, present, display=display, workers=workers, folder=folder, tracking=tracking):
@@ -236,10 +241,11 @@ def _publish(run: Run, folder: Path, command: str, observers: Observers) -> Boar
         StageError: there is nothing to compare with.
         StoreWriteError: it cannot be written.
     """
-    board = _assemble(run, command, observers)
+    board = assemble(run, command, observers.failures)
     try:
         write_all(board, board.example_rows, folder)
         copy_files(run, folder)
+        update_index(folder)
     except OSError as error:
         raise StoreWriteError(f"the board cannot be written to {folder} ({error.strerror}): run it again with --out") from error
     need(run.store, Root.of(board.name, folder, run.graph.stages.keys()))
@@ -247,8 +253,11 @@ def _publish(run: Run, folder: Path, command: str, observers: Observers) -> Boar
     return board
 
 
-def _assemble(run: Run, command: str, observers: Observers) -> Board:
+def assemble(run: Run, command: str, observer_failures: Mapping[str, str]) -> Board:
     """Build the board from the store.
+
+    Args:
+        observer_failures: observer -> why it was left out of the run.
 
     Raises:
         StageError: the baseline failed; there is nothing to compare with.
@@ -276,7 +285,7 @@ def _assemble(run: Run, command: str, observers: Observers) -> Board:
         },
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         warnings=[
-            *(f"observer {name} failed and was left out: {reason}" for name, reason in observers.failures.items()),
+            *(f"observer {name} failed and was left out: {reason}" for name, reason in observer_failures.items()),
             *(f"{label}: {text}" for label, evaluator in evaluators.items() for text in evaluator.cautions()),
             *(_data_warnings(run.comparison, counts) if counts else ()),
             *_mirror_warnings(run),

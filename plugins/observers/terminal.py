@@ -8,6 +8,7 @@ import time
 from abc import ABC, abstractmethod
 from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
@@ -47,6 +48,7 @@ class RunState:
     """
 
     name: str
+    folder: str = ""
     workers: int = 0
     weights: dict[str, float] = field(default_factory=dict)
     running: dict[str, RunningStage] = field(default_factory=dict)
@@ -227,9 +229,11 @@ class TerminalObserver:
         self.wanted = "none"
 
     @hookimpl
-    def harness_run_started(self, name: str, weights: dict[str, float], cached: int, display: str, workers: int) -> None:
+    def harness_run_started(
+        self, name: str, weights: dict[str, float], cached: int, folder: Path, display: str, workers: int
+    ) -> None:
         self.display, self.wanted = None, display
-        self.state = RunState(_shown(name), workers)
+        self.state = RunState(_shown(name), _shown(str(folder)), workers)
         self._extend(weights, f"; {cached} are in the store" if cached else "")
 
     @hookimpl
@@ -245,7 +249,7 @@ class TerminalObserver:
         if self.display is None:
             self.display = Bar(self.state, self.console) if self.wanted == "bar" else Lines(self.state)
             note += f"; starting {_counted(workers, 'worker process', 'es')}" if workers else ""
-        self.display.announce(f"{self.state.name}: {_counted(len(weights), 'stage')} to run{note}")
+        self.display.announce(f"{self.state.name}: {_counted(len(weights), 'stage')} to run into {self.state.folder}{note}")
 
     @hookimpl
     def harness_stage_started(self, key: str, title: str) -> None:

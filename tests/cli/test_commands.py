@@ -42,6 +42,7 @@ COMMANDS = [
     ["cache", "import"],
     ["plugins", "check"],
     ["sandbox"],
+    ["runs"],
     ["sandbox", "show"],
     ["sandbox", "mark"],
     ["sandbox", "train"],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,7 +17,8 @@ def begun(display: str, weights: dict[str, float], name: str = "run", cached: in
     """An observer of a run that has just started on two workers."""
     observer = TerminalObserver()
     observer.console = Console(file=io.StringIO(), width=80, force_terminal=True, color_system=None)
-    observer.harness_run_started(name=name, weights=weights, cached=cached, display=display, workers=2)
+    folder = Path("runs/run")
+    observer.harness_run_started(name=name, weights=weights, cached=cached, folder=folder, display=display, workers=2)
     return observer
 
 
@@ -37,7 +39,7 @@ def test_a_line_for_each_stage_with_count_note_and_estimate(capsys: pytest.Captu
     out, err = capsys.readouterr()
     assert out == ""
     assert err.splitlines() == [
-        "run: 3 stages to run; 5 are in the store; starting 2 worker processes",
+        "run: 3 stages to run into runs/run; 5 are in the store; starting 2 worker processes",
         "1 of 3 · train a · 2 min 05 s · loss 0.412 · about 1 min 30 s left",
         r"2 of 3 · train b · 2 min 05 s · failed: no\nmemory\x1b[2J · about 30 s left",
         "3 of 3 · train c · 2 min 05 s",
@@ -101,7 +103,7 @@ def test_the_bar_counts_the_stages_of_seeds_that_are_added() -> None:
     assert (task.completed, task.total) == (3.0, 4.0)
     assert task.fields["note"].startswith("1 of 2")
     observer.harness_run_finished()
-    assert written(observer).count("1 stage to run, for another seed") == 2
+    assert written(observer).count("1 stage to run into runs/run, for another seed") == 2
 
 
 def test_progress_of_a_stage_that_does_not_run_is_passed_over() -> None:
