@@ -12,7 +12,16 @@ from typing import TYPE_CHECKING, Annotated, TypedDict
 
 import typer
 
-from harness.cli.options import JsonOption, SeedsOption, SetOption, StoreOption, find_config, read_config, store_folder
+from harness.cli.options import (
+    JsonOption,
+    SeedsOption,
+    SetOption,
+    StoreOption,
+    find_config,
+    named_origins,
+    read_config,
+    store_folder,
+)
 
 if TYPE_CHECKING:
     from harness.api.interfaces import Analysis
@@ -77,7 +86,8 @@ def analyze(
             display="lines" if json_ else display_here(),
             secret=os.environ.get,
         )
-        report = AnalysisContext(analysis.name, raw, str(path), options, registry).run(analysis)
+        with named_origins(path, set_, None, seeds):
+            report = AnalysisContext(analysis.name, raw, str(path), options, registry).run(analysis)
         results[analysis.name] = write(analysis, report, folder, _command(analysis, config, set_, seeds, out))
         if not json_:
             spent = time.monotonic() - began

@@ -28,6 +28,7 @@ from harness.cli.options import (
     StoreOption,
     find_config,
     mirror_url,
+    named_origins,
     read_config,
     store_folder,
 )
@@ -88,24 +89,25 @@ def compare(
     raw = read_config(path, set_, methods, seeds)
     folder = out or Path("runs") / str(raw.get("name", path.stem))
     chosen = choose_executor(executor, workers, gpus, ray_address, int(ray_memory_gb * 1e9))
-    result = run(
-        raw,
-        folder=folder,
-        store=store_folder(store),
-        workers=chosen.workers,
-        options=RunOptions(
-            executor=chosen.make,
-            mirror=mirror_url(mirror),
-            log=(sys.stderr,) if log_json else (),
-            tracking=tuple(name.strip() for name in (track or "").split(",") if name.strip()),
-            # With --log-json standard error is for events; with --json a bar would draw over what a script shows.
-            other_board="replace" if replace else "beside" if out is None else "refuse",
-            display="none" if log_json else "lines" if json_ else display_here(),
-        ),
-        command=hidden(shlex.join(["harness", *sys.argv[1:]])),
-        where=str(path),
-        variables=os.environ,
-    )
+    with named_origins(path, set_, methods, seeds):
+        result = run(
+            raw,
+            folder=folder,
+            store=store_folder(store),
+            workers=chosen.workers,
+            options=RunOptions(
+                executor=chosen.make,
+                mirror=mirror_url(mirror),
+                log=(sys.stderr,) if log_json else (),
+                tracking=tuple(name.strip() for name in (track or "").split(",") if name.strip()),
+                # With --log-json standard error is for events; with --json a bar would draw over what a script shows.
+                other_board="replace" if replace else "beside" if out is None else "refuse",
+                display="none" if log_json else "lines" if json_ else display_here(),
+            ),
+            command=hidden(shlex.join(["harness", *sys.argv[1:]])),
+            where=str(path),
+            variables=os.environ,
+        )
     if json_:
         typer.echo(json.dumps(_answer(result.board, result.folder)))
     else:

@@ -17,6 +17,7 @@ from harness.cli.options import (
     SetOption,
     StoreOption,
     find_config,
+    named_origins,
     read_config,
     store_folder,
 )
@@ -71,11 +72,13 @@ def plan(
     from harness.run.estimates.plan import plan_report
 
     path, chosen, given = find_config(config), gpu_of(gpu) if gpu else None, parse_lengths(lengths)
-    comparison = resolve(read_config(path, set_, methods, seeds), Registry.load(), str(path), offline=True)
-    if resolved:
-        _print_config(resolved_config(comparison), json_)
-        return
-    report = plan_report(comparison, store_folder(store), chosen, given, str(path), os.environ)
+    raw = read_config(path, set_, methods, seeds)
+    with named_origins(path, set_, methods, seeds):
+        comparison = resolve(raw, Registry.load(), str(path), offline=True)
+        if resolved:
+            _print_config(resolved_config(comparison), json_)
+            return
+        report = plan_report(comparison, store_folder(store), chosen, given, str(path), os.environ)
     if json_:
         typer.echo(json.dumps(report.as_dict()))
     else:
