@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated
@@ -182,12 +183,17 @@ def choose_executor(
         ray_memory: bytes that Ray reserves for each stage.
 
     Raises:
-        HarnessError: no executor has this name, or Ray is not installed.
+        HarnessError: no executor has this name, Ray is not installed, or there are fewer GPUs than asked for.
     """
     from harness.run.executors.events import Stop
 
     if name not in EXECUTORS:
         raise HarnessError(f"--executor {name!r}: {did_you_mean(name, EXECUTORS)}")
+    if name == "ray" and find_spec("ray") is None:
+        raise HarnessError("--executor ray needs Ray: pip install 'alignment-harness[ray]'")
+    for option, value in (("--ray-address", ray_address), ("--ray-memory-gb", ray_memory)):
+        if name != "ray" and value:
+            raise HarnessError(f"{option} is for --executor ray: add that, or leave {option} out")
     stop = Stop()
     finish_first(stop)
     if name == "ray":
@@ -198,8 +204,14 @@ def choose_executor(
         make = partial(RayExecutor, gpus=gpus, stop=stop, address=ray_address, memory_bytes=ray_memory)
         return ExecutorChoice(make, workers or 0)
     from harness.run.executors.local import LocalExecutor, places, visible_gpus
+    from harness.store.environment import device_kind
 
-    devices = visible_gpus()[:gpus]
+    visible = visible_gpus()
+    # `CUDA_VISIBLE_DEVICES` may name GPUs that PyTorch does not see.
+    seen = 0 if gpus and device_kind() == "cpu" else len(visible)
+    if gpus is not None and gpus > seen:
+        raise HarnessError(f"--gpus {gpus}: PyTorch sees {seen or 'no'} GPU{'' if seen == 1 else 's'} here; give fewer, or 0")
+    devices = visible[:gpus]
     return ExecutorChoice(partial(LocalExecutor, gpus=devices, stop=stop), workers or places(devices))
 
 

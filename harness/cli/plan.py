@@ -70,6 +70,7 @@ def plan(
     from harness.config import resolve, resolved_config
     from harness.run.estimates.gpu import gpu_of, parse_lengths
     from harness.run.estimates.plan import plan_report
+    from harness.run.executors.local import places, visible_gpus
 
     path, chosen, given = find_config(config), gpu_of(gpu) if gpu else None, parse_lengths(lengths)
     raw = read_config(path, set_, methods, seeds)
@@ -78,7 +79,9 @@ def plan(
         if resolved:
             _print_config(resolved_config(comparison), json_)
             return
-        report = plan_report(comparison, store_folder(store), chosen, given, str(path), os.environ)
+        gpus = visible_gpus()
+        cores = 0 if gpus else places(gpus)
+        report = plan_report(comparison, store_folder(store), chosen, given, str(path), os.environ, cores)
     if json_:
         typer.echo(json.dumps(report.as_dict()))
     else:
@@ -133,7 +136,8 @@ def _print_stages(report: PlanReport) -> None:
         table.add_row(kind, str(len(keys)), f"{sum(requests[key] for key in keys)}×", str(sum(key in present for key in keys)))
     console.print(table)
     alone = sum(requests.values())
-    console.print(Text(f"{len(graph)} stages serve {alone} requests; {len(graph) - len(present)} remain to run.", style="dim"))
+    remain = f"{len(graph)} stages serve {alone} requests; {len(graph) - len(present)} remain to run"
+    console.print(Text(f"{remain}{f', {report.cpu.line()}' if report.cpu else ''}.", style="dim"))
 
 
 def _seeds(config: Config) -> str:

@@ -71,9 +71,20 @@ class Observers(Events):
             workers=workers,
         )
         try:
+            self._check_tracking(tracking)
             yield
         finally:
             self.call("harness_run_finished")
+
+    def _check_tracking(self, tracking: Sequence[str]) -> None:
+        """Refuse to run where a tracker that was asked for could not start: hours later nothing would be in it.
+
+        Raises:
+            HarnessError: one failed.
+        """
+        for plugin, reason in self.failures.items():
+            if (name := getattr(self._manager.get_plugin(plugin), "tracker", None)) in tracking:
+                raise HarnessError(f"--track {name}: it cannot start ({reason}): fix that, or leave the tracker out")
 
     def extended(self, stages: Collection[Stage], present: Container[str]) -> None:
         """Tell that the stages of a further seed are added, of which those that are not `present` will run."""
@@ -94,12 +105,14 @@ class Observers(Events):
 
 
 def check_trackers(names: Sequence[str], registry: Registry) -> None:
-    """Every asked tracker is some observer's.
+    """Check that every asked tracker is some observer's, and that what it needs is installed.
 
     Raises:
-        HarnessError: none is called so.
+        HarnessError: none is called so, or its package is missing.
     """
-    known = {str(plugin.tracker) for plugin in registry.manager.get_plugins() if hasattr(plugin, "tracker")}
+    trackers = {str(plugin.tracker): plugin for plugin in registry.manager.get_plugins() if hasattr(plugin, "tracker")}
     for name in names:
-        if name not in known:
-            raise HarnessError(f"--track {name!r}: {did_you_mean(name, known)}")
+        if name not in trackers:
+            raise HarnessError(f"--track {name!r}: {did_you_mean(name, trackers)}")
+        if reason := getattr(trackers[name], "missing", lambda: None)():
+            raise HarnessError(f"--track {name}: {reason}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -110,7 +111,8 @@ def test_plan_counts_and_leaves_no_store(config: Path, harness: Any) -> None:
     code, out, err = harness("plan", str(config))
     assert (code, err) == (0, "")
     assert out.startswith("tiny · 4 rows × 2 seeds, baseline sft")
-    assert "remain to run." in out and "seeds are not sampled" not in out
+    assert re.search(r"remain to run, about \d+ (s|min) on \d+ CPU cores?,\s+within a factor of 3", out)
+    assert "seeds are not sampled" not in out
     alone = harness("plan", str(config), "--seeds", "3")
     assert alone[0] == 0 and "One seed: seeds are not sampled" in " ".join(alone[1].split())
     assert [path.name for path in config.parent.iterdir()] == ["tiny.yaml"]
@@ -309,6 +311,36 @@ def test_plugins_check(harness: Any) -> None:
     (failed,) = [finding for finding in verdicts["objective"]["findings"] if finding["status"] == "failed"]
     assert "beta = -1" in failed["said"] and failed["fix"]
     assert refused(harness, "plugins", "check", "dop") == "error: nothing is called 'dop': did you mean 'dpo'?\n"
+
+
+@pytest.mark.parametrize("name", ["spin_iterated", "self_contrast", "lm_eval"])
+def test_plugins_show_prints_no_json(name: str, harness: Any) -> None:
+    code, out, _ = harness("plugins", "show", name)
+    assert code == 0 and not re.search(r'[{}]|"\w+":', out)
+
+
+def test_a_method_is_shown_in_words(harness: Any) -> None:
+    out = harness("plugins", "show", "spin_iterated")[1]
+    assert "  round 3  learning_rate_factor: 0.2, reference: previous\n" in out
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--gpus", "9"], "--gpus 9: PyTorch sees no GPUs here; give fewer, or 0"),
+        (["--ray-address", "a:1"], "--ray-address is for --executor ray"),
+        (["--executor", "ray"], "--executor ray needs Ray: pip install 'alignment-harness[ray]'"),
+        (["--track", "wandb"], "--track wandb: wandb is not installed"),
+    ],
+)
+def test_what_is_asked_for_and_not_there_is_an_error_before_compute(
+    options: list[str], said: str, config: Path, harness: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("ray", "wandb"):
+        monkeypatch.setitem(sys.modules, name, None)
+    monkeypatch.setattr("harness.store.environment.device_kind", lambda: "cpu")
+    assert said in refused(harness, "compare", str(config), *options)
+    assert not (config.parent / "runs").exists()
 
 
 def test_new(harness: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

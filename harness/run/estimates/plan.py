@@ -15,6 +15,7 @@ from harness.run.estimates.judge import JudgeEstimate, judge_estimates
 
 if TYPE_CHECKING:
     from harness.config import Comparison
+    from harness.run.estimates.cpu import CpuEstimate
     from harness.run.estimates.gpu import Gpu, GpuReport
     from harness.run.graph import Graph, Stage
     from harness.run.stages.screening import Screening
@@ -35,6 +36,7 @@ class PlanReport:
         requests: a stage's key -> how many rows need it.
         data: rows kept and left out, and why, with the prompts taken for equal; None where the hub is out of reach.
         gpu: None unless it was asked for.
+        cpu: the time on this machine's cores; None where it has GPUs, one was asked for, or nothing is left to run.
         most: the same with all the seeds that rows can have; None where the config lists seeds.
         elsewhere: the rows that train nothing, as they are models from elsewhere.
     """
@@ -48,6 +50,7 @@ class PlanReport:
     gpu: GpuReport | None
     most: PlanReport | None = None
     elsewhere: Sequence[RowElsewhere] = ()
+    cpu: CpuEstimate | None = None
 
     def as_dict(self) -> dict[str, JsonValue]:
         """Return the report as JSON, for `--json`."""
@@ -64,6 +67,8 @@ class PlanReport:
             report["elsewhere"] = [asdict(row) for row in self.elsewhere]
         if self.gpu:
             report["gpu"] = self.gpu.as_dict()
+        if self.cpu:
+            report["cpu"] = {"core_seconds": self.cpu.core_seconds, "workers": self.cpu.workers}
         if self.most:
             report["seeds"] = {
                 "least": {**self._range(), "seeds": len(self.comparison.config.first_seeds)},
@@ -106,10 +111,12 @@ def plan_report(
     lengths: tuple[float, float] | None,
     where: str = "the configuration",
     variables: Mapping[str, str] | None = None,
+    cores: int = 0,
 ) -> PlanReport:
     """Plan a comparison against the store in `folder`, which need not exist.
 
     Args:
+        cores: that would run stages; 0 where GPUs would, whose time is estimated by `gpu` alone.
         variables: the environment; where it is given, the servers of served rows that are still to be asked are looked for.
 
     Raises:
@@ -117,6 +124,7 @@ def plan_report(
         DataError: the source's rows cannot be read.
     """
     from harness.config.schema import raise_all
+    from harness.run.estimates.cpu import cpu_estimate
     from harness.run.estimates.gpu import gpu_report
     from harness.run.plan import plan
     from harness.run.stages.benchmarks import overlap, read_benchmarks, trained_on
@@ -148,6 +156,8 @@ def plan_report(
         judges = judge_estimates(comparison, graph, present, loaded[evaluation.split][: evaluation.prompts]) if loaded else []
         estimate = gpu_report(comparison, graph, present, gpu, loaded, lengths) if gpu else None
         elsewhere = rows_elsewhere(comparison, graph, is_held)
-        return PlanReport(comparison, graph, present, requests, screening, judges, estimate, most, elsewhere)
+        shown = gpu is None and cores and len(present) < len(graph)
+        cpu = cpu_estimate(comparison, graph, present, loaded, cores) if shown else None
+        return PlanReport(comparison, graph, present, requests, screening, judges, estimate, most, elsewhere, cpu)
 
     return report(least, report(plan(comparison, config.possible_seeds)) if config.adds_seeds else None)
