@@ -21,6 +21,7 @@ from harness.api.types import Dataset, Example, Group, Prompt, Response, Samplin
 from harness.board.build import Board
 from harness.board.statistics import Floats, Values
 from harness.config import Comparison, resolve
+from harness.config.strict_yaml import RawConfig
 from harness.errors import ConfigError, Problem, StageError
 from harness.models.judge.judge import Judge
 from harness.models.reward import JudgeReward
@@ -102,7 +103,7 @@ class AnalysisContext:
         training = next((entry.get("training") for entry in rows if entry.get("method") == method), None)
         return {"method": method, "label": label, **({"training": training} if training else {}), **changes}
 
-    def config(self, part: str, methods: Sequence[Any], **sections: Any) -> dict[str, Any]:
+    def config(self, part: str, methods: Sequence[Any], **sections: Any) -> RawConfig:
         """Return the base config with these rows; the first is the baseline, and gold reward evaluates them if there is one.
 
         Args:
@@ -121,7 +122,7 @@ class AnalysisContext:
             **sections,
         }
 
-    def _seeds(self) -> dict[str, Any]:
+    def _seeds(self) -> RawConfig:
         """Return the first seeds where the base config adds seeds until rows are decided: an analysis decides nothing."""
         return {"seeds": list(self.settings.config.first_seeds)} if isinstance(self.base.get("seeds"), Mapping) else {}
 
@@ -277,8 +278,9 @@ class ComparisonResults:
         return self.comparison.config.evaluation.split
 
     def evaluated(self) -> tuple[Example, ...]:
-        """Return the examples that rows are evaluated on."""
-        return self.dataset[self.split][: self.comparison.config.evaluation.prompts]
+        """Return the examples that every row is evaluated on."""
+        evaluation = self.comparison.config.evaluation
+        return self.dataset[self.split][: evaluation.first_prompts if evaluation.until else evaluation.prompts]
 
     def row(self, label: str, seed: int) -> RowPlan:
         """Return the planned stages of one row and seed."""
@@ -346,7 +348,8 @@ class ComparisonResults:
         per_seed = {
             seed: [
                 Score(*fields)
-                for fields in self.store.open(self.row(label, seed).evaluations[evaluator]).read_lines("scores.jsonl")
+                for key in self.row(label, seed).evaluations[evaluator]
+                for fields in self.store.open(key).read_lines("scores.jsonl")
             ]
             for seed in self.seeds
         }

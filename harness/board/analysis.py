@@ -1,23 +1,48 @@
-"""Analyse all rows together: the stability of their order, shares of wins, agreement between metrics, and power."""
+"""Analyse all rows together: the stability of their order, shares of wins, agreement between metrics and judges, and power."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 from statistics import median
 
 import numpy as np
 
 from harness.board.compare import LEVEL, Statistics
-from harness.board.entries import AgreementEntry, AnalysisEntry, MetricEntry, NoiseEntry, PowerEntry, RankEntry, WinMatrix
-from harness.board.statistics import Components, Floats, agree, design_detectable, mean_over_seeds, rank_stability, win_shares
-from harness.board.statistics.agreement import per_example, ranked
+from harness.board.entries import (
+    AgreementEntry,
+    AnalysisEntry,
+    EstimateEntry,
+    MetricEntry,
+    NoiseEntry,
+    PowerEntry,
+    RankEntry,
+    RatersEntry,
+    WinMatrix,
+)
+from harness.board.statistics import (
+    Components,
+    Floats,
+    agree,
+    design_detectable,
+    mean_over_seeds,
+    rank_stability,
+    rater_agreement,
+    win_shares,
+)
+from harness.board.statistics.agreement import Estimate, per_example, ranked
 from harness.board.views.text import plain
 
+RATERS = ("judge", "reward")  # fields of an evaluator that name who gives its values
 OFTEN = 0.5  # a first place in fewer draws gives a warning
 
 
-def analyse(statistics: Statistics) -> tuple[AnalysisEntry, list[str]]:
-    """Return the board's entry, and warnings about it."""
+def analyse(statistics: Statistics, config: Mapping[str, object]) -> tuple[AnalysisEntry, list[str]]:
+    """Return the board's entry, and warnings about it.
+
+    Args:
+        config: the board's, which says which evaluators differ in their judge or reward model alone.
+    """
     primary = [metric for metric in statistics.metrics if metric.primary] or list(statistics.metrics[:1])
     entry = AnalysisEntry(
         noise={key: floor.size for key, floor in statistics.noise.items()},
@@ -27,8 +52,9 @@ def analyse(statistics: Statistics) -> tuple[AnalysisEntry, list[str]]:
         }
         or None,
         ranking={metric.key: ranks for metric in statistics.metrics if (ranks := _ranking(statistics, metric))},
-        wins={metric.key: won for metric in primary if (won := _wins(statistics, metric))},
+        wins={metric.key: won for metric in primary if metric.fit is None and (won := _wins(statistics, metric))},
         agreement=tuple(_agreement(statistics)),
+        raters=tuple(_raters(statistics, rater_pairs(config))) or None,
         power={metric.key: seen for metric in statistics.metrics if (seen := _power(statistics, metric.key))},
     )
     return entry, _unstable(entry, primary)
@@ -67,9 +93,14 @@ def _ranking(statistics: Statistics, metric: MetricEntry) -> dict[str, RankEntry
     }
 
 
-def _table(statistics: Statistics, key: str, labels: list[str]) -> tuple[tuple[str, ...], Floats]:
-    """Return the examples that any of the rows has, and values [rows, examples] averaged over seeds."""
-    rows = [statistics.values[label][key] for label in labels]
+def _table(statistics: Statistics, key: str, labels: list[str], *, shared: bool = False) -> tuple[tuple[str, ...], Floats]:
+    """Return the examples that any of the rows has, and values [rows, examples] averaged over seeds.
+
+    Args:
+        shared: leave out the prompts that only some rows got, where prompts are added until rows are decided.
+    """
+    tables = {label: statistics.values[label][key] for label in labels}
+    rows = list((statistics.of_all(key, tables) if shared else tables).values())
     alike = all(row.examples == rows[0].examples for row in rows)
     examples = tuple(sorted(rows[0].examples if alike else {name for row in rows for name in row.examples}))
     return examples, np.stack([mean_over_seeds(row.on(examples).values) for row in rows])
@@ -98,9 +129,10 @@ def _agreement(statistics: Statistics) -> list[AgreementEntry]:
     for metric in metrics:
         scored = [label for label in labels if metric.key in statistics.values[label]]
         if len(scored) >= 3:
-            examples, table = _table(statistics, metric.key, scored)
+            examples, table = _table(statistics, metric.key, scored, shared=True)
             table = table if metric.higher_is_better else -table
-            tables[metric.key] = (scored, examples, table, ranked(table) if np.isfinite(table).all() else None)
+            whole = metric.fit is None and bool(np.isfinite(table).all())
+            tables[metric.key] = (scored, examples, table, ranked(table) if whole else None)
     entries, means = [], {key: np.nanmean(table, axis=1) for key, (_, _, table, _) in tables.items()}
     for left, right in combinations(tables, 2):
         (rows, examples, _, ranks_a), (others, asked, _, ranks_b) = tables[left], tables[right]
@@ -124,6 +156,67 @@ def _agreement(statistics: Statistics) -> list[AgreementEntry]:
             )
         )
     return entries
+
+
+def rater_pairs(config: Mapping[str, object]) -> list[tuple[str, str]]:
+    """Return the labels of each two evaluators of a config that ask the same of different judges or reward models."""
+    listed = config.get("evaluators")
+    entries = [entry for entry in listed if isinstance(entry, Mapping)] if isinstance(listed, list | tuple) else []
+    asking: dict[str, list[str]] = {}
+    for entry in entries:
+        asked = {name: value for name, value in entry.items() if name not in ("label", *RATERS)}
+        asking.setdefault(repr(sorted(asked.items(), key=lambda item: str(item[0]))), []).append(
+            str(entry.get("label") or entry.get("name"))
+        )
+    return [pair for labels in asking.values() for pair in combinations(labels, 2)]
+
+
+def _raters(statistics: Statistics, pairs: Sequence[tuple[str, str]]) -> Iterator[RatersEntry]:
+    """Yield the agreement of each two evaluators on every metric that both have, over all rows that were evaluated here."""
+    keys = [metric.key for metric in statistics.metrics]
+    for left, right in pairs:
+        for key in keys:
+            # With `opponent: each`, an evaluator's metrics begin with its label and a row's, `one@dpo/win_rate`.
+            if key.startswith((f"{left}/", f"{left}@")) and (other := right + key.removeprefix(left)) in keys:
+                entry = _rated_alike(statistics, key, other)
+                if entry is not None:
+                    yield entry
+
+
+def _rated_alike(statistics: Statistics, left: str, right: str) -> RatersEntry | None:
+    """Return the agreement of two metrics answer by answer; None with fewer than three answers that have both."""
+    sides: tuple[list[Floats], list[Floats]] = ([], [])
+    asked: list[str] = []
+    for row in statistics.rows:
+        values = statistics.values[row.label]
+        if row.is_published or left not in values or right not in values:
+            continue
+        one, other = values[left], values[right].on(values[left].examples)
+        seeds = [seed for seed in one.seeds if seed in other.seeds]
+        for side, table in zip(sides, (one, other), strict=True):
+            side.append(table.of_seeds(seeds).values.ravel())
+        asked += one.questions * len(seeds)
+    if not asked:
+        return None
+    a, b = (np.concatenate(side) for side in sides)
+    numbers = {name: number for number, name in enumerate(dict.fromkeys(asked))}
+    one_scale = all(bool(np.isfinite(side).any()) and np.nanmin(side) >= 0 and np.nanmax(side) <= 1 for side in (a, b))
+    measured = rater_agreement(a, b, np.array([numbers[name] for name in asked], dtype=np.intp), one_scale=one_scale)
+    if measured is None:
+        return None
+    return RatersEntry(
+        left=left,
+        right=right,
+        spearman=_estimate(measured.spearman),
+        alpha=_estimate(measured.alpha),
+        same=measured.same,
+        answers=measured.answers,
+        questions=measured.questions,
+    )
+
+
+def _estimate(estimate: Estimate | None) -> EstimateEntry | None:
+    return None if estimate is None else EstimateEntry(mean=estimate.mean, low=estimate.low, high=estimate.high)
 
 
 def _lines(table: Floats, rows: list[int]) -> Floats:

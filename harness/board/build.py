@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import isfinite
 from pathlib import Path
 
@@ -12,8 +12,8 @@ import numpy as np
 
 from harness.api.types import Cost, Metric, Score
 from harness.board.analysis import analyse
-from harness.board.board import Board, ExampleRow, StatisticsEntry, board_scores
-from harness.board.compare import DRAWS, FLIPS, LEVEL, RowResult, Statistics, readings
+from harness.board.board import Board, ExampleRow, StatisticsEntry, board_scores, board_states
+from harness.board.compare import DRAWS, FLIPS, LEVEL, RowResult, RowState, Statistics, readings
 from harness.board.entries import (
     METHODS,
     CostEntry,
@@ -22,13 +22,15 @@ from harness.board.entries import (
     RepeatabilityEntry,
     RowEntry,
     ScoreEntry,
+    StateEntry,
     WinsEntry,
     first_duplicate,
 )
 from harness.board.facts import Provenance, SharingFacts
-from harness.board.files import SCORES, Scores, digest
+from harness.board.files import SCORES, STATES, Scores, States, digest
+from harness.board.learning import learning_curves
 from harness.board.published import is_published_table, published_board
-from harness.board.sequential import Decisions, SeedsDesign, decisions
+from harness.board.sequential import Decisions, Design, PromptsDesign, SeedsDesign, decisions
 from harness.board.statistics import Values, seeds_t_test, standardised, wins
 from harness.board.views.text import plain, signed
 from harness.errors import DataError, did_you_mean
@@ -40,9 +42,9 @@ FIXED_TEST = (
     "taken from all rows)"
 )
 SEQUENTIAL_TEST = (
-    "Student's t with the standard error over seeds and questions, at the levels that α-spending functions leave each look "
-    "after a seed was added (Lan & DeMets 1983), with the variance between seeds taken from all rows and with the row's own; "
-    "p holds at whichever look the row stopped"
+    "Student's t with the standard error over seeds and questions, at the levels that α-spending functions leave each "
+    "look after seeds or prompts were added (Lan & DeMets 1983), with the variance between seeds taken from all rows and with "
+    "the row's own; p holds at whichever look the row stopped"
 )
 # Warnings that the statistics gave, in words or numbers that a later version gives otherwise.
 OF_STATISTICS = re.compile(
@@ -57,7 +59,7 @@ __all__ = ["Board", "Derived", "ExampleRow", "RowResult", "build_board"]
 
 @dataclass(frozen=True)
 class Derived:
-    """A metric that is computed over all rows together; `scores` by label. It has no values per example and no test."""
+    """A metric of an earlier board without values per example and tests, such as its strengths; `scores` by label."""
 
     metric: MetricEntry
     scores: Mapping[str, ScoreEntry]
@@ -79,6 +81,7 @@ def build_board(
     mixed_judges: bool = False,
     derived: Sequence[Derived] = (),
     trainings: tuple[int, int] | None = None,
+    prompts: PromptsDesign | None = None,
     judges: Sequence[RepeatabilityEntry] = (),
 ) -> Board:
     """Compare every row with the baseline and put the best first.
@@ -86,17 +89,18 @@ def build_board(
     Args:
         metrics: per evaluator name; the first primary one decides the order, the others that of rows without it.
         commit: of the harness that ran, where known.
-        derived: metrics over all rows together, added to the rows they name.
+        derived: metrics without values per example, added to the rows they name.
         mixed_judges: compare rows although different judges, or versions of one, marked them.
         judges: how repeatable the verdicts of evaluators are whose judge was asked again.
         trainings: that ran, and that a fixed design would take, where `config` adds seeds only where they decide.
+        prompts: what rows got more prompts by, where that decided.
 
     Raises:
         DataError: two rows share a label, or no row is called `baseline`.
     """
     _check_labels(rows, baseline)
     entries = _metric_entries(metrics, rows)
-    design = SeedsDesign.of(config)
+    design = SeedsDesign.of(config) or prompts
     statistics = Statistics(rows, entries, baseline, mixed_judges=mixed_judges, design=design)
     board = Board(
         name=plain(name),
@@ -110,13 +114,33 @@ def build_board(
         statistics=_methods(statistics, trainings).model_copy(update={"judges": tuple(judges) or None}),
         sharing=SharingFacts.read(sharing),
     )
-    ordered = _ordered([_with_derived(row_entry(statistics, row), derived) for row in rows], board.primary)
-    analysis, notes = analyse(statistics)
+    curves = learning_curves(rows, entries)
+    entered = [_with_derived(_with_states(row_entry(statistics, row), row, curves), derived) for row in rows]
+    ordered = _ordered(entered, board.primary, baseline if prompts else None)
+    analysis, notes = analyse(statistics, board.config)
     texts = (*warnings, *statistics.warnings, *_noise_warnings(ordered, board.primary), *notes)
     board = board.model_copy(
         update={"rows": ordered, "warnings": tuple(plain(text) for text in texts), "analysis": analysis}
     ).with_examples(examples)
-    return board.with_scores({row.label: row.scores for row in rows if not row.failed})
+    board = board.with_scores({row.label: row.scores for row in rows if not row.failed})
+    return board.with_states(states_by_position(rows)) if curves else board
+
+
+def _with_states(entry: RowEntry, row: RowResult, curves: Mapping[str, tuple[StateEntry, ...]]) -> RowEntry:
+    """Return a row's entry with its learning curve, or why it has none; as it is on a board without any."""
+    if not curves:
+        return entry
+    states = curves.get(row.label)
+    return entry.model_copy(update={"states": states, "without_states": None if states else row.without_states})
+
+
+def states_by_position(rows: Sequence[RowResult]) -> States:
+    """Return the scores per example of the rows' intermediate states."""
+    states: dict[float, dict[str, Mapping[str, Mapping[int, Sequence[Score]]]]] = {}
+    for row in rows:
+        for state in row.states if not row.failed else ():
+            states.setdefault(state.position, {})[row.label] = state.scores
+    return states
 
 
 def _metric_entries(metrics: Mapping[str, Sequence[Metric]], rows: Sequence[RowResult]) -> tuple[MetricEntry, ...]:
@@ -136,6 +160,7 @@ def _metric_entries(metrics: Mapping[str, Sequence[Metric]], rows: Sequence[RowR
             description=metric.description,
             higher_is_better=metric.higher_is_better,
             primary=metric.primary,
+            fit=metric.fit,
         )
         for evaluator, listed in metrics.items()
         for metric in listed
@@ -156,14 +181,23 @@ def _check_labels(rows: Sequence[RowResult], baseline: str) -> None:
         raise DataError(f"the baseline {baseline!r} is not a row of the board: {did_you_mean(baseline, labels)}")
 
 
-def _ordered(rows: Sequence[RowEntry], primary: Sequence[MetricEntry]) -> tuple[RowEntry, ...]:
-    """Sort by the first primary metric, best first; rows without it by the first they have; failed rows last; ties as given."""
+def _ordered(rows: Sequence[RowEntry], primary: Sequence[MetricEntry], baseline: str | None = None) -> tuple[RowEntry, ...]:
+    """Sort by the first primary metric, best first; rows without it by the first they have; failed rows last; ties as given.
+
+    Args:
+        baseline: where rows have different prompts, so that their differences from it are compared in place of their means.
+    """
+    base = next((row for row in rows if row.method == baseline), None)
+
+    def mean(row: RowEntry, key: str) -> float:
+        delta, against = row.delta(key), base.scores.get(key) if base else None
+        return row.scores[key].mean if delta is None or against is None else against.mean + delta.mean
 
     def place(row: RowEntry) -> tuple[bool, int, float]:
         for number, metric in enumerate(primary):
-            score = row.scores.get(metric.key)
-            if score is not None:
-                return (row.failed is not None, number, score.mean if metric.higher_is_better is False else -score.mean)
+            if metric.key in row.scores:
+                better = mean(row, metric.key)
+                return (row.failed is not None, number, better if metric.higher_is_better is False else -better)
         return (row.failed is not None, len(primary), 0.0)
 
     return tuple(sorted(rows, key=place))
@@ -199,17 +233,13 @@ def _methods(statistics: Statistics, trainings: tuple[int, int] | None) -> Stati
         flips=FLIPS,
         level=LEVEL,
         families=families or None,
-        sequential=None if decided is None else decided.entry(trainings),
+        sequential=None if decided is None else decided.seeds_entry(trainings),
+        sequential_prompts=None if decided is None else decided.prompts_entry(),
     )
 
 
-def look(
-    config: Mapping[str, object], baseline: str, rows: Sequence[RowResult], metrics: Mapping[str, Sequence[Metric]]
-) -> Decisions | None:
-    """Return what the scores so far decide, and the rows that get another seed; None where the config lists its seeds."""
-    design = SeedsDesign.of(config)
-    if design is None:
-        return None
+def look(design: Design, baseline: str, rows: Sequence[RowResult], metrics: Mapping[str, Sequence[Metric]]) -> Decisions:
+    """Return what the scores so far decide, and the rows that get another seed or more prompts."""
     entries = _metric_entries(metrics, rows)
     values = {row.label: {} if row.failed else readings(row, entries)[0] for row in rows}
     return decisions(design, values, {row.label: row for row in rows}, entries, baseline)
@@ -217,7 +247,7 @@ def look(
 
 def row_entry(statistics: Statistics, row: RowResult) -> RowEntry:
     """Return the board's entry of one row, with all its scores and differences."""
-    seeds = tuple(sorted({seed for runs in row.scores.values() for seed in runs} | set(row.costs)))
+    seeds = row.seeds
     return RowEntry(
         method=plain(row.label),
         data=row.data,
@@ -260,6 +290,7 @@ def _delta(statistics: Statistics, row: RowResult, metric: MetricEntry) -> Delta
     gap = statistics.differences.get(cell)
     if gap is None:
         return None
+    of_examples = metric.fit is None  # else a single example's pseudo-value says nothing of it
     better = wins(gap.per_example if metric.higher_is_better is not False else -gap.per_example)
     return Delta(
         mean=gap.mean,
@@ -273,8 +304,8 @@ def _delta(statistics: Statistics, row: RowResult, metric: MetricEntry) -> Delta
         p_own=gap.p_own,
         p_seeds=seeds_t_test(gap.row_seeds, gap.baseline_seeds),
         q=statistics.correction.discovery[cell],
-        effect=standardised(gap.per_example),
-        wins=WinsEntry(won=better.won, tied=better.tied, lost=better.lost),
+        effect=standardised(gap.per_example) if of_examples else None,
+        wins=WinsEntry(won=better.won, tied=better.tied, lost=better.lost) if of_examples else None,
         detectable=statistics.detectable(cell),
         n=gap.n,
         seeds=gap.seeds,
@@ -333,6 +364,7 @@ class LoadedBoard:
     board: Board
     scores: Scores
     name: str
+    states: States = field(default_factory=dict)
 
     @classmethod
     def read(cls, path: Path) -> LoadedBoard:
@@ -342,15 +374,22 @@ class LoadedBoard:
             DataError: it cannot be read, or its scores are missing or not those it was written with.
         """
         board = published_board(path) if is_published_table(path) else Board.read(path)
+        if board.models:
+            labels = ", ".join(entry.label for entry in board.models)
+            raise DataError(
+                f"{path} is a board of several starting models ({labels}): give boards of one, as the config makes with one "
+                "`model`; its stages are in the store"
+            )
         if board.is_published:
             return cls(board, _printed_scores(board), board.name)
-        scores = board_scores(path)
-        beside = (path if path.is_dir() else path.parent) / SCORES
-        if (board.files or {}).get(SCORES) != digest(beside.read_bytes()):
-            raise DataError(
-                f"{beside} is not the file that its board.json was written with: `harness verify` says what is wrong"
-            )
-        return cls(board, scores, str(path))
+        scores, states = board_scores(path), board_states(path) if STATES in (board.files or {}) else {}
+        for name in (SCORES, *([STATES] if states else [])):
+            beside = (path if path.is_dir() else path.parent) / name
+            if (board.files or {}).get(name) != digest(beside.read_bytes()):
+                raise DataError(
+                    f"{beside} is not the file that its board.json was written with: `harness verify` says what is wrong"
+                )
+        return cls(board, scores, str(path), states)
 
     @property
     def rows(self) -> list[RowResult]:
@@ -378,6 +417,11 @@ class LoadedBoard:
             provenance=entry.provenance,
             failed=entry.failed,
             curves={int(seed): points for seed, points in entry.curves.items()},
+            states=[
+                RowState(state.position, state.round, state.share, self.states.get(state.position, {}).get(entry.method, {}))
+                for state in entry.states or ()
+            ],
+            without_states=entry.without_states,
         )
 
     @property
@@ -388,13 +432,13 @@ class LoadedBoard:
         for entry in self.board.metrics:
             evaluator, _, name = entry.key.partition("/")
             if entry.key not in over_rows:
-                metric = Metric(name, entry.description, entry.higher_is_better, entry.primary)
+                metric = Metric(name, entry.description, entry.higher_is_better, entry.primary, fit=entry.fit)
                 metrics.setdefault(evaluator, []).append(metric)
         return metrics
 
     @property
     def derived(self) -> list[Derived]:
-        """The metrics over all its rows together, which scores per example do not give."""
+        """The metrics that rows have without scores per example."""
         return [
             Derived(metric, {row.method: row.scores[metric.key] for row in self.board.rows if metric.key in row.scores})
             for metric in self.board.unscored_metrics(self.scores)
@@ -407,6 +451,7 @@ class LoadedBoard:
         again = build_board(
             name=board.name, description="", config={}, baseline=board.baseline, rows=self.rows, metrics=self.metrics,
             examples=(), sharing={}, created="", warnings=(), mixed_judges=board.mixed_judges,
+            prompts=PromptsDesign.of(board.statistics.sequential_prompts),
         )  # fmt: skip
         earlier = board.methods < METHODS
         return [text for text in board.warnings if text not in again.warnings and not (earlier and OF_STATISTICS.search(text))]

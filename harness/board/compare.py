@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -11,7 +11,7 @@ import numpy as np
 from harness.api.types import Cost, Score
 from harness.board.entries import SIGNIFICANCE_LEVEL, FamilyEntry, Kind, MetricEntry, RowKind
 from harness.board.facts import Provenance
-from harness.board.sequential import Decisions, SeedsDesign, decisions
+from harness.board.sequential import Decisions, Design, PromptsDesign, decisions
 from harness.board.statistics import (
     Bootstrap,
     Components,
@@ -46,7 +46,7 @@ class Statistics:
         differences: (row, metric key) → row minus baseline.
         correction: the tests that are corrected together, and their corrected p-values.
         noise: metric key → the noise floor, where null rows or several seeds of several rows tell of seeds.
-        decisions: of the looks at which rows got more seeds; None where the config lists seeds.
+        decisions: of the looks at which rows got more seeds or prompts; None where all have the same.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class Statistics:
         baseline: str,
         *,
         mixed_judges: bool = False,
-        design: SeedsDesign | None = None,
+        design: Design | None = None,
     ) -> None:
         self.metrics = metrics
         self.mixed_judges = mixed_judges
@@ -65,13 +65,14 @@ class Statistics:
         self.values = {row.label: {} if row.failed else self._read(row) for row in rows}
         self.draws: dict[str, tuple[tuple[str, ...], Floats]] = {}
         self.differences: dict[Cell, Difference] = {}
-        self._spreads: dict[str, Spread | None] = {}  # of a difference at one seed, by metric key
+        self._spreads: dict[Cell, Spread | None] = {}  # of a difference at one seed; the baseline's for the noise floor
+        self._prompts = design if isinstance(design, PromptsDesign) else None
         self.intervals: dict[Cell, Interval] = {}
         self._apart = self._judged_apart_from_baseline()
         self.decisions = self._decisions(design) if design else None
         bootstrap = Bootstrap(DRAWS, FLIPS, LEVEL)
         for metric in metrics:
-            self._resample(metric.key, bootstrap)
+            self._resample(metric, bootstrap)
         if self.decisions is not None:
             self._test_at_every_look(self.decisions)
         self.correction = correct(metrics, self.differences)
@@ -116,7 +117,7 @@ class Statistics:
                 self.warnings += warnings
         return apart
 
-    def _decisions(self, design: SeedsDesign) -> Decisions:
+    def _decisions(self, design: Design) -> Decisions:
         """Return what the looks decide, at the rows that may be compared with the baseline."""
         values = {
             label: {key: table for key, table in by_key.items() if label == self.baseline or label in self._comparable(key)}
@@ -133,8 +134,9 @@ class Statistics:
     def _comparable(self, key: str) -> set[str]:
         return {label for label, apart in self._apart.items() if key.partition("/")[0] not in apart}
 
-    def _resample(self, key: str, bootstrap: Bootstrap) -> None:
+    def _resample(self, metric: MetricEntry, bootstrap: Bootstrap) -> None:
         """Compute intervals, and differences where the baseline has the metric. Published means are never resampled."""
+        key = metric.key
         labels = [row.label for row in self.rows if key in self.values[row.label] and not row.is_published]
         for row in self.rows:
             if row.is_published and key in self.values[row.label]:
@@ -143,32 +145,62 @@ class Statistics:
         if not labels:
             return
         unseeded = {row.label for row in self.rows if row.is_as_it_is}
-        tables = aligned([_without_seeds(values) if label in unseeded else values for label, values in self._of(key, labels)])
-        drawn = bootstrap.means(tables)
-        self.draws[key] = (tuple(labels), drawn)
-        self.intervals |= {
-            (label, key): interval for label, interval in zip(labels, bootstrap.intervals(tables, drawn), strict=True)
-        }
-        if self.baseline in labels:
-            self._compare(key, bootstrap, dict(zip(labels, tables, strict=True)), drawn)
+        chosen = aligned([_without_seeds(values) if label in unseeded else values for label, values in self._of(key, labels)])
+        tables = dict(zip(labels, chosen, strict=True))
+        self.draws[key] = (tuple(labels), bootstrap.means(list(self.of_all(key, tables).values())))
+        for here, cut in self._by_prompts(key, tables):
+            intervals = dict(zip(cut, bootstrap.intervals(list(cut.values())), strict=True))
+            self.intervals |= {(label, key): intervals[label] for label in here}
+            if self.baseline in cut:
+                self._compare(key, bootstrap, here, cut)
+        if metric.fit == "rows":
+            self._anchor(key)
+
+    def _anchor(self, key: str) -> None:
+        """Give rows the interval of their difference where the baseline is 0 by construction: the two are one number."""
+        if (cell := (self.baseline, key)) in self.intervals:
+            self.intervals[cell] = replace(self.intervals[cell], low=0.0, high=0.0)
+        for (label, compared), gap in self.differences.items():
+            if compared == key:
+                self.intervals[label, key] = Interval(gap.mean, gap.low, gap.high, gap.n)
 
     def _of(self, key: str, labels: Sequence[str]) -> list[tuple[str, Values]]:
         return [(label, self.values[label][key]) for label in labels]
 
-    def _compare(self, key: str, bootstrap: Bootstrap, tables: dict[str, Values], drawn: Floats) -> None:
-        """Compute differences from the baseline of rows that may be compared with it; `tables` in the order of `drawn`."""
-        labels, base = list(tables), tables[self.baseline]
-        comparable = self._comparable(key)
-        compared = [label for label in labels if label in comparable]
-        resampled = drawn[:, [labels.index(label) for label in compared]], drawn[:, labels.index(self.baseline)]
-        gaps = bootstrap.differences([tables[label] for label in compared], base, resampled)
+    def _by_prompts(self, key: str, tables: Mapping[str, Values]) -> Iterator[tuple[Collection[str], Mapping[str, Values]]]:
+        """Yield the rows with the same prompts, fewest first, and all rows that have these, cut to them.
+
+        Rows tell together what seeds do, and can do so on the same prompts alone. All rows at once where none are added.
+        """
+        design = self._prompts
+        counts = {label: design.count({key: table}) for label, table in tables.items()} if design else {}
+        if design is None or 0 in counts.values():  # 0: the metric is not of prompts that are added
+            yield tables, tables
+            return
+        for count in sorted(set(counts.values())):
+            asked = design.questions(count)
+            cut = {label: _only(table, asked) for label, table in tables.items() if counts[label] >= count}
+            yield [label for label in cut if counts[label] == count], cut
+
+    def of_all(self, key: str, tables: Mapping[str, Values]) -> Mapping[str, Values]:
+        """Return the tables cut to the prompts that all rows have, so that their means compare."""
+        return next(cut for _, cut in self._by_prompts(key, tables))
+
+    def _compare(self, key: str, bootstrap: Bootstrap, here: Collection[str], tables: Mapping[str, Values]) -> None:
+        """Compute the differences from the baseline of rows `here` that may be compared with it."""
+        base, comparable = tables[self.baseline], self._comparable(key)
+        compared = [label for label in tables if label in comparable]
+        gaps = bootstrap.differences([tables[label] for label in compared], base)
         alike = [tables[label] for label in (*compared, self.baseline) if tables[label].seeds == base.seeds]
-        self._spreads[key] = pooled_spreads(alike)[1]
+        spread = pooled_spreads(alike)[1]
+        self._spreads.setdefault((self.baseline, key), spread)  # of the most rows, where they have different prompts
         for label, gap in zip(compared, gaps, strict=True):
+            if label not in here:
+                continue
             if isinstance(gap, ValueError):
                 self.warnings.append(f"{label} is not compared on {key}: {gap}.")
                 continue
-            self.differences[label, key] = gap
+            self.differences[label, key], self._spreads[label, key] = gap, spread
             self._warn_about_missing_pairs(label, key, tables[label], base, gap)
 
     def _warn_about_missing_pairs(self, label: str, key: str, row: Values, base: Values, gap: Difference) -> None:
@@ -184,7 +216,8 @@ class Statistics:
         """Return the noise floor of each metric that a change of seeds can move, from null rows and the pooled variance."""
         nulls = {row.label for row in self.rows if row.is_null}
         floors = {}
-        for key, spread in self._spreads.items():
+        for key in {key: None for _, key in self._spreads}:
+            spread = self._spreads[self.baseline, key]
             base = self.values[self.baseline][key].answered()
             means = [gap.mean for (label, metric), gap in self.differences.items() if metric == key and label in nulls]
             floor = noise_floor(spread, means, len(base.seeds))
@@ -202,7 +235,7 @@ class Statistics:
 
     def components(self, cell: Cell) -> Components | None:
         """Return the variances of a difference with the pool's degrees of freedom, which a restless row is tested with too."""
-        parts, spread = self.differences[cell].components, self._spreads[cell[1]]
+        parts, spread = self.differences[cell].components, self._spreads[cell]
         if parts is None or spread is None or parts.seeds != len(self.values[self.baseline][cell[1]].answered().seeds):
             return parts
         return replace(parts, freedom_per_seed=spread.freedom / (parts.seeds - 1))
@@ -286,6 +319,11 @@ def readings(row: RowResult, metrics: Sequence[MetricEntry]) -> tuple[dict[str, 
     return values_by_key, warnings
 
 
+def _only(values: Values, questions: Container[str]) -> Values:
+    """Return the values of the examples that belong to these questions."""
+    return values.on([name for name, asked in zip(values.examples, values.questions, strict=True) if asked in questions])
+
+
 def _without_seeds(values: Values) -> Values:
     """Return values under seeds that no training has, so that they are paired with other rows by example alone."""
     return replace(values, seeds=tuple(-1 - seed for seed in values.seeds))
@@ -346,6 +384,23 @@ def _named(versions: Sequence[str]) -> str:
 
 
 @dataclass(frozen=True)
+class RowState:
+    """A state that a row's model went through while it was trained.
+
+    Attributes:
+        position: share of the row's whole training, every round counted alike; 0 is its start.
+        round: counted from 1.
+        share: of the round's steps.
+        scores: evaluator → seed → scores.
+    """
+
+    position: float
+    round: int
+    share: float
+    scores: Mapping[str, Mapping[int, Sequence[Score]]]
+
+
+@dataclass(frozen=True)
 class RowResult(RowKind):
     """The result of one row of the comparison, before any statistics.
 
@@ -356,6 +411,8 @@ class RowResult(RowKind):
         budget: what it really used: prompts, pairs, updates, tokens.
         failed: why there are no scores; None where it ran.
         curves: per seed the training log, one mapping of numbers per logged step.
+        states: those that were evaluated while it was trained, in their order.
+        without_states: why it has none, where other rows may have some.
     """
 
     label: str
@@ -369,9 +426,16 @@ class RowResult(RowKind):
     provenance: Provenance
     failed: str | None = None
     curves: Mapping[int, Sequence[Mapping[str, float]]] = field(default_factory=dict)
+    states: Sequence[RowState] = ()
+    without_states: str | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "provenance", Provenance.read(self.provenance))  # frozen, and any mapping of facts will do
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """All seeds that it has scores or a cost of."""
+        return tuple(sorted({seed for runs in self.scores.values() for seed in runs} | set(self.costs)))
 
     def judges(self, evaluator: str) -> list[str]:
         """Return the judges of an evaluator's scores: models with the versions that their servers reported."""

@@ -15,7 +15,9 @@ DEEPEST = 60  # values within values: far more than a config has, and less than 
 LARGEST_INTEGER, LARGEST = 2**63 - 1, 1e100  # what Parquet holds, and what can be squared and drawn
 
 
-METHODS = 2  # of the statistics: 1 before seeds were tested twice, fits had errors and the noise floor was a probability
+# Of the statistics: 1 before seeds were tested twice, fits had errors and the noise floor was a probability; 2 before the
+# interval of a restless row kept the few degrees of freedom of its seeds.
+METHODS = 3
 SIGNIFICANCE_LEVEL = 0.05  # of a family of tests: the largest corrected p-value that counts is below it
 STARS = (SIGNIFICANCE_LEVEL, 0.01, 0.001)  # one star for each level that the corrected p-value is below
 
@@ -146,12 +148,18 @@ class CostEntry(BoardEntry):
 
 
 class MetricEntry(BoardEntry):
-    """A metric of the board; `key` is `<evaluator>/<metric>`."""
+    """A metric of the board; `key` is `<evaluator>/<metric>`.
+
+    `fit`: values per example are pseudo-values of a fit (`Metric.fit`), so only their means and errors say anything.
+    """
+
+    optional = frozenset({"fit"})
 
     key: str
     description: str
     higher_is_better: bool | None
     primary: bool
+    fit: Literal["run", "rows"] | None = None
 
 
 class FamilyEntry(BoardEntry):
@@ -200,6 +208,48 @@ class SequentialEntry(BoardEntry):
         return f"{text}. They stopped since {reason}."
 
 
+class PromptsEntry(BoardEntry):
+    """Prompts that were added where they decide, from `start` to `most` for each row.
+
+    Attributes:
+        evaluators: those that took prompts in parts; the others scored all `most` prompts of every row.
+        prompts: of each row.
+        stopped, may_be_best: as in `SequentialEntry`.
+        evaluations: prompts of all rows and seeds; `evaluations_fixed` those that `most` prompts for every row would take.
+        blocks: ids of the prompts that each look added.
+    """
+
+    start: int
+    most: int
+    evaluators: tuple[str, ...]
+    prompts: dict[str, int]
+    stopped: Literal["decided", "futile", "most"]
+    may_be_best: tuple[str, ...] = ()
+    evaluations: int
+    evaluations_fixed: int
+    blocks: tuple[tuple[str, ...], ...]
+
+    @property
+    def sentence(self) -> str:
+        """Return which rows have how many prompts, what the design saved, and why it stopped."""
+        labels: dict[int, list[str]] = {}
+        for label, count in sorted(self.prompts.items()):
+            labels.setdefault(count, []).append(label)
+        each = "; ".join(f"{count} for {', '.join(labels[count])}" for count in sorted(labels))
+        text = f"Prompts of {', '.join(self.evaluators)} were added only where they decide, up to {self.most}: {each}"
+        if self.evaluations_fixed:
+            saved = 1 - self.evaluations / self.evaluations_fixed
+            text += f". {self.evaluations:,} prompts were answered in place of {self.evaluations_fixed:,} ({saved:.0%} saved)"
+        if len(labels) > 1:
+            text += ". Each mean is over the prompts of its row, a difference and the order over those that both rows have"
+        reason = {
+            "decided": "every place is decided",
+            "most": f"the rows that are not decided have all {self.most} prompts",
+            "futile": f"more prompts, up to {self.most}, would hardly decide the rest",
+        }[self.stopped]
+        return f"{text}. They stopped since {reason}."
+
+
 class RepeatabilityEntry(BoardEntry):
     """How far an evaluator's judge agrees with itself on questions that it was asked again, word for word.
 
@@ -230,7 +280,7 @@ class RepeatabilityEntry(BoardEntry):
 class StatisticsEntry(BoardEntry):
     """How the numbers were made, in words."""
 
-    optional = frozenset({"methods", "families", "sequential", "judges"})
+    optional = frozenset({"methods", "families", "sequential", "sequential_prompts", "judges"})
 
     methods: int | None = None  # the version of the statistics; absent: 1
     interval: str
@@ -241,6 +291,7 @@ class StatisticsEntry(BoardEntry):
     level: float
     families: tuple[FamilyEntry, ...] | None = None
     sequential: SequentialEntry | None = None
+    sequential_prompts: PromptsEntry | None = None
     judges: tuple[RepeatabilityEntry, ...] | None = None
 
 
@@ -286,6 +337,35 @@ class AgreementEntry(BoardEntry):
     examples: int = 0
 
 
+class EstimateEntry(BoardEntry):
+    """A coefficient with its 95 % interval."""
+
+    mean: float
+    low: float
+    high: float
+
+
+class RatersEntry(BoardEntry):
+    """How far two evaluators that differ in their judge or reward model agree on the same answers, on one metric.
+
+    Attributes:
+        left, right: keys of the metric.
+        spearman: rank correlation over answers; absent where one of them gives all answers the same value.
+        alpha: Krippendorff's α for interval data, `same` the share of equal values; absent for metrics without one scale.
+        answers: an example of a row at a seed each; intervals are over `questions`, rows and seeds being what they are.
+    """
+
+    optional = frozenset({"spearman", "alpha", "same"})
+
+    left: str
+    right: str
+    spearman: EstimateEntry | None = None
+    alpha: EstimateEntry | None = None
+    same: float | None = None
+    answers: int
+    questions: int
+
+
 class PowerEntry(BoardEntry):
     """The statistical power of this comparison on one metric: medians over its rows.
 
@@ -318,13 +398,14 @@ class NoiseEntry(BoardEntry):
 class AnalysisEntry(BoardEntry):
     """Statistics over all rows together, per metric key. `noise`: the noise floor, where it is above 0."""
 
-    optional = frozenset({"noise_floors"})
+    optional = frozenset({"noise_floors", "raters"})
 
     noise: dict[str, float] = {}
     noise_floors: dict[str, NoiseEntry] | None = None
     ranking: dict[str, dict[str, RankEntry]] = {}
     wins: dict[str, WinMatrix] = {}
     agreement: tuple[AgreementEntry, ...] = ()
+    raters: tuple[RatersEntry, ...] | None = None
     power: dict[str, PowerEntry] = {}
 
 
@@ -369,10 +450,40 @@ class RowKind:
         return not (self.is_published or self.is_imported)
 
 
-class RowEntry(RowKind, BoardEntry):
-    """One row of the leaderboard."""
+class PointEntry(BoardEntry):
+    """One metric of a row at a state of its training; `seeds` only if not all of the row's have a value."""
 
-    optional = frozenset({"failed"})
+    optional = frozenset({"seeds"})
+
+    mean: float
+    low: float
+    high: float
+    n: int
+    per_seed: tuple[float, ...]
+    seeds: tuple[int, ...] | None = None
+
+
+class StateEntry(BoardEntry):
+    """A state that a row's model went through while it was trained.
+
+    `position` is the share of the row's whole training, every round counted alike, `share` that of the steps of round `round`,
+    which is counted from 1. The row's own scores are those at position 1.
+    """
+
+    position: float
+    round: int
+    share: float
+    scores: dict[str, PointEntry]
+
+
+class RowEntry(RowKind, BoardEntry):
+    """One row of the leaderboard.
+
+    `states` are those that were evaluated while it was trained; `without_states` says why it has none, where others have.
+    `model` is the label of its starting model where the board has several.
+    """
+
+    optional = frozenset({"failed", "states", "without_states", "model"})
 
     method: str
     data: str | None
@@ -386,6 +497,9 @@ class RowEntry(RowKind, BoardEntry):
     provenance: Provenance = Provenance()
     curves: dict[str, list[dict[str, float]]] = {}
     failed: str | None = None
+    states: tuple[StateEntry, ...] | None = None
+    without_states: str | None = None
+    model: str | None = None
 
     def delta(self, key: str) -> Delta | None:
         """Return the difference from the baseline on the metric with this key; None where there is none."""

@@ -67,25 +67,30 @@ def plan(
     Without a network, the plan names what only the hub can answer, and its keys are not final.
     """
     from harness.api.registry import Registry
-    from harness.config import resolve, resolved_config
+    from harness.config import resolve_each, resolved_configs
     from harness.run.estimates.gpu import gpu_of, parse_lengths
-    from harness.run.estimates.plan import plan_report
+    from harness.run.estimates.plan import plan_report, reports_of_models
     from harness.run.executors.local import places, visible_gpus
 
     path, chosen, given = find_config(config), gpu_of(gpu) if gpu else None, parse_lengths(lengths)
     raw = read_config(path, set_, methods, seeds)
     with named_origins(path, set_, methods, seeds):
-        comparison = resolve(raw, Registry.load(), str(path), offline=True)
+        comparisons = resolve_each(raw, Registry.load(), str(path), offline=True)
         if resolved:
-            _print_config(resolved_config(comparison), json_)
+            _print_config(resolved_configs(comparisons), json_)
             return
-        gpus = visible_gpus()
+        folder, gpus = store_folder(store), visible_gpus()
         cores = 0 if gpus else places(gpus)
-        report = plan_report(comparison, store_folder(store), chosen, given, str(path), os.environ, cores)
+        reports = [plan_report(comparison, folder, chosen, given, str(path), os.environ, cores) for comparison in comparisons]
     if json_:
-        typer.echo(json.dumps(report.as_dict()))
-    else:
+        typer.echo(json.dumps(reports[0].as_dict() if len(reports) == 1 else reports_of_models(reports)))
+        return
+    for report in reports:
         print_plan(report)
+    if len(reports) > 1:
+        counts = reports_of_models(reports)["together"]
+        assert isinstance(counts, dict)
+        _print_lines([f"together {counts['stages']:,} stages, of which {counts['remaining']:,} remain to run"], "bold")
 
 
 def _print_config(config: Mapping[str, object], json_: bool) -> None:
@@ -110,6 +115,7 @@ def print_plan(report: PlanReport) -> None:
     if report.data is not None:
         _print_data(report)
     _print_lines([row.line() for row in report.elsewhere], "dim")
+    _print_lines([report.states.line()] if report.states else [], "dim")
     _print_lines([estimate.line() for estimate in report.judges], "dim")
     if report.gpu is not None:
         _print_gpu(report.gpu)
@@ -126,6 +132,7 @@ def _print_stages(report: PlanReport) -> None:
     graph, present, requests, config = report.graph, report.present, report.requests, report.comparison.config
     console.print(
         Text(config.name, style="bold"),
+        Text(f"· starting model {report.comparison.start} " if report.comparison.start else "", style="cyan"),
         Text(f"· {len(report.comparison.rows)} rows × {_seeds(config)} seeds, baseline {config.baseline}"),
     )
     table = Table(box=None, pad_edge=False, header_style="dim")
@@ -138,6 +145,26 @@ def _print_stages(report: PlanReport) -> None:
     alone = sum(requests.values())
     remain = f"{len(graph)} stages serve {alone} requests; {len(graph) - len(present)} remain to run"
     console.print(Text(f"{remain}{f', {report.cpu.line()}' if report.cpu else ''}.", style="dim"))
+    _print_rows(report)
+
+
+def _print_rows(report: PlanReport) -> None:
+    """Print what each row takes as if it ran alone."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from harness.board.views.text import shortened
+
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    names = ("row", "kind", "trainings", "stages", "to run", *(("GPU-hours",) if report.gpu else ()))
+    for name in names:
+        table.add_column(name, justify="left" if name in ("row", "kind") else "right")
+    for row in report.rows:
+        cells = [str(row.trainings), str(row.stages), str(row.waiting)]
+        hours = [] if row.gpu_hours is None else [f"{row.gpu_hours:,.2f}"]
+        table.add_row(Text(shortened(row.label, 40)), row.kind, *cells, *hours)
+    Console().print(table)
 
 
 def _seeds(config: Config) -> str:
@@ -146,7 +173,7 @@ def _seeds(config: Config) -> str:
 
 
 def _print_range(least: PlanReport, most: PlanReport) -> None:
-    """Print what the seeds cost that are added where they decide: the least, which is planned above, and the most."""
+    """Print what the seeds or prompts cost that are added where they decide: the least, planned above, and the most."""
     config = least.comparison.config
     ranges = [
         f"{least.graph.trainings:,} to {most.graph.trainings:,} trainings",
@@ -154,8 +181,11 @@ def _print_range(least: PlanReport, most: PlanReport) -> None:
     ]
     if least.gpu and most.gpu:
         ranges.append(f"{least.gpu.hours:,.1f} to {most.gpu.hours:,.1f} GPU-hours")
-    _print_lines([f"{_seeds(config)} seeds a row, added where they decide: {', '.join(ranges)}"], "bold")
-    judges = [f"with all seeds: {estimate.line()}" for estimate in most.judges]
+    added, count = "seeds", _seeds(config)
+    if not config.adds_seeds:
+        added, count = "prompts", f"{config.evaluation.first_prompts:,} to {config.evaluation.most:,}"
+    _print_lines([f"{count} {added} a row, added where they decide: {', '.join(ranges)}"], "bold")
+    judges = [f"with all {added}: {estimate.line()}" for estimate in most.judges]
     _print_lines(judges, "dim")
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from harness.api.interfaces import Component, Source
-from harness.config.comparison import Comparison
+from harness.config.comparison import Comparison, is_named, without_states
 from harness.config.rows import RowConfig
 from harness.config.schema import Config
 from harness.config.unresolved import EACH, UnresolvedConfig
@@ -123,6 +123,21 @@ def check_evaluators(unresolved: UnresolvedConfig) -> None:
     for item in unresolved.evaluators:
         if item.each and not item.evaluator.opponents():
             unresolved.note(f"{item.place}.opponent", EACH, f"{item.evaluator.name!r} with these fields compares with no row")
+
+
+def check_during(unresolved: UnresolvedConfig, config: Config) -> None:
+    """The evaluators of intermediate states are there, and a row is trained in a way that has such states."""
+    evaluation, labels = config.evaluation, [item.label for item in unresolved.evaluators]
+    if evaluation.during is None:
+        return
+    for name in evaluation.during_evaluators or ():
+        if not any(is_named(label, [name], labels) for label in labels):
+            unresolved.note("evaluation.during_evaluators", name, f"no evaluator has this label; {did_you_mean(name, labels)}")
+    reasons = {row.label: without_states(row) for row in unresolved.rows if row}
+    if len(reasons) == len(unresolved.rows) and all(reasons.values()):
+        listed = "; ".join(f"{label}: {reason}" for label, reason in reasons.items())
+        fix = f"no row has intermediate states ({listed}): leave it out"
+        unresolved.note("evaluation.during", list(evaluation.during), fix)
 
 
 def check_opponents(unresolved: UnresolvedConfig) -> None:
@@ -268,6 +283,34 @@ def check_seeds(unresolved: UnresolvedConfig, config: Config) -> None:
         if config.adds_seeds and "all" in evaluator.opponents():
             fix = f"{evaluator.name} compares each row with all others, which would be other rows at each seed: give a list"
             unresolved.note("seeds", given, f"{fix} of seeds, or name its opponents")
+
+
+def check_prompts(unresolved: UnresolvedConfig, config: Config) -> None:
+    """Prompts are added where they decide only where rows have several seeds and an evaluator can take them in parts."""
+    evaluation = config.evaluation
+    if evaluation.until is None or evaluation.most is None:
+        return
+    base = next((row for row in unresolved.rows if row and row.label == config.baseline), None)
+    reasons = []
+    if config.adds_seeds:
+        reasons.append("seeds are added until rows are decided too, and only one of the two can be: give a list of seeds")
+    elif len(config.possible_seeds) == 1:
+        reasons.append("one seed says nothing of others, so that no row could ever be decided: give three seeds or more")
+    elif len(config.possible_seeds) == 2:
+        reasons.append("two seeds of a row convict it next to never, however many prompts: give three seeds or more")
+    if base and base.is_as_it_is:
+        reasons.append(f"rows are told from the baseline, and {base.label!r} has no seeds: choose one that is trained here")
+    metrics = [(item.evaluator, metric) for item in unresolved.evaluators for metric in item.evaluator.metrics()]
+    deciding = [evaluator for evaluator, metric in metrics if metric.primary] or [evaluator for evaluator, _ in metrics[:1]]
+    if deciding and not any(evaluator.divisible for evaluator in deciding):
+        names = " and ".join(dict.fromkeys(evaluator.name for evaluator in deciding))
+        reasons.append(f"{names}, whose metrics decide, cannot take prompts in parts: add an evaluator that can")
+    for reason in reasons:
+        unresolved.note("evaluation.until", evaluation.until, f"{reason}, or give evaluation.prompts in place of `until`")
+    available = unresolved.source.sizes().get(evaluation.split) if unresolved.source else None
+    if available is not None and evaluation.most > available:
+        fix = f"the source has {available:,} prompts in its split {evaluation.split}: lower it to that, or raise the split"
+        unresolved.note("evaluation.most", evaluation.most, fix)
 
 
 def unused_settings(comparison: Comparison) -> list[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
@@ -38,6 +39,7 @@ from harness.training.settings import SftSettings, TrainingSettings
 
 LARGEST_SEED = 2**31 - 1
 MOST_SEEDS = 64  # that are added one by one: each is a look at all rows
+FEWEST_AT_FIRST = 10  # prompts: the first look tests with a variance between them
 # What whoever renders a template passes itself.
 _RENDERERS = frozenset({"messages", "add_generation_prompt", "bos_token", "eos_token", "loop"})
 
@@ -236,11 +238,25 @@ class ResponseSection(_Section):
         return delimiters
 
 
+def _is_none(value: object) -> bool:
+    """Leave a field out of boards of configs without it, so that they stay as they were."""
+    return value is None
+
+
 class EvaluationSection(_Section):
     """The prompts and answers that every row is evaluated on."""
 
     split: Literal["heldout", "tuning"] = Field("heldout", description="which prompts; `tuning` is for choosing settings")
     prompts: int | None = Field(None, ge=1, description="the first n of the split; all of them if absent")
+    until: Literal["decided"] | None = Field(
+        None,
+        exclude_if=_is_none,
+        description="decided: a row gets more prompts, from `start` to `most`, only where that can still decide its place",
+    )
+    start: int | None = Field(
+        None, ge=FEWEST_AT_FIRST, exclude_if=_is_none, description="with `until`: prompts of every row at first; 100 if absent"
+    )
+    most: int | None = Field(None, exclude_if=_is_none, description="with `until`, and needed there: prompts of a row at most")
     response: ResponseSection | None = Field(
         None, description="what becomes of thoughts in answers; if absent they are kept and not looked for"
     )
@@ -249,6 +265,58 @@ class EvaluationSection(_Section):
         description="training prompts that hold a question of an evaluator's own (MT-Bench's, an lm-eval task's): count them "
         "on the board, or leave them out of training too",
     )
+    during: tuple[float, ...] | None = Field(
+        None,
+        min_length=1,
+        exclude_if=lambda shares: shares is None,
+        description="evaluate what rows are after these shares of each round's steps too, as in [0.25, 0.5, 0.75], besides the "
+        "start and the end of every round: learning curves on the board",
+    )
+    during_evaluators: tuple[str, ...] | None = Field(
+        None,
+        min_length=1,
+        exclude_if=lambda labels: labels is None,
+        description="labels of the evaluators of these states; all of them if absent",
+    )
+
+    @field_validator("during")
+    @classmethod
+    def _are_between_start_and_end(cls, shares: tuple[float, ...] | None) -> tuple[float, ...] | None:
+        if shares and not all(0 < share < 1 for share in shares):
+            raise ValueError("shares of a training are between 0 and 1: its start and its end are evaluated anyway")
+        if shares and any(later <= earlier for earlier, later in pairwise(shares)):
+            raise ValueError("list the shares in ascending order, each once")
+        return shares
+
+    @model_validator(mode="after")
+    def _evaluates_something(self) -> EvaluationSection:
+        if self.during_evaluators is not None and self.during is None:
+            raise ValueError("`during_evaluators` evaluate intermediate states: give `during` too, as in [0.25, 0.5, 0.75]")
+        return self
+
+    @model_validator(mode="after")
+    def _adds_or_not(self) -> EvaluationSection:
+        if self.until is None:
+            if given := [name for name in ("start", "most") if getattr(self, name) is not None]:
+                raise ValueError(f"`{given[0]}` goes with `until: decided`: add that, or give `prompts`")
+            return self
+        if self.prompts is not None:
+            raise ValueError("`prompts` is a fixed number, and `until: decided` adds prompts: give `most` in its place")
+        if self.most is None:
+            raise ValueError("`until: decided` needs `most`: the number of prompts that a row gets at most")
+        if self.most < self.first_prompts:
+            raise ValueError(f"`most` is {self.most} and `start` is {self.first_prompts}: `most` should be at least `start`")
+        return self
+
+    @property
+    def first_prompts(self) -> int:
+        """With `until`, the number of prompts that every row has."""
+        return 100 if self.start is None else self.start
+
+    @property
+    def possible_prompts(self) -> int | None:
+        """The number of prompts that a row has at most; None for all of the split."""
+        return self.prompts if self.until is None else self.most
 
 
 class RunSection(_Section):
@@ -399,7 +467,10 @@ class Config(_Section):
     name: str = Field(description="names the run's folder and its board")
     description: str = Field("", description="one paragraph for the board's head")
     source: Named = Field(description="where prompts, targets and preferences come from")
-    model: ModelSection = Field(description="the model every method starts from")
+    model: ModelSection = Field(
+        description="the model every method starts from; or a list of several, each a path or this section with a `label`: "
+        "one comparison for each, and whether the ranking carries over"
+    )
     limits: Limits | None = Field(None, description="longest examples, of every split; no limits if absent")
     sft: SftSettings | None = Field(SftSettings(), description="supervised fine-tuning before all methods; null to skip it")
     training: TrainingSettings = Field(TrainingSettings(), description="defaults of every method's training")
@@ -451,6 +522,11 @@ class Config(_Section):
     def adds_seeds(self) -> SeedsUntilDecided | None:
         """The rule by which rows get more seeds; None where all have the same."""
         return self.seeds if isinstance(self.seeds, SeedsUntilDecided) else None
+
+    @property
+    def grows(self) -> bool:
+        """Whether rows get more seeds or prompts than they begin with, where that can decide their place."""
+        return self.adds_seeds is not None or self.evaluation.until is not None
 
     @property
     def first_seeds(self) -> tuple[int, ...]:

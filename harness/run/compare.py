@@ -11,9 +11,12 @@ from typing import Any, TextIO
 
 from harness.api.registry import Registry
 from harness.api.types import Dataset
-from harness.board.build import Board, build_board, look
+from harness.board.across import join_models
+from harness.board.build import Board, RowResult, build_board, look
+from harness.board.facts import SharingFacts
+from harness.board.sequential import SeedsDesign
 from harness.board.views.page import write_all
-from harness.config import Comparison, prepare_evaluators, resolve
+from harness.config import Comparison, prepare_evaluators, resolve_each
 from harness.config.problems import quoted
 from harness.config.schema import raise_all
 from harness.errors import InterruptedRunError, Problem, StageError, StoreWriteError
@@ -24,15 +27,16 @@ from harness.run.executors.events import EventFanout, Executor, Outcome
 from harness.run.executors.journal import Journal
 from harness.run.executors.local import LocalExecutor
 from harness.run.folders import OtherBoard, board_folder, note_run, update_index
-from harness.run.graph import Graph
+from harness.run.graph import Graph, joined
 from harness.run.observers import Display, Observers, check_trackers
-from harness.run.plan import Planner, plan
+from harness.run.plan import Planner, largest_plan
 from harness.run.records import ScreeningCounts, SourceFacts
 from harness.run.results import (
     Run,
     collect_examples,
     copy_files,
     judge_repeatability,
+    prompts_so_far,
     row_result,
     run_warnings,
     screening_counts,
@@ -111,17 +115,22 @@ def compare(
     # From the config to the graph: every name is resolved and every key fixed before anything runs.
     registry, options = Registry.load(), options or RunOptions()
     check_trackers(options.tracking, registry)
-    comparison = resolve(raw, registry, where)
-    folder = board_folder(folder, comparison.config, [row.label for row in comparison.rows], options.other_board)
-    name, planner = comparison.config.name, Planner(comparison)
-    for seed in comparison.config.first_seeds:
-        planner.add(seed)
-    graph = planner.graph
+    # One comparison, or one for each starting model; stages that they have in common are one, since their keys are equal.
+    comparisons = resolve_each(raw, registry, where)
+    planners = [Planner(comparison) for comparison in comparisons]
+    comparison, planner = comparisons[0], planners[0]
+    name = comparison.config.name
+    folder = board_folder(folder, comparisons, options.other_board)
+    for each in planners:
+        for seed in comparison.config.first_seeds:
+            each.add(seed)
+    graph = joined({each.comparison.start: each.graph for each in planners})
 
     # Whatever can be refused is refused now: hours later it would cost them.
     artifacts = Store(store, Mirror(options.mirror) if options.mirror else None)
-    _check_evaluators(comparison, graph, artifacts, variables, where)
-    _check_data(comparison, graph, artifacts, where)
+    for each in planners:
+        _check_evaluators(each.comparison, each.graph, artifacts, variables, where)
+        _check_data(each.comparison, each.graph, artifacts, where)
     _make_folder(folder)
 
     observers, journal = Observers(registry), Journal(folder, name, options.log)
@@ -129,7 +138,7 @@ def compare(
     # The folder is locked so that two runs never write one board; `swept` removes what killed runs left half-written.
     with run_lock(folder), artifacts.swept(), journal.told():
         # The root comes before the look at the store: from here on `collect` removes nothing that this run counts on.
-        possible = graph if comparison.config.adds_seeds is None else plan(comparison, comparison.config.possible_seeds)
+        possible = largest_plan(comparison) if comparison.config.grows else graph
         need(artifacts, Root.of(name, folder, possible.stages.keys()))
         present = {stage.key for stage in graph if artifacts.holds(stage.key)}
         executor = options.executor(workers, settings, folder / "logs")
@@ -138,33 +147,44 @@ def compare(
         display, tracking = options.display, options.tracking
         with observers.watching(name, graph, present, display=display, workers=workers, folder=folder, tracking=tracking):
             outcome = executor.run(graph, present, EventFanout((journal, observers)))
-            # Where the config adds seeds until rows are decided, the scores so far say which rows get another one.
+            # Where the config adds seeds or prompts until rows are decided, the scores so far say which rows get more.
             while not outcome.stopped and (labels := _open_rows(Run(comparison, graph, artifacts, outcome))):
                 earlier = set(graph.stages)
-                fresh = planner.add(1 + max(row.seed for row in graph.rows), labels)
+                if comparison.config.adds_seeds:
+                    fresh = planner.add(1 + max(row.seed for row in graph.rows), labels)
+                else:
+                    fresh = planner.add_prompts(labels)
                 _check_evaluators(comparison, graph, artifacts, variables, where)
                 held, stages = {key for key in fresh if artifacts.holds(key)}, [graph.stages[key] for key in fresh]
                 journal.extend(stages, held)
                 observers.extended(stages, held)
-                # No stage of an earlier seed runs again, not even one that failed.
+                # No earlier stage runs again, not even one that failed.
                 outcome.add(executor.run(graph, earlier | held, EventFanout((journal, observers))))
             if outcome.stopped:
                 raise InterruptedRunError(
                     "the run was asked to stop: finished stages are kept, and the same command continues from them"
                 )
-            board = _publish(Run(comparison, graph, artifacts, outcome), folder, command, observers)
+            runs = [Run(each.comparison, each.graph, artifacts, outcome) for each in planners]
+            board = _publish(runs, graph, folder, command, observers)
     return RunResult(board, folder, outcome)
 
 
 def _open_rows(run: Run) -> frozenset[str]:
-    """Return the rows that get another seed; none where the config lists seeds, or the baseline failed."""
+    """Return the rows that get another seed or more prompts; none where the config adds none, or the baseline failed.
+
+    A model from elsewhere has no seeds to be decided by: it gets the prompts that the baseline gets.
+    """
     config = run.comparison.config
-    if config.adds_seeds is None:
+    if not config.grows:
         return frozenset()
+    prompts = prompts_so_far(run)
+    design = prompts or SeedsDesign.of(config.model_dump(mode="json", by_alias=True))
+    assert design is not None  # `grows`
     rows = [row_result(row, run) for row in run.comparison.rows]
     metrics = {label: evaluator.metrics() for label, evaluator in run.comparison.evaluators.items()}
-    looked = look(config.model_dump(mode="json", by_alias=True), config.baseline, rows, metrics)
-    return looked.open if looked is not None else frozenset()
+    labels = look(design, config.baseline, rows, metrics).open
+    elsewhere = {row.label for row in run.comparison.rows if row.is_as_it_is}
+    return labels | elsewhere if prompts and config.baseline in labels else labels
 
 
 def _check_evaluators(
@@ -178,7 +198,8 @@ def _check_evaluators(
     if variables is not None:
         raise_all(_missing_keys(graph, store, variables), where)
         raise_all(served_problems(comparison, graph, store.holds, variables), where)
-    waiting = {name for row in graph.rows for name, key in row.evaluations.items() if not store.place(key).exists()}
+    asked = [evaluations.items() for row in graph.rows for evaluations in row.all_evaluations]
+    waiting = {name for items in asked for name, keys in items for key in keys if not store.place(key).exists()}
     raise_all(prepare_evaluators(comparison, waiting), where)
 
 
@@ -234,27 +255,69 @@ def _worker_settings(comparison: Comparison, graph: Graph) -> Mapping[str, Any]:
     }
 
 
-def _publish(run: Run, folder: Path, command: str, observers: Observers) -> Board:
+def _publish(runs: Sequence[Run], graph: Graph, folder: Path, command: str, observers: Observers) -> Board:
     """Write the board, and note in the store which artifacts it is made of.
+
+    Args:
+        runs: one for each starting model.
+        graph: the stages of all of them.
 
     Raises:
         StageError: there is nothing to compare with.
         StoreWriteError: it cannot be written.
     """
-    board = assemble(run, command, observers.failures)
+    board = assemble(runs, graph, command, observers.failures)
     try:
         write_all(board, board.example_rows, folder)
-        copy_files(run, folder)
+        for run in runs:
+            copy_files(run, folder)
         update_index(folder)
     except OSError as error:
         raise StoreWriteError(f"the board cannot be written to {folder} ({error.strerror}): run it again with --out") from error
-    need(run.store, Root.of(board.name, folder, run.graph.stages.keys()))
+    need(runs[0].store, Root.of(board.name, folder, graph.stages.keys()))
     observers.call("harness_board_ready", board=board.model_dump(mode="json", by_alias=True), folder=folder)
     return board
 
 
-def assemble(run: Run, command: str, observer_failures: Mapping[str, str]) -> Board:
-    """Build the board from the store.
+def assemble(runs: Sequence[Run], graph: Graph, command: str, observer_failures: Mapping[str, str]) -> Board:
+    """Build the board from the store, of one starting model or several.
+
+    Args:
+        graph: of all models.
+        observer_failures: observer -> why it was left out of the run.
+
+    Raises:
+        StageError: the baseline failed; there is nothing to compare with.
+    """
+    if len(runs) == 1:
+        return _assemble(runs[0], command, observer_failures)[0]
+    return _assemble_models(runs, graph, command, observer_failures)
+
+
+def _assemble_models(runs: Sequence[Run], graph: Graph, command: str, observer_failures: Mapping[str, str]) -> Board:
+    """Build the board of several starting models; one whose baseline failed is left out, with a warning.
+
+    Raises:
+        StageError: the baseline failed under every model.
+    """
+    boards, rows, failures = dict[str, Board](), dict[str, list[RowResult]](), dict[str, str]()
+    for run in runs:
+        label = run.comparison.start or ""
+        try:
+            boards[label], rows[label] = _assemble(run, command, observer_failures)
+        except StageError as error:
+            failures[label] = str(error)
+    if not boards:
+        raise StageError("; ".join(f"{label}: {reason}" for label, reason in failures.items()))
+    first = next(iter(boards.values()))
+    measured = measure_sharing(graph, runs[0].store, runs[0].outcome.ran).as_dict()
+    board = join_models(boards, rows, SharingFacts.read({**first.sharing, **measured}))
+    left_out = tuple(f"The starting model {label} is left out: {quoted(reason)}" for label, reason in failures.items())
+    return board.model_copy(update={"warnings": (*left_out, *board.warnings)}) if left_out else board
+
+
+def _assemble(run: Run, command: str, observer_failures: Mapping[str, str]) -> tuple[Board, list[RowResult]]:
+    """Build the board from the store; return it with the rows that it compares.
 
     Args:
         observer_failures: observer -> why it was left out of the run.
@@ -267,15 +330,15 @@ def assemble(run: Run, command: str, observer_failures: Mapping[str, str]) -> Bo
     baseline = next(row for row in rows if row.label == config.baseline)
     if baseline.failed:
         raise StageError(f"the baseline {baseline.label!r} failed, so there is nothing to compare with: {baseline.failed}")
-    strengths, without_strengths = pair_strengths(run, rows)
-    counts = screening_counts(run)
-    return build_board(
+    strengths = pair_strengths(run, rows)
+    rows, counts = [strengths.added_to(row) for row in rows], screening_counts(run)
+    board = build_board(
         name=config.name,
         description=config.description,
         config=config.model_dump(mode="json", by_alias=True),
         baseline=config.baseline,
         rows=rows,
-        metrics={label: evaluator.metrics() for label, evaluator in evaluators.items()},
+        metrics=strengths.added_metrics(evaluators),
         examples=collect_examples(run),
         sharing={
             **measure_sharing(run.graph, run.store, run.outcome.ran).as_dict(),
@@ -289,14 +352,15 @@ def assemble(run: Run, command: str, observer_failures: Mapping[str, str]) -> Bo
             *(f"{label}: {text}" for label, evaluator in evaluators.items() for text in evaluator.cautions()),
             *(_data_warnings(run.comparison, counts) if counts else ()),
             *_mirror_warnings(run),
-            *without_strengths,
+            *strengths.warnings,
             *run_warnings(run),
         ],
-        derived=strengths,
         judges=judge_repeatability(run),
-        trainings=(run.graph.trainings, plan(run.comparison, config.possible_seeds).trainings) if config.adds_seeds else None,
+        trainings=(run.graph.trainings, largest_plan(run.comparison).trainings) if config.adds_seeds else None,
+        prompts=prompts_so_far(run),
         mixed_judges=any(judge.allow_mixed_judges for judge in run.comparison.judges.values()),
     )
+    return board, rows
 
 
 def _data_warnings(comparison: Comparison, counts: ScreeningCounts) -> list[str]:

@@ -14,8 +14,10 @@ from typing import Any, Literal, TypeAlias
 from pydantic import JsonValue, ValidationError
 
 from harness.board.board import Board
+from harness.board.by_model import SEPARATOR
 from harness.board.files import BOARD, write_text
 from harness.board.views.site import write_index
+from harness.config import Comparison
 from harness.config.file import called
 from harness.config.schema import Config
 from harness.errors import DataError, HarnessError, did_you_mean
@@ -29,12 +31,12 @@ RUN = "run.json"  # in a run's folder from its first second: what it computes, a
 NO_RESULT = frozenset({"name", "description", "run"})  # sections of a config that change no result
 
 
-def board_folder(folder: Path, config: Config, labels: Sequence[str], other: OtherBoard) -> Path:
+def board_folder(folder: Path, comparisons: Sequence[Comparison], other: OtherBoard) -> Path:
     """Return the folder that a run may write its board to, so that no board of another comparison is lost.
 
     Args:
         folder: the wanted folder.
-        labels: the run's rows.
+        comparisons: the run's, one for each starting model.
 
     Raises:
         HarnessError: `folder` holds the board of another comparison, and `other` is `refuse`.
@@ -42,7 +44,7 @@ def board_folder(folder: Path, config: Config, labels: Sequence[str], other: Oth
     if other == "replace":
         return folder
     for candidate in itertools.chain([folder], (folder.with_name(f"{folder.name}-{n}") for n in itertools.count(2))):
-        if (difference := _lost(candidate, config, labels)) is None:
+        if (difference := _lost(candidate, comparisons)) is None:
             return candidate
         if other == "refuse":
             raise HarnessError(
@@ -52,7 +54,7 @@ def board_folder(folder: Path, config: Config, labels: Sequence[str], other: Oth
     raise AssertionError("an endless loop")
 
 
-def _lost(folder: Path, config: Config, labels: Sequence[str]) -> str | None:
+def _lost(folder: Path, comparisons: Sequence[Comparison]) -> str | None:
     """Return what a run would lose of the board in `folder`; None where it makes every row of it again, or there is none."""
     if not (folder / BOARD).exists():
         return None
@@ -60,15 +62,33 @@ def _lost(folder: Path, config: Config, labels: Sequence[str]) -> str | None:
         board = Board.read(folder, examples=False)
     except DataError as error:
         return str(error)
+    labels = {
+        row.label if comparison.start is None else f"{comparison.start}{SEPARATOR}{row.label}"
+        for comparison in comparisons
+        for row in comparison.rows
+    }
     if missing := [row.method for row in board.rows if row.method not in labels]:
         return f"its row {missing[0]!r} is not in this run"
     if board.sharing.get("merged"):
         return "it was merged from several boards"
     try:
-        before = Config.model_validate(board.config)  # fields that came after the board was written get their defaults
-    except ValidationError:
+        before = _configs(board.config)
+    except (ValidationError, KeyError, TypeError):
         return "its config is of another version"
-    return _difference(_content(before), _content(config))
+    now = {comparison.start: comparison.config for comparison in comparisons}
+    if before.keys() - now.keys():
+        return "its starting model is not in this run"
+    differences = (_difference(_content(config), _content(now[start])) for start, config in before.items())
+    return next((difference for difference in differences if difference is not None), None)
+
+
+def _configs(config: Mapping[str, Any]) -> dict[str | None, Config]:
+    """Return a board's config for each starting model, by its label; fields that are newer get their defaults."""
+    models = config.get("model")
+    if not isinstance(models, list):
+        return {None: Config.model_validate(config)}
+    sections = {str(model["label"]): {name: value for name, value in model.items() if name != "label"} for model in models}
+    return {label: Config.model_validate({**config, "model": section}) for label, section in sections.items()}
 
 
 def _content(config: Config) -> dict[str, JsonValue]:

@@ -14,14 +14,14 @@ from pathlib import Path
 from harness.api.registry import Registry
 from harness.board.board import Board
 from harness.board.files import BOARD
-from harness.config import resolve
+from harness.config import resolve_each
 from harness.errors import HarnessError
 from harness.run.compare import assemble
 from harness.run.executors.events import Outcome
 from harness.run.executors.journal import RUNNING, STATUS, read_status
 from harness.run.folders import RUN, read_run
-from harness.run.graph import Graph, RowPlan
-from harness.run.plan import plan
+from harness.run.graph import Graph, RowPlan, joined
+from harness.run.plan import Planner
 from harness.run.results import Run
 from harness.store import Store
 
@@ -51,23 +51,30 @@ def provisional_board(folder: Path) -> Board:
     """
     noted = read_run(folder)
     status = read_status(folder)
-    comparison = resolve(noted.config, Registry.load(), str(folder / RUN), offline=True)
-    if comparison.unreachable:
-        raise HarnessError(f"{next(iter(comparison.unreachable.values()))}: without it the finished rows cannot be told")
-    config = comparison.config
-    graph, store = plan(comparison, config.possible_seeds), Store(Path(noted.store))
-    finished = [row for row in graph.rows if all(store.holds(key) for key in graph.needed_by(row))]
-    seeds = Counter(row.label for row in finished)
+    comparisons = resolve_each(noted.config, Registry.load(), str(folder / RUN), offline=True)
+    if unreachable := next((reason for each in comparisons for reason in each.unreachable.values()), None):
+        raise HarnessError(f"{unreachable}: without it the finished rows cannot be told")
+    config, store = comparisons[0].config, Store(Path(noted.store))
     progress = f"{status['done']} of {status['stages']} stages done, {status['state']}"
-    if config.baseline not in seeds:
+    runs, missing = list[Run](), list[str]()
+    for comparison in comparisons:
+        planner = Planner(comparison)
+        for seed in config.possible_seeds:
+            planner.add(seed)
+        graph = planner.graph
+        finished = [row for row in graph.rows if all(store.holds(key) for key in graph.needed_by(row))]
+        seeds = Counter(row.label for row in finished)
+        missing.append(_missing(seeds, [row.label for row in comparison.rows], len(config.first_seeds), comparison.start))
+        if config.baseline in seeds:
+            part = replace(comparison, rows=tuple(row for row in comparison.rows if row.label in seeds))
+            runs.append(Run(part, _only(graph, finished), store, Outcome()))
+    if not runs:
         raise HarnessError(f"{folder}: the baseline {config.baseline!r} is not finished at any seed yet ({progress})")
-    missing = _missing(seeds, [row.label for row in comparison.rows], len(config.first_seeds))
-    sentence = f"Provisional ({progress}): only what is finished is compared. {missing}"
-    part = replace(comparison, rows=tuple(row for row in comparison.rows if row.label in seeds))
-    run = Run(part, _only(graph, finished), store, Outcome())
-    board = assemble(run, noted.command, {})
+    absent = " ".join(filter(None, missing)) or "Every row is finished; the board is not written yet."
+    sentence = f"Provisional ({progress}): only what is finished is compared. {absent}"
+    board = assemble(runs, joined({run.comparison.start: run.graph for run in runs}), noted.command, {})
     description = f"{sentence} {board.description}".strip()
-    update = {"name": f"{board.name} (provisional)", "description": description, "warnings": [sentence, *board.warnings]}
+    update = {"name": f"{board.name} (provisional)", "description": description, "warnings": (sentence, *board.warnings)}
     return board.model_copy(update=update).with_examples(board.example_rows)
 
 
@@ -75,8 +82,13 @@ def _only(graph: Graph, rows: list[RowPlan]) -> Graph:
     return Graph(graph.environment, graph.stages, rows, graph.checkpoints, graph.judges)
 
 
-def _missing(finished: Mapping[str, int], labels: list[str], seeds: int) -> str:
+def _missing(finished: Mapping[str, int], labels: list[str], seeds: int, start: str | None) -> str:
+    """Return which rows of a starting model are not finished, or are at some seeds only; "" if all are."""
     absent = [label for label in labels if label not in finished]
     partial = [f"{label} ({finished[label]} of {seeds} seeds)" for label in labels if 0 < finished.get(label, 0) < seeds]
-    parts = [f"Not finished: {', '.join(absent)}." if absent else "", f"In part: {', '.join(partial)}." if partial else ""]
-    return " ".join(part for part in parts if part) or "Every row is finished; the board is not written yet."
+    of_model = f" of {start}" if start else ""
+    parts = [
+        f"Not finished{of_model}: {', '.join(absent)}." if absent else "",
+        f"In part{of_model}: {', '.join(partial)}." if partial else "",
+    ]
+    return " ".join(part for part in parts if part)

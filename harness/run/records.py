@@ -226,6 +226,17 @@ class TrainPayload(TrainingPayload):
     max_tokens: int = 0
 
 
+class StatePayload(TrainPayload):
+    """A training up to a share of its steps; the other fields are those of the training.
+
+    Attributes:
+        training: its key: both keep their checkpoints in one place, and go on from each other's.
+    """
+
+    training: str
+    share: float
+
+
 class JudgedPayload(Payload):
     """A stage that scores, and may ask a judge.
 
@@ -272,12 +283,14 @@ class EvaluatedPayload(Payload):
     """The examples that a stage evaluates, and what generates for it.
 
     Attributes:
-        prompts: at most so many of the split; None for all.
+        prompts: the last one's number in the split, or fewer where it has fewer; None for all.
+        first: prompts before the first one, where the split is evaluated in blocks.
     """
 
     split: SplitName
     prompts: int | None
     backend: Description
+    first: int = 0
 
 
 class AnswersPayload(EvaluatedPayload):
@@ -461,6 +474,13 @@ class TrainFacts(TrainingFacts):
     unknown: list[str] = []
     reward_calls: int = 0
     notes: list[str] = []
+
+
+class StateFacts(Facts):
+    """How far the training had come: after `step` of `steps`."""
+
+    step: int
+    steps: int
 
 
 class ResponseCounts(StageRecord):

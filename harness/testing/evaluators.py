@@ -14,6 +14,8 @@ from harness.api.types import Metric, Sampling, Score
 from harness.sandbox.scripted import ScriptedEvaluation
 from harness.testing.verdict import Advice, Fault, Finding, run
 
+WHOLE = slice(None)
+
 
 def check_evaluator(evaluator: Evaluator) -> Iterator[Finding]:
     """Every check of an evaluator, on a scripted policy and the sandbox's prompts; it is run twice."""
@@ -25,6 +27,8 @@ def check_evaluator(evaluator: Evaluator) -> Iterator[Finding]:
         else:
             yield Finding(name, "not run", "there are no scores", "see above")
         passed = passed and (finding.status == "passed" or name == "determinism")
+    if passed and evaluator.divisible:
+        yield run("parts", partial(_parts, evaluator, runs))
 
 
 def _metrics(evaluator: Evaluator, runs: object) -> None:
@@ -34,13 +38,17 @@ def _metrics(evaluator: Evaluator, runs: object) -> None:
     names = [metric.name for metric in metrics]
     if len(set(names)) < len(names):
         raise Fault(f"metrics() names {', '.join(sorted(names))}", "give every metric a name of its own")
+    if odd := [metric for metric in metrics if metric.fit not in (None, "run")]:
+        fix = 'set fit="run" where scores are pseudo-values of harness.pseudo_values; "rows" is for the board\'s own strengths'
+        raise Fault(f"the metric {odd[0].name!r} has fit = {odd[0].fit!r}", fix)
     if bare := [metric.name for metric in metrics if not metric.description.strip()]:
         raise Fault(f"no description of the metric {bare[0]!r}", "say what it is and its unit: the board shows it")
 
 
-def _evaluate(evaluator: Evaluator) -> tuple[ScriptedEvaluation, list[Score]]:
+def _evaluate(evaluator: Evaluator, part: slice = WHOLE) -> tuple[ScriptedEvaluation, list[Score]]:
     with tempfile.TemporaryDirectory() as folder:
         task = ScriptedEvaluation(evaluator.required(), folder=Path(folder), judged=evaluator.asks_judge())
+        task.examples = task.examples[part]
         scores: Any = evaluator.evaluate(task)
         if isinstance(scores, Score) or not hasattr(scores, "__iter__"):
             said = f"evaluate() returned {type(scores).__name__}"
@@ -65,6 +73,10 @@ def _scores(evaluator: Evaluator, runs: list[tuple[ScriptedEvaluation, list[Scor
             raise Fault(
                 f"the {score.metric!r} of {score.example!r} is {score.value!r}", "give a finite number, or no score for it"
             )
+    fitted = {metric.name for metric in evaluator.metrics() if metric.fit}
+    if numbered := next((score for score in scores if score.metric in fitted and score.sample), None):
+        fault = f"sample {numbered.sample} of {numbered.example!r} has a {numbered.metric!r}, which is a function of a fit"
+        raise Fault(fault, "give one pseudo-value for each example, with its samples fitted together")
     places = [(score.example, score.metric, score.sample) for score in scores]
     if len(set(places)) < len(places):
         twice = next(place for place in places if places.count(place) > 1)
@@ -74,6 +86,22 @@ def _scores(evaluator: Evaluator, runs: list[tuple[ScriptedEvaluation, list[Scor
 def _repeats(evaluator: Evaluator, runs: list[tuple[ScriptedEvaluation, list[Score]]]) -> None:
     if _evaluate(evaluator)[1] != runs[0][1]:
         raise Fault("two evaluations of one policy differ", "seed what is drawn with task.seed, and keep the order of examples")
+
+
+def _parts(evaluator: Evaluator, runs: list[tuple[ScriptedEvaluation, list[Score]]]) -> None:
+    """Evaluated in two parts, every example has the scores that it has among all."""
+    names = {example.prompt.id for example in runs[0][0].examples}
+    if odd := next((score for score in runs[0][1] if (score.question or score.example) not in names), None):
+        raise Fault(f"a score is of {odd.example!r}, which is no prompt's id", "name it by example.prompt.id")
+    half = len(runs[0][0].examples) // 2
+    scores = [score for part in (slice(half), slice(half, None)) for score in _evaluate(evaluator, part)[1]]
+
+    def ordered(listed: list[Score]) -> list[Score]:
+        return sorted(listed, key=lambda score: (score.example, score.metric, score.sample))
+
+    if ordered(scores) != ordered(runs[0][1]):
+        said = "the scores of an example change with the examples beside it"
+        raise Fault(said, "leave `divisible` out, so that prompts are never evaluated in parts")
 
 
 def _samplings(evaluator: Evaluator, runs: list[tuple[ScriptedEvaluation, list[Score]]]) -> None:

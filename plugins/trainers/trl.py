@@ -63,6 +63,7 @@ class Trl(Trainer):
             *("precision", "gradient_checkpointing", "lora"),
         }
     )
+    leaves_states: ClassVar[bool] = True
 
     trainer: Name = Field(description="which of TRL's trainers")
     reward: Literal["gold"] | Reward | None = Field(

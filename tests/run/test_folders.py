@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
 from harness.board.board import Board
+from harness.config import Comparison
 from harness.config.schema import Config
 from harness.errors import HarnessError
 from harness.run.folders import board_folder, find_board, latest_boards, list_runs, update_index
@@ -34,6 +36,12 @@ def changed(config: Config, **changes: Any) -> Config:
     return Config.model_validate({**config.model_dump(mode="json", by_alias=True), **changes})
 
 
+def run(config: Config, labels: list[str], start: str | None = None) -> list[Comparison]:
+    """What a run of the config resolves to, as far as folders ask."""
+    rows = tuple(SimpleNamespace(label=label) for label in labels)
+    return [cast(Comparison, SimpleNamespace(config=config, rows=rows, start=start))]
+
+
 ALL = [{"method": "sft"}, {"method": "dpo"}]
 
 
@@ -50,7 +58,7 @@ def test_a_run_that_makes_every_row_again_replaces_the_board(
     changes: dict[str, Any], labels: list[str], tmp_path: Path
 ) -> None:
     config = board(tmp_path / "run", "sft", "dpo")
-    assert board_folder(tmp_path / "run", changed(config, **changes), labels, "refuse") == tmp_path / "run"
+    assert board_folder(tmp_path / "run", run(changed(config, **changes), labels), "refuse") == tmp_path / "run"
 
 
 @pytest.mark.parametrize(
@@ -72,11 +80,11 @@ def test_another_comparison_is_refused_or_goes_beside(
     folder = tmp_path / "run"
     other = changed(board(folder, "sft", "dpo"), **changes)
     with pytest.raises(HarnessError, match=rf"{difference}.*choose another folder with --out, or give --replace"):
-        board_folder(folder, other, labels, "refuse")
-    assert board_folder(folder, other, labels, "replace") == folder
-    assert board_folder(folder, other, labels, "beside") == tmp_path / "run-2"
+        board_folder(folder, run(other, labels), "refuse")
+    assert board_folder(folder, run(other, labels), "replace") == folder
+    assert board_folder(folder, run(other, labels), "beside") == tmp_path / "run-2"
     board(tmp_path / "run-2", "kto")  # a third comparison's
-    assert board_folder(folder, other, labels, "beside") == tmp_path / "run-3"
+    assert board_folder(folder, run(other, labels), "beside") == tmp_path / "run-3"
 
 
 @pytest.mark.parametrize("content", ["{", json.dumps({"schema": 99})])
@@ -84,7 +92,21 @@ def test_a_board_that_cannot_be_read_is_not_replaced(content: str, tmp_path: Pat
     config = board(tmp_path / "run", "sft")
     (tmp_path / "run" / "board.json").write_text(content)
     with pytest.raises(HarnessError, match="another comparison"):
-        board_folder(tmp_path / "run", config, ["sft"], "refuse")
+        board_folder(tmp_path / "run", run(config, ["sft"]), "refuse")
+
+
+def test_boards_of_several_starting_models(tmp_path: Path) -> None:
+    config = board(tmp_path / "run", "sft")
+    path = tmp_path / "run" / "board.json"
+    content = json.loads(path.read_text())
+    content["config"]["model"] = [{"label": "a", **content["config"]["model"]}]
+    content["rows"][0]["method"] = "a/sft"
+    path.write_text(json.dumps(content))
+    assert board_folder(tmp_path / "run", run(config, ["sft"], "a"), "refuse") == tmp_path / "run"
+    with pytest.raises(HarnessError, match="its row 'a/sft' is not in this run"):
+        board_folder(tmp_path / "run", run(config, ["sft"], "b"), "refuse")
+    with pytest.raises(HarnessError, match=r"budget\.prompts: \d+ there, 7 now"):
+        board_folder(tmp_path / "run", run(changed(config, budget={"prompts": 7}), ["sft"], "a"), "refuse")
 
 
 def test_runs_are_listed_the_latest_first(tmp_path: Path) -> None:

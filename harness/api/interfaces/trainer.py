@@ -160,9 +160,12 @@ class Trainer(Component):
 
     Attributes:
         carries: fields of the `training` section that this trainer uses; a row may not set others.
+        leaves_states: whether all its steps are made by `train_groups` or `train_resumably`, so that the host can end it at a
+            share of them; `evaluation.during` needs that.
     """
 
     carries: ClassVar[frozenset[str]] = frozenset()
+    leaves_states: ClassVar[bool] = False
 
     def title(self) -> str:
         """Return the name that stands on the board in place of an objective's."""

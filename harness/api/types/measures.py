@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 
 @dataclass(frozen=True)
@@ -17,6 +17,9 @@ class Metric:
         higher_is_better: None where neither direction is better (a length, say).
         primary: shown in the short tables.
         optional: reported only where a config asks for it; a board on which no row has it leaves it out, without a warning.
+        fit: scores are pseudo-values of a fit, whose mean is the fit's own value: a single one says nothing of its example.
+            `run`: of a fit to the examples of one evaluation, by `harness.pseudo_values`; `rows`: of one fit to all rows of a
+            board, in which the baseline is 0, which the board makes itself (Bradley–Terry strengths).
     """
 
     name: str
@@ -24,6 +27,7 @@ class Metric:
     higher_is_better: bool | None = True
     primary: bool = False
     optional: bool = False
+    fit: Literal["run", "rows"] | None = None
 
 
 @dataclass(frozen=True)

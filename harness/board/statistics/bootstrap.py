@@ -60,7 +60,8 @@ class Bootstrap:
         for row in rows:
             kept = row.answered()
             mean = float(np.nanmean(kept.values))
-            error = components(kept.values, kept.by_question(), pooled[row.seeds] if kept.seeds == row.seeds else None)[1]
+            spread = pooled[row.seeds] if kept.seeds == row.seeds else None
+            error = components(kept.values, kept.by_question(), spread, interval=True)[1]
             if bounds is None:
                 low, high = t_interval(mean, error, self.level)
             else:

@@ -87,7 +87,7 @@ class Gap:
         if self.values is not None:
             kept = self.values.answered()
             number, mean, seeds = kept.by_question(), float(np.nanmean(self.values.values)), len(kept.seeds)
-            parts, error = components(kept.values, number, spread)
+            parts, error = components(kept.values, number, spread, interval=True)
             pooled = components(kept.values, number, spread, always=True)[1]
             own = components(kept.values, number)[1]
         else:
@@ -124,7 +124,7 @@ class Gap:
         if gap is not None and np.isfinite(gap).all() and np.isin(gap, (-1.0, 0.0, 1.0)).all():
             table = with_pseudo_questions(gap)
             narrower = None if spread is None else Spread(spread.variance / width**2, spread.freedom)
-            wide = components(table, None, narrower)[1]
+            wide = components(table, None, narrower, interval=True)[1]
             low, high = t_interval(float(table.mean()) * width, Error(wide.size * width, wide.freedom), level)
         else:
             low, high = t_interval(mean, error, level)

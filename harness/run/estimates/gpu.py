@@ -16,11 +16,13 @@ from harness.models.size import ModelSize
 from harness.run.graph import CHECKPOINT, SERVED
 from harness.run.records import (
     AnswersPayload,
+    EvaluatedPayload,
     EvaluatePayload,
     GroupsInputs,
     GroupsPayload,
     ReferenceInputs,
     SftPayload,
+    StatePayload,
     TrainInputs,
     TrainPayload,
 )
@@ -104,10 +106,13 @@ class GpuEstimate:
         self.demands: dict[str, Demand] = {}
         self.drawn: dict[tuple[Any, ...], float] = {}  # samples per prompt that an earlier stage draws already
         self.sizes = {CHECKPOINT + item.digest: _size_of(item) for row in comparison.rows if (item := row.checkpoint)}
+        self.present: Collection[str] = ()
+        self.by_stage: dict[str, float] = {}
         self.quantized = comparison.checkpoint is not None and comparison.checkpoint.options.quantization is not None
 
     def works(self, graph: Graph, present: Collection[str]) -> list[Work]:
         """By kind, in the graph's order."""
+        self.present = present
         works: dict[str, Work] = {}
         for stage in graph:
             cost, work = self._cost(stage, graph), works.setdefault(stage.kind, Work(stage.kind))
@@ -116,6 +121,7 @@ class GpuEstimate:
             work.generated += cost.generated
             work.scored += cost.scored
             work.hours += cost.seconds / 3600
+            self.by_stage[stage.key] = cost.seconds / 3600
             if stage.key not in present:
                 work.left += 1
                 work.hours_left += cost.seconds / 3600
@@ -128,6 +134,7 @@ class GpuEstimate:
             "groups": self._groups,
             "reference": self._reference,
             "train": self._train,
+            "state": self._state,
             "answers": self._answers,
             "evaluate": self._evaluate,
         }
@@ -150,6 +157,15 @@ class GpuEstimate:
         rows = settings.batch_size / (settings.devices.count if settings.devices else 1)
         rows = min(rows, getattr(settings, "micro_batch_size", None) or rows)
         return self._training(settings, tokens, length, max(1.0, rows) * length, whole=True)
+
+    def _state(self, stage: Stage, graph: Graph) -> _Cost:
+        """Return nothing where the training goes on from the state, which then counts its steps; else the steps up to it."""
+        payload = StatePayload.of(stage)
+        if payload.training not in self.present:
+            return _Cost()
+        whole, before = self._train(stage, graph), [StatePayload.of(graph.stages[key]).share for key in stage.after]
+        part = payload.share - max(before, default=0.0)
+        return replace(whole, trained=whole.trained * part, seconds=whole.seconds * part)
 
     def _train(self, stage: Stage, graph: Graph) -> _Cost:
         payload, named = TrainPayload.of(stage), TrainInputs.of(stage).groups
@@ -200,16 +216,18 @@ class GpuEstimate:
         return self._scoring(self._range(groups) * (1 + self._demand(groups).negatives), single=False)
 
     def _answers(self, stage: Stage, graph: Graph) -> _Cost:
-        prompts, sampling = self._evaluated(), AnswersPayload.of(stage).drawn
+        payload = AnswersPayload.of(stage)
+        prompts, sampling = self._evaluated(payload), payload.drawn
         return self._generation(prompts, prompts * (sampling.n if sampling.temperature else 1), sampling.max_tokens)
 
     def _evaluate(self, stage: Stage, graph: Graph) -> _Cost:
         """Two responses of each prompt under the policy and its start: what preference_accuracy asks, and few ask more."""
-        name = EvaluatePayload.of(stage).evaluator.name
+        payload = EvaluatePayload.of(stage)
+        name = payload.evaluator.name
         if name in BENCHMARKS:
             self._note(f"what {name} computes is not counted")
             return _Cost()
-        return self._scoring(4 * self._evaluated(), single=True)
+        return self._scoring(4 * self._evaluated(payload), single=True)
 
     def _generation(self, prompts: float, samples: float, most: int) -> _Cost:
         if not samples:
@@ -256,16 +274,17 @@ class GpuEstimate:
         first, last = GroupsPayload.of(groups).examples
         return last - first
 
-    def _evaluated(self) -> int:
-        evaluation = self.comparison.config.evaluation
-        known = self.examples.get(evaluation.split)
-        if known is None and evaluation.prompts is None:
-            self._note(f"how many rows the {evaluation.split} split has is not known: its evaluation is counted as 500 prompts")
-        return min(known if known is not None else 10**9, evaluation.prompts or 10**9) if known or evaluation.prompts else 500
+    def _evaluated(self, payload: EvaluatedPayload) -> int:
+        """Return the number of prompts of an evaluation."""
+        known = self.examples.get(payload.split)
+        if known is None and payload.prompts is None:
+            self._note(f"how many rows the {payload.split} split has is not known: its evaluation is counted as 500 prompts")
+        last = min(known if known is not None else 10**9, payload.prompts or 10**9) if known or payload.prompts else 500
+        return max(0, last - payload.first)
 
-    def _note(self, said: str) -> None:
-        if said not in self.notes:
-            self.notes.append(said)
+    def _note(self, note: str) -> None:
+        if note not in self.notes:
+            self.notes.append(note)
 
 
 def as_rows(works: Collection[Work]) -> list[dict[str, JsonValue]]:
@@ -383,10 +402,10 @@ def gpu_of(name: str) -> Gpu:
     Raises:
         HarnessError: there is none; names those that are close, or all.
     """
-    found = GPUS.get(name.lower())
-    if found is None:
+    spec = GPUS.get(name.lower())
+    if spec is None:
         raise HarnessError(f"--gpu {name!r}: {did_you_mean(name.lower(), GPUS)}")
-    return found
+    return spec
 
 
 @dataclass(frozen=True)
@@ -456,6 +475,7 @@ class GpuReport:
     lengths: Lengths
     works: Sequence[Work]
     notes: Sequence[str]
+    by_stage: Mapping[str, float] = field(default_factory=dict)  # hours
 
     @property
     def hours(self) -> float:
@@ -496,12 +516,12 @@ class GpuReport:
 
     def warnings(self) -> list[str]:
         """Return warnings where memory does not suffice, and guesses."""
-        said = [
+        assumptions = [
             f"{work.kind} needs {work.memory / GIB:,.0f} GiB on each GPU, and {self.gpu.name} has {self.gpu.memory:g}: "
             + _remedy(work.kind)
             for work in self.too_large
         ]
-        return [*said, *self.notes]
+        return [*assumptions, *self.notes]
 
 
 def _remedy(kind: str) -> str:
@@ -535,10 +555,10 @@ def gpu_report(
     examples = {str(name): count for name, count in comparison.source.sizes().items()}
     if dataset is not None:
         examples = {name: len(rows) for name, rows in dataset.splits.items()}
-    found = Lengths(*lengths, "given by --lengths") if lengths else measured_lengths(comparison, dataset)
-    estimate = GpuEstimate(comparison, size, gpu, found, examples)
+    lengths_used = Lengths(*lengths, "given by --lengths") if lengths else measured_lengths(comparison, dataset)
+    estimate = GpuEstimate(comparison, size, gpu, lengths_used, examples)
     works = estimate.works(graph, present)
-    return GpuReport(gpu, size, found, works, estimate.notes)
+    return GpuReport(gpu, size, lengths_used, works, estimate.notes, estimate.by_stage)
 
 
 def parse_lengths(given: str | None) -> tuple[float, float] | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,6 +28,102 @@ ONE_SEED = (
 
 
 @dataclass(frozen=True)
+class RowEstimate:
+    """The stages of a row over the seeds that it begins with, as if it ran alone.
+
+    Attributes:
+        trainings: its own, without the supervised fine-tuning that rows start from; 0 for a model from elsewhere.
+        stages: all that it needs, with the rows that it is compared with by an evaluator; `waiting` of them are not in the
+            store.
+        gpu_hours: of all these stages; None unless `--gpu` asks for them.
+    """
+
+    label: str
+    kind: str
+    trainings: int
+    stages: int
+    waiting: int
+    gpu_hours: float | None = None
+
+
+def row_estimates(
+    comparison: Comparison, graph: Graph, present: Collection[str], hours: Mapping[str, float] | None
+) -> list[RowEstimate]:
+    """Return what each row of a plan takes, in the config's order.
+
+    Args:
+        present: keys that the store holds.
+        hours: stage -> GPU-hours; None where they are not estimated.
+    """
+    estimates = []
+    for config in comparison.rows:
+        plans = [row for row in graph.rows if row.label == config.label]
+        needed = {key for row in plans for key in graph.needed_by(row)}
+        estimates.append(
+            RowEstimate(
+                label=config.label,
+                kind=config.kind,
+                trainings=len({key for row in plans for key in row.training}),
+                stages=len(needed),
+                waiting=len(needed - set(present)),
+                gpu_hours=None if hours is None else sum(hours.get(key, 0.0) for key in needed),
+            )
+        )
+    return estimates
+
+
+@dataclass(frozen=True)
+class StatesEstimate:
+    """The intermediate states of a plan's trainings.
+
+    Attributes:
+        states: of `trainings`, each trained on the way to its end.
+        waiting: states that the store does not hold.
+        again: trainings that the store holds and that are gone through again for states, up to the last of them.
+        evaluations: of states, without those that rows need anyway.
+    """
+
+    states: int
+    trainings: int
+    waiting: int
+    again: int
+    evaluations: int
+
+    def line(self) -> str:
+        """Return one line for people."""
+        text = (
+            f"learning curves: {self.states} states of {self.trainings} trainings, {self.waiting} to make on the way, with "
+            f"{self.evaluations} evaluations"
+        )
+        return text + (
+            f"; {self.again} trainings that the store has are gone through again, up to the last state" * bool(self.again)
+        )
+
+
+def states_estimate(graph: Graph, present: Collection[str]) -> StatesEstimate | None:
+    """Return the intermediate states of a plan; None where it has none.
+
+    Args:
+        present: keys that the store holds.
+    """
+    from harness.run.records import StatePayload
+
+    training = {stage.key: StatePayload.of(stage).training for stage in graph if stage.kind == "state"}
+    if not training:
+        return None
+    rows = {key for row in graph.rows for keys in row.evaluations.values() for key in keys}
+    during = {key for row in graph.rows for state in row.states for key in state.evaluations.values()}
+    waiting = training.keys() - set(present)
+    return StatesEstimate(
+        states=len(training),
+        trainings=len(set(training.values())),
+        waiting=len(waiting),
+        again=len({training[key] for key in waiting} & set(present)),
+        evaluations=len(during - rows),
+    )
+
+
+@dataclass(frozen=True)
 class PlanReport:
     """A plan and its counts.
 
@@ -37,8 +133,10 @@ class PlanReport:
         data: rows kept and left out, and why, with the prompts taken for equal; None where the hub is out of reach.
         gpu: None unless it was asked for.
         cpu: the time on this machine's cores; None where it has GPUs, one was asked for, or nothing is left to run.
-        most: the same with all the seeds that rows can have; None where the config lists seeds.
+        most: the same with all the seeds and prompts that rows can have; None where the config adds none.
         elsewhere: the rows that train nothing, as they are models from elsewhere.
+        states: the intermediate states that are evaluated; None where none are.
+        rows: what each row takes.
     """
 
     comparison: Comparison
@@ -50,6 +148,8 @@ class PlanReport:
     gpu: GpuReport | None
     most: PlanReport | None = None
     elsewhere: Sequence[RowElsewhere] = ()
+    states: StatesEstimate | None = None
+    rows: Sequence[RowEstimate] = ()
     cpu: CpuEstimate | None = None
 
     def as_dict(self) -> dict[str, JsonValue]:
@@ -57,6 +157,7 @@ class PlanReport:
         report: dict[str, JsonValue] = {
             "name": self.comparison.config.name,
             "stages": [self._stage(stage) for stage in self.graph],
+            "rows": [asdict(row) for row in self.rows],
             "data": {**self.data.counts().as_json(), "pairs": [dict(pair) for pair in self.data.pairs]} if self.data else None,
             "judges": [asdict(item) for item in self.judges],
             "unreachable": dict(self.comparison.unreachable),
@@ -65,14 +166,21 @@ class PlanReport:
             report["one_seed"] = self.warning_of_one_seed
         if self.elsewhere:
             report["elsewhere"] = [asdict(row) for row in self.elsewhere]
+        if self.states:
+            report["states"] = asdict(self.states)
         if self.gpu:
             report["gpu"] = self.gpu.as_dict()
         if self.cpu:
             report["cpu"] = {"core_seconds": self.cpu.core_seconds, "workers": self.cpu.workers}
         if self.most:
-            report["seeds"] = {
-                "least": {**self._range(), "seeds": len(self.comparison.config.first_seeds)},
-                "most": {**self.most._range(), "seeds": len(self.comparison.config.possible_seeds)},
+            config = self.comparison.config
+            if config.adds_seeds:
+                added, fewest, largest = "seeds", len(config.first_seeds), len(config.possible_seeds)
+            else:
+                added, fewest, largest = "prompts", config.evaluation.first_prompts, config.evaluation.most or 0
+            report[added] = {
+                "least": {**self._range(), added: fewest},
+                "most": {**self.most._range(), added: largest},
             }
         return report
 
@@ -83,7 +191,7 @@ class PlanReport:
         return ONE_SEED if len(config.possible_seeds) == 1 else None
 
     def _range(self) -> dict[str, JsonValue]:
-        """Return the cost in numbers, to stand beside that of the plan with the fewest or the most seeds."""
+        """Return the cost in numbers, to stand beside that of the plan with the fewest or the most seeds or prompts."""
         dollars = [item.usd for item in self.judges]
         return {
             "trainings": self.graph.trainings,
@@ -126,7 +234,7 @@ def plan_report(
     from harness.config.schema import raise_all
     from harness.run.estimates.cpu import cpu_estimate
     from harness.run.estimates.gpu import gpu_report
-    from harness.run.plan import plan
+    from harness.run.plan import largest_plan, plan
     from harness.run.stages.benchmarks import overlap, read_benchmarks, trained_on
     from harness.run.stages.screening import row_source_problems, screened, split_problems
     from harness.store import MANIFEST, Store
@@ -153,11 +261,34 @@ def plan_report(
     def report(graph: Graph, most: PlanReport | None = None) -> PlanReport:
         present = {stage.key for stage in graph if is_held(stage.key)}
         requests: Counter[str] = Counter(key for row in graph.rows for key in graph.needed_by(row))
-        judges = judge_estimates(comparison, graph, present, loaded[evaluation.split][: evaluation.prompts]) if loaded else []
+        judges = judge_estimates(comparison, graph, present, loaded[evaluation.split]) if loaded else []
         estimate = gpu_report(comparison, graph, present, gpu, loaded, lengths) if gpu else None
         elsewhere = rows_elsewhere(comparison, graph, is_held)
         shown = gpu is None and cores and len(present) < len(graph)
-        cpu = cpu_estimate(comparison, graph, present, loaded, cores) if shown else None
-        return PlanReport(comparison, graph, present, requests, screening, judges, estimate, most, elsewhere, cpu)
+        return PlanReport(
+            comparison=comparison,
+            graph=graph,
+            present=present,
+            requests=requests,
+            data=screening,
+            judges=judges,
+            gpu=estimate,
+            most=most,
+            elsewhere=elsewhere,
+            states=states_estimate(graph, present),
+            rows=row_estimates(comparison, graph, present, estimate.by_stage if estimate else None),
+            cpu=cpu_estimate(comparison, graph, present, loaded, cores) if shown else None,
+        )
 
-    return report(least, report(plan(comparison, config.possible_seeds)) if config.adds_seeds else None)
+    return report(least, report(largest_plan(comparison)) if config.grows else None)
+
+
+def reports_of_models(reports: Sequence[PlanReport]) -> dict[str, JsonValue]:
+    """Return the reports of several starting models by label, and the counts of their stages together, each counted once."""
+    keys = {key for report in reports for key in report.graph.stages}
+    present = {key for report in reports for key in report.present}
+    return {
+        "name": reports[0].comparison.config.name,
+        "models": {report.comparison.start or "": report.as_dict() for report in reports},
+        "together": {"stages": len(keys), "remaining": len(keys - present)},
+    }

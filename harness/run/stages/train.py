@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
@@ -21,7 +22,7 @@ from harness.models.reward import RewardModel, RewardScorer
 from harness.models.tokenization import ChatTemplate
 from harness.models.verifier import Verifier
 from harness.run.graph import Stage
-from harness.run.records import TrainFacts, TrainInputs, TrainPayload
+from harness.run.records import StateFacts, StatePayload, TrainFacts, TrainInputs, TrainPayload
 from harness.run.stages.context import Context, read_dataset, read_groups, save_checkpoint
 from harness.run.stages.groups import read_source, round_examples
 from harness.run.stages.trained import count_moved, read_trained
@@ -42,18 +43,10 @@ if TYPE_CHECKING:
 
 def run_train(stage: Stage, context: Context, draft: ArtifactDraft) -> None:
     """Train; the artifact holds the model, its history, and the budget that the training really used."""
-    payload = TrainPayload.of(stage)
-    if payload.trainer is not None:
-        trainer: Trainer = context.component("trainer", payload.trainer)
-    else:
-        trainer = context.registry.get("trainer", GROUPED).component()
     with context.scratch() as folder:
-        task = TrainerServices(stage, context, draft, folder)
-        use = trainer.train(task)
-        if not Ranks.here().first:
-            return
-        if payload.trainer is not None:
-            task.accept(trainer, use)
+        task, use = _trained(stage, context, draft, folder)
+    if not Ranks.here().first:
+        return
     draft.write_lines("history.jsonl", task.history)
     counts = {"prompts": use.prompts, "pairs": use.pairs, "updates": use.updates, "tokens": use.tokens}
     unknown = [unit for unit, amount in counts.items() if amount is None]
@@ -72,6 +65,37 @@ def run_train(stage: Stage, context: Context, draft: ArtifactDraft) -> None:
     draft.facts |= facts.as_json()
 
 
+def run_state(stage: Stage, context: Context, draft: ArtifactDraft) -> None:
+    """Train up to a share of the steps; the artifact holds the model as it is then.
+
+    The training keeps a checkpoint there, and the next state, or the training itself, goes on from it to the same bits.
+    """
+    began = time.monotonic()
+    with context.scratch() as folder:
+        task, _ = _trained(stage, context, draft, folder)
+    draft.earlier_seconds = 0.0  # they are those of the states before
+    if not Ranks.here().first:
+        return
+    step, steps = task.checkpoints.reached
+    # The training counts these seconds as its own, unless it was done before.
+    counted = {} if context.store.holds(StatePayload.of(stage).training) else {"made_seconds": time.monotonic() - began}
+    draft.facts |= StateFacts(step=step, steps=steps, **counted).as_json()
+
+
+def _trained(stage: Stage, context: Context, draft: ArtifactDraft, folder: Path) -> tuple[TrainerServices, TrainingUse]:
+    """Run a stage's trainer with a folder of its own, and check what it left."""
+    payload = TrainPayload.of(stage)
+    if payload.trainer is not None:
+        trainer: Trainer = context.component("trainer", payload.trainer)
+    else:
+        trainer = context.registry.get("trainer", GROUPED).component()
+    task = TrainerServices(stage, context, draft, folder)
+    use = trainer.train(task)
+    if payload.trainer is not None and Ranks.here().first:
+        task.accept(trainer, use)
+    return task, use
+
+
 class TrainerServices:
     """`TrainingTask` for trainers.
 
@@ -79,6 +103,7 @@ class TrainerServices:
         facts: fields of `TrainFacts` beside the budget's.
         history: the points of the training curve.
         notes: the host's warnings for the board.
+        checkpoints: from which the training resumes.
     """
 
     def __init__(self, stage: Stage, context: Context, draft: ArtifactDraft, scratch: Path) -> None:
@@ -99,6 +124,7 @@ class TrainerServices:
         self.facts: dict[str, Any] = {}
         self.history: list[dict[str, float]] = []
         self.notes: list[str] = []
+        self.checkpoints = checkpoints_of(stage, context)
         self._logged, self._saved = 0, False
         self._start = Start(self.inputs.model, self.seed, context, self.settings)
 
@@ -149,7 +175,6 @@ class TrainerServices:
         tokenized = _trainable(_with_reference(tokenized, self.inputs, self.context), objective)
         batch = self.settings.prompts_per_batch
         ordered = spend(tokenized, payload.spending, batch, payload.seed) if payload.spending else None
-        checkpoints = checkpoints_of(self.stage, self.context)
         layout = choose_layout(policy, self.settings.layout)
         trained = train(
             policy,
@@ -161,10 +186,10 @@ class TrainerServices:
             report=self.context.report,
             layout=layout,
             shuffle=ordered is None,
-            checkpoints=checkpoints,
+            checkpoints=self.checkpoints,
         )
         self._save(policy, tokenizer)
-        self.history, self.draft.earlier_seconds = trained.history, checkpoints.earlier_seconds
+        self.history, self.draft.earlier_seconds = trained.history, self.checkpoints.earlier_seconds
         self.facts |= {
             "unpaired": len(self.groups) - len(tokenized),
             "layout": layout.name,
@@ -194,9 +219,8 @@ class TrainerServices:
             self.history = list(kept["history"])
             restore(kept["notes"])
 
-        checkpoints = checkpoints_of(self.stage, self.context)
-        train_resumably(trainer, checkpoints, everything, go_on)
-        self.draft.earlier_seconds = checkpoints.earlier_seconds
+        train_resumably(trainer, self.checkpoints, everything, go_on)
+        self.draft.earlier_seconds = self.checkpoints.earlier_seconds
 
     def reward(
         self,
@@ -321,10 +345,12 @@ def no_pair(groups: int, title: str) -> StageError:
 
 
 def checkpoints_of(stage: Stage, context: Context) -> Checkpoints:
-    """Return the checkpoints from which a stage's training resumes."""
+    """Return the checkpoints from which a stage's training resumes: a state's are those of its training."""
     from harness.training.checkpoints import Checkpoints
 
-    return Checkpoints(context.store.partial(stage.key), context.checkpoint_minutes * 60)
+    state = StatePayload.of(stage) if stage.kind == "state" else None
+    folder = context.store.partial(state.training if state else stage.key)
+    return Checkpoints(folder, context.checkpoint_minutes * 60, state.share if state else None)
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ from harness import (
     Questions,
     Sampling,
     Score,
+    UnavailableError,
     parse_json,
     read_text,
 )
@@ -53,7 +54,7 @@ class AlpacaEval(Evaluator):
     """
 
     name = "alpaca_eval"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     judged: ClassVar[bool] = True
     reads_split: ClassVar[bool] = False
     paper: ClassVar[Paper | None] = Paper(
@@ -77,7 +78,9 @@ class AlpacaEval(Evaluator):
     judge: dict[str, Any] = Field(default_factory=dict, description="changed fields of the config's `judge` section")
 
     def metrics(self) -> Sequence[Metric]:
-        controlled = Metric("length_controlled_win_rate", "win rate at equal length, by the package's GLM", primary=True)
+        controlled = Metric(
+            "length_controlled_win_rate", "win rate at equal length, by the package's GLM", primary=True, fit="run"
+        )
         return (
             *((controlled,) if self.difficulty is not None else ()),
             Metric("win_rate", "mean preference for the row over the reference, 0 to 1", primary=self.difficulty is None),
@@ -153,6 +156,8 @@ class AlpacaEval(Evaluator):
             )
             for metric, value in values.items():
                 yield Score(example, metric, value)
+        if found.uncontrolled is not None:
+            raise UnavailableError(found.uncontrolled)
 
     def _reference(self) -> list[Row]:
         """The reference outputs.
