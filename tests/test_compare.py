@@ -272,7 +272,7 @@ def test_a_row_that_fails_is_marked_and_the_others_finish(lab: Lab, monkeypatch:
 def test_a_baseline_that_fails_is_an_error_without_a_traceback(
     lab: Lab, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    done = failing(lab, monkeypatch, tmp_path, "--set", "baseline=broken")
+    done = failing(lab, monkeypatch, tmp_path, "--set", "baseline=broken", "--replace")
     assert done.stderr.splitlines()[-1].startswith(
         "error: the baseline 'broken' failed, so there is nothing to compare with: data nothing"
     )
