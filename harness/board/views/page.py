@@ -232,7 +232,7 @@ def _facts(board: Board) -> list[tuple[str, str]]:
     if None not in stages:
         saved = board.sharing.get("seconds_saved")
         facts.append(
-            ("Work", f"{stages[1]:,} of {stages[0]:,} stages ran" + (f", {text.duration(saved)} saved" if saved else ""))
+            ("Work", f"{stages[1]:,} of {stages[0]:,} artifacts made" + (f", {text.duration(saved)} saved" if saved else ""))
         )
     facts += [
         (name.capitalize(), value)
