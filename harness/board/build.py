@@ -111,10 +111,9 @@ def build_board(
         sharing=SharingFacts.read(sharing),
     )
     ordered = _ordered([_with_derived(row_entry(statistics, row), derived) for row in rows], board.primary)
-    analysis, notes = analyse(statistics)
-    texts = (*warnings, *statistics.warnings, *_noise_warnings(ordered, board.primary), *notes)
+    texts = (*warnings, *statistics.warnings, *_noise_warnings(ordered, board.primary))
     board = board.model_copy(
-        update={"rows": ordered, "warnings": tuple(plain(text) for text in texts), "analysis": analysis}
+        update={"rows": ordered, "warnings": tuple(plain(text) for text in texts), "analysis": analyse(statistics)}
     ).with_examples(examples)
     return board.with_scores({row.label: row.scores for row in rows if not row.failed})
 

@@ -119,7 +119,7 @@ class Statistics:
     def _decisions(self, design: SeedsDesign) -> Decisions:
         """Return what the looks decide, at the rows that may be compared with the baseline."""
         values = {
-            label: {key: table for key, table in by_key.items() if label == self.baseline or label in self._comparable(key)}
+            label: {key: table for key, table in by_key.items() if self.is_comparable(label, key)}
             for label, by_key in self.values.items()
         }
         return decisions(design, values, {row.label: row for row in self.rows}, self.metrics, self.baseline)
@@ -133,6 +133,15 @@ class Statistics:
     def _comparable(self, key: str) -> set[str]:
         return {label for label, apart in self._apart.items() if key.partition("/")[0] not in apart}
 
+    def is_comparable(self, label: str, key: str) -> bool:
+        """Return whether a row was marked by the baseline's judges on a metric, or is the baseline."""
+        return label == self.baseline or label in self._comparable(key)
+
+    def paired_values(self, label: str, key: str) -> Values:
+        """Return a row's values on a metric; of a model from elsewhere under seeds that no training has."""
+        values = self.values[label][key]
+        return _without_seeds(values) if any(row.is_as_it_is for row in self.rows if row.label == label) else values
+
     def _resample(self, key: str, bootstrap: Bootstrap) -> None:
         """Compute intervals, and differences where the baseline has the metric. Published means are never resampled."""
         labels = [row.label for row in self.rows if key in self.values[row.label] and not row.is_published]
@@ -142,8 +151,7 @@ class Statistics:
                 self.intervals[row.label, key] = Interval(float(np.nanmean(values.values)), 0.0, 0.0, len(values.examples))
         if not labels:
             return
-        unseeded = {row.label for row in self.rows if row.is_as_it_is}
-        tables = aligned([_without_seeds(values) if label in unseeded else values for label, values in self._of(key, labels)])
+        tables = aligned([self.paired_values(label, key) for label in labels])
         drawn = bootstrap.means(tables)
         self.draws[key] = (tuple(labels), drawn)
         self.intervals |= {
@@ -151,9 +159,6 @@ class Statistics:
         }
         if self.baseline in labels:
             self._compare(key, bootstrap, dict(zip(labels, tables, strict=True)), drawn)
-
-    def _of(self, key: str, labels: Sequence[str]) -> list[tuple[str, Values]]:
-        return [(label, self.values[label][key]) for label in labels]
 
     def _compare(self, key: str, bootstrap: Bootstrap, tables: dict[str, Values], drawn: Floats) -> None:
         """Compute differences from the baseline of rows that may be compared with it; `tables` in the order of `drawn`."""

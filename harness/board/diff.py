@@ -39,7 +39,7 @@ class Changes:
         rows: that came, went, failed or were mended.
         scores: means that differ, with their intervals.
         verdicts: differences from the baseline that came to stand, or no longer do, on the primary metrics.
-        order: places in the ranking.
+        order: places in the ranking, and the rows that may be the best.
     """
 
     settings: tuple[Change, ...]
@@ -77,7 +77,7 @@ def changes(before: Board, after: Board, *, all_metrics: bool = False) -> Change
         rows=tuple(_rows(before, after)),
         scores=tuple(change for row, old in both for metric in metrics for change in _score(old, row, metric)),
         verdicts=tuple(change for row, old in both for metric in primary for change in _verdict(old, row, metric)),
-        order=tuple(_order(before, after)),
+        order=(*_order(before, after), *(change for metric in primary for change in _first_place(before, after, metric))),
     )
 
 
@@ -156,6 +156,14 @@ def _verdict(old: RowEntry, new: RowEntry, metric: MetricEntry) -> Iterator[Chan
     verdicts = [score.delta.verdict(metric) if score and score.delta else None for score in scores]
     if verdicts[0] != verdicts[1] and None not in verdicts:
         yield Change(f"{one_line(new.method)} {one_line(metric.key)}", *verdicts)
+
+
+def _first_place(before: Board, after: Board, metric: MetricEntry) -> Iterator[Change]:
+    """Yield a change of the rows that may be the best, where either board says which."""
+    places = [board.first_place(metric.key) for board in (before, after)]
+    shown = [None if place is None else one_line(", ".join(place.may_be_best)) for place in places]
+    if shown[0] != shown[1]:
+        yield Change(f"may be best on {one_line(metric.key)}", *shown)
 
 
 def _order(before: Board, after: Board) -> Iterator[Change]:

@@ -10,12 +10,17 @@ from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, field
 from harness.api.texts import HALF_SURROGATE
 from harness.api.walk import walk
 from harness.board.facts import Provenance
+from harness.board.views.text import number, p_value
 
 DEEPEST = 60  # values within values: far more than a config has, and less than writing them as YAML can take
 LARGEST_INTEGER, LARGEST = 2**63 - 1, 1e100  # what Parquet holds, and what can be squared and drawn
 
 
-METHODS = 2  # of the statistics: 1 before seeds were tested twice, fits had errors and the noise floor was a probability
+# Of the statistics: 1 before seeds were tested twice, fits had errors and the noise floor was a probability; 2 before the
+# first place was tested.
+METHODS = 3
+COMPUTED_AGAIN = 2  # the earliest methods whose numbers are computed again, as far as they had them
+MOST_NAMED = 8  # rows that may be the best, in a sentence
 SIGNIFICANCE_LEVEL = 0.05  # of a family of tests: the largest corrected p-value that counts is below it
 STARS = (SIGNIFICANCE_LEVEL, 0.01, 0.001)  # one star for each level that the corrected p-value is below
 
@@ -315,13 +320,68 @@ class NoiseEntry(BoardEntry):
     nulls: int
 
 
+class FirstPlaceEntry(BoardEntry):
+    """The first place on a metric, at 95 %, among the methods of the ranking.
+
+    Attributes:
+        best: the row with the best mean; `runner_up` the one after it.
+        ahead: by how much the best is better than the runner-up, in the metric's unit, on what both have.
+        p: of 'the runner-up is the best', one-sided and corrected for all rows that compete.
+        may_be_best: rows that no other is shown to be better than, best mean first; they hold the true best.
+        ranks: the first and the last rank that each row may have; all true ranks are inside at once.
+        left_out: rows of the ranking that do not compete -> why.
+        one_seed: seeds were not sampled, so all of it is about these trainings alone.
+    """
+
+    optional = frozenset({"left_out", "one_seed"})
+
+    best: str
+    runner_up: str
+    ahead: float
+    p: float
+    may_be_best: tuple[str, ...]
+    ranks: dict[str, tuple[int, int]]
+    left_out: dict[str, str] | None = None
+    one_seed: Literal[True] | None = None
+
+    @property
+    def is_decided(self) -> bool:
+        """Whether one row alone may be the best, and seeds were sampled."""
+        return len(self.may_be_best) == 1 and not self.one_seed
+
+    def sentence(self, name: str) -> str:
+        """Return which rows may be the best, by how much the best leads, and which rows are left out.
+
+        Args:
+            name: of the metric.
+        """
+        rows = list(self.may_be_best)
+        if len(rows) == len(self.ranks):
+            listed = f"any of the {len(rows)} methods"
+        elif len(rows) > MOST_NAMED + 1:
+            listed = f"{', '.join(rows[:MOST_NAMED])} and {len(rows) - MOST_NAMED} more of {len(self.ranks)} methods"
+        else:
+            listed = ", ".join(rows)
+        scope = ", of these trainings alone and over prompts alone" if self.one_seed else ""
+        text = f"May be best on {name} at 95%{scope}: {listed}."
+        if len(rows) == 1:
+            text = f"Best on {name} at 95%{scope}: {listed} alone."
+        lead = f"ahead of {self.runner_up} by {number(self.ahead)}" if self.ahead > 0 else f"not ahead of {self.runner_up}"
+        text += f" {self.best} is {lead} ({p_value(self.p)})."
+        for reason in sorted({*(self.left_out or {}).values()}):
+            labels = sorted(label for label, why in (self.left_out or {}).items() if why == reason)
+            text += f" Left out ({reason}): {', '.join(labels)}."
+        return text
+
+
 class AnalysisEntry(BoardEntry):
     """Statistics over all rows together, per metric key. `noise`: the noise floor, where it is above 0."""
 
-    optional = frozenset({"noise_floors"})
+    optional = frozenset({"noise_floors", "first_place"})
 
     noise: dict[str, float] = {}
     noise_floors: dict[str, NoiseEntry] | None = None
+    first_place: dict[str, FirstPlaceEntry] | None = None
     ranking: dict[str, dict[str, RankEntry]] = {}
     wins: dict[str, WinMatrix] = {}
     agreement: tuple[AgreementEntry, ...] = ()

@@ -11,7 +11,7 @@ from harness.board.analysis import analyse
 from harness.board.board import Board, board_scores
 from harness.board.build import LoadedBoard, row_entry
 from harness.board.compare import Statistics
-from harness.board.entries import METHODS
+from harness.board.entries import COMPUTED_AGAIN, METHODS
 from harness.board.files import SCORES, digest
 from harness.board.sequential import SeedsDesign
 
@@ -28,7 +28,7 @@ def verify(path: Path) -> list[str]:
 
     Means, intervals, differences, p-values, corrections, ranks, win shares, agreement and power are computed again from
     `scores.parquet`, and the hashes of the files beside the board again from their bytes. Of a board that was made with
-    earlier methods only what all methods compute alike is: means, counts and hashes; `earlier_methods` says so.
+    the first methods only what all methods compute alike is: means, counts and hashes; `earlier_methods` says so.
 
     Raises:
         DataError: the board or its scores cannot be read.
@@ -51,13 +51,16 @@ def verify(path: Path) -> list[str]:
     for entry, row in zip(board.rows, rows, strict=True):
         computed = {key: score.model_dump(mode="json") for key, score in row_entry(statistics, row).scores.items()}
         shown = {key: score.model_dump(mode="json") for key, score in entry.scores.items() if key not in derived}
-        if board.methods < METHODS:
+        if board.methods < COMPUTED_AGAIN:
             shown, computed = _means(shown), _means(computed)
         problems += _differ(shown, computed, f"{entry.method}: ")
-    if board.methods < METHODS:
+    if board.methods < COMPUTED_AGAIN:
         return problems
     analysis = board.analysis.model_dump(mode="json") if board.analysis else {}
-    problems += _differ(analysis, analyse(statistics)[0].model_dump(mode="json"), "analysis: ")
+    again = analyse(statistics).model_dump(mode="json")
+    if board.methods < METHODS:
+        again.pop("first_place", None)
+    problems += _differ(analysis, again, "analysis: ")
     families = [family.model_dump(mode="json") for family in statistics.correction.families]
     shown_families = [family.model_dump(mode="json") for family in board.statistics.families or ()]
     problems += _differ(shown_families, families, "statistics.families: ")
@@ -71,7 +74,7 @@ def verify(path: Path) -> list[str]:
 
 def earlier_methods(board: Board) -> str | None:
     """Return a sentence on what was not computed again, where the board was made with earlier methods."""
-    return EARLIER if board.methods < METHODS and not board.is_published else None
+    return EARLIER if board.methods < COMPUTED_AGAIN and not board.is_published else None
 
 
 def _means(scores: dict[str, Any]) -> dict[str, Any]:

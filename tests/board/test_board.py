@@ -62,7 +62,7 @@ def test_schema_1_has_these_keys(board: Board) -> None:
         *("p_seeds", "q", "seeds", "wins"),
     ]
     assert sorted(content["statistics"]) == ["correction", "draws", "families", "flips", "interval", "level", "methods", "test"]
-    assert sorted(content["analysis"]) == ["agreement", "noise", "noise_floors", "power", "ranking", "wins"]
+    assert sorted(content["analysis"]) == ["agreement", "first_place", "noise", "noise_floors", "power", "ranking", "wins"]
     assert sorted(content["files"]) == ["examples.jsonl", "scores.parquet"]
     assert sorted(content["metrics"][0]) == ["description", "higher_is_better", "key", "primary"]
 

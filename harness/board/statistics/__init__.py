@@ -4,7 +4,7 @@ docs/statistics.md says what was chosen, after whom, and what was measured.
 """
 
 from harness.board.statistics.agreement import Agreement, Repeatability, agree, repeatability
-from harness.board.statistics.best import Pairs, best_p, may_be_best, pairs, rank_sets
+from harness.board.statistics.best import Pairs, best_p, compare_all, difference_of_means, may_be_best, pairs, rank_sets
 from harness.board.statistics.bootstrap import Bootstrap, interval, paired, pooled_spreads
 from harness.board.statistics.correction import benjamini_hochberg, both, holm
 from harness.board.statistics.differences import Difference
@@ -48,12 +48,14 @@ __all__ = [
     "best_p",
     "both",
     "by_metric",
+    "compare_all",
     "components",
     "crossed_pseudo_values",
     "decide",
     "design_detectable",
     "design_power",
     "detectable",
+    "difference_of_means",
     "equivalence_p",
     "holm",
     "interval",

@@ -76,6 +76,16 @@ class Gap:
             raise ValueError("no example has a value on both sides in the same seed")
         return cls(left, right, values, mean_over_seeds(values.values))
 
+    def estimate(self, spread: Spread | None) -> tuple[float, Error, Error]:
+        """Return the mean difference, its error for the pooled test, and that with the pair's own variance between seeds."""
+        if self.values is None:
+            error = unpaired(self.row.values, self.baseline.values, self.row.by_question())
+            return float(np.nanmean(self.row.values) - np.nanmean(self.baseline.values)), error, error
+        kept = self.values.answered()
+        number = kept.by_question()
+        pooled, own = components(kept.values, number, spread, always=True)[1], components(kept.values, number)[1]
+        return float(np.nanmean(kept.values)), pooled, own
+
     def difference(self, p_flips: float, spread: Spread | None, level: float, bounds: Bounds = None) -> Difference:
         """The difference with its interval and tests.
 
@@ -83,16 +93,13 @@ class Gap:
             spread: the variance between seeds of a difference, pooled over all rows with these seeds.
             bounds: the least and the largest value of the metric, where it has them.
         """
+        mean, pooled, own = self.estimate(spread)
         parts: Components | None = None
+        error, seeds = pooled, 0
         if self.values is not None:
             kept = self.values.answered()
-            number, mean, seeds = kept.by_question(), float(np.nanmean(self.values.values)), len(kept.seeds)
-            parts, error = components(kept.values, number, spread)
-            pooled = components(kept.values, number, spread, always=True)[1]
-            own = components(kept.values, number)[1]
-        else:
-            error = pooled = own = unpaired(self.row.values, self.baseline.values, self.row.by_question())
-            mean, seeds = float(np.nanmean(self.row.values) - np.nanmean(self.baseline.values)), 0
+            parts, error = components(kept.values, kept.by_question(), spread)
+            seeds = len(kept.seeds)
         # Differences of skewed scores are hardly skewed, and an estimated skewness would only add noise to their interval.
         low, high = self._interval(mean, Error(error.size, error.freedom), spread, level, bounds)
         # Without any spread nothing is known of seeds, and the permutation test alone decides.

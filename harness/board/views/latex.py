@@ -74,7 +74,7 @@ def _caption(board: Board) -> str:
     caption += f"; $\\approx$: less than a change of seeds alone could show ({noise})." if noise and board.methods < 2 else "."
     if board.has_one_seed:
         caption = f"{latex_text(ONE_SEED)} {caption}"
-    return caption + "".join(f" {latex_text(remark)}" for remark in remarks(board))
+    return caption + "".join(f" {latex_text(remark)}" for remark in (*board.first_places(), *remarks(board)))
 
 
 def _arrow(metric: MetricEntry) -> str:

@@ -29,6 +29,7 @@ def to_markdown(board: Board) -> str:
         f"# {markdown_text(board.name)}",
         markdown_text(board.description),
         f"**{markdown_text(board.summary)}**",
+        "\n".join(f"- {markdown_text(sentence)}" for sentence in board.first_places()),
         _ranking(board),
         _reading(board),
         "## All metrics",
@@ -87,13 +88,21 @@ def markdown_text(text: str) -> str:
 
 def _ranking(board: Board) -> str:
     """Return the table of primary metrics with intervals and differences; reference rows are below, in italics."""
-    heads = ["", "method", "made of"]
+    first = board.first_place(board.primary[0].key) if board.primary else None
+    heads = ["rank" if first else "", "method", "made of"]
     for metric in board.primary:
         heads += [f"{markdown_text(board.short_name(metric))} {_arrow(metric)}".strip(), "Δ"]
     lines = []
     for place, row in enumerate(board.ranked, start=1):
         kind = f" ({row.kind})" if row.is_as_it_is else ""
-        lines.append(["–" if row.failed else str(place), _method(board, row) + kind, *_primary_cells(board, row)])
+        low, high = first.ranks.get(row.method, (0, 0)) if first else (0, 0)
+        lines.append(
+            [
+                "–" if row.failed else f"{place} ({low}–{high})" if low else str(place),
+                _method(board, row) + kind,
+                *_primary_cells(board, row),
+            ]
+        )
     lines += [["", f"*{_method(board, row)}* ({row.kind})", *_primary_cells(board, row)] for row in board.references]
     return _table([*heads, "time"], lines, left=3)
 
@@ -211,14 +220,17 @@ def _other_data(board: Board) -> str:
 
 def _noise(board: Board) -> str:
     """Return the noise floors of the primary metrics with their own intervals."""
-    floors = (board.analysis.noise_floors or {}) if board.analysis else {}
-    shown = [metric for metric in board.primary if metric.key in floors]
+    known = [(metric, entry) for metric in board.primary if (entry := board.noise_entry(metric.key))]
     sizes = ", ".join(
-        f"{board.short_name(m)} {number(board.noise_floor(m.key) or 0.0)} "
-        f"({number(floors[m.key].low)} to {number(floors[m.key].high)})"
-        for m in shown
+        f"{board.short_name(metric)} {number(board.noise_floor(metric.key) or 0.0)} ({number(entry.low)} to {number(entry.high)})"
+        for metric, entry in known
     )
-    return f"A change of seeds alone stays below, {floors[shown[0].key].probability:.0%} of the time: {sizes}." if shown else ""
+    if not known:
+        return ""
+    return (
+        f"The noise floor, below which a change of seeds alone stays {known[0][1].probability:.0%} of the time, "
+        f"with its own 95% interval: {sizes}."
+    )
 
 
 def _families(board: Board) -> str:
@@ -230,20 +242,23 @@ def _families(board: Board) -> str:
 
 
 def _seeds(board: Board) -> str:
-    """Return what was saved by adding seeds only where they decide, and which rows may be the best."""
+    """Return what was saved by adding seeds only where they decide; on older boards which rows may be the best too."""
     added = board.statistics.sequential
     if added is None:
         return ""
-    best = (
-        f" May be the best on {board.short_name(board.primary[0])}: {', '.join(added.may_be_best)}."
-        if added.may_be_best
-        else ""
-    )
-    return added.sentence + best
+    if not added.may_be_best or board.first_places():
+        return added.sentence
+    return f"{added.sentence} May be the best on {board.short_name(board.primary[0])}: {', '.join(added.may_be_best)}."
 
 
 def _ranks(board: Board) -> str:
-    """Return which rows come first on the first primary metric, and how often."""
+    """Return the ranks that the best rows may have on the first primary metric; on older boards how often they come first."""
+    place = board.first_place(board.primary[0].key) if board.primary else None
+    if place is not None:
+        labels = [row.method for row in board.ranked if row.method in place.ranks][:LEADERS]
+        listed = ", ".join(f"{label} {' to '.join(map(str, place.ranks[label]))}" for label in labels)
+        scope = ", of these trainings alone" if place.one_seed else ""
+        return f"Ranks on {board.short_name(board.primary[0])} at 95%, all at once{scope}: {listed}."
     ranks = board.analysis.ranking.get(board.primary[0].key, {}) if board.analysis and board.primary else {}
     leaders = sorted(ranks.items(), key=lambda item: (-item[1].first, item[1].mean, item[0]))[:LEADERS]
     named = [f"{label} {rank.first:.0%} (rank {rank.low:.0f} to {rank.high:.0f})" for label, rank in leaders if rank.first > 0]
