@@ -14,6 +14,7 @@ from harness.api.types import Cost, Metric, Score
 from harness.board.analysis import analyse
 from harness.board.board import Board, ExampleRow, StatisticsEntry, board_scores
 from harness.board.compare import DRAWS, FLIPS, LEVEL, RowResult, Statistics, readings
+from harness.board.declared import Declared
 from harness.board.entries import (
     METHODS,
     CostEntry,
@@ -95,9 +96,9 @@ def build_board(
         DataError: two rows share a label, or no row is called `baseline`.
     """
     _check_labels(rows, baseline)
-    entries = _metric_entries(metrics, rows)
-    design = SeedsDesign.of(config)
-    statistics = Statistics(rows, entries, baseline, mixed_judges=mixed_judges, design=design)
+    entries, declared = metric_entries(metrics, rows, config), Declared.of(config)
+    design, margins = SeedsDesign.of(config), declared.equivalent_within
+    statistics = Statistics(rows, entries, baseline, mixed_judges=mixed_judges, design=design, equivalent_within=margins)
     board = Board(
         name=plain(name),
         description=plain(description),
@@ -107,19 +108,24 @@ def build_board(
         baseline=plain(baseline),
         metrics=(*entries, *(item.metric for item in derived)),
         rows=(),
-        statistics=_methods(statistics, trainings).model_copy(update={"judges": tuple(judges) or None}),
+        statistics=_methods(statistics, trainings, declared).model_copy(update={"judges": tuple(judges) or None}),
         sharing=SharingFacts.read(sharing),
     )
     ordered = _ordered([_with_derived(row_entry(statistics, row), derived) for row in rows], board.primary)
-    texts = (*warnings, *statistics.warnings, *_noise_warnings(ordered, board.primary))
+    texts = (*warnings, *declared.warnings(entries), *statistics.warnings, *_noise_warnings(ordered, board.primary))
     board = board.model_copy(
         update={"rows": ordered, "warnings": tuple(plain(text) for text in texts), "analysis": analyse(statistics)}
     ).with_examples(examples)
     return board.with_scores({row.label: row.scores for row in rows if not row.failed})
 
 
-def _metric_entries(metrics: Mapping[str, Sequence[Metric]], rows: Sequence[RowResult]) -> tuple[MetricEntry, ...]:
-    """Return all metrics that the evaluators name, without optional ones that no row has a score of."""
+def metric_entries(
+    metrics: Mapping[str, Sequence[Metric]], rows: Sequence[RowResult], config: Mapping[str, object]
+) -> tuple[MetricEntry, ...]:
+    """Return all metrics that the evaluators name, without optional ones that no row has a score of.
+
+    Those that the config declares primary come first, and are then the only primary ones.
+    """
     optional = {f"{name}/{metric.name}" for name, listed in metrics.items() for metric in listed if metric.optional}
     scored = {
         f"{name}/{score.metric}"
@@ -129,7 +135,7 @@ def _metric_entries(metrics: Mapping[str, Sequence[Metric]], rows: Sequence[RowR
         for scores in runs.values()
         for score in scores
     }
-    return tuple(
+    entries = tuple(
         MetricEntry(
             key=f"{evaluator}/{metric.name}",
             description=metric.description,
@@ -140,6 +146,7 @@ def _metric_entries(metrics: Mapping[str, Sequence[Metric]], rows: Sequence[RowR
         for metric in listed
         if f"{evaluator}/{metric.name}" not in optional - scored
     )
+    return Declared.of(config).applied(entries)
 
 
 def _with_derived(row: RowEntry, derived: Sequence[Derived]) -> RowEntry:
@@ -183,7 +190,7 @@ def _noise_warnings(rows: Sequence[RowEntry], primary: Sequence[MetricEntry]) ->
     return warnings
 
 
-def _methods(statistics: Statistics, trainings: tuple[int, int] | None) -> StatisticsEntry:
+def _methods(statistics: Statistics, trainings: tuple[int, int] | None, declared: Declared) -> StatisticsEntry:
     families, decided = statistics.correction.families, statistics.decisions
     return StatisticsEntry(
         methods=METHODS,
@@ -199,6 +206,8 @@ def _methods(statistics: Statistics, trainings: tuple[int, int] | None) -> Stati
         level=LEVEL,
         families=families or None,
         sequential=None if decided is None else decided.entry(trainings),
+        declared=True if declared.primary else None,
+        equivalent_within=dict(declared.equivalent_within) or None,
     )
 
 
@@ -209,7 +218,7 @@ def look(
     design = SeedsDesign.of(config)
     if design is None:
         return None
-    entries = _metric_entries(metrics, rows)
+    entries = metric_entries(metrics, rows, config)
     values = {row.label: {} if row.failed else readings(row, entries)[0] for row in rows}
     return decisions(design, values, {row.label: row for row in rows}, entries, baseline)
 
@@ -278,6 +287,7 @@ def _delta(statistics: Statistics, row: RowResult, metric: MetricEntry) -> Delta
         n=gap.n,
         seeds=gap.seeds,
         other_data=True if _has_other_data(row, statistics) else None,
+        p_equivalent=statistics.equivalence.get(cell),
     )
 
 
@@ -403,8 +413,9 @@ class LoadedBoard:
     def lasting_warnings(self) -> list[str]:
         """Its warnings without those that comparing its rows again gives again."""
         board = self.board
+        config = {"statistics": board.config["statistics"]} if "statistics" in board.config else {}
         again = build_board(
-            name=board.name, description="", config={}, baseline=board.baseline, rows=self.rows, metrics=self.metrics,
+            name=board.name, description="", config=config, baseline=board.baseline, rows=self.rows, metrics=self.metrics,
             examples=(), sharing={}, created="", warnings=(), mixed_judges=board.mixed_judges,
         )  # fmt: skip
         earlier = board.methods < METHODS

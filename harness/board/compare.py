@@ -26,6 +26,8 @@ from harness.board.statistics import (
     by_metric,
     design_detectable,
     detectable,
+    equivalence_p,
+    holm,
     noise_floor,
     pooled_spreads,
 )
@@ -46,6 +48,7 @@ class Statistics:
         differences: (row, metric key) → row minus baseline.
         correction: the tests that are corrected together, and their corrected p-values.
         noise: metric key → the noise floor, where null rows or several seeds of several rows tell of seeds.
+        equivalence: (row, metric key) → corrected p-value of practical equality, for metrics with a margin.
         decisions: of the looks at which rows got more seeds; None where the config lists seeds.
     """
 
@@ -57,6 +60,7 @@ class Statistics:
         *,
         mixed_judges: bool = False,
         design: SeedsDesign | None = None,
+        equivalent_within: Mapping[str, float] | None = None,
     ) -> None:
         self.metrics = metrics
         self.mixed_judges = mixed_judges
@@ -75,6 +79,7 @@ class Statistics:
         if self.decisions is not None:
             self._test_at_every_look(self.decisions)
         self.correction = correct(metrics, self.differences)
+        self.equivalence = self._equivalence(equivalent_within or {})
         self.noise = self._noise()
         if not self.values[baseline]:
             self.warnings.append(f"The baseline {baseline} has no scores, so there are no differences and no tests.")
@@ -184,6 +189,17 @@ class Statistics:
             self.warnings.append(f"{label} is compared on {gap.n} of {examples} examples of {key}.")
         if 0 < gap.seeds < seeds and self.decisions is None:  # else rows have different numbers of seeds on purpose
             self.warnings.append(f"{label} is compared on {gap.seeds} of {seeds} seeds of {key}: those that both rows have.")
+
+    def _equivalence(self, margins: Mapping[str, float]) -> dict[Cell, float]:
+        """Return p-values of two one-sided tests, corrected by Holm over all rows and metrics with a margin.
+
+        Where seeds were added, each is corrected for the number of looks too, since the rule stops on other grounds.
+        """
+        looks = 1 if self.decisions is None else len(self.decisions.design.rule.looks)
+        cells = [cell for cell in self.differences if cell[1] in margins]
+        gaps = [self.differences[cell] for cell in cells]
+        p = [equivalence_p(gap.centre, gap.interval_error, margins[key]) for gap, (_, key) in zip(gaps, cells, strict=True)]
+        return dict(zip(cells, holm([min(1.0, looks * value) for value in p]), strict=True))
 
     def _noise(self) -> dict[str, NoiseFloor]:
         """Return the noise floor of each metric that a change of seeds can move, from null rows and the pooled variance."""

@@ -7,10 +7,22 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from harness.board.board import Board, MetricEntry, RowEntry
+from harness.board.board import Board, Delta, MetricEntry, RowEntry
 from harness.board.views.text import number, one_line, shortened, signed
 
-SETTINGS = ("model", "source", "evaluation", "generation", "evaluators", "judge", "budget", "seeds", "sft", "training")
+SETTINGS = (
+    "model",
+    "source",
+    "evaluation",
+    "generation",
+    "evaluators",
+    "judge",
+    "budget",
+    "seeds",
+    "sft",
+    "training",
+    "statistics",
+)
 LONGEST = 60  # characters of a setting that are shown
 
 
@@ -153,9 +165,13 @@ def _score(old: RowEntry, new: RowEntry, metric: MetricEntry) -> Iterator[Change
 
 def _verdict(old: RowEntry, new: RowEntry, metric: MetricEntry) -> Iterator[Change]:
     scores = [row.scores.get(metric.key) for row in (old, new)]
-    verdicts = [score.delta.verdict(metric) if score and score.delta else None for score in scores]
+    verdicts = [_said(score.delta, metric) if score and score.delta else None for score in scores]
     if verdicts[0] != verdicts[1] and None not in verdicts:
         yield Change(f"{one_line(new.method)} {one_line(metric.key)}", *verdicts)
+
+
+def _said(delta: Delta, metric: MetricEntry) -> str:
+    return delta.verdict(metric) + (", practically equal" if delta.is_equivalent else "")
 
 
 def _first_place(before: Board, after: Board, metric: MetricEntry) -> Iterator[Change]:

@@ -58,13 +58,14 @@ class Delta(BoardEntry):
     true difference that would have been found four times in five, at Holm's first step. `below_noise`, on boards
     of the first methods: smaller than the null row's bound. `one_seed`: seeds were not sampled, so interval and p-values are
     over prompts alone and nothing is called significant. `seeds` counts the common ones; 0 where there are none.
-    `other_data`: the row was trained on another source than the baseline.
+    `other_data`: the row was trained on another source than the baseline. `p_equivalent`, where the config names a margin:
+    of two one-sided tests that the true difference is not inside it, corrected by Holm over all rows with a margin.
     """
 
     optional = frozenset(
         {
             *("p_adjusted", "below_noise", "one_seed", "p_flips", "p_design", "p_own", "p_seeds", "q", "effect", "wins"),
-            *("detectable", "n", "seeds", "other_data"),
+            *("detectable", "n", "seeds", "other_data", "p_equivalent"),
         }
     )
 
@@ -86,6 +87,12 @@ class Delta(BoardEntry):
     n: int | None = None
     seeds: int | None = None
     other_data: Literal[True] | None = None
+    p_equivalent: float | None = None
+
+    @property
+    def is_equivalent(self) -> bool:
+        """Whether the row is practically equal to the baseline: inside the config's margin, after correction, over seeds."""
+        return self.p_equivalent is not None and self.p_equivalent < SIGNIFICANCE_LEVEL and not self.one_seed
 
     @property
     def is_significant(self) -> bool:
@@ -101,9 +108,9 @@ class Delta(BoardEntry):
     def mark(self) -> str:
         """Stars for a significant difference (one below 0.05, two below 0.01, three below 0.001), ≈ below the noise floor.
 
-        † after them where the row was trained on other data than the baseline.
+        After them ≡ where the row is practically equal, and † where it was trained on other data than the baseline.
         """
-        other = "†" if self.other_data else ""
+        other = ("≡" if self.is_equivalent else "") + ("†" if self.other_data else "")
         if self.below_noise:
             return f"≈{other}"
         stars = "*" * sum((self.p_adjusted or 0.0) < level for level in STARS) if self.is_significant else ""
@@ -233,9 +240,13 @@ class RepeatabilityEntry(BoardEntry):
 
 
 class StatisticsEntry(BoardEntry):
-    """How the numbers were made, in words."""
+    """How the numbers were made, in words.
 
-    optional = frozenset({"methods", "families", "sequential", "judges"})
+    `declared`: the config named the primary metrics before the run; else they are each evaluator's own. `equivalent_within`:
+    metric key -> the margin inside which a row is practically equal to the baseline.
+    """
+
+    optional = frozenset({"methods", "families", "sequential", "judges", "declared", "equivalent_within"})
 
     methods: int | None = None  # the version of the statistics; absent: 1
     interval: str
@@ -247,6 +258,8 @@ class StatisticsEntry(BoardEntry):
     families: tuple[FamilyEntry, ...] | None = None
     sequential: SequentialEntry | None = None
     judges: tuple[RepeatabilityEntry, ...] | None = None
+    declared: Literal[True] | None = None
+    equivalent_within: dict[str, float] | None = None
 
 
 class RankEntry(BoardEntry):

@@ -11,6 +11,7 @@ from harness.api.types import Metric, Score
 from harness.board.board import Board, ExampleRow, RowEntry
 from harness.board.build import LoadedBoard, build_board
 from harness.board.compare import RowResult
+from harness.board.declared import Declared
 from harness.board.facts import MergedBoard, Provenance, SharingFacts
 from harness.board.files import digest
 from harness.board.sequential import SeedsDesign
@@ -249,6 +250,9 @@ def caveats(boards: Sequence[LoadedBoard]) -> Iterator[str]:
             if loaded.board.config.get(key) != first.board.config.get(key):
                 value, other = (_short(item.board.config.get(key)) for item in (loaded, first))
                 yield f"{key} is {value} in {loaded.name}, {other} in {first.name}: rows of the two had different settings."
+        if Declared.of(loaded.board.config) != Declared.of(first.board.config):
+            value, other = (_short(item.board.config.get("statistics")) for item in (loaded, first))
+            yield f"statistics is {value} in {loaded.name}, {other} in {first.name}: its families and margins hold."
         types = [board_precision(item.board) for item in (first, loaded)]
         if all(types) and types[0] != types[1]:
             yield f"{loaded.name}: {types[1]}; {first.name}: {types[0]}."

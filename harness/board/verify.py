@@ -11,6 +11,7 @@ from harness.board.analysis import analyse
 from harness.board.board import Board, board_scores
 from harness.board.build import LoadedBoard, row_entry
 from harness.board.compare import Statistics
+from harness.board.declared import Declared
 from harness.board.entries import COMPUTED_AGAIN, METHODS
 from harness.board.files import SCORES, digest
 from harness.board.sequential import SeedsDesign
@@ -47,7 +48,17 @@ def verify(path: Path) -> list[str]:
     derived = {metric.key for metric in board.unscored_metrics(scores)}
     metrics = [metric for metric in board.metrics if metric.key not in derived]
     design = SeedsDesign.of(board.config)
-    statistics = Statistics(rows, metrics, board.baseline, mixed_judges=board.mixed_judges, design=design)
+    declared = Declared.of(board.config)
+    statistics = Statistics(
+        rows,
+        metrics,
+        board.baseline,
+        mixed_judges=board.mixed_judges,
+        design=design,
+        equivalent_within=declared.equivalent_within,
+    )
+    if declared.applied(metrics) != tuple(metrics):
+        problems.append("metrics: the primary ones, or their order, are not those that the config's `statistics` declares")
     for entry, row in zip(board.rows, rows, strict=True):
         computed = {key: score.model_dump(mode="json") for key, score in row_entry(statistics, row).scores.items()}
         shown = {key: score.model_dump(mode="json") for key, score in entry.scores.items() if key not in derived}

@@ -270,6 +270,19 @@ def check_seeds(unresolved: UnresolvedConfig, config: Config) -> None:
             unresolved.note("seeds", given, f"{fix} of seeds, or name its opponents")
 
 
+def check_statistics(unresolved: UnresolvedConfig, config: Config) -> None:
+    """Metrics that `statistics` names are those of the evaluators."""
+    section = config.statistics
+    if section is None or any(problem.field.startswith("evaluators") for problem in unresolved.problems):
+        return
+    known = {f"{item.label}/{metric.name}" for item in unresolved.evaluators for metric in item.evaluator.metrics()}
+    named = [(f"statistics.primary.{place}", key) for place, key in enumerate(section.primary or ())]
+    named += [(f"statistics.equivalent_within.{key}", key) for key in section.equivalent_within]
+    for field, key in named:
+        if key not in known:
+            unresolved.note(field, key, f"no evaluator reports this metric; {did_you_mean(key, known)}")
+
+
 def unused_settings(comparison: Comparison) -> list[str]:
     """Return a warning for each row whose trainer does not use a setting that the config's `training` section changes.
 

@@ -50,7 +50,7 @@ def test_it_says_how_to_read_it_what_was_shared_and_what_failed(board: Board) ->
     floor = r"win_rate 0\.\d+ \(0\.\d+ to 0\.\d+\), followed 0\.\d+ \(0\.\d+ to 0\.\d+\)"
     assert (
         re.search(
-            rf"The noise floor, below which a change of seeds alone stays 95% of the time, with its own 95% interval: {floor}\.",
+            rf"The noise floor \(a change of seeds alone stays below it 95% of the time\), known to 95%: {floor}\.",
             text,
         )
         and "≈" not in text

@@ -26,6 +26,7 @@ class Difference:
         n: common examples.
         seeds: common seeds; 0 where the two sides share none and are compared without pairing them.
         error: the standard error of the difference.
+        centre: the estimate that the interval is of, with `interval_error`; of proportions with two pseudo-questions.
         components: of the differences; None where seeds are not paired.
         per_example: [n], the differences averaged over seeds.
         row_seeds: the row's mean of each seed on the common examples; `baseline_seeds` the baseline's.
@@ -41,6 +42,8 @@ class Difference:
     n: int
     seeds: int
     error: Error
+    centre: float
+    interval_error: Error
     components: Components | None
     per_example: Floats
     row_seeds: tuple[float, ...] = ()
@@ -101,7 +104,11 @@ class Gap:
             parts, error = components(kept.values, kept.by_question(), spread)
             seeds = len(kept.seeds)
         # Differences of skewed scores are hardly skewed, and an estimated skewness would only add noise to their interval.
-        low, high = self._interval(mean, Error(error.size, error.freedom), spread, level, bounds)
+        centre, spacious = self._estimate(mean, Error(error.size, error.freedom), spread, bounds)
+        low, high = t_interval(centre, spacious, level)
+        if bounds is not None:
+            width = bounds[1] - bounds[0]
+            low, high = min(max(low, -width), mean), max(min(high, width), mean)
         # Without any spread nothing is known of seeds, and the permutation test alone decides.
         p_t, p_own = (p_flips if e.size == 0.0 else float(two_sided(mean / e.size, e.freedom)) for e in (pooled, own))
         present = np.isfinite(self.per_example)
@@ -116,26 +123,26 @@ class Gap:
             n=int(present.sum()),
             seeds=seeds,
             error=error,
+            centre=centre,
+            interval_error=spacious,
             components=parts,
             per_example=self.per_example[present],
             row_seeds=_mean_of_seeds(self.row.values),
             baseline_seeds=_mean_of_seeds(self.baseline.values),
         )
 
-    def _interval(self, mean: float, error: Error, spread: Spread | None, level: float, bounds: Bounds) -> tuple[float, float]:
-        """Student's interval; that of proportions with two pseudo-questions, and none beyond the bounds."""
-        if bounds is None:
-            return t_interval(mean, error, level)
+    def _estimate(self, mean: float, error: Error, spread: Spread | None, bounds: Bounds) -> tuple[float, Error]:
+        """Return the estimate and the error of the interval: as they are, or of proportions with two pseudo-questions."""
+        if bounds is None or self.values is None:
+            return mean, error
         width = bounds[1] - bounds[0]
-        gap = None if self.values is None else self.values.answered().values / width
-        if gap is not None and np.isfinite(gap).all() and np.isin(gap, (-1.0, 0.0, 1.0)).all():
-            table = with_pseudo_questions(gap)
-            narrower = None if spread is None else Spread(spread.variance / width**2, spread.freedom)
-            wide = components(table, None, narrower)[1]
-            low, high = t_interval(float(table.mean()) * width, Error(wide.size * width, wide.freedom), level)
-        else:
-            low, high = t_interval(mean, error, level)
-        return min(max(low, -width), mean), max(min(high, width), mean)
+        gap = self.values.answered().values / width
+        if not (np.isfinite(gap).all() and np.isin(gap, (-1.0, 0.0, 1.0)).all()):
+            return mean, error
+        table = with_pseudo_questions(gap)
+        narrower = None if spread is None else Spread(spread.variance / width**2, spread.freedom)
+        wide = components(table, None, narrower)[1]
+        return float(table.mean()) * width, Error(wide.size * width, wide.freedom)
 
 
 Bounds = tuple[float, float] | None

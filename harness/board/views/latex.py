@@ -10,7 +10,16 @@ ESCAPED = {
     **{character: f"\\{character}" for character in "&%$#_{}"},
     **{character: f"{{{character}}}" for character in "[]*"},  # after a line break, LaTeX would read them as its options
     **{"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}"},
-    **{">": r"\textgreater{}", "|": r"\textbar{}", '"': r"\textquotedbl{}", "−": "$-$", "≈": r"$\approx$", "…": r"\ldots{}"},
+    **{
+        ">": r"\textgreater{}",
+        "|": r"\textbar{}",
+        '"': r"\textquotedbl{}",
+        "−": "$-$",
+        "≈": r"$\approx$",
+        "≡": r"$\equiv$",
+        "±": r"$\pm$",
+        "…": r"\ldots{}",
+    },
 }
 
 
@@ -48,7 +57,8 @@ def _line(board: Board, row: RowEntry) -> str:
         difference = (
             ""
             if delta is None
-            else latex_text(f"{number(delta.mean)}") + f"$^{{{delta.mark.replace('≈', chr(92) + 'approx')}}}$"
+            else latex_text(f"{number(delta.mean)}")
+            + f"$^{{{delta.mark.replace('≈', chr(92) + 'approx').replace('≡', chr(92) + 'equiv')}}}$"
         )
         cells += [mean, difference]
     return " & ".join(cells) + r" \\"

@@ -202,6 +202,7 @@ def remarks(board: Board) -> list[str]:
     sentences = (
         _noise(board),
         _families(board),
+        *equivalence(board),
         _seeds(board),
         _ranks(board),
         _detectable(board),
@@ -221,16 +222,12 @@ def _other_data(board: Board) -> str:
 def _noise(board: Board) -> str:
     """Return the noise floors of the primary metrics with their own intervals."""
     known = [(metric, entry) for metric in board.primary if (entry := board.noise_entry(metric.key))]
-    sizes = ", ".join(
-        f"{board.short_name(metric)} {number(board.noise_floor(metric.key) or 0.0)} ({number(entry.low)} to {number(entry.high)})"
-        for metric, entry in known
-    )
     if not known:
         return ""
-    return (
-        f"The noise floor, below which a change of seeds alone stays {known[0][1].probability:.0%} of the time, "
-        f"with its own 95% interval: {sizes}."
-    )
+    sizes = [(metric, number(board.noise_floor(metric.key) or 0.0), entry) for metric, entry in known]
+    listed = [f"{board.short_name(m)} {size} ({number(entry.low)} to {number(entry.high)})" for m, size, entry in sizes]
+    share = f"{known[0][1].probability:.0%}"
+    return f"The noise floor (a change of seeds alone stays below it {share} of the time), known to 95%: {', '.join(listed)}."
 
 
 def _families(board: Board) -> str:
@@ -238,7 +235,32 @@ def _families(board: Board) -> str:
     if not families:
         return ""
     parts = [f"{family.tests} tests of {family.name}" for family in families]
-    return f"Corrected together: {'; apart from them '.join(parts)}."
+    origin = ""
+    if board.methods > 2:
+        chosen = (
+            "declared in the config" if board.statistics.declared else "each evaluator's own, since the config declares none"
+        )
+        origin = f" The primary metrics are {chosen}."
+    return f"Corrected together: {'; apart from them '.join(parts)}.{origin}"
+
+
+def equivalence(board: Board) -> list[str]:
+    """Return the rows that are practically equal to the baseline, by metric with a margin."""
+    sentences = []
+    for metric in board.metrics:
+        margin = (board.statistics.equivalent_within or {}).get(metric.key)
+        deltas = [(row, delta) for row in board.rows if (delta := row.delta(metric.key))]
+        if margin is None or not deltas:
+            continue
+        equal = [row.method for row, delta in deltas if delta.is_equivalent]
+        within = f"on {board.short_name(metric)}, within ±{number(margin)}"
+        if board.has_one_seed:
+            sentences.append(f"Practical equality {within}, is not stated: seeds were not sampled.")
+        elif equal:
+            sentences.append(f"≡: practically equal to {board.baseline} {within}: {', '.join(equal)}.")
+        else:
+            sentences.append(f"No row is shown to be practically equal to {board.baseline} {within}.")
+    return sentences
 
 
 def _seeds(board: Board) -> str:
