@@ -141,6 +141,7 @@ def metric_entries(
             description=metric.description,
             higher_is_better=metric.higher_is_better,
             primary=metric.primary,
+            bounds=None if metric.bounds == (None, None) else metric.bounds,
         )
         for evaluator, listed in metrics.items()
         for metric in listed
@@ -397,7 +398,8 @@ class LoadedBoard:
         for entry in self.board.metrics:
             evaluator, _, name = entry.key.partition("/")
             if entry.key not in over_rows:
-                metric = Metric(name, entry.description, entry.higher_is_better, entry.primary)
+                bounds = entry.bounds or (None, None)
+                metric = Metric(name, entry.description, entry.higher_is_better, entry.primary, bounds=bounds)
                 metrics.setdefault(evaluator, []).append(metric)
         return metrics
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from math import inf
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from harness.board.facts import Provenance
 from harness.board.sequential import Decisions, SeedsDesign, decisions
 from harness.board.statistics import (
     Bootstrap,
+    Bounds,
     Components,
     Difference,
     Floats,
@@ -30,12 +32,14 @@ from harness.board.statistics import (
     holm,
     noise_floor,
     pooled_spreads,
+    width_of,
 )
 
 Cell = tuple[str, str]  # a row's label and a metric's key
 
 
 DRAWS, FLIPS, LEVEL = 2000, 9999, 0.95
+ROUNDING = 1e-9  # a mean may lie so far beyond a metric's bounds
 
 
 class Statistics:
@@ -70,12 +74,13 @@ class Statistics:
         self.draws: dict[str, tuple[tuple[str, ...], Floats]] = {}
         self.differences: dict[Cell, Difference] = {}
         self._spreads: dict[str, Spread | None] = {}  # of a difference at one seed, by metric key
+        self._widths: dict[str, float] = {}  # the largest difference that two values can have, by metric key
         self.intervals: dict[Cell, Interval] = {}
         self._apart = self._judged_apart_from_baseline()
         self.decisions = self._decisions(design) if design else None
         bootstrap = Bootstrap(DRAWS, FLIPS, LEVEL)
         for metric in metrics:
-            self._resample(metric.key, bootstrap)
+            self._resample(metric, bootstrap)
         if self.decisions is not None:
             self._test_at_every_look(self.decisions)
         self.correction = correct(metrics, self.differences)
@@ -147,8 +152,9 @@ class Statistics:
         values = self.values[label][key]
         return _without_seeds(values) if any(row.is_as_it_is for row in self.rows if row.label == label) else values
 
-    def _resample(self, key: str, bootstrap: Bootstrap) -> None:
+    def _resample(self, metric: MetricEntry, bootstrap: Bootstrap) -> None:
         """Compute intervals, and differences where the baseline has the metric. Published means are never resampled."""
+        key = metric.key
         labels = [row.label for row in self.rows if key in self.values[row.label] and not row.is_published]
         for row in self.rows:
             if row.is_published and key in self.values[row.label]:
@@ -157,21 +163,39 @@ class Statistics:
         if not labels:
             return
         tables = aligned([self.paired_values(label, key) for label in labels])
+        bounds = self._bounds(metric, dict(zip(labels, tables, strict=True)))
+        self._widths[key] = width_of(bounds)
         drawn = bootstrap.means(tables)
         self.draws[key] = (tuple(labels), drawn)
         self.intervals |= {
-            (label, key): interval for label, interval in zip(labels, bootstrap.intervals(tables, drawn), strict=True)
+            (label, key): interval for label, interval in zip(labels, bootstrap.intervals(tables, drawn, bounds), strict=True)
         }
         if self.baseline in labels:
-            self._compare(key, bootstrap, dict(zip(labels, tables, strict=True)), drawn)
+            self._compare(key, bootstrap, dict(zip(labels, tables, strict=True)), drawn, bounds)
 
-    def _compare(self, key: str, bootstrap: Bootstrap, tables: dict[str, Values], drawn: Floats) -> None:
+    def _bounds(self, metric: MetricEntry, tables: Mapping[str, Values]) -> Bounds:
+        """Return the metric's bounds; none, with a warning, where the mean of a row lies beyond them."""
+        if metric.bounds is None:
+            return None
+        least, largest = (-inf if metric.bounds[0] is None else metric.bounds[0], metric.bounds[1])
+        bounds = least, inf if largest is None else largest
+        for label, values in tables.items():
+            mean = float(np.nanmean(values.values))
+            if not bounds[0] - ROUNDING <= mean <= bounds[1] + ROUNDING:
+                self.warnings.append(
+                    f"{label} has {mean:.4g} on {metric.key}, which its evaluator bounds by {metric.bounds[0]} and "
+                    f"{metric.bounds[1]}: intervals of this metric do not keep to these bounds."
+                )
+                return None
+        return bounds
+
+    def _compare(self, key: str, bootstrap: Bootstrap, tables: dict[str, Values], drawn: Floats, bounds: Bounds) -> None:
         """Compute differences from the baseline of rows that may be compared with it; `tables` in the order of `drawn`."""
         labels, base = list(tables), tables[self.baseline]
         comparable = self._comparable(key)
         compared = [label for label in labels if label in comparable]
         resampled = drawn[:, [labels.index(label) for label in compared]], drawn[:, labels.index(self.baseline)]
-        gaps = bootstrap.differences([tables[label] for label in compared], base, resampled)
+        gaps = bootstrap.differences([tables[label] for label in compared], base, resampled, bounds)
         alike = [tables[label] for label in (*compared, self.baseline) if tables[label].seeds == base.seeds]
         self._spreads[key] = pooled_spreads(alike)[1]
         for label, gap in zip(compared, gaps, strict=True):
@@ -211,15 +235,21 @@ class Statistics:
             floor = noise_floor(spread, means, len(base.seeds))
             # beyond rounding: rows that are equal at every seed leave differences in the last digits
             if floor is not None and floor.size > 1e-9 * max(1.0, float(np.nanmax(np.abs(base.values)))):
-                floors[key] = floor
+                most = self._widths[key]
+                floors[key] = replace(floor, **{name: min(getattr(floor, name), most) for name in ("size", "low", "high")})
         return floors
 
-    def detectable(self, cell: Cell) -> float:
-        """Return the smallest true difference that this cell's two tests find four times in five, at Holm's first step."""
+    def detectable(self, cell: Cell) -> float | None:
+        """Return the smallest true difference that this cell's two tests find four times in five, at Holm's first step.
+
+        None where the metric can take no difference as large.
+        """
         parts, alpha = self.components(cell), self.correction.alpha(cell[1])
         if parts is None or parts.questions < 2:
-            return detectable(self.differences[cell].error, alpha)
-        return design_detectable(parts, alpha=alpha)
+            size = detectable(self.differences[cell].error, alpha)
+        else:
+            size = design_detectable(parts, alpha=alpha)
+        return size if size <= self._widths[cell[1]] else None
 
     def components(self, cell: Cell) -> Components | None:
         """Return the variances of a difference with the pool's degrees of freedom, which a restless row is tested with too."""

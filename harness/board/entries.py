@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from math import inf
 from typing import ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
@@ -158,12 +159,21 @@ class CostEntry(BoardEntry):
 
 
 class MetricEntry(BoardEntry):
-    """A metric of the board; `key` is `<evaluator>/<metric>`."""
+    """A metric of the board; `key` is `<evaluator>/<metric>`, `bounds` the least and the largest value that it can take."""
+
+    optional = frozenset({"bounds"})
 
     key: str
     description: str
     higher_is_better: bool | None
     primary: bool
+    bounds: tuple[float | None, float | None] | None = None
+
+    @property
+    def width(self) -> float:
+        """The largest difference that two values can have; infinite without two bounds."""
+        least, largest = self.bounds or (None, None)
+        return inf if least is None or largest is None else largest - least
 
 
 class FamilyEntry(BoardEntry):

@@ -91,8 +91,11 @@ def _metrics(boards: Sequence[LoadedBoard]) -> dict[str, list[Metric]]:
     for loaded in boards:
         for evaluator, metrics in loaded.metrics.items():
             listed = merged.setdefault(evaluator, [])
-            known = {metric.name for metric in listed}
+            known = {metric.name: place for place, metric in enumerate(listed)}
             listed += [metric for metric in metrics if metric.name not in known]
+            for metric in metrics:  # boards of earlier versions state no bounds
+                if metric.name in known and listed[known[metric.name]].bounds == (None, None):
+                    listed[known[metric.name]] = replace(listed[known[metric.name]], bounds=metric.bounds)
     return merged
 
 
@@ -230,9 +233,12 @@ def disagreements(first: LoadedBoard, other: LoadedBoard) -> Iterator[str]:
     if judges[0] and judges[1] and judges[0] != judges[1]:
         yield f"{other.name}: the judge is {_short(judges[1])}, in {first.name} {_short(judges[0])}"
     directions = {metric.key: metric.higher_is_better for metric in a.metrics}
+    bounds = {metric.key: metric.bounds for metric in a.metrics}
     for metric in b.metrics:
         if directions.get(metric.key, metric.higher_is_better) != metric.higher_is_better:
             yield f"{other.name}: {metric.key} does not point the same way as in {first.name}"
+        if metric.bounds and (known := bounds.get(metric.key)) and metric.bounds != known:
+            yield f"{other.name}: {metric.key} is bounded by {_short(metric.bounds)}, in {first.name} by {_short(known)}"
     prompts = [{example.id: example.prompt for example in board.example_rows} for board in (a, b)]
     if any(prompts[0][name] != prompts[1][name] for name in set(prompts[0]) & set(prompts[1])):
         yield f"{other.name}: examples of one id have other prompts than in {first.name}"

@@ -14,6 +14,8 @@ from harness.api.types import Metric, Sampling, Score
 from harness.sandbox.scripted import ScriptedEvaluation
 from harness.testing.verdict import Advice, Fault, Finding, run
 
+ROUNDING = 1e-9
+
 
 def check_evaluator(evaluator: Evaluator) -> Iterator[Finding]:
     """Every check of an evaluator, on a scripted policy and the sandbox's prompts; it is run twice."""
@@ -65,6 +67,14 @@ def _scores(evaluator: Evaluator, runs: list[tuple[ScriptedEvaluation, list[Scor
             raise Fault(
                 f"the {score.metric!r} of {score.example!r} is {score.value!r}", "give a finite number, or no score for it"
             )
+    for metric in evaluator.metrics():
+        values = [score.value for score in scores if score.metric == metric.name]
+        mean = sum(values) / len(values) if values else None
+        least, largest = metric.bounds
+        if mean is not None and (
+            (least is not None and mean < least - ROUNDING) or (largest is not None and mean > largest + ROUNDING)
+        ):
+            raise Fault(f"the mean of {metric.name!r} is {mean:.4g}, and its bounds are {metric.bounds}", "correct its bounds")
     places = [(score.example, score.metric, score.sample) for score in scores]
     if len(set(places)) < len(places):
         twice = next(place for place in places if places.count(place) > 1)

@@ -7,7 +7,7 @@ from harness.board.statistics.agreement import Agreement, Repeatability, agree, 
 from harness.board.statistics.best import Pairs, best_p, compare_all, difference_of_means, may_be_best, pairs, rank_sets
 from harness.board.statistics.bootstrap import Bootstrap, interval, paired, pooled_spreads
 from harness.board.statistics.correction import benjamini_hochberg, both, holm
-from harness.board.statistics.differences import Difference
+from harness.board.statistics.differences import Bounds, Difference, width_of
 from harness.board.statistics.effects import Wins, seeds_t_test, standardised, wins
 from harness.board.statistics.fits import crossed_pseudo_values, logistic, pseudo_values
 from harness.board.statistics.intervals import Interval
@@ -29,6 +29,7 @@ from harness.board.statistics.variance import Components, Error, Spread, compone
 __all__ = [
     "Agreement",
     "Bootstrap",
+    "Bounds",
     "Components",
     "Difference",
     "Error",
@@ -78,6 +79,7 @@ __all__ = [
     "sign_flip",
     "sign_flips",
     "standardised",
+    "width_of",
     "win_shares",
     "wins",
 ]

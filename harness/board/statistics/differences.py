@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import inf
 
 import numpy as np
 
@@ -94,7 +95,7 @@ class Gap:
 
         Args:
             spread: the variance between seeds of a difference, pooled over all rows with these seeds.
-            bounds: the least and the largest value of the metric, where it has them.
+            bounds: the least and the largest value of the metric, infinite where it has none.
         """
         mean, pooled, own = self.estimate(spread)
         parts: Components | None = None
@@ -106,8 +107,7 @@ class Gap:
         # Differences of skewed scores are hardly skewed, and an estimated skewness would only add noise to their interval.
         centre, spacious = self._estimate(mean, Error(error.size, error.freedom), spread, bounds)
         low, high = t_interval(centre, spacious, level)
-        if bounds is not None:
-            width = bounds[1] - bounds[0]
+        if (width := width_of(bounds)) < inf:
             low, high = min(max(low, -width), mean), max(min(high, width), mean)
         # Without any spread nothing is known of seeds, and the permutation test alone decides.
         p_t, p_own = (p_flips if e.size == 0.0 else float(two_sided(mean / e.size, e.freedom)) for e in (pooled, own))
@@ -133,9 +133,8 @@ class Gap:
 
     def _estimate(self, mean: float, error: Error, spread: Spread | None, bounds: Bounds) -> tuple[float, Error]:
         """Return the estimate and the error of the interval: as they are, or of proportions with two pseudo-questions."""
-        if bounds is None or self.values is None:
+        if (width := width_of(bounds)) == inf or self.values is None:
             return mean, error
-        width = bounds[1] - bounds[0]
         gap = self.values.answered().values / width
         if not (np.isfinite(gap).all() and np.isin(gap, (-1.0, 0.0, 1.0)).all()):
             return mean, error
@@ -146,6 +145,11 @@ class Gap:
 
 
 Bounds = tuple[float, float] | None
+
+
+def width_of(bounds: Bounds) -> float:
+    """Return the largest difference that two values can have."""
+    return inf if bounds is None else bounds[1] - bounds[0]
 
 
 def flip_tests(gaps: Sequence[Gap], flips: int, seed: int) -> list[float]:

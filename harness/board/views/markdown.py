@@ -294,7 +294,8 @@ def _precision(board: Board) -> str:
 
 def _detectable(board: Board) -> str:
     power = board.analysis.power if board.analysis else {}
-    seen = [f"{board.short_name(m)} {number(power[m.key].detectable)}" for m in board.primary if m.key in power]
+    sizes = [(m, power[m.key].detectable) for m in board.primary if m.key in power]
+    seen = [f"{board.short_name(m)} {number(size) if size <= m.width else 'none that it can take'}" for m, size in sizes]
     return f"The smallest true difference that would be found four times in five: {', '.join(seen)}." if seen else ""
 
 
