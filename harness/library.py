@@ -6,9 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from harness.board.board import Board
+
+if TYPE_CHECKING:
+    from harness.config.strict_yaml import RawConfig
 
 
 @dataclass(frozen=True)
@@ -25,7 +28,7 @@ class Choice:
     seeds: Sequence[int] | None = None
     changes: Mapping[str, Any] | None = None
 
-    def apply(self, raw: Mapping[str, Any]) -> dict[str, Any]:
+    def apply(self, raw: Mapping[str, Any]) -> RawConfig:
         """Return the config with the choice applied."""
         import yaml
 

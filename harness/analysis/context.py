@@ -21,6 +21,7 @@ from harness.api.types import Dataset, Example, Group, Prompt, Response, Samplin
 from harness.board.build import Board
 from harness.board.statistics import Floats, Values
 from harness.config import Comparison, resolve
+from harness.config.strict_yaml import RawConfig
 from harness.errors import ConfigError, Problem, StageError
 from harness.models.judge.judge import Judge
 from harness.models.reward import JudgeReward
@@ -102,7 +103,7 @@ class AnalysisContext:
         training = next((entry.get("training") for entry in rows if entry.get("method") == method), None)
         return {"method": method, "label": label, **({"training": training} if training else {}), **changes}
 
-    def config(self, part: str, methods: Sequence[Any], **sections: Any) -> dict[str, Any]:
+    def config(self, part: str, methods: Sequence[Any], **sections: Any) -> RawConfig:
         """Return the base config with these rows; the first is the baseline, and gold reward evaluates them if there is one.
 
         Args:
@@ -121,7 +122,7 @@ class AnalysisContext:
             **sections,
         }
 
-    def _seeds(self) -> dict[str, Any]:
+    def _seeds(self) -> RawConfig:
         """Return the first seeds where the base config adds seeds until rows are decided: an analysis decides nothing."""
         return {"seeds": list(self.settings.config.first_seeds)} if isinstance(self.base.get("seeds"), Mapping) else {}
 

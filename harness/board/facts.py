@@ -221,3 +221,4 @@ class SharingFacts(FactMapping):
     versions: dict[str, str] = {}
     data: ScreeningEntry = ScreeningEntry()
     merged: list[MergedBoard] = []
+    restated: MergedBoard | None = None

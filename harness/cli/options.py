@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from harness.errors import HarnessError
+
+if TYPE_CHECKING:
+    from harness.config.strict_yaml import RawConfig
 
 ConfigArgument = Annotated[
     Path | None, typer.Argument(help="A YAML file; default: the packaged quickstart.", show_default=False)
@@ -50,7 +53,7 @@ def find_config(given: Path | None) -> Path:
     return find(given)
 
 
-def read_config(path: Path, sets: list[str] | None, methods: str | None, seeds: str | None) -> dict[str, Any]:
+def read_config(path: Path, sets: list[str] | None, methods: str | None, seeds: str | None) -> RawConfig:
     """Return the raw config with all overrides applied."""
     from harness.config.file import chosen_rows, load_raw, override
 

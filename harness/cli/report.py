@@ -49,12 +49,16 @@ def report(
     format_: Annotated[
         Format | None, typer.Option("--format", help="Write only this format, to --out or standard output.", show_default=False)
     ] = None,
+    restate: Annotated[
+        bool, typer.Option("--restate", help="Compute an older board's statistics again by today's methods; needs --out.")
+    ] = False,
     json_: JsonOption = False,
 ) -> None:
     """Render a board again (Markdown, CSV, HTML) and print its table; board.json and the examples do not change.
 
     With --format, one rendering goes to standard output or into the folder --out: Markdown, CSV, LaTeX (booktabs), JSON, HTML,
-    or the scores per example as Parquet, which needs --out.
+    or the scores per example as Parquet, which needs --out. With --restate a board made with earlier statistics gets
+    today's, from its scores per example; nothing is trained again.
     """
     from harness.board.build import Board
     from harness.board.files import write_bytes
@@ -64,6 +68,9 @@ def report(
     path = board / "board.json" if board.is_dir() or board.suffix != ".json" else board
     if not path.exists():
         raise HarnessError(f"no board at {path}: run `harness compare` first, or give the folder of a run")
+    if restate:
+        _restate(path, out, format_)
+        return
     loaded = Board.read(path)
     if format_ is not None:
         content = _rendered(loaded, path, format_)
@@ -79,6 +86,26 @@ def report(
         typer.echo(json.dumps(loaded.model_dump(mode="json", by_alias=True)))
         return
     show(loaded, out or path.parent)
+
+
+def _restate(path: Path, out: Path | None, format_: Format | None) -> None:
+    """Write the board with today's statistics into a folder of its own, and print its table."""
+    from datetime import UTC, datetime
+
+    from harness.api.registry import Registry
+    from harness.board.build import LoadedBoard
+    from harness.board.restate import restated
+    from harness.board.views.page import write_all
+    from harness.errors import HarnessError
+
+    if format_ is not None:
+        raise HarnessError("--restate writes a whole board: leave --format out")
+    if out is None or out.resolve() == path.parent.resolve():
+        raise HarnessError("--restate keeps the earlier board: give another folder with --out")
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    board = restated(LoadedBoard.read(path), created=now, registry=Registry.load())
+    write_all(board, board.example_rows, out)
+    show(board, out)
 
 
 def _rendered(board: Board, path: Path, format_: Format) -> bytes:

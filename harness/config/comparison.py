@@ -10,6 +10,7 @@ from typing import Any
 from harness.api.interfaces import Backend, Component, Evaluator, Source
 from harness.config.rows import RowConfig
 from harness.config.schema import Config
+from harness.config.strict_yaml import RawConfig
 from harness.models.checkpoint import Checkpoint
 from harness.models.judge.settings import JudgeSettings
 
@@ -45,7 +46,7 @@ def describe(component: Component) -> Mapping[str, Any]:
     return {**described, "fingerprint": fingerprint} if fingerprint else described
 
 
-def resolved_config(comparison: Comparison) -> dict[str, Any]:
+def resolved_config(comparison: Comparison) -> RawConfig:
     """Return the whole config of a comparison as a file may hold it: parents merged, sweeps written out, defaults filled in.
 
     Resolving it again gives the same stages. Fields that such a file must not set are left out: the epochs where the budget has

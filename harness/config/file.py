@@ -11,12 +11,12 @@ from typing import Any
 import yaml
 
 from harness.config.inherit import copied, inherit
+from harness.config.strict_yaml import RawConfig, read_yaml
 from harness.config.strict_yaml import parse as parse_yaml
-from harness.config.strict_yaml import read_yaml
 from harness.errors import HarnessError, did_you_mean
 
 
-def load_raw(path: Path) -> dict[str, Any]:
+def load_raw(path: Path) -> RawConfig:
     """A config file as a mapping, with the parents that it `extends` merged under it.
 
     Raises:
@@ -25,7 +25,7 @@ def load_raw(path: Path) -> dict[str, Any]:
     return inherit(read_yaml(path), path)
 
 
-def override(raw: Mapping[str, Any], assignments: Sequence[str]) -> dict[str, Any]:
+def override(raw: Mapping[str, Any], assignments: Sequence[str]) -> RawConfig:
     """Apply `--set key.path=value` assignments; values are YAML. Items of lists go by number or by name.
 
     Raises:

@@ -19,7 +19,7 @@ from typing import Any
 
 from harness.config.problems import model_at, secrets
 from harness.config.schema import Config, raise_all
-from harness.config.strict_yaml import read_yaml
+from harness.config.strict_yaml import RawConfig, read_yaml
 from harness.errors import ConfigError, HarnessError, Problem, did_you_mean
 
 EXTENDS = "extends"
@@ -37,7 +37,7 @@ def packaged_names() -> dict[str, Path]:
     return {file.relative_to(root).with_suffix("").as_posix(): file for file in sorted(files)}
 
 
-def inherit(raw: Mapping[str, Any], path: Path | None = None) -> dict[str, Any]:
+def inherit(raw: Mapping[str, Any], path: Path | None = None) -> RawConfig:
     """Return a config with its parents merged under it.
 
     Args:
@@ -56,7 +56,7 @@ def inherit(raw: Mapping[str, Any], path: Path | None = None) -> dict[str, Any]:
     return merged
 
 
-def _inherited(raw: Mapping[str, Any], path: Path | None, where: str, chain: tuple[Path, ...]) -> dict[str, Any]:
+def _inherited(raw: Mapping[str, Any], path: Path | None, where: str, chain: tuple[Path, ...]) -> RawConfig:
     """Return a config over its parent over its grandparent, and so on.
 
     Args:
@@ -113,7 +113,7 @@ def _error(where: str, field: str, value: Any, fix: str) -> ConfigError:
 # Merging
 
 
-def _merged(base: Mapping[str, Any], changes: Mapping[str, Any], place: str, where: str) -> dict[str, Any]:
+def _merged(base: Mapping[str, Any], changes: Mapping[str, Any], place: str, where: str) -> RawConfig:
     """Return a section of the parent with the child's changes; nothing in it is shared with either."""
     merged = {field: copied(value) for field, value in base.items()}
     for field, value in changes.items():

@@ -145,6 +145,10 @@ class Resolver:
         except ValidationError as error:
             self.problems += problems_of(error, cls, field)
             return None
+        except Exception as error:  # a plugin's own check that stumbles over a value is a wrong value too, not a crash
+            fix = f"the check of {cls.__name__} failed on these fields with {type(error).__name__}: {error}"
+            self.problems.append(Problem(field, dict(fields), fix))
+            return None
 
     def training(self, section: Any, changes: Mapping[str, Any], field: str) -> TrainingSettings | None:
         merged = {**(section if isinstance(section, dict) else {}), **changes}

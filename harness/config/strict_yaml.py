@@ -9,6 +9,7 @@ import yaml
 
 from harness.errors import HarnessError
 
+RawConfig = dict[str, Any]  # a config as its YAML says, before anything is checked
 LARGEST_BYTES = 1_000_000  # of a config; the largest here has a few thousand
 DEEPEST = 50  # sections within sections
 MOST_VALUES = 100_000  # once every alias is written out, as the rest of the harness sees it
@@ -46,7 +47,7 @@ class _StrictLoader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
+def read_yaml(path: Path) -> RawConfig:
     """A YAML file as a mapping.
 
     Raises:

@@ -115,9 +115,9 @@ def _where(error: BaseException, component: Any) -> str:
     """Return the innermost line of the component's own package in a traceback, or else its class."""
     cls = component if isinstance(component, type) else type(component)
     package, trace = cls.__module__.partition(".")[0], error.__traceback__
-    found = f"mend the class {cls.__name__} of {cls.__module__}: what it takes and returns is in harness.api.interfaces"
+    place = f"mend the class {cls.__name__} of {cls.__module__}: what it takes and returns is in harness.api.interfaces"
     while trace is not None:
         if str(trace.tb_frame.f_globals.get("__name__", "")).partition(".")[0] == package:
-            found = f"mend {trace.tb_frame.f_code.co_filename}, line {trace.tb_lineno}"
+            place = f"mend {trace.tb_frame.f_code.co_filename}, line {trace.tb_lineno}"
         trace = trace.tb_next
-    return found
+    return place

@@ -137,12 +137,12 @@ class AlpacaImporter(Importer):
     ) -> Iterator[str]:
         """Return the warnings about the file that a reader of the row needs."""
         if label != model:
-            said = (
+            reason = (
                 f"the file names the model {named(model)}"
                 if _is_placeholder(model)
                 else f"several files name it {named(model)}"
             )
-            yield f"named by its file or folder, since {said}"
+            yield f"named by its file or folder, since {reason}"
         if missing:
             places = f"number {missing[0]}" if len(missing) == 1 else f"numbers {', '.join(map(str, missing))}"
             yield (
@@ -264,10 +264,12 @@ class FastChatImporter(Importer):
         raise DataError(f"{path} has several judgments of one answer: {fix}")
 
     def _single(self, path: Path, bench: Bench, model: str, numbered: Sequence[Numbered]) -> Imported:
-        made, kept = bench(), fastchat.last_of_each(numbered)
+        benchmark, kept = bench(), fastchat.last_of_each(numbered)
         rows = [row for _, row in kept]
         scores = [
-            score for row in rows for score in question_scores(made.name, made.turns, row, _category(bench, row["question_id"]))
+            score
+            for row in rows
+            for score in question_scores(benchmark.name, benchmark.turns, row, _category(bench, row["question_id"]))
         ]
         everything = fastchat.single_results([row for _, row in numbered])[model]
         shown = {"turn_1": everything.first, "turn_2": everything.second, "average": everything.average}
@@ -284,12 +286,12 @@ class FastChatImporter(Importer):
                 f"{row['question_id']}, turn {row['turn']}, in {path.name}:{number}): they count as they are, as in FastChat"
             )
         facts |= {"show_result": {**shown, "unparsed": everything.unparsed}}
-        return self._imported(path, made, model, rows, scores, facts, warnings)
+        return self._imported(path, benchmark, model, rows, scores, facts, warnings)
 
     def _pairs(self, path: Path, bench: Bench, numbered: Sequence[Numbered]) -> Iterator[Imported]:
         if not numbered:
             return
-        made = bench(mode=("pair",))
+        benchmark = bench(mode=("pair",))
         opponents = self._opponents(path, [row for _, row in numbered])
         models = {row[name] for _, row in numbered for name in ("model_1", "model_2")}
         unmet = sorted(models - {*opponents, *opponents.values()})
@@ -298,7 +300,7 @@ class FastChatImporter(Importer):
             turned = [(number, fastchat.turned(row, model)) for number, row in met]
             kept = fastchat.last_of_each(turned)
             rows = [row for _, row in kept]
-            scores = [score for row in rows for score in pair_scores(made.name, row["question_id"], row["turn"], row)]
+            scores = [score for row in rows for score in pair_scores(benchmark.name, row["question_id"], row["turn"], row)]
             result = fastchat.pair_results([row for _, row in turned], opponent)[model]
             shown: Row = {"win": result.win, "loss": result.loss, "tie": result.tie, "unparsed": result.unparsed}
             shown |= {"adjusted_win_rate": result.adjusted_win_rate} if result.judged else {}
@@ -309,7 +311,7 @@ class FastChatImporter(Importer):
             if unmet:
                 warnings.append(f"no row for {', '.join(unmet)}, which did not meet {opponent}")
             facts |= {"show_result": shown, "opponents": {"pair": opponent}}
-            yield self._imported(path, made, model, rows, scores, facts, warnings)
+            yield self._imported(path, benchmark, model, rows, scores, facts, warnings)
 
     def _opponents(self, path: Path, rows: Sequence[Row]) -> dict[str, str]:
         """Each model that gets a row -> the model that it met."""
@@ -327,7 +329,7 @@ class FastChatImporter(Importer):
     def _imported(
         self,
         path: Path,
-        made: MtBench | VicunaBench,
+        benchmark: MtBench | VicunaBench,
         model: str,
         rows: Sequence[Row],
         scores: Sequence[Score],
@@ -335,10 +337,10 @@ class FastChatImporter(Importer):
         warnings: Sequence[str],
     ) -> Imported:
         reported = {score.metric for score in scores}
-        metrics = tuple(metric for metric in made.metrics() if metric.name in reported)
+        metrics = tuple(metric for metric in benchmark.metrics() if metric.name in reported)
         judges = ", ".join(sorted({str(row["judge"][0]) for row in rows}))
         return Imported(
-            model, made.name, metrics, tuple(scores), judge=judges, facts=facts, warnings=tuple(warnings), files=(path,)
+            model, benchmark.name, metrics, tuple(scores), judge=judges, facts=facts, warnings=tuple(warnings), files=(path,)
         )
 
 
@@ -353,11 +355,11 @@ def _repeats(
         values.setdefault(fastchat.judged(row), []).append(value(row))
     changed = sum(any(earlier != of_one[-1] for earlier in of_one) for of_one in values.values())
     repeats = len(numbered) - len(kept)
-    said = (
+    warning = (
         f"{repeats} of {len(numbered)} judgments repeat earlier ones, and the last counts: {_count(changed, what)} changed by "
         f"it; FastChat's show_result {'averages' if what == 'rating' else 'counts'} repeats"
     )
-    return {"repeats": {"left_out": repeats, "changed": changed}}, [said]
+    return {"repeats": {"left_out": repeats, "changed": changed}}, [warning]
 
 
 def _category(bench: Bench, question: int) -> str | None:
@@ -378,12 +380,12 @@ class LmEvalImporter(Importer):
     )
 
     def read(self, paths: Sequence[Path]) -> Iterator[Imported]:
-        found: dict[str, Results] = {}
+        by_model: dict[str, Results] = {}
         for file in (file for path in paths for file in _result_files(path)):
             results = Results.read(file)
-            found.setdefault(results.model, results).add(results)
-        labels = short_names(found)
-        for model, results in sorted(found.items()):
+            by_model.setdefault(results.model, results).add(results)
+        labels = short_names(by_model)
+        for model, results in sorted(by_model.items()):
             yield from results.imported(self.tasks, labels[model])
 
 

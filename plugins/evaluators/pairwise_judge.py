@@ -139,12 +139,12 @@ class PairwiseJudge(SampledEvaluator):
         asked = [pair for pair in pairs if pair.ours != pair.theirs]
         orders = [prompt.conversation(pair, swapped) for pair in asked for swapped in (False, True)]
         verdicts = iter(task.judge(orders, READERS[self.verdicts]) if orders else [])
-        said: list[dict[str, Any]] = []
+        words: list[dict[str, Any]] = []
         for pair in pairs:
             judged = [next(verdicts), next(verdicts)] if pair.ours != pair.theirs else None
             yield from pair.scores(judged)
-            said += pair.words(judged or ())
-        lines = "".join(f"{json.dumps(line)}\n" for line in said)
+            words += pair.words(judged or ())
+        lines = "".join(f"{json.dumps(line)}\n" for line in words)
         (task.files / JUDGMENTS).write_text(lines, encoding="utf-8")
 
     def _pairs(self, task: EvaluationTask) -> Iterator[_Pair]:
@@ -173,17 +173,17 @@ class _Pair:
             unread = "declined" if judgment.declined else "cut off" if judgment.cut_off else "not read"
             verdict = {won[0]: "won", won[1]: "lost", "C": "tied"}.get(judgment.value, unread)
             order = "shown first" if won[0] == "A" else "shown second"
-            found = {"example": self.example.prompt.id, "sample": self.sample, "verdict": f"{verdict}, {order}"}
-            yield found | {"words": judgment.answer.text}
+            line = {"example": self.example.prompt.id, "sample": self.sample, "verdict": f"{verdict}, {order}"}
+            yield line | {"words": judgment.answer.text}
 
     def scores(self, judged: Sequence[Judgment] | None) -> Iterator[Score]:
         """Scores from both orders' judgments; None stands for two answers with the same words."""
-        found = {"win_rate": 0.5, "win": 0.0, "tie": 1.0, "loss": 0.0} | unread_shares(judged or ())
+        values = {"win_rate": 0.5, "win": 0.0, "tie": 1.0, "loss": 0.0} | unread_shares(judged or ())
         if judged is not None:
-            found = unread_shares(judged)
+            values = unread_shares(judged)
             if all(judgment.parsed for judgment in judged):
-                found |= _outcome(*(VALUES[judgment.value] for judgment in judged))
-        for metric, value in found.items():
+                values |= _outcome(*(VALUES[judgment.value] for judgment in judged))
+        for metric, value in values.items():
             yield Score(self.example.prompt.id, metric, value, self.sample)
 
 
@@ -203,8 +203,8 @@ def _outcome(shown_first: float, other_first: float) -> dict[str, float]:
 
 def read_verdict(answer: JudgeAnswer) -> str | None:
     """The last [[A]], [[B]] or [[C]] of an answer; None where there is none."""
-    found = re.findall(r"\[\[([ABC])\]\]", answer.text)
-    return found[-1] if found else None
+    labels = re.findall(r"\[\[([ABC])\]\]", answer.text)
+    return labels[-1] if labels else None
 
 
 def last_label(answer: JudgeAnswer) -> str | None:
@@ -212,8 +212,8 @@ def last_label(answer: JudgeAnswer) -> str | None:
 
     Arena-Hard v2 reads the last one too. Its v0.1 gives no score where labels differ.
     """
-    found = [label.upper() for label in LABEL.findall(answer.text)]
-    return found[-1] if found and found[-1] in LABELS else None
+    labels = [label.upper() for label in LABEL.findall(answer.text)]
+    return labels[-1] if labels and labels[-1] in LABELS else None
 
 
 def read_label(answer: JudgeAnswer) -> str | None:

@@ -263,9 +263,9 @@ class GpuEstimate:
             self._note(f"how many rows the {evaluation.split} split has is not known: its evaluation is counted as 500 prompts")
         return min(known if known is not None else 10**9, evaluation.prompts or 10**9) if known or evaluation.prompts else 500
 
-    def _note(self, said: str) -> None:
-        if said not in self.notes:
-            self.notes.append(said)
+    def _note(self, note: str) -> None:
+        if note not in self.notes:
+            self.notes.append(note)
 
 
 def as_rows(works: Collection[Work]) -> list[dict[str, JsonValue]]:
@@ -383,10 +383,10 @@ def gpu_of(name: str) -> Gpu:
     Raises:
         HarnessError: there is none; names those that are close, or all.
     """
-    found = GPUS.get(name.lower())
-    if found is None:
+    spec = GPUS.get(name.lower())
+    if spec is None:
         raise HarnessError(f"--gpu {name!r}: {did_you_mean(name.lower(), GPUS)}")
-    return found
+    return spec
 
 
 @dataclass(frozen=True)
@@ -496,12 +496,12 @@ class GpuReport:
 
     def warnings(self) -> list[str]:
         """Return warnings where memory does not suffice, and guesses."""
-        said = [
+        assumptions = [
             f"{work.kind} needs {work.memory / GIB:,.0f} GiB on each GPU, and {self.gpu.name} has {self.gpu.memory:g}: "
             + _remedy(work.kind)
             for work in self.too_large
         ]
-        return [*said, *self.notes]
+        return [*assumptions, *self.notes]
 
 
 def _remedy(kind: str) -> str:
@@ -535,10 +535,10 @@ def gpu_report(
     examples = {str(name): count for name, count in comparison.source.sizes().items()}
     if dataset is not None:
         examples = {name: len(rows) for name, rows in dataset.splits.items()}
-    found = Lengths(*lengths, "given by --lengths") if lengths else _lengths(comparison, dataset)
-    estimate = GpuEstimate(comparison, size, gpu, found, examples)
+    lengths_used = Lengths(*lengths, "given by --lengths") if lengths else _lengths(comparison, dataset)
+    estimate = GpuEstimate(comparison, size, gpu, lengths_used, examples)
     works = estimate.works(graph, present)
-    return GpuReport(gpu, size, found, works, estimate.notes)
+    return GpuReport(gpu, size, lengths_used, works, estimate.notes)
 
 
 def parse_lengths(given: str | None) -> tuple[float, float] | None:

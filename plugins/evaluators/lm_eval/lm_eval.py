@@ -72,7 +72,7 @@ class LmEval(Evaluator):
     @classmethod
     def _report_of_the_suite(cls, fields: Any) -> Any:
         """The suite says itself what it reports."""
-        if isinstance(fields, Mapping) and "report" not in fields and tuple(fields.get("tasks", ())) == (SUITE,):
+        if isinstance(fields, Mapping) and "report" not in fields and fields.get("tasks") in ([SUITE], (SUITE,)):
             return {**fields, "report": SUITE_REPORT}
         return fields
 
