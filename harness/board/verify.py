@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from math import isclose
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from harness.board.board import Board, board_scores
 from harness.board.build import LoadedBoard, row_entry
 from harness.board.compare import Statistics
 from harness.board.declared import Declared
-from harness.board.entries import COMPUTED_AGAIN, METHODS
+from harness.board.entries import COMPUTED_AGAIN, METHODS, MetricEntry
 from harness.board.files import SCORES, digest
 from harness.board.sequential import SeedsDesign
 
@@ -57,8 +57,8 @@ def verify(path: Path) -> list[str]:
         design=design,
         equivalent_within=declared.equivalent_within,
     )
-    if declared.applied(metrics) != tuple(metrics):
-        problems.append("metrics: the primary ones, or their order, are not those that the config's `statistics` declares")
+    if board.methods >= METHODS:
+        problems += _undeclared(board, declared, metrics)
     for entry, row in zip(board.rows, rows, strict=True):
         computed = {key: score.model_dump(mode="json") for key, score in row_entry(statistics, row).scores.items()}
         shown = {key: score.model_dump(mode="json") for key, score in entry.scores.items() if key not in derived}
@@ -81,6 +81,15 @@ def verify(path: Path) -> list[str]:
         shown = {} if shown_looks is None else shown_looks.model_dump(mode="json", exclude={"trainings", "trainings_fixed"})
         problems += _differ(shown, statistics.decisions.entry(None).model_dump(mode="json"), "statistics.sequential: ")
     return problems
+
+
+def _undeclared(board: Board, declared: Declared, metrics: Sequence[MetricEntry]) -> Iterator[str]:
+    """Yield what the board says of families and margins that its config does not declare."""
+    if declared.applied(metrics) != tuple(metrics):
+        yield "metrics: the primary ones, or their order, are not those that the config's `statistics` declares"
+    shown = bool(board.statistics.declared), board.statistics.equivalent_within or {}
+    if shown != (declared.primary is not None, dict(declared.equivalent_within)):
+        yield "statistics: `declared` or `equivalent_within` are not what the config's `statistics` declares"
 
 
 def earlier_methods(board: Board) -> str | None:

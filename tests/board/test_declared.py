@@ -87,7 +87,10 @@ def test_without_a_declaration_they_are_the_evaluators_own() -> None:
 def test_a_board_whose_primary_metrics_are_not_the_declared_ones_does_not_hold(tmp_path: Path) -> None:
     board = board_of({"statistics": {"primary": ["e/other"]}})
     board.model_copy(update={"config": {"statistics": {"primary": ["e/m"]}}}).write(tmp_path)
-    assert any(problem.startswith("metrics: the primary ones") for problem in verify(tmp_path))
+    problems = verify(tmp_path)
+    assert any(problem.startswith("metrics: the primary ones") for problem in problems)
+    board.model_copy(update={"config": {}}).write(tmp_path)
+    assert any(problem.startswith("statistics: `declared`") for problem in verify(tmp_path))
 
 
 def test_a_declared_metric_that_no_row_has_is_a_warning() -> None:
