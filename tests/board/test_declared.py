@@ -12,12 +12,13 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from harness.api.types import Metric, Score
+from harness.api.types import Imported, Metric, Score
 from harness.board import Board, RowResult, build_board
 from harness.board.build import LoadedBoard, look
 from harness.board.declared import Declared
 from harness.board.diff import changes
 from harness.board.entries import Delta
+from harness.board.imports import ImportRequest, import_rows
 from harness.board.merge import merge
 from harness.board.power import Target, analyse_board
 from harness.board.verify import verify
@@ -169,3 +170,12 @@ def test_merging_boards_of_other_declarations_is_a_warning(tmp_path: Path) -> No
     assert merged.statistics.equivalent_within == {"e/m": 0.3} and families(merged)["primary metrics"] == ("e/m",)
     same = merge([loaded[0], loaded[2]], name="both", created="")
     assert not any(text.startswith("statistics is ") for text in same.warnings)
+
+
+def test_rows_imported_onto_a_board_leave_its_families_as_declared(tmp_path: Path) -> None:
+    board_of({"statistics": {"primary": ["e/other"], "equivalent_within": {"e/m": 0.3}}}).write(tmp_path)
+    scores = tuple(Score(f"p{i}", "x", float(i % 3)) for i in range(60))
+    found = Imported("elsewhere", "foreign", (Metric("x", "A score", primary=True),), scores)
+    board = import_rows([found], ImportRequest("tool", [], ""), "new", tmp_path)
+    assert families(board)["primary metrics"] == ("e/other",) and board.statistics.equivalent_within == {"e/m": 0.3}
+    assert [metric.key for metric in board.primary] == ["e/other"]
