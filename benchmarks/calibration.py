@@ -30,13 +30,13 @@ from scipy import special
 from harness.board.statistics import Components, noise_floor
 from harness.board.statistics.best import may_be_best, pairs, rank_sets
 from harness.board.statistics.correction import OWN_ALPHA, both
-from harness.board.statistics.fits import crossed_pseudo_values, logistic, pseudo_values
 from harness.board.statistics.intervals import score_intervals, t_intervals, two_sided
 from harness.board.statistics.noise import equivalence_p
 from harness.board.statistics.power import design_detectable, design_power
 from harness.board.statistics.sequential import Rule, State, decide
 from harness.board.statistics.variance import Error, Errors, Spread, errors, mean_squares, pooled, with_pseudo_questions
-from harness.models.judge.bradley_terry import fit as bradley_terry
+from harness.run.strengths import pseudo_strengths
+from harness_plugins.evaluators.alpaca_eval.glm import Glm
 
 Floats = NDArray[np.float64]
 RESULTS = Path(__file__).with_name("results") / "calibration.json"
@@ -128,12 +128,16 @@ def grid_cell(seed: int, boards: int, seeds: int, prompts: int, kind: str, restl
         x, goal = board.values, board.targets
         means, squares = x.mean(axis=(2, 3)), mean_squares(x)
         spread = pooled(x.mean(axis=3)) if seeds > 1 else None
-        found = errors(squares, spread[0][:, None], spread[1][:, None]) if spread else errors(squares)
+        shared = (spread[0][:, None], spread[1][:, None]) if spread else ()
+        found = errors(squares, *shared, interval=True)
         if board.proportion:
             bounds = score_intervals(means, found.size, found.freedom, prompts)
         else:
             bounds = t_intervals(means, found.size, found.freedom, found.skew)
-        note("mean", covers(bounds, goal).mean(axis=1))
+        hit = covers(bounds, goal)
+        note("mean", hit.mean(axis=1))
+        if restless > 1:
+            note("mean of the restless row", hit[:, -1])
         # differences from the first row
         gap, target = x[:, 1:] - x[:, :1], goal[:, 1:] - goal[:, :1]
         shared, gate, difference, bounds = difference_tests(gap, spread, board.proportion)
@@ -164,7 +168,7 @@ def difference_tests(
     shared = errors(squares, *variance, always=True) if spread else own
     means = gap.mean(axis=(2, 3))
     table = with_pseudo_questions(gap) if proportion else gap
-    wide = errors(mean_squares(table), *variance)
+    wide = errors(mean_squares(table), *variance, interval=True)
     return shared, own, means, t_intervals(table.mean(axis=(2, 3)), wide.size, wide.freedom)
 
 
@@ -213,12 +217,12 @@ def power_cell(seed: int, boards: int, seeds: int, prompts: int, own: float) -> 
 
 
 def length_controlled_cell(seed: int, boards: int, seeds: int, prompts: int) -> dict[str, list[float]]:
-    """Two equal models under a GLM like AlpacaEval's, with its file of difficulties made up."""
+    """Five equal models under AlpacaEval's GLM without its penalty, with the file of difficulties made up."""
     difficulty = np.random.default_rng(0).standard_normal(prompts)
     gamed_length = np.tanh(np.random.default_rng(1).standard_normal(2 * prompts))
     gamed = np.stack([gamed_length, np.tile(difficulty, 2), np.zeros(2 * prompts)], axis=1)
     gamed_share = special.expit(0.6 * gamed[:, 0] + 0.4 * gamed[:, 1])
-    level = np.stack([np.zeros(prompts), difficulty, np.ones(prompts)], axis=1)
+    weights = np.concatenate([np.full(2 * prompts, 0.1), np.ones(prompts)])
     rows, own = 5, 0.15 if seeds > 1 else 0.0
     hits: dict[str, list[float]] = {"length-controlled difference": [], "length-controlled stars": []}
     for board in range(boards):
@@ -231,13 +235,9 @@ def length_controlled_cell(seed: int, boards: int, seeds: int, prompts: int) -> 
             worth = own * rng.standard_normal() + 0.5 * rng.standard_normal(prompts) + hard
             chance = special.expit(worth + 0.5 * features[:, 0] + 0.5 * difficulty)
             verdict = np.where(rng.random(prompts) < chance, 0.95, 0.05)
-
-            def fit(weights: Floats, features: Floats = features, verdict: Floats = verdict) -> Floats:
-                both = np.concatenate([weights, np.full((len(weights), 2 * prompts), 0.1)], axis=1)
-                chosen = logistic(np.concatenate([features, gamed]), np.concatenate([verdict, gamed_share]), both)
-                return np.asarray((special.expit(chosen @ level.T) * weights).sum(axis=1) / weights.sum(axis=1))
-
-            table[row, number] = pseudo_values(fit, prompts)
+            targets = np.concatenate([gamed_share, verdict])
+            glm = Glm(np.concatenate([gamed, features]), targets, weights, length, penalty=np.zeros(3))
+            table[row, number] = glm.pseudo_values(float(glm.win_rates(np.ones((1, prompts)))[0]))
         spread = pooled(table[None].mean(axis=3)) if seeds > 1 else None
         shared, gate, means, bounds = difference_tests((table[1:] - table[:1])[None], spread, proportion=False)
         hits["length-controlled difference"].append(float(covers(bounds, 0.0).mean()))
@@ -258,11 +258,7 @@ def strengths_cell(seed: int, boards: int, seeds: int, prompts: int) -> dict[str
         for i, j in zip(*np.triu_indices(rows, 1), strict=True):
             won = rng.random((seeds, prompts)) < special.expit(worth[i] - worth[j])
             wins[:, :, i, j], wins[:, :, j, i] = won, ~won
-
-        def fit(weights: Floats, wins: Floats = wins) -> Floats:
-            return bradley_terry(np.tensordot(weights, wins, axes=2), 0)
-
-        table = np.moveaxis(crossed_pseudo_values(fit, seeds, prompts), -1, 0)
+        table = np.moveaxis(pseudo_strengths(wins, 0), -1, 0)
         spread = pooled(table[None].mean(axis=3)) if seeds > 1 else None
         shared, gate, means, bounds = difference_tests(table[None, 1:], spread, proportion=False)
         hits["strength"].append(float(covers(bounds, 0.0).mean()))
@@ -281,46 +277,68 @@ SEQUENTIAL = {
     ),
     "few near-ties": np.array([0.0, 0.97, 0.75, 0.6, 0.5, 0.42, 0.35, 0.3, 0.02, 0.01, -0.01, -0.03]),
 }
-MOST = 8
+WITH_DIFFERENCES = ("quickstart", "few near-ties")
+MOST, MOST_PROMPTS = 8, 805
 FOUND = 0.2  # differences from this size on count as there to be found
 
 
 def sequential_cell(seed: int, boards: int, which: str) -> dict[str, list[float]]:
     """Seeds added where they decide, beside fixed designs on the same boards."""
-    effects = SEQUENTIAL[which]
+    fixed = (5, 6, 7, MOST) if which in WITH_DIFFERENCES else (MOST,)
+    rules = {"until decided": Rule.of_seeds(2, MOST)} | {f"{seeds} seeds": Rule((seeds,)) for seeds in fixed}
     rng = np.random.default_rng([seed, list(SEQUENTIAL).index(which)])
+    return beside_fixed_designs(rng, boards, which, rules, MOST, 200, "trainings per row")
+
+
+def prompts_cell(seed: int, boards: int, which: str, seeds: int) -> dict[str, list[float]]:
+    """Prompts added where they decide, beside fixed designs on the same boards."""
+    fixed = (400, MOST_PROMPTS) if which in WITH_DIFFERENCES else (MOST_PROMPTS,)
+    rules = {"until decided": Rule.of_prompts(100, MOST_PROMPTS)}
+    rules |= {f"{prompts} prompts": Rule((prompts,), "questions") for prompts in fixed}
+    rng = np.random.default_rng([seed, 1, list(SEQUENTIAL).index(which), seeds])
+    return beside_fixed_designs(rng, boards, which, rules, seeds, MOST_PROMPTS, "prompts per row")
+
+
+def beside_fixed_designs(
+    rng: np.random.Generator, boards: int, which: str, rules: Mapping[str, Rule], seeds: int, prompts: int, counted: str
+) -> dict[str, list[float]]:
+    """Boards of so many seeds and prompts at most, decided by each rule."""
+    effects = SEQUENTIAL[which]
     own = np.full(len(effects), 0.06)
     own[-1] *= RESTLESS if which == "restless" else 1.0
     real, best = effects >= FOUND, int(effects.argmax())
     hits: dict[str, list[Floats]] = {}
-    for start in range(0, boards, 50):
-        count, rows, prompts = min(50, boards - start), len(effects), 200
-        x = effects[:, None, None] + own[:, None, None] * rng.standard_normal((count, rows, MOST, 1))
-        x = x + 0.2 * rng.standard_normal((count, rows, 1, prompts)) + 1.45 * rng.standard_normal((count, rows, MOST, prompts))
-        rules = {"until decided": Rule.of_seeds(2, MOST)}
-        rules |= {f"{seeds} seeds": Rule((seeds,)) for seeds in ((5, 6, 7, MOST) if real.any() else (MOST,))}
+    at_once = 50 if prompts == 200 else 25
+    for start in range(0, boards, at_once):
+        count, rows = min(at_once, boards - start), len(effects)
+        x = effects[:, None, None] + own[:, None, None] * rng.standard_normal((count, rows, seeds, 1))
+        x = x + 0.2 * rng.standard_normal((count, rows, 1, prompts)) + 1.45 * rng.standard_normal((count, rows, seeds, prompts))
         for name, rule in rules.items():
-            state, seeds = run_sequentially(x, rule)
+            state, given = run_sequentially(x, rule)
             if real.any():
                 hits.setdefault(f"{name}: differences found", []).append(state.significant[:, real].mean(axis=1))
                 hits.setdefault(f"{name}: rows that may be best", []).append(state.may_be_best.sum(axis=1))
             hits.setdefault(f"{name}: false stars", []).append(state.significant[:, effects == 0].any(axis=1))
             hits.setdefault(f"{name}: best missed", []).append(~state.may_be_best[:, best])
-            hits.setdefault(f"{name}: trainings per row", []).append(seeds.mean(axis=1))
+            hits.setdefault(f"{name}: {counted}", []).append(given.mean(axis=1))
     return {name: np.concatenate(parts).astype(float).tolist() for name, parts in hits.items()}
 
 
 def run_sequentially(x: Floats, rule: Rule) -> tuple[State, NDArray[np.intp]]:
-    """The last state and the seeds of each row, for boards [boards, rows, most, prompts]."""
+    """The last state, and the seeds or prompts of each row, for boards [boards, rows, seeds, prompts]."""
     boards, rows = x.shape[:2]
-    state, seeds = State.start(rows, (boards,)), np.zeros((boards, rows), dtype=np.intp)
+    state, given = State.start(rows, (boards,)), np.zeros((boards, rows), dtype=np.intp)
     for look in rule.looks:
         if not state.open.any():
             break
-        seeds[state.open] = look
-        shown = np.where((np.arange(look) < seeds[..., None])[..., None], x[:, :, :look], np.nan)
+        given[state.open] = look
+        here = np.arange(look) < given[..., None]
+        if rule.adds == "seeds":
+            shown = np.where(here[..., None], x[:, :, :look], np.nan)
+        else:
+            shown = np.where(here[:, :, None], x[..., :look], np.nan)
         state = decide(shown, state, rule)
-    return state, seeds
+    return state, given
 
 
 Job = tuple[str, Mapping[str, Any], Callable[[], dict[str, list[float]]]]
@@ -340,16 +358,16 @@ def jobs(boards: int, seed: int = 1) -> Iterator[Job]:
         yield "power", where, partial(power_cell, seed, 2 * boards, seeds, prompts, own)
     for seeds, prompts in product(SEEDS, PROMPTS):
         where = {"seeds": seeds, "prompts": prompts}
-        few = {40: boards, 200: boards // 2, 805: boards // 20}[prompts]
+        few = {40: boards, 200: boards // 2, 805: boards // 8}[prompts]
         yield "length-controlled", where, partial(length_controlled_cell, seed, max(few, 10), seeds, prompts)
     for seeds, prompts in product(SEEDS, (40, 200)):
-        yield (
-            "strengths",
-            {"seeds": seeds, "prompts": prompts},
-            partial(strengths_cell, seed, max(boards // (1 if prompts == 40 else 4), 10), seeds, prompts),
-        )
+        yield "strengths", {"seeds": seeds, "prompts": prompts}, partial(strengths_cell, seed, boards, seeds, prompts)
     for which in SEQUENTIAL:
         yield "sequential", {"board": which}, partial(sequential_cell, seed, boards, which)
+    for which, seeds in product(SEQUENTIAL, (3, 5)):
+        where = {"board": which, "seeds": seeds}
+        few = max(boards // (2 if which == "restless" else 8), 10)
+        yield "sequential prompts", where, partial(prompts_cell, seed, few, which, seeds)
 
 
 def measure(job: Job) -> dict[str, Any]:
@@ -367,7 +385,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--boards", type=int, help="per cell; 2,000 by default, 400 with --quick")
     parser.add_argument("--quick", action="store_true", help="a fifth of the boards")
-    parser.add_argument("--only", help="a group of cells: grid, power, length-controlled, strengths or sequential")
+    parser.add_argument(
+        "--only", help="a group of cells: grid, power, length-controlled, strengths, sequential or sequential prompts"
+    )
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--out", type=Path, default=RESULTS)
     given = parser.parse_args()

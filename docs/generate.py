@@ -510,7 +510,8 @@ def calibration(registry: Registry, page: Path) -> str:
     for cell in found["cells"]:
         groups.setdefault(cell["group"], []).append(cell)
     parts = [f"{found['boards']:,} boards per cell of the grid; per cent ± Monte Carlo standard error."]
-    columns = ("mean", "difference", "difference of the restless row", "ranks", "stars", "may be best")
+    of_restless = ("mean of the restless row", "difference of the restless row")
+    columns = ("mean", "difference", *of_restless, "ranks", "stars", "may be best")
     rows = [
         [
             str(cell["seeds"]),
@@ -529,7 +530,8 @@ def calibration(registry: Registry, page: Path) -> str:
         "variances",
         "mean",
         "difference",
-        "restless row",
+        "restless row's mean",
+        "its difference",
         "rank",
         "false stars",
         "best missed",
@@ -557,6 +559,13 @@ def calibration(registry: Registry, page: Path) -> str:
         for design in dict.fromkeys(name.partition(": ")[0] for name in cell["rates"]):
             rows.append([cell["board"], design, *(_rate(cell, f"{design}: {column}") for column in SEQUENTIAL)])
     parts.append(table(["board", "design", *SEQUENTIAL], rows))
+    parts.append("Prompts added where they decide, from 100 to 805, beside the same number of prompts for every row:")
+    rows, columns = [], ("prompts per row", *SEQUENTIAL[1:])
+    for cell in groups.get("sequential prompts", []):
+        for design in dict.fromkeys(name.partition(": ")[0] for name in cell["rates"]):
+            rates = (_rate(cell, f"{design}: {column}") for column in columns)
+            rows.append([cell["board"], str(cell["seeds"]), design, *rates])
+    parts.append(table(["board", "seeds", "design", *columns], rows))
     return "\n\n".join(parts)
 
 
@@ -564,6 +573,8 @@ def _rate(cell: Mapping[str, Any], name: str) -> str:
     if name not in cell["rates"]:
         return NO_DESCRIPTION
     rate, error = cell["rates"][name]["rate"], cell["rates"][name]["error"]
+    if name.endswith("prompts per row"):
+        return f"{rate:.0f} ± {error:.0f}"
     counted = name.endswith(("rows that may be best", "trainings per row"))
     return f"{rate:.2f} ± {error:.2f}" if counted else f"{100 * rate:.1f} ± {100 * error:.1f}"
 

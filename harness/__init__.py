@@ -88,7 +88,7 @@ if TYPE_CHECKING:
     from harness.analysis.figure import Axes, Figure, Line, Panel
     from harness.analysis.report import Cell, CheckedClaim, Report
     from harness.board.board import Board
-    from harness.board.statistics import Interval, Values, interval
+    from harness.board.statistics import Interval, Values, interval, logistic, pseudo_values
     from harness.library import Choice, compare
     from harness.store.atomic import write_atomically
 
@@ -184,7 +184,9 @@ __all__ = [
     "hub_commit",
     "hub_snapshot",
     "interval",
+    "logistic",
     "parse_json",
+    "pseudo_values",
     "read_json_rows",
     "read_lines",
     "read_text",
@@ -206,7 +208,7 @@ _LAZY = {
         "harness.board.board": ("Board",),
         "harness.library": ("Choice", "compare"),
         "harness.store.atomic": ("write_atomically",),
-        "harness.board.statistics": ("Interval", "Values", "interval"),
+        "harness.board.statistics": ("Interval", "Values", "interval", "logistic", "pseudo_values"),
     }.items()
     for name in names
 }

@@ -319,7 +319,7 @@ def test_a_round_refers_to_the_round_before_or_to_the_start(raw: dict[str, Any],
 
 
 def evaluations(graph: Graph, evaluator: str) -> dict[str, Stage]:
-    return {row.label: graph.stages[row.evaluations[evaluator]] for row in graph.rows if row.seed == 0}
+    return {row.label: graph.stages[row.evaluations[evaluator][0]] for row in graph.rows if row.seed == 0}
 
 
 JUDGED = ("judge={model: gpt-4o}", "evaluators=[{name: pairwise_judge, opponent: all}, gold_reward]")

@@ -26,6 +26,8 @@ NAMES = [
     "Values",
     "contrast",
     "interval",
+    "logistic",
+    "pseudo_values",
     "resampled",
     "API_VERSION",
     "DELIMITERS",

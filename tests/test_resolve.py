@@ -353,7 +353,7 @@ def test_an_evaluator_listed_twice_has_labels_and_judges_of_its_own(raw: dict[st
     assert {label: judge.model for label, judge in comparison.judges.items()} == models
     graph = plan(comparison)
     for row in graph.rows:
-        stages = {label: graph.stages[key] for label, key in row.evaluations.items()}
+        stages = {label: graph.stages[key] for label, (key,) in row.evaluations.items()}
         assert {label: judge_of(graph.judges, stage.payload).model for label, stage in stages.items()} == models
         assert len({stage.key for stage in stages.values()}) == 3
 
@@ -374,7 +374,7 @@ def test_each_opponent_has_metrics_of_its_own(raw: dict[str, Any], registry: Reg
     graph = plan(comparison)
     for row in graph.rows:
         for other in ("sft", "dpo", "a/b"):
-            inputs = graph.stages[row.evaluations[f"duel@{other.replace('/', '_')}"]].inputs
+            inputs = graph.stages[row.evaluations[f"duel@{other.replace('/', '_')}"][0]].inputs
             assert [name for name in inputs if name.startswith("opponent:")] == [f"opponent:{other}"]
     # The board keeps the config as written: resolving it again gives the same stages.
     again = resolve(comparison.config.model_dump(mode="json", by_alias=True), registry)

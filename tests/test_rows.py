@@ -41,7 +41,7 @@ def test_an_evaluator_that_failed_leaves_the_rest_of_the_row(tmp_path: Path) -> 
     graph = Graph()
     model = graph.add("train", "train dpo · seed 0", {}, {})
     gold, bench = (graph.add("evaluate", name, {"name": name}, {"model": model}) for name in ("gold", "bench"))
-    graph.rows.append(RowPlan("dpo", 0, model, (), (model,), {"gold_reward": gold, "lm_eval": bench}))
+    graph.rows.append(RowPlan("dpo", 0, model, (), (model,), {"gold_reward": (gold,), "lm_eval": (bench,)}))
     store = Store(tmp_path)
     trained(store, model)
     run = Run(UNTRAINED, graph, store, Outcome(failed={bench: "no disk"}))
@@ -130,9 +130,9 @@ def test_what_evaluators_left_lies_beside_the_board(tmp_path: Path) -> None:
                 (draft.folder / "files" / "model_answer").mkdir(parents=True)
                 (draft.folder / "files" / "model_answer" / "row.jsonl").write_text(content)
     graph.rows += [
-        RowPlan("dpo", 0, "", (), (), {"mt_bench": keys[0], "gold_reward": keys[1]}),
-        RowPlan("../dpo?", 1, "", (), (), {"mt_bench": keys[2]}),
-        RowPlan("failed", 0, "", (), (), {"mt_bench": "absent"}),
+        RowPlan("dpo", 0, "", (), (), {"mt_bench": (keys[0],), "gold_reward": (keys[1],)}),
+        RowPlan("../dpo?", 1, "", (), (), {"mt_bench": (keys[2],)}),
+        RowPlan("failed", 0, "", (), (), {"mt_bench": ("absent",)}),
     ]
     mine = tmp_path / "run" / "files" / "mine.txt"
     mine.parent.mkdir(parents=True)

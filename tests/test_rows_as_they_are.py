@@ -145,7 +145,7 @@ def test_a_served_policy_gives_the_same_greedy_answers(run: Path, lab: Lab) -> N
     graph = plan(resolve(yaml.safe_load((lab.folder / "all.yaml").read_text()), Registry.load()))
     store, texts = Store(lab.folder / "store"), {}
     for row in graph.rows:
-        keys = EvaluateInputs.of(graph.stages[row.evaluations["gold_reward"]]).answers.values()
+        keys = EvaluateInputs.of(graph.stages[row.evaluations["gold_reward"][0]]).answers.values()
         (greedy,) = [key for key in keys if AnswersPayload.of(graph.stages[key]).drawn.temperature == 0]
         if row.seed == 3:
             texts[row.label] = [[answer.text for answer in drawn] for drawn in read_answers(store.open(greedy))]

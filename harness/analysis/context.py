@@ -277,8 +277,9 @@ class ComparisonResults:
         return self.comparison.config.evaluation.split
 
     def evaluated(self) -> tuple[Example, ...]:
-        """Return the examples that rows are evaluated on."""
-        return self.dataset[self.split][: self.comparison.config.evaluation.prompts]
+        """Return the examples that every row is evaluated on."""
+        evaluation = self.comparison.config.evaluation
+        return self.dataset[self.split][: evaluation.first_prompts if evaluation.until else evaluation.prompts]
 
     def row(self, label: str, seed: int) -> RowPlan:
         """Return the planned stages of one row and seed."""
@@ -346,7 +347,8 @@ class ComparisonResults:
         per_seed = {
             seed: [
                 Score(*fields)
-                for fields in self.store.open(self.row(label, seed).evaluations[evaluator]).read_lines("scores.jsonl")
+                for key in self.row(label, seed).evaluations[evaluator]
+                for fields in self.store.open(key).read_lines("scores.jsonl")
             ]
             for seed in self.seeds
         }

@@ -75,7 +75,7 @@ def harness_run_started(
 
 @hookspec
 def harness_run_extended(weights: dict[str, float], cached: int) -> None:
-    """A comparison that adds seeds until rows are decided goes on: more stages will run, and more are in the store."""
+    """A comparison that adds seeds or prompts where they decide goes on: more stages will run, and more are in the store."""
 
 
 @hookspec

@@ -27,7 +27,7 @@ def analyse(statistics: Statistics) -> AnalysisEntry:
         or None,
         first_place={metric.key: place for metric in primary if (place := first_place(statistics, metric))} or None,
         ranking={metric.key: ranks for metric in statistics.metrics if (ranks := _ranking(statistics, metric))},
-        wins={metric.key: won for metric in primary if (won := _wins(statistics, metric))},
+        wins={metric.key: won for metric in primary if metric.fit is None and (won := _wins(statistics, metric))},
         agreement=tuple(_agreement(statistics)),
         power={metric.key: seen for metric in statistics.metrics if (seen := _power(statistics, metric.key))},
     )
@@ -53,9 +53,14 @@ def _ranking(statistics: Statistics, metric: MetricEntry) -> dict[str, RankEntry
     }
 
 
-def _table(statistics: Statistics, key: str, labels: list[str]) -> tuple[tuple[str, ...], Floats]:
-    """Return the examples that any of the rows has, and values [rows, examples] averaged over seeds."""
-    rows = [statistics.values[label][key] for label in labels]
+def _table(statistics: Statistics, key: str, labels: list[str], *, shared: bool = False) -> tuple[tuple[str, ...], Floats]:
+    """Return the examples that any of the rows has, and values [rows, examples] averaged over seeds.
+
+    Args:
+        shared: leave out the prompts that only some rows got, where prompts are added until rows are decided.
+    """
+    tables = {label: statistics.values[label][key] for label in labels}
+    rows = list((statistics.of_all(key, tables) if shared else tables).values())
     alike = all(row.examples == rows[0].examples for row in rows)
     examples = tuple(sorted(rows[0].examples if alike else {name for row in rows for name in row.examples}))
     return examples, np.stack([mean_over_seeds(row.on(examples).values) for row in rows])
@@ -84,9 +89,10 @@ def _agreement(statistics: Statistics) -> list[AgreementEntry]:
     for metric in metrics:
         scored = [label for label in labels if metric.key in statistics.values[label]]
         if len(scored) >= 3:
-            examples, table = _table(statistics, metric.key, scored)
+            examples, table = _table(statistics, metric.key, scored, shared=True)
             table = table if metric.higher_is_better else -table
-            tables[metric.key] = (scored, examples, table, ranked(table) if np.isfinite(table).all() else None)
+            whole = metric.fit is None and bool(np.isfinite(table).all())
+            tables[metric.key] = (scored, examples, table, ranked(table) if whole else None)
     entries, means = [], {key: np.nanmean(table, axis=1) for key, (_, _, table, _) in tables.items()}
     for left, right in combinations(tables, 2):
         (rows, examples, _, ranks_a), (others, asked, _, ranks_b) = tables[left], tables[right]

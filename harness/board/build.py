@@ -29,7 +29,7 @@ from harness.board.entries import (
 from harness.board.facts import Provenance, SharingFacts
 from harness.board.files import SCORES, Scores, digest
 from harness.board.published import is_published_table, published_board
-from harness.board.sequential import Decisions, SeedsDesign, decisions
+from harness.board.sequential import Decisions, Design, PromptsDesign, SeedsDesign, decisions
 from harness.board.statistics import Values, seeds_t_test, standardised, wins
 from harness.board.views.text import plain, signed
 from harness.errors import DataError, did_you_mean
@@ -41,9 +41,9 @@ FIXED_TEST = (
     "taken from all rows)"
 )
 SEQUENTIAL_TEST = (
-    "Student's t with the standard error over seeds and questions, at the levels that α-spending functions leave each look "
-    "after a seed was added (Lan & DeMets 1983), with the variance between seeds taken from all rows and with the row's own; "
-    "p holds at whichever look the row stopped"
+    "Student's t with the standard error over seeds and questions, at the levels that α-spending functions leave each "
+    "look after seeds or prompts were added (Lan & DeMets 1983), with the variance between seeds taken from all rows and with "
+    "the row's own; p holds at whichever look the row stopped"
 )
 # Warnings that the statistics gave, in words or numbers that a later version gives otherwise.
 OF_STATISTICS = re.compile(
@@ -58,7 +58,7 @@ __all__ = ["Board", "Derived", "ExampleRow", "RowResult", "build_board"]
 
 @dataclass(frozen=True)
 class Derived:
-    """A metric that is computed over all rows together; `scores` by label. It has no values per example and no test."""
+    """A metric of an earlier board without values per example and tests, such as its strengths; `scores` by label."""
 
     metric: MetricEntry
     scores: Mapping[str, ScoreEntry]
@@ -80,6 +80,7 @@ def build_board(
     mixed_judges: bool = False,
     derived: Sequence[Derived] = (),
     trainings: tuple[int, int] | None = None,
+    prompts: PromptsDesign | None = None,
     judges: Sequence[RepeatabilityEntry] = (),
 ) -> Board:
     """Compare every row with the baseline and put the best first.
@@ -87,17 +88,18 @@ def build_board(
     Args:
         metrics: per evaluator name; the first primary one decides the order, the others that of rows without it.
         commit: of the harness that ran, where known.
-        derived: metrics over all rows together, added to the rows they name.
+        derived: metrics without values per example, added to the rows they name.
         mixed_judges: compare rows although different judges, or versions of one, marked them.
         judges: how repeatable the verdicts of evaluators are whose judge was asked again.
         trainings: that ran, and that a fixed design would take, where `config` adds seeds only where they decide.
+        prompts: what rows got more prompts by, where that decided.
 
     Raises:
         DataError: two rows share a label, or no row is called `baseline`.
     """
     _check_labels(rows, baseline)
     entries, declared = metric_entries(metrics, rows, config), Declared.of(config)
-    design, margins = SeedsDesign.of(config), declared.equivalent_within
+    design, margins = SeedsDesign.of(config) or prompts, declared.equivalent_within
     statistics = Statistics(rows, entries, baseline, mixed_judges=mixed_judges, design=design, equivalent_within=margins)
     board = Board(
         name=plain(name),
@@ -111,7 +113,8 @@ def build_board(
         statistics=_methods(statistics, trainings, declared).model_copy(update={"judges": tuple(judges) or None}),
         sharing=SharingFacts.read(sharing),
     )
-    ordered = _ordered([_with_derived(row_entry(statistics, row), derived) for row in rows], board.primary)
+    entered = [_with_derived(row_entry(statistics, row), derived) for row in rows]
+    ordered = _ordered(entered, board.primary, baseline if prompts else None)
     texts = (*warnings, *declared.warnings(entries), *statistics.warnings, *_noise_warnings(ordered, board.primary))
     board = board.model_copy(
         update={"rows": ordered, "warnings": tuple(plain(text) for text in texts), "analysis": analyse(statistics)}
@@ -142,6 +145,7 @@ def metric_entries(
             higher_is_better=metric.higher_is_better,
             primary=metric.primary,
             bounds=None if metric.bounds == (None, None) else metric.bounds,
+            fit=metric.fit,
         )
         for evaluator, listed in metrics.items()
         for metric in listed
@@ -163,14 +167,23 @@ def _check_labels(rows: Sequence[RowResult], baseline: str) -> None:
         raise DataError(f"the baseline {baseline!r} is not a row of the board: {did_you_mean(baseline, labels)}")
 
 
-def _ordered(rows: Sequence[RowEntry], primary: Sequence[MetricEntry]) -> tuple[RowEntry, ...]:
-    """Sort by the first primary metric, best first; rows without it by the first they have; failed rows last; ties as given."""
+def _ordered(rows: Sequence[RowEntry], primary: Sequence[MetricEntry], baseline: str | None = None) -> tuple[RowEntry, ...]:
+    """Sort by the first primary metric, best first; rows without it by the first they have; failed rows last; ties as given.
+
+    Args:
+        baseline: where rows have different prompts, so that their differences from it are compared in place of their means.
+    """
+    base = next((row for row in rows if row.method == baseline), None)
+
+    def mean(row: RowEntry, key: str) -> float:
+        delta, against = row.delta(key), base.scores.get(key) if base else None
+        return row.scores[key].mean if delta is None or against is None else against.mean + delta.mean
 
     def place(row: RowEntry) -> tuple[bool, int, float]:
         for number, metric in enumerate(primary):
-            score = row.scores.get(metric.key)
-            if score is not None:
-                return (row.failed is not None, number, score.mean if metric.higher_is_better is False else -score.mean)
+            if metric.key in row.scores:
+                better = mean(row, metric.key)
+                return (row.failed is not None, number, better if metric.higher_is_better is False else -better)
         return (row.failed is not None, len(primary), 0.0)
 
     return tuple(sorted(rows, key=place))
@@ -206,20 +219,26 @@ def _methods(statistics: Statistics, trainings: tuple[int, int] | None, declared
         flips=FLIPS,
         level=LEVEL,
         families=families or None,
-        sequential=None if decided is None else decided.entry(trainings),
+        sequential=None if decided is None else decided.seeds_entry(trainings),
+        sequential_prompts=None if decided is None else decided.prompts_entry(),
         declared=True if declared.primary else None,
         equivalent_within=dict(declared.equivalent_within) or None,
     )
 
 
 def look(
-    config: Mapping[str, object], baseline: str, rows: Sequence[RowResult], metrics: Mapping[str, Sequence[Metric]]
-) -> Decisions | None:
-    """Return what the scores so far decide, and the rows that get another seed; None where the config lists its seeds."""
-    design = SeedsDesign.of(config)
-    if design is None:
-        return None
-    entries = metric_entries(metrics, rows, config)
+    design: Design,
+    baseline: str,
+    rows: Sequence[RowResult],
+    metrics: Mapping[str, Sequence[Metric]],
+    config: Mapping[str, object] | None = None,
+) -> Decisions:
+    """Return what the scores so far decide, and the rows that get another seed or more prompts.
+
+    Args:
+        config: as JSON, for the primary metrics that it declares; each evaluator's own if None.
+    """
+    entries = metric_entries(metrics, rows, config or {})
     values = {row.label: {} if row.failed else readings(row, entries)[0] for row in rows}
     return decisions(design, values, {row.label: row for row in rows}, entries, baseline)
 
@@ -269,6 +288,7 @@ def _delta(statistics: Statistics, row: RowResult, metric: MetricEntry) -> Delta
     gap = statistics.differences.get(cell)
     if gap is None:
         return None
+    of_examples = metric.fit is None  # else a single example's pseudo-value says nothing of it
     better = wins(gap.per_example if metric.higher_is_better is not False else -gap.per_example)
     return Delta(
         mean=gap.mean,
@@ -282,8 +302,8 @@ def _delta(statistics: Statistics, row: RowResult, metric: MetricEntry) -> Delta
         p_own=gap.p_own,
         p_seeds=seeds_t_test(gap.row_seeds, gap.baseline_seeds),
         q=statistics.correction.discovery[cell],
-        effect=standardised(gap.per_example),
-        wins=WinsEntry(won=better.won, tied=better.tied, lost=better.lost),
+        effect=standardised(gap.per_example) if of_examples else None,
+        wins=WinsEntry(won=better.won, tied=better.tied, lost=better.lost) if of_examples else None,
         detectable=statistics.detectable(cell),
         n=gap.n,
         seeds=gap.seeds,
@@ -399,13 +419,14 @@ class LoadedBoard:
             evaluator, _, name = entry.key.partition("/")
             if entry.key not in over_rows:
                 bounds = entry.bounds or (None, None)
-                metric = Metric(name, entry.description, entry.higher_is_better, entry.primary, bounds=bounds)
+                described = name, entry.description, entry.higher_is_better, entry.primary
+                metric = Metric(*described, fit=entry.fit, bounds=bounds)
                 metrics.setdefault(evaluator, []).append(metric)
         return metrics
 
     @property
     def derived(self) -> list[Derived]:
-        """The metrics over all its rows together, which scores per example do not give."""
+        """The metrics that rows have without scores per example."""
         return [
             Derived(metric, {row.method: row.scores[metric.key] for row in self.board.rows if metric.key in row.scores})
             for metric in self.board.unscored_metrics(self.scores)

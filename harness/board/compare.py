@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import inf
 
@@ -12,7 +12,7 @@ import numpy as np
 from harness.api.types import Cost, Score
 from harness.board.entries import SIGNIFICANCE_LEVEL, FamilyEntry, Kind, MetricEntry, RowKind
 from harness.board.facts import Provenance
-from harness.board.sequential import Decisions, SeedsDesign, decisions
+from harness.board.sequential import Decisions, Design, PromptsDesign, decisions
 from harness.board.statistics import (
     Bootstrap,
     Bounds,
@@ -53,7 +53,7 @@ class Statistics:
         correction: the tests that are corrected together, and their corrected p-values.
         noise: metric key → the noise floor, where null rows or several seeds of several rows tell of seeds.
         equivalence: (row, metric key) → corrected p-value of practical equality, for metrics with a margin.
-        decisions: of the looks at which rows got more seeds; None where the config lists seeds.
+        decisions: of the looks at which rows got more seeds or prompts; None where all have the same.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class Statistics:
         baseline: str,
         *,
         mixed_judges: bool = False,
-        design: SeedsDesign | None = None,
+        design: Design | None = None,
         equivalent_within: Mapping[str, float] | None = None,
     ) -> None:
         self.metrics = metrics
@@ -73,7 +73,8 @@ class Statistics:
         self.values = {row.label: {} if row.failed else self._read(row) for row in rows}
         self.draws: dict[str, tuple[tuple[str, ...], Floats]] = {}
         self.differences: dict[Cell, Difference] = {}
-        self._spreads: dict[str, Spread | None] = {}  # of a difference at one seed, by metric key
+        self._spreads: dict[Cell, Spread | None] = {}  # of a difference at one seed; the baseline's for the noise floor
+        self._prompts = design if isinstance(design, PromptsDesign) else None
         self._widths: dict[str, float] = {}  # the largest difference that two values can have, by metric key
         self.intervals: dict[Cell, Interval] = {}
         self._apart = self._judged_apart_from_baseline()
@@ -126,7 +127,7 @@ class Statistics:
                 self.warnings += warnings
         return apart
 
-    def _decisions(self, design: SeedsDesign) -> Decisions:
+    def _decisions(self, design: Design) -> Decisions:
         """Return what the looks decide, at the rows that may be compared with the baseline."""
         values = {
             label: {key: table for key, table in by_key.items() if self.is_comparable(label, key)}
@@ -162,16 +163,26 @@ class Statistics:
                 self.intervals[row.label, key] = Interval(float(np.nanmean(values.values)), 0.0, 0.0, len(values.examples))
         if not labels:
             return
-        tables = aligned([self.paired_values(label, key) for label in labels])
-        bounds = self._bounds(metric, dict(zip(labels, tables, strict=True)))
+        chosen = aligned([self.paired_values(label, key) for label in labels])
+        tables = dict(zip(labels, chosen, strict=True))
+        bounds = self._bounds(metric, tables)
         self._widths[key] = width_of(bounds)
-        drawn = bootstrap.means(tables)
-        self.draws[key] = (tuple(labels), drawn)
-        self.intervals |= {
-            (label, key): interval for label, interval in zip(labels, bootstrap.intervals(tables, drawn, bounds), strict=True)
-        }
-        if self.baseline in labels:
-            self._compare(key, bootstrap, dict(zip(labels, tables, strict=True)), drawn, bounds)
+        self.draws[key] = (tuple(labels), bootstrap.means(list(self.of_all(key, tables).values())))
+        for here, cut in self._by_prompts(key, tables):
+            intervals = dict(zip(cut, bootstrap.intervals(list(cut.values()), bounds=bounds), strict=True))
+            self.intervals |= {(label, key): intervals[label] for label in here}
+            if self.baseline in cut:
+                self._compare(key, bootstrap, here, cut, bounds)
+        if metric.fit == "rows":
+            self._anchor(key)
+
+    def _anchor(self, key: str) -> None:
+        """Give rows the interval of their difference where the baseline is 0 by construction: the two are one number."""
+        if (cell := (self.baseline, key)) in self.intervals:
+            self.intervals[cell] = replace(self.intervals[cell], low=0.0, high=0.0)
+        for (label, compared), gap in self.differences.items():
+            if compared == key:
+                self.intervals[label, key] = Interval(gap.mean, gap.low, gap.high, gap.n)
 
     def _bounds(self, metric: MetricEntry, tables: Mapping[str, Values]) -> Bounds:
         """Return the metric's bounds; none, with a warning, where the mean of a row lies beyond them."""
@@ -189,20 +200,41 @@ class Statistics:
                 return None
         return bounds
 
-    def _compare(self, key: str, bootstrap: Bootstrap, tables: dict[str, Values], drawn: Floats, bounds: Bounds) -> None:
-        """Compute differences from the baseline of rows that may be compared with it; `tables` in the order of `drawn`."""
-        labels, base = list(tables), tables[self.baseline]
-        comparable = self._comparable(key)
-        compared = [label for label in labels if label in comparable]
-        resampled = drawn[:, [labels.index(label) for label in compared]], drawn[:, labels.index(self.baseline)]
-        gaps = bootstrap.differences([tables[label] for label in compared], base, resampled, bounds)
+    def _by_prompts(self, key: str, tables: Mapping[str, Values]) -> Iterator[tuple[Collection[str], Mapping[str, Values]]]:
+        """Yield the rows with the same prompts, fewest first, and all rows that have these, cut to them.
+
+        Rows tell together what seeds do, and can do so on the same prompts alone. All rows at once where none are added.
+        """
+        if self._prompts is None or not self.adds_prompts(key):
+            yield tables, tables
+            return
+        counts = {label: self._prompts.count({key: table}) for label, table in tables.items()}
+        for count in sorted(set(counts.values())):
+            asked = self._prompts.questions(count)
+            cut = {label: _only(table, asked) for label, table in tables.items() if counts[label] >= count}
+            yield [label for label in cut if counts[label] == count], cut
+
+    def of_all(self, key: str, tables: Mapping[str, Values]) -> Mapping[str, Values]:
+        """Return the tables cut to the prompts that all rows have, so that their means compare."""
+        return next(cut for _, cut in self._by_prompts(key, tables))
+
+    def _compare(
+        self, key: str, bootstrap: Bootstrap, here: Collection[str], tables: Mapping[str, Values], bounds: Bounds
+    ) -> None:
+        """Compute the differences from the baseline of rows `here` that may be compared with it."""
+        base, comparable = tables[self.baseline], self._comparable(key)
+        compared = [label for label in tables if label in comparable]
+        gaps = bootstrap.differences([tables[label] for label in compared], base, bounds=bounds)
         alike = [tables[label] for label in (*compared, self.baseline) if tables[label].seeds == base.seeds]
-        self._spreads[key] = pooled_spreads(alike)[1]
+        spread = pooled_spreads(alike)[1]
+        self._spreads.setdefault((self.baseline, key), spread)  # of the most rows, where they have different prompts
         for label, gap in zip(compared, gaps, strict=True):
+            if label not in here:
+                continue
             if isinstance(gap, ValueError):
                 self.warnings.append(f"{label} is not compared on {key}: {gap}.")
                 continue
-            self.differences[label, key] = gap
+            self.differences[label, key], self._spreads[label, key] = gap, spread
             self._warn_about_missing_pairs(label, key, tables[label], base, gap)
 
     def _warn_about_missing_pairs(self, label: str, key: str, row: Values, base: Values, gap: Difference) -> None:
@@ -217,19 +249,28 @@ class Statistics:
     def _equivalence(self, margins: Mapping[str, float]) -> dict[Cell, float]:
         """Return p-values of two one-sided tests, corrected by Holm over all rows and metrics with a margin.
 
-        Where seeds were added, each is corrected for the number of looks too, since the rule stops on other grounds.
+        Where seeds or prompts were added, each is corrected for the number of looks too: the rule stops on other grounds.
         """
-        looks = 1 if self.decisions is None else len(self.decisions.design.rule.looks)
         cells = [cell for cell in self.differences if cell[1] in margins]
-        gaps = [self.differences[cell] for cell in cells]
-        p = [equivalence_p(gap.centre, gap.interval_error, margins[key]) for gap, (_, key) in zip(gaps, cells, strict=True)]
-        return dict(zip(cells, holm([min(1.0, looks * value) for value in p]), strict=True))
+        gaps = [(self.differences[cell], cell[1]) for cell in cells]
+        p = [self.looks(key) * equivalence_p(gap.centre, gap.interval_error, margins[key]) for gap, key in gaps]
+        return dict(zip(cells, holm([min(1.0, value) for value in p]), strict=True))
+
+    def adds_prompts(self, key: str) -> bool:
+        """Return whether rows have different prompts of a metric, since more were added where they decide."""
+        return self._prompts is not None and self._prompts.decides(key)
+
+    def looks(self, key: str) -> int:
+        """Return how often a metric was looked at, at most, before rows got more seeds or prompts; 1 where none were added."""
+        design = self.decisions.design if self.decisions else None
+        return len(design.rule.looks) if design and design.decides(key) else 1
 
     def _noise(self) -> dict[str, NoiseFloor]:
         """Return the noise floor of each metric that a change of seeds can move, from null rows and the pooled variance."""
         nulls = {row.label for row in self.rows if row.is_null}
         floors = {}
-        for key, spread in self._spreads.items():
+        for key in {key: None for _, key in self._spreads}:
+            spread = self._spreads[self.baseline, key]
             base = self.values[self.baseline][key].answered()
             means = [gap.mean for (label, metric), gap in self.differences.items() if metric == key and label in nulls]
             floor = noise_floor(spread, means, len(base.seeds))
@@ -253,7 +294,7 @@ class Statistics:
 
     def components(self, cell: Cell) -> Components | None:
         """Return the variances of a difference with the pool's degrees of freedom, which a restless row is tested with too."""
-        parts, spread = self.differences[cell].components, self._spreads[cell[1]]
+        parts, spread = self.differences[cell].components, self._spreads[cell]
         if parts is None or spread is None or parts.seeds != len(self.values[self.baseline][cell[1]].answered().seeds):
             return parts
         return replace(parts, freedom_per_seed=spread.freedom / (parts.seeds - 1))
@@ -335,6 +376,11 @@ def readings(row: RowResult, metrics: Sequence[MetricEntry]) -> tuple[dict[str, 
     for evaluator, names in without_scores.items():
         warnings.append(f"{row.label} has no {', '.join(names)} of {evaluator}, which gave it no scores.")
     return values_by_key, warnings
+
+
+def _only(values: Values, questions: Container[str]) -> Values:
+    """Return the values of the examples that belong to these questions."""
+    return values.on([name for name, asked in zip(values.examples, values.questions, strict=True) if asked in questions])
 
 
 def _without_seeds(values: Values) -> Values:

@@ -17,10 +17,10 @@ DEEPEST = 60  # values within values: far more than a config has, and less than 
 LARGEST_INTEGER, LARGEST = 2**63 - 1, 1e100  # what Parquet holds, and what can be squared and drawn
 
 
-# Of the statistics: 1 before seeds were tested twice, fits had errors and the noise floor was a probability; 2 before the
-# first place was tested.
-METHODS = 3
-COMPUTED_AGAIN = 2  # the earliest methods whose numbers are computed again, as far as they had them
+# Of the statistics: 1 before seeds were tested twice and the noise floor was a probability; 2 before fits had pseudo-values
+# and restless rows wider intervals; 3 before the first place was tested.
+METHODS = 4
+COMPUTED_AGAIN = 3  # the earliest methods whose numbers are computed again, as far as they had them
 MOST_NAMED = 8  # rows that may be the best, in a sentence
 SIGNIFICANCE_LEVEL = 0.05  # of a family of tests: the largest corrected p-value that counts is below it
 STARS = (SIGNIFICANCE_LEVEL, 0.01, 0.001)  # one star for each level that the corrected p-value is below
@@ -159,14 +159,19 @@ class CostEntry(BoardEntry):
 
 
 class MetricEntry(BoardEntry):
-    """A metric of the board; `key` is `<evaluator>/<metric>`, `bounds` the least and the largest value that it can take."""
+    """A metric of the board; `key` is `<evaluator>/<metric>`.
 
-    optional = frozenset({"bounds"})
+    `bounds`: the least and the largest value that it can take. `fit`: values per example are pseudo-values of a fit
+    (`Metric.fit`), so only their means and errors say anything.
+    """
+
+    optional = frozenset({"bounds", "fit"})
 
     key: str
     description: str
     higher_is_better: bool | None
     primary: bool
+    fit: Literal["run", "rows"] | None = None
     bounds: tuple[float | None, float | None] | None = None
 
     @property
@@ -222,6 +227,48 @@ class SequentialEntry(BoardEntry):
         return f"{text}. They stopped since {reason}."
 
 
+class PromptsEntry(BoardEntry):
+    """Prompts that were added where they decide, from `start` to `most` for each row.
+
+    Attributes:
+        evaluators: those that took prompts in parts; the others scored all `most` prompts of every row.
+        prompts: of each row.
+        stopped, may_be_best: as in `SequentialEntry`.
+        evaluations: prompts of all rows and seeds; `evaluations_fixed` those that `most` prompts for every row would take.
+        blocks: ids of the prompts that each look added.
+    """
+
+    start: int
+    most: int
+    evaluators: tuple[str, ...]
+    prompts: dict[str, int]
+    stopped: Literal["decided", "futile", "most"]
+    may_be_best: tuple[str, ...] = ()
+    evaluations: int
+    evaluations_fixed: int
+    blocks: tuple[tuple[str, ...], ...]
+
+    @property
+    def sentence(self) -> str:
+        """Return which rows have how many prompts, what the design saved, and why it stopped."""
+        labels: dict[int, list[str]] = {}
+        for label, count in sorted(self.prompts.items()):
+            labels.setdefault(count, []).append(label)
+        each = "; ".join(f"{count} for {', '.join(labels[count])}" for count in sorted(labels))
+        text = f"Prompts of {', '.join(self.evaluators)} were added only where they decide, up to {self.most}: {each}"
+        if self.evaluations_fixed:
+            saved = 1 - self.evaluations / self.evaluations_fixed
+            text += f". {self.evaluations:,} prompts were answered in place of {self.evaluations_fixed:,} ({saved:.0%} saved)"
+        if len(labels) > 1:
+            text += ". Each mean is over the prompts of its row, a difference and the order over those that both rows have"
+        reason = {
+            "decided": "every place is decided",
+            "most": f"the rows that are not decided have all {self.most} prompts",
+            "futile": f"more prompts, up to {self.most}, would hardly decide the rest",
+        }[self.stopped]
+        return f"{text}. They stopped since {reason}."
+
+
 class RepeatabilityEntry(BoardEntry):
     """How far an evaluator's judge agrees with itself on questions that it was asked again, word for word.
 
@@ -256,7 +303,7 @@ class StatisticsEntry(BoardEntry):
     metric key -> the margin inside which a row is practically equal to the baseline.
     """
 
-    optional = frozenset({"methods", "families", "sequential", "judges", "declared", "equivalent_within"})
+    optional = frozenset({"methods", "families", "sequential", "sequential_prompts", "judges", "declared", "equivalent_within"})
 
     methods: int | None = None  # the version of the statistics; absent: 1
     interval: str
@@ -267,6 +314,7 @@ class StatisticsEntry(BoardEntry):
     level: float
     families: tuple[FamilyEntry, ...] | None = None
     sequential: SequentialEntry | None = None
+    sequential_prompts: PromptsEntry | None = None
     judges: tuple[RepeatabilityEntry, ...] | None = None
     declared: Literal[True] | None = None
     equivalent_within: dict[str, float] | None = None

@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-import numpy as np
-
 from harness.board.compare import Statistics
 from harness.board.entries import FirstPlaceEntry, MetricEntry
 from harness.board.statistics import Pairs, Values, best_p, compare_all, difference_of_means, rank_sets
@@ -27,14 +25,25 @@ def first_place(statistics: Statistics, metric: MetricEntry) -> FirstPlaceEntry 
     in_ranking = [row.label for row in statistics.rows if not row.is_reference and metric.key in statistics.values[row.label]]
     tables = {label: _higher_is_better(statistics.paired_values(label, metric.key), metric) for label in in_ranking}
     decided = statistics.decisions.pairs.get(metric.key) if statistics.decisions else None
-    if statistics.decisions and decided is None:  # the baseline lacks the metric, so that no look was at it
-        return None
+    if statistics.decisions and decided is None and statistics.decisions.design.decides(metric.key):
+        return None  # the baseline lacks the metric, so that no look was at it
     labels, left_out = _competing(statistics, metric.key, tables, None if decided is None else decided[0])
     if len(labels) < 2:
         return None
     compared = decided[1] if decided is not None else compare_all([tables[label] for label in labels])
     one_seed = min(len(tables[label].seeds) for label in labels) < 2
-    return _entry(labels, tables, compared, left_out, one_seed)
+    means = {label: _mean(statistics, label, metric.key) for label in labels}
+    if metric.higher_is_better is False:
+        means = {label: -mean for label, mean in means.items()}
+    return _entry(labels, tables, means, compared, left_out, one_seed)
+
+
+def _mean(statistics: Statistics, label: str, key: str) -> float:
+    """Return a row's mean, as the board orders rows; by its difference from the baseline where rows have different prompts."""
+    gap = statistics.differences.get((label, key))
+    if gap is None or not statistics.adds_prompts(key):
+        return statistics.intervals[label, key].mean
+    return statistics.intervals[statistics.baseline, key].mean + gap.mean
 
 
 def _higher_is_better(values: Values, metric: MetricEntry) -> Values:
@@ -59,10 +68,14 @@ def _competing(
 
 
 def _entry(
-    labels: Sequence[str], tables: Mapping[str, Values], compared: Pairs, left_out: Mapping[str, str], one_seed: bool
+    labels: Sequence[str],
+    tables: Mapping[str, Values],
+    means: Mapping[str, float],
+    compared: Pairs,
+    left_out: Mapping[str, str],
+    one_seed: bool,
 ) -> FirstPlaceEntry:
-    means = [float(np.nanmean(tables[label].values)) for label in labels]
-    order = sorted(range(len(labels)), key=lambda place: (-means[place], labels[place]))
+    order = sorted(range(len(labels)), key=lambda place: (-means[labels[place]], labels[place]))
     p, (lowest, highest) = best_p(compared), rank_sets(compared, ALPHA)
     best, second = order[:2]
     return FirstPlaceEntry(

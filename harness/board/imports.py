@@ -92,11 +92,23 @@ def _check_values(found: Iterable[Imported], request: ImportRequest) -> None:
 
 
 def _metrics(old: LoadedBoard | None, found: Iterable[Imported]) -> dict[str, list[Metric]]:
+    """Return the metrics of the existing board and of the imports.
+
+    Raises:
+        DataError: the existing board has values of a metric that are no pseudo-values, where these are.
+    """
     metrics = old.metrics if old else {}
     for item in found:
         known = metrics.setdefault(item.evaluator, [])
-        names = {metric.name for metric in known}
-        known += [metric for metric in item.metrics if metric.name not in names]
+        names = {metric.name: metric for metric in known}
+        for metric in item.metrics:
+            if metric.name not in names:
+                known.append(metric)
+            elif names[metric.name].fit != metric.fit and old is not None:
+                raise DataError(
+                    f"{old.name}: its scores of {item.evaluator}/{metric.name} are of an earlier version, which had another "
+                    "error: make that board again, then import"
+                )
     return metrics
 
 

@@ -14,7 +14,7 @@ from harness.board.compare import RowResult
 from harness.board.declared import Declared
 from harness.board.facts import MergedBoard, Provenance, SharingFacts
 from harness.board.files import digest
-from harness.board.sequential import SeedsDesign
+from harness.board.sequential import PromptsDesign, SeedsDesign
 from harness.board.views.markdown import board_precision
 from harness.board.views.text import one_line, shortened
 from harness.errors import DataError
@@ -38,7 +38,7 @@ def merge(boards: Sequence[LoadedBoard], *, name: str, created: str) -> Board:
     metrics = _metrics(measured)
     _check_comparable(measured, printed, metrics)
     rows, warnings = pooled_rows([*measured, *printed], first.board.baseline)
-    over_rows = sorted({item.metric.key for loaded in measured for item in loaded.derived})
+    over_rows = sorted({key for loaded in measured for key in _over_rows(loaded)})
     if over_rows:
         warnings.append(f"Left out, since they are computed over all rows of one board: {', '.join(over_rows)}.")
     return build_board(
@@ -57,7 +57,37 @@ def merge(boards: Sequence[LoadedBoard], *, name: str, created: str) -> Board:
             *dict.fromkeys(text for loaded in measured for text in _warnings_about_seeds(loaded)),
         ],
         mixed_judges=all(loaded.board.mixed_judges for loaded in measured),
+        prompts=_prompts(measured),
     )
+
+
+def _prompts(measured: Sequence[LoadedBoard]) -> PromptsDesign | None:
+    """Return the blocks of prompts that rows of all boards got one after another, up to the last one that any row has."""
+    designs = [design for loaded in measured if (design := PromptsDesign.of(loaded.board.statistics.sequential_prompts))]
+    if len(designs) < len(measured):
+        return None
+    return replace(
+        max(designs, key=lambda design: len(design.blocks)),
+        evaluators=frozenset().union(*(design.evaluators for design in designs)),
+    )
+
+
+def _over_rows(loaded: LoadedBoard) -> set[str]:
+    """Return the keys of metrics that are computed over all rows of one board together, such as strengths."""
+    fitted = {metric.key for metric in loaded.board.metrics if metric.fit == "rows"}
+    return fitted | {item.metric.key for item in loaded.derived}
+
+
+def _without_fits_over_rows(row: RowResult, loaded: LoadedBoard) -> RowResult:
+    """Return a row without the scores that another board's fit would give otherwise."""
+    left_out = _over_rows(loaded)
+    scores = {
+        evaluator: {
+            seed: [score for score in run if f"{evaluator}/{score.metric}" not in left_out] for seed, run in runs.items()
+        }
+        for evaluator, runs in row.scores.items()
+    }
+    return replace(row, scores=scores)
 
 
 def _check_comparable(
@@ -92,7 +122,7 @@ def _metrics(boards: Sequence[LoadedBoard]) -> dict[str, list[Metric]]:
         for evaluator, metrics in loaded.metrics.items():
             listed = merged.setdefault(evaluator, [])
             known = {metric.name: place for place, metric in enumerate(listed)}
-            listed += [metric for metric in metrics if metric.name not in known]
+            listed += [metric for metric in metrics if metric.name not in known and metric.fit != "rows"]
             for metric in metrics:  # boards of earlier versions state no bounds
                 if metric.name in known and listed[known[metric.name]].bounds == (None, None):
                     listed[known[metric.name]] = replace(listed[known[metric.name]], bounds=metric.bounds)
@@ -137,6 +167,7 @@ def pooled_rows(boards: Sequence[LoadedBoard], baseline: str) -> tuple[list[RowR
     warnings: list[str] = []
     for loaded in boards:
         for row in loaded.rows:
+            row = _without_fits_over_rows(row, loaded)
             row = replace(row, provenance=_updated(row.provenance, board=loaded.board.name))
             if loaded.board.is_published:  # many papers have a row called DPO, and none of them is this board's
                 row = replace(row, label=f"{row.label} ({loaded.board.name})")
@@ -144,7 +175,7 @@ def pooled_rows(boards: Sequence[LoadedBoard], baseline: str) -> tuple[list[RowR
                 pooled[row.label] = (row, loaded.name)
                 continue
             kept, origin = pooled[row.label]
-            clash = _clash(kept, row)
+            clash = _clash(kept, row, added=loaded.board.statistics.sequential_prompts is not None)
             if clash is None:
                 pooled[row.label] = (_pooled(kept, row), origin)
                 if set(kept.costs) ^ set(row.costs):
@@ -161,15 +192,23 @@ def pooled_rows(boards: Sequence[LoadedBoard], baseline: str) -> tuple[list[RowR
     return [row for row, _ in pooled.values()], warnings
 
 
-def _clash(one: RowResult, other: RowResult) -> str | None:
-    """Return why two rows of one label are not one row; None where they are."""
+def _clash(one: RowResult, other: RowResult, *, added: bool) -> str | None:
+    """Return why two rows of one label are not one row; None where they are.
+
+    Args:
+        added: prompts were added to rows, so that one of the two may have fewer of them.
+    """
     if one.kind != other.kind or recipe(one) != recipe(other):
         return "it was made in another way"
     if one.failed or other.failed:
         return "it failed on one of the boards"
     for evaluator in set(one.scores) & set(other.scores):
         for seed in set(one.scores[evaluator]) & set(other.scores[evaluator]):
-            if sorted(map(_line, one.scores[evaluator][seed])) != sorted(map(_line, other.scores[evaluator][seed])):
+            lines = [sorted(map(_line, row.scores[evaluator][seed])) for row in (one, other)]
+            if added:
+                both = set.intersection(*({line[0] for line in listed} for listed in lines))
+                lines = [[line for line in listed if line[0] in both] for listed in lines]
+            if lines[0] != lines[1]:
                 return f"seed {seed} has other scores of {evaluator}"
     return None
 
@@ -183,10 +222,12 @@ def _updated(provenance: Provenance, **facts: object) -> Provenance:
 
 
 def _pooled(one: RowResult, other: RowResult) -> RowResult:
-    scores = {
-        evaluator: {**other.scores.get(evaluator, {}), **one.scores.get(evaluator, {})}
-        for evaluator in {**one.scores, **other.scores}
-    }
+    scores: dict[str, dict[int, Sequence[Score]]] = {}
+    for row in (other, one):
+        for evaluator, runs in row.scores.items():
+            kept = scores.setdefault(evaluator, {})
+            for seed, listed in runs.items():  # of one that both have, that with more prompts
+                kept[seed] = max(listed, kept.get(seed, ()), key=len)
     models = {**other.provenance.models, **one.provenance.models}
     return replace(
         one,
@@ -232,13 +273,20 @@ def disagreements(first: LoadedBoard, other: LoadedBoard) -> Iterator[str]:
     judges = [_judge(board) for board in (a, b)]
     if judges[0] and judges[1] and judges[0] != judges[1]:
         yield f"{other.name}: the judge is {_short(judges[1])}, in {first.name} {_short(judges[0])}"
-    directions = {metric.key: metric.higher_is_better for metric in a.metrics}
-    bounds = {metric.key: metric.bounds for metric in a.metrics}
+    added = [loaded.board.statistics.sequential_prompts for loaded in (first, other)]
+    if all(added) and any(one != two for one, two in zip(*(entry.blocks for entry in added if entry), strict=False)):
+        yield f"{other.name}: its prompts were added in other blocks than those of {first.name}"
+    known = {metric.key: metric for metric in a.metrics}
     for metric in b.metrics:
-        if directions.get(metric.key, metric.higher_is_better) != metric.higher_is_better:
+        before = known.get(metric.key, metric)
+        if before.higher_is_better != metric.higher_is_better:
             yield f"{other.name}: {metric.key} does not point the same way as in {first.name}"
-        if metric.bounds and (known := bounds.get(metric.key)) and metric.bounds != known:
-            yield f"{other.name}: {metric.key} is bounded by {_short(metric.bounds)}, in {first.name} by {_short(known)}"
+        if metric.bounds and before.bounds and metric.bounds != before.bounds:
+            bounds = [_short(entry.bounds) for entry in (metric, before)]
+            yield f"{other.name}: {metric.key} is bounded by {bounds[0]}, in {first.name} by {bounds[1]}"
+        if before.fit != metric.fit and "rows" not in (before.fit, metric.fit):  # those of all rows are left out
+            old, new = (other.name, first.name) if metric.fit is None else (first.name, other.name)
+            yield f"{old}: its scores of {metric.key} are no pseudo-values, those of {new} are: make {old} again"
     prompts = [{example.id: example.prompt for example in board.example_rows} for board in (a, b)]
     if any(prompts[0][name] != prompts[1][name] for name in set(prompts[0]) & set(prompts[1])):
         yield f"{other.name}: examples of one id have other prompts than in {first.name}"

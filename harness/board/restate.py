@@ -12,6 +12,7 @@ from harness.board.board import Board
 from harness.board.build import LoadedBoard, build_board
 from harness.board.facts import MergedBoard, SharingFacts
 from harness.board.files import digest
+from harness.board.sequential import PromptsDesign
 from harness.errors import DataError
 
 
@@ -63,6 +64,7 @@ def restated(loaded: LoadedBoard, *, created: str, registry: Registry | None = N
         mixed_judges=before.mixed_judges,
         derived=loaded.derived,
         judges=before.statistics.judges or (),
+        prompts=PromptsDesign.of(before.statistics.sequential_prompts),
         trainings=None if trained[0] is None or trained[1] is None else (trained[0], trained[1]),
     )
     rows = tuple(loaded.with_costs(row) for row in board.rows)

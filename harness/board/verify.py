@@ -14,7 +14,7 @@ from harness.board.compare import Statistics
 from harness.board.declared import Declared
 from harness.board.entries import COMPUTED_AGAIN, METHODS, MetricEntry
 from harness.board.files import SCORES, digest
-from harness.board.sequential import SeedsDesign
+from harness.board.sequential import design_of
 
 SAME_IN_ALL_METHODS = {"mean", "n", "per_seed", "seeds", "higher_is_better"}
 EARLIER = (
@@ -47,7 +47,7 @@ def verify(path: Path) -> list[str]:
         return [*problems, f"the baseline {board.baseline!r} is no row of the board"]
     derived = {metric.key for metric in board.unscored_metrics(scores)}
     metrics = [metric for metric in board.metrics if metric.key not in derived]
-    design = SeedsDesign.of(board.config)
+    design = design_of(board.config, board.statistics.sequential_prompts)
     declared = Declared.of(board.config)
     statistics = Statistics(
         rows,
@@ -75,11 +75,18 @@ def verify(path: Path) -> list[str]:
     families = [family.model_dump(mode="json") for family in statistics.correction.families]
     shown_families = [family.model_dump(mode="json") for family in board.statistics.families or ()]
     problems += _differ(shown_families, families, "statistics.families: ")
-    shown_looks = board.statistics.sequential
-    if statistics.decisions is not None:
+    decided = statistics.decisions
+    pairs = (
+        ("sequential", board.statistics.sequential, decided.seeds_entry(None) if decided else None),
+        ("sequential_prompts", board.statistics.sequential_prompts, decided.prompts_entry() if decided else None),
+    )
+    for name, shown_looks, looked in pairs:
         # Which trainings ran is no matter of scores.
-        shown = {} if shown_looks is None else shown_looks.model_dump(mode="json", exclude={"trainings", "trainings_fixed"})
-        problems += _differ(shown, statistics.decisions.entry(None).model_dump(mode="json"), "statistics.sequential: ")
+        written, given = (
+            {} if entry is None else entry.model_dump(mode="json", exclude={"trainings", "trainings_fixed"})
+            for entry in (shown_looks, looked)
+        )
+        problems += _differ(written, given, f"statistics.{name}: ")
     return problems
 
 

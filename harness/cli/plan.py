@@ -140,7 +140,7 @@ def _seeds(config: Config) -> str:
 
 
 def _print_range(least: PlanReport, most: PlanReport) -> None:
-    """Print what the seeds cost that are added where they decide: the least, which is planned above, and the most."""
+    """Print what the seeds or prompts cost that are added where they decide: the least, planned above, and the most."""
     config = least.comparison.config
     ranges = [
         f"{least.graph.trainings:,} to {most.graph.trainings:,} trainings",
@@ -148,8 +148,11 @@ def _print_range(least: PlanReport, most: PlanReport) -> None:
     ]
     if least.gpu and most.gpu:
         ranges.append(f"{least.gpu.hours:,.1f} to {most.gpu.hours:,.1f} GPU-hours")
-    _print_lines([f"{_seeds(config)} seeds a row, added where they decide: {', '.join(ranges)}"], "bold")
-    judges = [f"with all seeds: {estimate.line()}" for estimate in most.judges]
+    added, count = "seeds", _seeds(config)
+    if not config.adds_seeds:
+        added, count = "prompts", f"{config.evaluation.first_prompts:,} to {config.evaluation.most:,}"
+    _print_lines([f"{count} {added} a row, added where they decide: {', '.join(ranges)}"], "bold")
+    judges = [f"with all {added}: {estimate.line()}" for estimate in most.judges]
     _print_lines(judges, "dim")
 
 

@@ -283,6 +283,37 @@ def check_statistics(unresolved: UnresolvedConfig, config: Config) -> None:
             unresolved.note(field, key, f"no evaluator reports this metric; {did_you_mean(key, known)}")
 
 
+def check_prompts(unresolved: UnresolvedConfig, config: Config) -> None:
+    """Prompts are added where they decide only where rows have several seeds and an evaluator can take them in parts."""
+    evaluation = config.evaluation
+    if evaluation.until is None or evaluation.most is None:
+        return
+    base = next((row for row in unresolved.rows if row and row.label == config.baseline), None)
+    reasons = []
+    if config.adds_seeds:
+        reasons.append("seeds are added until rows are decided too, and only one of the two can be: give a list of seeds")
+    elif len(config.possible_seeds) == 1:
+        reasons.append("one seed says nothing of others, so that no row could ever be decided: give three seeds or more")
+    elif len(config.possible_seeds) == 2:
+        reasons.append("two seeds of a row convict it next to never, however many prompts: give three seeds or more")
+    if base and base.is_as_it_is:
+        reasons.append(f"rows are told from the baseline, and {base.label!r} has no seeds: choose one that is trained here")
+    metrics = [(item, metric) for item in unresolved.evaluators for metric in item.evaluator.metrics()]
+    declared = (config.statistics.primary if config.statistics else None) or ()
+    named = [item.evaluator for item, metric in metrics if f"{item.label}/{metric.name}" in declared]
+    primary = [item.evaluator for item, metric in metrics if metric.primary]
+    deciding = named or primary or [item.evaluator for item, _ in metrics[:1]]
+    if deciding and not any(evaluator.divisible for evaluator in deciding):
+        names = " and ".join(dict.fromkeys(evaluator.name for evaluator in deciding))
+        reasons.append(f"{names}, whose metrics decide, cannot take prompts in parts: add an evaluator that can")
+    for reason in reasons:
+        unresolved.note("evaluation.until", evaluation.until, f"{reason}, or give evaluation.prompts in place of `until`")
+    available = unresolved.source.sizes().get(evaluation.split) if unresolved.source else None
+    if available is not None and evaluation.most > available:
+        fix = f"the source has {available:,} prompts in its split {evaluation.split}: lower it to that, or raise the split"
+        unresolved.note("evaluation.most", evaluation.most, fix)
+
+
 def unused_settings(comparison: Comparison) -> list[str]:
     """Return a warning for each row whose trainer does not use a setting that the config's `training` section changes.
 

@@ -16,6 +16,7 @@ from harness.config.checks import (
     check_machine,
     check_needs,
     check_opponents,
+    check_prompts,
     check_rejected,
     check_seeds,
     check_statistics,
@@ -72,6 +73,7 @@ def _check_sections(unresolved: UnresolvedConfig, config: Config) -> None:
     check_epochs(unresolved, config)
     check_seeds(unresolved, config)
     check_statistics(unresolved, config)
+    check_prompts(unresolved, config)
     check_backend(unresolved, config.sft is not None)
     trained = [round_.training for row in unresolved.rows if row for round_ in row.rounds]
     check_trained_dtype(unresolved.problems, config.model, [*([config.sft] if config.sft else []), *trained])

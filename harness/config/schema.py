@@ -38,6 +38,7 @@ from harness.training.settings import SftSettings, TrainingSettings
 
 LARGEST_SEED = 2**31 - 1
 MOST_SEEDS = 64  # that are added one by one: each is a look at all rows
+FEWEST_AT_FIRST = 10  # prompts: the first look tests with a variance between them
 # What whoever renders a template passes itself.
 _RENDERERS = frozenset({"messages", "add_generation_prompt", "bos_token", "eos_token", "loop"})
 
@@ -236,11 +237,25 @@ class ResponseSection(_Section):
         return delimiters
 
 
+def _is_none(value: object) -> bool:
+    """Leave a field out of boards of configs without it, so that they stay as they were."""
+    return value is None
+
+
 class EvaluationSection(_Section):
     """The prompts and answers that every row is evaluated on."""
 
     split: Literal["heldout", "tuning"] = Field("heldout", description="which prompts; `tuning` is for choosing settings")
     prompts: int | None = Field(None, ge=1, description="the first n of the split; all of them if absent")
+    until: Literal["decided"] | None = Field(
+        None,
+        exclude_if=_is_none,
+        description="decided: a row gets more prompts, from `start` to `most`, only where that can still decide its place",
+    )
+    start: int | None = Field(
+        None, ge=FEWEST_AT_FIRST, exclude_if=_is_none, description="with `until`: prompts of every row at first; 100 if absent"
+    )
+    most: int | None = Field(None, exclude_if=_is_none, description="with `until`, and needed there: prompts of a row at most")
     response: ResponseSection | None = Field(
         None, description="what becomes of thoughts in answers; if absent they are kept and not looked for"
     )
@@ -249,6 +264,30 @@ class EvaluationSection(_Section):
         description="training prompts that hold a question of an evaluator's own (MT-Bench's, an lm-eval task's): count them "
         "on the board, or leave them out of training too",
     )
+
+    @model_validator(mode="after")
+    def _adds_or_not(self) -> EvaluationSection:
+        if self.until is None:
+            if given := [name for name in ("start", "most") if getattr(self, name) is not None]:
+                raise ValueError(f"`{given[0]}` goes with `until: decided`: add that, or give `prompts`")
+            return self
+        if self.prompts is not None:
+            raise ValueError("`prompts` is a fixed number, and `until: decided` adds prompts: give `most` in its place")
+        if self.most is None:
+            raise ValueError("`until: decided` needs `most`: the number of prompts that a row gets at most")
+        if self.most < self.first_prompts:
+            raise ValueError(f"`most` is {self.most} and `start` is {self.first_prompts}: `most` should be at least `start`")
+        return self
+
+    @property
+    def first_prompts(self) -> int:
+        """With `until`, the number of prompts that every row has."""
+        return 100 if self.start is None else self.start
+
+    @property
+    def possible_prompts(self) -> int | None:
+        """The number of prompts that a row has at most; None for all of the split."""
+        return self.prompts if self.until is None else self.most
 
 
 class RunSection(_Section):
@@ -479,6 +518,11 @@ class Config(_Section):
     def adds_seeds(self) -> SeedsUntilDecided | None:
         """The rule by which rows get more seeds; None where all have the same."""
         return self.seeds if isinstance(self.seeds, SeedsUntilDecided) else None
+
+    @property
+    def grows(self) -> bool:
+        """Whether rows get more seeds or prompts than they begin with, where that can decide their place."""
+        return self.adds_seeds is not None or self.evaluation.until is not None
 
     @property
     def first_seeds(self) -> tuple[int, ...]:

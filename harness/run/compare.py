@@ -12,6 +12,7 @@ from typing import Any, TextIO
 from harness.api.registry import Registry
 from harness.api.types import Dataset
 from harness.board.build import Board, build_board, look
+from harness.board.sequential import SeedsDesign
 from harness.board.views.page import write_all
 from harness.config import Comparison, prepare_evaluators, resolve
 from harness.config.problems import quoted
@@ -25,13 +26,14 @@ from harness.run.executors.journal import Journal
 from harness.run.executors.local import LocalExecutor
 from harness.run.graph import Graph
 from harness.run.observers import Observers, check_trackers
-from harness.run.plan import Planner, plan
+from harness.run.plan import Planner, largest_plan
 from harness.run.records import ScreeningCounts, SourceFacts
 from harness.run.results import (
     Run,
     collect_examples,
     copy_files,
     judge_repeatability,
+    prompts_so_far,
     row_result,
     run_warnings,
     screening_counts,
@@ -125,7 +127,7 @@ def compare(
     # The folder is locked so that two runs never write one board; `swept` removes what killed runs left half-written.
     with run_lock(folder), artifacts.swept(), journal.told():
         # The root comes before the look at the store: from here on `collect` removes nothing that this run counts on.
-        possible = graph if comparison.config.adds_seeds is None else plan(comparison, comparison.config.possible_seeds)
+        possible = largest_plan(comparison) if comparison.config.grows else graph
         need(artifacts, Root.of(name, folder, possible.stages.keys()))
         present = {stage.key for stage in graph if artifacts.holds(stage.key)}
         executor = options.executor(workers, settings, folder / "logs")
@@ -133,15 +135,18 @@ def compare(
         tracking = options.tracking
         with observers.watching(name, graph, present, interactive=interactive, folder=folder, tracking=tracking):
             outcome = executor.run(graph, present, EventFanout((journal, observers)))
-            # Where the config adds seeds until rows are decided, the scores so far say which rows get another one.
+            # Where the config adds seeds or prompts until rows are decided, the scores so far say which rows get more.
             while not outcome.stopped and (labels := _open_rows(Run(comparison, graph, artifacts, outcome))):
                 earlier = set(graph.stages)
-                fresh = planner.add(1 + max(row.seed for row in graph.rows), labels)
+                if comparison.config.adds_seeds:
+                    fresh = planner.add(1 + max(row.seed for row in graph.rows), labels)
+                else:
+                    fresh = planner.add_prompts(labels)
                 _check_evaluators(comparison, graph, artifacts, variables, where)
                 held, stages = {key for key in fresh if artifacts.holds(key)}, [graph.stages[key] for key in fresh]
                 journal.extend(stages, held)
                 observers.extended(stages, held)
-                # No stage of an earlier seed runs again, not even one that failed.
+                # No earlier stage runs again, not even one that failed.
                 outcome.add(executor.run(graph, earlier | held, EventFanout((journal, observers))))
             if outcome.stopped:
                 raise InterruptedRunError(
@@ -152,14 +157,22 @@ def compare(
 
 
 def _open_rows(run: Run) -> frozenset[str]:
-    """Return the rows that get another seed; none where the config lists seeds, or the baseline failed."""
+    """Return the rows that get another seed or more prompts; none where the config adds none, or the baseline failed.
+
+    A model from elsewhere has no seeds to be decided by: it gets the prompts that the baseline gets.
+    """
     config = run.comparison.config
-    if config.adds_seeds is None:
+    if not config.grows:
         return frozenset()
+    prompts = prompts_so_far(run)
+    written = config.model_dump(mode="json", by_alias=True)
+    design = prompts or SeedsDesign.of(written)
+    assert design is not None  # `grows`
     rows = [row_result(row, run) for row in run.comparison.rows]
     metrics = {label: evaluator.metrics() for label, evaluator in run.comparison.evaluators.items()}
-    looked = look(config.model_dump(mode="json", by_alias=True), config.baseline, rows, metrics)
-    return looked.open if looked is not None else frozenset()
+    labels = look(design, config.baseline, rows, metrics, written).open
+    elsewhere = {row.label for row in run.comparison.rows if row.is_as_it_is}
+    return labels | elsewhere if prompts and config.baseline in labels else labels
 
 
 def _check_evaluators(
@@ -173,7 +186,9 @@ def _check_evaluators(
     if variables is not None:
         raise_all(_missing_keys(graph, store, variables), where)
         raise_all(served_problems(comparison, graph, store.holds, variables), where)
-    waiting = {name for row in graph.rows for name, key in row.evaluations.items() if not store.place(key).exists()}
+    waiting = {
+        name for row in graph.rows for name, keys in row.evaluations.items() for key in keys if not store.place(key).exists()
+    }
     raise_all(prepare_evaluators(comparison, waiting), where)
 
 
@@ -258,15 +273,15 @@ def _assemble(run: Run, command: str, observers: Observers) -> Board:
     baseline = next(row for row in rows if row.label == config.baseline)
     if baseline.failed:
         raise StageError(f"the baseline {baseline.label!r} failed, so there is nothing to compare with: {baseline.failed}")
-    strengths, without_strengths = pair_strengths(run, rows)
+    strengths = pair_strengths(run, rows)
     counts = screening_counts(run)
     return build_board(
         name=config.name,
         description=config.description,
         config=config.model_dump(mode="json", by_alias=True),
         baseline=config.baseline,
-        rows=rows,
-        metrics={label: evaluator.metrics() for label, evaluator in evaluators.items()},
+        rows=[strengths.added_to(row) for row in rows],
+        metrics=strengths.added_metrics(evaluators),
         examples=collect_examples(run),
         sharing={
             **measure_sharing(run.graph, run.store, run.outcome.ran).as_dict(),
@@ -280,12 +295,12 @@ def _assemble(run: Run, command: str, observers: Observers) -> Board:
             *(f"{label}: {text}" for label, evaluator in evaluators.items() for text in evaluator.cautions()),
             *(_data_warnings(run.comparison, counts) if counts else ()),
             *_mirror_warnings(run),
-            *without_strengths,
+            *strengths.warnings,
             *run_warnings(run),
         ],
-        derived=strengths,
         judges=judge_repeatability(run),
-        trainings=(run.graph.trainings, plan(run.comparison, config.possible_seeds).trainings) if config.adds_seeds else None,
+        trainings=(run.graph.trainings, largest_plan(run.comparison).trainings) if config.adds_seeds else None,
+        prompts=prompts_so_far(run),
         mixed_judges=any(judge.allow_mixed_judges for judge in run.comparison.judges.values()),
     )
 

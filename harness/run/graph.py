@@ -52,7 +52,7 @@ class RowPlan:
             a model from elsewhere, `checkpoint:<hash>` or `served:<hash>`.
         groups: the data of each round.
         training: the training of each round.
-        evaluations: evaluator -> its stage.
+        evaluations: evaluator -> its stages, one for each block of prompts that the row has; one for all where none are added.
         start: the model that the first round starts from.
         training_seed: the row's seed with its offset.
     """
@@ -62,7 +62,7 @@ class RowPlan:
     model: str
     groups: tuple[str, ...]
     training: tuple[str, ...]
-    evaluations: Mapping[str, str]
+    evaluations: Mapping[str, tuple[str, ...]]
     start: str = ""
     training_seed: int = 0
 
@@ -113,7 +113,7 @@ class Graph:
 
     def needed_by(self, row: RowPlan) -> set[str]:
         """Return every stage that a row needs, as if it ran alone."""
-        return self.ancestors(*row.evaluations.values(), *row.training)
+        return self.ancestors(*(key for keys in row.evaluations.values() for key in keys), *row.training)
 
     @property
     def trainings(self) -> int:

@@ -59,7 +59,7 @@ class Observers(Events):
             self.call("harness_run_finished")
 
     def extended(self, stages: Collection[Stage], present: Container[str]) -> None:
-        """Tell that the stages of a further seed are added, of which those that are not `present` will run."""
+        """Tell that the stages of a further seed or of further prompts are added; those that are not `present` will run."""
         missing = {stage.key: stage.weight for stage in stages if stage.key not in present}
         self.call("harness_run_extended", weights=missing, cached=len(stages) - len(missing))
 

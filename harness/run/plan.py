@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, replace
 from importlib import metadata
 from typing import Any
@@ -11,7 +11,9 @@ from typing import Any
 from harness.api.interfaces import Component, DataBuilder, Evaluator, Source
 from harness.api.methods import GROUPED
 from harness.api.types import Sampling
+from harness.board.statistics import Rule
 from harness.config import Comparison, RoundPlan, RowConfig, describe
+from harness.config.schema import EvaluationSection
 from harness.models.judge.settings import JudgeSettings, judge_of
 from harness.models.served import ASKED_AS
 from harness.run.graph import CHECKPOINT, SERVED, Graph, RowPlan
@@ -38,16 +40,28 @@ from harness.store.environment import environment
 from harness.training.batch import MISMATCHED, PLAIN
 from harness.training.settings import SftSettings, TrainingSettings
 
+Block = tuple[int, int | None]  # of the evaluated split: from, to; None for its end
 
-def plan(comparison: Comparison, seeds: Sequence[int] | None = None) -> Graph:
-    """Return the graph of a comparison: every row with the seeds that it begins with, or with `seeds`.
+
+def plan(comparison: Comparison) -> Graph:
+    """Return the graph of a comparison: every row with the seeds and prompts that it begins with.
 
     The stages are source -> (scratch ->) SFT, then for each row, seed and round: groups -> reference -> train, then for each
     row and seed: answers -> evaluate. Rows that need the same stage share it, since its key is the same.
     """
     planner = Planner(comparison)
-    for seed in comparison.config.first_seeds if seeds is None else seeds:
+    for seed in comparison.config.first_seeds:
         planner.add(seed)
+    return planner.graph
+
+
+def largest_plan(comparison: Comparison) -> Graph:
+    """Return the graph with all seeds and prompts that rows can have; that of `plan` where none are added."""
+    planner = Planner(comparison)
+    for seed in comparison.config.possible_seeds:
+        planner.add(seed)
+    while planner.add_prompts():
+        pass
     return planner.graph
 
 
@@ -72,6 +86,8 @@ class Planner:
         self.backend = _described(comparison.backend)
         self.source = self._source(comparison.source, "source")
         self.base = self._base()
+        self.blocks = _blocks(self.config.evaluation)
+        self.trained: dict[int, list[RowPlan]] = {}  # at each seed, with the models from elsewhere, which have none
 
     def add(self, seed: int, labels: Collection[str] | None = None) -> set[str]:
         """Plan a seed of the rows with these labels and of the rows that evaluators compare them with; of all rows if None.
@@ -85,11 +101,31 @@ class Planner:
         configs = [config for config in self.comparison.rows if labels is None or config.label in self._with_opponents(labels)]
         # All rows of a seed are trained before any is evaluated: an evaluation may read the other rows' answers.
         trained = [self._row(config, first if config.is_as_it_is else seed) for config in configs]
+        self.trained[seed] = trained
         for row in (row for row in trained if row.seed == seed):
-            evaluations = {
-                label: self._evaluation(label, item, row, trained) for label, item in self.comparison.evaluators.items()
-            }
+            evaluations = {}
+            for label, item in self.comparison.evaluators.items():
+                block = self.blocks[0] if item.divisible else (0, self.config.evaluation.possible_prompts)
+                evaluations[label] = (self._evaluation(label, item, row, block),)
             self.graph.rows.append(replace(row, evaluations=evaluations))
+        return self.graph.stages.keys() - before
+
+    def add_prompts(self, labels: Collection[str] | None = None) -> set[str]:
+        """Plan the next block of prompts of the rows with these labels, of all rows if None, at every seed that they have.
+
+        Returns:
+            the keys of the stages that the graph did not have; none where the rows have all prompts.
+        """
+        before = set(self.graph.stages)
+        for place, row in enumerate(self.graph.rows):
+            if labels is not None and row.label not in labels:
+                continue
+            evaluations = dict(row.evaluations)
+            for label, item in self.comparison.evaluators.items():
+                if item.divisible and len(evaluations[label]) < len(self.blocks):
+                    block = self.blocks[len(evaluations[label])]
+                    evaluations[label] = (*evaluations[label], self._evaluation(label, item, row, block))
+            self.graph.rows[place] = replace(row, evaluations=evaluations)
         return self.graph.stages.keys() - before
 
     def _with_opponents(self, labels: Collection[str]) -> set[str]:
@@ -289,16 +325,18 @@ class Planner:
         asking = self._config(row).backend
         return Description(name=asking.name, version=asking.version, fields=dict(ASKED_AS)) if asking else self.backend
 
-    def _evaluation(self, label: str, evaluator: Evaluator, row: RowPlan, trained: Sequence[RowPlan]) -> str:
+    def _evaluation(self, label: str, evaluator: Evaluator, row: RowPlan, block: Block) -> str:
         """Add an evaluation of a row; a judged one needs the judge's settings and the opponents' answers as well."""
         samplings, optional = evaluator.samplings(), dict[str, Any](self._rounding_of(row))
-        opponents = self._opponents(evaluator, row, trained)
+        opponents = self._opponents(evaluator, row)
         inputs = EvaluateInputs(
             self.source,
             row.model,
             row.start,
-            answers={str(number): self._answers(row, sampling) for number, sampling in enumerate(samplings)},
-            opponents={other.label: self._answers(other, samplings[0]) if samplings else other.model for other in opponents},
+            answers={str(number): self._answers(row, sampling, block) for number, sampling in enumerate(samplings)},
+            opponents={
+                other.label: self._answers(other, samplings[0], block) if samplings else other.model for other in opponents
+            },
         )
         if fingerprint := evaluator.fingerprint():
             optional["fingerprint"] = fingerprint
@@ -310,34 +348,50 @@ class Planner:
             if opponents and self._as_they_are & {row.label, *(other.label for other in opponents)}:
                 optional["opponent_models"] = {other.label: other.model for other in opponents}
         payload = EvaluatePayload(
-            split=self.config.evaluation.split,
-            prompts=self.config.evaluation.prompts,
+            **self._prompts(block),
             evaluator=_described(evaluator),
             backend=self._backend(row),
             seed=row.training_seed,
             **optional,
         )
-        title = f"{label} of {row.label} · seed {row.seed}"
+        title = f"{label} of {row.label} · seed {row.seed}{_named(block)}"
         return self.graph.add("evaluate", title, payload.as_json(), inputs.named(), weight=3)
 
-    def _answers(self, row: RowPlan, sampling: Sampling) -> str:
+    def _prompts(self, block: Block) -> Mapping[str, Any]:
+        """Return the prompts of an `EvaluatedPayload`: the first block is what a config with so many prompts evaluates."""
+        first, last = block
+        return {"split": self.config.evaluation.split, "prompts": last, **({"first": first} if first else {})}
+
+    def _answers(self, row: RowPlan, sampling: Sampling, block: Block) -> str:
         """Add the answers of a row that an evaluator said it will ask for."""
         payload = AnswersPayload(
-            split=self.config.evaluation.split,
-            prompts=self.config.evaluation.prompts,
+            **self._prompts(block),
             sampling=asdict(run_sampling(sampling, row.training_seed)),
             backend=self._backend(row),
         )
-        title = f"answers of {row.label} ({sampling.label}) · seed {row.seed}"
+        title = f"answers of {row.label} ({sampling.label}) · seed {row.seed}{_named(block)}"
         inputs = AnswersInputs(self.source, row.model)
         return self.graph.add("answers", title, payload.as_json(), inputs.named(), weight=5)
 
-    def _opponents(self, evaluator: Evaluator, row: RowPlan, trained: Sequence[RowPlan]) -> list[RowPlan]:
+    def _opponents(self, evaluator: Evaluator, row: RowPlan) -> list[RowPlan]:
         """Return the rows that an evaluation compares with: `all` are all others; the baseline is its own opponent."""
         named = [self.config.baseline if label == "baseline" else label for label in evaluator.opponents()]
         if "all" in named:
-            return [other for other in trained if other is not row]
-        return [other for other in trained if other.label in named]
+            return [other for other in self.trained[row.seed] if other.label != row.label]
+        return [other for other in self.trained[row.seed] if other.label in named]
+
+
+def _blocks(evaluation: EvaluationSection) -> list[Block]:
+    """Return the blocks of prompts that are evaluated one after another: one alone where no prompts are added."""
+    if evaluation.until is None or evaluation.most is None:
+        return [(0, evaluation.prompts)]
+    looks = Rule.of_prompts(evaluation.first_prompts, evaluation.most).looks
+    return list(zip((0, *looks), looks, strict=False))
+
+
+def _named(block: Block) -> str:
+    first, last = block
+    return f" · prompts {first + 1} to {last}" if first else ""
 
 
 def _described(component: Component) -> Description:

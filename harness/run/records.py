@@ -272,12 +272,14 @@ class EvaluatedPayload(Payload):
     """The examples that a stage evaluates, and what generates for it.
 
     Attributes:
-        prompts: at most so many of the split; None for all.
+        prompts: the last one's number in the split, or fewer where it has fewer; None for all.
+        first: prompts before the first one, where the split is evaluated in blocks.
     """
 
     split: SplitName
     prompts: int | None
     backend: Description
+    first: int = 0
 
 
 class AnswersPayload(EvaluatedPayload):

@@ -11,8 +11,9 @@ import re
 import shutil
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from harness.api.types import Cost, Example, Score
 from harness.board.build import ExampleRow, RowResult
 from harness.board.entries import RepeatabilityEntry
 from harness.board.facts import Provenance
+from harness.board.sequential import PromptsDesign
 from harness.board.statistics import repeatability
 from harness.config import Comparison, RowConfig, describe
 from harness.config.checks import unused_settings
@@ -55,13 +57,30 @@ from harness.training.settings import resolve_precision
 
 @dataclass(frozen=True)
 class Evaluation:
-    """One evaluator's artifact for a row at one seed."""
+    """One evaluator's artifacts for a row at one seed, one for each block of prompts, and the facts of all of them."""
 
-    artifact: Artifact
+    artifacts: tuple[Artifact, ...]
     facts: EvaluateFacts
 
+    @classmethod
+    def of(cls, artifacts: Sequence[Artifact]) -> Evaluation:
+        return cls(tuple(artifacts), _together([EvaluateFacts.of(artifact) for artifact in artifacts]))
+
     def scores(self) -> list[Score]:
-        return [Score(*fields) for fields in self.artifact.read_lines("scores.jsonl")]
+        return [Score(*fields) for artifact in self.artifacts for fields in artifact.read_lines("scores.jsonl")]
+
+
+def _together(blocks: Sequence[EvaluateFacts]) -> EvaluateFacts:
+    """Return what the board shows of the facts of blocks of prompts: the judge's and the notes, numbers of which are counts."""
+    if len(blocks) == 1:
+        return blocks[0]
+    judges = [facts.judge for facts in blocks if facts.judge]
+    notes: dict[str, Any] = {}
+    for facts in blocks:
+        for name, value in facts.notes.items():
+            counts = isinstance(value, int) and isinstance(notes.get(name), int)
+            notes[name] = notes[name] + value if counts else value
+    return EvaluateFacts(**({"judge": _summed(judges)} if judges else {}), **({"notes": notes} if notes else {}))
 
 
 @dataclass(frozen=True)
@@ -71,7 +90,7 @@ class SeedResult:
     Attributes:
         failed: why its training failed; None where it did not. A failed row has the facts of the rounds before, and no cost.
         groups, training: the facts of each round.
-        evaluations: evaluator -> its artifact; without those that failed.
+        evaluations: evaluator -> its artifacts; without those that failed.
         cost: the row's data, reference and training, in full even where shared, and the judges of its evaluation. The shared
             starting model is left out.
         curve: the training log of all rounds, its steps counted through.
@@ -117,8 +136,11 @@ class Run:
 def _read(plan: RowPlan, run: Run) -> SeedResult:
     """Read a row at one seed from the store."""
     failed, store = run.failure(plan.model), run.store
-    opened = [store.open(key) for key in plan.evaluations.values() if store.holds(key)]
-    evaluations = {artifact.key: Evaluation(artifact, EvaluateFacts.of(artifact)) for artifact in opened}
+    evaluations = {
+        name: Evaluation.of([store.open(key) for key in keys])
+        for name, keys in plan.evaluations.items()
+        if all(store.holds(key) for key in keys)
+    }
     data, trained = (
         [store.open(key) for key in keys if failed is None or store.holds(key)] for keys in (plan.groups, plan.training)
     )
@@ -138,7 +160,7 @@ def _read(plan: RowPlan, run: Run) -> SeedResult:
         failed,
         tuple(GroupsFacts.of(artifact) for artifact in data),
         tuple(TrainFacts.of(artifact) for artifact in trained),
-        {name: evaluations[key] for name, key in plan.evaluations.items() if key in evaluations},
+        evaluations,
         cost,
         curve,
     )
@@ -158,7 +180,7 @@ def row_result(config: RowConfig, run: Run) -> RowResult:
     done = [] if reason else seeds
     scores: dict[str, dict[int, list[Score]]] = {}
     for label in run.comparison.evaluators:
-        failed = run.failure(*(result.plan.evaluations[label] for result in done))
+        failed = run.failure(*(key for result in done for key in result.plan.evaluations[label]))
         complete = [] if failed else done
         scores[label] = {result.plan.seed: result.evaluations[label].scores() for result in complete}
     budgets = [used_budget(result.training) for result in done]
@@ -179,6 +201,23 @@ def row_result(config: RowConfig, run: Run) -> RowResult:
         failed=reason,
         curves={result.plan.seed: result.curve for result in done if result.training},
     )
+
+
+def prompts_so_far(run: Run) -> PromptsDesign | None:
+    """Return the prompts that rows got one block after another; None where the config gives them all at once.
+
+    Raises:
+        StoreError: the source's artifact is damaged, or was removed since it was made.
+    """
+    evaluation = run.comparison.config.evaluation
+    if evaluation.until is None or evaluation.most is None:
+        return None
+    key = next(stage.key for stage in run.graph if stage.kind == "source")
+    names = [example.prompt.id for example in read_dataset(run.store.open(key))[evaluation.split]]
+    divisible = frozenset(label for label, evaluator in run.comparison.evaluators.items() if evaluator.divisible)
+    design = PromptsDesign(evaluation.first_prompts, evaluation.most, divisible, ())
+    looks = design.rule.looks[: max(len(row.evaluations[label]) for row in run.graph.rows for label in divisible)]
+    return replace(design, blocks=tuple(tuple(names[first:last]) for first, last in pairwise((0, *looks))))
 
 
 def _provenance(config: RowConfig, seeds: Sequence[SeedResult], run: Run) -> Mapping[str, Any]:
@@ -272,20 +311,30 @@ def merge_judges(seeds: Sequence[SeedResult]) -> dict[str, JudgeFacts]:
             if evaluation.facts.judge:
                 by_evaluator.setdefault(evaluator, []).append(evaluation.facts.judge)
     return {
-        evaluator: judges[0].model_copy(
-            update={
-                "judge_calls": sum(judge.judge_calls for judge in judges),
-                "judge_tokens": sum(judge.judge_tokens for judge in judges),
-                "judgments": sum(judge.judgments for judge in judges),
-                "unparsed": sum(judge.unparsed for judge in judges),
-                "declined": sum(judge.declined for judge in judges),
-                "cut_off": sum(judge.cut_off for judge in judges),
-                "cut_off_reasons": sorted({reason for judge in judges for reason in judge.cut_off_reasons}),
-                "versions": sorted({f"{judge.model} ({version})" for judge in judges for version in judge.versions}),
-            }
+        evaluator: _summed(judges).model_copy(
+            update={"versions": sorted({f"{judge.model} ({version})" for judge in judges for version in judge.versions})}
         )
         for evaluator, judges in by_evaluator.items()
     }
+
+
+def _summed(judges: Sequence[JudgeFacts]) -> JudgeFacts:
+    """Return one judge's facts over several artifacts; its price is unknown where one is."""
+    dollars = [judge.judge_usd for judge in judges]
+    return judges[0].model_copy(
+        update={
+            "judge_calls": sum(judge.judge_calls for judge in judges),
+            "judge_tokens": sum(judge.judge_tokens for judge in judges),
+            "judge_usd": None if None in dollars else sum(dollar or 0.0 for dollar in dollars),
+            "judgments": sum(judge.judgments for judge in judges),
+            "unparsed": sum(judge.unparsed for judge in judges),
+            "declined": sum(judge.declined for judge in judges),
+            "cut_off": sum(judge.cut_off for judge in judges),
+            "cut_off_reasons": sorted({reason for judge in judges for reason in judge.cut_off_reasons}),
+            "versions": sorted({version for judge in judges for version in judge.versions}),
+            "repeated": {key: verdicts for judge in judges for key, verdicts in judge.repeated.items()},
+        }
+    )
 
 
 VERDICTS = {"A": 1.0, "B": 0.0, "C": 0.5, "tie": 0.5}  # of the answer shown first, where a verdict is a name
@@ -356,12 +405,17 @@ JUDGMENTS = "judgments.jsonl"  # a file that evaluators may write: lines of exam
 
 
 def copy_files(run: Run, folder: Path) -> None:
-    """Copy the files that evaluators wrote beside their scores to `files/<row>/<evaluator>/seed-<n>/`."""
+    """Copy the files that evaluators wrote beside their scores to `files/<row>/<evaluator>/seed-<n>/`.
+
+    Those of a further block of prompts go to a folder in it, `block-<n>`.
+    """
     for result in run.seeds:
         for evaluator, evaluation in result.evaluations.items():
-            if (evaluation.artifact / FILES).is_dir():
-                place = folder / FILES / _file_name(result.plan.label) / evaluator / f"seed-{result.plan.seed}"
-                shutil.copytree(evaluation.artifact / FILES, place, dirs_exist_ok=True)
+            for number, artifact in enumerate(evaluation.artifacts, start=1):
+                if (artifact / FILES).is_dir():
+                    place = folder / FILES / _file_name(result.plan.label) / evaluator / f"seed-{result.plan.seed}"
+                    block = place if number == 1 else place / f"block-{number}"
+                    shutil.copytree(artifact / FILES, block, dirs_exist_ok=True)
 
 
 def _file_name(label: str) -> str:
@@ -401,8 +455,8 @@ def collect_examples(run: Run) -> list[ExampleRow]:
 
 def _first_answers(plan: RowPlan, graph: Graph) -> str | None:
     """Return the stage of the first answers that any evaluator asks of a row."""
-    for key in plan.evaluations.values():
-        for answers in EvaluateInputs.of(graph.stages[key]).answers.values():
+    for keys in plan.evaluations.values():
+        for answers in EvaluateInputs.of(graph.stages[keys[0]]).answers.values():
             return answers
     return None
 
@@ -411,7 +465,7 @@ def _judgments(result: SeedResult) -> dict[str, list[dict[str, str]]]:
     """Return example -> the judges' verdicts on its first answer, from the evaluators that wrote a file of judgments."""
     judgments: dict[str, list[dict[str, str]]] = {}
     for evaluator, evaluation in result.evaluations.items():
-        file = evaluation.artifact / FILES / JUDGMENTS
+        file = evaluation.artifacts[0] / FILES / JUDGMENTS
         for line in file.read_text(encoding="utf-8").splitlines() if file.is_file() else ():
             judgment = json.loads(line)
             if not judgment.get("sample", 0):
@@ -450,8 +504,8 @@ def run_warnings(run: Run) -> list[str]:
 def _evaluation_failures(run: Run) -> Iterator[str]:
     """Name the evaluators that failed on rows whose training succeeded."""
     for result in run.seeds:
-        for name, key in result.plan.evaluations.items():
-            if result.failed is None and (reason := run.failure(key)):
+        for name, keys in result.plan.evaluations.items():
+            if result.failed is None and (reason := run.failure(*keys)):
                 yield f"{result.plan.label}, seed {result.plan.seed}: no scores of {name}, since it failed ({reason})"
 
 

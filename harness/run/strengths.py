@@ -1,25 +1,62 @@
-"""Strengths: one metric per evaluator whose rows meet each other, by a Bradley–Terry model over all pairs that met."""
+"""Strengths: one metric per evaluator whose rows meet each other, by a Bradley–Terry model over all pairs that met.
+
+A strength is a function of a fit, so that the scores of a row are pseudo-values, one for each seed and question.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import numpy as np
 
 from harness.api.interfaces import Evaluator
-from harness.board.board import MetricEntry, ScoreEntry
-from harness.board.build import Derived, RowResult
-from harness.models.judge.bradley_terry import Floats, bradley_terry
+from harness.api.types import Metric, Score
+from harness.board.build import RowResult
+from harness.board.statistics import crossed_pseudo_values
+from harness.models.judge.bradley_terry import Floats, fit
 from harness.run.records import EvaluateInputs
 from harness.run.results import Run
 
 PAIRED_METRIC = "win_rate"  # of an evaluator with opponents: 1 for a win, 0 for a loss, between them for a tie
+STRENGTH = "strength"
 
 
-def pair_strengths(run: Run, rows: Sequence[RowResult]) -> tuple[list[Derived], list[str]]:
-    """Return a metric per evaluator, in log-odds against the baseline's 0, and why an evaluator has none."""
-    derived, warnings = list[Derived](), list[str]()
+@dataclass(frozen=True)
+class Strengths:
+    """The strengths of one comparison.
+
+    Attributes:
+        metrics: evaluator -> its further metric.
+        scores: row -> evaluator -> seed -> pseudo-values.
+        warnings: why an evaluator has none.
+    """
+
+    metrics: dict[str, Metric] = field(default_factory=dict)
+    scores: dict[str, dict[str, dict[int, list[Score]]]] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+
+    def added_to(self, row: RowResult) -> RowResult:
+        """Return the row with its strengths among its scores."""
+        scores = dict(row.scores)
+        for evaluator, by_seed in self.scores.get(row.label, {}).items():
+            runs = scores.get(evaluator, {})
+            scores[evaluator] = {seed: [*runs.get(seed, ()), *by_seed.get(seed, ())] for seed in {**runs, **by_seed}}
+        return replace(row, scores=scores)
+
+    def added_metrics(self, evaluators: Mapping[str, Evaluator]) -> dict[str, list[Metric]]:
+        """Return the metrics of all evaluators, with the strengths."""
+        further = self.metrics
+        return {
+            label: [*evaluator.metrics(), *([further[label]] if label in further else [])]
+            for label, evaluator in evaluators.items()
+        }
+
+
+def pair_strengths(run: Run, rows: Sequence[RowResult]) -> Strengths:
+    """Return the strengths of all rows that met, in log-odds against the baseline's 0."""
+    strengths = Strengths()
     baseline = run.comparison.config.baseline
     mixed = any(judge.allow_mixed_judges for judge in run.comparison.judges.values())
     for label, evaluator in run.comparison.evaluators.items():
@@ -27,16 +64,19 @@ def pair_strengths(run: Run, rows: Sequence[RowResult]) -> tuple[list[Derived], 
             continue
         judges = {" and ".join(judged) for row in rows if (judged := row.judges(label))}
         if len(judges) > 1 and not mixed:
-            warnings.append(
-                f"There is no {label}/strength, since rows were judged by {'; others by '.join(sorted(judges))}; "
+            strengths.warnings.append(
+                f"There is no {label}/{STRENGTH}, since rows were judged by {'; others by '.join(sorted(judges))}; "
                 "set judge.allow_mixed_judges to have it all the same."
             )
             continue
         meetings = _meetings(label, evaluator, run, rows)
         rows_met = sorted({row for meeting in meetings for row in (meeting.row, meeting.other)})
         if baseline in rows_met:
-            derived.append(_derived(label, meetings, rows_met, baseline))
-    return derived, warnings
+            description = f"Bradley–Terry strength over all pairs of rows that met: log-odds of winning against {baseline}"
+            strengths.metrics[label] = Metric(STRENGTH, description, fit="rows")
+            for row, by_seed in _scores(meetings, rows_met, baseline).items():
+                strengths.scores.setdefault(row, {})[label] = by_seed
+    return strengths
 
 
 class Meeting(NamedTuple):
@@ -76,38 +116,52 @@ def _meetings(label: str, evaluator: Evaluator, run: Run, rows: Sequence[RowResu
 def _opponents(run: Run, label: str, seed: int, evaluator: str) -> list[str]:
     """Return a row's opponents in the order of their samples."""
     row = next(row for row in run.graph.rows if (row.label, row.seed) == (label, seed))
-    return sorted(EvaluateInputs.of(run.graph.stages[row.evaluations[evaluator]]).opponents)
+    return sorted(EvaluateInputs.of(run.graph.stages[row.evaluations[evaluator][0]]).opponents)
 
 
-def _derived(evaluator: str, meetings: Meetings, labels: Sequence[str], baseline: str) -> Derived:
-    table = _table(meetings, labels)
-    fitted = bradley_terry(table, labels.index(baseline))
-    scores = {
-        label: ScoreEntry(
-            mean=float(fitted.mean[index]),
-            low=float(fitted.low[index]),
-            high=float(fitted.high[index]),
-            n=int((table[:, :, index].sum(axis=(0, 2)) + table[:, :, :, index].sum(axis=(0, 2)) > 0).sum()),
-            higher_is_better=True,
-        )
-        for index, label in enumerate(labels)
-        if np.isfinite(fitted.mean[index])
-    }
-    description = f"Bradley–Terry strength over all pairs of rows that met: log-odds of winning against {baseline}"
-    metric = MetricEntry(key=f"{evaluator}/strength", description=description, higher_is_better=True, primary=False)
-    return Derived(metric, scores)
+def _scores(meetings: Meetings, labels: Sequence[str], baseline: str) -> dict[str, dict[int, list[Score]]]:
+    """Return row -> seed -> a pseudo-value of each question; their mean is the row's strength over the seeds that it has.
+
+    Rows with the same seeds, as all have in most comparisons, get theirs from one fit to all games of these seeds.
+    """
+    seeds = {label: tuple(sorted({m.seed for m in meetings if label in (m.row, m.other)})) for label in labels}
+    scores = {}
+    for shared in sorted(set(seeds.values())):
+        questions = sorted({meeting.question for meeting in meetings if meeting.seed in shared})
+        table = _table(meetings, shared, questions, labels)
+        values = pseudo_strengths(table, labels.index(baseline))
+        for place, label in enumerate(labels):
+            if seeds[label] == shared and np.isfinite(values[..., place]).all():
+                scores[label] = {
+                    seed: [Score(name, STRENGTH, float(value)) for name, value in zip(questions, line, strict=True)]
+                    for seed, line in zip(shared, values[..., place], strict=True)
+                }
+    return scores
 
 
-def _table(meetings: Meetings, labels: Sequence[str]) -> Floats:
+def pseudo_strengths(wins: Floats, anchor: int) -> Floats:
+    """Return pseudo-values [seeds, questions, k] of Bradley–Terry strengths; the anchor's are 0.
+
+    Args:
+        wins: [seeds, questions, k, k], how often the row's side beat the column's; 0 where a pair did not meet.
+    """
+    seeds, questions, size, _ = wins.shape
+    if seeds * questions < 2:  # one cell alone has no error, and no second one to leave it out for
+        return fit(wins.sum(axis=(0, 1)), anchor).reshape(seeds, questions, size)
+    return crossed_pseudo_values(lambda weights: fit(np.tensordot(weights, wins, axes=2), anchor), seeds, questions)
+
+
+def _table(meetings: Meetings, seeds: Sequence[int], questions: Sequence[str], labels: Sequence[str]) -> Floats:
     """Return the wins, [seeds, questions, k, k]. A pair that both rows report, as among all rows, counts once."""
-    seeds = {seed: index for index, seed in enumerate(sorted({meeting.seed for meeting in meetings}))}
-    questions = {name: index for index, name in enumerate(sorted({meeting.question for meeting in meetings}))}
-    place = {label: index for index, label in enumerate(labels)}
+    lines, columns, place = ({name: at for at, name in enumerate(names)} for names in (seeds, questions, labels))
     table: Floats = np.zeros((len(seeds), len(questions), len(labels), len(labels)))
     for meeting, values in meetings.items():
+        if meeting.seed not in lines:
+            continue
         share = 0.5 if meeting._replace(row=meeting.other, other=meeting.row) in meetings else 1.0
         won = sum(values) / len(values)
-        pairs, row, other = table[seeds[meeting.seed], questions[meeting.question]], place[meeting.row], place[meeting.other]
+        pairs = table[lines[meeting.seed], columns[meeting.question]]
+        row, other = place[meeting.row], place[meeting.other]
         pairs[row, other] += share * won
         pairs[other, row] += share * (1 - won)
     return table

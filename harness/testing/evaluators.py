@@ -15,6 +15,7 @@ from harness.sandbox.scripted import ScriptedEvaluation
 from harness.testing.verdict import Advice, Fault, Finding, run
 
 ROUNDING = 1e-9
+WHOLE = slice(None)
 
 
 def check_evaluator(evaluator: Evaluator) -> Iterator[Finding]:
@@ -27,6 +28,8 @@ def check_evaluator(evaluator: Evaluator) -> Iterator[Finding]:
         else:
             yield Finding(name, "not run", "there are no scores", "see above")
         passed = passed and (finding.status == "passed" or name == "determinism")
+    if passed and evaluator.divisible:
+        yield run("parts", partial(_parts, evaluator, runs))
 
 
 def _metrics(evaluator: Evaluator, runs: object) -> None:
@@ -40,9 +43,10 @@ def _metrics(evaluator: Evaluator, runs: object) -> None:
         raise Fault(f"no description of the metric {bare[0]!r}", "say what it is and its unit: the board shows it")
 
 
-def _evaluate(evaluator: Evaluator) -> tuple[ScriptedEvaluation, list[Score]]:
+def _evaluate(evaluator: Evaluator, part: slice = WHOLE) -> tuple[ScriptedEvaluation, list[Score]]:
     with tempfile.TemporaryDirectory() as folder:
         task = ScriptedEvaluation(evaluator.required(), folder=Path(folder), judged=evaluator.asks_judge())
+        task.examples = task.examples[part]
         scores: Any = evaluator.evaluate(task)
         if isinstance(scores, Score) or not hasattr(scores, "__iter__"):
             said = f"evaluate() returned {type(scores).__name__}"
@@ -84,6 +88,19 @@ def _scores(evaluator: Evaluator, runs: list[tuple[ScriptedEvaluation, list[Scor
 def _repeats(evaluator: Evaluator, runs: list[tuple[ScriptedEvaluation, list[Score]]]) -> None:
     if _evaluate(evaluator)[1] != runs[0][1]:
         raise Fault("two evaluations of one policy differ", "seed what is drawn with task.seed, and keep the order of examples")
+
+
+def _parts(evaluator: Evaluator, runs: list[tuple[ScriptedEvaluation, list[Score]]]) -> None:
+    """Evaluated in two parts, every example has the scores that it has among all."""
+    half = len(runs[0][0].examples) // 2
+    scores = [score for part in (slice(half), slice(half, None)) for score in _evaluate(evaluator, part)[1]]
+
+    def ordered(listed: list[Score]) -> list[Score]:
+        return sorted(listed, key=lambda score: (score.example, score.metric, score.sample))
+
+    if ordered(scores) != ordered(runs[0][1]):
+        said = "the scores of an example change with the examples beside it"
+        raise Fault(said, "leave `divisible` out, so that prompts are never evaluated in parts")
 
 
 def _samplings(evaluator: Evaluator, runs: list[tuple[ScriptedEvaluation, list[Score]]]) -> None:

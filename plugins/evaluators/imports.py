@@ -22,7 +22,7 @@ from harness_plugins.evaluators.alpaca_eval.evaluator import (
     example_name,
     official_names,
 )
-from harness_plugins.evaluators.alpaca_eval.package import figures
+from harness_plugins.evaluators.alpaca_eval.package import Figures, figures
 from harness_plugins.evaluators.fastchat import files as fastchat
 from harness_plugins.evaluators.fastchat.files import Numbered
 from harness_plugins.evaluators.fastchat.mt_bench import MtBench, VicunaBench
@@ -121,7 +121,7 @@ class AlpacaImporter(Importer):
             judge=f"{', '.join(judges)} against {', '.join(against)}",
             facts={AlpacaEval.name: {name: value for name, value in found.summary.items() if math.isfinite(value)}},
             answers={example_name(row["instruction"]): (row["instruction"], row["output_1"], row["output_2"]) for row in rows},
-            warnings=tuple(self._warnings(model, label, numbered, missing, found.summary)),
+            warnings=tuple(self._warnings(model, label, numbered, missing, found)),
             files=(path,),
         )
 
@@ -133,7 +133,12 @@ class AlpacaImporter(Importer):
         return [known.get(name, name) for name in official_names()]  # a missing one keeps its place, under its hash
 
     def _warnings(
-        self, model: str, label: str, numbered: Sequence[tuple[int, Row]], missing: Sequence[int], summary: Mapping[str, float]
+        self,
+        model: str,
+        label: str,
+        numbered: Sequence[tuple[int, Row]],
+        missing: Sequence[int],
+        computed: Figures,
     ) -> Iterator[str]:
         """Return the warnings about the file that a reader of the row needs."""
         if label != model:
@@ -153,11 +158,13 @@ class AlpacaImporter(Importer):
         if nan:
             many = _count(len(nan), "annotation")
             yield f"preference = NaN in {many} (the first is number {nan[0]}): counted as unread, like null"
-        without = [name for name, value in summary.items() if not math.isfinite(value)]
+        without = [name for name, value in computed.summary.items() if not math.isfinite(value)]
         if without:
             yield f"no {', '.join(without)}: alpaca_eval gives NaN, as it does for a single readable verdict"
         if self.difficulty is None:
             yield UNCONTROLLED
+        if computed.uncontrolled is not None:
+            yield f"there is no length-controlled win rate: {computed.uncontrolled}"
 
 
 def _count(number: int, what: str) -> str:

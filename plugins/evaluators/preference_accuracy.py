@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import ClassVar
 
 from harness import EvaluationTask, Evaluator, Metric, Response, Score
 
@@ -17,6 +18,7 @@ class PreferenceAccuracy(Evaluator):
 
     name = "preference_accuracy"
     needs = frozenset({"ranked"})
+    divisible: ClassVar[bool] = True
 
     def metrics(self) -> Sequence[Metric]:
         return (

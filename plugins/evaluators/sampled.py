@@ -6,6 +6,7 @@ Equal fields ask for equal answers, which the run draws once for all of them.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 from pydantic import Field
 
@@ -14,6 +15,8 @@ from harness import Evaluator, Sampling
 
 class SampledEvaluator(Evaluator):
     """An evaluator that reads `n` answers per example, at `temperature` and without top-p."""
+
+    divisible: ClassVar[bool] = True
 
     n: int = Field(2, ge=1, le=64, description="answers sampled per example")
     temperature: float = Field(1.0, gt=0, le=2, description="of the sampled answers; 1 is the policy itself")

@@ -21,6 +21,7 @@ from harness.board.entries import Delta
 from harness.board.imports import ImportRequest, import_rows
 from harness.board.merge import merge
 from harness.board.power import Target, analyse_board
+from harness.board.sequential import SeedsDesign
 from harness.board.verify import verify
 from harness.board.views.latex import to_latex
 from harness.board.views.markdown import to_markdown
@@ -107,10 +108,9 @@ def test_a_board_from_elsewhere_whose_section_is_none_declares_nothing(section: 
 
 def test_added_seeds_are_asked_for_the_declared_metrics() -> None:
     rows = [row(label, lift, (0, 1, 2)) for label, lift in LIFTS.items()]
-    seeds = {"seeds": {"until": "decided", "start": 2, "most": 3}}
-    one = look(seeds, "base", rows, METRICS)
-    two = look({**seeds, "statistics": {"primary": ["e/m", "e/third"]}}, "base", rows, METRICS)
-    assert one is not None and two is not None
+    design = SeedsDesign(2, 3)
+    one = look(design, "base", rows, METRICS)
+    two = look(design, "base", rows, METRICS, {"statistics": {"primary": ["e/m", "e/third"]}})
     assert set(one.pairs) == {"e/m"} and set(two.pairs) == {"e/m", "e/third"}
 
 

@@ -86,7 +86,7 @@ def test_a_board_that_claims_another_first_place_does_not_hold(board: Board, tmp
 def test_a_board_of_the_methods_before_holds_without_it(board: Board, tmp_path: Path) -> None:
     older = {
         "analysis": board.analysis.model_copy(update={"first_place": None}),  # type: ignore[union-attr]
-        "statistics": board.statistics.model_copy(update={"methods": 2}),
+        "statistics": board.statistics.model_copy(update={"methods": 3}),
     }
     old = board.model_copy(update=older)
     old.write(tmp_path)

@@ -324,9 +324,9 @@ def test_a_row_that_has_stopped_keeps_its_verdict() -> None:
     assert second.p[1] == first.p[1] and second.significant[1] and not second.open[1]
 
 
-def test_prompts_are_added_by_halves_up_to_the_most() -> None:
+def test_prompts_are_doubled_up_to_the_most() -> None:
     rule = Rule.of_prompts(100, 805)
-    assert rule.looks[0] == 100 and rule.looks[-1] == 805 and len(rule.looks) <= 6
+    assert rule.looks == (100, 200, 400, 805) and Rule.of_prompts(10, 12).looks == (10, 12)
     rng = np.random.default_rng(14)
     x = np.array([0.0, 0.5])[:, None, None] + rng.normal(size=(1, 1, 805)) + rng.normal(0, 0.5, (2, 1, 805))
     state = decide(x[:, :, : rule.looks[0]], State.start(2), rule)
@@ -339,7 +339,7 @@ def test_a_row_without_the_new_prompts_does_not_thin_the_variance_of_the_others(
     x += np.array([0.0, 1.0, 0.3, 0.0])[:, None, None]
     stopped = x.copy()
     stopped[3, :, 100:] = np.nan
-    rule, first = Rule((100, 150)), replace(State.start(4), look=1)
+    rule, first = Rule((100, 150), "questions"), replace(State.start(4), look=1)
     with_gap = decide(stopped, first, rule)
     without = decide(x[:3], replace(State.start(3), look=1), rule)
     assert with_gap.p[1:3] == pytest.approx(without.p[1:3]) and without.p[1] < 0.01

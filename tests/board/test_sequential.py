@@ -15,7 +15,7 @@ from harness.board import Board, RowResult, build_board
 from harness.board.build import LoadedBoard, look
 from harness.board.entries import Delta, SequentialEntry
 from harness.board.merge import merge
-from harness.board.sequential import Decisions, SeedsDesign
+from harness.board.sequential import Decisions, PromptsDesign, SeedsDesign, design_of
 from harness.board.verify import verify
 from harness.board.views.markdown import to_markdown
 from harness.board.views.page import write_all
@@ -42,6 +42,12 @@ def row(label: str, lift: float, seeds: int, kind: Any = "measured", **scored: A
     return RowResult(label, None, None, 1, kind, scores, {}, {}, {})  # type: ignore[arg-type]
 
 
+def looked(rows: Sequence[RowResult], config: Mapping[str, Any] = RULE, metrics: Any = METRICS) -> Decisions:
+    design = SeedsDesign.of(config)
+    assert design is not None
+    return look(design, "base", rows, metrics)
+
+
 def run(
     lifts: Mapping[str, float], config: Mapping[str, Any] = RULE, metrics: Any = METRICS
 ) -> tuple[Decisions, list[RowResult]]:
@@ -49,8 +55,8 @@ def run(
     seeds = dict.fromkeys(lifts, config["seeds"]["start"])
     while True:
         rows = [row(label, lift, seeds[label]) for label, lift in lifts.items()]
-        decided = look(config, "base", rows, metrics)
-        assert decided is not None and decided.seeds == seeds
+        decided = looked(rows, config, metrics)
+        assert decided.counts == seeds
         if not decided.open:
             return decided, rows
         last = max(seeds.values())
@@ -63,19 +69,16 @@ def board_of(rows: Sequence[RowResult], config: Mapping[str, Any] = RULE, **more
     return build_board(config=config, baseline="base", rows=rows, metrics=METRICS, **shared, **more)
 
 
-def test_a_list_of_seeds_is_never_added_to() -> None:
-    assert look({"seeds": [0, 1]}, "base", [row("base", 0, 2), row("a", 0.1, 2)], METRICS) is None
-    assert look({}, "base", [row("base", 0, 2), row("a", 0.1, 2)], METRICS) is None
-
-
-@pytest.mark.parametrize("seeds", [{"until": "dawn"}, {"until": "decided", "start": "2"}, {"until": "decided", "most": 1}, "x"])
+@pytest.mark.parametrize(
+    "seeds", [[0, 1], {"until": "dawn"}, {"until": "decided", "start": "2"}, {"until": "decided", "most": 1}, "x"]
+)
 def test_a_board_whose_rule_is_none_is_read_as_one_with_a_list(seeds: Any) -> None:
     assert SeedsDesign.of({"seeds": seeds}) is None
 
 
 def test_clear_rows_stop_early_and_close_ones_go_on() -> None:
     decided, _ = run({"base": 0.0, "clear": 3.0, "close": 0.16, "poor": -3.0})
-    assert decided.seeds["poor"] < decided.seeds["close"] and decided.seeds["clear"] < 6
+    assert decided.counts["poor"] < decided.counts["close"] and decided.counts["clear"] < 6
     assert {"clear", "poor"} <= decided.significant
     assert decided.may_be_best == ("clear",)
 
@@ -83,7 +86,7 @@ def test_clear_rows_stop_early_and_close_ones_go_on() -> None:
 def test_every_row_gets_the_seed_that_decides_between_the_best() -> None:
     """Both are far above the baseline, and near each other: the baseline stops, and the two go on."""
     decided, _ = run({"base": 0.0, "one": 3.0, "two": 3.12})
-    assert decided.seeds["one"] == decided.seeds["two"] > decided.seeds["base"]
+    assert decided.counts["one"] == decided.counts["two"] > decided.counts["base"]
     assert decided.significant == {"base", "one", "two"}
 
 
@@ -95,31 +98,29 @@ def test_a_metric_that_should_be_small_is_turned() -> None:
 
 def test_reference_rows_compete_for_no_first_place() -> None:
     rows = [row("base", 0, 6), row("a", 0.2, 6), row("oracle", 3.0, 6, "control"), row("null", 0.0, 6, "null")]
-    decided = look(RULE, "base", rows, METRICS)
-    assert decided is not None and decided.may_be_best
+    decided = looked(rows)
+    assert decided.may_be_best
     assert not {"oracle", "null"} & set(decided.may_be_best)
     assert ("oracle", "e/m") in decided.p
 
 
 def test_a_failed_row_takes_no_part_and_stops_no_other() -> None:
     rows = [row("base", 0, 2), row("a", 0.2, 2), replace(row("b", 0.2, 2), scores={}, failed="it broke")]
-    decided = look(RULE, "base", rows, METRICS)
-    assert decided is not None
-    assert decided.open == {"a", "base"} and set(decided.seeds) == {"a", "base"}
+    decided = looked(rows)
+    assert decided.open == {"a", "base"} and set(decided.counts) == {"a", "base"}
 
 
 def test_without_the_baseline_nothing_is_open() -> None:
     rows = [replace(row("base", 0, 2), scores={}, failed="it broke"), row("a", 0.2, 2), row("b", 0.4, 2)]
-    decided = look(RULE, "base", rows, METRICS)
-    assert decided is not None and not decided.open
+    decided = looked(rows)
+    assert not decided.open
 
 
 def test_answers_that_could_not_be_judged_leave_the_others_to_decide() -> None:
     rows = [row("base", 0, 2), row("a", 3.0, 2)]
-    whole = look(RULE, "base", rows, METRICS)
+    whole = looked(rows)
     scores = {seed: [s for s in listed if (s.example, seed) != ("p3", 1)] for seed, listed in rows[1].scores["e"].items()}
-    holed = look(RULE, "base", [rows[0], replace(rows[1], scores={"e": scores})], METRICS)
-    assert whole is not None and holed is not None
+    holed = looked([rows[0], replace(rows[1], scores={"e": scores})])
     assert holed.p["a", "e/m"][0] != whole.p["a", "e/m"][0]
     assert holed.p["a", "e/m"][0] == pytest.approx(whole.p["a", "e/m"][0], rel=0.5)
 
@@ -127,10 +128,9 @@ def test_answers_that_could_not_be_judged_leave_the_others_to_decide() -> None:
 def test_a_row_open_for_one_metric_is_looked_at_on_all() -> None:
     """The p-values of metrics that are not primary hold at the last look too."""
     decided, rows = run({"base": 0.0, "close": 0.16})
-    assert decided.seeds["close"] > 2
+    assert decided.counts["close"] > 2
     assert decided.p["close", "e/other"] == decided.p["close", "e/m"]
-    before = look(RULE, "base", [row(r.label, lift, 2) for r, lift in zip(rows, (0.0, 0.16), strict=True)], METRICS)
-    assert before is not None
+    before = looked([row(r.label, lift, 2) for r, lift in zip(rows, (0.0, 0.16), strict=True)])
     assert decided.p["close", "e/m"][0] <= before.p["close", "e/m"][0]
 
 
@@ -165,7 +165,7 @@ def test_a_board_says_what_was_saved_and_holds(tmp_path: Path) -> None:
     board = board_of(rows, trainings=(9, 24))
     added = board.statistics.sequential
     assert added is not None
-    assert (added.seeds, added.may_be_best) == (dict(decided.seeds), ("clear",))
+    assert (added.seeds, added.may_be_best) == (dict(decided.counts), ("clear",))
     assert "9 trainings in place of 24 (62% saved)" in added.sentence
     assert not any("seeds of e/m: those that both rows have" in warning for warning in board.warnings)
     write_all(board, [], tmp_path)
@@ -219,3 +219,107 @@ def test_boards_of_several_rules_merge_with_a_warning(tmp_path: Path) -> None:
     assert merged.statistics.sequential is None
     assert merged.config["seeds"] == sorted({seed for r in rows for seed in r.scores["e"]})
     assert any("seeds were added where they decide" in warning for warning in merged.warnings)
+
+
+# Prompts that are added where they decide
+
+
+LOOKS = (20, 40, 60)
+NAMES = [f"p{i}" for i in range(QUESTIONS)]
+LIFTS = {"base": 0.0, "clear": 3.0, "close": 0.25, "poor": -3.0}
+
+
+def prompts_design(looks: int) -> PromptsDesign:
+    blocks = zip((0, *LOOKS), LOOKS[:looks], strict=False)
+    return PromptsDesign(20, 60, frozenset({"e"}), tuple(tuple(NAMES[first:last]) for first, last in blocks))
+
+
+def with_prompts(label: str, lift: float, prompts: int, seeds: int = 4) -> RowResult:
+    whole = row(label, lift, seeds)
+    kept = {seed: [score for score in listed if score.example in NAMES[:prompts]] for seed, listed in whole.scores["e"].items()}
+    return replace(whole, scores={"e": kept})
+
+
+def run_prompts(lifts: Mapping[str, float]) -> tuple[Decisions, list[RowResult]]:
+    """Add prompts to rows as a run does, until none is open."""
+    prompts = dict.fromkeys(lifts, LOOKS[0])
+    for number in range(len(LOOKS)):
+        rows = [with_prompts(label, lift, prompts[label]) for label, lift in lifts.items()]
+        decided = look(prompts_design(number + 1), "base", rows, METRICS)
+        assert decided.counts == prompts
+        if not decided.open:
+            return decided, rows
+        assert all(prompts[label] == LOOKS[number] for label in decided.open)  # none is opened again
+        prompts |= dict.fromkeys(decided.open, LOOKS[number + 1])
+    raise AssertionError("a row is open after the last look")
+
+
+def prompts_board(decided: Decisions, rows: Sequence[RowResult]) -> Board:
+    assert isinstance(decided.design, PromptsDesign)
+    return board_of(rows, {"seeds": [0, 1, 2, 3]}, prompts=decided.design)
+
+
+def test_prompts_are_added_to_close_rows_alone(tmp_path: Path) -> None:
+    decided, rows = run_prompts(LIFTS)
+    assert decided.counts["clear"] == decided.counts["poor"] == 20 < decided.counts["close"] == decided.counts["base"]
+    assert decided.may_be_best == ("clear",) and {"clear", "poor"} <= decided.significant
+    board = prompts_board(decided, rows)
+    added = board.statistics.sequential_prompts
+    assert added is not None and added.prompts == decided.counts
+    place = board.first_place("e/m")
+    assert place is not None and place.may_be_best == added.may_be_best and place.runner_up == "close"
+    assert added.evaluations == 4 * sum(decided.counts.values()) and added.evaluations_fixed == 4 * 4 * 60
+    assert "20 for clear, poor" in added.sentence and "saved" in added.sentence
+    assert all(delta.n == decided.counts[label] for label, delta in deltas(board).items())
+    write_all(board, [], tmp_path)
+    assert verify(tmp_path) == []
+    assert added.sentence in (tmp_path / "index.html").read_text()
+    assert added.sentence in to_markdown(board).replace("\\", "")
+    assert design_of(board.config, Board.read(tmp_path).statistics.sequential_prompts) == decided.design
+
+
+def test_rows_tell_of_seeds_on_the_same_prompts() -> None:
+    """A row that stopped has the difference that a board on its prompts alone gives it."""
+    board = deltas(prompts_board(*run_prompts(LIFTS)))
+    alone = deltas(board_of([with_prompts(label, lift, 20) for label, lift in LIFTS.items()], {"seeds": [0, 1, 2, 3]}))
+    for label in ("clear", "poor"):
+        assert (board[label].n, board[label].mean, board[label].low) == (20, alone[label].mean, alone[label].low)
+        assert board[label].p_flips == alone[label].p_flips
+
+
+def test_rows_with_other_prompts_are_ordered_by_their_differences() -> None:
+    """The first prompts may be easier than the rest: means over other prompts do not compare."""
+    easy = {name: 20.0 if number < 20 else 0.0 for number, name in enumerate(NAMES)}
+    decided, rows = run_prompts({"base": 0.0, "poor": -3.0, "close": 0.25})
+    shifted = [
+        {seed: [replace(s, value=s.value + easy[s.example]) for s in listed] for seed, listed in r.scores["e"].items()}
+        for r in rows
+    ]
+    board = prompts_board(decided, [replace(r, scores={"e": scores}) for r, scores in zip(rows, shifted, strict=True)])
+    means = {r.method: r.scores["e/m"].mean for r in board.rows}
+    assert means["poor"] > means["close"]
+    assert [r.method for r in board.rows].index("poor") == 2
+
+
+@pytest.mark.parametrize("lie", [{"may_be_best": ("close",)}, {"blocks": ((*NAMES[:19], "p59"),)}, {"evaluators": ()}])
+def test_a_board_that_claims_other_prompts_does_not_hold(tmp_path: Path, lie: dict[str, Any]) -> None:
+    board = prompts_board(*run_prompts(LIFTS))
+    added = board.statistics.sequential_prompts
+    assert added is not None
+    claimed = board.statistics.model_copy(update={"sequential_prompts": added.model_copy(update=lie)})
+    write_all(board.model_copy(update={"statistics": claimed}), [], tmp_path)
+    assert verify(tmp_path) != []
+
+
+def test_boards_with_different_prompts_merge(tmp_path: Path) -> None:
+    config, boards = {"seeds": [0, 1, 2, 3], "evaluation": {"until": "decided", "start": 20, "most": 60}}, []
+    for name, lift in (("close", 0.25), ("clear", 3.0)):
+        decided, rows = run_prompts({"base": 0.0, name: lift})
+        assert isinstance(decided.design, PromptsDesign)
+        write_all(board_of(rows, config, prompts=decided.design), [], tmp_path / name)
+        boards.append(LoadedBoard.read(tmp_path / name))
+    merged = merge(boards, name="ab", created="2026-01-02")
+    added = merged.statistics.sequential_prompts
+    assert added is not None and added.prompts["base"] == added.prompts["close"] > added.prompts["clear"] == 20
+    write_all(merged, [], tmp_path / "ab")
+    assert verify(tmp_path / "ab") == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+import itertools
 import json
 import math
 import os
@@ -14,13 +15,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
+from scipy import stats
 
-from harness import DataError, JudgeAnswer, Judgment, Message, Prompt, Response, Sampling, Score
+from harness import DataError, JudgeAnswer, Judgment, Message, Prompt, Response, Sampling, Score, UnavailableError
 from harness_plugins.evaluators import AlpacaImporter
 from harness_plugins.evaluators.alpaca_eval import evaluator as plugin
 from harness_plugins.evaluators.alpaca_eval import package
 from harness_plugins.evaluators.alpaca_eval.evaluator import AlpacaEval
+from harness_plugins.evaluators.alpaca_eval.glm import Glm
 
 DATA = os.environ.get("HARNESS_REFERENCE_DATA")
 ANNOTATIONS = Path(DATA or ".") / "alpaca_eval" / "annotations"
@@ -168,9 +173,12 @@ def difficulties(count: int) -> list[float]:
 
 @pytest.fixture
 def hub(tmp_path: Path) -> Iterator[Path]:
-    """Files of the hub's form for 60 instructions: a difficulty each, and two gamed models' verdicts."""
-    difficulty = difficulties(60)
-    folder = tmp_path / "hub"
+    return hub_files(tmp_path / "hub", 60)
+
+
+def hub_files(folder: Path, count: int) -> Path:
+    """Files of the hub's form: a difficulty of each instruction, and two gamed models' verdicts."""
+    difficulty = difficulties(count)
     folder.mkdir()
     lines = ["model,preference,index,std_delta_len,instruction_difficulty,not_gamed_baseline"]
     for model, shift in (("concise", 1.0), ("verbose", -1.0)):
@@ -214,6 +222,87 @@ def test_the_length_controlled_win_rate_looks_difficulty_up_by_instruction(hub: 
     without = package.figures(rows[1:], instructions, hub)
     assert unread.summary == without.summary  # the others keep their own difficulty
     assert set(found.preferences) - set(unread.preferences) == {"instruction 0"}
+
+
+def pseudo_values(found: package.Figures) -> NDArray[np.float64]:
+    return np.array([values["length_controlled_win_rate"] for values in found.preferences.values()])
+
+
+@needs_reference
+@pytest.mark.parametrize("model", MODELS[::2])
+def test_pseudo_values_of_published_annotations_have_the_packages_number_as_their_mean(model: str, tmp_path: Path) -> None:
+    rows = annotations(model)
+    found = package.figures(rows, [row["instruction"] for row in rows], hub_files(tmp_path / "hub", 805))
+    values = pseudo_values(found)
+    assert 100 * values.mean() == pytest.approx(found.summary["length_controlled_winrate"], abs=1e-9)
+    error = 100 * values.std(ddof=1) / np.sqrt(805)
+    assert error > 10 * found.summary["lc_standard_error"]  # the package's is that of the predictions
+    assert error == pytest.approx(1.5, abs=0.3)
+
+
+def test_a_pseudo_value_is_the_instructions_part_in_the_fit(hub: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Against regressions fitted without each of some instructions, lengths standardised anew."""
+    fitted: list[Glm] = []
+    before = Glm.pseudo_values
+    monkeypatch.setattr(Glm, "pseudo_values", lambda glm, win_rate: (fitted.append(glm), before(glm, win_rate))[1])
+    rows = made_up()
+    values = pseudo_values(package.figures(rows, [row["instruction"] for row in rows], hub))
+    (glm,) = fitted
+    assert glm.features[-60:, 0] == pytest.approx(np.tanh(glm.lengths / glm.lengths.std(ddof=1)))
+
+    def without(place: int) -> float:
+        kept = np.delete(np.arange(len(glm.targets)), len(glm.targets) - 60 + place)
+        lengths = np.delete(glm.lengths, place)
+        features = glm.features[kept].copy()
+        features[-59:, 0] = np.tanh(lengths / lengths.std(ddof=1))
+        smaller = Glm(features, glm.targets[kept], glm.weights[kept], lengths, glm.penalty)
+        return float(smaller.win_rates(np.ones((1, 59)))[0])
+
+    places = [int(values.argmin()), int(values.argmax()), 7, 30]
+    left_out = np.array([without(place) for place in places])
+    shares = (values[places] - values[places[0]]) / 59
+    assert left_out[0] - left_out == pytest.approx(shares, rel=0.01, abs=2e-5)
+
+
+def test_equal_models_seldom_differ_and_spread_as_their_pseudo_values_say(tmp_path: Path) -> None:
+    folder, count = hub_files(tmp_path / "hub", 120), 120
+    hard, models, errors = difficulties(count), [], []
+    for model in range(14):
+        rng = random.Random(model)
+        rows = [
+            {
+                "instruction": f"instruction {number}",
+                "output_1": "x" * (100 + number),
+                "output_2": "y" * rng.randint(50, 400),
+                "generator_1": "base",
+                "generator_2": "row",
+                "annotator": "a",
+                "preference": 1.9 if rng.random() < 1 / (1 + math.exp(1 - hard[number])) else 1.1,
+            }
+            for number in range(count)
+        ]
+        found = package.figures(rows, [str(row["instruction"]) for row in rows], folder)
+        models.append(pseudo_values(found))
+        errors.append(found.summary["lc_standard_error"] / 100)
+    p = [float(stats.ttest_rel(one, other).pvalue) for one, other in itertools.combinations(models, 2)]
+    assert np.mean(np.array(p) < 0.05) < 0.15 and max(p) > 0.9
+    spread = np.std([values.mean() for values in models], ddof=1)  # of the package's own numbers
+    assert 0.65 < np.mean([values.std(ddof=1) / np.sqrt(count) for values in models]) / spread < 1.5
+    assert np.mean(errors) < spread / 2
+
+
+def test_a_fit_that_leaves_no_error_is_absent_with_the_reason(hub: Path, tmp_path: Path) -> None:
+    rows = [{**row, "dataset": "mine", "output_2": row["output_1"] + "y"} for row in made_up()]
+    task = AlpacaTask(
+        tmp_path, {r["instruction"]: r["output_2"] for r in rows}, lambda _: JudgeAnswer("m", "j", "stop", 1, 1, logprobs(0.7))
+    )
+    reference = str(write_reference(tmp_path, rows))
+    scores = AlpacaEval(reference=reference, official=False, difficulty=str(hub), check_hashes=False).evaluate(task)
+    metrics = set()
+    with pytest.raises(UnavailableError, match="the outputs of all others differ by the same length"):
+        for score in scores:  # those before the error are kept
+            metrics.add(score.metric)
+    assert "win_rate" in metrics and "length_controlled_win_rate" not in metrics
 
 
 def test_another_order_is_put_right_by_the_hubs_reference(hub: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

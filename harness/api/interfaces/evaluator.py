@@ -104,6 +104,7 @@ class Evaluator(Component):
 
     needs: ClassVar[frozenset[Literal["target", "ranked", "gold", "benchmarks"]]] = frozenset()
     reads_split: ClassVar[bool] = True  # scores the evaluated split's examples; false where it brings questions of its own
+    divisible: ClassVar[bool] = False  # an example's scores hang on no other example: prompts may be evaluated in parts
     judged: ClassVar[bool] = False  # asks a judge: the config needs a `judge` section, and its field `judge` may change fields
 
     def required(self) -> frozenset[str]:

@@ -62,7 +62,8 @@ class Bootstrap:
         for row in rows:
             kept = row.answered()
             mean = float(np.nanmean(kept.values))
-            error = components(kept.values, kept.by_question(), pooled[row.seeds] if kept.seeds == row.seeds else None)[1]
+            spread = pooled[row.seeds] if kept.seeds == row.seeds else None
+            error = components(kept.values, kept.by_question(), spread, interval=True)[1]
             if bounds is not None and width_of(bounds) < inf:
                 low, high = score_interval(mean, error, len(set(kept.questions)), bounds, self.level)
             else:

@@ -102,7 +102,7 @@ class Gap:
         error, seeds = pooled, 0
         if self.values is not None:
             kept = self.values.answered()
-            parts, error = components(kept.values, kept.by_question(), spread)
+            parts, error = components(kept.values, kept.by_question(), spread, interval=True)
             seeds = len(kept.seeds)
         # Differences of skewed scores are hardly skewed, and an estimated skewness would only add noise to their interval.
         centre, spacious = self._estimate(mean, Error(error.size, error.freedom), spread, bounds)
@@ -140,7 +140,7 @@ class Gap:
             return mean, error
         table = with_pseudo_questions(gap)
         narrower = None if spread is None else Spread(spread.variance / width**2, spread.freedom)
-        wide = components(table, None, narrower)[1]
+        wide = components(table, None, narrower, interval=True)[1]
         return float(table.mean()) * width, Error(wide.size * width, wide.freedom)
 
 

@@ -17,7 +17,7 @@ from scipy import special
 from harness.board.statistics.values import Floats
 
 CELLS_PER_CALL = 2_000_000
-STEPS, CLOSE = 60, 1e-10
+STEPS, CLOSE = 60, 1e-5  # of Newton's method: what is left after a step is about its square
 
 Fit = Callable[[Floats], Floats]
 """weights [draws, observations] → values [draws, ...]; a weight of 0 leaves an observation out. Vectorised over draws."""
@@ -82,17 +82,21 @@ def logistic(features: Floats, targets: Floats, weights: Floats, *, penalty: Flo
     moving, slope = features[:, free], slope[free]
     products = (moving[:, :, None] * moving[:, None, :]).reshape(len(moving), -1)
     # Draws differ little from their mean, so its solution is where theirs are looked for.
-    chosen = np.zeros((draws, len(free)))
+    chosen = np.zeros((1, len(free)))
     if draws > 1:
-        chosen += logistic(moving, targets, weights.mean(axis=0, keepdims=True), penalty=slope)
+        chosen = logistic(moving, targets, weights.mean(axis=0, keepdims=True), penalty=slope)
     for _ in range(STEPS):
         chance = special.expit(chosen @ moving.T)
-        gradient = (weights * (targets - chance)) @ moving - slope
-        curvature = (weights * chance * (1.0 - chance)) @ products
+        if len(chance) == 1:  # the first step, which starts all draws at one place: without a table of draws × observations
+            gradient = weights @ ((targets - chance[0])[:, None] * moving) - slope
+            curvature = weights @ ((chance * (1.0 - chance))[0, :, None] * products)
+        else:
+            gradient = (weights * (targets - chance)) @ moving - slope
+            curvature = (weights * chance * (1.0 - chance)) @ products
         curvature = curvature.reshape(draws, len(free), len(free)) + 1e-12 * np.eye(len(free))
         step = np.linalg.solve(curvature, gradient[..., None])[..., 0]
         step *= np.minimum(1.0, 2.0 / np.maximum(np.abs(step).max(axis=1, keepdims=True, initial=0.0), 1e-300))
-        chosen += step
+        chosen = chosen + step
         if np.abs(step).max(initial=0.0) < CLOSE:
             coefficients = np.zeros((draws, size))
             coefficients[:, free] = chosen

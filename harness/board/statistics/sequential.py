@@ -16,7 +16,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cache
 from math import sqrt
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,19 +40,23 @@ class Rule:
     """When to look and when to stop.
 
     Attributes:
-        looks: numbers of seeds (or prompts) at which the comparison looks, rising; the last is the most there will be.
+        looks: numbers of seeds or of questions at which the comparison looks, rising; the last is the most there will be.
+        adds: of which of the two.
         alpha: family-wise error over all looks.
         futility: the chance of a decision below which a row gets no more seeds.
         spending: ρ of the spending function α·fraction^ρ (Kim & DeMets 1987, Biometrika 74(1)); 1 spends evenly, 3 late.
         spending_own: share of α that the test with a row's own variance has spent after each look; as α if empty. Two seeds
             get nothing, because Student's t with one degree of freedom rejects nearly nothing at any level they could have.
+            None where questions are added: the test is there for rows whose own seeds lie far apart, and these are the same
+            seeds at every look, so that it says the same each time and has its whole level.
     """
 
     looks: tuple[int, ...]
+    adds: Literal["seeds", "questions"] = "seeds"
     alpha: float = 0.05
     futility: float = 0.35
     spending: float = 3.0
-    spending_own: tuple[float, ...] = ()
+    spending_own: tuple[float, ...] | None = ()
 
     def __post_init__(self) -> None:
         if not self.looks or list(self.looks) != sorted(set(self.looks)) or self.looks[0] < 1:
@@ -65,16 +69,15 @@ class Rule:
         """Look after every seed from `start` to `most`."""
         looks = tuple(range(start, most + 1))
         shares = (*(_share_of_own(look, most) for look in looks[:-1]), 1.0)
-        return cls(looks, spending_own=shares, **fields)
+        return cls(looks, **{"spending_own": shares, **fields})
 
     @classmethod
     def of_prompts(cls, start: int = 100, most: int = 805, **fields: Any) -> Rule:
-        """Look whenever the number of prompts has grown by half."""
-        looks, size = [], float(start)
-        while size < most / 1.25:
-            looks.append(round(size))
-            size *= 1.5
-        return cls((*looks, most), **fields)
+        """Look whenever the number of prompts has doubled: each look loads every open row's model again."""
+        looks = [start]
+        while 2 * looks[-1] < most / 1.25:
+            looks.append(2 * looks[-1])
+        return cls(tuple(dict.fromkeys((*looks, most))), "questions", **{"spending": 1.5, "spending_own": None, **fields})
 
     @property
     def fractions(self) -> tuple[float, ...]:
@@ -84,10 +87,6 @@ class Rule:
     def shares(self) -> tuple[float, ...]:
         """The share of α that is spent after each look."""
         return tuple(fraction**self.spending for fraction in self.fractions)
-
-    @property
-    def shares_own(self) -> tuple[float, ...]:
-        return self.spending_own or self.shares
 
 
 def _share_of_own(look: int, most: int) -> float:
@@ -149,7 +148,10 @@ def repeated(p: Floats, look: int, rule: Rule, *, own: bool = False) -> Floats:
     Args:
         p: of any shape, at the look with this number, counted from 0.
     """
-    nominal = np.maximum.accumulate(_table(rule.fractions, rule.shares_own if own else rule.shares)[:, look])
+    if own and rule.spending_own is None:
+        return np.asarray(p)
+    shares = (rule.spending_own if own else ()) or rule.shares
+    nominal = np.maximum.accumulate(_table(rule.fractions, shares)[:, look])
     logs = np.interp(np.log(np.clip(p, 1e-300, 1.0)), np.log(np.maximum(nominal, 1e-300)), np.log(GRID))
     return np.asarray(np.where(p <= nominal[0], GRID[0], np.exp(logs)))
 
@@ -273,7 +275,7 @@ def decide(
 def _size_at_end(squares: Squares, size: Floats, rule: Rule, look: int, seeds: int, questions: int) -> Floats:
     """The standard error at the last look, if variances stay what they are."""
     share = rule.looks[look] / rule.looks[-1]
-    if rule.looks[look] != seeds:  # questions are added, and seeds stay as many as they are
+    if rule.adds == "questions":
         by_seed = np.maximum(0.0, squares.seed - squares.rest) / (seeds * questions)
         return np.sqrt(by_seed + np.maximum(size**2 - by_seed, 0.0) * share)
     by_question = np.maximum(0.0, squares.question - squares.rest) / (seeds * questions)  # more seeds do not help here

@@ -28,7 +28,8 @@ from harness.board.statistics.values import Floats, mean_over_seeds
 # In an interval a row leaves the pool where an F-test of its variance between seeds against the pool has p below these. They
 # are large on purpose: with two seeds a row ten times as restless hides in the pool with probability √(F/100), and each time
 # its mean is far from the truth. With these the interval of such a row covers its mean 93 % of the time.
-RESTLESS, RESTLESS_OF_TWO = 0.4, 0.7
+RESTLESS, RESTLESS_OF_TWO = 0.45, 0.7
+UPPER = 0.975  # of the 95 % interval
 
 # A sample's third moment is too small on average where the tail is heavy: an outlier that would show it is mostly absent.
 HEAVY = 1.5
@@ -127,13 +128,19 @@ def mean_squares(tables: Floats) -> Squares:
 
 
 def errors(
-    squares: Squares, variance: Floats | float | None = None, freedom: Floats | float = inf, *, always: bool = False
+    squares: Squares,
+    variance: Floats | float | None = None,
+    freedom: Floats | float = inf,
+    *,
+    always: bool = False,
+    interval: bool = False,
 ) -> Errors:
     """Standard errors of the means of crossed tables.
 
     Args:
         variance: between seeds of a mean at one seed, pooled over rows, and its `freedom`; None: of each table alone.
         always: use it for restless rows too, for a test that a second one with their own variance stands beside.
+        interval: for an interval of 95 %: where seeds stand for themselves, the freedom is no larger than Howe's limit takes.
     """
     seeds, questions = squares.seeds, squares.questions
     free_question = questions - 1 or inf
@@ -141,13 +148,13 @@ def errors(
         size = np.sqrt(squares.question / questions)
         free = np.full_like(size, free_question)
         return Errors(size, free, _skewness(squares.third, size), squares.seed, np.zeros_like(size))
-    square_seed, free_seed = squares.seed, np.full_like(squares.seed, seeds - 1)
+    square_seed, free_seed, alone = squares.seed, np.full_like(squares.seed, seeds - 1), np.ones(squares.seed.shape, dtype=bool)
     if variance is not None:
         shared = questions * np.asarray(variance, dtype=np.float64)
         level = RESTLESS_OF_TWO if seeds == 2 else RESTLESS
         limit = special.fdtri(seeds - 1, np.asarray(freedom, dtype=np.float64), 1.0 - level)
         calm = (squares.seed <= limit * shared) | always
-        square_seed, free_seed = np.where(calm, shared, squares.seed), np.where(calm, freedom, free_seed)
+        square_seed, free_seed, alone = np.where(calm, shared, squares.seed), np.where(calm, freedom, free_seed), ~calm
     # Seeds that lie closer together than chance would have it add nothing, but their few degrees of freedom still count:
     # to drop the term where it comes out small is a test of its own, and errors of the first kind rise with it.
     floored = np.maximum(square_seed, squares.rest)
@@ -155,8 +162,24 @@ def errors(
     spent = floored**2 / free_seed + squares.question**2 / free_question
     spent = spent + squares.rest**2 / max((seeds - 1) * (questions - 1), 1)
     free = np.divide(total**2, spent, out=np.full_like(total, inf), where=spent > 0)
+    if interval:
+        free = np.where(alone, np.minimum(free, _freedom_of_howe(floored, free_seed, total - floored, free_question)), free)
     size = np.sqrt(total / (seeds * questions))
     return Errors(size, free, _skewness(squares.third, size), square_seed, free_seed)
+
+
+def _freedom_of_howe(seed: Floats, free_seed: Floats, question: Floats, free_question: float) -> Floats:
+    """Return the freedom with which Student's limit of a sum of two variances is √(t₁²·v₁ + t₂²·v₂).
+
+    Two or three seeds that happen to lie close together say that they vary little, and Satterthwaite's freedom, which goes by
+    the estimates, then forgets how few they are: the mean of a row ten times as restless was covered 88 % of the time. Here
+    each part keeps its own quantile (Howe 1974, 'Approximate confidence limits on the mean of X + Y', JASA 69(347)).
+    """
+    total, upper = seed + question, special.ndtri(UPPER)
+    of_question = special.stdtrit(free_question, UPPER) if np.isfinite(free_question) else upper
+    squared = special.stdtrit(free_seed, UPPER) ** 2 * seed + of_question**2 * question
+    limit = np.sqrt(np.divide(squared, total, out=np.full_like(total, upper**2), where=total > 0))
+    return np.asarray(np.where(limit > upper, special.stdtridf(UPPER, np.maximum(limit, upper + 1e-9)), inf))
 
 
 def with_pseudo_questions(gaps: Floats) -> Floats:
@@ -210,7 +233,12 @@ def spreads(means: Floats) -> tuple[Spread | None, Spread | None]:
 
 
 def components(
-    values: Floats, question: NDArray[np.intp] | None = None, spread: Spread | None = None, *, always: bool = False
+    values: Floats,
+    question: NDArray[np.intp] | None = None,
+    spread: Spread | None = None,
+    *,
+    always: bool = False,
+    interval: bool = False,
 ) -> tuple[Components, Error]:
     """Variance components of a mean, and its standard error.
 
@@ -218,10 +246,12 @@ def components(
         values: [seeds, examples]; NaN where a value is missing, which the linearised ratio mean allows for.
         question: [examples], the number of each example's question; each its own if None.
         spread: the variance between seeds pooled over rows, if it is known; used for a restless row too if `always`.
+        interval: the error is for an interval, as in `errors`.
     """
     squares = mean_squares(linearised(values, question))
     seeds, questions = squares.seeds, squares.questions
-    found = errors(squares, *((spread.variance, spread.freedom) if spread is not None else ()), always=always)
+    pool = (spread.variance, spread.freedom) if spread is not None else ()
+    found = errors(squares, *pool, always=always, interval=interval)
     rest = float(squares.rest)
     parts = Components(
         seed=max(0.0, float(found.square_seed) - rest) / questions,

@@ -236,7 +236,7 @@ def _families(board: Board) -> str:
         return ""
     parts = [f"{family.tests} tests of {family.name}" for family in families]
     origin = ""
-    if board.methods > 2:
+    if board.methods > 3:
         chosen = (
             "declared in the config" if board.statistics.declared else "each evaluator's own, since the config declares none"
         )
@@ -264,8 +264,8 @@ def equivalence(board: Board) -> list[str]:
 
 
 def _seeds(board: Board) -> str:
-    """Return what was saved by adding seeds only where they decide; on older boards which rows may be the best too."""
-    added = board.statistics.sequential
+    """Return what was saved by adding seeds or prompts only where they decide; on older boards which rows may be best too."""
+    added = board.statistics.sequential or board.statistics.sequential_prompts
     if added is None:
         return ""
     if not added.may_be_best or board.first_places():

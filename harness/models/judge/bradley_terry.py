@@ -6,23 +6,12 @@ always wins has a finite strength (Anscombe 1956: with two rows, s = log((w + ½
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
 STEPS, CLOSE = 100, 1e-10
-
-
-@dataclass(frozen=True)
-class Strengths:
-    """Strengths of k rows as log-odds against the anchor, whose strength is 0. NaN where a row is not connected with it."""
-
-    mean: Floats
-    low: Floats
-    high: Floats
 
 
 def fit(wins: Floats, anchor: int, *, prior: float = 0.5) -> Floats:
@@ -33,7 +22,7 @@ def fit(wins: Floats, anchor: int, *, prior: float = 0.5) -> Floats:
         anchor: the row whose strength is 0.
 
     Returns:
-        [..., k], log-odds.
+        [..., k], log-odds; NaN where a row is not connected with the anchor.
     """
     tables = wins.reshape(-1, *wins.shape[-2:])
     size = tables.shape[-1]
@@ -57,27 +46,6 @@ def fit(wins: Floats, anchor: int, *, prior: float = 0.5) -> Floats:
         if np.abs(step).max() < CLOSE:
             break
     return strengths.reshape(wins.shape[:-1])
-
-
-def bradley_terry(
-    wins: Floats, anchor: int, *, draws: int = 1000, seed: int = 0, level: float = 0.95, prior: float = 0.5
-) -> Strengths:
-    """Return strengths with percentile intervals from a bootstrap over seeds and prompts, as `board.statistics.interval` draws.
-
-    Args:
-        wins: [seeds, prompts, k, k]; 0 where a pair did not meet. What is no prompt of its own, such as a later turn of a
-            dialogue, counts with its prompt.
-    """
-    rng = np.random.default_rng(seed)
-    seeds, prompts = wins.shape[:2]
-    drawn = np.empty((draws, *wins.shape[2:]))
-    for index in range(draws):
-        of_seeds = np.bincount(rng.integers(0, seeds, seeds), minlength=seeds).astype(np.float64)
-        of_prompts = np.bincount(rng.integers(0, prompts, prompts), minlength=prompts).astype(np.float64)
-        drawn[index] = np.einsum("s,p,spij->ij", of_seeds, of_prompts, wins, optimize=True)
-    tail = (1 - level) / 2
-    mean, resampled = fit(wins.sum(axis=(0, 1)), anchor, prior=prior), fit(drawn, anchor, prior=prior)
-    return Strengths(mean, np.quantile(resampled, tail, axis=0), np.quantile(resampled, 1 - tail, axis=0))
 
 
 def _connected(met: NDArray[np.bool_], anchor: int) -> NDArray[np.bool_]:

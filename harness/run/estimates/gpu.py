@@ -16,6 +16,7 @@ from harness.models.size import ModelSize
 from harness.run.graph import CHECKPOINT, SERVED
 from harness.run.records import (
     AnswersPayload,
+    EvaluatedPayload,
     EvaluatePayload,
     GroupsInputs,
     GroupsPayload,
@@ -200,16 +201,18 @@ class GpuEstimate:
         return self._scoring(self._range(groups) * (1 + self._demand(groups).negatives), single=False)
 
     def _answers(self, stage: Stage, graph: Graph) -> _Cost:
-        prompts, sampling = self._evaluated(), AnswersPayload.of(stage).drawn
+        payload = AnswersPayload.of(stage)
+        prompts, sampling = self._evaluated(payload), payload.drawn
         return self._generation(prompts, prompts * (sampling.n if sampling.temperature else 1), sampling.max_tokens)
 
     def _evaluate(self, stage: Stage, graph: Graph) -> _Cost:
         """Two responses of each prompt under the policy and its start: what preference_accuracy asks, and few ask more."""
-        name = EvaluatePayload.of(stage).evaluator.name
+        payload = EvaluatePayload.of(stage)
+        name = payload.evaluator.name
         if name in BENCHMARKS:
             self._note(f"what {name} computes is not counted")
             return _Cost()
-        return self._scoring(4 * self._evaluated(), single=True)
+        return self._scoring(4 * self._evaluated(payload), single=True)
 
     def _generation(self, prompts: float, samples: float, most: int) -> _Cost:
         if not samples:
@@ -256,12 +259,13 @@ class GpuEstimate:
         first, last = GroupsPayload.of(groups).examples
         return last - first
 
-    def _evaluated(self) -> int:
-        evaluation = self.comparison.config.evaluation
-        known = self.examples.get(evaluation.split)
-        if known is None and evaluation.prompts is None:
-            self._note(f"how many rows the {evaluation.split} split has is not known: its evaluation is counted as 500 prompts")
-        return min(known if known is not None else 10**9, evaluation.prompts or 10**9) if known or evaluation.prompts else 500
+    def _evaluated(self, payload: EvaluatedPayload) -> int:
+        """Return the number of prompts of an evaluation."""
+        known = self.examples.get(payload.split)
+        if known is None and payload.prompts is None:
+            self._note(f"how many rows the {payload.split} split has is not known: its evaluation is counted as 500 prompts")
+        last = min(known if known is not None else 10**9, payload.prompts or 10**9) if known or payload.prompts else 500
+        return max(0, last - payload.first)
 
     def _note(self, note: str) -> None:
         if note not in self.notes:

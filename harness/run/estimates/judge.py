@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from harness.api.types import Example, Questions
     from harness.config import Comparison
     from harness.models.judge.settings import JudgeSettings
-    from harness.run.graph import Graph
+    from harness.run.graph import Graph, Stage
 
 ASKED_TWICE = 2  # an answer that cannot be read is asked for once more
 
@@ -45,7 +45,7 @@ class JudgeEstimate:
 def judge_estimates(
     comparison: Comparison, graph: Graph, present: Collection[str], examples: Sequence[Example]
 ) -> list[JudgeEstimate]:
-    """Estimate by evaluator; `examples` are the evaluated ones, `present` the keys that the store holds.
+    """Estimate by evaluator; `examples` are those of the evaluated split, `present` the keys that the store holds.
 
     Every question is counted twice, since an answer that cannot be read is asked for again; the share that is repeated, once
     more for each repeat; and every answer of the judge as its longest. What earlier runs asked of the same judge costs nothing
@@ -61,12 +61,22 @@ def judge_estimates(
         if name == BUILDERS:
             estimates += [JudgeEstimate(name, settings.model, len(waiting))] if waiting else []
             continue
-        keys = {row.evaluations[name] for row in graph.rows}
+        keys = {key for row in graph.rows for key in row.evaluations[name]}
         waiting = [stage for stage in waiting if stage.key in keys]
-        asked = [comparison.evaluators[name].asks(examples, len(EvaluateInputs.of(stage).opponents)) for stage in waiting]
+        asked = [
+            comparison.evaluators[name].asks(_evaluated(stage, examples), len(EvaluateInputs.of(stage).opponents))
+            for stage in waiting
+        ]
         if waiting:
             estimates.append(_estimate(name, settings, asked))
     return estimates
+
+
+def _evaluated(stage: Stage, examples: Sequence[Example]) -> Sequence[Example]:
+    from harness.run.records import EvaluatePayload
+
+    payload = EvaluatePayload.of(stage)
+    return examples[payload.first : payload.prompts]
 
 
 def _estimate(name: str, settings: JudgeSettings, asked: Sequence[Questions | None]) -> JudgeEstimate:

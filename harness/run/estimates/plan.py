@@ -36,7 +36,7 @@ class PlanReport:
         requests: a stage's key -> how many rows need it.
         data: rows kept and left out, and why, with the prompts taken for equal; None where the hub is out of reach.
         gpu: None unless it was asked for.
-        most: the same with all the seeds that rows can have; None where the config lists seeds.
+        most: the same with all the seeds and prompts that rows can have; None where the config adds none.
         elsewhere: the rows that train nothing, as they are models from elsewhere.
     """
 
@@ -67,9 +67,14 @@ class PlanReport:
         if self.gpu:
             report["gpu"] = self.gpu.as_dict()
         if self.most:
-            report["seeds"] = {
-                "least": {**self._range(), "seeds": len(self.comparison.config.first_seeds)},
-                "most": {**self.most._range(), "seeds": len(self.comparison.config.possible_seeds)},
+            config = self.comparison.config
+            if config.adds_seeds:
+                added, fewest, largest = "seeds", len(config.first_seeds), len(config.possible_seeds)
+            else:
+                added, fewest, largest = "prompts", config.evaluation.first_prompts, config.evaluation.most or 0
+            report[added] = {
+                "least": {**self._range(), added: fewest},
+                "most": {**self.most._range(), added: largest},
             }
         return report
 
@@ -112,7 +117,7 @@ class PlanReport:
         return ONE_SEED if len(config.possible_seeds) == 1 else None
 
     def _range(self) -> dict[str, JsonValue]:
-        """Return the cost in numbers, to stand beside that of the plan with the fewest or the most seeds."""
+        """Return the cost in numbers, to stand beside that of the plan with the fewest or the most seeds or prompts."""
         dollars = [item.usd for item in self.judges]
         return {
             "trainings": self.graph.trainings,
@@ -152,7 +157,7 @@ def plan_report(
     """
     from harness.config.schema import raise_all
     from harness.run.estimates.gpu import gpu_report
-    from harness.run.plan import plan
+    from harness.run.plan import largest_plan, plan
     from harness.run.stages.benchmarks import overlap, read_benchmarks, trained_on
     from harness.run.stages.screening import row_source_problems, screened, split_problems
     from harness.store import MANIFEST, Store
@@ -179,9 +184,9 @@ def plan_report(
     def report(graph: Graph, most: PlanReport | None = None) -> PlanReport:
         present = {stage.key for stage in graph if is_held(stage.key)}
         requests: Counter[str] = Counter(key for row in graph.rows for key in graph.needed_by(row))
-        judges = judge_estimates(comparison, graph, present, loaded[evaluation.split][: evaluation.prompts]) if loaded else []
+        judges = judge_estimates(comparison, graph, present, loaded[evaluation.split]) if loaded else []
         estimate = gpu_report(comparison, graph, present, gpu, loaded, lengths) if gpu else None
         elsewhere = rows_elsewhere(comparison, graph, is_held)
         return PlanReport(comparison, graph, present, requests, screening, judges, estimate, most, elsewhere)
 
-    return report(least, report(plan(comparison, config.possible_seeds)) if config.adds_seeds else None)
+    return report(least, report(largest_plan(comparison)) if config.grows else None)

@@ -82,7 +82,7 @@ class Journal(Events):
         self._write()
 
     def extend(self, stages: Collection[Stage], present: set[str]) -> None:
-        """Add the stages of a further seed to a run; `present` need not run."""
+        """Add the stages of a further seed, or of further prompts, to a run; `present` need not run."""
         fresh = {stage.key: stage.weight for stage in stages if stage.key not in present}
         self._weights = {**self._weights, **fresh}
         self.state["stages"] += len(fresh)

@@ -270,4 +270,4 @@ def run_answers(stage: Stage, context: Context, draft: ArtifactDraft) -> None:
 
 def evaluated_examples(payload: EvaluatedPayload, source: Artifact) -> tuple[Example, ...]:
     """Return the examples of the split that a stage evaluates."""
-    return read_dataset(source)[payload.split][: payload.prompts]
+    return read_dataset(source)[payload.split][payload.first : payload.prompts]

@@ -216,7 +216,8 @@ class Preview:
         template = self._template(self._planned(label).model)
         evaluation = self.comparison.config.evaluation
         asked = "; every row is evaluated on them" if evaluation.split == split else ""
-        asked += f", on the first {evaluation.prompts:,}" if asked and evaluation.prompts is not None else ""
+        most = evaluation.possible_prompts
+        asked += f", on the first {most:,}" if asked and most is not None else ""
         notes = (
             f"{_plural(len(whole), 'example')}; nothing is trained on them{asked}",
             "shown with the answers that the data have",

@@ -151,6 +151,10 @@ def split_problems(
             if count < FEWEST and not {(split, ""), (split, name)} & refused:
                 refused.add((split, name))
                 problems.append(_too_few(comparison.source, split, use, count, _COUNTED.get(name), counts))
+    evaluation, kept = config.evaluation, counts.kept.get(config.evaluation.split, 0)
+    if evaluation.most is not None and FEWEST <= kept < evaluation.most:
+        has = f"the split {evaluation.split} has {kept} prompts left{_reasons(evaluation.split, counts)}"
+        problems.append(Problem("evaluation.most", evaluation.most, f"{has}: lower it to {kept}"))
     kept = counts.kept.get("train", 0)
     most = max(trained, key=lambda row: row.prompts, default=None)
     if most is not None and FEWEST <= kept < most.prompts:

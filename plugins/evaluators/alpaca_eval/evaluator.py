@@ -26,6 +26,7 @@ from harness import (
     Questions,
     Sampling,
     Score,
+    UnavailableError,
     parse_json,
     read_text,
 )
@@ -53,7 +54,7 @@ class AlpacaEval(Evaluator):
     """
 
     name = "alpaca_eval"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     judged: ClassVar[bool] = True
     reads_split: ClassVar[bool] = False
     paper: ClassVar[Paper | None] = Paper(
@@ -78,7 +79,11 @@ class AlpacaEval(Evaluator):
 
     def metrics(self) -> Sequence[Metric]:
         controlled = Metric(
-            "length_controlled_win_rate", "win rate at equal length, by the package's GLM", primary=True, bounds=(0, 1)
+            "length_controlled_win_rate",
+            "win rate at equal length, by the package's GLM",
+            primary=True,
+            fit="run",
+            bounds=(0, 1),
         )
         return (
             *((controlled,) if self.difficulty is not None else ()),
@@ -160,6 +165,8 @@ class AlpacaEval(Evaluator):
             )
             for metric, value in values.items():
                 yield Score(example, metric, value)
+        if found.uncontrolled is not None:
+            raise UnavailableError(found.uncontrolled)
 
     def _reference(self) -> list[Row]:
         """The reference outputs.

@@ -9,9 +9,16 @@ import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from harness import DataError, EvaluationTask, JudgeAnswer, Message
+from harness_plugins.evaluators.alpaca_eval.glm import Glm
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+    from numpy.typing import NDArray
+    from sklearn.linear_model import LogisticRegressionCV
 
 SENT = frozenset({"temperature", "max_tokens", "top_p", "logprobs", "top_logprobs", "stop", "seed"})
 UNREAD = JudgeAnswer("", "")
@@ -21,16 +28,28 @@ PASSING = ("date", "time_per_example")  # of annotations: not the same in two eq
 Row = dict[str, Any]
 
 
+class Fitted(NamedTuple):
+    """A regression of the package: features with the column `preference`, weights of its lines, and scikit-learn's model."""
+
+    data: pd.DataFrame
+    weights: pd.Series
+    model: LogisticRegressionCV
+
+
 class Figures:
     """The figures that the package computes from annotations.
 
     Attributes:
         summary: its own figures, in per cent where it gives per cent.
-        preferences: instruction -> metric -> value from 0 to 1; only where the judgment could be read.
+        preferences: instruction -> metric -> value; only where the judgment could be read. Of the length-controlled win rate
+            these are pseudo-values, whose mean is the package's number: the GLM's predictions vary far less than its fit.
+        uncontrolled: why there is no length-controlled win rate although the hub's files are there; None where there is one.
     """
 
-    def __init__(self, summary: Mapping[str, float], preferences: Mapping[str, Mapping[str, float]]) -> None:
-        self.summary, self.preferences = dict(summary), preferences
+    def __init__(
+        self, summary: Mapping[str, float], preferences: Mapping[str, Mapping[str, float]], uncontrolled: str | None = None
+    ) -> None:
+        self.summary, self.preferences, self.uncontrolled = dict(summary), preferences, uncontrolled
 
 
 def figures(annotations: Sequence[Row], instructions: Sequence[str], hub: Path | None) -> Figures:
@@ -49,20 +68,46 @@ def figures(annotations: Sequence[Row], instructions: Sequence[str], hub: Path |
     table = table[table["preference"].notna()]
     if table.empty:
         raise DataError("no judgment of AlpacaEval could be read: does the judge give what its annotator asks for?")
+    controlled, uncontrolled = None, None
     with package() as alpaca_eval:
         if hub is None:
             summary = alpaca_eval.metrics.get_winrate(table)
         else:
-            with _files_of(alpaca_eval, hub):
+            with _files_of(alpaca_eval, hub), _fits(alpaca_eval) as fits:
                 summary = alpaca_eval.metrics.get_length_controlled_winrate(table, save_weights_dir=None)
+            try:
+                controlled = _pseudo_values(table, fits, summary["length_controlled_winrate"] / 100)
+            except ValueError as error:
+                uncontrolled = str(error)
     values: dict[str, dict[str, float]] = {}
-    for _, row in table.iterrows():
+    for position, (_, row) in enumerate(table.iterrows()):
         preference = float(row["preference"] or 1.5) - 1
         discrete = 0.5 if preference == 0.5 else float(preference > 0.5)
         values[row["instruction"]] = {"win_rate": preference, "discrete_win_rate": discrete}
-        if hub is not None:
-            values[row["instruction"]]["length_controlled_win_rate"] = float(row["glm_preference"])
-    return Figures({name: float(value) for name, value in summary.items()}, values)
+        if controlled is not None:
+            values[row["instruction"]]["length_controlled_win_rate"] = float(controlled[position])
+    return Figures({name: float(value) for name, value in summary.items()}, values, uncontrolled)
+
+
+def _pseudo_values(table: pd.DataFrame, fits: Sequence[Fitted], win_rate: float) -> NDArray[np.float64]:
+    """Return a pseudo-value for each row of the table; its mean is the package's win rate, from 0 to 1.
+
+    Raises:
+        ValueError: leaving an instruction out leaves no fit.
+    """
+    import numpy as np
+
+    if not fits or len(table) < 2:  # the reference against itself is 0.5 by construction; one verdict has no error
+        return np.full(len(table), win_rate)
+    data, weights, model = fits[-1]
+    strength = 1.0 / np.ravel(model.C_)[0]  # of the L1 penalty
+    return Glm(
+        features=data.drop(columns=["preference"]).to_numpy(dtype=np.float64),
+        targets=data["preference"].to_numpy(dtype=np.float64),
+        weights=weights.to_numpy(dtype=np.float64),
+        lengths=(table["output_1"].str.len() - table["output_2"].str.len()).to_numpy(dtype=np.float64),
+        penalty=strength * np.sign(model.coef_[0]),
+    ).pseudo_values(win_rate)
 
 
 def annotate(
@@ -194,6 +239,24 @@ def _files_of(alpaca_eval: Any, folder: Path) -> Iterator[None]:
         yield
     finally:
         module.hf_hub_download = before
+
+
+@contextlib.contextmanager
+def _fits(alpaca_eval: Any) -> Iterator[list[Fitted]]:
+    """Note the regressions that the package fits, since it returns none of them."""
+    module = alpaca_eval.metrics.glm_winrate
+    before, fits = module.fit_LogisticRegressionCV, list[Fitted]()
+
+    def fit(data: pd.DataFrame, *args: Any, sample_weight: pd.Series, **settings: Any) -> Any:
+        model = before(data, *args, sample_weight=sample_weight, **settings)
+        fits.append(Fitted(data, sample_weight, model))
+        return model
+
+    module.fit_LogisticRegressionCV = fit
+    try:
+        yield fits
+    finally:
+        module.fit_LogisticRegressionCV = before
 
 
 def _plain(value: Any) -> Any:
