@@ -17,8 +17,8 @@ DEEPEST = 60  # values within values: far more than a config has, and less than 
 LARGEST_INTEGER, LARGEST = 2**63 - 1, 1e100  # what Parquet holds, and what can be squared and drawn
 
 
-# Of the statistics: 1 before seeds were tested twice and the noise floor was a probability; 2 before fits had pseudo-values
-# and restless rows wider intervals; 3 before the first place was tested.
+# Of the statistics: 1 before seeds were tested twice, fits had errors and the noise floor was a probability; 2 before the
+# interval of a restless row kept the few degrees of freedom of its seeds; 3 before the first place was tested.
 METHODS = 4
 COMPUTED_AGAIN = 3  # the earliest methods whose numbers are computed again, as far as they had them
 MOST_NAMED = 8  # rows that may be the best, in a sentence
