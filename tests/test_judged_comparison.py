@@ -15,6 +15,7 @@ import yaml
 from models.judge.scripted import ScriptedJudge
 
 from harness.board.build import Board
+from harness.board.verify import verify
 from harness.sandbox.judge import SandboxJudge
 
 MAIN = "from harness.cli import main; main()"
@@ -185,3 +186,6 @@ def test_two_judges_stand_side_by_side(lab: Lab) -> None:
         "other": "another-judge",
     }
     assert [entry["label"] for entry in board.config["evaluators"]] == ["one", "other"]
+    (entry,) = [pair for pair in board.analysis.raters or () if pair.left == "one/win_rate"]  # type: ignore[union-attr]
+    assert entry.right == "other/win_rate" and entry.questions == row.scores["one/win_rate"].n
+    assert verify(lab.folder / "labels") == []

@@ -31,6 +31,8 @@ from harness.store import Store
 sys.path.insert(0, str(Path(__file__).parent / "models"))
 from checkpoints import make_checkpoint
 
+LORA = {"method": "dpo", "label": "lora", "training": {"lora": {"rank": 4}, "learning_rate": 0.01}}
+
 
 def config(tiny: Path, methods: list[Any], **sections: Any) -> dict[str, Any]:
     return {
@@ -68,18 +70,23 @@ def compare(folder: Path, raw: dict[str, Any], out: str, *more: object, code: in
 
 
 class Lab:
-    """The folder of runs; `exported` is the dpo row's model of seed 3, `other` has another tokenizer and template."""
+    """The folder of runs; `exported` is the dpo row's model of seed 3, `other` has another tokenizer and template.
+
+    `adapter` is what the row `lora` added to `start`, at seed 3.
+    """
 
     def __init__(self, folder: Path, tiny: Path) -> None:
         self.folder, self.tiny, self.exported = folder, tiny, folder / "exported"
+        self.start, self.adapter = folder / "start", folder / "adapter"
         self.other = make_checkpoint(folder / "other", "qwen2")
 
 
 @pytest.fixture(scope="module")
 def lab(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Lab:
     lab = Lab(tmp_path_factory.mktemp("elsewhere"), tiny_checkpoint)
-    compare(lab.folder, config(tiny_checkpoint, ["sft", "dpo"]), "trained")
-    invoke("export", lab.folder / "trained", "dpo", "--seed", 3, "--to", lab.exported, "--store", lab.folder / "store")
+    compare(lab.folder, config(tiny_checkpoint, ["sft", "dpo", LORA]), "trained")
+    for row, folder, *more in (("dpo", lab.exported), ("sft", lab.start), ("lora", lab.adapter, "--adapter")):
+        invoke("export", lab.folder / "trained", row, "--seed", 3, "--to", folder, "--store", lab.folder / "store", *more)
     return lab
 
 
@@ -99,7 +106,9 @@ def run(lab: Lab, server: str) -> Path:
     rows = [
         "sft",
         "dpo",
+        LORA,
         {"checkpoint": str(lab.exported), "label": "same"},
+        {"checkpoint": {"path": str(lab.start), "adapter": str(lab.adapter)}, "label": "adapted"},
         {"checkpoint": {"path": str(lab.other), "dtype": "bfloat16"}, "label": "other"},
         {"served": {"base_url": server, "model": "mine"}, "label": "api"},
     ]
@@ -119,6 +128,15 @@ def test_an_exported_model_has_the_scores_of_its_row(run: Path) -> None:
     assert set(scores["same"]["gold_reward"]) == {3}  # evaluated once, with the first seed
     for evaluator in ("gold_reward", "response_stats", "preference_accuracy"):
         assert scores["same"][evaluator][3] and scores["same"][evaluator][3] == scores["dpo"][evaluator][3]
+
+
+def test_an_exported_adapter_on_its_start_has_the_scores_of_its_row(run: Path, lab: Lab) -> None:
+    scores = board_scores(run)
+    for evaluator in ("gold_reward", "response_stats", "preference_accuracy"):
+        assert scores["adapted"][evaluator][3] == scores["lora"][evaluator][3] != scores["sft"][evaluator][3]
+    assert {"adapter_config.json", "adapter_model.safetensors", "README.md"} == {file.name for file in lab.adapter.iterdir()}
+    none = ("export", lab.folder / "trained", "dpo", "--adapter", "--to", lab.folder / "none", "--store", lab.folder / "store")
+    assert "was trained without `lora`" in invoke(*none, code=2)
 
 
 def test_another_tokenizer_leaves_out_what_the_start_is_needed_for(run: Path) -> None:
@@ -172,7 +190,7 @@ def test_keys_of_the_trained_rows_are_as_they_were(run: Path, lab: Lab) -> None:
 def test_the_plan_has_each_row_with_its_cost(run: Path, lab: Lab) -> None:
     arguments = ("plan", lab.folder / "all.yaml", "--store", lab.folder / "store")
     rows = {row["label"]: row for row in json.loads(invoke(*arguments, "--json"))["elsewhere"]}
-    assert list(rows) == ["same", "other", "api"]
+    assert list(rows) == ["same", "adapted", "other", "api"]
     assert {row["cost"] for row in rows.values()} == {"not measured here"}
     assert rows["api"]["kind"] == "served" and rows["api"]["waiting"] == 0 and rows["api"]["answers"] == 3
     assert "same: checkpoint" in invoke(*arguments)

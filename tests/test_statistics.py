@@ -24,6 +24,7 @@ from harness.board.statistics import (
     power,
     questions_needed,
     rank_stability,
+    rater_agreement,
     seeds_needed,
     seeds_t_test,
     sign_flip,
@@ -392,3 +393,42 @@ def test_simulated_boards_in_short() -> None:
 def test_simulated_boards(seeds: int, own: float) -> None:
     means, differences, errors = boards(1000, seeds=seeds, own=own)
     assert 0.93 <= means <= 0.97 and 0.93 <= differences <= 0.98 and errors <= 0.06
+
+
+def test_raters_agree_as_krippendorff_and_scipy_say() -> None:
+    rng = np.random.default_rng(4)
+    left = rng.integers(0, 5, 60) / 4
+    right = np.clip(left + rng.integers(-1, 2, 60) / 4, 0, 1)
+    left[0] = np.nan
+    questions = np.repeat(np.arange(20), 3)
+    measured = rater_agreement(left, right, questions, one_scale=True)
+    assert measured is not None and (measured.answers, measured.questions) == (59, 20)
+    a, b = left[1:], right[1:]
+    pooled = np.concatenate([a, b])
+    observed = np.mean([(x - y) ** 2 for x, y in zip(a, b, strict=True)])
+    expected = np.mean([(x - y) ** 2 for i, x in enumerate(pooled) for j, y in enumerate(pooled) if i != j])
+    assert measured.alpha is not None and measured.alpha.mean == pytest.approx(1 - observed / expected)
+    assert measured.spearman is not None and measured.spearman.mean == pytest.approx(stats.spearmanr(a, b).statistic)
+    assert measured.same == pytest.approx((a == b).mean())
+    for estimate in (measured.alpha, measured.spearman):
+        assert estimate.low < estimate.mean < estimate.high < 1
+
+
+def test_raters_on_other_scales_agree_by_rank_alone() -> None:
+    left, asked = np.arange(9.0), np.arange(9)
+    measured = rater_agreement(left, left**3, asked, one_scale=False)
+    assert measured is not None and measured.alpha is None and measured.same is None
+    assert measured.spearman is not None and measured.spearman.mean == pytest.approx(1.0)
+    constant = rater_agreement(left, np.ones(9), asked, one_scale=False)
+    assert constant is not None and constant.spearman is None
+    assert rater_agreement(left[:2], left[:2], asked[:2], one_scale=True) is None
+
+
+def test_an_interval_of_agreement_is_over_questions() -> None:
+    """Answers to one question are copies of each other: as many answers as one likes make the interval no shorter."""
+    rng = np.random.default_rng(0)
+    left, right = rng.random(30), rng.random(30)
+    once = rater_agreement(left, right, np.arange(30), one_scale=True)
+    often = rater_agreement(np.tile(left, 10), np.tile(right, 10), np.tile(np.arange(30), 10), one_scale=True)
+    assert once is not None and often is not None and once.alpha is not None and often.alpha is not None
+    assert often.alpha.high - often.alpha.low == pytest.approx(once.alpha.high - once.alpha.low, rel=0.1)

@@ -1,22 +1,48 @@
-"""Analyse all rows together: the stability of their order, shares of wins, agreement between metrics, and power."""
+"""Analyse all rows together: the stability of their order, shares of wins, agreement between metrics and judges, and power."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 from statistics import median
 
 import numpy as np
 
 from harness.board.compare import LEVEL, Statistics
-from harness.board.entries import AgreementEntry, AnalysisEntry, MetricEntry, NoiseEntry, PowerEntry, RankEntry, WinMatrix
+from harness.board.entries import (
+    AgreementEntry,
+    AnalysisEntry,
+    EstimateEntry,
+    MetricEntry,
+    NoiseEntry,
+    PowerEntry,
+    RankEntry,
+    RatersEntry,
+    WinMatrix,
+)
 from harness.board.first_place import first_place
-from harness.board.statistics import Components, Floats, agree, design_detectable, mean_over_seeds, rank_stability, win_shares
-from harness.board.statistics.agreement import per_example, ranked
+from harness.board.statistics import (
+    Components,
+    Floats,
+    agree,
+    design_detectable,
+    mean_over_seeds,
+    rank_stability,
+    rater_agreement,
+    win_shares,
+)
+from harness.board.statistics.agreement import Estimate, per_example, ranked
 from harness.board.views.text import plain
 
+RATERS = ("judge", "reward")  # fields of an evaluator that name who gives its values
 
-def analyse(statistics: Statistics) -> AnalysisEntry:
-    """Return the board's entry."""
+
+def analyse(statistics: Statistics, config: Mapping[str, object]) -> AnalysisEntry:
+    """Return the board's entry.
+
+    Args:
+        config: the board's, which says which evaluators differ in their judge or reward model alone.
+    """
     primary = [metric for metric in statistics.metrics if metric.primary] or list(statistics.metrics[:1])
     return AnalysisEntry(
         noise={key: floor.size for key, floor in statistics.noise.items()},
@@ -29,6 +55,7 @@ def analyse(statistics: Statistics) -> AnalysisEntry:
         ranking={metric.key: ranks for metric in statistics.metrics if (ranks := _ranking(statistics, metric))},
         wins={metric.key: won for metric in primary if metric.fit is None and (won := _wins(statistics, metric))},
         agreement=tuple(_agreement(statistics)),
+        raters=tuple(_raters(statistics, rater_pairs(config))) or None,
         power={metric.key: seen for metric in statistics.metrics if (seen := _power(statistics, metric.key))},
     )
 
@@ -116,6 +143,67 @@ def _agreement(statistics: Statistics) -> list[AgreementEntry]:
             )
         )
     return entries
+
+
+def rater_pairs(config: Mapping[str, object]) -> list[tuple[str, str]]:
+    """Return the labels of each two evaluators of a config that ask the same of different judges or reward models."""
+    listed = config.get("evaluators")
+    entries = [entry for entry in listed if isinstance(entry, Mapping)] if isinstance(listed, list | tuple) else []
+    asking: dict[str, list[str]] = {}
+    for entry in entries:
+        asked = {name: value for name, value in entry.items() if name not in ("label", *RATERS)}
+        asking.setdefault(repr(sorted(asked.items(), key=lambda item: str(item[0]))), []).append(
+            str(entry.get("label") or entry.get("name"))
+        )
+    return [pair for labels in asking.values() for pair in combinations(labels, 2)]
+
+
+def _raters(statistics: Statistics, pairs: Sequence[tuple[str, str]]) -> Iterator[RatersEntry]:
+    """Yield the agreement of each two evaluators on every metric that both have, over all rows that were evaluated here."""
+    keys = [metric.key for metric in statistics.metrics]
+    for left, right in pairs:
+        for key in keys:
+            # With `opponent: each`, an evaluator's metrics begin with its label and a row's, `one@dpo/win_rate`.
+            if key.startswith((f"{left}/", f"{left}@")) and (other := right + key.removeprefix(left)) in keys:
+                entry = _rated_alike(statistics, key, other)
+                if entry is not None:
+                    yield entry
+
+
+def _rated_alike(statistics: Statistics, left: str, right: str) -> RatersEntry | None:
+    """Return the agreement of two metrics answer by answer; None with fewer than three answers that have both."""
+    sides: tuple[list[Floats], list[Floats]] = ([], [])
+    asked: list[str] = []
+    for row in statistics.rows:
+        values = statistics.values[row.label]
+        if row.is_published or left not in values or right not in values:
+            continue
+        one, other = values[left], values[right].on(values[left].examples)
+        seeds = [seed for seed in one.seeds if seed in other.seeds]
+        for side, table in zip(sides, (one, other), strict=True):
+            side.append(table.of_seeds(seeds).values.ravel())
+        asked += one.questions * len(seeds)
+    if not asked:
+        return None
+    a, b = (np.concatenate(side) for side in sides)
+    numbers = {name: number for number, name in enumerate(dict.fromkeys(asked))}
+    one_scale = all(bool(np.isfinite(side).any()) and np.nanmin(side) >= 0 and np.nanmax(side) <= 1 for side in (a, b))
+    measured = rater_agreement(a, b, np.array([numbers[name] for name in asked], dtype=np.intp), one_scale=one_scale)
+    if measured is None:
+        return None
+    return RatersEntry(
+        left=left,
+        right=right,
+        spearman=_estimate(measured.spearman),
+        alpha=_estimate(measured.alpha),
+        same=measured.same,
+        answers=measured.answers,
+        questions=measured.questions,
+    )
+
+
+def _estimate(estimate: Estimate | None) -> EstimateEntry | None:
+    return None if estimate is None else EstimateEntry(mean=estimate.mean, low=estimate.low, high=estimate.high)
 
 
 def _lines(table: Floats, rows: list[int]) -> Floats:

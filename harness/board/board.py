@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from pydantic import Field, PrivateAttr, ValidationError, field_validator, model_validator
 
+from harness.board.by_model import SEPARATOR, AcrossEntry, ModelEntry
 from harness.board.entries import (
     AgreementEntry,
     AnalysisEntry,
@@ -37,16 +38,21 @@ from harness.board.files import (
     BOARD,
     EXAMPLES,
     SCORES,
+    STATES,
     ExampleRow,
     Scores,
+    States,
     digest,
     examples_text,
     read_examples,
     read_scores,
+    read_states,
     scores_bytes,
+    states_bytes,
     write_bytes,
     write_text,
 )
+from harness.board.tuning import tuned_alike
 from harness.board.views.text import number, p_value, plain, signed
 from harness.errors import DataError, Problem
 
@@ -54,6 +60,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from harness.board.views.notebook import Picture, Plot
+
+Text = TypeVar("Text")  # what an example holds of a row: its answer, or judgments of it
 
 ONE_SEED = "Seeds were not sampled: each row is one training, and intervals are over prompts alone."
 LEADING = 0.95  # on older boards: a first place in fewer of the bootstrap draws is not certain
@@ -89,10 +97,14 @@ class Board(BoardEntry):
     """A leaderboard.
 
     `examples` is the bare name of the file beside it that holds prompts and answers; `scores.parquet` beside it holds every
-    score of every example, from which `harness verify` makes all statistics again. `files` maps their names to SHA-256.
+    score of every example, from which `harness verify` makes all statistics again, and `states.parquet` those of intermediate
+    states where they were evaluated. `files` maps their names to SHA-256.
+
+    With several starting models `rows` has those of all, each labelled `<model>/<row>`; `models` has each model's statistics,
+    `across` what carries over between models, and `baseline` names the row that is the baseline under each.
     """
 
-    optional = frozenset({"analysis", "files"})
+    optional = frozenset({"analysis", "files", "models", "across"})
 
     format: int = Field(default=SCHEMA, alias="schema")
     name: str
@@ -109,9 +121,12 @@ class Board(BoardEntry):
     warnings: tuple[str, ...] = ()
     analysis: AnalysisEntry | None = None
     files: dict[str, str] | None = None
+    models: tuple[ModelEntry, ...] | None = None
+    across: AcrossEntry | None = None
 
     _example_rows: tuple[ExampleRow, ...] = PrivateAttr(default=())
     _score_file: bytes = PrivateAttr(default=b"")
+    _state_file: bytes = PrivateAttr(default=b"")
 
     @field_validator("examples")
     @classmethod
@@ -138,6 +153,21 @@ class Board(BoardEntry):
                 raise ValueError(f"two {plural} are called {name[:60]!r}")
         return self
 
+    @model_validator(mode="after")
+    def _rows_belong_to_models(self) -> Self:
+        """Refuse rows of starting models that the board does not have, and models without `across` or the reverse."""
+        models = [entry.label for entry in self.models or ()]
+        if (name := first_duplicate(models)) is not None:
+            raise ValueError(f"two starting models are called {name[:60]!r}")
+        if bool(models) != (self.across is not None):
+            raise ValueError("`models` and `across` go together")
+        for row in self.rows:
+            if models and (row.model not in models or not row.method.startswith(f"{row.model}{SEPARATOR}")):
+                raise ValueError(f"the row {row.method[:60]!r} should begin with the label of its starting model and a slash")
+            if not models and row.model is not None:
+                raise ValueError(f"the row {row.method[:60]!r} has a starting model, and the board has no `models`")
+        return self
+
     @property
     def example_rows(self) -> tuple[ExampleRow, ...]:
         """Prompts and answers, as built or as read from the file beside the board."""
@@ -157,6 +187,57 @@ class Board(BoardEntry):
         board = self.model_copy(update={"files": {**(self.files or {}), SCORES: digest(content)}})
         board._score_file = content
         return board
+
+    def with_states(self, states: States) -> Self:
+        """Return the same board with these scores per example of intermediate states."""
+        content = states_bytes(states)
+        board = self.model_copy(update={"files": {**(self.files or {}), STATES: digest(content)}})
+        board._state_file = content
+        return board
+
+    def of_model(self, label: str) -> Self:
+        """Return the board of one of several starting models: its rows under their own labels, with its statistics.
+
+        Raises:
+            DataError: the board has no starting model of this label.
+        """
+        entry = next((entry for entry in self.models or () if entry.label == label), None)
+        if entry is None:
+            raise DataError(f"the board {self.name} has no starting model {label!r}")
+        prefix = f"{label}{SEPARATOR}"
+        config = dict(self.config)
+        if isinstance(config.get("model"), list):
+            sections = [section for section in config["model"] if isinstance(section, dict)]
+            config["model"] = next((section for section in sections if section.get("label") == label), None)
+        board = self.model_copy(
+            update={
+                "config": config,
+                "rows": tuple(
+                    row.model_copy(update={"method": row.method.removeprefix(prefix), "model": None})
+                    for row in self.rows
+                    if row.model == label
+                ),
+                "statistics": entry.statistics,
+                "warnings": (*self.warnings, *entry.warnings),
+                "analysis": entry.analysis,
+                "models": None,
+                "across": None,
+            }
+        )
+
+        def own(texts: Mapping[str, Text]) -> dict[str, Text]:
+            return {name.removeprefix(prefix): text for name, text in texts.items() if name.startswith(prefix)}
+
+        board._score_file = board._state_file = b""  # they have the rows of all models
+        board._example_rows = tuple(
+            replace(example, answers=own(example.answers), judged=own(example.judged)) for example in self._example_rows
+        )
+        return board
+
+    @property
+    def by_model(self) -> dict[str, Self]:
+        """The board of each starting model, by its label; empty where all rows have the same."""
+        return {entry.label: self.of_model(entry.label) for entry in self.models or ()}
 
     @property
     def primary(self) -> tuple[MetricEntry, ...]:
@@ -187,8 +268,8 @@ class Board(BoardEntry):
 
     @property
     def answer(self) -> Answer | None:
-        """The best row on the first primary metric; None where no row that competes has a score on it."""
-        metric = self.primary[0] if self.primary else None
+        """The best row on the first primary metric; None where no row that competes has a score on it, or models differ."""
+        metric = self.primary[0] if self.primary and not self.models else None
         leaders = [row for row in self.ranked if metric is not None and metric.key in row.scores]
         if metric is None or not leaders:
             return None
@@ -212,6 +293,8 @@ class Board(BoardEntry):
 
     @property
     def _best_in_words(self) -> str:
+        if self.models:
+            return carried_over(self)
         answer = self.answer
         if answer is None:
             return "No row has a score on the first primary metric."
@@ -250,6 +333,11 @@ class Board(BoardEntry):
         if note and sentences and kinds:
             sentences.append(f"{' and '.join(kinds).capitalize()} stand beside the ranking and do not compete.")
         return sentences
+
+    @property
+    def tuned_alike(self) -> str:
+        """Whether every row that was trained here had the same search for its settings, in a sentence."""
+        return tuned_alike(self.rows)
 
     def row(self, method: str) -> RowEntry | None:
         """Return the row with this label; None where there is none."""
@@ -293,6 +381,15 @@ class Board(BoardEntry):
         ambiguous = sum(other.key.partition("/")[2] == name for other in self.metrics) > 1
         elsewhere = any(metric.key not in row.scores for row in self.rows if row.is_imported)
         return metric.key if ambiguous or elsewhere else name
+
+    def scores_of(self, label: str, scores: Scores) -> Scores:
+        """Return of all scores those of one of several starting models, under the labels that `of_model` gives its rows."""
+        prefix = f"{label}{SEPARATOR}"
+        return {row.removeprefix(prefix): runs for row, runs in scores.items() if row.startswith(prefix)}
+
+    def states_of(self, label: str, states: States) -> States:
+        """Return of all intermediate states those of one of several starting models, as `scores_of` returns scores."""
+        return {position: own for position, scores in states.items() if (own := self.scores_of(label, scores))}
 
     def unscored_metrics(self, scores: Scores) -> list[MetricEntry]:
         """Return the metrics that rows have without any score per example: computed over all rows together, or made up."""
@@ -338,6 +435,8 @@ class Board(BoardEntry):
         write_text(Path(folder) / Path(self.examples).name, examples_text(self.example_rows))
         if self._score_file:
             write_bytes(Path(folder) / SCORES, self._score_file)
+        if self._state_file:
+            write_bytes(Path(folder) / STATES, self._state_file)
         return write_text(Path(folder) / BOARD, self.to_json())
 
     @classmethod
@@ -370,7 +469,35 @@ class Board(BoardEntry):
         board._example_rows = tuple(read_examples(beside)) if beside.is_file() else ()
         scores = path.parent / SCORES
         board._score_file = scores.read_bytes() if scores.is_file() else b""
+        states = path.parent / STATES
+        board._state_file = states.read_bytes() if states.is_file() and STATES in (board.files or {}) else b""
         return board
+
+
+def carried_over(board: Board) -> str:
+    """Return whether the order of rows carries over between starting models on the first primary metric, a sentence each."""
+    metric = board.primary[0] if board.primary else None
+    if metric is None or board.across is None:
+        return "No metric tells whether the order of rows carries over between starting models."
+    said, name = board.across.on(metric), metric.key
+    sentences = [
+        f"From {order.left} to {order.right} the order of {order.rows} rows on {name} {ORDER_IN_WORDS[order.verdict]}: "
+        f"Kendall's τ {number(order.kendall)} ({number(order.low)} to {number(order.high)}); of {order.pairs} pairs at least "
+        f"{order.same} keep their order and at least {order.reversed} reverse it."
+        for order in said.orders
+    ]
+    for tested in said.interactions:
+        depends = "depend" if tested.is_significant else "are not shown to depend"
+        sentences.append(f"Differences between rows {depends} on the starting model ({p_value(tested.p_adjusted)}).")
+    return " ".join(sentences) or f"Too few rows have {name} under all starting models to compare their order."
+
+
+ORDER_IN_WORDS = {
+    "carries over": "carries over",
+    "in part": "carries over in part",
+    "does not carry over": "does not carry over",
+    "not sure": "is not shown to carry over",
+}
 
 
 def board_scores(path: Path) -> Scores:
@@ -383,6 +510,16 @@ def board_scores(path: Path) -> Scores:
     if not beside.is_file():
         raise DataError(f"{beside} is missing: it holds the scores per example; run the comparison again to write it")
     return read_scores(beside)
+
+
+def board_states(path: Path) -> States:
+    """Read the per-example scores of intermediate states beside a board; empty where it has none.
+
+    Raises:
+        DataError: they cannot be read.
+    """
+    beside = (path if path.is_dir() else path.parent) / STATES
+    return read_states(beside) if beside.is_file() else {}
 
 
 def _timeless(value: Any) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import isfinite
 from pathlib import Path
 
@@ -12,8 +12,8 @@ import numpy as np
 
 from harness.api.types import Cost, Metric, Score
 from harness.board.analysis import analyse
-from harness.board.board import Board, ExampleRow, StatisticsEntry, board_scores
-from harness.board.compare import DRAWS, FLIPS, LEVEL, RowResult, Statistics, readings
+from harness.board.board import Board, ExampleRow, StatisticsEntry, board_scores, board_states
+from harness.board.compare import DRAWS, FLIPS, LEVEL, RowResult, RowState, Statistics, readings
 from harness.board.declared import Declared
 from harness.board.entries import (
     METHODS,
@@ -23,14 +23,17 @@ from harness.board.entries import (
     RepeatabilityEntry,
     RowEntry,
     ScoreEntry,
+    StateEntry,
     WinsEntry,
     first_duplicate,
 )
 from harness.board.facts import Provenance, SharingFacts
-from harness.board.files import SCORES, Scores, digest
+from harness.board.files import SCORES, STATES, Scores, States, digest
+from harness.board.learning import learning_curves
 from harness.board.published import is_published_table, published_board
 from harness.board.sequential import Decisions, Design, PromptsDesign, SeedsDesign, decisions
 from harness.board.statistics import Values, seeds_t_test, standardised, wins
+from harness.board.tuning import choice_spread, tuning_warnings, with_choice
 from harness.board.views.text import plain, signed
 from harness.errors import DataError, did_you_mean
 from harness.version import __version__
@@ -50,6 +53,8 @@ OF_STATISTICS = re.compile(
     r"^The null row .* differs from the baseline|yet smaller than what a change of seeds alone could show|"
     r"^No row comes first on "
 )
+# Warnings that comparing the rows again gives in other words than earlier versions did: one for each row and metric.
+REWORDED = re.compile(r" is compared on \d+ of \d+ examples of |: \S+ reported no finite value of it\.$")
 CURVE_POINTS = 200  # kept per seed; a board is read by people
 
 
@@ -113,13 +118,37 @@ def build_board(
         statistics=_methods(statistics, trainings, declared).model_copy(update={"judges": tuple(judges) or None}),
         sharing=SharingFacts.read(sharing),
     )
-    entered = [_with_derived(row_entry(statistics, row), derived) for row in rows]
+    curves = learning_curves(rows, entries)
+    entered = [_with_derived(_with_states(row_entry(statistics, row), row, curves), derived) for row in rows]
     ordered = _ordered(entered, board.primary, baseline if prompts else None)
-    texts = (*warnings, *declared.warnings(entries), *statistics.warnings, *_noise_warnings(ordered, board.primary))
+    noted = (*declared.warnings(entries), *statistics.warnings)
+    texts = (*warnings, *noted, *_noise_warnings(ordered, board.primary), *tuning_warnings(ordered))
     board = board.model_copy(
-        update={"rows": ordered, "warnings": tuple(plain(text) for text in texts), "analysis": analyse(statistics)}
+        update={
+            "rows": ordered,
+            "warnings": tuple(plain(text) for text in texts),
+            "analysis": analyse(statistics, board.config),
+        }
     ).with_examples(examples)
-    return board.with_scores({row.label: row.scores for row in rows if not row.failed})
+    board = board.with_scores({row.label: row.scores for row in rows if not row.failed})
+    return board.with_states(states_by_position(rows)) if curves else board
+
+
+def _with_states(entry: RowEntry, row: RowResult, curves: Mapping[str, tuple[StateEntry, ...]]) -> RowEntry:
+    """Return a row's entry with its learning curve, or why it has none; as it is on a board without any."""
+    if not curves:
+        return entry
+    states = curves.get(row.label)
+    return entry.model_copy(update={"states": states, "without_states": None if states else row.without_states})
+
+
+def states_by_position(rows: Sequence[RowResult]) -> States:
+    """Return the scores per example of the rows' intermediate states."""
+    states: dict[float, dict[str, Mapping[str, Mapping[int, Sequence[Score]]]]] = {}
+    for row in rows:
+        for state in row.states if not row.failed else ():
+            states.setdefault(state.position, {})[row.label] = state.scores
+    return states
 
 
 def metric_entries(
@@ -245,7 +274,7 @@ def look(
 
 def row_entry(statistics: Statistics, row: RowResult) -> RowEntry:
     """Return the board's entry of one row, with all its scores and differences."""
-    seeds = tuple(sorted({seed for runs in row.scores.values() for seed in runs} | set(row.costs)))
+    seeds = row.seeds
     return RowEntry(
         method=plain(row.label),
         data=row.data,
@@ -254,11 +283,12 @@ def row_entry(statistics: Statistics, row: RowResult) -> RowEntry:
         kind=row.kind,
         seeds=seeds,
         scores={} if row.failed else dict(_scores(statistics, row, seeds)),
-        cost=_mean_cost(row.costs),
+        cost=mean_cost(row.costs),
         budget={key: float(value) for key, value in row.budget.items() if isfinite(value)},
         provenance=row.provenance,
         curves={str(seed): _thinned(points) for seed, points in sorted(row.curves.items())},
         failed=None if row.failed is None else plain(row.failed) or "no reason given",
+        tuning=row.tuning,
     )
 
 
@@ -289,6 +319,8 @@ def _delta(statistics: Statistics, row: RowResult, metric: MetricEntry) -> Delta
     if gap is None:
         return None
     of_examples = metric.fit is None  # else a single example's pseudo-value says nothing of it
+    baseline = next(other for other in statistics.rows if other.label == statistics.baseline)
+    choice = with_choice(gap.mean, gap.low, gap.high, choice_spread(metric.key, row.tuning, baseline.tuning))
     better = wins(gap.per_example if metric.higher_is_better is not False else -gap.per_example)
     return Delta(
         mean=gap.mean,
@@ -308,6 +340,8 @@ def _delta(statistics: Statistics, row: RowResult, metric: MetricEntry) -> Delta
         n=gap.n,
         seeds=gap.seeds,
         other_data=True if _has_other_data(row, statistics) else None,
+        choice_low=choice[0] if choice else None,
+        choice_high=choice[1] if choice else None,
         p_equivalent=statistics.equivalence.get(cell),
     )
 
@@ -329,7 +363,7 @@ def _per_seed(values: Values) -> dict[int, float]:
     return means
 
 
-def _mean_cost(costs: Mapping[int, Cost]) -> CostEntry:
+def mean_cost(costs: Mapping[int, Cost]) -> CostEntry:
     """Return the mean cost of a seed; absent rather than 0 where a row has no data, training or judge of its own."""
     runs, means = list(costs.values()), {}
     if any(cost.seconds or cost.tokens_trained or cost.tokens_generated for cost in runs):
@@ -363,6 +397,7 @@ class LoadedBoard:
     board: Board
     scores: Scores
     name: str
+    states: States = field(default_factory=dict)
 
     @classmethod
     def read(cls, path: Path) -> LoadedBoard:
@@ -372,15 +407,22 @@ class LoadedBoard:
             DataError: it cannot be read, or its scores are missing or not those it was written with.
         """
         board = published_board(path) if is_published_table(path) else Board.read(path)
+        if board.models:
+            labels = ", ".join(entry.label for entry in board.models)
+            raise DataError(
+                f"{path} is a board of several starting models ({labels}): give boards of one, as the config makes with one "
+                "`model`; its stages are in the store"
+            )
         if board.is_published:
             return cls(board, _printed_scores(board), board.name)
-        scores = board_scores(path)
-        beside = (path if path.is_dir() else path.parent) / SCORES
-        if (board.files or {}).get(SCORES) != digest(beside.read_bytes()):
-            raise DataError(
-                f"{beside} is not the file that its board.json was written with: `harness verify` says what is wrong"
-            )
-        return cls(board, scores, str(path))
+        scores, states = board_scores(path), board_states(path) if STATES in (board.files or {}) else {}
+        for name in (SCORES, *([STATES] if states else [])):
+            beside = (path if path.is_dir() else path.parent) / name
+            if (board.files or {}).get(name) != digest(beside.read_bytes()):
+                raise DataError(
+                    f"{beside} is not the file that its board.json was written with: `harness verify` says what is wrong"
+                )
+        return cls(board, scores, str(path), states)
 
     @property
     def rows(self) -> list[RowResult]:
@@ -408,6 +450,12 @@ class LoadedBoard:
             provenance=entry.provenance,
             failed=entry.failed,
             curves={int(seed): points for seed, points in entry.curves.items()},
+            states=[
+                RowState(state.position, state.round, state.share, self.states.get(state.position, {}).get(entry.method, {}))
+                for state in entry.states or ()
+            ],
+            without_states=entry.without_states,
+            tuning=entry.tuning,
         )
 
     @property
@@ -440,9 +488,14 @@ class LoadedBoard:
         again = build_board(
             name=board.name, description="", config=config, baseline=board.baseline, rows=self.rows, metrics=self.metrics,
             examples=(), sharing={}, created="", warnings=(), mixed_judges=board.mixed_judges,
+            prompts=PromptsDesign.of(board.statistics.sequential_prompts),
         )  # fmt: skip
         earlier = board.methods < METHODS
-        return [text for text in board.warnings if text not in again.warnings and not (earlier and OF_STATISTICS.search(text))]
+        return [
+            text
+            for text in board.warnings
+            if text not in again.warnings and not (earlier and OF_STATISTICS.search(text)) and not REWORDED.search(text)
+        ]
 
     def with_costs(self, row: RowEntry) -> RowEntry:
         """Return a row with the costs, budget, curves and seeds that this board has of it, which scores do not hold."""

@@ -10,7 +10,7 @@ from math import inf
 import numpy as np
 
 from harness.api.types import Cost, Score
-from harness.board.entries import SIGNIFICANCE_LEVEL, FamilyEntry, Kind, MetricEntry, RowKind
+from harness.board.entries import SIGNIFICANCE_LEVEL, FamilyEntry, Kind, MetricEntry, RowKind, TuningEntry
 from harness.board.facts import Provenance
 from harness.board.sequential import Decisions, Design, PromptsDesign, decisions
 from harness.board.statistics import (
@@ -77,11 +77,13 @@ class Statistics:
         self._prompts = design if isinstance(design, PromptsDesign) else None
         self._widths: dict[str, float] = {}  # the largest difference that two values can have, by metric key
         self.intervals: dict[Cell, Interval] = {}
+        self._unpaired: dict[str, list[tuple[str, str]]] = {}  # metric key -> rows, and the examples that they share
         self._apart = self._judged_apart_from_baseline()
         self.decisions = self._decisions(design) if design else None
         bootstrap = Bootstrap(DRAWS, FLIPS, LEVEL)
         for metric in metrics:
             self._resample(metric, bootstrap)
+        self.warnings += self._warnings_about_examples()
         if self.decisions is not None:
             self._test_at_every_look(self.decisions)
         self.correction = correct(metrics, self.differences)
@@ -109,7 +111,7 @@ class Statistics:
 
     def _warnings_about_seeds(self) -> Iterator[str]:
         """Yield a warning about rows that are models from elsewhere: nothing is known of other trainings of them."""
-        labels = [row.label for row in self.rows if row.is_as_it_is and not row.failed]
+        labels = sorted(row.label for row in self.rows if row.is_as_it_is and not row.failed)
         if labels:
             verb, word = ("is a model", "it") if len(labels) == 1 else ("are models", "them")
             yield (
@@ -205,12 +207,13 @@ class Statistics:
 
         Rows tell together what seeds do, and can do so on the same prompts alone. All rows at once where none are added.
         """
-        if self._prompts is None or not self.adds_prompts(key):
+        design = self._prompts
+        counts = {label: design.count({key: table}) for label, table in tables.items()} if design else {}
+        if design is None or 0 in counts.values():  # 0: the metric is not of prompts that are added
             yield tables, tables
             return
-        counts = {label: self._prompts.count({key: table}) for label, table in tables.items()}
         for count in sorted(set(counts.values())):
-            asked = self._prompts.questions(count)
+            asked = design.questions(count)
             cut = {label: _only(table, asked) for label, table in tables.items() if counts[label] >= count}
             yield [label for label in cut if counts[label] == count], cut
 
@@ -242,7 +245,7 @@ class Statistics:
         examples = max(len(row_values.examples), len(base_values.examples))
         seeds = max(len(row_values.seeds), len(base_values.seeds))
         if gap.n < examples:
-            self.warnings.append(f"{label} is compared on {gap.n} of {examples} examples of {key}.")
+            self._unpaired.setdefault(key, []).append((label, f"{gap.n} of {examples}"))
         if 0 < gap.seeds < seeds and self.decisions is None:  # else rows have different numbers of seeds on purpose
             self.warnings.append(f"{label} is compared on {gap.seeds} of {seeds} seeds of {key}: those that both rows have.")
 
@@ -258,12 +261,25 @@ class Statistics:
 
     def adds_prompts(self, key: str) -> bool:
         """Return whether rows have different prompts of a metric, since more were added where they decide."""
-        return self._prompts is not None and self._prompts.decides(key)
+        return self._prompts is not None and self.looks(key) > 1
 
     def looks(self, key: str) -> int:
         """Return how often a metric was looked at, at most, before rows got more seeds or prompts; 1 where none were added."""
-        design = self.decisions.design if self.decisions else None
-        return len(design.rule.looks) if design and design.decides(key) else 1
+        if self.decisions is None or not any(looked == key for _, looked in self.decisions.p):
+            return 1
+        return len(self.decisions.design.rule.looks)
+
+    def _warnings_about_examples(self) -> Iterator[str]:
+        """Yield a warning about rows that lack examples of metrics, one for all metrics that the same rows lack alike."""
+        keys: dict[tuple[tuple[str, str], ...], list[str]] = {}
+        for key, unpaired in self._unpaired.items():
+            keys.setdefault(tuple(unpaired), []).append(key)
+        for rows, listed in keys.items():
+            if len(rows) == 1:
+                yield f"{rows[0][0]} is compared on {rows[0][1]} examples of {', '.join(listed)}."
+            else:
+                shared = ", ".join(f"{label} {count}" for label, count in rows)
+                yield f"Rows are compared on the examples of {', '.join(listed)} that both have: {shared}."
 
     def _noise(self) -> dict[str, NoiseFloor]:
         """Return the noise floor of each metric that a change of seeds can move, from null rows and the pooled variance."""
@@ -344,6 +360,7 @@ def readings(row: RowResult, metrics: Sequence[MetricEntry]) -> tuple[dict[str, 
     values_by_key: dict[str, Values] = {}
     warnings: list[str] = []
     without_scores: dict[str, list[str]] = {}
+    unreadable: dict[str, list[str]] = {}
     absent: dict[tuple[str, str], list[str]] = {}
     by_evaluator: dict[str, dict[str, dict[int, list[Score]]]] = {}
     for metric in metrics:
@@ -362,7 +379,7 @@ def readings(row: RowResult, metrics: Sequence[MetricEntry]) -> tuple[dict[str, 
             without_scores.setdefault(evaluator, []).append(name)
             continue
         if not kept.examples:
-            warnings.append(f"{row.label} has no {metric.key}: {evaluator} reported no finite value of it.")
+            unreadable.setdefault(evaluator, []).append(name)
             continue
         holes = values.values.size - kept.values.size
         if holes:
@@ -371,6 +388,9 @@ def readings(row: RowResult, metrics: Sequence[MetricEntry]) -> tuple[dict[str, 
                 "the mean is over the others."
             )
         values_by_key[metric.key] = values
+    for evaluator, names in unreadable.items():
+        it = "it" if len(names) == 1 else "them"
+        warnings.append(f"{row.label} has no {', '.join(names)} of {evaluator}, which reported no finite value of {it}.")
     for (evaluator, reason), names in absent.items():
         warnings.append(f"{row.label} has no {', '.join(names)} of {evaluator}: {reason}.")
     for evaluator, names in without_scores.items():
@@ -443,6 +463,23 @@ def _named(versions: Sequence[str]) -> str:
 
 
 @dataclass(frozen=True)
+class RowState:
+    """A state that a row's model went through while it was trained.
+
+    Attributes:
+        position: share of the row's whole training, every round counted alike; 0 is its start.
+        round: counted from 1.
+        share: of the round's steps.
+        scores: evaluator → seed → scores.
+    """
+
+    position: float
+    round: int
+    share: float
+    scores: Mapping[str, Mapping[int, Sequence[Score]]]
+
+
+@dataclass(frozen=True)
 class RowResult(RowKind):
     """The result of one row of the comparison, before any statistics.
 
@@ -453,6 +490,9 @@ class RowResult(RowKind):
         budget: what it really used: prompts, pairs, updates, tokens.
         failed: why there are no scores; None where it ran.
         curves: per seed the training log, one mapping of numbers per logged step.
+        states: those that were evaluated while it was trained, in their order.
+        without_states: why it has none, where other rows may have some.
+        tuning: the search for its settings; None where there was none.
     """
 
     label: str
@@ -466,9 +506,17 @@ class RowResult(RowKind):
     provenance: Provenance
     failed: str | None = None
     curves: Mapping[int, Sequence[Mapping[str, float]]] = field(default_factory=dict)
+    states: Sequence[RowState] = ()
+    without_states: str | None = None
+    tuning: TuningEntry | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "provenance", Provenance.read(self.provenance))  # frozen, and any mapping of facts will do
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """All seeds that it has scores or a cost of."""
+        return tuple(sorted({seed for runs in self.scores.values() for seed in runs} | set(self.costs)))
 
     def judges(self, evaluator: str) -> list[str]:
         """Return the judges of an evaluator's scores: models with the versions that their servers reported."""

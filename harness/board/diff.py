@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from harness.board.board import Board, Delta, MetricEntry, RowEntry
@@ -183,7 +183,12 @@ def _first_place(before: Board, after: Board, metric: MetricEntry) -> Iterator[C
 
 
 def _order(before: Board, after: Board) -> Iterator[Change]:
-    """Yield changed places among the rows that both boards rank."""
+    """Yield changed places among the rows that both boards rank, under each starting model that both have."""
+    if before.models and after.models:
+        models = before.by_model, after.by_model
+        for label in models[0].keys() & models[1].keys():
+            yield from (replace(change, what=f"{label}/{change.what}") for change in _order(*(m[label] for m in models)))
+        return
     places = [[row.method for row in board.ranked] for board in (before, after)]
     both = [[method for method in listed if method in places[1 - i]] for i, listed in enumerate(places)]
     for method in both[1]:

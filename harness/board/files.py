@@ -15,9 +15,10 @@ from harness.board.entries import unwritable
 from harness.errors import DataError, StoreError
 from harness.store.atomic import write_atomically
 
-BOARD, EXAMPLES, SCORES = "board.json", "examples.jsonl", "scores.parquet"
+BOARD, EXAMPLES, SCORES, STATES = "board.json", "examples.jsonl", "scores.parquet", "states.parquet"
 MOST_SCORES = 20_000_000  # a hundred rows with ten seeds on a thousand prompts have ten million for ten metrics
 Scores = Mapping[str, Mapping[str, Mapping[int, Sequence[Score]]]]  # row → evaluator → seed → scores
+States = Mapping[float, Scores]  # position in the training → the rows that have a state there
 
 
 @dataclass(frozen=True)
@@ -104,15 +105,23 @@ def first_error(error: Exception) -> str:
 
 def scores_bytes(scores: Scores) -> bytes:
     """Per-example scores as Parquet: row, evaluator, seed, metric, example, question, sample, value."""
+    return _parquet(COLUMNS, list(_lines(scores)))
+
+
+def states_bytes(states: States) -> bytes:
+    """Per-example scores of intermediate states as Parquet: those of `scores_bytes`, after the position in the training."""
+    return _parquet(STATE_COLUMNS, [(position, *cells) for position in sorted(states) for cells in _lines(states[position])])
+
+
+def _parquet(kinds: Mapping[str, str], lines: Sequence[tuple[Any, ...]]) -> bytes:
     import pyarrow
     import pyarrow.parquet
 
-    lines = list(_lines(scores))
-    columns = list(zip(*lines, strict=True)) if lines else [()] * len(COLUMNS)
+    columns = list(zip(*lines, strict=True)) if lines else [()] * len(kinds)
     table = pyarrow.table(
         {
             name: pyarrow.array(column, type=pyarrow.type_for_alias(kind))
-            for (name, kind), column in zip(COLUMNS.items(), columns, strict=True)
+            for (name, kind), column in zip(kinds.items(), columns, strict=True)
         }
     )
     out = io.BytesIO()
@@ -124,6 +133,7 @@ COLUMNS = {
     **{"row": "string", "evaluator": "string", "seed": "int64", "metric": "string", "example": "string"},
     **{"question": "string", "sample": "int32", "value": "float64"},
 }
+STATE_COLUMNS = {"position": "float64", **COLUMNS}
 
 
 def _lines(scores: Scores) -> Iterator[tuple[Any, ...]]:
@@ -155,6 +165,27 @@ def read_scores(path: Path) -> dict[str, dict[str, dict[int, list[Score]]]]:
     Raises:
         DataError: the file is no Parquet, or has other columns.
     """
+    scores: dict[str, dict[str, dict[int, list[Score]]]] = {}
+    for row, evaluator, seed, score in _scores(path, list(COLUMNS)):
+        scores.setdefault(row, {}).setdefault(evaluator, {}).setdefault(seed, []).append(score)
+    return scores
+
+
+def read_states(path: Path) -> dict[float, dict[str, dict[str, dict[int, list[Score]]]]]:
+    """Read the Parquet file that `states_bytes` made.
+
+    Raises:
+        DataError: the file is no Parquet, or has other columns.
+    """
+    states: dict[float, dict[str, dict[str, dict[int, list[Score]]]]] = {}
+    for position, row, evaluator, seed, score in _scores(path, list(STATE_COLUMNS)):
+        runs = states.setdefault(position, {}).setdefault(row, {}).setdefault(evaluator, {})
+        runs.setdefault(seed, []).append(score)
+    return states
+
+
+def _scores(path: Path, names: Sequence[str]) -> Iterator[tuple[Any, ...]]:
+    """Yield each line of a file of scores: what stands before the metric, and the score."""
     import pyarrow
     import pyarrow.parquet
 
@@ -164,14 +195,12 @@ def read_scores(path: Path) -> dict[str, dict[str, dict[int, list[Score]]]]:
             raise DataError(
                 f"{path} says that it has {file.metadata.num_rows:,} scores, and a board has {MOST_SCORES:,} at most"
             )
-        table = file.read(columns=list(COLUMNS))
-        columns = [_values(table.column(name), kind) for name, kind in COLUMNS.items()]
+        table = file.read(columns=list(names))
+        columns = [_values(table.column(name), STATE_COLUMNS[name]) for name in names]
     except (OSError, pyarrow.ArrowException, KeyError, ValueError, OverflowError) as error:
         raise DataError(f"{path} cannot be read as per-example scores: {first_error(error)}") from error
-    scores: dict[str, dict[str, dict[int, list[Score]]]] = {}
-    for row, evaluator, seed, metric, example, question, sample, value in zip(*columns, strict=True):
-        if None in (row, evaluator, seed, metric, example, value):
-            raise DataError(f"{path} has a line without row, evaluator, seed, metric, example or value")
-        runs = scores.setdefault(row, {}).setdefault(evaluator, {})
-        runs.setdefault(seed, []).append(Score(example, metric, value, sample or 0, question or ""))
-    return scores
+    for *place, metric, example, question, sample, value in zip(*columns, strict=True):
+        if None in (*place, metric, example, value):
+            needed = [name for name in names if name not in ("question", "sample", "value")]
+            raise DataError(f"{path} has a line without {', '.join(needed)} or value")
+        yield (*place, Score(example, metric, value, sample or 0, question or ""))

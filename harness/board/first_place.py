@@ -25,7 +25,7 @@ def first_place(statistics: Statistics, metric: MetricEntry) -> FirstPlaceEntry 
     in_ranking = [row.label for row in statistics.rows if not row.is_reference and metric.key in statistics.values[row.label]]
     tables = {label: _higher_is_better(statistics.paired_values(label, metric.key), metric) for label in in_ranking}
     decided = statistics.decisions.pairs.get(metric.key) if statistics.decisions else None
-    if statistics.decisions and decided is None and statistics.decisions.design.decides(metric.key):
+    if statistics.decisions and decided is None and statistics.decisions.design.decides(metric.key, list(tables.values())):
         return None  # the baseline lacks the metric, so that no look was at it
     labels, left_out = _competing(statistics, metric.key, tables, None if decided is None else decided[0])
     if len(labels) < 2:

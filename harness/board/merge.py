@@ -14,6 +14,7 @@ from harness.board.compare import RowResult
 from harness.board.declared import Declared
 from harness.board.facts import MergedBoard, Provenance, SharingFacts
 from harness.board.files import digest
+from harness.board.learning import merged_states
 from harness.board.sequential import PromptsDesign, SeedsDesign
 from harness.board.views.markdown import board_precision
 from harness.board.views.text import one_line, shortened
@@ -234,6 +235,7 @@ def _pooled(one: RowResult, other: RowResult) -> RowResult:
         scores=scores,
         costs={**other.costs, **one.costs},
         curves={**other.curves, **one.curves},
+        states=merged_states(one.states, other.states),
         provenance=_updated(other.provenance, **{**one.provenance, **({"models": models} if models else {})}),
     )
 
@@ -261,7 +263,7 @@ def disagreements(first: LoadedBoard, other: LoadedBoard) -> Iterator[str]:
         if one != two:
             yield f"{other.name}: its baseline {b.baseline!r} was made in another way (see `provenance`)"
     for key in MUST_AGREE:
-        if a.config.get(key) != b.config.get(key):
+        if _compared(a.config.get(key)) != _compared(b.config.get(key)):
             yield f"{other.name}: {key} is {_short(b.config.get(key))}, in {first.name} {_short(a.config.get(key))}"
     models = [{model for row in board.rows if (model := _model(row))} for board in (a, b)]
     if models[0] and models[1] and models[0] != models[1]:
@@ -290,6 +292,13 @@ def disagreements(first: LoadedBoard, other: LoadedBoard) -> Iterator[str]:
     prompts = [{example.id: example.prompt for example in board.example_rows} for board in (a, b)]
     if any(prompts[0][name] != prompts[1][name] for name in set(prompts[0]) & set(prompts[1])):
         yield f"{other.name}: examples of one id have other prompts than in {first.name}"
+
+
+def _compared(section: object) -> object:
+    """Return a section of a config without what adds to a board and changes none of its scores."""
+    if not isinstance(section, Mapping):
+        return section
+    return {name: value for name, value in section.items() if name not in ("during", "during_evaluators")}
 
 
 def caveats(boards: Sequence[LoadedBoard]) -> Iterator[str]:

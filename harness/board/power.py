@@ -167,9 +167,17 @@ def analyse(metric: str, entry: PowerEntry, target: Target) -> PowerAnalysis:
 def analyse_board(board: Board, target: Target, metrics: Sequence[str] = ()) -> list[PowerAnalysis]:
     """Return the power on these metrics of a board, by key; on the primary ones if none is named.
 
+    Under several starting models, each has its own, and the metric's name begins with the model's label.
+
     Raises:
         HarnessError: the board says nothing of them.
     """
+    if board.models:
+        return [
+            replace(item, metric=f"{label}: {item.metric}")
+            for label, of_model in board.by_model.items()
+            for item in analyse_board(of_model, target, metrics)
+        ]
     known = board.analysis.power if board.analysis else {}
     if not known:
         raise HarnessError(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -58,6 +58,7 @@ def restated(loaded: LoadedBoard, *, created: str, registry: Registry | None = N
         warnings=[
             f"The statistics were computed again by today's methods from the scores of {before.created[:10]}; "
             "nothing was trained again.",
+            *_predictions(before),
             *loaded.lasting_warnings,
         ],
         commit=before.harness.get("commit"),
@@ -86,3 +87,13 @@ def stated_bounds(config: Mapping[str, Any], registry: Registry) -> dict[str, tu
             continue
         bounds |= {f"{label or name}/{metric.name}": metric.bounds for metric in metrics}
     return bounds
+
+
+def _predictions(board: Board) -> Iterator[str]:
+    """Warn about scores that are predictions of a fit, as those of AlpacaEval's evaluator were before its version 3."""
+    for metric in board.metrics:
+        if metric.key.endswith("/length_controlled_win_rate") and metric.fit is None:
+            yield (
+                f"{metric.key}: these scores are the fit's predictions, so its intervals and tests are far too narrow; "
+                "evaluate or import again for those of the fit."
+            )

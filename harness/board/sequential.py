@@ -41,8 +41,8 @@ class SeedsDesign:
     def rule(self) -> Rule:
         return Rule.of_seeds(self.start, self.most)
 
-    def decides(self, key: str) -> bool:
-        """Return whether a metric's values become more with each step: those of every metric do."""
+    def decides(self, key: str, tables: Sequence[Values]) -> bool:
+        """Return whether these values of a metric become more with each step: those of every metric do."""
         return True
 
 
@@ -73,9 +73,9 @@ class PromptsDesign:
     def rule(self) -> Rule:
         return Rule.of_prompts(self.start, self.most)
 
-    def decides(self, key: str) -> bool:
-        """Return whether a metric's values become more with each step."""
-        return key.partition("/")[0] in self.evaluators
+    def decides(self, key: str, tables: Sequence[Values]) -> bool:
+        """Return whether these values of a metric become more with each step."""
+        return all(self.count({key: table}) for table in tables)
 
     def questions(self, count: int) -> frozenset[str]:
         """Return the ids of the first prompts, up to the look that has so many."""
@@ -84,7 +84,8 @@ class PromptsDesign:
 
     def count(self, tables: Mapping[str, Values]) -> int:
         """Return the number of prompts that a row has, by its values of each metric; 0 where it has none."""
-        asked = {name for key, values in tables.items() if self.decides(key) for name in values.answered().questions}
+        here = [values for key, values in tables.items() if key.partition("/")[0] in self.evaluators]
+        asked = {name for values in here for name in values.answered().questions}
         reached = [look for look, block in zip(self.rule.looks, self.blocks, strict=False) if not asked.isdisjoint(block)]
         return max(reached, default=0)
 
@@ -184,7 +185,9 @@ def decisions(
     seeds = {label: max(len(table.answered().seeds) for table in values[label].values()) for label in labels}
     counts = seeds
     if isinstance(design, PromptsDesign):
-        counts = {label: count for label in labels if (count := design.count(values[label]))}
+        over_rows = {metric.key for metric in metrics if metric.fit == "rows"}  # has values of prompts that a row never had
+        own = {label: {key: table for key, table in values[label].items() if key not in over_rows} for label in labels}
+        counts = {label: count for label in labels if (count := design.count(own[label]))}
     primary = [metric for metric in metrics if metric.primary] or list(metrics[:1])
     keys = {metric.key for metric in primary}
     compared = {key: [label for label in labels if key in values[label]] for key in (metric.key for metric in metrics)}
@@ -194,9 +197,11 @@ def decisions(
     undecided: set[str] = set()
     best: tuple[str, ...] = ()
     pairs: dict[str, tuple[tuple[str, ...], Pairs]] = {}
-    for metric in (metric for metric in metrics if design.decides(metric.key)):
+    for metric in metrics:
         rows = compared[metric.key]
         if baseline not in rows or len(rows) < 2:
+            continue
+        if not design.decides(metric.key, [values[label][metric.key] for label in rows]):
             continue
         first = metric is primary[0] and metric.higher_is_better is not None
         ordered = metric.key in keys and metric.higher_is_better is not None
@@ -234,6 +239,14 @@ def decisions(
         if first:
             best = tuple(sorted(label for label, yes in zip(rows, state.may_be_best, strict=True) if yes))
     return Decisions(design, counts, seeds, frozenset(open_), p, frozenset(counts) - undecided, pairs, best)
+
+
+def crossed_tables(rows: Sequence[Values], sign: float) -> Floats:
+    """Return [rows, seeds, questions] of rows that were asked the same, turned by `sign`; NaN where a row has no such seed.
+
+    There are no other holes: `_tables` says how a missing cell is filled.
+    """
+    return _tables(rows, [sorted({name for row in rows for name in row.questions})], sign)[0]
 
 
 def _looks(design: Design, rows: Sequence[Values], sign: float) -> Iterator[Floats]:

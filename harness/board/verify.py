@@ -7,14 +7,17 @@ from math import isclose
 from pathlib import Path
 from typing import Any
 
+from harness.board.across import compare_models
 from harness.board.analysis import analyse
-from harness.board.board import Board, board_scores
+from harness.board.board import Board, board_scores, board_states
 from harness.board.build import LoadedBoard, row_entry
 from harness.board.compare import Statistics
 from harness.board.declared import Declared
 from harness.board.entries import COMPUTED_AGAIN, METHODS, MetricEntry
-from harness.board.files import SCORES, digest
+from harness.board.files import SCORES, STATES, Scores, States, digest
+from harness.board.learning import learning_curves
 from harness.board.sequential import design_of
+from harness.board.tuning import tuning_problems
 
 SAME_IN_ALL_METHODS = {"mean", "n", "per_seed", "seeds", "higher_is_better"}
 EARLIER = (
@@ -28,8 +31,9 @@ def verify(path: Path) -> list[str]:
     """Return everything about a board that does not hold, a sentence each; nothing where the board holds.
 
     Means, intervals, differences, p-values, corrections, ranks, win shares, agreement and power are computed again from
-    `scores.parquet`, and the hashes of the files beside the board again from their bytes. Of a board that was made with
-    the first methods only what all methods compute alike is: means, counts and hashes; `earlier_methods` says so.
+    `scores.parquet`, learning curves from `states.parquet`, and the hashes of the files beside the board again from their
+    bytes. Of a board that was made with earlier methods only what all methods compute alike is: means, counts and hashes;
+    `earlier_methods` says so.
 
     Raises:
         DataError: the board or its scores cannot be read.
@@ -39,10 +43,37 @@ def verify(path: Path) -> list[str]:
     if board.is_published:  # printed numbers: there is nothing to compute again
         return list(_files(board, folder, {board.examples}))
     scores = board_scores(path)
-    problems = list(_files(board, folder, {board.examples, SCORES}))
+    states = board_states(path)
+    with_curves = any(row.states for row in board.rows)
+    problems = list(_files(board, folder, {board.examples, SCORES, *([STATES] if with_curves else [])}))
     unknown = sorted(set(scores) - {row.method for row in board.rows})
     problems += [f"{SCORES} has scores of {label!r}, which is no row of the board" for label in unknown]
-    rows = LoadedBoard(board, scores, board.name).rows
+    if not board.models:
+        return [*problems, *_recomputed(board, scores, states)]
+    for label, of_model in board.by_model.items():
+        problems += [
+            f"{label}: {problem}"
+            for problem in _recomputed(of_model, board.scores_of(label, scores), board.states_of(label, states))
+        ]
+    return [*problems, *_across(board, scores)]
+
+
+def _across(board: Board, scores: Scores) -> list[str]:
+    """Return what differs in the comparison of several starting models."""
+    loaded = {
+        label: LoadedBoard(of_model, board.scores_of(label, scores), label).rows for label, of_model in board.by_model.items()
+    }
+    if any(board.baseline not in {row.label for row in rows} for rows in loaded.values()):
+        return []  # said of the model already
+    computed = compare_models(loaded, board.metrics, board.baseline, mixed_judges=board.mixed_judges)[0]
+    shown = board.across.model_dump(mode="json") if board.across else {}
+    return _differ(shown, computed.model_dump(mode="json"), "across: ")
+
+
+def _recomputed(board: Board, scores: Scores, states: States) -> list[str]:
+    """Return what differs in the statistics of rows that have one starting model."""
+    problems = list[str]()
+    rows = LoadedBoard(board, scores, board.name, states).rows
     if board.baseline not in {row.label for row in rows}:
         return [*problems, f"the baseline {board.baseline!r} is no row of the board"]
     derived = {metric.key for metric in board.unscored_metrics(scores)}
@@ -64,13 +95,20 @@ def verify(path: Path) -> list[str]:
         shown = {key: score.model_dump(mode="json") for key, score in entry.scores.items() if key not in derived}
         if board.methods < COMPUTED_AGAIN:
             shown, computed = _means(shown), _means(computed)
-        problems += _differ(shown, computed, f"{entry.method}: ")
+        problems += [*_differ(shown, computed, f"{entry.method}: "), *tuning_problems(entry)]
     if board.methods < COMPUTED_AGAIN:
         return problems
+    curves = learning_curves(rows, metrics)
+    for entry in board.rows:
+        shown_states = [state.model_dump(mode="json") for state in entry.states or ()]
+        states_again = [state.model_dump(mode="json") for state in curves.get(entry.method, ())]
+        problems += _differ(shown_states, states_again, f"{entry.method}: states ")
     analysis = board.analysis.model_dump(mode="json") if board.analysis else {}
-    again = analyse(statistics).model_dump(mode="json")
+    again = analyse(statistics, board.config).model_dump(mode="json")
     if board.methods < METHODS:
         again.pop("first_place", None)
+    if "raters" not in analysis:
+        again.pop("raters", None)  # a board from before they were computed
     problems += _differ(analysis, again, "analysis: ")
     families = [family.model_dump(mode="json") for family in statistics.correction.families]
     shown_families = [family.model_dump(mode="json") for family in board.statistics.families or ()]
@@ -116,7 +154,7 @@ def _means(scores: dict[str, Any]) -> dict[str, Any]:
 def _files(board: Board, folder: Path, expected: set[str]) -> Iterator[str]:
     named = board.files or {}
     for name in sorted(expected | set(named)):
-        if name not in (board.examples, SCORES):
+        if name not in (board.examples, SCORES, STATES):
             yield f"files names {name!r}, which is no file of a board"
         elif name not in named:
             yield f"{name} has no hash in board.json"

@@ -197,11 +197,10 @@ def _store(given: Path | None) -> Store:
 def _keys(path: Path) -> set[str]:
     """Return the keys of all stages of a config, or of a board's config."""
     from harness.api.registry import Registry
-    from harness.config import resolve
+    from harness.config import resolve_each
     from harness.run.plan import plan
 
-    comparison = resolve(_raw(path), Registry.load(), str(path))
-    return set(plan(comparison).stages)
+    return {key for comparison in resolve_each(_raw(path), Registry.load(), str(path)) for key in plan(comparison).stages}
 
 
 def _raw(path: Path) -> Mapping[str, object]:

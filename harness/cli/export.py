@@ -29,18 +29,26 @@ def export(
     row: Annotated[str, typer.Argument(help="The row's label on the board.")],
     to: Annotated[Path, typer.Option(help="The checkpoint folder to write; it must not exist, or be empty.")],
     seed: Annotated[int | None, typer.Option(help="Seed of the row; default: its first.", show_default=False)] = None,
+    adapter: Annotated[
+        bool, typer.Option("--adapter", help="Write the low-rank adapter of the row's last round alone, as PEFT saves it.")
+    ] = False,
     store: StoreOption = None,
     json_: JsonOption = False,
 ) -> None:
     """Write a row's model as a plain checkpoint folder: weights as safetensors, configuration, tokenizer, template, model card.
 
     Any tool that reads such folders can load it, and a row `{checkpoint: FOLDER}` has the scores of the row that it came from.
+    With --adapter, so has a row `{checkpoint: {path: START, adapter: FOLDER}}` with the model that the round started from.
     """
     from harness.board.build import Board
     from harness.cli.serve import row_checkpoint
 
     board = Board.read(run)
     folder, _ = row_checkpoint(board, row, seed, store_folder(store))
+    if adapter:
+        folder = folder.parent / "adapter"
+        if not folder.is_dir():
+            raise HarnessError(f"--adapter: the row {row!r} was trained without `lora`, and has none: leave the option out")
     entry = board.row(row)
     assert entry is not None  # `row_checkpoint` has refused any other
     chosen = str(seed) if seed is not None else next(iter(entry.provenance.models))

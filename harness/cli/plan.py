@@ -66,20 +66,26 @@ def plan(
     Without a network, the plan names what only the hub can answer, and its keys are not final.
     """
     from harness.api.registry import Registry
-    from harness.config import resolve, resolved_config
+    from harness.config import resolve_each, resolved_configs
     from harness.run.estimates.gpu import gpu_of, parse_lengths
-    from harness.run.estimates.plan import plan_report
+    from harness.run.estimates.plan import plan_report, reports_of_models
 
     path, chosen, given = find_config(config), gpu_of(gpu) if gpu else None, parse_lengths(lengths)
-    comparison = resolve(read_config(path, set_, methods, seeds), Registry.load(), str(path), offline=True)
+    comparisons = resolve_each(read_config(path, set_, methods, seeds), Registry.load(), str(path), offline=True)
     if resolved:
-        _print_config(resolved_config(comparison), json_)
+        _print_config(resolved_configs(comparisons), json_)
         return
-    report = plan_report(comparison, store_folder(store), chosen, given, str(path), os.environ)
+    folder = store_folder(store)
+    reports = [plan_report(comparison, folder, chosen, given, str(path), os.environ) for comparison in comparisons]
     if json_:
-        typer.echo(json.dumps(report.as_dict()))
-    else:
+        typer.echo(json.dumps(reports[0].as_dict() if len(reports) == 1 else reports_of_models(reports)))
+        return
+    for report in reports:
         print_plan(report)
+    if len(reports) > 1:
+        counts = reports_of_models(reports)["together"]
+        assert isinstance(counts, dict)
+        _print_lines([f"together {counts['stages']:,} stages, of which {counts['remaining']:,} remain to run"], "bold")
 
 
 def _print_config(config: Mapping[str, object], json_: bool) -> None:
@@ -99,12 +105,16 @@ def print_plan(report: PlanReport) -> None:
     comparison = report.comparison
     _print_stages(report)
     _print_lines(report.family_lines(), "dim")
+    if report.trials is not None:
+        _print_lines([report.trials.line()], "bold")
+        _print_lines([f"trials: {estimate.line()}" for estimate in report.trials.judges], "dim")
     _print_lines([report.warning_of_one_seed] if report.warning_of_one_seed else [], "yellow")
     _print_lines(unused_settings(comparison), "yellow")
     _print_lines([f"{message} (the keys of this plan are not final)" for message in comparison.unreachable.values()], "yellow")
     if report.data is not None:
         _print_data(report)
     _print_lines([row.line() for row in report.elsewhere], "dim")
+    _print_lines([report.states.line()] if report.states else [], "dim")
     _print_lines([estimate.line() for estimate in report.judges], "dim")
     if report.gpu is not None:
         _print_gpu(report.gpu)
@@ -121,6 +131,7 @@ def _print_stages(report: PlanReport) -> None:
     graph, present, requests, config = report.graph, report.present, report.requests, report.comparison.config
     console.print(
         Text(config.name, style="bold"),
+        Text(f"· starting model {report.comparison.start} " if report.comparison.start else "", style="cyan"),
         Text(f"· {len(report.comparison.rows)} rows × {_seeds(config)} seeds, baseline {config.baseline}"),
     )
     table = Table(box=None, pad_edge=False, header_style="dim")
@@ -132,6 +143,26 @@ def _print_stages(report: PlanReport) -> None:
     console.print(table)
     alone = sum(requests.values())
     console.print(Text(f"{len(graph)} stages serve {alone} requests; {len(graph) - len(present)} remain to run.", style="dim"))
+    _print_rows(report)
+
+
+def _print_rows(report: PlanReport) -> None:
+    """Print what each row takes as if it ran alone."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from harness.board.views.text import shortened
+
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    names = ("row", "kind", "trainings", "stages", "to run", *(("GPU-hours",) if report.gpu else ()))
+    for name in names:
+        table.add_column(name, justify="left" if name in ("row", "kind") else "right")
+    for row in report.rows:
+        cells = [str(row.trainings), str(row.stages), str(row.waiting)]
+        hours = [] if row.gpu_hours is None else [f"{row.gpu_hours:,.2f}"]
+        table.add_row(Text(shortened(row.label, 40)), row.kind, *cells, *hours)
+    Console().print(table)
 
 
 def _seeds(config: Config) -> str:

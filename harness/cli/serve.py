@@ -102,7 +102,8 @@ def row_checkpoint(board: Board, row: str, seed: int | None, store: Path) -> tup
         raise HarnessError(f"the row {row!r} is a model from elsewhere: {where}")
     if not reference.startswith(CHECKPOINT):
         return Store(store).open(reference) / "model", policy_name(reference)
-    section = board.config.get("model") or {}
+    whole = board.of_model(entry.model) if entry.model is not None else board
+    section = whole.config.get("model") or {}
     checkpoint = locate(str(section.get("path")), section.get("revision"))
     if checkpoint.digest != reference.removeprefix(CHECKPOINT):
         raise HarnessError(

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from harness.api.interfaces import Component, Source
-from harness.config.comparison import Comparison
+from harness.config.comparison import Comparison, is_named, without_states
 from harness.config.rows import RowConfig
 from harness.config.schema import Config
 from harness.config.unresolved import EACH, UnresolvedConfig
@@ -75,6 +75,9 @@ def check_budget(unresolved: UnresolvedConfig, config: Config) -> None:
             unresolved.note(f"{place}budget.prompts", budget.prompts, fix)
         if budget.limit is not None:
             _check_units(unresolved, f"{place}budget", budget.limit, rows)
+        if budget.limit is not None and budget.limit.unit == "generated" and config.evaluation.during:
+            fix = "states are shares of a training's steps, whose number budget.generated leaves open: leave one of them out"
+            unresolved.note(f"{place}budget.generated", budget.limit.amount, fix)
         if budget.limit is not None and budget.limit.amount < most:
             fix = f"a method has {most} rounds that share it: it should be at least {most}"
             unresolved.note(f"{place}budget.{budget.limit.unit}", budget.limit.amount, fix)
@@ -123,6 +126,21 @@ def check_evaluators(unresolved: UnresolvedConfig) -> None:
     for item in unresolved.evaluators:
         if item.each and not item.evaluator.opponents():
             unresolved.note(f"{item.place}.opponent", EACH, f"{item.evaluator.name!r} with these fields compares with no row")
+
+
+def check_during(unresolved: UnresolvedConfig, config: Config) -> None:
+    """The evaluators of intermediate states are there, and a row is trained in a way that has such states."""
+    evaluation, labels = config.evaluation, [item.label for item in unresolved.evaluators]
+    if evaluation.during is None:
+        return
+    for name in evaluation.during_evaluators or ():
+        if not any(is_named(label, [name], labels) for label in labels):
+            unresolved.note("evaluation.during_evaluators", name, f"no evaluator has this label; {did_you_mean(name, labels)}")
+    reasons = {row.label: without_states(row) for row in unresolved.rows if row}
+    if len(reasons) == len(unresolved.rows) and all(reasons.values()):
+        listed = "; ".join(f"{label}: {reason}" for label, reason in reasons.items())
+        fix = f"no row has intermediate states ({listed}): leave it out"
+        unresolved.note("evaluation.during", list(evaluation.during), fix)
 
 
 def check_opponents(unresolved: UnresolvedConfig) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ from harness.api.interfaces import Backend, Component, Evaluator, Source
 from harness.config.rows import RowConfig
 from harness.config.schema import Config
 from harness.config.strict_yaml import RawConfig
+from harness.config.tuning import Tuning
 from harness.models.checkpoint import Checkpoint
 from harness.models.judge.settings import JudgeSettings
 
@@ -24,6 +25,8 @@ class Comparison:
         judges: one of each evaluator that asks one, by the evaluator's label; the config's own where data builders ask it.
         checkpoint: the starting model; None where one is made from the source's text.
         unreachable: `model`, `source` -> why it could not be looked up; empty unless `resolve` was called with `offline`.
+        start: the starting model's label where the config lists several; each is a comparison of its own.
+        tuning: the search for the rows' settings; None where they have the config's, and once they are chosen.
     """
 
     config: Config
@@ -34,6 +37,33 @@ class Comparison:
     judges: Mapping[str, JudgeSettings]
     checkpoint: Checkpoint | None = None
     unreachable: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    start: str | None = None
+    tuning: Tuning | None = None
+
+    @property
+    def during_evaluators(self) -> tuple[str, ...]:
+        """The labels of the evaluators of intermediate states; empty where the config evaluates none."""
+        if self.config.evaluation.during is None:
+            return ()
+        named = self.config.evaluation.during_evaluators
+        return tuple(label for label in self.evaluators if named is None or is_named(label, named, self.evaluators))
+
+    def has_states(self, row: RowConfig) -> bool:
+        """Return whether a row's intermediate states are evaluated."""
+        return self.config.evaluation.during is not None and without_states(row) is None
+
+
+def is_named(label: str, named: Collection[str], labels: Collection[str]) -> bool:
+    """Return whether a list names an evaluator: by its label, or by that of an entry with `opponent: each`, before the `@`."""
+    return label in named or any(label.startswith(f"{name}@") for name in named if name not in labels)
+
+
+def without_states(row: RowConfig) -> str | None:
+    """Return why a row has no intermediate states; None where it has."""
+    if not row.rounds:
+        return "it trains nothing"
+    titles = [round_.trainer.title() for round_ in row.rounds if not round_.trainer.leaves_states]
+    return f"its trainer {titles[0]} leaves no intermediate states" if titles else None
 
 
 def describe(component: Component) -> Mapping[str, Any]:

@@ -187,7 +187,8 @@ def _rooted(value: Any, folder: Path, field: str = "") -> Any:
     if isinstance(value, Mapping):
         return {key: _rooted(item, folder, key if isinstance(key, str) else "") for key, item in value.items()}
     if isinstance(value, list):
-        return [_rooted(item, folder, field) for item in value]
+        # Each of several starting models may be written as its path alone.
+        return [_rooted(item, folder, "path" if field == "model" else field) for item in value]
     if not isinstance(value, str) or field in _NO_PATH or value.startswith("~") or not value:
         return value
     # `./x` is a path in any case; other text is one where it looks like a path and the parent's folder has the file: hub

@@ -9,6 +9,7 @@ from harness.api.registry import Registry
 from harness.config.checks import (
     check_backend,
     check_budget,
+    check_during,
     check_epochs,
     check_evaluators,
     check_evaluators_files,
@@ -29,7 +30,9 @@ from harness.config.judges import judges_of
 from harness.config.problems import impossible, secrets
 from harness.config.schema import Config, raise_all
 from harness.config.starting_model import check_trained_dtype, locate_rows, starting_model
+from harness.config.tuning import check_tuning
 from harness.config.unresolved import UnresolvedConfig
+from harness.errors import Problem
 
 
 def resolve(
@@ -45,6 +48,9 @@ def resolve(
         ConfigError: names *every* problem: unknown fields and names, values out of bounds, unmet needs.
     """
     raise_all(list(secrets(raw)), where)  # before any message quotes a value
+    if isinstance(raw.get("model"), list):
+        fix = "several starting models are for `harness compare` and `harness plan`: choose one, --set 'model={path: …}'"
+        raise_all([Problem("model", raw["model"][:3], fix)], where)
     raise_all([problem for problem in impossible(raw) if not isinstance(problem.value, float)], where)  # nothing can hold them
     unresolved = UnresolvedConfig.of(raw, registry)
     check_labels(unresolved)
@@ -63,8 +69,9 @@ def resolve(
     pin_row_sources(unresolved, unreachable if offline else None)
     if unresolved.config is not None:
         _check_sections(unresolved, unresolved.config)
+    tuning = check_tuning(unresolved, registry)
     raise_all(unresolved.ordered_problems(), where)
-    return unresolved.comparison(judges, checkpoint, unreachable)
+    return unresolved.comparison(judges, checkpoint, unreachable, tuning)
 
 
 def _check_sections(unresolved: UnresolvedConfig, config: Config) -> None:
@@ -74,6 +81,7 @@ def _check_sections(unresolved: UnresolvedConfig, config: Config) -> None:
     check_seeds(unresolved, config)
     check_statistics(unresolved, config)
     check_prompts(unresolved, config)
+    check_during(unresolved, config)
     check_backend(unresolved, config.sft is not None)
     trained = [round_.training for row in unresolved.rows if row for round_ in row.rounds]
     check_trained_dtype(unresolved.problems, config.model, [*([config.sft] if config.sft else []), *trained])

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal
+from itertools import pairwise
+from typing import Annotated, Any, Literal, get_args
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -28,6 +29,7 @@ from harness.api.interfaces import BudgetUnit
 from harness.api.methods import Round
 from harness.api.types.thoughts import DELIMITERS, Delimiters, wrong_delimiters
 from harness.config.problems import LIST, QUOTE_NULL, SECTION, impossible, problems_of
+from harness.config.spaces import RowTuning, TuningSection, row_tuning
 from harness.errors import ConfigError, Problem
 from harness.models.judge.settings import BUILDERS, JudgeSettings
 from harness.models.options import Dtype, Quantization, Storage, SystemTurns
@@ -185,10 +187,16 @@ class Budget(_Section):
         None, ge=1, description="tokens trained on, over as many passes as it takes; each response counts with its own prompt"
     )
     updates: int | None = Field(None, ge=1, description="optimiser steps, over as many passes as it takes")
+    generated: int | None = Field(
+        None,
+        ge=1,
+        exclude_if=lambda amount: amount is None,  # boards of configs without it stay as they were
+        description="tokens that a policy generates while it is trained, over as many passes as it takes; for online trainers",
+    )
 
     @model_validator(mode="after")
     def _one_limit(self) -> Budget:
-        given = [unit for unit in ("pairs", "tokens", "updates") if getattr(self, unit) is not None]
+        given = [unit for unit in get_args(BudgetUnit) if getattr(self, unit) is not None]
         if len(given) > 1:
             raise ValueError(f"{' and '.join(given)} are two limits: a comparison has one budget, so leave all but one out")
         return self
@@ -196,7 +204,7 @@ class Budget(_Section):
     @property
     def limit(self) -> Spending | None:
         """The limit that ends a method's training; None where the number of prompts does."""
-        units: tuple[BudgetUnit, ...] = ("pairs", "tokens", "updates")
+        units: tuple[BudgetUnit, ...] = get_args(BudgetUnit)
         return next((Spending(unit, amount) for unit in units if (amount := getattr(self, unit)) is not None), None)
 
     def part(self, amount: int, number: int, rounds: int) -> tuple[int, int]:
@@ -264,6 +272,34 @@ class EvaluationSection(_Section):
         description="training prompts that hold a question of an evaluator's own (MT-Bench's, an lm-eval task's): count them "
         "on the board, or leave them out of training too",
     )
+    during: tuple[float, ...] | None = Field(
+        None,
+        min_length=1,
+        exclude_if=lambda shares: shares is None,
+        description="evaluate what rows are after these shares of each round's steps too, as in [0.25, 0.5, 0.75], besides the "
+        "start and the end of every round: learning curves on the board",
+    )
+    during_evaluators: tuple[str, ...] | None = Field(
+        None,
+        min_length=1,
+        exclude_if=lambda labels: labels is None,
+        description="labels of the evaluators of these states; all of them if absent",
+    )
+
+    @field_validator("during")
+    @classmethod
+    def _are_between_start_and_end(cls, shares: tuple[float, ...] | None) -> tuple[float, ...] | None:
+        if shares and not all(0 < share < 1 for share in shares):
+            raise ValueError("shares of a training are between 0 and 1: its start and its end are evaluated anyway")
+        if shares and any(later <= earlier for earlier, later in pairwise(shares)):
+            raise ValueError("list the shares in ascending order, each once")
+        return shares
+
+    @model_validator(mode="after")
+    def _evaluates_something(self) -> EvaluationSection:
+        if self.during_evaluators is not None and self.during is None:
+            raise ValueError("`during_evaluators` evaluate intermediate states: give `during` too, as in [0.25, 0.5, 0.75]")
+        return self
 
     @model_validator(mode="after")
     def _adds_or_not(self) -> EvaluationSection:
@@ -369,7 +405,7 @@ class MethodEntry(_Section):
     @model_validator(mode="after")
     def _trains_or_not(self) -> MethodEntry:
         given = [name for name in ("checkpoint", "served") if getattr(self, name) is not None]
-        others = ("method", "data", "objective", "trainer", "rounds", "training", "rows", "budget")
+        others = ("method", "data", "objective", "trainer", "rounds", "training", "rows", "budget", "tuning")
         given += [name for name in others if name in self.model_fields_set]
         if given[:1] in (["checkpoint"], ["served"]) and len(given) > 1:
             raise ValueError(f"a row of `{given[0]}` is evaluated as it is: leave `{given[1]}` out")
@@ -384,6 +420,16 @@ class MethodEntry(_Section):
     source: Named | None = Field(
         None, description="where this row's training prompts and preferences come from, in place of the source"
     )
+    tuning: RowTuning | None = Field(
+        None,
+        exclude_if=lambda tuning: tuning is None,
+        description="search spaces of this row alone, by setting, as {objective.beta: [0.01, 0.1]}; or off, for its defaults",
+    )
+
+    @field_validator("tuning", mode="before")
+    @classmethod
+    def _off_or_spaces(cls, tuning: Any) -> Any:
+        return row_tuning(tuning)
 
     @field_validator("rows", mode="before")
     @classmethod
@@ -461,7 +507,10 @@ class Config(_Section):
     name: str = Field(description="names the run's folder and its board")
     description: str = Field("", description="one paragraph for the board's head")
     source: Named = Field(description="where prompts, targets and preferences come from")
-    model: ModelSection = Field(description="the model every method starts from")
+    model: ModelSection = Field(
+        description="the model every method starts from; or a list of several, each a path or this section with a `label`: "
+        "one comparison for each, and whether the ranking carries over"
+    )
     limits: Limits | None = Field(None, description="longest examples, of every split; no limits if absent")
     sft: SftSettings | None = Field(SftSettings(), description="supervised fine-tuning before all methods; null to skip it")
     training: TrainingSettings = Field(TrainingSettings(), description="defaults of every method's training")
@@ -488,6 +537,11 @@ class Config(_Section):
         None,
         exclude_if=lambda statistics: statistics is None,  # boards of configs without it stay as they were
         description="the primary metrics and margins of practical equality, declared before the run",
+    )
+    tuning: TuningSection | None = Field(
+        None,
+        exclude_if=lambda tuning: tuning is None,
+        description="search the settings of every row alike on the tuning split before anything is evaluated; none if absent",
     )
 
     @model_validator(mode="after")

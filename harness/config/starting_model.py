@@ -83,7 +83,7 @@ def _located(
         return _with_adapter(_with_template(checkpoint, section))
     except UnreachableError as error:
         if unreachable is not None:
-            unreachable[field] = _of_field(str(error), field)
+            unreachable[field] = of_field(str(error), field)
             return Checkpoint(None, section.path, options=options)
         problems.append(_problem(section, field, str(error)))
         return None
@@ -194,10 +194,10 @@ def _problem(section: ModelSection, field: str, message: str) -> Problem:
     head, separator, fix = message.partition(": ")
     name = head.partition(" = ")[0].removeprefix("model.")
     if separator and head.startswith("model.") and name in ModelSection.model_fields:
-        return Problem(f"{field}.{name}", getattr(section, name), _of_field(fix, field))
-    return Problem(f"{field}.path", section.path, _of_field(message, field))
+        return Problem(f"{field}.{name}", getattr(section, name), of_field(fix, field))
+    return Problem(f"{field}.path", section.path, of_field(message, field))
 
 
-def _of_field(message: str, field: str) -> str:
+def of_field(message: str, field: str) -> str:
     """A message with the fields of the `model` section named as those of another section."""
     return _MODEL_FIELD.sub(rf"{field}.\1", message)

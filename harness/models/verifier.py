@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import inspect
+import logging
 import math
 import re
 import threading
@@ -289,6 +290,7 @@ def check_math(response: str, reference: str) -> Verdict:
         from math_verify import parse, verify
     except ImportError as error:
         raise DataError("`math` needs math-verify: pip install 'alignment-harness[verify]'") from error
+    logging.getLogger("math_verify").setLevel(logging.CRITICAL)  # a warning of a time limit quotes the whole response
     # Its time limit is a signal, which only a process's main thread can wait for.
     seconds = SECONDS if threading.current_thread() is threading.main_thread() else None
     whole = reference if "\\boxed" in reference or "$" in reference else f"${reference}$"

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from harness.store import key_of
 
 # Raise a kind's version when its runner gives other results for the same inputs: old artifacts are then not found.
-VERSIONS = {"source": 2, "scratch": 1, "sft": 2, "groups": 2, "reference": 2, "train": 2, "answers": 2, "evaluate": 2}
+VERSIONS = {
+    "source": 2,
+    "scratch": 1,
+    "sft": 2,
+    "groups": 2,
+    "reference": 2,
+    "train": 2,
+    "answers": 2,
+    "evaluate": 2,
+    "state": 1,
+}
 CHECKPOINT = "checkpoint:"  # begins a model input that is a folder given by the user, by its hash, and not an artifact
 SERVED = "served:"  # begins a model input that only a server has, by the hash of its identity
 
@@ -25,6 +36,7 @@ class Stage:
         inputs: name -> key of another stage, `checkpoint:<hash>` or `served:<hash>`, as JSON of the kind's `Inputs`.
         shares: stages with the same value would wait for each other's samples, so the executor runs one at a time.
         weight: rough duration relative to other stages; for the order and for estimates only.
+        after: stages that end before this one begins, well or not: it goes on from where they came to. No part of the key.
     """
 
     key: str
@@ -34,10 +46,30 @@ class Stage:
     inputs: Mapping[str, str]
     shares: str | None = None
     weight: float = 1.0
+    after: tuple[str, ...] = ()
 
     @property
     def parents(self) -> frozenset[str]:
         return frozenset(key for key in self.inputs.values() if not key.startswith((CHECKPOINT, SERVED)))
+
+
+@dataclass(frozen=True)
+class StatePlan:
+    """A state that a row's model goes through while it is trained.
+
+    Attributes:
+        model: a stage: of kind `state`, the training that ends a round, or the start of the first.
+        round: counted from 1.
+        share: of the round's steps, from 0 (the start, of the first round alone) to 1 (the end, of all rounds but the last).
+        position: share of the row's whole training, every round counted alike.
+        evaluations: evaluator -> its stage, of the prompts that the row begins with.
+    """
+
+    model: str
+    round: int
+    share: float
+    position: float
+    evaluations: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -55,6 +87,7 @@ class RowPlan:
         evaluations: evaluator -> its stages, one for each block of prompts that the row has; one for all where none are added.
         start: the model that the first round starts from.
         training_seed: the row's seed with its offset.
+        states: those that are evaluated while it is trained, in their order; empty where the config or the trainer has none.
     """
 
     label: str
@@ -65,6 +98,12 @@ class RowPlan:
     evaluations: Mapping[str, tuple[str, ...]]
     start: str = ""
     training_seed: int = 0
+    states: tuple[StatePlan, ...] = ()
+
+    @property
+    def all_evaluations(self) -> list[Mapping[str, tuple[str, ...]]]:
+        """The evaluations of the row, and of each of its states."""
+        return [self.evaluations, *({name: (key,) for name, key in state.evaluations.items()} for state in self.states)]
 
 
 @dataclass
@@ -93,12 +132,17 @@ class Graph:
         *,
         shares: str | None = None,
         weight: float = 1.0,
+        after: tuple[str, ...] = (),
     ) -> str:
         """Add a stage unless the graph has it already, and return its key."""
-        key = key_of(kind, VERSIONS[kind], payload, inputs, None if kind == "source" else self.environment)
+        key = self.key(kind, payload, inputs)
         if key not in self.stages:
-            self.stages[key] = Stage(key, kind, title, dict(payload), dict(inputs), shares, weight)
+            self.stages[key] = Stage(key, kind, title, dict(payload), dict(inputs), shares, weight, after)
         return key
+
+    def key(self, kind: str, payload: Mapping[str, Any], inputs: Mapping[str, str]) -> str:
+        """Return the key of a stage."""
+        return key_of(kind, VERSIONS[kind], payload, inputs, None if kind == "source" else self.environment)
 
     def ancestors(self, *keys: str) -> set[str]:
         """Return every stage that `keys` need, themselves included."""
@@ -113,7 +157,8 @@ class Graph:
 
     def needed_by(self, row: RowPlan) -> set[str]:
         """Return every stage that a row needs, as if it ran alone."""
-        return self.ancestors(*(key for keys in row.evaluations.values() for key in keys), *row.training)
+        asked = [key for evaluations in row.all_evaluations for keys in evaluations.values() for key in keys]
+        return self.ancestors(*asked, *row.training)
 
     @property
     def trainings(self) -> int:
@@ -125,3 +170,23 @@ class Graph:
 
     def __len__(self) -> int:
         return len(self.stages)
+
+
+def joined(graphs: Mapping[str | None, Graph]) -> Graph:
+    """Return one graph with the stages of several, each once; the graph itself where there is only one.
+
+    Args:
+        graphs: by the label of their starting model, which the titles of stages that only it has end with.
+    """
+    if len(graphs) == 1:
+        return next(iter(graphs.values()))
+    whole = Graph(next(iter(graphs.values())).environment)
+    shared = Counter(key for graph in graphs.values() for key in graph.stages)
+    for label, graph in graphs.items():
+        for key, stage in graph.stages.items():
+            title = stage.title if shared[key] > 1 else f"{stage.title} · {label}"
+            whole.stages.setdefault(key, replace(stage, title=title))
+        whole.rows += graph.rows
+        whole.checkpoints |= graph.checkpoints
+        whole.judges |= graph.judges
+    return whole

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict, replace
 from importlib import metadata
 from typing import Any
@@ -16,7 +16,7 @@ from harness.config import Comparison, RoundPlan, RowConfig, describe
 from harness.config.schema import EvaluationSection
 from harness.models.judge.settings import JudgeSettings, judge_of
 from harness.models.served import ASKED_AS
-from harness.run.graph import CHECKPOINT, SERVED, Graph, RowPlan
+from harness.run.graph import CHECKPOINT, SERVED, Graph, RowPlan, StatePlan
 from harness.run.records import (
     AnswersInputs,
     AnswersPayload,
@@ -33,6 +33,7 @@ from harness.run.records import (
     SftPayload,
     SourceInputs,
     SourcePayload,
+    StatePayload,
     TrainInputs,
     TrainPayload,
 )
@@ -40,14 +41,15 @@ from harness.store.environment import environment
 from harness.training.batch import MISMATCHED, PLAIN
 from harness.training.settings import SftSettings, TrainingSettings
 
+DEVICES = "devices"  # the `shares` of all trainings on several devices
 Block = tuple[int, int | None]  # of the evaluated split: from, to; None for its end
 
 
 def plan(comparison: Comparison) -> Graph:
     """Return the graph of a comparison: every row with the seeds and prompts that it begins with.
 
-    The stages are source -> (scratch ->) SFT, then for each row, seed and round: groups -> reference -> train, then for each
-    row and seed: answers -> evaluate. Rows that need the same stage share it, since its key is the same.
+    The stages are source -> (scratch ->) SFT, then for each row, seed and round: groups -> reference (-> states) -> train, then
+    for each row and seed: answers -> evaluate. Rows that need the same stage share it, since its key is the same.
     """
     planner = Planner(comparison)
     for seed in comparison.config.first_seeds:
@@ -86,6 +88,7 @@ class Planner:
         self.backend = _described(comparison.backend)
         self.source = self._source(comparison.source, "source")
         self.base = self._base()
+        self._states_of: dict[str, list[tuple[float, str]]] = {}  # a training -> the share and stage of each of its states
         self.blocks = _blocks(self.config.evaluation)
         self.trained: dict[int, list[RowPlan]] = {}  # at each seed, with the models from elsewhere, which have none
 
@@ -103,11 +106,12 @@ class Planner:
         trained = [self._row(config, first if config.is_as_it_is else seed) for config in configs]
         self.trained[seed] = trained
         for row in (row for row in trained if row.seed == seed):
-            evaluations = {}
-            for label, item in self.comparison.evaluators.items():
-                block = self.blocks[0] if item.divisible else (0, self.config.evaluation.possible_prompts)
-                evaluations[label] = (self._evaluation(label, item, row, block),)
-            self.graph.rows.append(replace(row, evaluations=evaluations))
+            evaluations = {
+                label: (self._evaluation(label, item, row, self._first_block(item)),)
+                for label, item in self.comparison.evaluators.items()
+            }
+            states = tuple(self._evaluated(state, row) for state in row.states)
+            self.graph.rows.append(replace(row, evaluations=evaluations, states=states))
         return self.graph.stages.keys() - before
 
     def add_prompts(self, labels: Collection[str] | None = None) -> set[str]:
@@ -196,7 +200,30 @@ class Planner:
             trained = (self._train if host else self._train_elsewhere)(config, number, row, groups)
             kept = (*row.groups, groups) if groups else row.groups
             row = replace(row, model=trained, groups=kept, training=(*row.training, trained))
-        return row
+        return replace(row, states=tuple(self._states(row))) if self.comparison.has_states(config) else row
+
+    def _states(self, row: RowPlan) -> Iterator[StatePlan]:
+        """Yield the states of a row's training: its start, shares of each round, and the ends of all rounds but the last."""
+        for number, training in enumerate(row.training):
+            models = [(0.0, row.start)] if number == 0 else []
+            models += self._states_of[training]
+            models += [(1.0, training)] if number < len(row.training) - 1 else []
+            for share, model in models:
+                yield StatePlan(model, number + 1, share, (number + share) / len(row.training))
+
+    def _evaluated(self, state: StatePlan, row: RowPlan) -> StatePlan:
+        """Add the evaluations of a state: those of the row with another model.
+
+        A judge is asked under a name that no row has, and that the rows of one entry's rounds share: the row itself may be the
+        opponent.
+        """
+        name = f"{self._config(row).series}, round {state.round} at {state.share:.4g}" if state.share else "the start"
+        as_row = replace(row, model=state.model, states=())
+        asked = {label: self.comparison.evaluators[label] for label in self.comparison.during_evaluators}
+        evaluations = {
+            label: self._evaluation(label, item, as_row, self._first_block(item), name) for label, item in asked.items()
+        }
+        return replace(state, evaluations=evaluations)
 
     def _start(self, seed: int) -> str:
         """Return the model that every row starts from at a seed."""
@@ -242,30 +269,68 @@ class Planner:
         optional |= self._spending(config, number)
         payload = TrainPayload(objective=_described(objective), seed=seed, **self._settings(round_.training), **optional)
         inputs = TrainInputs(row.model, groups, references=references)
-        title = f"train {config.series}{_round(config, number)} · seed {seed}"
-        shares = _devices(round_.training)
-        return self.graph.add("train", title, payload.as_json(), inputs.named(), shares=shares, weight=12)
+        return self._training(config, number, payload, inputs, _devices(round_.training))
+
+    def _training(
+        self, config: RowConfig, number: int, payload: TrainPayload, inputs: TrainInputs, shares: str | None = None
+    ) -> str:
+        """Add the training of a round, after the states that it goes through where they are evaluated.
+
+        Each goes on from where the one before came to, so that nothing is trained twice, and the training's key is that of a
+        config without states.
+        """
+        title = f"{config.series}{_round(config, number)} · seed {payload.seed}"
+        key = self.graph.key("train", payload.as_json(), inputs.named())
+        states, before = list[tuple[float, str]](), 0.0
+        after: tuple[str, ...] = ()
+        for share in self.config.evaluation.during or () if config.rounds[number].trainer.leaves_states else ():
+            given = StatePayload(training=key, share=share, **payload.as_json())
+            after = (
+                self.graph.add(
+                    "state",
+                    f"train {title} up to {share:.4g}",
+                    given.as_json(),
+                    inputs.named(),
+                    shares=shares,
+                    weight=12 * (share - before),
+                    after=after,
+                ),
+            )
+            states.append((share, *after))
+            before = share
+        self._states_of[key] = states
+        return self.graph.add(
+            "train",
+            f"train {title}",
+            payload.as_json(),
+            inputs.named(),
+            shares=shares,
+            weight=12 * (1 - before),
+            after=after,
+        )
 
     def _train_elsewhere(self, config: RowConfig, number: int, row: RowPlan, groups: str | None) -> str:
         """Add a round's training by another trainer than the host's. The settings that it does not use are in no key."""
         round_, seed = config.rounds[number], row.training_seed
         trainer, optional = round_.trainer, self._spending(config, number)
+        described = _described(trainer)
         if round_.objective is not None:
             optional["objective"] = _described(round_.objective)
+        if trainer.asks_judge():
+            optional |= _judged(judge_of(self.graph.judges, {"trainer": described.as_json()}))
         if trainer.trains_on() != "groups":
             optional["max_tokens"] = self.config.generation.max_tokens
         settings = dict(self._settings(round_.training))
         settings["settings"] = {name: value for name, value in settings["settings"].items() if name in trainer.carries}
         payload = TrainPayload(
-            trainer=_described(trainer),
+            trainer=described,
             examples=list(config.budget.part(config.budget.prompts, number, config.planned_rounds)),
             seed=seed,
             **settings,
             **optional,
         )
         inputs = TrainInputs(row.model, groups, self._training_source(config))
-        title = f"train {config.series}{_round(config, number)} · seed {seed}"
-        return self.graph.add("train", title, payload.as_json(), inputs.named(), weight=12)
+        return self._training(config, number, payload, inputs, DEVICES if trainer.gpus() > 1 else None)
 
     def _spending(self, config: RowConfig, number: int) -> dict[str, Any]:
         """Return the `spending` of a `TrainPayload`: a round's part of the budget's limit, if it has one."""
@@ -325,8 +390,17 @@ class Planner:
         asking = self._config(row).backend
         return Description(name=asking.name, version=asking.version, fields=dict(ASKED_AS)) if asking else self.backend
 
-    def _evaluation(self, label: str, evaluator: Evaluator, row: RowPlan, block: Block) -> str:
-        """Add an evaluation of a row; a judged one needs the judge's settings and the opponents' answers as well."""
+    def _first_block(self, evaluator: Evaluator) -> Block:
+        """Return the prompts that an evaluation begins with: all there can be, of an evaluator that takes no parts."""
+        return self.blocks[0] if evaluator.divisible else (0, self.config.evaluation.possible_prompts)
+
+    def _evaluation(self, label: str, evaluator: Evaluator, row: RowPlan, block: Block, name: str | None = None) -> str:
+        """Add an evaluation of a row; a judged one needs the judge's settings and the opponents' answers as well.
+
+        Args:
+            name: that a judge is asked under, and people read; the row's label if None.
+        """
+        name = name or row.label
         samplings, optional = evaluator.samplings(), dict[str, Any](self._rounding_of(row))
         opponents = self._opponents(evaluator, row)
         inputs = EvaluateInputs(
@@ -342,7 +416,7 @@ class Planner:
             optional["fingerprint"] = fingerprint
         if evaluator.asks_judge():
             judge = self.comparison.judges[label]
-            optional |= {**_judged(judge), "label": row.label, **({"repeats": judge.repeating} if judge.repeats else {})}
+            optional |= {**_judged(judge), "label": name, **({"repeats": judge.repeating} if judge.repeats else {})}
         if self.config.evaluation.response is not None:
             optional["response"] = self.config.evaluation.response.model_dump(mode="json")
             if opponents and self._as_they_are & {row.label, *(other.label for other in opponents)}:
@@ -354,7 +428,7 @@ class Planner:
             seed=row.training_seed,
             **optional,
         )
-        title = f"{label} of {row.label} · seed {row.seed}{_named(block)}"
+        title = f"{label} of {name} · seed {row.seed}{_named(block)}"
         return self.graph.add("evaluate", title, payload.as_json(), inputs.named(), weight=3)
 
     def _prompts(self, block: Block) -> Mapping[str, Any]:
@@ -405,7 +479,7 @@ def _judged(judge: JudgeSettings) -> Mapping[str, Any]:
 
 def _devices(settings: SftSettings | TrainingSettings) -> str | None:
     """Return the `shares` of a training on several devices: they are the same devices, so one such stage runs at a time."""
-    return "devices" if settings.devices else None
+    return DEVICES if settings.devices else None
 
 
 def _round(config: RowConfig, number: int) -> str:

@@ -207,8 +207,22 @@ class SftPayload(TrainingPayload):
     pass
 
 
-class TrainPayload(TrainingPayload):
-    """One round of training.
+class JudgedPayload(Payload):
+    """A stage that scores, and may ask a judge.
+
+    Attributes:
+        scoring: `float32` where the model's weights have fewer digits, which were once scored as they are.
+        judge: `JudgeSettings.identity`, all that decides the judge's answers.
+        reading: `JudgeSettings.reading`, how they are parsed.
+    """
+
+    scoring: str | None = None
+    judge: dict[str, JsonValue] | None = None
+    reading: dict[str, JsonValue] | None = None
+
+
+class TrainPayload(TrainingPayload, JudgedPayload):
+    """One round of training; the judge is that of a trainer's reward.
 
     Attributes:
         objective: None for a trainer with a loss of its own.
@@ -226,18 +240,15 @@ class TrainPayload(TrainingPayload):
     max_tokens: int = 0
 
 
-class JudgedPayload(Payload):
-    """A stage that scores, and may ask a judge.
+class StatePayload(TrainPayload):
+    """A training up to a share of its steps; the other fields are those of the training.
 
     Attributes:
-        scoring: `float32` where the model's weights have fewer digits, which were once scored as they are.
-        judge: `JudgeSettings.identity`, all that decides the judge's answers.
-        reading: `JudgeSettings.reading`, how they are parsed.
+        training: its key: both keep their checkpoints in one place, and go on from each other's.
     """
 
-    scoring: str | None = None
-    judge: dict[str, JsonValue] | None = None
-    reading: dict[str, JsonValue] | None = None
+    training: str
+    share: float
 
 
 class GroupsPayload(JudgedPayload):
@@ -463,6 +474,13 @@ class TrainFacts(TrainingFacts):
     unknown: list[str] = []
     reward_calls: int = 0
     notes: list[str] = []
+
+
+class StateFacts(Facts):
+    """How far the training had come: after `step` of `steps`."""
+
+    step: int
+    steps: int
 
 
 class ResponseCounts(StageRecord):

@@ -23,12 +23,14 @@ from harness.api.interfaces import Backend
 from harness.api.methods import GROUPED
 from harness.api.types import Cost, Example, Score
 from harness.board.build import ExampleRow, RowResult
+from harness.board.compare import RowState
 from harness.board.entries import RepeatabilityEntry
 from harness.board.facts import Provenance
 from harness.board.sequential import PromptsDesign
 from harness.board.statistics import repeatability
 from harness.config import Comparison, RowConfig, describe
 from harness.config.checks import unused_settings
+from harness.config.comparison import without_states
 from harness.models.checkpoint import Checkpoint
 from harness.models.options import LoadOptions, weights_dtype
 from harness.models.reward import RewardModel, reward_dtype
@@ -36,7 +38,7 @@ from harness.models.scratch import CHAT_TEMPLATE
 from harness.models.served import ASKED_AS
 from harness.run.costs import judge_cost, stage_cost, used_budget
 from harness.run.executors.events import Outcome
-from harness.run.graph import Graph, RowPlan
+from harness.run.graph import Graph, RowPlan, StatePlan
 from harness.run.records import (
     EvaluateFacts,
     EvaluateInputs,
@@ -94,6 +96,7 @@ class SeedResult:
         cost: the row's data, reference and training, in full even where shared, and the judges of its evaluation. The shared
             starting model is left out.
         curve: the training log of all rounds, its steps counted through.
+        states: each of the plan's states with its evaluations; without those that failed.
     """
 
     plan: RowPlan
@@ -103,6 +106,7 @@ class SeedResult:
     evaluations: Mapping[str, Evaluation]
     cost: Cost
     curve: list[dict[str, float]]
+    states: tuple[tuple[StatePlan, Mapping[str, Evaluation]], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -163,6 +167,13 @@ def _read(plan: RowPlan, run: Run) -> SeedResult:
         evaluations,
         cost,
         curve,
+        tuple(
+            (
+                state,
+                {name: Evaluation.of([store.open(key)]) for name, key in state.evaluations.items() if store.holds(key)},
+            )
+            for state in plan.states
+        ),
     )
 
 
@@ -200,7 +211,23 @@ def row_result(config: RowConfig, run: Run) -> RowResult:
         provenance=Provenance.read(_provenance(config, done, run)),
         failed=reason,
         curves={result.plan.seed: result.curve for result in done if result.training},
+        states=_states(done, run),
+        without_states=without_states(config) if run.comparison.during_evaluators else None,
     )
+
+
+def _states(seeds: Sequence[SeedResult], run: Run) -> tuple[RowState, ...]:
+    """Return the evaluated states of a row over all its seeds, without the scores of evaluators that failed at any seed."""
+    states = []
+    for place, state in enumerate(seeds[0].plan.states if seeds else ()):
+        at_seeds = {result.plan.seed: result.states[place][1] for result in seeds}
+        scores = {
+            label: {seed: evaluations[label].scores() for seed, evaluations in at_seeds.items()}
+            for label in run.comparison.during_evaluators
+            if all(label in evaluations for evaluations in at_seeds.values())
+        }
+        states.append(RowState(state.position, state.round, state.share, scores))
+    return tuple(states)
 
 
 def prompts_so_far(run: Run) -> PromptsDesign | None:
@@ -411,9 +438,11 @@ def copy_files(run: Run, folder: Path) -> None:
     """
     for result in run.seeds:
         for evaluator, evaluation in result.evaluations.items():
+            start = run.comparison.start
+            row = result.plan.label if start is None else f"{start}/{result.plan.label}"
             for number, artifact in enumerate(evaluation.artifacts, start=1):
                 if (artifact / FILES).is_dir():
-                    place = folder / FILES / _file_name(result.plan.label) / evaluator / f"seed-{result.plan.seed}"
+                    place = folder / FILES / _file_name(row) / evaluator / f"seed-{result.plan.seed}"
                     block = place if number == 1 else place / f"block-{number}"
                     shutil.copytree(artifact / FILES, block, dirs_exist_ok=True)
 
@@ -507,6 +536,11 @@ def _evaluation_failures(run: Run) -> Iterator[str]:
         for name, keys in result.plan.evaluations.items():
             if result.failed is None and (reason := run.failure(*keys)):
                 yield f"{result.plan.label}, seed {result.plan.seed}: no scores of {name}, since it failed ({reason})"
+        for state in result.plan.states:
+            for name, key in state.evaluations.items():
+                if result.failed is None and (reason := run.failure(key)):
+                    place = f"round {state.round} at {state.share:.4g}"
+                    yield f"{result.plan.label}, seed {result.plan.seed}: {place} has no scores of {name} ({reason})"
 
 
 def _source_warning(run: Run) -> Iterator[str]:

@@ -192,7 +192,11 @@ class Store:
         Args:
             silent_seconds: for how long processes of other machines must have touched nothing to be taken for dead.
         """
-        removed = sweep_partial(self.root / "partial", lambda key: (self.place(key) / MANIFEST).exists())
+        # A key that is claimed although its artifact is there: its training is gone through again for a state in between.
+        removed = sweep_partial(
+            self.root / "partial",
+            lambda key: (self.place(key) / MANIFEST).exists() and not (self.root / "claims" / key).exists(),
+        )
         return removed + self.parts.sweep(silent_seconds)
 
     @contextmanager

@@ -39,6 +39,9 @@ def _metrics(evaluator: Evaluator, runs: object) -> None:
     names = [metric.name for metric in metrics]
     if len(set(names)) < len(names):
         raise Fault(f"metrics() names {', '.join(sorted(names))}", "give every metric a name of its own")
+    if odd := [metric for metric in metrics if metric.fit not in (None, "run")]:
+        fix = 'set fit="run" where scores are pseudo-values of harness.pseudo_values; "rows" is for the board\'s own strengths'
+        raise Fault(f"the metric {odd[0].name!r} has fit = {odd[0].fit!r}", fix)
     if bare := [metric.name for metric in metrics if not metric.description.strip()]:
         raise Fault(f"no description of the metric {bare[0]!r}", "say what it is and its unit: the board shows it")
 
@@ -79,6 +82,10 @@ def _scores(evaluator: Evaluator, runs: list[tuple[ScriptedEvaluation, list[Scor
             (least is not None and mean < least - ROUNDING) or (largest is not None and mean > largest + ROUNDING)
         ):
             raise Fault(f"the mean of {metric.name!r} is {mean:.4g}, and its bounds are {metric.bounds}", "correct its bounds")
+    fitted = {metric.name for metric in evaluator.metrics() if metric.fit}
+    if numbered := next((score for score in scores if score.metric in fitted and score.sample), None):
+        fault = f"sample {numbered.sample} of {numbered.example!r} has a {numbered.metric!r}, which is a function of a fit"
+        raise Fault(fault, "give one pseudo-value for each example, with its samples fitted together")
     places = [(score.example, score.metric, score.sample) for score in scores]
     if len(set(places)) < len(places):
         twice = next(place for place in places if places.count(place) > 1)
@@ -92,6 +99,9 @@ def _repeats(evaluator: Evaluator, runs: list[tuple[ScriptedEvaluation, list[Sco
 
 def _parts(evaluator: Evaluator, runs: list[tuple[ScriptedEvaluation, list[Score]]]) -> None:
     """Evaluated in two parts, every example has the scores that it has among all."""
+    names = {example.prompt.id for example in runs[0][0].examples}
+    if odd := next((score for score in runs[0][1] if (score.question or score.example) not in names), None):
+        raise Fault(f"a score is of {odd.example!r}, which is no prompt's id", "name it by example.prompt.id")
     half = len(runs[0][0].examples) // 2
     scores = [score for part in (slice(half), slice(half, None)) for score in _evaluate(evaluator, part)[1]]
 

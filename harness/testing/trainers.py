@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -56,7 +56,16 @@ class TrainedOnce:
         return hashlib.sha256(" ".join(file_hash(file) for file in files).encode()).hexdigest()
 
 
-def train_once(trainer: Trainer, folder: Path, registry: Registry | None = None, seed: int = 0, **settings: Any) -> TrainedOnce:
+def train_once(
+    trainer: Trainer,
+    folder: Path,
+    registry: Registry | None = None,
+    seed: int = 0,
+    *,
+    share: float | None = None,
+    gpus: Sequence[str] = (),
+    **settings: Any,
+) -> TrainedOnce:
     """Run a trainer as a row's training stage: an untrained Llama of 40,000 parameters, eight prompts of the sandbox.
 
     A trainer on groups gets the sandbox's preference pairs; one that needs an objective gets a registered one without a
@@ -64,6 +73,8 @@ def train_once(trainer: Trainer, folder: Path, registry: Registry | None = None,
 
     Args:
         folder: for the store; the same folder gives the same training again without running it.
+        share: of the training's steps, after which it stops for a state (`evaluation.during`) and goes on from there.
+        gpus: names of GPUs that the executor is taken to have; none need be there.
         settings: fields of the `training` section.
 
     Raises:
@@ -75,7 +86,7 @@ def train_once(trainer: Trainer, folder: Path, registry: Registry | None = None,
     if not start.exists():
         save_checkpoint(*untrained_policy(), start)
     checkpoints = {"start": Checkpoint(str(start)).as_dict()}
-    context = Context(store, registry, checkpoints, lambda done, total, note: None, checkpoint_minutes=0)
+    context = Context(store, registry, checkpoints, lambda done, total, note: None, checkpoint_minutes=0, gpus=tuple(gpus))
     source, groups = _inputs(context)
     objective = _objective(trainer, registry)
     payload: dict[str, Any] = {
@@ -89,6 +100,9 @@ def train_once(trainer: Trainer, folder: Path, registry: Registry | None = None,
         inputs["source"] = source
     graph = Graph()
     key = graph.add("train", "train", payload, inputs)
+    if share is not None:
+        state = graph.add("state", "state", {**payload, "training": key, "share": share}, inputs)
+        run_stage(graph.stages[state], context)
     run_stage(graph.stages[key], context)
     artifact = store.open(key)
     facts = TrainFacts.of(artifact)
@@ -144,12 +158,14 @@ def check_trainer(trainer: Trainer, registry: Registry) -> Iterator[Finding]:
                 yield Finding(check, "not run", "nothing was trained", "see above")
         if first.status == "passed":
             yield run("determinism", partial(_repeats, trainer, registry, Path(name) / "second", done[0]))
+            if trainer.leaves_states:
+                yield run("states", partial(_stops_halfway, trainer, registry, Path(name) / "third", done[0]))
 
 
-def _quietly(trainer: Trainer, registry: Registry, folder: Path) -> TrainedOnce:
+def _quietly(trainer: Trainer, registry: Registry, folder: Path, share: float | None = None) -> TrainedOnce:
     """Train without what libraries print."""
     with redirect_stdout(StringIO()), redirect_stderr(StringIO()):
-        return train_once(trainer, folder, registry)
+        return train_once(trainer, folder, registry, share=share)
 
 
 def _trains(trainer: Trainer, registry: Registry, folder: Path, done: list[TrainedOnce]) -> None:
@@ -192,3 +208,12 @@ def _curve(trainer: Trainer, trained: TrainedOnce) -> None:
 def _repeats(trainer: Trainer, registry: Registry, folder: Path, first: TrainedOnce) -> None:
     if _quietly(trainer, registry, folder).weights() != first.weights():
         raise Fault("two trainings with one seed give different weights", "draw every random number from task.seed")
+
+
+def _stops_halfway(trainer: Trainer, registry: Registry, folder: Path, first: TrainedOnce) -> None:
+    """A training that stops for a state and goes on ends where one without a stop does."""
+    if _quietly(trainer, registry, folder, share=0.5).weights() != first.weights():
+        raise Fault(
+            "a training that stops for a state ends on other weights",
+            "make all steps by task.train_groups or task.train_resumably, or leave `leaves_states` out",
+        )

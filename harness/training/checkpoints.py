@@ -8,6 +8,7 @@ checksums were verified. Imports transformers.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -19,8 +20,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ValidationError
-from transformers import TrainerCallback
+from transformers import TrainerCallback, TrainerState
+from transformers.trainer import TRAINER_STATE_NAME
 
+from harness.errors import StageError
 from harness.store import canonical, file_hash
 from harness.training.ranks import Ranks
 
@@ -57,12 +60,28 @@ class Checkpoints:
         seconds: at least so many between two checkpoints; 0 makes one after every step.
         notes: `Manifest.notes` of the checkpoint that this run began at; empty where it began anew.
         earlier_seconds: `Manifest.seconds` of that checkpoint.
+        share: the training ends after this share of its steps, with a checkpoint to go on from; None where it ends by itself.
+        reached: steps done, and steps in all, once the training has begun.
     """
 
     folder: Path
     seconds: float
+    share: float | None = None
     notes: Mapping[str, object] = field(default_factory=dict)
     earlier_seconds: float = 0.0
+    reached: tuple[int, int] = (0, 0)
+
+    def last_step(self, steps: int) -> int:
+        """Return the step after which a training of so many ends.
+
+        Raises:
+            StageError: it has too few for a state between its start and its end.
+        """
+        if self.share is None:
+            return steps
+        if steps < 2:
+            raise StageError(f"its training takes {steps} step, so there is no state between its start and its end")
+        return min(max(1, round(self.share * steps)), steps - 1)
 
     def resume_together(self, ranks: Ranks) -> Path | None:
         """Return `resume` of the first of several processes, for all of them."""
@@ -74,11 +93,18 @@ class Checkpoints:
         """Return the last complete checkpoint and read its notes; None where there is none, with broken ones removed."""
         paths = sorted(self.folder.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
         for checkpoint in reversed(paths):
-            if (manifest := _verified(checkpoint)) is not None:
+            if (manifest := _verified(checkpoint)) is not None and not self._is_beyond(checkpoint):
                 self.notes, self.earlier_seconds = manifest.notes, manifest.seconds
                 return checkpoint
             shutil.rmtree(checkpoint, ignore_errors=True)
         return None
+
+    def _is_beyond(self, checkpoint: Path) -> bool:
+        """Return whether a checkpoint is later than the share at which the training ends."""
+        if self.share is None:
+            return False
+        state = TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_NAME))
+        return int(state.global_step) > self.last_step(int(state.max_steps))
 
     def keep(self, written: Path, notes: Mapping[str, object], seconds: float) -> None:
         """Move a checkpoint that the trainer has written to its place, complete or not at all, and remove earlier ones."""
@@ -129,6 +155,10 @@ def _verified(checkpoint: Path) -> Manifest | None:
     return manifest if complete else None
 
 
+class Reached(Exception):  # noqa: N818 (it is no error)
+    """The checkpoint that a training resumes from is the state that was asked for."""
+
+
 class CheckpointCallback(TrainerCallback):  # type: ignore[misc]
     """Ask the trainer for a checkpoint when one is due, and keep it; of several processes the first decides and keeps.
 
@@ -142,9 +172,23 @@ class CheckpointCallback(TrainerCallback):  # type: ignore[misc]
         self.notes = notes
         self.began = self.last = time.monotonic()
 
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._reach(state)
+        if self.checkpoints.share is not None and self._is_at_end(state):
+            raise Reached  # weights and state of the checkpoint are loaded: the step that follows would be one too many
+
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._reach(state)
         due = self.ranks.from_first(time.monotonic() - self.last >= self.checkpoints.seconds)
         control.should_save = due and state.global_step < state.max_steps
+        if self.checkpoints.share is not None and self._is_at_end(state):
+            control.should_save = control.should_training_stop = True
+
+    def _reach(self, state: Any) -> None:
+        self.checkpoints.reached = (int(state.global_step), int(state.max_steps))
+
+    def _is_at_end(self, state: Any) -> bool:
+        return int(state.global_step) >= self.checkpoints.last_step(int(state.max_steps))
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         written = Path(args.output_dir) / f"checkpoint-{state.global_step}"
@@ -176,4 +220,5 @@ def train_resumably(
     last = checkpoints.resume_together(ranks)
     if last is not None:
         restore(checkpoints.notes)
-    trainer.train(resume_from_checkpoint=None if last is None else str(last))
+    with contextlib.suppress(Reached):
+        trainer.train(resume_from_checkpoint=None if last is None else str(last))

@@ -12,6 +12,7 @@ class Grouped(Trainer):
 
     name: ClassVar[str] = "grouped"
     carries: ClassVar[frozenset[str]] = frozenset(TrainingSettings.model_fields)
+    leaves_states: ClassVar[bool] = True
 
     def objectives(self) -> None:
         return None

@@ -105,6 +105,15 @@ def test_a_comparison_of_their_parts_and_ours(site: Path, tiny_checkpoint: Path,
         and not answer["failed"]
     )
     assert all("tp_first_word/first_word" in row["scores"] for row in rows.values())
+    fits = {metric["key"]: metric.get("fit") for metric in answer["board"]["metrics"]}
+    assert fits == {"tp_first_word/first_word": None, "tp_first_word/characters_per_word": "run"}
+    lines = (tmp_path / "board" / "examples.jsonl").read_text().splitlines()
+    examples = [json.loads(line)["answers"]["tp_method"] for line in lines]
+    ratio = rows["tp_method"]["scores"]["tp_first_word/characters_per_word"]
+    assert ratio["n"] == len(examples)  # so that the examples are all of the answers
+    expected = sum(map(len, examples)) / sum(len(text.split()) + 1 for text in examples)
+    assert ratio["mean"] == pytest.approx(expected, abs=1e-9)
+    assert "wins" not in ratio["delta"] and "wins" in rows["tp_method"]["scores"]["tp_first_word/first_word"]["delta"]
     assert rows["their_trainer"]["budget"] == {"prompts": 8, "pairs": 0, "updates": 1, "tokens": 0}
     assert (rows["on_prompts"]["data"], rows["on_prompts"]["objective"]) == (None, "tp_shrunk")
     assert "done train tp_method · seed 0" in (tmp_path / "board" / "stages.txt").read_text().splitlines()

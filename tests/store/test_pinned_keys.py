@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,8 +16,10 @@ from types import SimpleNamespace
 import pytest
 
 from harness.api.registry import Registry
-from harness.config import resolve
+from harness.config import resolve_each
 from harness.config.file import load_raw
+from harness.models.checkpoint import checkpoint_folder
+from harness.run.graph import joined
 from harness.run.plan import plan
 
 ROOT = Path(__file__).parents[2]
@@ -40,9 +43,15 @@ def described(path: Path, folder: Path) -> dict[str, object]:
     raw = load_raw(path)
     if raw["source"].get("path") == "":
         raw["source"]["path"] = dialogues(folder).name
-    if raw["model"].get("path") == "smollm2":  # its weights are no part of the project
-        raw["model"]["path"] = "sandbox"
-    graph = plan(resolve(raw, Registry.load(), offline=True))
+    models = raw["model"] if isinstance(raw["model"], list) else [raw["model"]]
+    for model in models:
+        if model.get("path") == "smollm2":  # its weights are no part of the project
+            model["path"] = "sandbox"
+        if model.get("path", "").startswith("runs/"):  # nor is a model that a command makes: another one stands for it
+            model["path"] = str(shutil.copytree(checkpoint_folder("sandbox"), folder / "other"))
+            Path(model["path"], "other.txt").write_text("other")
+    comparisons = resolve_each(raw, Registry.load(), offline=True)
+    graph = joined({comparison.start: plan(comparison) for comparison in comparisons})
     digest = hashlib.sha256("\n".join(graph.stages).encode()).hexdigest()
     return {"stages": dict(Counter(stage.kind for stage in graph)), "keys": digest}
 

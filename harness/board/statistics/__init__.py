@@ -3,7 +3,7 @@
 docs/statistics.md says what was chosen, after whom, and what was measured.
 """
 
-from harness.board.statistics.agreement import Agreement, Repeatability, agree, repeatability
+from harness.board.statistics.agreement import Agreement, RaterAgreement, Repeatability, agree, rater_agreement, repeatability
 from harness.board.statistics.best import Pairs, best_p, compare_all, difference_of_means, may_be_best, pairs, rank_sets
 from harness.board.statistics.bootstrap import Bootstrap, interval, paired, pooled_spreads
 from harness.board.statistics.correction import benjamini_hochberg, both, holm
@@ -38,6 +38,7 @@ __all__ = [
     "NoiseFloor",
     "Pairs",
     "Rank",
+    "RaterAgreement",
     "Repeatability",
     "Rule",
     "Spread",
@@ -72,6 +73,7 @@ __all__ = [
     "questions_needed",
     "rank_sets",
     "rank_stability",
+    "rater_agreement",
     "repeatability",
     "seeds_needed",
     "seeds_t_test",

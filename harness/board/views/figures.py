@@ -15,6 +15,7 @@ from markupsafe import Markup
 
 from harness.board.board import (
     Board,
+    Delta,
     MetricEntry,
     RankEntry,
     RowEntry,
@@ -27,6 +28,7 @@ WIDTH, NAMES, NUMBERS, TOP, STEP = 772, 202, 212, 34, 28
 FRONTIER = svg.Chart(left=56, right=736, top=24, floor=330)
 SWEEP = svg.Chart(left=56, right=570, top=24, floor=300)
 CURVE = svg.Chart(left=46, right=232, top=10, floor=92)
+LEARNING = svg.Chart(left=46, right=228, top=10, floor=104)
 
 COSTS = {
     "seconds": "time per seed",
@@ -102,6 +104,55 @@ def _difference(row: RowEntry, metric: MetricEntry, scale: svg.Scale, y: float) 
         svg.text(WIDTH - NUMBERS + 61, y + 4, delta.mark, f"value {kind}"),
         svg.text(WIDTH - 4, y + 4, f"{signed(delta.low)} … {signed(delta.high)}", "tick", "end"),
     ]
+
+
+def gains(board: Board, metric: MetricEntry) -> Markup | None:
+    """Draw every row's difference from the baseline under each starting model; ✱ where two of them differ significantly.
+
+    None if no row has a difference under two models.
+    """
+    models = board.by_model
+    deltas: dict[str, dict[str, Delta]] = {}
+    for label, of_model in models.items():
+        for row in of_model.rows:
+            if (delta := row.delta(metric.key)) is not None and not row.is_null:
+                deltas.setdefault(row.method, {})[label] = delta
+    shown = {name: by_model for name, by_model in deltas.items() if len(by_model) > 1}
+    if not shown:
+        return None
+    starred = {
+        gain.row for gain in (board.across.gains if board.across else ()) if gain.metric == metric.key and gain.is_significant
+    }
+    step = max(STEP, 12 + 13 * len(models))
+    top = TOP + 18
+    chart = svg.Chart(NAMES + 8, WIDTH - NUMBERS, top - 6, top + step * len(shown))
+    bounds = [bound for by_model in shown.values() for delta in by_model.values() for bound in (delta.low, delta.high)]
+    scale = chart.across([*bounds, 0.0])
+    shapes = chart.ticks_across((scale(tick), signed(tick)) for tick in scale.ticks())
+    shapes += [svg.line(scale(0), chart.top - 4, scale(0), chart.floor + 3, "zero")]
+    shapes += _directions(metric, scale(0), board.baseline)
+    x = chart.left
+    for place, label in enumerate(models):
+        kind = f"series{place % SERIES_COLOURS}"
+        shapes += [svg.circle(x, 30, f"point {kind}"), svg.text(x + 9, 34, shortened(label, 24), f"name {kind}")]
+        x += 24 + 7 * len(shortened(label, 24))
+    for index, (name, by_model) in enumerate(shown.items()):
+        middle = top + step * index + step / 2
+        shapes.append(svg.text(NAMES - 6, middle + 4, shortened(name) + (" ✱" if name in starred else ""), "name", "end"))
+        for place, label in enumerate(models):
+            if label not in by_model:
+                continue
+            delta, y = by_model[label], middle + 13 * (place - (len(models) - 1) / 2)
+            kind, interval = f"series{place % SERIES_COLOURS}", f"{signed(delta.low)} to {signed(delta.high)}"
+            shapes += [
+                svg.line(scale(delta.low), y, scale(delta.high), y, f"whisker {kind}"),
+                svg.circle(scale(delta.mean), y, f"point {kind}", f"{name} from {label}: {signed(delta.mean)} ({interval})"),
+                svg.text(WIDTH - NUMBERS + 58, y + 4, signed(delta.mean), f"value {kind}", "end"),
+                svg.text(WIDTH - NUMBERS + 61, y + 4, delta.mark, "value"),
+                svg.text(WIDTH - 4, y + 4, f"{signed(delta.low)} … {signed(delta.high)}", "tick", "end"),
+            ]
+    label = f"Difference from {board.baseline} on {metric.key} under each starting model, for {len(shown)} rows"
+    return svg.drawing(WIDTH, chart.floor + 28, label, shapes)
 
 
 def ranks(board: Board, metric: MetricEntry) -> Markup | None:
@@ -290,6 +341,68 @@ def _thinned(log: Sequence[tuple[float, float]], points: int) -> list[tuple[floa
     if len(log) <= points:
         return list(log)
     return [log[round(index * (len(log) - 1) / (points - 1))] for index in range(points)]
+
+
+# Learning curves
+
+
+def learning(board: Board) -> list[tuple[MetricEntry, list[tuple[RowEntry, Markup]]]]:
+    """Return, for each metric that intermediate states were evaluated on, the rows that have them with their figures."""
+    rows = [row for row in board.rows if row.states]
+    shown = {key for row in rows for state in row.states or () for key in state.scores}
+    primary = [metric.key for metric in board.primary]
+    metrics = sorted((metric for metric in board.metrics if metric.key in shown), key=lambda metric: metric.key not in primary)
+    figures = []
+    for metric in metrics:
+        curves = {row.method: learning_curve(row, metric.key) for row in rows}
+        values = [value for curve in curves.values() for _, *bounds in curve for value in bounds]
+        base = board.row(board.baseline)
+        level = base.scores[metric.key].mean if base and metric.key in base.scores else None
+        up = LEARNING.up([*values, *([] if level is None else [level])])
+        drawn = [(row, _learning(row, curves[row.method], up, level, metric)) for row in rows if curves[row.method]]
+        figures.append((metric, drawn))
+    return figures
+
+
+def learning_curve(row: RowEntry, key: str) -> list[tuple[float, float, float, float]]:
+    """Return position, mean and interval of a row at each of its states with this metric, and at its end."""
+    points = [
+        (state.position, point.mean, point.low, point.high)
+        for state in row.states or ()
+        if (point := state.scores.get(key)) is not None
+    ]
+    end = row.scores.get(key)
+    if end is not None and end.low is not None and end.high is not None:
+        points.append((1.0, end.mean, end.low, end.high))
+    return points
+
+
+def _learning(
+    row: RowEntry, points: Sequence[tuple[float, float, float, float]], up: svg.Scale, level: float | None, metric: MetricEntry
+) -> Markup:
+    """Draw one row's curve with its intervals; all rows of a metric share the vertical scale, and the baseline's mean.
+
+    Args:
+        level: the baseline's mean.
+    """
+    across = LEARNING.across((0.0, 1.0), margin=0.03)
+    ticks = next((finer for about in (3, 5, 8) if len(finer := up.ticks(about)) > 1), [])
+    shapes = LEARNING.ticks_up((up(tick), number(tick)) for tick in ticks)
+    ends = sorted({state.position for state in row.states or () if state.share == 1.0})
+    shapes += [svg.line(across(end), LEARNING.top, across(end), LEARNING.floor, "rule") for end in ends]
+    shapes += LEARNING.ticks_across(((across(share), f"{share:.0%}") for share in (0.0, 0.5, 1.0)), rules=False)
+    if level is not None:
+        shapes.append(svg.line(LEARNING.left, up(level), LEARNING.right, up(level), "level"))
+    lower, upper = ([(across(point[0]), up(point[side])) for point in points] for side in (2, 3))
+    shapes.append(svg.path([*lower, *reversed(upper)], "spread"))
+    shapes.append(svg.path([(across(position), up(mean)) for position, mean, *_ in points], "curve seed0"))
+    shapes += [
+        svg.circle(
+            across(position), up(mean), "point base", f"at {position:.4g}: {number(mean)} ({number(low)} to {number(high)})", 3
+        )
+        for position, mean, low, high in points
+    ]
+    return svg.drawing(240, 128, f"{metric.key} of {row.method} while it was trained, with intervals", shapes)
 
 
 # Sweeps

@@ -25,6 +25,10 @@ ESCAPED = {
 
 def to_latex(board: Board) -> str:
     """Return means with half an interval and differences with their marks; the best mean of each column is bold."""
+    if board.models:  # a table for each starting model
+        named = {label: f"{board.name}, starting model {label}" for label in board.by_model}
+        tables = [to_latex(part.model_copy(update={"name": named[label]})) for label, part in board.by_model.items()]
+        return "\n".join(tables)
     metrics = board.primary
     head = " & ".join(["method", *(f"{latex_text(board.short_name(m))}{_arrow(m)} & $\\Delta$" for m in metrics)])
     lines = [_line(board, row) for row in board.ranked]

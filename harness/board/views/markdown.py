@@ -5,14 +5,15 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from harness.board.board import (
     Board,
     MetricEntry,
     RowEntry,
 )
-from harness.board.views.text import count, duration, number, one_line, shortened, signed
+from harness.board.views.text import count, duration, number, one_line, p_value, shortened, signed
+from harness.board.views.tuning import no_expected_best, tuning_lines
 
 LEADERS = 3  # rows that are named with how often they are first
 UNTRAINED = "not trained"
@@ -24,41 +25,129 @@ COLUMNS = (
 
 
 def to_markdown(board: Board) -> str:
-    """Return the ranking, the reference rows, all metrics, costs and warnings."""
+    """Return the ranking, the reference rows, all metrics, costs and warnings; the tables under each of several models."""
     parts = [
         f"# {markdown_text(board.name)}",
         markdown_text(board.description),
         f"**{markdown_text(board.summary)}**",
-        "\n".join(f"- {markdown_text(sentence)}" for sentence in board.first_places()),
-        _ranking(board),
-        _reading(board),
-        "## All metrics",
-        _all_metrics(board),
-        "\n".join(f"- {markdown_text(metric.key)}: {markdown_text(metric.description)}" for metric in board.metrics),
-        "## Cost and budget",
-        _costs(board),
+        markdown_text(board.tuned_alike),
     ]
-    failed = [row for row in board.rows if row.failed]
-    if failed:
-        parts += ["## Failed", "\n".join(f"- {markdown_text(row.method)}: {markdown_text(row.failed or '')}" for row in failed)]
-    if board.warnings:
-        parts += ["## Warnings", "\n".join(f"- {markdown_text(warning)}" for warning in board.warnings)]
+    if board.models:
+        parts += across_in_markdown(board)
+        for label, of_model in board.by_model.items():
+            parts += [f"## Starting model {markdown_text(label)}", f"**{markdown_text(of_model.summary)}**"]
+            parts += _tables(of_model, "###")
+        own = [f"{entry.label}: {text}" for entry in board.models for text in entry.warnings]
+    else:
+        parts += _tables(board, "##")
+        own = []
+    if warnings := [*board.warnings, *own]:
+        parts += ["## Warnings", "\n".join(f"- {markdown_text(warning)}" for warning in warnings)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
+def _tables(board: Board, heading: str) -> list[str]:
+    """Return the tables of rows that have one starting model, with headings of this level."""
+    parts = [
+        "\n".join(f"- {markdown_text(sentence)}" for sentence in board.first_places()),
+        _ranking(board),
+        _reading(board),
+        f"{heading} All metrics",
+        _all_metrics(board),
+        "\n".join(f"- {markdown_text(metric.key)}: {markdown_text(metric.description)}" for metric in board.metrics),
+        *_learning(board),
+        f"{heading} Cost and budget",
+        _costs(board),
+        *_tuning(board),
+    ]
+    failed = [row for row in board.rows if row.failed]
+    if failed:
+        parts += [
+            f"{heading} Failed",
+            "\n".join(f"- {markdown_text(row.method)}: {markdown_text(row.failed or '')}" for row in failed),
+        ]
+    return parts
+
+
+def across_in_markdown(board: Board) -> list[str]:
+    """Return whether orders and gains carry over between starting models, a table each."""
+    across = board.across
+    if across is None or not (across.orders or across.gains):
+        return []
+    orders = [
+        [
+            *map(markdown_text, (entry.metric, entry.left, entry.right)),
+            *(f"{number(entry.kendall)} [{number(entry.low)}, {number(entry.high)}]", number(entry.spearman)),
+            *(str(entry.rows), f"{entry.same} / {entry.reversed} of {entry.pairs}", entry.verdict),
+        ]
+        for entry in across.orders
+    ]
+    heads = ["metric", "from", "to", "Kendall τ", "Spearman ρ", "rows", "pairs that keep / reverse their order", "the order"]
+    gains = [
+        [
+            *map(markdown_text, (entry.row, entry.metric, entry.left, entry.right)),
+            signed(entry.mean) + ("\\*" if entry.is_significant else ""),
+            f"{signed(entry.low)} to {signed(entry.high)}",
+            p_value(entry.p_adjusted),
+        ]
+        for entry in across.gains
+    ]
+    reversals = [
+        [
+            *map(markdown_text, (entry.better, entry.worse, entry.metric, entry.left, entry.right)),
+            *(signed(entry.difference_left), signed(entry.difference_right), p_value(entry.p_adjusted)),
+        ]
+        for entry in across.reversals
+    ]
+    parts = ["## Does the ranking carry over?", *([_table(heads, orders, left=3)] if orders else [])]
+    parts += [markdown_text(across_reading(board))]
+    if gains:
+        parts += ["### Gains over the baseline under two starting models"]
+        parts += [_table(["row", "metric", "under", "minus under", "Δ of Δ", "interval", "corrected"], gains, left=4)]
+    if reversals:
+        heads = ["better in the first", "than", "metric", "first", "second", "difference in the first", "in the second"]
+        parts += ["### Pairs of rows whose means reverse", _table([*heads, "corrected"], reversals, left=5)]
+    return parts
+
+
+def across_reading(board: Board) -> str:
+    """Return how the numbers across starting models are meant."""
+    across = board.across
+    listed = "; ".join(f"{family.tests} tests of {family.name}" for family in (across.families if across else ()))
+    sentence = (
+        f"Rows that compete and were trained here. The interval of Kendall's τ is of the true order, from counts of pairs that "
+        "keep or reverse it for sure, both counts with 95% confidence: a wide one says that seeds and prompts do not tell. "
+        f"Δ of Δ: the difference from {board.baseline} under the first model minus that under the second; *: p < 0.05 after "
+        "correction, and the interval excludes 0."
+    )
+    return sentence + (f" Corrected by Holm, each kind apart: {listed}." if listed else "")
+
+
 def to_csv(board: Board) -> str:
-    """Return one line per row and metric; a failed row has one line with its reason."""
+    """Return one line per row and metric; a failed row has one line with its reason.
+
+    With several starting models, `model` is the first column.
+    """
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    for row in board.rows:
-        start = [csv_text(row.method), row.kind, csv_text(row.data or ""), csv_text(row.objective or ""), row.rounds]
+    writer.writerow(["model", *COLUMNS] if board.models else COLUMNS)
+    for row, model in rows_by_model(board):
+        named = [] if model is None else [csv_text(model)]
+        start = [*named, csv_text(row.method), row.kind, csv_text(row.data or ""), csv_text(row.objective or ""), row.rounds]
         if not row.scores:
-            writer.writerow([*start, *[""] * (len(COLUMNS) - len(start) - 1), csv_text(row.failed or "")])
+            writer.writerow([*start, *[""] * (len(COLUMNS) + len(named) - len(start) - 1), csv_text(row.failed or "")])
         for metric in board.metrics:
             if metric.key in row.scores:
                 writer.writerow([*start, *_csv_score(row, metric), ""])
     return out.getvalue()
+
+
+def rows_by_model(board: Board) -> Iterator[tuple[RowEntry, str | None]]:
+    """Yield every row with its starting model's label, and its own label without it; None where all have the same model."""
+    for label, of_model in board.by_model.items():
+        yield from ((row, label) for row in of_model.rows)
+    if not board.models:
+        yield from ((row, None) for row in board.rows)
 
 
 def _csv_score(row: RowEntry, metric: MetricEntry) -> list[object]:
@@ -126,6 +215,26 @@ def _all_metrics(board: Board) -> str:
     return _table(heads, [[_method(board, row), *(_mean(row, metric) for metric in board.metrics)] for row in board.rows])
 
 
+def _learning(board: Board) -> list[str]:
+    """Return a table of learning curves for each primary metric that has some, or for the first metric that has."""
+    rows = [row for row in board.rows if row.states]
+    positions = sorted({state.position for row in rows for state in row.states or ()})
+    shown = {key for row in rows for state in row.states or () for key in state.scores}
+    metrics = [metric for metric in board.primary if metric.key in shown] or [m for m in board.metrics if m.key in shown][:1]
+    parts = ["## Learning curves", "Scores at shares of each row's training, every round counted alike."] if metrics else []
+    for metric in metrics:
+        lines = []
+        for row in rows:
+            states = {state.position: state.scores.get(metric.key) for state in row.states or ()}
+            points = [states.get(position) for position in positions]
+            cells = [f"{number(p.mean)} [{number(p.low)}, {number(p.high)}]" if p else "–" for p in points]
+            lines.append([_method(board, row), *cells, _mean(row, metric)])
+        heads = [f"{markdown_text(metric.key)} {_arrow(metric)}".strip(), *(f"{position:.3g}" for position in positions), "1"]
+        parts.append(_table(heads, lines))
+    absent = [f"{markdown_text(row.method)}: {markdown_text(row.without_states)}" for row in board.rows if row.without_states]
+    return [*parts, *([f"Without a curve: {'; '.join(absent)}."] if absent and parts else [])]
+
+
 def _costs(board: Board) -> str:
     used = sorted({key for row in board.rows for key in row.budget})
     judged = any(row.cost.judge_tokens is not None for row in board.rows)
@@ -160,6 +269,52 @@ def _reading(board: Board) -> str:
         + ". Time: a seed's data, reference and training beyond the shared starting model, in full even where shared."
         + "".join(f" {markdown_text(remark)}" for remark in remarks(board))
     )
+
+
+def _tuning(board: Board) -> list[str]:
+    """Return the section on the search for settings; nothing where the board has none."""
+    lines = [
+        [
+            _method(board, line.row),
+            "; ".join(f"{markdown_text(path)} {markdown_text(value)}" for path, value in line.settings) or "–",
+            markdown_text(line.trial),
+            *line.scores,
+            line.kept,
+            *line.costs,
+        ]
+        for line in tuning_lines(board)
+    ]
+    if not lines:
+        return []
+    heads = [
+        "method",
+        "chosen settings",
+        "trial",
+        "tuning score",
+        "evaluated",
+        "optimism",
+        "kept",
+        "cost of tuning",
+        "of a training",
+    ]
+    return ["## Tuning", _table(heads, lines, left=2), *_expected(board)]
+
+
+def _expected(board: Board) -> list[str]:
+    """Return the expected best of the first k trials as a table, or why there is none."""
+    rows = [(row, row.tuning.expected) for row in board.rows if row.tuning and row.tuning.expected and not row.is_null]
+    if not rows:
+        return [text] if (text := no_expected_best(board)) else []
+    most = max(len(points) for _, points in rows)
+    cells = [
+        [_method(board, row), *(f"{number(p.mean)} [{number(p.low)}, {number(p.high)}]" for p in points)]
+        + ["–"] * (most - len(points))
+        for row, points in rows
+    ]
+    text = (
+        "The expected score of the best of the first k trials (Dodge et al. 2019), with intervals over which trials were drawn:"
+    )
+    return [text, _table(["method", *(str(k) for k in range(1, most + 1))], cells)]
 
 
 def _method(board: Board, row: RowEntry) -> str:
@@ -199,6 +354,7 @@ def remarks(board: Board) -> list[str]:
     An older board lacks some of them.
     """
     judges = [entry.sentence for entry in board.statistics.judges or ()]
+    judges += [sentence for metric in board.primary if (sentence := _raters(board, metric))]
     sentences = (
         _noise(board),
         _families(board),
@@ -211,6 +367,21 @@ def remarks(board: Board) -> list[str]:
         _other_data(board),
     )
     return [sentence for sentence in sentences if sentence]
+
+
+def _raters(board: Board, metric: MetricEntry) -> str:
+    """Return how far evaluators that differ in their judge or reward model agree on a metric."""
+    parts = []
+    for pair in (board.analysis.raters or ()) if board.analysis else ():
+        if pair.left == metric.key:
+            shown = (("Krippendorff's α", pair.alpha), ("Spearman's ρ", pair.spearman))
+            words = [
+                f"{name} {number(value.mean)} ({number(value.low)} to {number(value.high)})" for name, value in shown if value
+            ]
+            parts.append(
+                f"{pair.left} and {pair.right} agree on {pair.answers:,} answers by {' and '.join(words) or 'no measure'}"
+            )
+    return f"{'; '.join(parts)}." if parts else ""
 
 
 def _other_data(board: Board) -> str:

@@ -11,6 +11,7 @@ from markupsafe import Markup
 
 from harness.board.board import Board, MetricEntry, write_text
 from harness.board.views.figures import forest, frontier
+from harness.board.views.markdown import rows_by_model
 from harness.board.views.text import number, one_line, signed
 from harness.errors import HarnessError, did_you_mean
 
@@ -41,13 +42,22 @@ def to_pandas(board: Board) -> pd.DataFrame:
     """Return one line per row and metric; values that the board lacks are NaN.
 
     Columns: method, kind, data, objective, rounds, metric, primary, higher_is_better, mean, low, high, n, delta, delta_low,
-    delta_high, p, p_adjusted (of the difference to the baseline), seconds, tokens_trained, tokens_generated, failed.
+    delta_high, p, p_adjusted (of the difference to the baseline), seconds, tokens_trained, tokens_generated, failed; and first
+    the model, where the board has several starting models.
     """
     import pandas as pd
 
     lines = []
-    for row in board.rows:
-        of_row = {"method": row.method, "kind": row.kind, "data": row.data, "objective": row.objective, "rounds": row.rounds}
+    for row, model in rows_by_model(board):
+        of_model = {} if model is None else {"model": model}
+        of_row = {
+            **of_model,
+            "method": row.method,
+            "kind": row.kind,
+            "data": row.data,
+            "objective": row.objective,
+            "rounds": row.rounds,
+        }
         cost = row.cost.model_dump(include={"seconds", "tokens_trained", "tokens_generated"})
         for metric in board.metrics if row.scores else ():
             if (score := row.scores.get(metric.key)) is None:
@@ -98,8 +108,8 @@ def to_notebook(board: Board) -> str:
     heads = Markup("").join(Markup("<th>{}</th>").format(board.short_name(metric)) for metric in board.primary)
     lines = Markup("").join(_line(board, index) for index in range(len(board.rows)))
     table = Markup("<table><thead><tr><th>method</th>{}</tr></thead><tbody>{}</tbody></table>").format(heads, lines)
-    words = " ".join([board.summary, *board.first_places()])
-    sentence = Markup("<p><strong>{}</strong> {}</p>").format(one_line(board.name), one_line(words))
+    words = " ".join([board.summary, *board.first_places(), board.tuned_alike])
+    sentence = Markup("<p><strong>{}</strong> {}</p>").format(one_line(board.name), one_line(words.strip()))
     try:
         picture = Markup(plot(board).svg)  # escaped where it was drawn
     except HarnessError:

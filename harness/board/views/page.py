@@ -20,8 +20,9 @@ from markupsafe import Markup, escape
 from harness.board.board import ONE_SEED, Board, ExampleRow, MetricEntry, RowEntry, write_text
 from harness.board.facts import Provenance
 from harness.board.views import figures, text
-from harness.board.views.markdown import board_precision, equivalence, precision, to_csv, to_markdown
+from harness.board.views.markdown import across_reading, board_precision, equivalence, precision, to_csv, to_markdown
 from harness.board.views.text import one_line, shortened, visible
+from harness.board.views.tuning import expected_figure, no_expected_best, sensitivity, tuning_lines
 
 PLAIN = 1 << 19  # examples with more characters than this are compressed
 EMBEDDED = 24 << 20  # the most characters of examples in a page; `examples.jsonl` has all
@@ -42,7 +43,12 @@ SCRIPTS = ("tables.js", "figures.js", "rows.js", "examples.js", "theme.js")
 
 
 def to_html(board: Board, examples: Sequence[ExampleRow]) -> str:
-    """Return one self-contained page. Its policy allows its script and style by their hashes, so that nothing else runs."""
+    """Return one self-contained page. Its policy allows its script and style by their hashes, so that nothing else runs.
+
+    With several starting models it is the page about all of them; `model_pages` has one for each.
+    """
+    if board.models:
+        return _models_page(board)
     style, script = _web("style.css"), "\n".join(_web(name) for name in SCRIPTS)
     return (
         templates()
@@ -62,6 +68,56 @@ def to_html(board: Board, examples: Sequence[ExampleRow]) -> str:
             **_figures(board),
         )
     )
+
+
+def _models_page(board: Board) -> str:
+    """Return the page of a board with several starting models: what carries over, and the ranking under each."""
+    style, script = ("\n".join(map(_web, names)) for names in (("style.css", "models.css"), ("figures.js", "theme.js")))
+    parts = [
+        ModelPart(entry.label, board.of_model(entry.label), _model_page(entry.label), entry.warnings)
+        for entry in board.models or ()
+    ]
+    drawn = [(metric, figure) for metric in board.primary if (figure := figures.gains(board, metric)) is not None]
+    return (
+        templates()
+        .get_template("models.html")
+        .render(
+            board=board,
+            style=Markup(style),
+            script=Markup(script),
+            policy=_policy(style, script),
+            facts=_facts(board),
+            parts=parts,
+            gains=drawn,
+            reading=across_reading(board),
+            one_seed=ONE_SEED,
+        )
+    )
+
+
+@dataclass(frozen=True)
+class ModelPart:
+    """One of several starting models on their common page; `page` is the path of its own."""
+
+    label: str
+    board: Board
+    page: str
+    warnings: tuple[str, ...]
+
+
+def model_pages(board: Board) -> dict[str, str]:
+    """Return the page of each of several starting models by its path beside the board; none where there is only one."""
+    pages = {}
+    for label, of_model in board.by_model.items():
+        named = of_model.model_copy(update={"name": f"{board.name} · {label}"})
+        pages[_model_page(label)] = to_html(named, of_model.example_rows)
+    return pages
+
+
+def _model_page(label: str) -> str:
+    """Return the path of a starting model's page; a hash keeps labels apart that differ in replaced characters alone."""
+    plain = re.sub(r"[^A-Za-z0-9_-]", "_", label)
+    return f"models/{plain if plain == label else f'{plain}-{hashlib.sha256(label.encode()).hexdigest()[:8]}'}.html"
 
 
 def templates() -> jinja2.Environment:
@@ -99,7 +155,13 @@ def _figures(board: Board) -> dict[str, object]:
         "ranks": of_metrics(figures.ranks, board.primary),
         "frontiers": list(figures.frontiers(board)),
         "sweeps": list(figures.sweep_figures(board)),
+        "learning": figures.learning(board),
+        "without_states": [(row, row.without_states) for row in board.rows if row.without_states],
         "training": figures.training(board),
+        "tuning": tuning_lines(board),
+        "expected": expected_figure(board),
+        "no_expected": no_expected_best(board),
+        "sensitivities": sensitivity(board),
     }
 
 
@@ -110,10 +172,12 @@ def write_all(board: Board, examples: Sequence[ExampleRow], folder: Path) -> Pat
 
 
 def render_all(board: Board, examples: Sequence[ExampleRow], folder: Path) -> Path:
-    """Write `board.md`, `board.csv` and `index.html`, each whole or not at all. Returns the path of the page."""
+    """Write `board.md`, `board.csv`, `index.html` and pages of starting models, each whole or not at all; return the page."""
     folder = Path(folder)
     write_text(folder / "board.md", to_markdown(board))
     write_text(folder / "board.csv", to_csv(board))
+    for path, page in model_pages(board).items():
+        write_text(folder / path, page)
     return write_text(folder / "index.html", to_html(board, examples))
 
 
@@ -195,6 +259,8 @@ def _prompts(board: Board) -> str:
 def _model(config: Mapping[str, object]) -> str:
     """Return the starting model's name from the config's `model` section."""
     model = config.get("model")
+    if isinstance(model, list):
+        return ", ".join(str(section.get("label", "")) for section in model if isinstance(section, Mapping))
     if isinstance(model, Mapping):
         if model.get("scratch"):
             return "made from the training text"

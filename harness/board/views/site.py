@@ -14,10 +14,10 @@ import yaml
 
 from harness.board.board import Board
 from harness.board.diff import changes
-from harness.board.files import BOARD, SCORES, digest, examples_text, write_bytes
+from harness.board.files import BOARD, SCORES, STATES, digest, examples_text, write_bytes
 from harness.board.views.latex import to_latex
 from harness.board.views.markdown import markdown_text, to_csv, to_markdown
-from harness.board.views.page import templates, to_html
+from harness.board.views.page import model_pages, templates, to_html
 from harness.board.views.text import one_line
 from harness.errors import DataError, did_you_mean
 
@@ -79,12 +79,12 @@ def _board_files(board: Board, path: Path, past: Sequence[Board]) -> dict[str, b
     """Return a board's files, its views, its earlier versions and the page of their changes."""
     source = path if path.is_dir() else path.parent
     files = {board.examples: examples_text(board.example_rows).encode("utf-8")} if board.example_rows else {}
-    if (source / SCORES).is_file():
-        files[SCORES] = (source / SCORES).read_bytes()
+    files |= {name: (source / name).read_bytes() for name in (SCORES, STATES) if (source / name).is_file()}
     files |= {f"{HISTORY}/{_stamp(old)}.json": old.to_json().encode("utf-8") for old in past}
     rendered = {"board.md": to_markdown(board), "board.csv": to_csv(board), "board.tex": to_latex(board)}
     rendered["history.html"] = _history_page(board, [board, *reversed(past)])
     rendered[BOARD] = board.to_json()
+    rendered |= model_pages(board)
     rendered["index.html"] = to_html(board, board.example_rows)
     return files | {name: text.encode("utf-8") for name, text in rendered.items()}
 

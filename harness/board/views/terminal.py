@@ -15,8 +15,8 @@ from harness.board.board import (
     MetricEntry,
     RowEntry,
 )
-from harness.board.views.markdown import remarks
-from harness.board.views.text import duration, number, one_line, shortened, signed
+from harness.board.views.markdown import across_reading, remarks
+from harness.board.views.text import duration, number, one_line, p_value, shortened, signed
 
 STYLES = {"better": "green", "worse": "red", "different": "yellow", "unclear": "dim"}
 NAME_WIDTH, SHORT_NAME_WIDTH, MEAN_WIDTH, DELTA_WIDTH, TIME_WIDTH, RECIPE_WIDTH = 28, 20, 12, 10, 9, 26
@@ -28,6 +28,9 @@ def print_table(board: Board, console: Console) -> None:
     """Print the ranking within the console's width, how to read it, the shared work, failures and warnings."""
     console.print()
     console.print(Text(one_line(board.name), style="bold"), Text(one_line(board.description), style="dim"), sep="\n")
+    if board.models:
+        _print_models(board, console)
+        return
     layout = _layout(board, console.width)
     if board.has_one_seed:
         console.print(Text(ONE_SEED, style="bold yellow"))
@@ -35,6 +38,7 @@ def print_table(board: Board, console: Console) -> None:
     console.print(Text(one_line(board.summary), style="bold"))
     for sentence in board.first_places(layout.metrics):
         console.print(Text(one_line(sentence)))
+    console.print(Text(one_line(board.tuned_alike)))
     console.print(_reading(board, layout))
     if board.sharing:
         console.print(_shared(board))
@@ -43,6 +47,29 @@ def print_table(board: Board, console: Console) -> None:
             console.print(Text.assemble(("✗ ", "red"), (one_line(row.method), "bold"), f" failed: {one_line(row.failed)}"))
     for warning in board.warnings:
         console.print(Text.assemble(("! ", "yellow"), one_line(warning)))
+
+
+def _print_models(board: Board, console: Console) -> None:
+    """Print what carries over between starting models, and the ranking under each."""
+    for label, of_model in board.by_model.items():
+        console.print()
+        console.print(Text.assemble("starting model ", (one_line(label), "bold cyan")))
+        console.print(_grid(of_model, _layout(of_model, console.width)))
+        console.print(Text(one_line(of_model.summary)))
+    console.print()
+    console.print(Text(one_line(board.summary), style="bold"))
+    for entry in board.across.significant_reversals(board.has_one_seed) if board.across else ():
+        sentence = (
+            f"{entry.better} is better than {entry.worse} on {entry.metric} from {entry.left}, and worse from {entry.right}"
+        )
+        console.print(Text(one_line(f"{sentence} ({p_value(entry.p_adjusted)} after correction)."), style="yellow"))
+    console.print(Text(one_line(across_reading(board)), style="dim"))
+    if board.sharing:
+        console.print(_shared(board))
+    own = [f"{entry.label}: {text}" for entry in board.models or () for text in entry.warnings]
+    failed = [f"{row.method} failed: {row.failed}" for row in board.rows if row.failed]
+    for text in (*failed, *board.warnings, *own):
+        console.print(Text.assemble(("! ", "yellow"), one_line(text)))
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from harness.run.records import (
     GroupsPayload,
     ReferenceInputs,
     SftPayload,
+    StatePayload,
     TrainInputs,
     TrainPayload,
 )
@@ -105,10 +106,13 @@ class GpuEstimate:
         self.demands: dict[str, Demand] = {}
         self.drawn: dict[tuple[Any, ...], float] = {}  # samples per prompt that an earlier stage draws already
         self.sizes = {CHECKPOINT + item.digest: _size_of(item) for row in comparison.rows if (item := row.checkpoint)}
+        self.present: Collection[str] = ()
+        self.by_stage: dict[str, float] = {}
         self.quantized = comparison.checkpoint is not None and comparison.checkpoint.options.quantization is not None
 
     def works(self, graph: Graph, present: Collection[str]) -> list[Work]:
         """By kind, in the graph's order."""
+        self.present = present
         works: dict[str, Work] = {}
         for stage in graph:
             cost, work = self._cost(stage, graph), works.setdefault(stage.kind, Work(stage.kind))
@@ -117,6 +121,7 @@ class GpuEstimate:
             work.generated += cost.generated
             work.scored += cost.scored
             work.hours += cost.seconds / 3600
+            self.by_stage[stage.key] = cost.seconds / 3600
             if stage.key not in present:
                 work.left += 1
                 work.hours_left += cost.seconds / 3600
@@ -129,6 +134,7 @@ class GpuEstimate:
             "groups": self._groups,
             "reference": self._reference,
             "train": self._train,
+            "state": self._state,
             "answers": self._answers,
             "evaluate": self._evaluate,
         }
@@ -152,6 +158,15 @@ class GpuEstimate:
         rows = min(rows, getattr(settings, "micro_batch_size", None) or rows)
         return self._training(settings, tokens, length, max(1.0, rows) * length, whole=True)
 
+    def _state(self, stage: Stage, graph: Graph) -> _Cost:
+        """Return nothing where the training goes on from the state, which then counts its steps; else the steps up to it."""
+        payload = StatePayload.of(stage)
+        if payload.training not in self.present:
+            return _Cost()
+        whole, before = self._train(stage, graph), [StatePayload.of(graph.stages[key]).share for key in stage.after]
+        part = payload.share - max(before, default=0.0)
+        return replace(whole, trained=whole.trained * part, seconds=whole.seconds * part)
+
     def _train(self, stage: Stage, graph: Graph) -> _Cost:
         payload, named = TrainPayload.of(stage), TrainInputs.of(stage).groups
         if payload.trainer is not None or named is None:
@@ -165,7 +180,7 @@ class GpuEstimate:
         if spending:
             pairs = max(1.0, demand.negatives)
             whole = (1 + demand.negatives) * (self.lengths.prompt + self.lengths.response)
-            price = {"pairs": pairs, "tokens": whole, "updates": 1 / settings.prompts_per_batch}
+            price: Mapping[str, float] = {"pairs": pairs, "tokens": whole, "updates": 1 / settings.prompts_per_batch}
             seen = spending.amount / price[spending.unit]
         length = self.lengths.prompt + self.lengths.response
         return self._training(settings, seen * tokens, length, max(settings.tokens_per_micro_batch, tokens), whole=False)
@@ -460,6 +475,7 @@ class GpuReport:
     lengths: Lengths
     works: Sequence[Work]
     notes: Sequence[str]
+    by_stage: Mapping[str, float] = field(default_factory=dict)  # hours
 
     @property
     def hours(self) -> float:
@@ -542,7 +558,7 @@ def gpu_report(
     lengths_used = Lengths(*lengths, "given by --lengths") if lengths else _lengths(comparison, dataset)
     estimate = GpuEstimate(comparison, size, gpu, lengths_used, examples)
     works = estimate.works(graph, present)
-    return GpuReport(gpu, size, lengths_used, works, estimate.notes)
+    return GpuReport(gpu, size, lengths_used, works, estimate.notes, estimate.by_stage)
 
 
 def parse_lengths(given: str | None) -> tuple[float, float] | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,12 +19,147 @@ if TYPE_CHECKING:
     from harness.run.estimates.gpu import Gpu, GpuReport
     from harness.run.graph import Graph, Stage
     from harness.run.stages.screening import Screening
+    from harness.run.tuning import Search
 
 
 ONE_SEED = (
     "One seed: seeds are not sampled, so the board will mark no difference as significant, and its intervals will be over "
     "prompts alone; give two seeds or more, such as seeds: [0, 1]."
 )
+
+
+@dataclass(frozen=True)
+class RowEstimate:
+    """The stages of a row over the seeds that it begins with, as if it ran alone.
+
+    Attributes:
+        trainings: its own, without the supervised fine-tuning that rows start from; 0 for a model from elsewhere.
+        stages: all that it needs, with the rows that it is compared with by an evaluator; `waiting` of them are not in the
+            store.
+        gpu_hours: of all these stages; None unless `--gpu` asks for them.
+    """
+
+    label: str
+    kind: str
+    trainings: int
+    stages: int
+    waiting: int
+    gpu_hours: float | None = None
+
+
+def row_estimates(
+    comparison: Comparison, graph: Graph, present: Collection[str], hours: Mapping[str, float] | None
+) -> list[RowEstimate]:
+    """Return what each row of a plan takes, in the config's order.
+
+    Args:
+        present: keys that the store holds.
+        hours: stage -> GPU-hours; None where they are not estimated.
+    """
+    estimates = []
+    for config in comparison.rows:
+        plans = [row for row in graph.rows if row.label == config.label]
+        needed = {key for row in plans for key in graph.needed_by(row)}
+        estimates.append(
+            RowEstimate(
+                label=config.label,
+                kind=config.kind,
+                trainings=len({key for row in plans for key in row.training}),
+                stages=len(needed),
+                waiting=len(needed - set(present)),
+                gpu_hours=None if hours is None else sum(hours.get(key, 0.0) for key in needed),
+            )
+        )
+    return estimates
+
+
+@dataclass(frozen=True)
+class StatesEstimate:
+    """The intermediate states of a plan's trainings.
+
+    Attributes:
+        states: of `trainings`, each trained on the way to its end.
+        waiting: states that the store does not hold.
+        again: trainings that the store holds and that are gone through again for states, up to the last of them.
+        evaluations: of states, without those that rows need anyway.
+    """
+
+    states: int
+    trainings: int
+    waiting: int
+    again: int
+    evaluations: int
+
+    def line(self) -> str:
+        """Return one line for people."""
+        text = (
+            f"learning curves: {self.states} states of {self.trainings} trainings, {self.waiting} to make on the way, with "
+            f"{self.evaluations} evaluations"
+        )
+        return text + (
+            f"; {self.again} trainings that the store has are gone through again, up to the last state" * bool(self.again)
+        )
+
+
+def states_estimate(graph: Graph, present: Collection[str]) -> StatesEstimate | None:
+    """Return the intermediate states of a plan; None where it has none.
+
+    Args:
+        present: keys that the store holds.
+    """
+    from harness.run.records import StatePayload
+
+    training = {stage.key: StatePayload.of(stage).training for stage in graph if stage.kind == "state"}
+    if not training:
+        return None
+    rows = {key for row in graph.rows for keys in row.evaluations.values() for key in keys}
+    during = {key for row in graph.rows for state in row.states for key in state.evaluations.values()}
+    waiting = training.keys() - set(present)
+    return StatesEstimate(
+        states=len(training),
+        trainings=len(set(training.values())),
+        waiting=len(waiting),
+        again=len({training[key] for key in waiting} & set(present)),
+        evaluations=len(during - rows),
+    )
+
+
+@dataclass(frozen=True)
+class TrialsReport:
+    """The search that runs before the board's rows.
+
+    Attributes:
+        rows: label -> its trials; 0 for a row that trains and keeps its own settings.
+        trainings, stages: of the trials that are known before any ran: all of them, unless some depend on earlier ones.
+        remaining: stages that the store does not hold.
+        more: whether further trials depend on how these turn out.
+        judges: what the trials would ask of judges.
+        gpu_hours: None unless a GPU was asked for.
+    """
+
+    rows: dict[str, int]
+    metric: str
+    sampler: str
+    trainings: int
+    stages: int
+    remaining: int
+    more: bool = False
+    judges: Sequence[JudgeEstimate] = ()
+    gpu_hours: float | None = None
+
+    def line(self) -> str:
+        """Return the search for people."""
+        counts = sorted({count for count in self.rows.values() if count})
+        each = " or ".join(map(str, counts)) or "no"
+        first = "of the first trials" if self.more else "in all"
+        kept = [label for label, count in self.rows.items() if not count]
+        default = f"; {', '.join(kept)} {'keeps its' if len(kept) == 1 else 'keep their'} settings" if kept else ""
+        searched = f"{each} trials by {self.sampler} for each of {len(self.rows) - len(kept)} rows, chosen by {self.metric}"
+        cost = f"{self.trainings:,} trainings and {self.stages:,} stages {first}, {self.remaining:,} to run"
+        cost += f", {self.gpu_hours:,.1f} GPU-hours" if self.gpu_hours is not None else ""
+        return (
+            f"first, on the tuning split: {searched}: {cost}{default}; then the rows above, with the settings that were chosen"
+        )
 
 
 @dataclass(frozen=True)
@@ -38,6 +173,9 @@ class PlanReport:
         gpu: None unless it was asked for.
         most: the same with all the seeds and prompts that rows can have; None where the config adds none.
         elsewhere: the rows that train nothing, as they are models from elsewhere.
+        states: the intermediate states that are evaluated; None where none are.
+        rows: what each row takes.
+        trials: the search that runs before `graph`, whose rows then have their chosen settings; None where there is none.
     """
 
     comparison: Comparison
@@ -49,12 +187,16 @@ class PlanReport:
     gpu: GpuReport | None
     most: PlanReport | None = None
     elsewhere: Sequence[RowElsewhere] = ()
+    states: StatesEstimate | None = None
+    rows: Sequence[RowEstimate] = ()
+    trials: TrialsReport | None = None
 
     def as_dict(self) -> dict[str, JsonValue]:
         """Return the report as JSON, for `--json`."""
         report: dict[str, JsonValue] = {
             "name": self.comparison.config.name,
             "stages": [self._stage(stage) for stage in self.graph],
+            "rows": [asdict(row) for row in self.rows],
             "data": {**self.data.counts().as_json(), "pairs": [dict(pair) for pair in self.data.pairs]} if self.data else None,
             "judges": [asdict(item) for item in self.judges],
             "unreachable": dict(self.comparison.unreachable),
@@ -64,6 +206,10 @@ class PlanReport:
             report["one_seed"] = self.warning_of_one_seed
         if self.elsewhere:
             report["elsewhere"] = [asdict(row) for row in self.elsewhere]
+        if self.states:
+            report["states"] = asdict(self.states)
+        if self.trials:
+            report["tuning"] = asdict(self.trials)
         if self.gpu:
             report["gpu"] = self.gpu.as_dict()
         if self.most:
@@ -160,6 +306,7 @@ def plan_report(
     from harness.run.plan import largest_plan, plan
     from harness.run.stages.benchmarks import overlap, read_benchmarks, trained_on
     from harness.run.stages.screening import row_source_problems, screened, split_problems
+    from harness.run.tuning import Search
     from harness.store import MANIFEST, Store
 
     kept = Store(folder) if folder.exists() else None
@@ -167,7 +314,7 @@ def plan_report(
     def is_held(key: str) -> bool:
         return kept is not None and (kept.place(key) / MANIFEST).exists()
 
-    least = plan(comparison)
+    least, search = plan(comparison), Search.of(comparison)
     if variables is not None:
         raise_all(served_problems(comparison, least, is_held, variables), where)
     rows = screened(comparison)
@@ -178,8 +325,18 @@ def plan_report(
             benchmarks = read_benchmarks(comparison.evaluators.values(), comparison.source)
             screening.benchmarks = overlap(benchmarks, trained_on(comparison, loaded))
         problems = split_problems(comparison, screening.counts(), screening.usable)
+        if search is not None:
+            problems += split_problems(search.on_tuning_split(), screening.counts(), screening.usable)
         raise_all([*problems, *row_source_problems(comparison, loaded)], where)
     evaluation, config = comparison.config.evaluation, comparison.config
+
+    trials = None
+    if search is not None:
+        stages, alike = search.graph, search.on_tuning_split()
+        present = {stage.key for stage in stages if is_held(stage.key)}
+        asked = judge_estimates(alike, stages, present, loaded["tuning"]) if loaded else []
+        hours = gpu_report(alike, stages, present, gpu, loaded, lengths).hours if gpu else None
+        trials = _trials(search, len(stages) - len(present), asked, hours)
 
     def report(graph: Graph, most: PlanReport | None = None) -> PlanReport:
         present = {stage.key for stage in graph if is_held(stage.key)}
@@ -187,6 +344,36 @@ def plan_report(
         judges = judge_estimates(comparison, graph, present, loaded[evaluation.split]) if loaded else []
         estimate = gpu_report(comparison, graph, present, gpu, loaded, lengths) if gpu else None
         elsewhere = rows_elsewhere(comparison, graph, is_held)
-        return PlanReport(comparison, graph, present, requests, screening, judges, estimate, most, elsewhere)
+        states = states_estimate(graph, present)
+        needs = row_estimates(comparison, graph, present, estimate.by_stage if estimate else None)
+        return PlanReport(
+            comparison, graph, present, requests, screening, judges, estimate, most, elsewhere, states, needs, trials
+        )
 
     return report(least, report(largest_plan(comparison)) if config.grows else None)
+
+
+def reports_of_models(reports: Sequence[PlanReport]) -> dict[str, JsonValue]:
+    """Return the reports of several starting models by label, and the counts of their stages together, each counted once."""
+    keys = {key for report in reports for key in report.graph.stages}
+    present = {key for report in reports for key in report.present}
+    return {
+        "name": reports[0].comparison.config.name,
+        "models": {report.comparison.start or "": report.as_dict() for report in reports},
+        "together": {"stages": len(keys), "remaining": len(keys - present)},
+    }
+
+
+def _trials(search: Search, remaining: int, judges: Sequence[JudgeEstimate], gpu_hours: float | None) -> TrialsReport:
+    tuning = search.tuning
+    return TrialsReport(
+        rows={series: search.count(entry) if entry.default is None else 0 for series, entry in tuning.entries.items()},
+        metric=f"{tuning.evaluator}/{tuning.metric}",
+        sampler=tuning.section.sampler,
+        trainings=search.graph.trainings,
+        stages=len(search.graph),
+        remaining=remaining,
+        more=search.depends,
+        judges=judges,
+        gpu_hours=gpu_hours,
+    )

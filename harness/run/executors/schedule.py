@@ -37,11 +37,11 @@ class Schedule:
         self._attempts: defaultdict[str, int] = defaultdict(int)
         for stage in graph:
             if stage.key in self.waiting:
-                parents = stage.parents & self.waiting
-                self._missing[stage.key] = len(parents)
-                for parent in parents:
-                    self._children[parent].append(stage.key)
-                if not parents:
+                before = (stage.parents | set(stage.after)) & self.waiting
+                self._missing[stage.key] = len(before)
+                for earlier in before:
+                    self._children[earlier].append(stage.key)
+                if not before:
                     self._offer(stage)
 
     @property
@@ -78,9 +78,7 @@ class Schedule:
             return
         self.outcome.ran.add(stage.key)
         for child in self._children[stage.key]:
-            self._missing[child] -= 1
-            if not self._missing[child]:
-                self._offer(self.graph.stages[child])
+            self._release(child)
 
     def again(self, stage: Stage, attempts: int = ATTEMPTS) -> bool:
         """Put a stage back whose worker was killed; False if it has had its attempts."""
@@ -99,14 +97,24 @@ class Schedule:
             for other in self._parked.pop(stage.shares, ()):
                 self._offer(other)
 
+    def _release(self, key: str) -> None:
+        """One stage less to wait for."""
+        self._missing[key] -= 1
+        if not self._missing[key] and key in self.waiting:
+            self._offer(self.graph.stages[key])
+
     def _skip(self, failed: str) -> None:
-        below = list(self._children[failed])
-        while below:
-            key = below.pop()
-            if key in self.waiting:
-                self.waiting.discard(key)
-                self.outcome.skipped[key] = failed
-                below.extend(self._children[key])
+        """Skip all that need a stage; what only comes after one of them goes on without it."""
+        lost = [failed]
+        while lost:
+            key = lost.pop()
+            for child in self._children[key]:
+                if key not in self.graph.stages[child].parents:
+                    self._release(child)
+                elif child in self.waiting:
+                    self.waiting.discard(child)
+                    self.outcome.skipped[child] = failed
+                    lost.append(child)
 
     def _offer(self, stage: Stage) -> None:
         heapq.heappush(self._ready[wants_gpu(stage)], (-self._urgency[stage.key], stage.key))
@@ -120,6 +128,6 @@ def ways_to_go(graph: Graph) -> dict[str, float]:
     """Weight of the heaviest way from each stage to the end of the graph."""
     ways: dict[str, float] = {stage.key: stage.weight for stage in graph}
     for stage in reversed(list(graph)):
-        for parent in stage.parents:
+        for parent in stage.parents | set(stage.after):
             ways[parent] = max(ways[parent], graph.stages[parent].weight + ways[stage.key])
     return ways

@@ -4,26 +4,32 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from harness.api.interfaces import Objective, Source, Trainer, TrainingUse
 from harness.api.methods import GROUPED
-from harness.api.types import Example, Group, Response
+from harness.api.types import Example, Group, Prompt, Response
 from harness.errors import StageError
+from harness.models.judge.judge import Judge
 from harness.models.load import merged
-from harness.models.reward import RewardModel, RewardScorer
+from harness.models.logps import TokenRow, score
+from harness.models.reward import PolicyReward, RewardModel, RewardScorer, TrainingReward
 from harness.models.tokenization import ChatTemplate
 from harness.models.verifier import Verifier
 from harness.run.graph import Stage
-from harness.run.records import TrainFacts, TrainInputs, TrainPayload
+from harness.run.records import StateFacts, StatePayload, TrainFacts, TrainInputs, TrainPayload
 from harness.run.stages.context import Context, read_dataset, read_groups, save_checkpoint
 from harness.run.stages.groups import read_source, round_examples
+from harness.run.stages.services import judge_facts, judge_values, stage_judge
+from harness.run.stages.time_limit import time_limit
 from harness.run.stages.trained import count_moved, read_trained
 from harness.store import Artifact, ArtifactDraft
 from harness.training.batch import TokenGroup, tokenize
@@ -42,18 +48,10 @@ if TYPE_CHECKING:
 
 def run_train(stage: Stage, context: Context, draft: ArtifactDraft) -> None:
     """Train; the artifact holds the model, its history, and the budget that the training really used."""
-    payload = TrainPayload.of(stage)
-    if payload.trainer is not None:
-        trainer: Trainer = context.component("trainer", payload.trainer)
-    else:
-        trainer = context.registry.get("trainer", GROUPED).component()
     with context.scratch() as folder:
-        task = TrainerServices(stage, context, draft, folder)
-        use = trainer.train(task)
-        if not Ranks.here().first:
-            return
-        if payload.trainer is not None:
-            task.accept(trainer, use)
+        task, use = _trained(stage, context, draft, folder)
+    if not Ranks.here().first:
+        return
     draft.write_lines("history.jsonl", task.history)
     counts = {"prompts": use.prompts, "pairs": use.pairs, "updates": use.updates, "tokens": use.tokens}
     unknown = [unit for unit, amount in counts.items() if amount is None]
@@ -66,10 +64,43 @@ def run_train(stage: Stage, context: Context, draft: ArtifactDraft) -> None:
         **task.facts,
         **({"tokens_generated": use.generated} if use.generated else {}),
         **({"reward_calls": use.reward_calls} if use.reward_calls else {}),
+        **({"judge": judge_facts(task.payload, task.judge)} if task.judge else {}),
         **({"unknown": unknown} if unknown else {}),
         **({"notes": notes} if notes else {}),
     )
     draft.facts |= facts.as_json()
+
+
+def run_state(stage: Stage, context: Context, draft: ArtifactDraft) -> None:
+    """Train up to a share of the steps; the artifact holds the model as it is then.
+
+    The training keeps a checkpoint there, and the next state, or the training itself, goes on from it to the same bits.
+    """
+    began = time.monotonic()
+    with context.scratch() as folder:
+        task, _ = _trained(stage, context, draft, folder)
+    draft.earlier_seconds = 0.0  # they are those of the states before
+    if not Ranks.here().first:
+        return
+    step, steps = task.checkpoints.reached
+    # The training counts these seconds as its own, unless it was done before.
+    counted = {} if context.store.holds(StatePayload.of(stage).training) else {"made_seconds": time.monotonic() - began}
+    draft.facts |= StateFacts(step=step, steps=steps, **counted).as_json()
+
+
+def _trained(stage: Stage, context: Context, draft: ArtifactDraft, folder: Path) -> tuple[TrainerServices, TrainingUse]:
+    """Run a stage's trainer with a folder of its own, and check what it left."""
+    payload = TrainPayload.of(stage)
+    if payload.trainer is not None:
+        trainer: Trainer = context.component("trainer", payload.trainer)
+    else:
+        trainer = context.registry.get("trainer", GROUPED).component()
+    task = TrainerServices(stage, context, draft, folder, gpus=trainer.gpus())
+    with time_limit(trainer.time_limit_hours(), f"the trainer {trainer.title()!r}"):
+        use = trainer.train(task)
+    if payload.trainer is not None and Ranks.here().first:
+        task.accept(trainer, use)
+    return task, use
 
 
 class TrainerServices:
@@ -79,9 +110,10 @@ class TrainerServices:
         facts: fields of `TrainFacts` beside the budget's.
         history: the points of the training curve.
         notes: the host's warnings for the board.
+        checkpoints: from which the training resumes.
     """
 
-    def __init__(self, stage: Stage, context: Context, draft: ArtifactDraft, scratch: Path) -> None:
+    def __init__(self, stage: Stage, context: Context, draft: ArtifactDraft, scratch: Path, gpus: int = 1) -> None:
         self.stage, self.context, self.draft = stage, context, draft
         self.payload, self.inputs = TrainPayload.of(stage), TrainInputs.of(stage)
         self.settings = TrainingSettings.model_validate(self.payload.settings)
@@ -96,9 +128,11 @@ class TrainerServices:
             folder.mkdir(exist_ok=True)
         self.kept = context.store.partial(stage.key)
         self.checkpoint_seconds = context.checkpoint_minutes * 60
+        self.devices: Sequence[str] = assigned(context.gpus, os.environ.get("CUDA_VISIBLE_DEVICES"), gpus)
         self.facts: dict[str, Any] = {}
         self.history: list[dict[str, float]] = []
         self.notes: list[str] = []
+        self.checkpoints = checkpoints_of(stage, context)
         self._logged, self._saved = 0, False
         self._start = Start(self.inputs.model, self.seed, context, self.settings)
 
@@ -149,7 +183,6 @@ class TrainerServices:
         tokenized = _trainable(_with_reference(tokenized, self.inputs, self.context), objective)
         batch = self.settings.prompts_per_batch
         ordered = spend(tokenized, payload.spending, batch, payload.seed) if payload.spending else None
-        checkpoints = checkpoints_of(self.stage, self.context)
         layout = choose_layout(policy, self.settings.layout)
         trained = train(
             policy,
@@ -161,10 +194,10 @@ class TrainerServices:
             report=self.context.report,
             layout=layout,
             shuffle=ordered is None,
-            checkpoints=checkpoints,
+            checkpoints=self.checkpoints,
         )
         self._save(policy, tokenizer)
-        self.history, self.draft.earlier_seconds = trained.history, checkpoints.earlier_seconds
+        self.history, self.draft.earlier_seconds = trained.history, self.checkpoints.earlier_seconds
         self.facts |= {
             "unpaired": len(self.groups) - len(tokenized),
             "layout": layout.name,
@@ -194,13 +227,12 @@ class TrainerServices:
             self.history = list(kept["history"])
             restore(kept["notes"])
 
-        checkpoints = checkpoints_of(self.stage, self.context)
-        train_resumably(trainer, checkpoints, everything, go_on)
-        self.draft.earlier_seconds = checkpoints.earlier_seconds
+        train_resumably(trainer, self.checkpoints, everything, go_on)
+        self.draft.earlier_seconds = self.checkpoints.earlier_seconds
 
     def reward(
         self,
-        source: Literal["gold"] | RewardModel | Verifier,
+        source: TrainingReward,
         prompts: Sequence[str],
         responses: Sequence[str],
         finished: Sequence[bool],
@@ -211,10 +243,38 @@ class TrainerServices:
             return [float(self._gold.gold(example, answer)["total"]) for example, answer in zip(examples, answers, strict=True)]
         if isinstance(source, Verifier):
             return [value for (value,) in source.rewards(examples, [[answer] for answer in answers])]
+        questions = [example.prompt for example in examples]
+        if isinstance(source, PolicyReward):
+            return self._own_judgment(source, questions, answers)
+        if not isinstance(source, RewardModel):
+            return judge_values(source, self.judge, questions, answers)
         if source not in self._scorers:
             self._scorers[source] = RewardScorer(source)
-        values, _ = self._scorers[source].rewards([example.prompt for example in examples], [[answer] for answer in answers])
+        values, _ = self._scorers[source].rewards(questions, [[answer] for answer in answers])
         return [value for (value,) in values]
+
+    def _own_judgment(self, source: PolicyReward, prompts: Sequence[Prompt], answers: Sequence[Response]) -> list[float]:
+        """Return the judgment of the round's starting policy, whose weights do not move while it is trained."""
+        model, template = self._judging
+        by_level = [
+            score(
+                model,
+                [_row(template, prompt.prefixed(request), answer) for prompt, answer in zip(prompts, answers, strict=True)],
+            )
+            for request in source.requests()
+        ]
+        return [source.expected(logps) for logps in zip(*by_level, strict=True)]
+
+    @cached_property
+    def _judging(self) -> tuple[PreTrainedModel, ChatTemplate]:
+        model, tokenizer = self.context.load(self.inputs.model, "scoring")
+        return model, ChatTemplate(tokenizer)
+
+    @cached_property
+    def judge(self) -> Judge | None:
+        """The judge of the trainer's reward; None where none was planned."""
+        # Its own progress would be taken for the training's.
+        return stage_judge(self.payload, replace(self.context, report=lambda done, total, note: None))
 
     @cached_property
     def _by_id(self) -> Mapping[str, Example]:
@@ -270,6 +330,29 @@ class TrainerServices:
             self.notes.append(f"the trainer {trainer.title()} moved no weight: this row is its starting model")
 
 
+def _row(template: ChatTemplate, prompt: Prompt, answer: Response) -> TokenRow:
+    return TokenRow(tuple(template.prompt_ids(prompt)), tuple(template.response_ids(prompt, answer)))
+
+
+def assigned(gpus: Sequence[str], visible: str | None, count: int) -> tuple[str, ...]:
+    """Return the GPUs of one training, by name: this process's own, or the machine's first where it takes several.
+
+    Args:
+        gpus: those of the machine that the executor uses; empty where it uses none.
+        visible: `CUDA_VISIBLE_DEVICES` of this process.
+        count: how many the trainer asks for.
+
+    Raises:
+        StageError: the executor has fewer.
+    """
+    if not gpus:
+        return ()
+    if count > len(gpus):
+        raise StageError(f"the trainer asks for {count} GPUs, and this run has {len(gpus)} ({', '.join(gpus)}): ask for fewer")
+    own = tuple(name for name in (visible or "").split(",") if name)
+    return own[:1] if count == 1 else tuple(gpus[:count])
+
+
 LOG_BYTES = 2**20  # of a trainer's output in the run's log
 
 
@@ -321,10 +404,12 @@ def no_pair(groups: int, title: str) -> StageError:
 
 
 def checkpoints_of(stage: Stage, context: Context) -> Checkpoints:
-    """Return the checkpoints from which a stage's training resumes."""
+    """Return the checkpoints from which a stage's training resumes: a state's are those of its training."""
     from harness.training.checkpoints import Checkpoints
 
-    return Checkpoints(context.store.partial(stage.key), context.checkpoint_minutes * 60)
+    state = StatePayload.of(stage) if stage.kind == "state" else None
+    folder = context.store.partial(state.training if state else stage.key)
+    return Checkpoints(folder, context.checkpoint_minutes * 60, state.share if state else None)
 
 
 @dataclass(frozen=True)
