@@ -325,11 +325,12 @@ def _open_rows(run: Run) -> frozenset[str]:
     if not config.grows:
         return frozenset()
     prompts = prompts_so_far(run)
-    design = prompts or SeedsDesign.of(config.model_dump(mode="json", by_alias=True))
+    written = config.model_dump(mode="json", by_alias=True)
+    design = prompts or SeedsDesign.of(written)
     assert design is not None  # `grows`
     rows = [row_result(row, run) for row in run.comparison.rows]
     metrics = {label: evaluator.metrics() for label, evaluator in run.comparison.evaluators.items()}
-    labels = look(design, config.baseline, rows, metrics).open
+    labels = look(design, config.baseline, rows, metrics, written).open
     elsewhere = {row.label for row in run.comparison.rows if row.is_as_it_is}
     return labels | elsewhere if prompts and config.baseline in labels else labels
 
