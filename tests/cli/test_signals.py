@@ -91,7 +91,14 @@ PRESSING = "import os, signal\nos.kill(os.getpid(), signal.SIGINT)\nraise System
 def test_imports_are_interrupted_in_one_line(module: str, tmp_path: Path) -> None:
     (tmp_path / f"{module}.py").write_text(PRESSING)
     command = [sys.executable, "-m", "harness", "--version"]
-    done = subprocess.run(command, env={**os.environ, "PYTHONPATH": str(tmp_path)}, capture_output=True, text=True)
+    done = subprocess.run(
+        command,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        # A shell's background job ignores Ctrl-C, and so would what the tests start from one.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted\n")
 
 
