@@ -440,8 +440,11 @@ class Board(BoardEntry):
         return write_text(Path(folder) / BOARD, self.to_json())
 
     @classmethod
-    def read(cls, path: Path) -> Board:
-        """Read a board, and the examples where their file is beside it.
+    def read(cls, path: Path, *, examples: bool = True) -> Board:
+        """Read a board, and the files beside it.
+
+        Args:
+            examples: whether to read the examples and scores too, which are most of the bytes.
 
         Raises:
             DataError: the file is missing, damaged, or of a schema this version doesn't know.
@@ -465,6 +468,8 @@ class Board(BoardEntry):
             raise DataError(f"{path} is not a whole board: {where}: {first['msg']}") from error
         except DataError as error:
             raise DataError(f"{path} is not a whole board: {error}") from error
+        if not examples:
+            return board
         beside = path.parent / Path(board.examples).name
         board._example_rows = tuple(read_examples(beside)) if beside.is_file() else ()
         scores = path.parent / SCORES

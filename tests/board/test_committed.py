@@ -67,7 +67,7 @@ def test_trls_dpo_and_ours_cannot_be_told_apart_and_online_rows_show_what_they_u
     board = Board.read(LEADERBOARDS / "sandbox-online")
     theirs, ours = board.row("trl_dpo"), board.row(board.baseline)
     assert theirs is not None and ours is not None and ours.method == "dpo" and theirs.budget == ours.budget
-    primary = [key for key, score in theirs.scores.items() if board.metrics[key].primary]
+    primary = [metric.key for metric in board.metrics if metric.primary]
     assert len(primary) == 3
     for key in primary:
         delta = theirs.scores[key].delta

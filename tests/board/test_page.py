@@ -131,7 +131,7 @@ def test_what_was_equal_and_what_was_done_is_said(read: Reader) -> None:
         "sandbox/start",
         "512 prompts, 128 updates",
         "1, 2",
-        "71 of 118 stages ran, 38.0 min saved",
+        "71 of 118 artifacts made, 38.0 min saved",
         "learning_rate: 0.0001",
     ):
         assert expected in read.text

@@ -55,7 +55,8 @@ def test_it_says_how_to_read_it_what_was_shared_and_what_failed(board: Board) ->
         )
         and "≈" not in text
     )
-    assert "71 of 118 stages ran, 47 were shared between rows or taken from the store, which saved 38.0 min." in text
+    shared = "47 were shared between rows or taken from the store, which saved 38.0 min."
+    assert f"The rows needed 118 artifacts: the run made 71; {shared}" in text
     assert "failed: loss became nan at step 12" in text
     assert "! The judge was not asked: no judge is configured." in text
 

@@ -116,7 +116,7 @@ def model_pages(board: Board) -> dict[str, str]:
 
 def _model_page(label: str) -> str:
     """Return the path of a starting model's page; a hash keeps labels apart that differ in replaced characters alone."""
-    plain = re.sub(r"[^A-Za-z0-9_-]", "_", label)
+    plain = re.sub(r"[^A-Za-z0-9_-]", "_", label)[:LONGEST_NAME]
     return f"models/{plain if plain == label else f'{plain}-{hashlib.sha256(label.encode()).hexdigest()[:8]}'}.html"
 
 
@@ -233,7 +233,7 @@ def _facts(board: Board) -> list[tuple[str, str]]:
     if None not in stages:
         saved = board.sharing.get("seconds_saved")
         facts.append(
-            ("Work", f"{stages[1]:,} of {stages[0]:,} stages ran" + (f", {text.duration(saved)} saved" if saved else ""))
+            ("Work", f"{stages[1]:,} of {stages[0]:,} artifacts made" + (f", {text.duration(saved)} saved" if saved else ""))
         )
     facts += [
         (name.capitalize(), value)

@@ -16,6 +16,7 @@ from harness.run.estimates.judge import JudgeEstimate, judge_estimates
 if TYPE_CHECKING:
     from harness.board.entries import FamilyEntry
     from harness.config import Comparison
+    from harness.run.estimates.cpu import CpuEstimate
     from harness.run.estimates.gpu import Gpu, GpuReport
     from harness.run.graph import Graph, Stage
     from harness.run.stages.screening import Screening
@@ -171,6 +172,7 @@ class PlanReport:
         requests: a stage's key -> how many rows need it.
         data: rows kept and left out, and why, with the prompts taken for equal; None where the hub is out of reach.
         gpu: None unless it was asked for.
+        cpu: the time on this machine's cores; None where it has GPUs, one was asked for, or nothing is left to run.
         most: the same with all the seeds and prompts that rows can have; None where the config adds none.
         elsewhere: the rows that train nothing, as they are models from elsewhere.
         states: the intermediate states that are evaluated; None where none are.
@@ -190,6 +192,7 @@ class PlanReport:
     states: StatesEstimate | None = None
     rows: Sequence[RowEstimate] = ()
     trials: TrialsReport | None = None
+    cpu: CpuEstimate | None = None
 
     def as_dict(self) -> dict[str, JsonValue]:
         """Return the report as JSON, for `--json`."""
@@ -212,6 +215,8 @@ class PlanReport:
             report["tuning"] = asdict(self.trials)
         if self.gpu:
             report["gpu"] = self.gpu.as_dict()
+        if self.cpu:
+            report["cpu"] = {"core_seconds": self.cpu.core_seconds, "workers": self.cpu.workers}
         if self.most:
             config = self.comparison.config
             if config.adds_seeds:
@@ -291,10 +296,12 @@ def plan_report(
     lengths: tuple[float, float] | None,
     where: str = "the configuration",
     variables: Mapping[str, str] | None = None,
+    cores: int = 0,
 ) -> PlanReport:
     """Plan a comparison against the store in `folder`, which need not exist.
 
     Args:
+        cores: that would run stages; 0 where GPUs would, whose time is estimated by `gpu` alone.
         variables: the environment; where it is given, the servers of served rows that are still to be asked are looked for.
 
     Raises:
@@ -302,6 +309,7 @@ def plan_report(
         DataError: the source's rows cannot be read.
     """
     from harness.config.schema import raise_all
+    from harness.run.estimates.cpu import cpu_estimate
     from harness.run.estimates.gpu import gpu_report
     from harness.run.plan import largest_plan, plan
     from harness.run.stages.benchmarks import overlap, read_benchmarks, trained_on
@@ -344,10 +352,21 @@ def plan_report(
         judges = judge_estimates(comparison, graph, present, loaded[evaluation.split]) if loaded else []
         estimate = gpu_report(comparison, graph, present, gpu, loaded, lengths) if gpu else None
         elsewhere = rows_elsewhere(comparison, graph, is_held)
-        states = states_estimate(graph, present)
-        needs = row_estimates(comparison, graph, present, estimate.by_stage if estimate else None)
+        shown = gpu is None and cores and len(present) < len(graph)
         return PlanReport(
-            comparison, graph, present, requests, screening, judges, estimate, most, elsewhere, states, needs, trials
+            comparison=comparison,
+            graph=graph,
+            present=present,
+            requests=requests,
+            data=screening,
+            judges=judges,
+            gpu=estimate,
+            most=most,
+            elsewhere=elsewhere,
+            states=states_estimate(graph, present),
+            rows=row_estimates(comparison, graph, present, estimate.by_stage if estimate else None),
+            trials=trials,
+            cpu=cpu_estimate(comparison, graph, present, loaded, cores) if shown else None,
         )
 
     return report(least, report(largest_plan(comparison)) if config.grows else None)
