@@ -6,8 +6,15 @@ promise, versioned by `API_VERSION`. Nothing here imports torch.
 `compare` and `Board`, for scripts, and the kit that analyses are written with are imported when they are first used.
 """
 
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+from harness.interrupts import end_on_interrupt, runs_as_command
+
+# First of all, since the imports below take a while: Ctrl-C in the command line's first second is one line, too.
+if runs_as_command(sys.argv, sys.orig_argv):
+    end_on_interrupt()
 
 from harness.api.hookspecs import API_VERSION, hookimpl
 from harness.api.interfaces import (
@@ -31,6 +38,7 @@ from harness.api.interfaces import (
 )
 from harness.api.methods import Method, Round
 from harness.api.registry import source_named
+from harness.api.spaces import SearchSpace
 from harness.api.texts import decode, fold, fold_spacing, parse_json, read_json_rows, read_lines, read_text
 from harness.api.types import (
     DELIMITERS,
@@ -74,7 +82,7 @@ from harness.models.generate import generate
 from harness.models.hub import hub_commit, hub_snapshot
 from harness.models.replies import ReplyChoice
 from harness.models.retry import RetryPolicy
-from harness.models.reward import JudgeReward, Reward, Rewarded, RewardModel
+from harness.models.reward import JudgeReward, PolicyReward, Reward, Rewarded, RewardModel, TrainingReward
 from harness.models.sentence import SentenceEmbedder
 from harness.models.serve import supervised_command, vllm_command
 from harness.models.tokenization import ChatTemplate
@@ -143,6 +151,7 @@ __all__ = [
     "Paper",
     "PluginError",
     "Policy",
+    "PolicyReward",
     "Problem",
     "Prompt",
     "Questions",
@@ -158,11 +167,13 @@ __all__ = [
     "Round",
     "Sampling",
     "Score",
+    "SearchSpace",
     "SentenceEmbedder",
     "Source",
     "StageError",
     "StoreError",
     "Trainer",
+    "TrainingReward",
     "TrainingSettings",
     "TrainingTask",
     "TrainingUse",

@@ -14,6 +14,7 @@ from harness.api.types import Cost, Metric, Score
 from harness.board.analysis import analyse
 from harness.board.board import Board, ExampleRow, StatisticsEntry, board_scores, board_states
 from harness.board.compare import DRAWS, FLIPS, LEVEL, RowResult, RowState, Statistics, readings
+from harness.board.declared import Declared
 from harness.board.entries import (
     METHODS,
     CostEntry,
@@ -32,6 +33,7 @@ from harness.board.learning import learning_curves
 from harness.board.published import is_published_table, published_board
 from harness.board.sequential import Decisions, Design, PromptsDesign, SeedsDesign, decisions
 from harness.board.statistics import Values, seeds_t_test, standardised, wins
+from harness.board.tuning import choice_spread, tuning_warnings, with_choice
 from harness.board.views.text import plain, signed
 from harness.errors import DataError, did_you_mean
 from harness.version import __version__
@@ -51,6 +53,8 @@ OF_STATISTICS = re.compile(
     r"^The null row .* differs from the baseline|yet smaller than what a change of seeds alone could show|"
     r"^No row comes first on "
 )
+# Warnings that comparing the rows again gives in other words than earlier versions did: one for each row and metric.
+REWORDED = re.compile(r" is compared on \d+ of \d+ examples of |: \S+ reported no finite value of it\.$")
 CURVE_POINTS = 200  # kept per seed; a board is read by people
 
 
@@ -99,9 +103,9 @@ def build_board(
         DataError: two rows share a label, or no row is called `baseline`.
     """
     _check_labels(rows, baseline)
-    entries = _metric_entries(metrics, rows)
-    design = SeedsDesign.of(config) or prompts
-    statistics = Statistics(rows, entries, baseline, mixed_judges=mixed_judges, design=design)
+    entries, declared = metric_entries(metrics, rows, config), Declared.of(config)
+    design, margins = SeedsDesign.of(config) or prompts, declared.equivalent_within
+    statistics = Statistics(rows, entries, baseline, mixed_judges=mixed_judges, design=design, equivalent_within=margins)
     board = Board(
         name=plain(name),
         description=plain(description),
@@ -111,16 +115,20 @@ def build_board(
         baseline=plain(baseline),
         metrics=(*entries, *(item.metric for item in derived)),
         rows=(),
-        statistics=_methods(statistics, trainings).model_copy(update={"judges": tuple(judges) or None}),
+        statistics=_methods(statistics, trainings, declared).model_copy(update={"judges": tuple(judges) or None}),
         sharing=SharingFacts.read(sharing),
     )
     curves = learning_curves(rows, entries)
     entered = [_with_derived(_with_states(row_entry(statistics, row), row, curves), derived) for row in rows]
     ordered = _ordered(entered, board.primary, baseline if prompts else None)
-    analysis, notes = analyse(statistics, board.config)
-    texts = (*warnings, *statistics.warnings, *_noise_warnings(ordered, board.primary), *notes)
+    noted = (*declared.warnings(entries), *statistics.warnings)
+    texts = (*warnings, *noted, *_noise_warnings(ordered, board.primary), *tuning_warnings(ordered))
     board = board.model_copy(
-        update={"rows": ordered, "warnings": tuple(plain(text) for text in texts), "analysis": analysis}
+        update={
+            "rows": ordered,
+            "warnings": tuple(plain(text) for text in texts),
+            "analysis": analyse(statistics, board.config),
+        }
     ).with_examples(examples)
     board = board.with_scores({row.label: row.scores for row in rows if not row.failed})
     return board.with_states(states_by_position(rows)) if curves else board
@@ -143,8 +151,13 @@ def states_by_position(rows: Sequence[RowResult]) -> States:
     return states
 
 
-def _metric_entries(metrics: Mapping[str, Sequence[Metric]], rows: Sequence[RowResult]) -> tuple[MetricEntry, ...]:
-    """Return all metrics that the evaluators name, without optional ones that no row has a score of."""
+def metric_entries(
+    metrics: Mapping[str, Sequence[Metric]], rows: Sequence[RowResult], config: Mapping[str, object]
+) -> tuple[MetricEntry, ...]:
+    """Return all metrics that the evaluators name, without optional ones that no row has a score of.
+
+    Those that the config declares primary come first, and are then the only primary ones.
+    """
     optional = {f"{name}/{metric.name}" for name, listed in metrics.items() for metric in listed if metric.optional}
     scored = {
         f"{name}/{score.metric}"
@@ -154,18 +167,20 @@ def _metric_entries(metrics: Mapping[str, Sequence[Metric]], rows: Sequence[RowR
         for scores in runs.values()
         for score in scores
     }
-    return tuple(
+    entries = tuple(
         MetricEntry(
             key=f"{evaluator}/{metric.name}",
             description=metric.description,
             higher_is_better=metric.higher_is_better,
             primary=metric.primary,
+            bounds=None if metric.bounds == (None, None) else metric.bounds,
             fit=metric.fit,
         )
         for evaluator, listed in metrics.items()
         for metric in listed
         if f"{evaluator}/{metric.name}" not in optional - scored
     )
+    return Declared.of(config).applied(entries)
 
 
 def _with_derived(row: RowEntry, derived: Sequence[Derived]) -> RowEntry:
@@ -218,7 +233,7 @@ def _noise_warnings(rows: Sequence[RowEntry], primary: Sequence[MetricEntry]) ->
     return warnings
 
 
-def _methods(statistics: Statistics, trainings: tuple[int, int] | None) -> StatisticsEntry:
+def _methods(statistics: Statistics, trainings: tuple[int, int] | None, declared: Declared) -> StatisticsEntry:
     families, decided = statistics.correction.families, statistics.decisions
     return StatisticsEntry(
         methods=METHODS,
@@ -235,12 +250,24 @@ def _methods(statistics: Statistics, trainings: tuple[int, int] | None) -> Stati
         families=families or None,
         sequential=None if decided is None else decided.seeds_entry(trainings),
         sequential_prompts=None if decided is None else decided.prompts_entry(),
+        declared=True if declared.primary else None,
+        equivalent_within=dict(declared.equivalent_within) or None,
     )
 
 
-def look(design: Design, baseline: str, rows: Sequence[RowResult], metrics: Mapping[str, Sequence[Metric]]) -> Decisions:
-    """Return what the scores so far decide, and the rows that get another seed or more prompts."""
-    entries = _metric_entries(metrics, rows)
+def look(
+    design: Design,
+    baseline: str,
+    rows: Sequence[RowResult],
+    metrics: Mapping[str, Sequence[Metric]],
+    config: Mapping[str, object] | None = None,
+) -> Decisions:
+    """Return what the scores so far decide, and the rows that get another seed or more prompts.
+
+    Args:
+        config: as JSON, for the primary metrics that it declares; each evaluator's own if None.
+    """
+    entries = metric_entries(metrics, rows, config or {})
     values = {row.label: {} if row.failed else readings(row, entries)[0] for row in rows}
     return decisions(design, values, {row.label: row for row in rows}, entries, baseline)
 
@@ -256,11 +283,12 @@ def row_entry(statistics: Statistics, row: RowResult) -> RowEntry:
         kind=row.kind,
         seeds=seeds,
         scores={} if row.failed else dict(_scores(statistics, row, seeds)),
-        cost=_mean_cost(row.costs),
+        cost=mean_cost(row.costs),
         budget={key: float(value) for key, value in row.budget.items() if isfinite(value)},
         provenance=row.provenance,
         curves={str(seed): _thinned(points) for seed, points in sorted(row.curves.items())},
         failed=None if row.failed is None else plain(row.failed) or "no reason given",
+        tuning=row.tuning,
     )
 
 
@@ -291,6 +319,8 @@ def _delta(statistics: Statistics, row: RowResult, metric: MetricEntry) -> Delta
     if gap is None:
         return None
     of_examples = metric.fit is None  # else a single example's pseudo-value says nothing of it
+    baseline = next(other for other in statistics.rows if other.label == statistics.baseline)
+    choice = with_choice(gap.mean, gap.low, gap.high, choice_spread(metric.key, row.tuning, baseline.tuning))
     better = wins(gap.per_example if metric.higher_is_better is not False else -gap.per_example)
     return Delta(
         mean=gap.mean,
@@ -310,6 +340,9 @@ def _delta(statistics: Statistics, row: RowResult, metric: MetricEntry) -> Delta
         n=gap.n,
         seeds=gap.seeds,
         other_data=True if _has_other_data(row, statistics) else None,
+        choice_low=choice[0] if choice else None,
+        choice_high=choice[1] if choice else None,
+        p_equivalent=statistics.equivalence.get(cell),
     )
 
 
@@ -330,7 +363,7 @@ def _per_seed(values: Values) -> dict[int, float]:
     return means
 
 
-def _mean_cost(costs: Mapping[int, Cost]) -> CostEntry:
+def mean_cost(costs: Mapping[int, Cost]) -> CostEntry:
     """Return the mean cost of a seed; absent rather than 0 where a row has no data, training or judge of its own."""
     runs, means = list(costs.values()), {}
     if any(cost.seconds or cost.tokens_trained or cost.tokens_generated for cost in runs):
@@ -422,6 +455,7 @@ class LoadedBoard:
                 for state in entry.states or ()
             ],
             without_states=entry.without_states,
+            tuning=entry.tuning,
         )
 
     @property
@@ -432,7 +466,9 @@ class LoadedBoard:
         for entry in self.board.metrics:
             evaluator, _, name = entry.key.partition("/")
             if entry.key not in over_rows:
-                metric = Metric(name, entry.description, entry.higher_is_better, entry.primary, fit=entry.fit)
+                bounds = entry.bounds or (None, None)
+                described = name, entry.description, entry.higher_is_better, entry.primary
+                metric = Metric(*described, fit=entry.fit, bounds=bounds)
                 metrics.setdefault(evaluator, []).append(metric)
         return metrics
 
@@ -448,13 +484,18 @@ class LoadedBoard:
     def lasting_warnings(self) -> list[str]:
         """Its warnings without those that comparing its rows again gives again."""
         board = self.board
+        config = {"statistics": board.config["statistics"]} if "statistics" in board.config else {}
         again = build_board(
-            name=board.name, description="", config={}, baseline=board.baseline, rows=self.rows, metrics=self.metrics,
+            name=board.name, description="", config=config, baseline=board.baseline, rows=self.rows, metrics=self.metrics,
             examples=(), sharing={}, created="", warnings=(), mixed_judges=board.mixed_judges,
             prompts=PromptsDesign.of(board.statistics.sequential_prompts),
         )  # fmt: skip
         earlier = board.methods < METHODS
-        return [text for text in board.warnings if text not in again.warnings and not (earlier and OF_STATISTICS.search(text))]
+        return [
+            text
+            for text in board.warnings
+            if text not in again.warnings and not (earlier and OF_STATISTICS.search(text)) and not REWORDED.search(text)
+        ]
 
     def with_costs(self, row: RowEntry) -> RowEntry:
         """Return a row with the costs, budget, curves and seeds that this board has of it, which scores do not hold."""

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from math import inf
 from typing import ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
 
+from harness.api.spaces import SearchSpace, SpaceValue
 from harness.api.texts import HALF_SURROGATE
 from harness.api.walk import walk
 from harness.board.facts import Provenance
+from harness.board.views.text import number, p_value
 
 DEEPEST = 60  # values within values: far more than a config has, and less than writing them as YAML can take
 LARGEST_INTEGER, LARGEST = 2**63 - 1, 1e100  # what Parquet holds, and what can be squared and drawn
 
 
 # Of the statistics: 1 before seeds were tested twice, fits had errors and the noise floor was a probability; 2 before the
-# interval of a restless row kept the few degrees of freedom of its seeds.
-METHODS = 3
+# interval of a restless row kept the few degrees of freedom of its seeds; 3 before the first place was tested.
+METHODS = 4
+COMPUTED_AGAIN = 3  # the earliest methods whose numbers are computed again, as far as they had them
+MOST_NAMED = 8  # rows that may be the best, in a sentence
 SIGNIFICANCE_LEVEL = 0.05  # of a family of tests: the largest corrected p-value that counts is below it
 STARS = (SIGNIFICANCE_LEVEL, 0.01, 0.001)  # one star for each level that the corrected p-value is below
 
@@ -55,13 +60,17 @@ class Delta(BoardEntry):
     true difference that would have been found four times in five, at Holm's first step. `below_noise`, on boards
     of the first methods: smaller than the null row's bound. `one_seed`: seeds were not sampled, so interval and p-values are
     over prompts alone and nothing is called significant. `seeds` counts the common ones; 0 where there are none.
-    `other_data`: the row was trained on another source than the baseline.
+    `other_data`: the row was trained on another source than the baseline. `choice_low` and `choice_high`, on the metric that
+    settings were tuned on: the interval that counts, too, that tuning would have chosen otherwise on other prompts.
+    `p_equivalent`, where the config names a margin: of two one-sided tests that the true difference is not inside it, corrected
+    by Holm over all rows with a margin.
     """
 
     optional = frozenset(
         {
+            *("choice_low", "choice_high"),
             *("p_adjusted", "below_noise", "one_seed", "p_flips", "p_design", "p_own", "p_seeds", "q", "effect", "wins"),
-            *("detectable", "n", "seeds", "other_data"),
+            *("detectable", "n", "seeds", "other_data", "p_equivalent"),
         }
     )
 
@@ -83,6 +92,14 @@ class Delta(BoardEntry):
     n: int | None = None
     seeds: int | None = None
     other_data: Literal[True] | None = None
+    choice_low: float | None = None
+    choice_high: float | None = None
+    p_equivalent: float | None = None
+
+    @property
+    def is_equivalent(self) -> bool:
+        """Whether the row is practically equal to the baseline: inside the config's margin, after correction, over seeds."""
+        return self.p_equivalent is not None and self.p_equivalent < SIGNIFICANCE_LEVEL and not self.one_seed
 
     @property
     def is_significant(self) -> bool:
@@ -98,9 +115,9 @@ class Delta(BoardEntry):
     def mark(self) -> str:
         """Stars for a significant difference (one below 0.05, two below 0.01, three below 0.001), ≈ below the noise floor.
 
-        † after them where the row was trained on other data than the baseline.
+        After them ≡ where the row is practically equal, and † where it was trained on other data than the baseline.
         """
-        other = "†" if self.other_data else ""
+        other = ("≡" if self.is_equivalent else "") + ("†" if self.other_data else "")
         if self.below_noise:
             return f"≈{other}"
         stars = "*" * sum((self.p_adjusted or 0.0) < level for level in STARS) if self.is_significant else ""
@@ -147,19 +164,170 @@ class CostEntry(BoardEntry):
     usd: float | None = None
 
 
+class SpaceEntry(BoardEntry):
+    """The search space of one setting: an interval with its ends, or `choices`; and where it is from."""
+
+    optional = frozenset({"low", "high", "log", "choices", "source"})
+
+    low: float | None = None
+    high: float | None = None
+    log: Literal[True] | None = None
+    choices: tuple[SpaceValue, ...] | None = None
+    source: str | None = None
+
+    @model_validator(mode="after")
+    def _is_a_space(self) -> Self:
+        self.as_space()
+        return self
+
+    def as_space(self) -> SearchSpace:
+        """Return the space as components declare it."""
+        return SearchSpace(self.low, self.high, log=bool(self.log), choices=self.choices or (), source=self.source or "")
+
+
+class TrialEntry(BoardEntry):
+    """One trial of a row's settings at one seed, scored on the tuning split.
+
+    Attributes:
+        number: counted from 0; a trial with several seeds has an entry for each.
+        score: the mean of the metric; absent where the trial failed, for `reason`.
+        share: of the training budget that it was trained on.
+    """
+
+    optional = frozenset({"score", "reason"})
+
+    number: int
+    settings: dict[str, SpaceValue]
+    seed: int
+    score: float | None = None
+    share: float = 1.0
+    state: Literal["complete", "pruned", "failed"] = "complete"
+    reason: str | None = None
+
+
+class ExpectedBest(BoardEntry):
+    """The expected score of the best of `trials` trials, with its 95 % interval over which trials were drawn."""
+
+    trials: int
+    mean: float
+    low: float
+    high: float
+
+
+class SelectionEntry(BoardEntry):
+    """How certain the choice is: chosen again on bootstrap draws of the tuning prompts.
+
+    Attributes:
+        prompts: of the tuning split that all trials have a score on.
+        kept: share of the draws that choose the same trial.
+        spread: standard deviation over draws of the score, on all prompts, of the trial that is chosen.
+        told_apart: whether the best trial differs from the median one beyond what prompts do (paired, two standard errors).
+    """
+
+    prompts: int
+    kept: float
+    spread: float
+    told_apart: bool
+
+
+class TuningEntry(BoardEntry):
+    """How a row's settings were searched on the tuning split.
+
+    Attributes:
+        default: why the row has its config's own settings: its search is `off`, or its entry sets all (`fixed`). Then nothing
+            else is set.
+        chosen: the settings of the best trial, `number`; absent where every trial failed.
+        budget: unit -> the amount that trials might take, where that and not their number was given.
+        cost: of all trials together, beyond the shared starting model.
+        expected: of the best after 1, 2, … trials; absent for trials that depend on each other.
+    """
+
+    optional = frozenset(
+        {
+            "budget",
+            "default",
+            "metric",
+            "higher_is_better",
+            "pruner",
+            "sampler",
+            "chosen",
+            "number",
+            "cost",
+            "expected",
+            "selection",
+            "trials",
+            "space",
+        }
+    )
+
+    default: Literal["off", "fixed"] | None = None
+    metric: str | None = None
+    higher_is_better: bool | None = None
+    sampler: Literal["random", "tpe", "grid"] | None = None
+    pruner: Literal["halving"] | None = None
+    budget: dict[Literal["tokens", "seconds"], float] | None = None
+    space: dict[str, SpaceEntry] | None = None
+    trials: tuple[TrialEntry, ...] | None = None
+    chosen: dict[str, SpaceValue] | None = None
+    number: int | None = None
+    cost: CostEntry | None = None
+    expected: tuple[ExpectedBest, ...] | None = None
+    selection: SelectionEntry | None = None
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> Self:
+        if self.default is not None:
+            return self
+        if not self.trials or None in (self.space, self.metric, self.sampler, self.higher_is_better):
+            raise ValueError("a search has trials, a space, a metric with its direction, and a sampler")
+        spaces = {name: space.as_space() for name, space in (self.space or {}).items()}
+        for trial in self.trials:
+            if trial.settings.keys() != spaces.keys() or any(
+                value not in spaces[name] for name, value in trial.settings.items()
+            ):
+                raise ValueError(f"trial {trial.number} has settings outside of the search space")
+        if (self.chosen is None) != (self.number is None) or (self.number is not None and self.number not in self.scores):
+            raise ValueError("`chosen` and `number` are those of a trial")
+        return self
+
+    @property
+    def scores(self) -> dict[int, float | None]:
+        """Each trial's mean score over its seeds; None where it failed at one, or was pruned."""
+        return mean_scores(self.trials or ())
+
+
+def mean_scores(trials: Sequence[TrialEntry]) -> dict[int, float | None]:
+    """Return trial number -> its mean score over its seeds; None where it failed at one, or was pruned."""
+    by_number: dict[int, list[float | None]] = {}
+    for trial in trials:
+        by_number.setdefault(trial.number, []).append(trial.score if trial.state == "complete" else None)
+    return {
+        number: None if None in scores else sum(score for score in scores if score is not None) / len(scores)
+        for number, scores in by_number.items()
+    }
+
+
 class MetricEntry(BoardEntry):
     """A metric of the board; `key` is `<evaluator>/<metric>`.
 
-    `fit`: values per example are pseudo-values of a fit (`Metric.fit`), so only their means and errors say anything.
+    `bounds`: the least and the largest value that it can take. `fit`: values per example are pseudo-values of a fit
+    (`Metric.fit`), so only their means and errors say anything.
     """
 
-    optional = frozenset({"fit"})
+    optional = frozenset({"bounds", "fit"})
 
     key: str
     description: str
     higher_is_better: bool | None
     primary: bool
     fit: Literal["run", "rows"] | None = None
+    bounds: tuple[float | None, float | None] | None = None
+
+    @property
+    def width(self) -> float:
+        """The largest difference that two values can have; infinite without two bounds."""
+        least, largest = self.bounds or (None, None)
+        return inf if least is None or largest is None else largest - least
 
 
 class FamilyEntry(BoardEntry):
@@ -278,9 +446,13 @@ class RepeatabilityEntry(BoardEntry):
 
 
 class StatisticsEntry(BoardEntry):
-    """How the numbers were made, in words."""
+    """How the numbers were made, in words.
 
-    optional = frozenset({"methods", "families", "sequential", "sequential_prompts", "judges"})
+    `declared`: the config named the primary metrics before the run; else they are each evaluator's own. `equivalent_within`:
+    metric key -> the margin inside which a row is practically equal to the baseline.
+    """
+
+    optional = frozenset({"methods", "families", "sequential", "sequential_prompts", "judges", "declared", "equivalent_within"})
 
     methods: int | None = None  # the version of the statistics; absent: 1
     interval: str
@@ -293,6 +465,8 @@ class StatisticsEntry(BoardEntry):
     sequential: SequentialEntry | None = None
     sequential_prompts: PromptsEntry | None = None
     judges: tuple[RepeatabilityEntry, ...] | None = None
+    declared: Literal[True] | None = None
+    equivalent_within: dict[str, float] | None = None
 
 
 class RankEntry(BoardEntry):
@@ -395,13 +569,68 @@ class NoiseEntry(BoardEntry):
     nulls: int
 
 
+class FirstPlaceEntry(BoardEntry):
+    """The first place on a metric, at 95 %, among the methods of the ranking.
+
+    Attributes:
+        best: the row with the best mean; `runner_up` the one after it.
+        ahead: by how much the best is better than the runner-up, in the metric's unit, on what both have.
+        p: of 'the runner-up is the best', one-sided and corrected for all rows that compete.
+        may_be_best: rows that no other is shown to be better than, best mean first; they hold the true best.
+        ranks: the first and the last rank that each row may have; all true ranks are inside at once.
+        left_out: rows of the ranking that do not compete -> why.
+        one_seed: seeds were not sampled, so all of it is about these trainings alone.
+    """
+
+    optional = frozenset({"left_out", "one_seed"})
+
+    best: str
+    runner_up: str
+    ahead: float
+    p: float
+    may_be_best: tuple[str, ...]
+    ranks: dict[str, tuple[int, int]]
+    left_out: dict[str, str] | None = None
+    one_seed: Literal[True] | None = None
+
+    @property
+    def is_decided(self) -> bool:
+        """Whether one row alone may be the best, and seeds were sampled."""
+        return len(self.may_be_best) == 1 and not self.one_seed
+
+    def sentence(self, name: str) -> str:
+        """Return which rows may be the best, by how much the best leads, and which rows are left out.
+
+        Args:
+            name: of the metric.
+        """
+        rows = list(self.may_be_best)
+        if len(rows) == len(self.ranks):
+            listed = f"any of the {len(rows)} methods"
+        elif len(rows) > MOST_NAMED + 1:
+            listed = f"{', '.join(rows[:MOST_NAMED])} and {len(rows) - MOST_NAMED} more of {len(self.ranks)} methods"
+        else:
+            listed = ", ".join(rows)
+        scope = ", of these trainings alone and over prompts alone" if self.one_seed else ""
+        text = f"May be best on {name} at 95%{scope}: {listed}."
+        if len(rows) == 1:
+            text = f"Best on {name} at 95%{scope}: {listed} alone."
+        lead = f"ahead of {self.runner_up} by {number(self.ahead)}" if self.ahead > 0 else f"not ahead of {self.runner_up}"
+        text += f" {self.best} is {lead} ({p_value(self.p)})."
+        for reason in sorted({*(self.left_out or {}).values()}):
+            labels = sorted(label for label, why in (self.left_out or {}).items() if why == reason)
+            text += f" Left out ({reason}): {', '.join(labels)}."
+        return text
+
+
 class AnalysisEntry(BoardEntry):
     """Statistics over all rows together, per metric key. `noise`: the noise floor, where it is above 0."""
 
-    optional = frozenset({"noise_floors", "raters"})
+    optional = frozenset({"noise_floors", "first_place", "raters"})
 
     noise: dict[str, float] = {}
     noise_floors: dict[str, NoiseEntry] | None = None
+    first_place: dict[str, FirstPlaceEntry] | None = None
     ranking: dict[str, dict[str, RankEntry]] = {}
     wins: dict[str, WinMatrix] = {}
     agreement: tuple[AgreementEntry, ...] = ()
@@ -483,7 +712,7 @@ class RowEntry(RowKind, BoardEntry):
     `model` is the label of its starting model where the board has several.
     """
 
-    optional = frozenset({"failed", "states", "without_states", "model"})
+    optional = frozenset({"failed", "states", "without_states", "model", "tuning"})
 
     method: str
     data: str | None
@@ -500,6 +729,7 @@ class RowEntry(RowKind, BoardEntry):
     states: tuple[StateEntry, ...] | None = None
     without_states: str | None = None
     model: str | None = None
+    tuning: TuningEntry | None = None  # of rows of a comparison that searched settings; rows that train nothing have none
 
     def delta(self, key: str) -> Delta | None:
         """Return the difference from the baseline on the metric with this key; None where there is none."""

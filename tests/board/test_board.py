@@ -62,7 +62,7 @@ def test_schema_1_has_these_keys(board: Board) -> None:
         *("p_seeds", "q", "seeds", "wins"),
     ]
     assert sorted(content["statistics"]) == ["correction", "draws", "families", "flips", "interval", "level", "methods", "test"]
-    assert sorted(content["analysis"]) == ["agreement", "noise", "noise_floors", "power", "ranking", "wins"]
+    assert sorted(content["analysis"]) == ["agreement", "first_place", "noise", "noise_floors", "power", "ranking", "wins"]
     assert sorted(content["files"]) == ["examples.jsonl", "scores.parquet"]
     assert sorted(content["metrics"][0]) == ["description", "higher_is_better", "key", "primary"]
 
@@ -119,7 +119,7 @@ def test_the_noise_floor_is_a_probability_and_decides_nothing(build: Build) -> N
     entry, size = board.analysis.noise_floors["gold/win"], board.noise_floor("gold/win")
     assert size is not None and entry.low < size < entry.high and (entry.probability, entry.nulls) == (0.95, 1)
     assert not any(s.delta.below_noise for r in board.rows for s in r.scores.values() if s.delta)
-    assert "A change of seeds alone stays below, 95% of the time: win" in to_markdown(board)
+    assert "The noise floor (a change of seeds alone stays below it 95% of the time), known to 95%: win" in to_markdown(board)
 
 
 def test_one_seed_has_no_star_and_every_view_says_so_first(build: Build) -> None:
@@ -192,11 +192,13 @@ def test_what_is_missing_is_absent_and_a_warning_says_why(build: Build) -> None:
     rows = [base, unscored, replace(other, scores={"gold": nan}), replace(row("fewer", 0.1), scores={"gold": fewer})]
     board = build([*rows, replace(row("half", 0.1), scores={"gold": half})], metrics=METRICS, baseline="base", warnings=())
     assert "gold/length" not in (board.row("other") or base).scores
-    assert "other has no gold/length: gold reported no finite value of it." in board.warnings
+    assert "other has no length of gold, which reported no finite value of it." in board.warnings
     said = [text for text in board.warnings if text.startswith("unscored")]
     names = ", ".join(metric.name for metric in METRICS["gold"])
     assert said == [f"unscored has no {names} of gold, which gave it no scores."]  # once for all of them
-    assert "fewer is compared on 10 of 30 examples of gold/win." in board.warnings
+    assert [text for text in board.warnings if " examples of gold" in text] == [
+        f"fewer is compared on 10 of 30 examples of {', '.join(f'gold/{metric.name}' for metric in METRICS['gold'])}."
+    ]  # once for all of them
     assert any(text.startswith("half: 30 of 60 values of gold/win are missing") for text in board.warnings)
     partly = board.row("half")
     assert partly is not None and partly.scores["gold/win"].seeds == (0,)

@@ -14,10 +14,13 @@ from harness.run.elsewhere import RowElsewhere, rows_elsewhere, served_problems
 from harness.run.estimates.judge import JudgeEstimate, judge_estimates
 
 if TYPE_CHECKING:
+    from harness.board.entries import FamilyEntry
     from harness.config import Comparison
+    from harness.run.estimates.cpu import CpuEstimate
     from harness.run.estimates.gpu import Gpu, GpuReport
     from harness.run.graph import Graph, Stage
     from harness.run.stages.screening import Screening
+    from harness.run.tuning import Search
 
 
 ONE_SEED = (
@@ -123,6 +126,44 @@ def states_estimate(graph: Graph, present: Collection[str]) -> StatesEstimate | 
 
 
 @dataclass(frozen=True)
+class TrialsReport:
+    """The search that runs before the board's rows.
+
+    Attributes:
+        rows: label -> its trials; 0 for a row that trains and keeps its own settings.
+        trainings, stages: of the trials that are known before any ran: all of them, unless some depend on earlier ones.
+        remaining: stages that the store does not hold.
+        more: whether further trials depend on how these turn out.
+        judges: what the trials would ask of judges.
+        gpu_hours: None unless a GPU was asked for.
+    """
+
+    rows: dict[str, int]
+    metric: str
+    sampler: str
+    trainings: int
+    stages: int
+    remaining: int
+    more: bool = False
+    judges: Sequence[JudgeEstimate] = ()
+    gpu_hours: float | None = None
+
+    def line(self) -> str:
+        """Return the search for people."""
+        counts = sorted({count for count in self.rows.values() if count})
+        each = " or ".join(map(str, counts)) or "no"
+        first = "of the first trials" if self.more else "in all"
+        kept = [label for label, count in self.rows.items() if not count]
+        default = f"; {', '.join(kept)} {'keeps its' if len(kept) == 1 else 'keep their'} settings" if kept else ""
+        searched = f"{each} trials by {self.sampler} for each of {len(self.rows) - len(kept)} rows, chosen by {self.metric}"
+        cost = f"{self.trainings:,} trainings and {self.stages:,} stages {first}, {self.remaining:,} to run"
+        cost += f", {self.gpu_hours:,.1f} GPU-hours" if self.gpu_hours is not None else ""
+        return (
+            f"first, on the tuning split: {searched}: {cost}{default}; then the rows above, with the settings that were chosen"
+        )
+
+
+@dataclass(frozen=True)
 class PlanReport:
     """A plan and its counts.
 
@@ -131,10 +172,12 @@ class PlanReport:
         requests: a stage's key -> how many rows need it.
         data: rows kept and left out, and why, with the prompts taken for equal; None where the hub is out of reach.
         gpu: None unless it was asked for.
+        cpu: the time on this machine's cores; None where it has GPUs, one was asked for, or nothing is left to run.
         most: the same with all the seeds and prompts that rows can have; None where the config adds none.
         elsewhere: the rows that train nothing, as they are models from elsewhere.
         states: the intermediate states that are evaluated; None where none are.
         rows: what each row takes.
+        trials: the search that runs before `graph`, whose rows then have their chosen settings; None where there is none.
     """
 
     comparison: Comparison
@@ -148,6 +191,8 @@ class PlanReport:
     elsewhere: Sequence[RowElsewhere] = ()
     states: StatesEstimate | None = None
     rows: Sequence[RowEstimate] = ()
+    trials: TrialsReport | None = None
+    cpu: CpuEstimate | None = None
 
     def as_dict(self) -> dict[str, JsonValue]:
         """Return the report as JSON, for `--json`."""
@@ -159,14 +204,19 @@ class PlanReport:
             "judges": [asdict(item) for item in self.judges],
             "unreachable": dict(self.comparison.unreachable),
         }
+        report["families"] = [family.model_dump(mode="json") for family in self.families]
         if self.warning_of_one_seed:
             report["one_seed"] = self.warning_of_one_seed
         if self.elsewhere:
             report["elsewhere"] = [asdict(row) for row in self.elsewhere]
         if self.states:
             report["states"] = asdict(self.states)
+        if self.trials:
+            report["tuning"] = asdict(self.trials)
         if self.gpu:
             report["gpu"] = self.gpu.as_dict()
+        if self.cpu:
+            report["cpu"] = {"core_seconds": self.cpu.core_seconds, "workers": self.cpu.workers}
         if self.most:
             config = self.comparison.config
             if config.adds_seeds:
@@ -178,6 +228,38 @@ class PlanReport:
                 "most": {**self.most._range(), added: largest},
             }
         return report
+
+    @property
+    def families(self) -> list[FamilyEntry]:
+        """The tests that the board will correct together, if every row has every metric."""
+        from harness.board.build import metric_entries
+        from harness.board.entries import FamilyEntry
+
+        config = self.comparison.config.model_dump(mode="json", by_alias=True)
+        evaluators = self.comparison.evaluators.items()
+        metrics = metric_entries({label: evaluator.metrics() for label, evaluator in evaluators}, (), config)
+        compared = len(self.comparison.rows) - 1
+        families = []
+        for name, primary in (("primary metrics", True), ("other metrics", False)):
+            keys = tuple(metric.key for metric in metrics if metric.primary == primary)
+            if keys and compared:
+                families.append(FamilyEntry(name=name, metrics=keys, tests=compared * len(keys)))
+        return families
+
+    def family_lines(self) -> list[str]:
+        """Return the families in words, and the margins of practical equality."""
+        section = self.comparison.config.statistics
+        declared = section is not None and section.primary is not None
+        origin = "declared in the config" if declared else "each evaluator's own: `statistics.primary` declares others"
+        lines = []
+        for family in self.families:
+            primary = family.name == "primary metrics"
+            metrics = f"{', '.join(family.metrics)} ({origin})" if primary else f"{len(family.metrics)} metrics"
+            lines.append(f"{family.tests:,} tests of {family.name} are corrected together: {metrics}")
+        if section is not None and section.equivalent_within:
+            margins = ", ".join(f"{key} ±{margin:g}" for key, margin in section.equivalent_within.items())
+            lines.append(f"practically equal within: {margins}")
+        return lines
 
     @property
     def warning_of_one_seed(self) -> str | None:
@@ -214,10 +296,12 @@ def plan_report(
     lengths: tuple[float, float] | None,
     where: str = "the configuration",
     variables: Mapping[str, str] | None = None,
+    cores: int = 0,
 ) -> PlanReport:
     """Plan a comparison against the store in `folder`, which need not exist.
 
     Args:
+        cores: that would run stages; 0 where GPUs would, whose time is estimated by `gpu` alone.
         variables: the environment; where it is given, the servers of served rows that are still to be asked are looked for.
 
     Raises:
@@ -225,10 +309,12 @@ def plan_report(
         DataError: the source's rows cannot be read.
     """
     from harness.config.schema import raise_all
+    from harness.run.estimates.cpu import cpu_estimate
     from harness.run.estimates.gpu import gpu_report
     from harness.run.plan import largest_plan, plan
     from harness.run.stages.benchmarks import overlap, read_benchmarks, trained_on
     from harness.run.stages.screening import row_source_problems, screened, split_problems
+    from harness.run.tuning import Search
     from harness.store import MANIFEST, Store
 
     kept = Store(folder) if folder.exists() else None
@@ -236,7 +322,7 @@ def plan_report(
     def is_held(key: str) -> bool:
         return kept is not None and (kept.place(key) / MANIFEST).exists()
 
-    least = plan(comparison)
+    least, search = plan(comparison), Search.of(comparison)
     if variables is not None:
         raise_all(served_problems(comparison, least, is_held, variables), where)
     rows = screened(comparison)
@@ -247,8 +333,18 @@ def plan_report(
             benchmarks = read_benchmarks(comparison.evaluators.values(), comparison.source)
             screening.benchmarks = overlap(benchmarks, trained_on(comparison, loaded))
         problems = split_problems(comparison, screening.counts(), screening.usable)
+        if search is not None:
+            problems += split_problems(search.on_tuning_split(), screening.counts(), screening.usable)
         raise_all([*problems, *row_source_problems(comparison, loaded)], where)
     evaluation, config = comparison.config.evaluation, comparison.config
+
+    trials = None
+    if search is not None:
+        stages, alike = search.graph, search.on_tuning_split()
+        present = {stage.key for stage in stages if is_held(stage.key)}
+        asked = judge_estimates(alike, stages, present, loaded["tuning"]) if loaded else []
+        hours = gpu_report(alike, stages, present, gpu, loaded, lengths).hours if gpu else None
+        trials = _trials(search, len(stages) - len(present), asked, hours)
 
     def report(graph: Graph, most: PlanReport | None = None) -> PlanReport:
         present = {stage.key for stage in graph if is_held(stage.key)}
@@ -256,9 +352,22 @@ def plan_report(
         judges = judge_estimates(comparison, graph, present, loaded[evaluation.split]) if loaded else []
         estimate = gpu_report(comparison, graph, present, gpu, loaded, lengths) if gpu else None
         elsewhere = rows_elsewhere(comparison, graph, is_held)
-        states = states_estimate(graph, present)
-        needs = row_estimates(comparison, graph, present, estimate.by_stage if estimate else None)
-        return PlanReport(comparison, graph, present, requests, screening, judges, estimate, most, elsewhere, states, needs)
+        shown = gpu is None and cores and len(present) < len(graph)
+        return PlanReport(
+            comparison=comparison,
+            graph=graph,
+            present=present,
+            requests=requests,
+            data=screening,
+            judges=judges,
+            gpu=estimate,
+            most=most,
+            elsewhere=elsewhere,
+            states=states_estimate(graph, present),
+            rows=row_estimates(comparison, graph, present, estimate.by_stage if estimate else None),
+            trials=trials,
+            cpu=cpu_estimate(comparison, graph, present, loaded, cores) if shown else None,
+        )
 
     return report(least, report(largest_plan(comparison)) if config.grows else None)
 
@@ -272,3 +381,18 @@ def reports_of_models(reports: Sequence[PlanReport]) -> dict[str, JsonValue]:
         "models": {report.comparison.start or "": report.as_dict() for report in reports},
         "together": {"stages": len(keys), "remaining": len(keys - present)},
     }
+
+
+def _trials(search: Search, remaining: int, judges: Sequence[JudgeEstimate], gpu_hours: float | None) -> TrialsReport:
+    tuning = search.tuning
+    return TrialsReport(
+        rows={series: search.count(entry) if entry.default is None else 0 for series, entry in tuning.entries.items()},
+        metric=f"{tuning.evaluator}/{tuning.metric}",
+        sampler=tuning.section.sampler,
+        trainings=search.graph.trainings,
+        stages=len(search.graph),
+        remaining=remaining,
+        more=search.depends,
+        judges=judges,
+        gpu_hours=gpu_hours,
+    )
