@@ -31,6 +31,7 @@ from harness.api.interfaces import (
 )
 from harness.api.methods import Method, Round
 from harness.api.registry import source_named
+from harness.api.spaces import SearchSpace
 from harness.api.texts import decode, fold, fold_spacing, parse_json, read_json_rows, read_lines, read_text
 from harness.api.types import (
     DELIMITERS,
@@ -159,6 +160,7 @@ __all__ = [
     "Round",
     "Sampling",
     "Score",
+    "SearchSpace",
     "SentenceEmbedder",
     "Source",
     "StageError",

@@ -85,6 +85,7 @@ NAMES = [
     "Round",
     "Sampling",
     "Score",
+    "SearchSpace",
     "SentenceEmbedder",
     "Source",
     "StageError",
