@@ -75,7 +75,7 @@ from harness.models.generate import generate
 from harness.models.hub import hub_commit, hub_snapshot
 from harness.models.replies import ReplyChoice
 from harness.models.retry import RetryPolicy
-from harness.models.reward import JudgeReward, Reward, Rewarded, RewardModel
+from harness.models.reward import JudgeReward, PolicyReward, Reward, Rewarded, RewardModel, TrainingReward
 from harness.models.sentence import SentenceEmbedder
 from harness.models.serve import supervised_command, vllm_command
 from harness.models.tokenization import ChatTemplate
@@ -144,6 +144,7 @@ __all__ = [
     "Paper",
     "PluginError",
     "Policy",
+    "PolicyReward",
     "Problem",
     "Prompt",
     "Questions",
@@ -165,6 +166,7 @@ __all__ = [
     "StageError",
     "StoreError",
     "Trainer",
+    "TrainingReward",
     "TrainingSettings",
     "TrainingTask",
     "TrainingUse",

@@ -52,6 +52,8 @@ OF_STATISTICS = re.compile(
     r"^The null row .* differs from the baseline|yet smaller than what a change of seeds alone could show|"
     r"^No row comes first on "
 )
+# Warnings that comparing the rows again gives in other words than earlier versions did: one for each row and metric.
+REWORDED = re.compile(r" is compared on \d+ of \d+ examples of |: \S+ reported no finite value of it\.$")
 CURVE_POINTS = 200  # kept per seed; a board is read by people
 
 
@@ -461,7 +463,11 @@ class LoadedBoard:
             prompts=PromptsDesign.of(board.statistics.sequential_prompts),
         )  # fmt: skip
         earlier = board.methods < METHODS
-        return [text for text in board.warnings if text not in again.warnings and not (earlier and OF_STATISTICS.search(text))]
+        return [
+            text
+            for text in board.warnings
+            if text not in again.warnings and not (earlier and OF_STATISTICS.search(text)) and not REWORDED.search(text)
+        ]
 
     def with_costs(self, row: RowEntry) -> RowEntry:
         """Return a row with the costs, budget, curves and seeds that this board has of it, which scores do not hold."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -187,10 +187,16 @@ class Budget(_Section):
         None, ge=1, description="tokens trained on, over as many passes as it takes; each response counts with its own prompt"
     )
     updates: int | None = Field(None, ge=1, description="optimiser steps, over as many passes as it takes")
+    generated: int | None = Field(
+        None,
+        ge=1,
+        exclude_if=lambda amount: amount is None,  # boards of configs without it stay as they were
+        description="tokens that a policy generates while it is trained, over as many passes as it takes; for online trainers",
+    )
 
     @model_validator(mode="after")
     def _one_limit(self) -> Budget:
-        given = [unit for unit in ("pairs", "tokens", "updates") if getattr(self, unit) is not None]
+        given = [unit for unit in get_args(BudgetUnit) if getattr(self, unit) is not None]
         if len(given) > 1:
             raise ValueError(f"{' and '.join(given)} are two limits: a comparison has one budget, so leave all but one out")
         return self
@@ -198,7 +204,7 @@ class Budget(_Section):
     @property
     def limit(self) -> Spending | None:
         """The limit that ends a method's training; None where the number of prompts does."""
-        units: tuple[BudgetUnit, ...] = ("pairs", "tokens", "updates")
+        units: tuple[BudgetUnit, ...] = get_args(BudgetUnit)
         return next((Spending(unit, amount) for unit in units if (amount := getattr(self, unit)) is not None), None)
 
     def part(self, amount: int, number: int, rounds: int) -> tuple[int, int]:

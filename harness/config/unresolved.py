@@ -96,7 +96,9 @@ class UnresolvedConfig:
         """The comparison; there must be no problem left."""
         assert self.config is not None and self.source is not None and self.backend is not None
         rows, evaluators = tuple(v for v in self.rows if v), {item.label: item.evaluator for item in self.evaluators}
-        return Comparison(self.config, self.source, self.backend, rows, evaluators, judges, checkpoint, unreachable, tuning=tuning)
+        return Comparison(
+            self.config, self.source, self.backend, rows, evaluators, judges, checkpoint, unreachable, tuning=tuning
+        )
 
     def ordered_problems(self) -> list[Problem]:
         """Problems as the config's sections come, without repetitions; fields that no section has go first."""
