@@ -113,7 +113,10 @@ def across_in_markdown(board: Board) -> list[str]:
 def across_reading(board: Board) -> str:
     """Return how the numbers across starting models are meant."""
     across = board.across
-    listed = "; ".join(f"{family.tests} tests of {family.name}" for family in (across.families if across else ()))
+    listed = "; ".join(
+        f"{family.tests} {'test' if family.tests == 1 else 'tests'} of {family.name}"
+        for family in (across.families if across else ())
+    )
     sentence = (
         f"Rows that compete and were trained here. The interval of Kendall's τ is of the true order, from counts of pairs that "
         "keep or reverse it for sure, both counts with 95% confidence: a wide one says that seeds and prompts do not tell. "
