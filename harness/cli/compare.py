@@ -103,7 +103,7 @@ def compare(
         typer.echo(json.dumps(_answer(result.board, folder)))
     else:
         show(result.board, folder)
-    if result.outcome.failed:
+    if result.outcome.failed or any(row.failed for row in result.board.rows):
         raise typer.Exit(SOME_FAILED)
 
 
