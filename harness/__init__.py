@@ -6,8 +6,15 @@ promise, versioned by `API_VERSION`. Nothing here imports torch.
 `compare` and `Board`, for scripts, and the kit that analyses are written with are imported when they are first used.
 """
 
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+from harness.interrupts import end_on_interrupt, runs_as_command
+
+# First of all, since the imports below take a while: Ctrl-C in the command line's first second is one line, too.
+if runs_as_command(sys.argv, sys.orig_argv):
+    end_on_interrupt()
 
 from harness.api.hookspecs import API_VERSION, hookimpl
 from harness.api.interfaces import (

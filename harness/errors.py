@@ -45,12 +45,20 @@ class Problem:
 
 
 class ConfigError(HarnessError):
-    """A config with one or more problems, all of them named."""
+    """A config with one or more problems, all of them named.
 
-    def __init__(self, problems: Sequence[Problem], where: str = "the configuration") -> None:
+    Args:
+        origins: for each problem the line or the option that it comes from; "" where that is not known.
+    """
+
+    def __init__(
+        self, problems: Sequence[Problem], where: str = "the configuration", origins: Sequence[str] | None = None
+    ) -> None:
         self.problems = tuple(problems)
         count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
-        super().__init__("\n".join([f"{count} in {where}:", *(f"  - {problem}" for problem in problems)]))
+        places = [f"{origin}: " if origin else "" for origin in origins or [""] * len(problems)]
+        listed = (f"  - {place}{problem}" for place, problem in zip(places, problems, strict=True))
+        super().__init__("\n".join([f"{count} in {where}:", *listed]))
 
 
 class PluginError(HarnessError):

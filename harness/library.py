@@ -50,15 +50,17 @@ def compare(
     out: str | Path | None = None,
     store: str | Path = Path("runs") / "store",
     workers: int | None = None,
+    progress: bool = True,
 ) -> Board:
     """Train every method from the same start at the same budget, evaluate all, and return the board.
 
     Args:
         config: a YAML file, the name of a packaged config, or a config as a mapping.
         choice: the rows and seeds to run, and changes to the config.
-        out: the board's folder; default: `runs/<name>`.
+        out: the board's folder; default: `runs/<name>`, or `runs/<name>-2` where that has the board of another config.
         store: the folder of artifacts, shared by runs; artifacts in it are not computed again.
         workers: processes on this machine, each on one GPU or one thread; default: one per GPU, or one per core.
+        progress: whether to show progress: a bar in a terminal or notebook, else lines on standard error.
 
     Returns:
         The board as written. A failed row is on it, with the reason in `failed`.
@@ -72,6 +74,7 @@ def compare(
     from harness.run.compare import RunOptions
     from harness.run.compare import compare as run
     from harness.run.executors.local import LocalExecutor, places, visible_gpus
+    from harness.run.observers import display_here
 
     if isinstance(config, Mapping):
         raw, where = inherit(config), "the configuration"
@@ -86,7 +89,11 @@ def compare(
         folder=folder,
         store=Path(store),
         workers=workers or places(gpus),
-        options=RunOptions(partial(LocalExecutor, gpus=gpus)),
+        options=RunOptions(
+            partial(LocalExecutor, gpus=gpus),
+            display=display_here() if progress else "none",
+            other_board="beside" if out is None else "refuse",
+        ),
         command="harness.compare(…)",
         where=where,
     ).board

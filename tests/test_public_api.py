@@ -130,7 +130,7 @@ HOOKS = {
     "harness_methods": [],
     "harness_analyses": [],
     "harness_trainers": [],
-    "harness_run_started": ["name", "weights", "cached", "interactive", "folder", "tracking"],
+    "harness_run_started": ["name", "weights", "cached", "interactive", "folder", "tracking", "display", "workers"],
     "harness_run_extended": ["weights", "cached"],
     "harness_stage_started": ["key", "title"],
     "harness_stage_progress": ["key", "done", "total", "note"],

@@ -95,13 +95,13 @@ finally:
     assert done.returncode == 2
     assert done.stdout == "False False\n"
     assert "Traceback" not in done.stderr
-    said = [line for line in done.stderr.splitlines() if not line.startswith("  - model.path")]
+    said = [line for line in done.stderr.splitlines() if "model.path" not in line]
     assert said[0].endswith(f"problems in {path}:")
     assert said[1:] == [
-        "  - buget = {'prompts': 100}: no such field; did you mean 'budget'?",
-        "  - methods.1.training.learning_rate = -1: it should be greater than 0",
-        "  - methods.1.data.negativs = 4: no such field; did you mean 'negatives'?",
-        "  - methods.2.method = 'dop': no method is called so; did you mean 'dpo'?",
+        "  - line 5: buget = {'prompts': 100}: no such field; did you mean 'budget'?",
+        "  - line 8: methods.1.training.learning_rate = -1: it should be greater than 0",
+        "  - line 8: methods.1.data.negativs = 4: no such field; did you mean 'negatives'?",
+        "  - line 9: methods.2.method = 'dop': no method is called so; did you mean 'dpo'?",
     ]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["wrong.yaml"]
 
@@ -404,3 +404,26 @@ def test_labels_and_opponents_that_are_refused(
 ) -> None:
     raw |= {"judge": {"model": "gpt-4o"}, "evaluators": evaluators}
     assert any(text.startswith(problem) for text in refused(raw, registry)), refused(raw, registry)
+
+
+@pytest.mark.parametrize(
+    ("section", "problem"),
+    [
+        (
+            {"primary": ["gold_reward/glod"]},
+            "statistics.primary.0 = 'gold_reward/glod': no evaluator reports this metric; did you",
+        ),
+        ({"equivalent_within": {"gold/gold": 1}}, "statistics.equivalent_within.gold/gold = 'gold/gold': no evaluator reports"),
+        ({"equivalent_within": {"gold_reward/gold": 0}}, "statistics.equivalent_within.gold_reward/gold = 0: it should be"),
+        ({"primary": ["gold_reward/gold"] * 2}, "'gold_reward/gold' occurs twice: list each metric once"),
+        ({"primary": []}, "statistics.primary = []: give at least one"),
+    ],
+)
+def test_what_a_config_cannot_declare(section: Any, problem: str, raw: dict[str, Any], registry: Registry) -> None:
+    (found,) = refused({**raw, "statistics": section}, registry)
+    assert problem in found
+
+
+def test_a_metric_of_an_evaluator_that_is_wrong_is_no_second_problem(raw: dict[str, Any], registry: Registry) -> None:
+    (found,) = refused({**raw, "evaluators": ["gold_rewart"], "statistics": {"primary": ["gold_reward/gold"]}}, registry)
+    assert found.startswith("evaluators.0")

@@ -237,7 +237,7 @@ def test_a_comparison_is_trained_and_scored_by_a_verifier(raw: dict[str, Any], l
     raw["reward"] = {"checker": length_function, "reference": None}
     raw["evaluators"] = [{"name": "verifier", "checker": length_function, "max_tokens": 4}, "target_win_rate"]
     folders = {"folder": tmp_path / "run", "store": tmp_path / "store"}
-    result = compare(raw, workers=1, interactive=False, where="sums.yaml", **folders)
+    result = compare(raw, workers=1, where="sums.yaml", **folders)
     assert not result.outcome.failed and {row.method for row in result.board.rows} == {"sft", "oracle"}
     for row in result.board.rows:
         assert 0 < row.scores["verifier/accuracy"].mean < 1

@@ -29,7 +29,7 @@ from harness.models.tokenization import ChatTemplate
 from harness.run import compare as comparison
 from harness.run.executors.local import LocalExecutor
 from harness.run.graph import Graph, RowPlan
-from harness.run.observers import Observers
+from harness.run.observers import Display, Observers
 from harness.run.plan import plan
 from harness.run.stages.context import Context, no_secret, read_dataset, read_groups
 from harness.run.stages.services import PolicyServices, Services, request_seed, reward_values
@@ -52,7 +52,7 @@ class AnalysisOptions:
         store: the store's folder.
         workers: number of worker processes; each computes on one thread, or on a GPU.
         gpus: names of GPUs, one for each of the first workers.
-        interactive: whether observers may draw.
+        display: how progress is shown.
         secret: returns the value of an environment variable that the config's backend names, such as an API key.
     """
 
@@ -60,7 +60,7 @@ class AnalysisOptions:
     store: Path
     workers: int = 1
     gpus: Sequence[str] = ()
-    interactive: bool = False
+    display: Display = "none"
     secret: Callable[[str], str | None] = no_secret
 
 
@@ -175,8 +175,9 @@ class AnalysisContext:
             folder=self.options.folder / str(raw["name"]),
             store=self.options.store,
             workers=self.options.workers,
-            options=comparison.RunOptions(partial(LocalExecutor, gpus=self.options.gpus)),
-            interactive=self.options.interactive,
+            options=comparison.RunOptions(
+                partial(LocalExecutor, gpus=self.options.gpus), display=self.options.display, other_board="replace"
+            ),
             where=self.where,
         )
         if result.outcome.failed:
@@ -196,11 +197,11 @@ class AnalysisContext:
         cut = Graph(graph.environment, {key: graph.stages[key] for key in graph.stages if key in needed}, [], graph.checkpoints)
         observers = Observers(self.registry)
         settings = {"store": str(store.root), "checkpoints": graph.checkpoints, "judges": graph.judges, "run": str(raw["name"])}
-        name, interactive = str(raw["name"]), self.options.interactive
+        name, shown, workers = str(raw["name"]), self.options.display, self.options.workers
         folder = self.options.folder / name
-        executor = LocalExecutor(self.options.workers, settings, folder / "logs", gpus=self.options.gpus)
+        executor = LocalExecutor(workers, settings, folder / "logs", gpus=self.options.gpus)
         present = {stage.key for stage in cut if store.holds(stage.key)}
-        with store.swept(), observers.watching(name, cut, present, interactive=interactive, folder=folder):
+        with store.swept(), observers.watching(name, cut, present, display=shown, workers=workers, folder=folder):
             outcome = executor.run(cut, present, observers)
         if outcome.failed:
             raise StageError(_first_failure(cut, outcome.failed))

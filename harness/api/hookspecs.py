@@ -67,10 +67,18 @@ def harness_trainers() -> list[type[Trainer]]:  # type: ignore[empty-body]
 
 @hookspec
 def harness_run_started(
-    name: str, weights: dict[str, float], cached: int, interactive: bool, folder: Path, tracking: tuple[str, ...]
+    name: str,
+    weights: dict[str, float],
+    cached: int,
+    interactive: bool,
+    folder: Path,
+    tracking: tuple[str, ...],
+    display: str,
+    workers: int,
 ) -> None:
     """A comparison starts: the stages that will run, by key, with how long each takes against the others; how many the
-    store already holds; whether a person is watching a terminal; the run's folder; and the trackers that `--track` names."""
+    store already holds; whether a person is watching a terminal; the run's folder; the trackers that `--track` names; how
+    progress is shown (`bar`, `lines` or `none`); and how many stages run at a time (0: as many as the cluster allows)."""
 
 
 @hookspec

@@ -26,6 +26,7 @@ from harness.cli import (
     power,
     publish,
     report,
+    runs,
     sandbox,
     serve,
     status,
@@ -33,6 +34,7 @@ from harness.cli import (
 )
 from harness.cli.compare import leave
 from harness.errors import HarnessError
+from harness.interrupts import end_at_once
 from harness.models.fetched import cache_folder, use_cache
 from harness.version import __version__
 
@@ -51,6 +53,7 @@ data.register(app)
 analyze.register(app)
 report.register(app)
 status.register(app)
+runs.register(app)
 imports.register(app)
 merge.register(app)
 power.register(app)
@@ -83,7 +86,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, leave)
     signal.signal(signal.SIGINT, leave)
     try:
-        app(standalone_mode=True)
+        app(prog_name="harness", standalone_mode=True)
     except HarnessError as error:
         from harness.board.views.text import visible
 
@@ -91,3 +94,5 @@ def main() -> None:
         message = Text.assemble(("error: ", "bold red"), visible(str(error)))
         Console(stderr=True, highlight=False, soft_wrap=True).print(message)
         sys.exit(error.exit_code)
+    finally:
+        signal.signal(signal.SIGINT, end_at_once)  # nothing is left to clean up, while Python and its libraries end

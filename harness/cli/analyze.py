@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shlex
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +12,16 @@ from typing import TYPE_CHECKING, Annotated, TypedDict
 
 import typer
 
-from harness.cli.options import JsonOption, SeedsOption, SetOption, StoreOption, find_config, read_config, store_folder
+from harness.cli.options import (
+    JsonOption,
+    SeedsOption,
+    SetOption,
+    StoreOption,
+    find_config,
+    named_origins,
+    read_config,
+    store_folder,
+)
 
 if TYPE_CHECKING:
     from harness.api.interfaces import Analysis
@@ -62,6 +70,7 @@ def analyze(
     from harness.analysis.context import AnalysisContext, AnalysisOptions
     from harness.analysis.page import outcome, write
     from harness.run.executors.local import places, visible_gpus
+    from harness.run.observers import display_here
 
     path = find_config(config)
     raw = read_config(path, set_, None, seeds)
@@ -74,10 +83,11 @@ def analyze(
             store_folder(store),
             workers or places(gpus),
             gpus=gpus,
-            interactive=sys.stderr.isatty() and not json_,
+            display="lines" if json_ else display_here(),
             secret=os.environ.get,
         )
-        report = AnalysisContext(analysis.name, raw, str(path), options, registry).run(analysis)
+        with named_origins(path, set_, None, seeds):
+            report = AnalysisContext(analysis.name, raw, str(path), options, registry).run(analysis)
         results[analysis.name] = write(analysis, report, folder, _command(analysis, config, set_, seeds, out))
         if not json_:
             spent = time.monotonic() - began

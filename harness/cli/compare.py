@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated
@@ -28,6 +29,7 @@ from harness.cli.options import (
     StoreOption,
     find_config,
     mirror_url,
+    named_origins,
     read_config,
     store_folder,
 )
@@ -67,42 +69,52 @@ def compare(
         str | None, typer.Option(metavar="A,B,…", help="Trackers to log to: tensorboard, wandb, mlflow.", show_default=False)
     ] = None,
     log_json: Annotated[bool, typer.Option("--log-json", help="Write each event to standard error as a line of JSON.")] = False,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Replace the folder's board, even if another comparison made it.")
+    ] = False,
     json_: JsonOption = False,
 ) -> None:
     """Train every method from the same start at the same budget, evaluate all, write one board.
 
-    Artifacts in the store are not computed again: a killed run continues, and a second run takes seconds.
+    Artifacts in the store are not computed again: a killed run continues, and a second run takes seconds. A board of another
+    config is never replaced: without --out the new one goes to runs/<name>-2, with --out the command refuses.
     Ctrl-C lets running stages finish, a second Ctrl-C ends them; `harness status` shows the run from another terminal.
     Exit code 0: the board is complete. 2: the config or a plugin is wrong. 3: a row failed (the others are on the board).
     """
     from harness.config.problems import hidden
     from harness.run.compare import RunOptions
     from harness.run.compare import compare as run
+    from harness.run.observers import display_here
 
     path = find_config(config)
     raw = read_config(path, set_, methods, seeds)
     folder = out or Path("runs") / str(raw.get("name", path.stem))
     chosen = choose_executor(executor, workers, gpus, ray_address, int(ray_memory_gb * 1e9))
-    result = run(
-        raw,
-        folder=folder,
-        store=store_folder(store),
-        workers=chosen.workers,
-        options=RunOptions(
-            executor=chosen.make,
-            mirror=mirror_url(mirror),
-            log=(sys.stderr,) if log_json else (),
-            tracking=tuple(name.strip() for name in (track or "").split(",") if name.strip()),
-        ),
-        interactive=sys.stderr.isatty() and not json_ and not log_json,
-        command=hidden(shlex.join(["harness", *sys.argv[1:]])),
-        where=str(path),
-        variables=os.environ,
-    )
+    with named_origins(path, set_, methods, seeds):
+        result = run(
+            raw,
+            folder=folder,
+            store=store_folder(store),
+            workers=chosen.workers,
+            options=RunOptions(
+                executor=chosen.make,
+                mirror=mirror_url(mirror),
+                log=(sys.stderr,) if log_json else (),
+                tracking=tuple(name.strip() for name in (track or "").split(",") if name.strip()),
+                # With --log-json standard error is for events; with --json a bar would draw over what a script shows.
+                other_board="replace" if replace else "beside" if out is None else "refuse",
+                display="none" if log_json else "lines" if json_ else display_here(),
+            ),
+            command=hidden(shlex.join(["harness", *sys.argv[1:]])),
+            where=str(path),
+            variables=os.environ,
+        )
     if json_:
-        typer.echo(json.dumps(_answer(result.board, folder)))
+        typer.echo(json.dumps(_answer(result.board, result.folder)))
     else:
-        show(result.board, folder)
+        show(result.board, result.folder)
+        if result.folder != folder:
+            typer.echo(f"{folder} holds the board of another comparison, which was left as it is.")
     if result.outcome.failed or any(row.failed for row in result.board.rows):
         raise typer.Exit(SOME_FAILED)
 
@@ -119,9 +131,10 @@ def show(board: Board, folder: Path) -> None:
 
 
 def _answer(board: Board, folder: Path) -> dict[str, object]:
-    """Return the answer for scripts: the board, its folder, the rows that failed."""
+    """Return the answer for scripts: the board, its folder, the rows that failed, sentences on the first place."""
     failed = {row.method: row.failed for row in board.rows if row.failed}
-    return {"folder": str(folder), "failed": failed, "board": board.model_dump(mode="json", by_alias=True)}
+    content = board.model_dump(mode="json", by_alias=True)
+    return {"folder": str(folder), "failed": failed, "first_place": board.first_places(), "board": content}
 
 
 ExecutorOption = Annotated[
@@ -171,12 +184,17 @@ def choose_executor(
         ray_memory: bytes that Ray reserves for each stage.
 
     Raises:
-        HarnessError: no executor has this name, or Ray is not installed.
+        HarnessError: no executor has this name, Ray is not installed, or there are fewer GPUs than asked for.
     """
     from harness.run.executors.events import Stop
 
     if name not in EXECUTORS:
         raise HarnessError(f"--executor {name!r}: {did_you_mean(name, EXECUTORS)}")
+    if name == "ray" and find_spec("ray") is None:
+        raise HarnessError("--executor ray needs Ray: pip install 'alignment-harness[ray]'")
+    for option, value in (("--ray-address", ray_address), ("--ray-memory-gb", ray_memory)):
+        if name != "ray" and value:
+            raise HarnessError(f"{option} is for --executor ray: add that, or leave {option} out")
     stop = Stop()
     finish_first(stop)
     if name == "ray":
@@ -187,29 +205,48 @@ def choose_executor(
         make = partial(RayExecutor, gpus=gpus, stop=stop, address=ray_address, memory_bytes=ray_memory)
         return ExecutorChoice(make, workers or 0)
     from harness.run.executors.local import LocalExecutor, places, visible_gpus
+    from harness.store.environment import device_kind
 
-    devices = visible_gpus()[:gpus]
+    visible = visible_gpus()
+    # `CUDA_VISIBLE_DEVICES` may name GPUs that PyTorch does not see.
+    seen = 0 if gpus and device_kind() == "cpu" else len(visible)
+    if gpus is not None and gpus > seen:
+        raise HarnessError(f"--gpus {gpus}: PyTorch sees {seen or 'no'} GPU{'' if seen == 1 else 's'} here; give fewer, or 0")
+    devices = visible[:gpus]
     return ExecutorChoice(partial(LocalExecutor, gpus=devices, stop=stop), workers or places(devices))
 
 
 def leave(number: int, frame: FrameType | None) -> None:
-    """Exit on a signal with the shell's code for it (130, 143). The exit stops the workers."""
-    ending = "interrupted" if number == signal.SIGINT else "terminated"
-    _say(f"{ending}; {KEPT}")
+    """Exit on a signal with the shell's code for it (130, 143)."""
+    _say(_ending(number))
     sys.exit(128 + number)
 
 
+def leave_run(number: int, frame: FrameType | None) -> None:
+    """Exit from a run on a signal. The exit stops the workers."""
+    _say(f"{_ending(number)}; {KEPT}")
+    sys.exit(128 + number)
+
+
+def _ending(number: int) -> str:
+    return "interrupted" if number == signal.SIGINT else "terminated"
+
+
 def finish_first(stop: Stop) -> None:
-    """Let the first Ctrl-C end the run after its running stages, and the second one end it at once."""
+    """Let the first Ctrl-C end the run after its running stages, and the second one end it at once.
+
+    Before stages run, and after them, the first one ends it at once.
+    """
 
     def asked(number: int, frame: FrameType | None) -> None:
-        if stop.asked:
-            leave(number, frame)
+        if stop.asked or not stop.running:
+            leave_run(number, frame)
         # Before the message: whoever reads it may press Ctrl-C again, which must find the stop requested.
         stop.ask()
         _say("finishing the running stages first; press Ctrl-C again to end at once")
 
     signal.signal(signal.SIGINT, asked)
+    signal.signal(signal.SIGTERM, leave_run)
 
 
 def _say(line: str) -> None:

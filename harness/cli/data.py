@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness.cli.options import ConfigArgument, JsonOption, SetOption, StoreOption, find_config, read_config, store_folder
+from harness.cli.options import (
+    ConfigArgument,
+    JsonOption,
+    SetOption,
+    StoreOption,
+    find_config,
+    named_origins,
+    read_config,
+    store_folder,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -72,7 +81,9 @@ def data(
     if split is not None and split not in SPLITS:
         raise HarnessError(f"--split {split!r}: {did_you_mean(split, SPLITS)}")
     path, registry = find_config(config), Registry.load()
-    comparison = resolve(read_config(path, set_, None, None), registry, str(path))
+    raw = read_config(path, set_, None, None)
+    with named_origins(path, set_, None, None):
+        comparison = resolve(raw, registry, str(path))
     labels = [row.label for row in comparison.rows]
     for label in row or ():
         if label not in labels:

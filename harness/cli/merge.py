@@ -11,10 +11,15 @@ import typer
 
 from harness.cli.compare import show
 from harness.cli.options import JsonOption
+from harness.cli.runs import RunsOption
 
 
 def register(app: typer.Typer) -> None:
-    app.command(name="diff", epilog="Example: harness diff leaderboards/quickstart runs/quickstart")(diff)
+    app.command(
+        name="diff",
+        epilog="Examples: harness diff  ·  harness diff quickstart quickstart-2  ·  "
+        "harness diff leaderboards/quickstart runs/quickstart",
+    )(diff)
     app.command(
         name="merge",
         epilog="Examples: harness merge runs/mine runs/yours --out runs/both  ·  "
@@ -23,8 +28,14 @@ def register(app: typer.Typer) -> None:
 
 
 def diff(
-    before: Annotated[Path, typer.Argument(help="A board.json or its folder.", show_default=False)],
-    after: Annotated[Path, typer.Argument(help="The later board.json or its folder.", show_default=False)],
+    before: Annotated[
+        str | None,
+        typer.Argument(help="A board.json, its folder, or a run's name; default: the last but one.", show_default=False),
+    ] = None,
+    after: Annotated[
+        str | None, typer.Argument(help="The later one; default: the latest run with a board.", show_default=False)
+    ] = None,
+    runs: RunsOption = Path("runs"),
     all_: Annotated[
         bool, typer.Option("--all", help="Compare the scores of all metrics, not only of the primary ones.")
     ] = False,
@@ -36,11 +47,24 @@ def diff(
     """
     from harness.board.board import Board
     from harness.board.diff import changes
+    from harness.errors import HarnessError
+    from harness.run.folders import find_board, latest_boards
 
-    differences = changes(Board.read(before), Board.read(after), all_metrics=all_)
+    if before is None:
+        first, second = latest_boards(runs, 2)
+    else:
+        first = find_board(before, runs)
+        second = find_board(after, runs) if after is not None else latest_boards(runs, 1)[0]
+    if before is not None and after is None and second.resolve() == first.resolve():
+        raise HarnessError(f"{first} is the latest run itself: name a second one")
+    differences = changes(Board.read(first), Board.read(second), all_metrics=all_)
     if json_:
-        typer.echo(json.dumps({"same": not differences, **differences.as_dict()}))
-    elif not differences:
+        compared = {"before": str(first), "after": str(second)}
+        typer.echo(json.dumps({"same": not differences, **compared, **differences.as_dict()}))
+        return
+    if after is None:
+        typer.echo(f"{first} → {second}")
+    if not differences:
         typer.echo("No difference in settings, rows or scores.")
     else:
         for title, listed in differences.sections():

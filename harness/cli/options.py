@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -42,7 +43,7 @@ MirrorOption = Annotated[
         show_default=False,
     ),
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON only, for scripts.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print only JSON to standard output, for scripts.")]
 
 
 def find_config(given: Path | None) -> Path:
@@ -60,6 +61,8 @@ def read_config(path: Path, sets: list[str] | None, methods: str | None, seeds: 
     raw = override(load_raw(path), sets or [])
     if methods is not None:
         names = [name.strip() for name in methods.split(",") if name.strip()]
+        if not names:
+            raise HarnessError(f"--methods {methods!r}: name at least one row, for example --methods sft,dpo")
         raw["methods"] = chosen_rows(raw.get("methods"), names, raw.get("baseline"))
     if seeds is not None:
         try:
@@ -67,6 +70,13 @@ def read_config(path: Path, sets: list[str] | None, methods: str | None, seeds: 
         except ValueError:
             raise HarnessError(f"--seeds {seeds!r}: write whole numbers with commas, for example --seeds 0,1") from None
     return raw
+
+
+def named_origins(path: Path, sets: list[str] | None, methods: str | None, seeds: str | None) -> AbstractContextManager[None]:
+    """Return a context in which problems of the config are blamed on the option or the line that they come from."""
+    from harness.config.origins import Origins
+
+    return Origins(path, sets or (), methods, seeds).named()
 
 
 def store_folder(given: Path | None) -> Path:

@@ -17,6 +17,7 @@ from harness.cli.options import (
     SetOption,
     StoreOption,
     find_config,
+    named_origins,
     read_config,
     store_folder,
 )
@@ -69,14 +70,18 @@ def plan(
     from harness.config import resolve_each, resolved_configs
     from harness.run.estimates.gpu import gpu_of, parse_lengths
     from harness.run.estimates.plan import plan_report, reports_of_models
+    from harness.run.executors.local import places, visible_gpus
 
     path, chosen, given = find_config(config), gpu_of(gpu) if gpu else None, parse_lengths(lengths)
-    comparisons = resolve_each(read_config(path, set_, methods, seeds), Registry.load(), str(path), offline=True)
-    if resolved:
-        _print_config(resolved_configs(comparisons), json_)
-        return
-    folder = store_folder(store)
-    reports = [plan_report(comparison, folder, chosen, given, str(path), os.environ) for comparison in comparisons]
+    raw = read_config(path, set_, methods, seeds)
+    with named_origins(path, set_, methods, seeds):
+        comparisons = resolve_each(raw, Registry.load(), str(path), offline=True)
+        if resolved:
+            _print_config(resolved_configs(comparisons), json_)
+            return
+        folder, gpus = store_folder(store), visible_gpus()
+        cores = 0 if gpus else places(gpus)
+        reports = [plan_report(comparison, folder, chosen, given, str(path), os.environ, cores) for comparison in comparisons]
     if json_:
         typer.echo(json.dumps(reports[0].as_dict() if len(reports) == 1 else reports_of_models(reports)))
         return
@@ -104,6 +109,7 @@ def print_plan(report: PlanReport) -> None:
 
     comparison = report.comparison
     _print_stages(report)
+    _print_lines(report.family_lines(), "dim")
     if report.trials is not None:
         _print_lines([report.trials.line()], "bold")
         _print_lines([f"trials: {estimate.line()}" for estimate in report.trials.judges], "dim")
@@ -141,7 +147,8 @@ def _print_stages(report: PlanReport) -> None:
         table.add_row(kind, str(len(keys)), f"{sum(requests[key] for key in keys)}×", str(sum(key in present for key in keys)))
     console.print(table)
     alone = sum(requests.values())
-    console.print(Text(f"{len(graph)} stages serve {alone} requests; {len(graph) - len(present)} remain to run.", style="dim"))
+    remain = f"{len(graph)} stages serve {alone} requests; {len(graph) - len(present)} remain to run"
+    console.print(Text(f"{remain}{f', {report.cpu.line()}' if report.cpu else ''}.", style="dim"))
     _print_rows(report)
 
 

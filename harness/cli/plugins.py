@@ -143,18 +143,29 @@ def _print(console: Console, document: ComponentPage) -> None:
         console.print(Text(f"\n{question}."))
     console.print(Text(f"\n{document['text']}\n"))
     for name, schema in document.get("fields", {}).items():
-        console.print(
-            Text.assemble(
-                (f"  {name}", "bold"), f" = {json.dumps(schema.get('default', '(required)'))}  ", (_bounds(schema), "dim")
-            )
-        )
+        default = _words(schema["default"]) if "default" in schema else "(required)"
+        console.print(Text.assemble((f"  {name}", "bold"), f" = {default}  ", (_bounds(schema), "dim")))
         console.print(Text(f"      {schema.get('description', '')}"))
         if space := document.get("spaces", {}).get(name):
             console.print(Text(f"      tuned over {space['space']} ({space['source'] or 'no source given'})", style="dim"))
     for name, value in document.get("method", document.get("analysis", {})).items():
-        if value not in (None, {}, [], 0):
-            console.print(Text.assemble((f"  {name}", "bold"), f" = {json.dumps(value)}"))
+        if value not in (None, {}, [], 0) and name != "name":
+            for number, part in enumerate(value if name == "rounds" and isinstance(value, list) else [value], start=1):
+                label = f"round {number}" if name == "rounds" else name
+                console.print(Text.assemble((f"  {label}", "bold"), f"  {_words(part)}"))
     console.print()
+
+
+def _words(value: object) -> str:
+    """Return a value as a person would write it in a config, with components as `name (field: value)`."""
+    if isinstance(value, dict):
+        fields = {key: item for key, item in value.items() if item not in (None, {}, []) and key != "name"}
+        inner = ", ".join(f"{key}: {_words(item)}" for key, item in fields.items())
+        name = value.get("name")
+        return (f"{name} ({inner})" if inner else str(name)) if name else inner or "no fields"
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_words, value)) or "none"
+    return json.dumps(value) if value is None or isinstance(value, bool) else str(value)
 
 
 def _bounds(schema: Mapping[str, Any]) -> str:

@@ -57,14 +57,21 @@ def report(
     """Render a board again (Markdown, CSV, HTML) and print its table; board.json and the examples do not change.
 
     With --format, one rendering goes to standard output or into the folder --out: Markdown, CSV, LaTeX (booktabs), JSON, HTML,
-    or the scores per example as Parquet, which needs --out. With --restate a board made with earlier statistics gets
-    today's, from its scores per example; nothing is trained again.
+    or the scores per example as Parquet, which needs --out. While a run goes on, and after it was stopped, its finished rows
+    are shown as a provisional board (provisional.html); the run alone writes board.json, when it is complete. With --restate
+    a board made with earlier statistics gets today's, from its scores per example; nothing is trained again.
     """
     from harness.board.build import Board
     from harness.board.files import write_bytes
     from harness.board.views.page import render_all
     from harness.errors import HarnessError
+    from harness.run.provisional import has_unfinished_run
 
+    if not board.exists() and (Path("runs") / board).is_dir():
+        board = Path("runs") / board
+    if board.is_dir() and has_unfinished_run(board):
+        _report_provisional(board, out, format_, json_)
+        return
     path = board / "board.json" if board.is_dir() or board.suffix != ".json" else board
     if not path.exists():
         raise HarnessError(f"no board at {path}: run `harness compare` first, or give the folder of a run")
@@ -88,10 +95,40 @@ def report(
     show(loaded, out or path.parent)
 
 
+def _report_provisional(folder: Path, out: Path | None, format_: Format | None, json_: bool) -> None:
+    """Show the finished rows of an unfinished run."""
+    from rich.console import Console
+
+    from harness.board.files import write_bytes, write_text
+    from harness.board.views.page import to_html
+    from harness.board.views.terminal import print_table
+    from harness.errors import HarnessError
+    from harness.run.provisional import PAGE, provisional_board
+
+    if format_ is Format.parquet:
+        raise HarnessError("--format parquet: a provisional board has no file of scores; wait for the run's end")
+    board = provisional_board(folder)
+    if format_ is not None:
+        content = _rendered(board, folder, format_)
+        if out is not None:
+            typer.echo(f"{write_bytes(out / f'provisional-{FILES[format_]}', content)}")
+        else:
+            typer.echo(content.decode("utf-8"), nl=False)
+        return
+    page = write_text((out or folder) / PAGE, to_html(board, board.example_rows))
+    if json_:
+        typer.echo(json.dumps(board.model_dump(mode="json", by_alias=True)))
+        return
+    console = Console()
+    print_table(board, console)
+    console.print(f"Provisional board: {page}", markup=False, highlight=False, soft_wrap=True)
+
+
 def _restate(path: Path, out: Path | None, format_: Format | None) -> None:
     """Write the board with today's statistics into a folder of its own, and print its table."""
     from datetime import UTC, datetime
 
+    from harness.api.registry import Registry
     from harness.board.build import LoadedBoard
     from harness.board.restate import restated
     from harness.board.views.page import write_all
@@ -101,7 +138,8 @@ def _restate(path: Path, out: Path | None, format_: Format | None) -> None:
         raise HarnessError("--restate writes a whole board: leave --format out")
     if out is None or out.resolve() == path.parent.resolve():
         raise HarnessError("--restate keeps the earlier board: give another folder with --out")
-    board = restated(LoadedBoard.read(path), created=datetime.now(UTC).isoformat(timespec="seconds"))
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    board = restated(LoadedBoard.read(path), created=now, registry=Registry.load())
     write_all(board, board.example_rows, out)
     show(board, out)
 

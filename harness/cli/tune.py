@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -74,6 +73,7 @@ def tune(
     from harness.board.views.text import visible
     from harness.run.compare import RunOptions
     from harness.run.compare import tune as run
+    from harness.run.observers import display_here
     from harness.store.atomic import write_atomically
 
     path = find_config(config)
@@ -84,8 +84,7 @@ def tune(
         folder=Path("runs") / str(raw.get("name", path.stem)),
         store=store_folder(store),
         workers=chosen.workers,
-        options=RunOptions(executor=chosen.make, mirror=mirror_url(mirror)),
-        interactive=sys.stderr.isatty() and not json_,
+        options=RunOptions(executor=chosen.make, mirror=mirror_url(mirror), display="lines" if json_ else display_here()),
         where=str(path),
         variables=os.environ,
     )

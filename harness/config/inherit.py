@@ -65,7 +65,7 @@ def _inherited(raw: Mapping[str, Any], path: Path | None, where: str, chain: tup
     if EXTENDS not in raw:
         return _merged({}, raw, "", where)
     given = raw[EXTENDS]
-    parent = _find(given, path, where)
+    parent = find_parent(given, path, where)
     resolved = parent.resolve()
     if resolved in chain:
         circle = " → ".join(file.name for file in (*chain[chain.index(resolved) :], resolved))
@@ -84,7 +84,7 @@ def _inherited(raw: Mapping[str, Any], path: Path | None, where: str, chain: tup
     return _merged(base, {field: value for field, value in raw.items() if field != EXTENDS}, "", where)
 
 
-def _find(given: Any, path: Path | None, where: str) -> Path:
+def find_parent(given: Any, path: Path | None, where: str) -> Path:
     """Return the file of a parent: a file that counts from the child's folder, or a packaged config."""
     if not isinstance(given, str) or not given.strip():
         raise _error(where, EXTENDS, given, "write the name of a packaged config, or the path of a YAML file")

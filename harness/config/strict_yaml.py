@@ -66,6 +66,21 @@ def read_yaml(path: Path) -> RawConfig:
     return raw
 
 
+def compose(path: Path) -> yaml.MappingNode | None:
+    """Return the nodes of a config's file, which know their lines; None where it is no mapping.
+
+    Raises:
+        HarnessError: the file cannot be read.
+        yaml.YAMLError: it is not YAML.
+    """
+    loader = _StrictLoader(_read(path))
+    try:
+        node = loader.get_single_node()
+    finally:
+        loader.dispose()
+    return node if isinstance(node, yaml.MappingNode) else None
+
+
 def parse(text: str) -> Any:
     """The one document of a text.
 

@@ -27,8 +27,9 @@ from harness.run.elsewhere import served_problems
 from harness.run.executors.events import EventFanout, Executor, Outcome
 from harness.run.executors.journal import Journal
 from harness.run.executors.local import LocalExecutor
+from harness.run.folders import OtherBoard, board_folder, note_run, update_index
 from harness.run.graph import Graph, joined
-from harness.run.observers import Observers, check_trackers
+from harness.run.observers import Display, Observers, check_trackers
 from harness.run.plan import Planner, largest_plan
 from harness.run.records import ScreeningCounts, SourceFacts
 from harness.run.results import (
@@ -65,17 +66,21 @@ class RunOptions:
         mirror: URL of a store elsewhere, behind the one on disk.
         log: streams for event lines, beside the file in the run's folder.
         tracking: names of the experiment trackers that take part.
+        display: how progress is shown.
+        other_board: what to do where the folder holds the board of another comparison.
     """
 
     executor: Callable[[int, Mapping[str, Any], Path], Executor] = LocalExecutor
     mirror: str | None = None
     log: Sequence[TextIO] = ()
     tracking: tuple[str, ...] = ()
+    display: Display = "none"
+    other_board: OtherBoard = "refuse"
 
 
 @dataclass(frozen=True)
 class RunResult:
-    """The result of a run: the board, the folder with its files, and how the stages ended."""
+    """The result of a run: the board, the folder with its files (not always the wanted one), and how the stages ended."""
 
     board: Board
     folder: Path
@@ -89,7 +94,6 @@ def compare(
     store: Path,
     workers: int,
     options: RunOptions | None = None,
-    interactive: bool = False,
     command: str = "",
     where: str = "the configuration",
     variables: Mapping[str, str] | None = None,
@@ -101,14 +105,13 @@ def compare(
         store: the folder of artifacts; what it holds is not made again.
         workers: processes, or stages at a time; each computes on one thread, or on a GPU.
         options: how it runs; worker processes on this machine if absent.
-        interactive: whether observers may draw.
         command: the command line that a person typed, for the provenance.
         where: the config's name in error messages.
         variables: the environment, in which the judges' keys are looked for before anything runs; workers inherit it.
 
     Raises:
         ConfigError: before any compute, with every problem.
-        HarnessError: another run writes to `folder`.
+        HarnessError: another run writes to `folder`, or it holds the board of another comparison.
         StageError: no row could be finished.
         StoreWriteError: the disk is full, or the store or `folder` read-only.
         InterruptedRunError: the run was asked to end, and did.
@@ -122,6 +125,7 @@ def compare(
     comparison, graph = comparisons[0], joined({each.comparison.start: each.graph for each in planners})
     # With `tuning`, trials run first, and the board's rows, here with their defaults, are planned again when these are chosen.
     search = Search.of(comparison)
+    folder = board_folder(folder, comparisons, options.other_board)
 
     # Whatever can be refused is refused now: hours later it would cost them.
     artifacts = Store(store, Mirror(options.mirror) if options.mirror else None)
@@ -133,7 +137,7 @@ def compare(
         comparison.config.name, folder, artifacts, Observers(registry), Journal(folder, comparison.config.name, options.log)
     )
     first = graph if search is None else search.graph
-    with run.going(first, comparison, graph, workers, options, interactive=interactive):
+    with run.going(first, comparison, graph, workers, options, noted=(raw, command)):
         choice = None
         if search is not None:
             choice = _settle(search, run)
@@ -165,7 +169,6 @@ def tune(
     store: Path,
     workers: int,
     options: RunOptions | None = None,
-    interactive: bool = False,
     where: str = "the configuration",
     variables: Mapping[str, str] | None = None,
 ) -> Choice:
@@ -190,7 +193,7 @@ def tune(
     run = _Execution(
         comparison.config.name, folder, artifacts, Observers(registry), Journal(folder, comparison.config.name, options.log)
     )
-    with run.going(search.graph, comparison, graph, workers, options, interactive=interactive):
+    with run.going(search.graph, comparison, graph, workers, options):
         return _settle(search, run)
 
 
@@ -221,13 +224,21 @@ class _Execution:
 
     @contextmanager
     def going(
-        self, graph: Graph, comparison: Comparison, board: Graph, workers: int, options: RunOptions, *, interactive: bool
+        self,
+        graph: Graph,
+        comparison: Comparison,
+        board: Graph,
+        workers: int,
+        options: RunOptions,
+        *,
+        noted: tuple[Mapping[str, Any], str] | None = None,
     ) -> Iterator[None]:
         """Hold the run's folder, announce the run of a graph, and however the block ends, that it has ended.
 
         Args:
             graph: the stages that run first.
             board: of the board's rows.
+            noted: the config and the command to note in the folder, for boards of what is finished so far.
         """
         settings = {
             **_worker_settings(comparison, board),
@@ -240,9 +251,11 @@ class _Execution:
             self.need(_possible_stages(comparison, board) | graph.stages.keys())
             present = {stage.key for stage in graph if self.store.holds(stage.key)}
             self.executor = options.executor(workers, settings, self.folder / "logs")
+            if noted is not None:
+                note_run(self.folder, noted[0], self.store.root, noted[1])
             self.journal.begin(graph, present)
-            watching = self.observers.watching
-            with watching(self.name, graph, present, interactive=interactive, folder=self.folder, tracking=options.tracking):
+            watching, display, tracking = self.observers.watching, options.display, options.tracking
+            with watching(self.name, graph, present, display=display, workers=workers, folder=self.folder, tracking=tracking):
                 self._run(graph, present)
                 yield
 
@@ -312,11 +325,12 @@ def _open_rows(run: Run) -> frozenset[str]:
     if not config.grows:
         return frozenset()
     prompts = prompts_so_far(run)
-    design = prompts or SeedsDesign.of(config.model_dump(mode="json", by_alias=True))
+    written = config.model_dump(mode="json", by_alias=True)
+    design = prompts or SeedsDesign.of(written)
     assert design is not None  # `grows`
     rows = [row_result(row, run) for row in run.comparison.rows]
     metrics = {label: evaluator.metrics() for label, evaluator in run.comparison.evaluators.items()}
-    labels = look(design, config.baseline, rows, metrics).open
+    labels = look(design, config.baseline, rows, metrics, written).open
     elsewhere = {row.label for row in run.comparison.rows if row.is_as_it_is}
     return labels | elsewhere if prompts and config.baseline in labels else labels
 
@@ -403,15 +417,12 @@ def _publish(
         StageError: there is nothing to compare with.
         StoreWriteError: it cannot be written.
     """
-    board = (
-        _assemble(runs[0], command, observers, choice)[0]
-        if len(runs) == 1
-        else _assemble_models(runs, graph, command, observers)
-    )
+    board = assemble(runs, graph, command, observers.failures, choice)
     try:
         write_all(board, board.example_rows, folder)
         for run in runs:
             copy_files(run, folder)
+        update_index(folder)
     except OSError as error:
         raise StoreWriteError(f"the board cannot be written to {folder} ({error.strerror}): run it again with --out") from error
     made_of = graph if choice is None else choice.with_trials(graph)
@@ -420,7 +431,24 @@ def _publish(
     return board
 
 
-def _assemble_models(runs: Sequence[Run], graph: Graph, command: str, observers: Observers) -> Board:
+def assemble(
+    runs: Sequence[Run], graph: Graph, command: str, observer_failures: Mapping[str, str], choice: Choice | None = None
+) -> Board:
+    """Build the board from the store, of one starting model or several.
+
+    Args:
+        graph: of all models.
+        observer_failures: observer -> why it was left out of the run.
+
+    Raises:
+        StageError: the baseline failed; there is nothing to compare with.
+    """
+    if len(runs) == 1:
+        return _assemble(runs[0], command, observer_failures, choice)[0]
+    return _assemble_models(runs, graph, command, observer_failures)
+
+
+def _assemble_models(runs: Sequence[Run], graph: Graph, command: str, observer_failures: Mapping[str, str]) -> Board:
     """Build the board of several starting models; one whose baseline failed is left out, with a warning.
 
     Raises:
@@ -430,7 +458,7 @@ def _assemble_models(runs: Sequence[Run], graph: Graph, command: str, observers:
     for run in runs:
         label = run.comparison.start or ""
         try:
-            boards[label], rows[label] = _assemble(run, command, observers, None)
+            boards[label], rows[label] = _assemble(run, command, observer_failures, None)
         except StageError as error:
             failures[label] = str(error)
     if not boards:
@@ -442,8 +470,13 @@ def _assemble_models(runs: Sequence[Run], graph: Graph, command: str, observers:
     return board.model_copy(update={"warnings": (*left_out, *board.warnings)}) if left_out else board
 
 
-def _assemble(run: Run, command: str, observers: Observers, choice: Choice | None) -> tuple[Board, list[RowResult]]:
+def _assemble(
+    run: Run, command: str, observer_failures: Mapping[str, str], choice: Choice | None
+) -> tuple[Board, list[RowResult]]:
     """Build the board from the store; return it with the rows that it compares.
+
+    Args:
+        observer_failures: observer -> why it was left out of the run.
 
     Raises:
         StageError: the baseline failed; there is nothing to compare with.
@@ -474,7 +507,7 @@ def _assemble(run: Run, command: str, observers: Observers, choice: Choice | Non
         },
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         warnings=[
-            *(f"observer {name} failed and was left out: {reason}" for name, reason in observers.failures.items()),
+            *(f"observer {name} failed and was left out: {reason}" for name, reason in observer_failures.items()),
             *(f"{label}: {text}" for label, evaluator in evaluators.items() for text in evaluator.cautions()),
             *(_data_warnings(run.comparison, counts) if counts else ()),
             *_mirror_warnings(run),

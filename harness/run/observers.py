@@ -4,14 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Collection, Container, Iterator, Sequence
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 from harness.api.registry import Registry
 from harness.config.problems import quoted
 from harness.errors import HarnessError, did_you_mean
 from harness.run.executors.events import Events
 from harness.run.graph import Graph, Stage
+
+# How progress is shown: a bar that a terminal or a notebook redraws, plain lines on standard error, or not at all.
+Display: TypeAlias = Literal["bar", "lines", "none"]
+
+
+def display_here() -> Display:
+    """Return `bar` where standard error is a terminal, or in a notebook that can redraw; `lines` elsewhere."""
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    # In a notebook rich redraws with ipywidgets, and without them shows nothing before the end.
+    redraws = find_spec("ipywidgets") is not None if console.is_jupyter else console.is_terminal
+    return "bar" if redraws else "lines"
 
 
 class Observers(Events):
@@ -38,7 +52,8 @@ class Observers(Events):
         graph: Graph,
         present: Container[str],
         *,
-        interactive: bool,
+        display: Display,
+        workers: int,
         folder: Path,
         tracking: Sequence[str] = (),
     ) -> Iterator[None]:
@@ -49,14 +64,27 @@ class Observers(Events):
             name=name,
             weights=missing,
             cached=len(graph.stages) - len(missing),
-            interactive=interactive,
+            interactive=display == "bar",
             folder=folder,
             tracking=tuple(tracking),
+            display=display,
+            workers=workers,
         )
         try:
+            self._check_tracking(tracking)
             yield
         finally:
             self.call("harness_run_finished")
+
+    def _check_tracking(self, tracking: Sequence[str]) -> None:
+        """Refuse to run where a tracker that was asked for could not start: hours later nothing would be in it.
+
+        Raises:
+            HarnessError: one failed.
+        """
+        for plugin, reason in self.failures.items():
+            if (name := getattr(self._manager.get_plugin(plugin), "tracker", None)) in tracking:
+                raise HarnessError(f"--track {name}: it cannot start ({reason}): fix that, or leave the tracker out")
 
     def extended(self, stages: Collection[Stage], present: Container[str]) -> None:
         """Tell that the stages of a further seed or of further prompts are added; those that are not `present` will run."""
@@ -77,12 +105,14 @@ class Observers(Events):
 
 
 def check_trackers(names: Sequence[str], registry: Registry) -> None:
-    """Every asked tracker is some observer's.
+    """Check that every asked tracker is some observer's, and that what it needs is installed.
 
     Raises:
-        HarnessError: none is called so.
+        HarnessError: none is called so, or its package is missing.
     """
-    known = {str(plugin.tracker) for plugin in registry.manager.get_plugins() if hasattr(plugin, "tracker")}
+    trackers = {str(plugin.tracker): plugin for plugin in registry.manager.get_plugins() if hasattr(plugin, "tracker")}
     for name in names:
-        if name not in known:
-            raise HarnessError(f"--track {name!r}: {did_you_mean(name, known)}")
+        if name not in trackers:
+            raise HarnessError(f"--track {name!r}: {did_you_mean(name, trackers)}")
+        if reason := getattr(trackers[name], "missing", lambda: None)():
+            raise HarnessError(f"--track {name}: {reason}")

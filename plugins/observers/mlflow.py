@@ -16,7 +16,7 @@ NOT_ALLOWED = re.compile(r"[^\w\-. /]")  # in the name of a metric
 class MLflowObserver(Tracker):
     """One MLflow run per comparison, in the experiment `harness`; `MLFLOW_TRACKING_URI` says where, as for MLflow itself."""
 
-    tracker = "mlflow"
+    tracker = package = "mlflow"
 
     def open(self, name: str, folder: Path) -> None:
         from mlflow import MlflowClient

@@ -13,7 +13,7 @@ from harness_plugins.observers.tracking import Tracker
 class TensorBoardObserver(Tracker):
     """Writes to `<run folder>/tensorboard`; look with `tensorboard --logdir runs`."""
 
-    tracker = "tensorboard"
+    tracker = package = "tensorboard"
 
     def open(self, name: str, folder: Path) -> None:
         from torch.utils.tensorboard import SummaryWriter

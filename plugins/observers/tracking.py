@@ -1,13 +1,14 @@
 """A comparison in an experiment tracker: stages as they end, then every row's training curves and scores.
 
-A tracker takes part where `--track` names it. One that is not installed or fails is left out of the rest of the run, as every
-observer is, and the board says so.
+A tracker takes part where `--track` names it. One that is not installed or cannot start is an error before anything is
+computed. One that fails later is left out of the rest of the run, as every observer is, and the board says so.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -20,12 +21,21 @@ class Tracker(ABC):
     """The base of trackers; `tracker` is the name that `--track` takes."""
 
     tracker: ClassVar[str]
+    package: ClassVar[str]  # the module that it imports
 
     def __init__(self) -> None:
         self.active = False
         self.ended = 0
         self.failed = 0
         self.seconds = 0.0
+
+    def missing(self) -> str | None:
+        """Return why it cannot take part, with the fix; None where its package is installed."""
+        try:
+            installed = find_spec(self.package) is not None
+        except ValueError:  # a module without a spec, as a test's double
+            installed = True
+        return None if installed else f"{self.package} is not installed: pip install 'alignment-harness[{self.tracker}]'"
 
     @abstractmethod
     def open(self, name: str, folder: Path) -> None:

@@ -14,7 +14,7 @@ PROJECT = "harness"
 class WandbObserver(Tracker):
     """One W&B run per comparison, in the project `harness`; login and mode are W&B's own (`wandb login`, `WANDB_MODE`)."""
 
-    tracker = "wandb"
+    tracker = package = "wandb"
 
     def open(self, name: str, folder: Path) -> None:
         import wandb

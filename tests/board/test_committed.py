@@ -67,7 +67,7 @@ def test_trls_dpo_and_ours_cannot_be_told_apart_and_online_rows_show_what_they_u
     board = Board.read(LEADERBOARDS / "sandbox-online")
     theirs, ours = board.row("trl_dpo"), board.row(board.baseline)
     assert theirs is not None and ours is not None and ours.method == "dpo" and theirs.budget == ours.budget
-    primary = [key for key, score in theirs.scores.items() if board.metrics[key].primary]
+    primary = [metric.key for metric in board.metrics if metric.primary]
     assert len(primary) == 3
     for key in primary:
         delta = theirs.scores[key].delta
@@ -89,6 +89,7 @@ def test_the_imported_board_is_what_its_documented_commands_give(tmp_path: Path,
         assert run.exit_code == 0
     made, kept = Board.read(tmp_path / "imported"), Board.read(IMPORTED)
     # The bytes of Parquet change with its library, intervals and tests with the version of the statistics.
+    made = made.model_copy(update={"metrics": tuple(m.model_copy(update={"bounds": None}) for m in made.metrics)})
     passing = {"created": "", "harness": {}, "files": None, "rows": (), "statistics": None, "analysis": None, "warnings": ()}
     assert kept.model_copy(update=passing) == made.model_copy(update=passing)
     assert kept.methods < made.methods == METHODS

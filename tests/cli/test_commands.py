@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import io
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -12,10 +12,8 @@ from typing import Any
 
 import pytest
 import yaml
-from rich.console import Console
 
 from harness.cli import main
-from harness_plugins.observers.terminal import TerminalObserver
 
 COMMANDS = [
     [],
@@ -45,6 +43,7 @@ COMMANDS = [
     ["cache", "import"],
     ["plugins", "check"],
     ["sandbox"],
+    ["runs"],
     ["sandbox", "show"],
     ["sandbox", "mark"],
     ["sandbox", "train"],
@@ -112,7 +111,8 @@ def test_plan_counts_and_leaves_no_store(config: Path, harness: Any) -> None:
     code, out, err = harness("plan", str(config))
     assert (code, err) == (0, "")
     assert out.startswith("tiny · 4 rows × 2 seeds, baseline sft")
-    assert "remain to run." in out and "seeds are not sampled" not in out
+    assert re.search(r"remain to run, about \d+ (s|min) on \d+ CPU cores?,\s+within a factor of 3", out)
+    assert "seeds are not sampled" not in out
     alone = harness("plan", str(config), "--seeds", "3")
     assert alone[0] == 0 and "One seed: seeds are not sampled" in " ".join(alone[1].split())
     assert [path.name for path in config.parent.iterdir()] == ["tiny.yaml"]
@@ -126,6 +126,7 @@ def test_plan_for_scripts(config: Path, harness: Any) -> None:
     assert {"key", "kind", "title", "rows", "in_store", "inputs"} == set(answer["stages"][0])
     titles = [stage["title"] for stage in answer["stages"]]
     assert "intervals will be over prompts alone" in answer["one_seed"]
+    assert (answer["families"][0]["name"], answer["families"][0]["tests"]) == ("primary metrics", 3)
     assert {"train dpo · seed 3", "train contrast · seed 3", "train spin · seed 3"} <= set(titles)
     assert not any("null" in title for title in titles)
 
@@ -277,58 +278,6 @@ def test_an_error_shows_escape_sequences_from_files_as_text(harness: Any, tmp_pa
     assert "\x1b" not in said and "\\x1b[2Jb" in said
 
 
-def test_progress_counts_the_stages_of_seeds_that_are_added() -> None:
-    observer: Any = TerminalObserver()
-    observer.console = Console(file=io.StringIO(), width=120, force_terminal=True, color_system=None)
-    observer.harness_run_started(name="run", weights={}, cached=2, interactive=True)
-    assert observer.progress is None  # all is in the store so far
-    observer.harness_run_extended(weights={"k": 1.0})
-    observer.harness_run_extended(weights={"l": 3.0})
-    observer.harness_stage_started(key="l", title="train")
-    observer.harness_stage_finished(key="l", title="train", seconds=1.0, error=None)
-    task = observer.progress.tasks[0]
-    assert (task.completed, task.total) == (3.0, 4.0)
-    assert task.fields["note"].startswith("1 of 2")
-    observer.harness_run_finished()
-    assert observer.console.file.getvalue().count("1 stages to run for another seed") == 2
-
-
-def test_progress_of_a_stage_without_a_line_is_passed_over() -> None:
-    observer: Any = TerminalObserver()
-    observer.harness_stage_progress(key="k", done=1, total=2, note="before the run")
-    observer.console = Console(file=io.StringIO(), width=120, force_terminal=True, color_system=None)
-    observer.harness_run_started(name="run", weights={"k": 1.0}, cached=0, interactive=True)
-    observer.harness_stage_started(key="k", title="train")
-    observer.harness_stage_finished(key="k", title="train", seconds=1.0, error=None)
-    observer.harness_stage_progress(key="k", done=1, total=2, note="late")  # read after the stage's end
-    assert [task.fields["title"] for task in observer.progress.tasks] == ["all stages"]
-    observer.harness_run_finished()
-    assert "late" not in observer.console.file.getvalue()
-
-
-def test_progress_of_a_run_that_nobody_watches_is_never_shown() -> None:
-    observer: Any = TerminalObserver()
-    observer.console = Console(file=io.StringIO())
-    observer.harness_run_started(name="run", weights={"k": 1.0}, cached=0, interactive=False)
-    observer.harness_run_extended(weights={"l": 1.0})
-    assert observer.progress is None and observer.console.file.getvalue() == ""
-
-
-def test_progress_shows_escape_sequences_and_markup_as_text() -> None:
-    observer: Any = TerminalObserver()
-    observer.console = Console(file=io.StringIO(), width=120, force_terminal=True, color_system=None)
-    observer.harness_run_started(name="run\x1b[2J", weights={"k": 1.0}, cached=0, interactive=True)
-    observer.harness_stage_started(key="k", title="train [/bold]\x1b]0;x\x07")
-    observer.harness_stage_progress(key="k", done=1, total=2, note="[/x]\x1b[2J")
-    observer.progress.refresh()
-    observer.harness_stage_finished(key="k", title="train\x1b[2J", seconds=1.0, error="first\nsecond\x1b[2J")
-    observer.harness_run_finished()
-    said = observer.console.file.getvalue()
-    assert "\x1b[2J" not in said and "\x1b]0" not in said and "\x07" not in said
-    assert "run\\x1b[2J" in said and "train [/bold]\\x1b]0;x\\x07" in said and "[/x]\\x1b[2J" in said
-    assert "failed train\\x1b[2J: first" in said and "second\\x1b[2J" in said
-
-
 def test_doctor(harness: Any, tmp_path: Path) -> None:
     code, out, _ = harness("doctor", "--json", "--store", str(tmp_path / "not" / "yet"))
     findings = json.loads(out)
@@ -363,6 +312,36 @@ def test_plugins_check(harness: Any) -> None:
     (failed,) = [finding for finding in verdicts["objective"]["findings"] if finding["status"] == "failed"]
     assert "beta = -1" in failed["said"] and failed["fix"]
     assert refused(harness, "plugins", "check", "dop") == "error: nothing is called 'dop': did you mean 'dpo'?\n"
+
+
+@pytest.mark.parametrize("name", ["spin_iterated", "self_contrast", "lm_eval"])
+def test_plugins_show_prints_no_json(name: str, harness: Any) -> None:
+    code, out, _ = harness("plugins", "show", name)
+    assert code == 0 and not re.search(r'[{}]|"\w+":', out)
+
+
+def test_a_method_is_shown_in_words(harness: Any) -> None:
+    out = harness("plugins", "show", "spin_iterated")[1]
+    assert "  round 3  learning_rate_factor: 0.2, reference: previous\n" in out
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--gpus", "9"], "--gpus 9: PyTorch sees no GPUs here; give fewer, or 0"),
+        (["--ray-address", "a:1"], "--ray-address is for --executor ray"),
+        (["--executor", "ray"], "--executor ray needs Ray: pip install 'alignment-harness[ray]'"),
+        (["--track", "wandb"], "--track wandb: wandb is not installed"),
+    ],
+)
+def test_what_is_asked_for_and_not_there_is_an_error_before_compute(
+    options: list[str], said: str, config: Path, harness: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("ray", "wandb"):
+        monkeypatch.setitem(sys.modules, name, None)
+    monkeypatch.setattr("harness.store.environment.device_kind", lambda: "cpu")
+    assert said in refused(harness, "compare", str(config), *options)
+    assert not (config.parent / "runs").exists()
 
 
 def test_new(harness: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

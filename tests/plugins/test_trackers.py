@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 
 from harness.api.registry import Registry
-from harness.run.observers import Observers
+from harness.errors import HarnessError
+from harness.run.graph import Graph
+from harness.run.observers import Observers, check_trackers
 from harness_plugins.observers.tracking import Tracker
 
 BOARD: dict[str, Any] = {
@@ -28,7 +30,7 @@ BOARD: dict[str, Any] = {
 
 
 class Kept(Tracker):
-    tracker = "kept"
+    tracker, package = "kept", "json"
 
     def open(self, name: str, folder: Path) -> None:
         self.said: list[Any] = [(name, folder)]
@@ -45,9 +47,8 @@ class Kept(Tracker):
 
 def tell(observers: Observers, *tracking: str, folder: Path = Path("run"), board: dict[str, Any] | None = BOARD) -> None:
     """A whole run of two stages, or one that ends without a board."""
-    observers.call(
-        "harness_run_started", name="tiny", weights={}, cached=0, interactive=False, folder=folder, tracking=tracking
-    )
+    shown: dict[str, Any] = {"interactive": False, "display": "none", "workers": 1}
+    observers.call("harness_run_started", name="tiny", weights={}, cached=0, folder=folder, tracking=tracking, **shown)
     observers.call("harness_stage_finished", key="a", title="a", seconds=1.5, error=None)
     observers.call("harness_stage_finished", key="b", title="b", seconds=0.5, error="no")
     if board is not None:
@@ -98,6 +99,36 @@ def test_a_tracker_that_is_not_installed_is_left_out(name: str, monkeypatch: pyt
     tell(observers, name)
     (reason,) = observers.failures.values()
     assert reason.startswith("harness_run_started: ModuleNotFoundError")
+
+
+@pytest.mark.parametrize("name", ["tensorboard", "wandb", "mlflow"])
+def test_a_tracker_that_is_not_installed_is_an_error_before_compute(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(
+        HarnessError, match=rf"--track {name}: {name} is not installed: pip install 'alignment-harness\[{name}\]'"
+    ):
+        check_trackers([name], Registry.load())
+    check_trackers(["kept"], Registry.load(extra=[Kept()]))
+
+
+def test_a_tracker_that_cannot_start_is_an_error_before_compute(tmp_path: Path) -> None:
+    class Offline(Kept):
+        tracker = "offline"
+
+        def open(self, name: str, folder: Path) -> None:
+            raise ConnectionError("not logged in")
+
+    observers = Observers(Registry.load(extra=[Offline()]))
+    options: dict[str, Any] = {"display": "none", "workers": 1, "folder": tmp_path}
+    with observers.watching("run", Graph(), set(), **options):  # it was not asked for, and is not opened
+        pass
+    with (
+        pytest.raises(
+            HarnessError, match=r"--track offline: it cannot start \(harness_run_started: ConnectionError: not logged"
+        ),
+        observers.watching("run", Graph(), set(), tracking=["offline"], **options),
+    ):
+        pytest.fail("the run began")
 
 
 def test_tensorboard_files_hold_the_curves(tmp_path: Path) -> None:

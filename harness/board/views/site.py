@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import resources
 from itertools import pairwise
@@ -107,6 +108,20 @@ def _others(folder: Path, published: set[str]) -> list[tuple[str, Board]]:
     """Return the boards in the folder that are not published now."""
     names = (path.parent.name for path in folder.glob(f"*/{BOARD}"))
     return [(name, Board.read(folder / name)) for name in names if name not in published]
+
+
+def write_index(folder: Path, title: str) -> None:
+    """Write the index of the boards in `folder`; a board that cannot be read is left out.
+
+    Raises:
+        StoreError: the folder cannot be written.
+    """
+    entries = []
+    for path in sorted(folder.glob(f"*/{BOARD}")):
+        with suppress(DataError):
+            entries.append((path.parent.name, Board.read(path, examples=False), 0))
+    entries.sort(key=lambda entry: entry[1].created, reverse=True)
+    write_bytes(folder / "index.html", _index(title, entries).encode("utf-8"))
 
 
 def _index(title: str, entries: Sequence[tuple[str, Board, int]]) -> str:

@@ -36,6 +36,8 @@ def print_table(board: Board, console: Console) -> None:
         console.print(Text(ONE_SEED, style="bold yellow"))
     console.print(_grid(board, layout))
     console.print(Text(one_line(board.summary), style="bold"))
+    for sentence in board.first_places(layout.metrics):
+        console.print(Text(one_line(sentence)))
     console.print(Text(one_line(board.tuned_alike)))
     console.print(_reading(board, layout))
     if board.sharing:
@@ -188,9 +190,12 @@ def _reading(board: Board, layout: _Layout) -> Text:
 
 def _shared(board: Board) -> Text:
     sharing = board.sharing
-    sentence = f"{sharing.get('stages_run', '?')} of {sharing.get('stages_requested', '?')} stages ran"
+    # Artifacts, not stages: samples and similarities that stages ask for are artifacts too.
+    sentence = (
+        f"The rows needed {sharing.get('stages_requested', '?')} artifacts: the run made {sharing.get('stages_run', '?')}"
+    )
     if "stages_reused" in sharing:
-        sentence += f", {sharing['stages_reused']} were shared between rows or taken from the store"
+        sentence += f"; {sharing['stages_reused']} were shared between rows or taken from the store"
     saved = sharing.get("seconds_saved")
     if isinstance(saved, int | float) and saved > 0:
         sentence += f", which saved {duration(saved)}"

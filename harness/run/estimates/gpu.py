@@ -551,11 +551,11 @@ def gpu_report(
     Raises:
         HarnessError: the model's size is not known.
     """
-    size = _size(comparison)
+    size = comparison_size(comparison)
     examples = {str(name): count for name, count in comparison.source.sizes().items()}
     if dataset is not None:
         examples = {name: len(rows) for name, rows in dataset.splits.items()}
-    lengths_used = Lengths(*lengths, "given by --lengths") if lengths else _lengths(comparison, dataset)
+    lengths_used = Lengths(*lengths, "given by --lengths") if lengths else measured_lengths(comparison, dataset)
     estimate = GpuEstimate(comparison, size, gpu, lengths_used, examples)
     works = estimate.works(graph, present)
     return GpuReport(gpu, size, lengths_used, works, estimate.notes, estimate.by_stage)
@@ -571,7 +571,7 @@ def parse_lengths(given: str | None) -> tuple[float, float] | None:
     return float(prompt), float(response)
 
 
-def _size(comparison: Comparison) -> ModelSize:
+def comparison_size(comparison: Comparison) -> ModelSize:
     checkpoint = comparison.checkpoint
     if checkpoint is None:
         raise HarnessError("--gpu: the model is made from the source's text, and is small: there is nothing to estimate")
@@ -593,7 +593,7 @@ def _size_of(checkpoint: Checkpoint) -> ModelSize:
         raise HarnessError(f"--gpu: the size of the model cannot be read off its config.json: {error}") from error
 
 
-def _lengths(comparison: Comparison, dataset: Dataset | None) -> Lengths:
+def measured_lengths(comparison: Comparison, dataset: Dataset | None) -> Lengths:
     """Measured on the first training rows by the model's tokenizer, or assumed within the limits."""
     if dataset is not None and dataset["train"] and comparison.checkpoint is not None and "model" not in comparison.unreachable:
         return _measured(comparison, dataset)

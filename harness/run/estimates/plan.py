@@ -14,7 +14,9 @@ from harness.run.elsewhere import RowElsewhere, rows_elsewhere, served_problems
 from harness.run.estimates.judge import JudgeEstimate, judge_estimates
 
 if TYPE_CHECKING:
+    from harness.board.entries import FamilyEntry
     from harness.config import Comparison
+    from harness.run.estimates.cpu import CpuEstimate
     from harness.run.estimates.gpu import Gpu, GpuReport
     from harness.run.graph import Graph, Stage
     from harness.run.stages.screening import Screening
@@ -170,6 +172,7 @@ class PlanReport:
         requests: a stage's key -> how many rows need it.
         data: rows kept and left out, and why, with the prompts taken for equal; None where the hub is out of reach.
         gpu: None unless it was asked for.
+        cpu: the time on this machine's cores; None where it has GPUs, one was asked for, or nothing is left to run.
         most: the same with all the seeds and prompts that rows can have; None where the config adds none.
         elsewhere: the rows that train nothing, as they are models from elsewhere.
         states: the intermediate states that are evaluated; None where none are.
@@ -189,6 +192,7 @@ class PlanReport:
     states: StatesEstimate | None = None
     rows: Sequence[RowEstimate] = ()
     trials: TrialsReport | None = None
+    cpu: CpuEstimate | None = None
 
     def as_dict(self) -> dict[str, JsonValue]:
         """Return the report as JSON, for `--json`."""
@@ -200,6 +204,7 @@ class PlanReport:
             "judges": [asdict(item) for item in self.judges],
             "unreachable": dict(self.comparison.unreachable),
         }
+        report["families"] = [family.model_dump(mode="json") for family in self.families]
         if self.warning_of_one_seed:
             report["one_seed"] = self.warning_of_one_seed
         if self.elsewhere:
@@ -210,6 +215,8 @@ class PlanReport:
             report["tuning"] = asdict(self.trials)
         if self.gpu:
             report["gpu"] = self.gpu.as_dict()
+        if self.cpu:
+            report["cpu"] = {"core_seconds": self.cpu.core_seconds, "workers": self.cpu.workers}
         if self.most:
             config = self.comparison.config
             if config.adds_seeds:
@@ -221,6 +228,38 @@ class PlanReport:
                 "most": {**self.most._range(), added: largest},
             }
         return report
+
+    @property
+    def families(self) -> list[FamilyEntry]:
+        """The tests that the board will correct together, if every row has every metric."""
+        from harness.board.build import metric_entries
+        from harness.board.entries import FamilyEntry
+
+        config = self.comparison.config.model_dump(mode="json", by_alias=True)
+        evaluators = self.comparison.evaluators.items()
+        metrics = metric_entries({label: evaluator.metrics() for label, evaluator in evaluators}, (), config)
+        compared = len(self.comparison.rows) - 1
+        families = []
+        for name, primary in (("primary metrics", True), ("other metrics", False)):
+            keys = tuple(metric.key for metric in metrics if metric.primary == primary)
+            if keys and compared:
+                families.append(FamilyEntry(name=name, metrics=keys, tests=compared * len(keys)))
+        return families
+
+    def family_lines(self) -> list[str]:
+        """Return the families in words, and the margins of practical equality."""
+        section = self.comparison.config.statistics
+        declared = section is not None and section.primary is not None
+        origin = "declared in the config" if declared else "each evaluator's own: `statistics.primary` declares others"
+        lines = []
+        for family in self.families:
+            primary = family.name == "primary metrics"
+            metrics = f"{', '.join(family.metrics)} ({origin})" if primary else f"{len(family.metrics)} metrics"
+            lines.append(f"{family.tests:,} tests of {family.name} are corrected together: {metrics}")
+        if section is not None and section.equivalent_within:
+            margins = ", ".join(f"{key} ±{margin:g}" for key, margin in section.equivalent_within.items())
+            lines.append(f"practically equal within: {margins}")
+        return lines
 
     @property
     def warning_of_one_seed(self) -> str | None:
@@ -257,10 +296,12 @@ def plan_report(
     lengths: tuple[float, float] | None,
     where: str = "the configuration",
     variables: Mapping[str, str] | None = None,
+    cores: int = 0,
 ) -> PlanReport:
     """Plan a comparison against the store in `folder`, which need not exist.
 
     Args:
+        cores: that would run stages; 0 where GPUs would, whose time is estimated by `gpu` alone.
         variables: the environment; where it is given, the servers of served rows that are still to be asked are looked for.
 
     Raises:
@@ -268,6 +309,7 @@ def plan_report(
         DataError: the source's rows cannot be read.
     """
     from harness.config.schema import raise_all
+    from harness.run.estimates.cpu import cpu_estimate
     from harness.run.estimates.gpu import gpu_report
     from harness.run.plan import largest_plan, plan
     from harness.run.stages.benchmarks import overlap, read_benchmarks, trained_on
@@ -310,10 +352,21 @@ def plan_report(
         judges = judge_estimates(comparison, graph, present, loaded[evaluation.split]) if loaded else []
         estimate = gpu_report(comparison, graph, present, gpu, loaded, lengths) if gpu else None
         elsewhere = rows_elsewhere(comparison, graph, is_held)
-        states = states_estimate(graph, present)
-        needs = row_estimates(comparison, graph, present, estimate.by_stage if estimate else None)
+        shown = gpu is None and cores and len(present) < len(graph)
         return PlanReport(
-            comparison, graph, present, requests, screening, judges, estimate, most, elsewhere, states, needs, trials
+            comparison=comparison,
+            graph=graph,
+            present=present,
+            requests=requests,
+            data=screening,
+            judges=judges,
+            gpu=estimate,
+            most=most,
+            elsewhere=elsewhere,
+            states=states_estimate(graph, present),
+            rows=row_estimates(comparison, graph, present, estimate.by_stage if estimate else None),
+            trials=trials,
+            cpu=cpu_estimate(comparison, graph, present, loaded, cores) if shown else None,
         )
 
     return report(least, report(largest_plan(comparison)) if config.grows else None)

@@ -49,10 +49,12 @@ class Stop:
     """A wish to end: what runs is finished, nothing new is begun.
 
     Attributes:
+        running: whether an executor runs stages now; without one there is nothing to finish.
         wake: called when the wish comes; safe to call in a signal handler.
     """
 
     asked: bool = False
+    running: bool = False
     wake: Callable[[], None] | None = None
 
     def ask(self) -> None:
@@ -111,8 +113,8 @@ class WorkerMessage(TypedDict, total=False):
     """One line of JSON that a process of a run writes to its parent.
 
     Attributes:
-        event: `progress`; `finished`, also where the stage failed; `unwritable` where nothing can be written any more; `gone`
-            where the process has ended, which its parent adds.
+        event: `ready` once a worker can run stages; `progress`; `finished`, also where the stage failed; `unwritable` where
+            nothing can be written any more; `gone` where the process has ended, which its parent adds.
         done, total, note: of `progress`.
         error: why the stage failed; None where it did not.
         ours: whether the error is the harness's own, whose text is for users.
@@ -121,7 +123,7 @@ class WorkerMessage(TypedDict, total=False):
         facts, earlier_seconds: of the draft that the first process of a training wrote.
     """
 
-    event: Required[Literal["progress", "finished", "unwritable", "gone"]]
+    event: Required[Literal["ready", "progress", "finished", "unwritable", "gone"]]
     done: int
     total: int
     note: str

@@ -26,6 +26,7 @@ from harness.run.stages.time_limit import TIME_OVER
 LOOK_SECONDS = 1.0  # between two looks for workers that are gone
 
 
+WORKER_STARTS = "its worker process starts"  # progress of a stage whose worker still loads libraries
 MOST_DEATHS = 3  # of workers in the same place, one after another, before they had a stage
 
 
@@ -68,6 +69,7 @@ class LocalExecutor:
         """
         schedule = Schedule(graph, present)
         workers: list[Worker] = []
+        self.stop.running = True
         try:
             for number in range(min(self.count, len(schedule.waiting))):
                 workers.append(self._worker(number))
@@ -84,6 +86,7 @@ class LocalExecutor:
                     worker.stop()
                     workers[worker.number] = self._worker(worker.number)
         finally:
+            self.stop.running = False
             for worker in workers:
                 worker.stop()
         schedule.outcome.stopped = not schedule.done
@@ -105,10 +108,17 @@ class LocalExecutor:
             if worker.stage is None and (stage := schedule.take(False if worker.gpu == "" else None)) is not None:
                 events.started(stage)
                 worker.give(stage)
+                if not worker.ready:
+                    events.progress(stage.key, 0, 0, WORKER_STARTS)
 
     def _note(self, message: WorkerMessage, worker: Worker, schedule: Schedule, events: Events) -> None:
         """Enter a worker's message into the schedule, and pass it to the listeners."""
         stage = worker.stage
+        if message["event"] == "ready":
+            worker.ready, worker.began = True, time.monotonic()  # loading libraries is no part of a stage's time
+            if stage is not None:
+                events.progress(stage.key, 0, 0, "")
+            return
         if stage is None:
             return
         if message["event"] == "progress":

@@ -46,6 +46,7 @@ class Worker:
         self.stage: Stage | None = None
         self.began = 0.0
         self.used = False  # whether it was given a stage
+        self.ready = False  # whether it has loaded its libraries
         self._inbox = inbox
         device = {} if gpu is None else {"CUDA_VISIBLE_DEVICES": gpu}
         with log.open("ab") as stream:

@@ -111,14 +111,20 @@ class RayExecutor:
         if schedule.done:
             return schedule.outcome
         self._connect()
+        self.stop.running = True
         try:
             with Store(Path(self.settings["store"])).part() as mark, Deferred() as signals:
                 self.settings["mark"] = str(mark)
                 nodes = self._nodes()
+                if self.gpus and not any(_has(node, "GPU") >= 1 for node in nodes):
+                    raise HarnessError(
+                        f"--gpus {self.gpus}: no node of the Ray cluster has a GPU; give 0, or leave the option out"
+                    )
                 for key in schedule.waiting:
                     self._resources(graph.stages[key], nodes)
                 self._run(schedule, events, signals)
         finally:
+            self.stop.running = False
             self.ray.shutdown()
         schedule.outcome.stopped = not schedule.done
         return schedule.outcome

@@ -41,6 +41,7 @@ def main() -> None:
     context = functools.cache(lambda: make_context(settings, lambda *progress: _progress(out, *progress)))
     with contextlib.suppress(Exception):  # ahead of the first stage, which tells what fails here
         context()
+    _send(out, {"event": "ready"})
     while message := inbox.get():
         _send(out, attempt(Stage(**message), context))
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
@@ -50,6 +52,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
+SHOWN_METRICS = 2  # whose means a stage reports when it ends
 FILES = "files"  # folder of the files that an evaluator writes beside its scores
 ABSENT = "absent"  # the note of metrics that a row's model cannot give -> why
 
@@ -59,7 +62,7 @@ def run_evaluate(stage: Stage, context: Context, draft: ArtifactDraft) -> None:
     payload, inputs = EvaluatePayload.of(stage), EvaluateInputs.of(stage)
     evaluator: Evaluator = context.component("evaluator", payload.evaluator)
     backend = context.component("backend", payload.backend)
-    context = replace(context, report=StageProgress(context.report))
+    report, context = context.report, replace(context, report=StageProgress(context.report))
     services, source, samplings = Services(context), context.store.open(inputs.source), evaluator.samplings()
     prepared = {
         run_sampling(sampling, payload.seed): read_answers(context.store.open(inputs.answers[str(number)]))
@@ -90,6 +93,7 @@ def run_evaluate(stage: Stage, context: Context, draft: ArtifactDraft) -> None:
         with exact_products():
             scores = _scores(evaluator, task)
     _check(scores, evaluator)
+    report(1, 1, _means(scores, evaluator))
     draft.write_lines("scores.jsonl", [_fields(score) for score in scores])
     if not any(task.files.iterdir()):
         task.files.rmdir()
@@ -151,6 +155,16 @@ class AnswerReader(BaseModel):
             text, tokens = parts.answer, None if tokens is None else tokens - thoughts
         ids = response.ids if text == response.text else None
         return ReadResponse(text, response.finished, tokens, ids, whole=response, thought_tokens=thoughts, closed=parts.closed)
+
+
+def _means(scores: Sequence[Score], evaluator: Evaluator) -> str:
+    """Return the means of the first primary metrics in one line, for whoever watches the run."""
+    values: defaultdict[str, list[float]] = defaultdict(list)
+    for score in scores:
+        values[score.metric].append(score.value)
+    metrics = sorted(evaluator.metrics(), key=lambda metric: not metric.primary)  # the primary ones first, else as listed
+    shown = [metric.name for metric in metrics if metric.name in values][:SHOWN_METRICS]
+    return ", ".join(f"{name} {fmean(values[name]):.4g}" for name in shown)
 
 
 def _fields(score: Score) -> list[str | float]:

@@ -17,7 +17,7 @@ from distributions import write_distribution
 from harness import HarnessError, StoreError
 from harness.errors import StoreWriteError
 from harness.run.executors.events import Outcome, Stop
-from harness.run.executors.local import LocalExecutor
+from harness.run.executors.local import WORKER_STARTS, LocalExecutor
 from harness.run.graph import Graph, Stage
 from harness.store import Store
 
@@ -99,12 +99,16 @@ class Watcher:
 
     def __init__(self) -> None:
         self.said: list[tuple[str, str]] = []
+        self.starts: list[str] = []  # progress about the start of a worker, and "" at its end
 
     def started(self, stage: Stage) -> None:
         self.said.append(("started", stage.title))
 
     def progress(self, key: str, done: int, total: int, note: str) -> None:
-        self.said.append(("progress", note))
+        if total:
+            self.said.append(("progress", note))
+        else:
+            self.starts.append(note)
 
     def again(self, stage: Stage, reason: str) -> None:
         self.said.append((reason, stage.title))
@@ -176,6 +180,8 @@ def test_a_failure_takes_its_descendants_and_nothing_else(site: Path, tmp_path: 
     }
     assert "--- bug\nTraceback " in log.read_text()
     assert "RuntimeError: a bug\n" in log.read_text()
+    # The first worker's start, and one after each death. A worker that dies later may be ready before it has a stage.
+    assert watcher.starts[:2] == [WORKER_STARTS, ""] and watcher.starts.count(WORKER_STARTS) == watcher.starts.count("")
     order = ["first", "mistake", "bug", "dead", "gone", "last"]  # the longest way to go first
     killed = "its worker process was killed"
     assert watcher.said == [
