@@ -115,7 +115,7 @@ def compare(
         show(result.board, result.folder)
         if result.folder != folder:
             typer.echo(f"{folder} holds the board of another comparison, which was left as it is.")
-    if result.outcome.failed:
+    if result.outcome.failed or any(row.failed for row in result.board.rows):
         raise typer.Exit(SOME_FAILED)
 
 
