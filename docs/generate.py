@@ -492,6 +492,7 @@ VALUES = {
     "API_VERSION": "version of what plugins may rely on; raised when a name, a hook or a meaning goes",
     "DELIMITERS": "pairs of strings that begin and end a model's thoughts, as `divide` takes them unless told others",
     "Reward": "the type of a field that takes a `RewardModel`, a `Verifier` or a `JudgeReward`, told apart by their fields",
+    "TrainingReward": "the type of a field that takes `gold`, a `Reward` or a `PolicyReward`",
     "UNREAD_METRICS": "what a judged evaluator reports of judgments without a value: unparsed, declined, cut off",
     "__version__": "version of the distribution",
     "hookimpl": "the mark above a plugin's hooks",

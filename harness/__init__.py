@@ -38,6 +38,7 @@ from harness.api.interfaces import (
 )
 from harness.api.methods import Method, Round
 from harness.api.registry import source_named
+from harness.api.spaces import SearchSpace
 from harness.api.texts import decode, fold, fold_spacing, parse_json, read_json_rows, read_lines, read_text
 from harness.api.types import (
     DELIMITERS,
@@ -81,7 +82,7 @@ from harness.models.generate import generate
 from harness.models.hub import hub_commit, hub_snapshot
 from harness.models.replies import ReplyChoice
 from harness.models.retry import RetryPolicy
-from harness.models.reward import JudgeReward, Reward, Rewarded, RewardModel
+from harness.models.reward import JudgeReward, PolicyReward, Reward, Rewarded, RewardModel, TrainingReward
 from harness.models.sentence import SentenceEmbedder
 from harness.models.serve import supervised_command, vllm_command
 from harness.models.tokenization import ChatTemplate
@@ -150,6 +151,7 @@ __all__ = [
     "Paper",
     "PluginError",
     "Policy",
+    "PolicyReward",
     "Problem",
     "Prompt",
     "Questions",
@@ -165,11 +167,13 @@ __all__ = [
     "Round",
     "Sampling",
     "Score",
+    "SearchSpace",
     "SentenceEmbedder",
     "Source",
     "StageError",
     "StoreError",
     "Trainer",
+    "TrainingReward",
     "TrainingSettings",
     "TrainingTask",
     "TrainingUse",

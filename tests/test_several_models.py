@@ -53,6 +53,13 @@ def starts(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> d
     }
 
 
+GROWING = {
+    "evaluation": {"until": "decided", "most": 200},
+    "source": {"name": "sandbox", "heldout": 300},
+    "seeds": [0, 1, 2],
+}
+
+
 def config(models: Any, **sections: Any) -> dict[str, Any]:
     return {
         "name": "starts",
@@ -116,7 +123,7 @@ def test_the_resolved_config_has_the_list_and_gives_the_same_stages(starts: dict
         (["tiny", "empty"], {}, "model.1.path", "no *.safetensors"),
         (["tiny", {"path": "small", "dtyp": "float32"}], {}, "model.1.dtyp", "dtype"),
         (["tiny", "small"], {"seeds": {"until": "decided"}}, "seeds", "list the seeds"),
-        (["tiny", "small"], {"evaluation": {"until": "decided", "most": 200}}, "evaluation.until", "give `prompts`"),
+        (["tiny", "small"], GROWING, "evaluation.until", "would get different prompts"),
         (["tiny", "other"], {"limits": {"max_tokens": 99}}, "limits", "each model would keep other prompts"),
         (["tiny", "small"], {"methods": ["sft", "dpoo"]}, "methods.1.method", "dpo"),
     ],

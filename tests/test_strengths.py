@@ -144,6 +144,15 @@ def test_a_row_with_fewer_seeds_has_the_strength_of_its_own_games() -> None:
     assert on_board(both, strengths(both))["dpo"].seeds is None
 
 
+def test_a_row_with_fewer_questions_has_the_strength_of_its_own_games() -> None:
+    games = [Score(f"p{number:02}", "win_rate", float(number % 3 > 0)) for number in range(30)]
+    both = [row("sft", []), row("dpo", games[:12]), row("ipo", games)]
+    mixed, single = strengths(both).scores, strengths(both[:2]).scores
+    assert mixed["dpo"] == single["dpo"]
+    assert [len(mixed[label]["paired"][0]) for label in ("dpo", "ipo", "sft")] == [12, 30, 30]
+    assert on_board(both, strengths(both))["dpo"].n == 12
+
+
 def test_rows_of_different_judges_have_no_strengths_unless_told_to() -> None:
     scores = turns(together=True)
     rows = [row("sft", []), row("dpo", scores, judge="j (1)"), row("simpo", scores, judge="j (2)")]

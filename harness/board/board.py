@@ -50,6 +50,7 @@ from harness.board.files import (
     write_bytes,
     write_text,
 )
+from harness.board.tuning import tuned_alike
 from harness.board.views.text import number, p_value, plain, signed
 from harness.errors import DataError, Problem
 
@@ -309,6 +310,11 @@ class Board(BoardEntry):
             return f"{sentence}."
         holds = "The difference holds" if delta.is_significant else "That is not a sure difference"
         return f"{sentence}. {holds}: {p_value(delta.p_adjusted)} after correction."
+
+    @property
+    def tuned_alike(self) -> str:
+        """Whether every row that was trained here had the same search for its settings, in a sentence."""
+        return tuned_alike(self.rows)
 
     def row(self, method: str) -> RowEntry | None:
         """Return the row with this label; None where there is none."""

@@ -32,6 +32,7 @@ from harness.board.learning import learning_curves
 from harness.board.published import is_published_table, published_board
 from harness.board.sequential import Decisions, Design, PromptsDesign, SeedsDesign, decisions
 from harness.board.statistics import Values, seeds_t_test, standardised, wins
+from harness.board.tuning import choice_spread, tuning_warnings, with_choice
 from harness.board.views.text import plain, signed
 from harness.errors import DataError, did_you_mean
 from harness.version import __version__
@@ -51,6 +52,8 @@ OF_STATISTICS = re.compile(
     r"^The null row .* differs from the baseline|yet smaller than what a change of seeds alone could show|"
     r"^No row comes first on "
 )
+# Warnings that comparing the rows again gives in other words than earlier versions did: one for each row and metric.
+REWORDED = re.compile(r" is compared on \d+ of \d+ examples of |: \S+ reported no finite value of it\.$")
 CURVE_POINTS = 200  # kept per seed; a board is read by people
 
 
@@ -118,7 +121,7 @@ def build_board(
     entered = [_with_derived(_with_states(row_entry(statistics, row), row, curves), derived) for row in rows]
     ordered = _ordered(entered, board.primary, baseline if prompts else None)
     analysis, notes = analyse(statistics, board.config)
-    texts = (*warnings, *statistics.warnings, *_noise_warnings(ordered, board.primary), *notes)
+    texts = (*warnings, *statistics.warnings, *_noise_warnings(ordered, board.primary), *tuning_warnings(ordered), *notes)
     board = board.model_copy(
         update={"rows": ordered, "warnings": tuple(plain(text) for text in texts), "analysis": analysis}
     ).with_examples(examples)
@@ -256,11 +259,12 @@ def row_entry(statistics: Statistics, row: RowResult) -> RowEntry:
         kind=row.kind,
         seeds=seeds,
         scores={} if row.failed else dict(_scores(statistics, row, seeds)),
-        cost=_mean_cost(row.costs),
+        cost=mean_cost(row.costs),
         budget={key: float(value) for key, value in row.budget.items() if isfinite(value)},
         provenance=row.provenance,
         curves={str(seed): _thinned(points) for seed, points in sorted(row.curves.items())},
         failed=None if row.failed is None else plain(row.failed) or "no reason given",
+        tuning=row.tuning,
     )
 
 
@@ -291,6 +295,8 @@ def _delta(statistics: Statistics, row: RowResult, metric: MetricEntry) -> Delta
     if gap is None:
         return None
     of_examples = metric.fit is None  # else a single example's pseudo-value says nothing of it
+    baseline = next(other for other in statistics.rows if other.label == statistics.baseline)
+    choice = with_choice(gap.mean, gap.low, gap.high, choice_spread(metric.key, row.tuning, baseline.tuning))
     better = wins(gap.per_example if metric.higher_is_better is not False else -gap.per_example)
     return Delta(
         mean=gap.mean,
@@ -310,6 +316,8 @@ def _delta(statistics: Statistics, row: RowResult, metric: MetricEntry) -> Delta
         n=gap.n,
         seeds=gap.seeds,
         other_data=True if _has_other_data(row, statistics) else None,
+        choice_low=choice[0] if choice else None,
+        choice_high=choice[1] if choice else None,
     )
 
 
@@ -330,7 +338,7 @@ def _per_seed(values: Values) -> dict[int, float]:
     return means
 
 
-def _mean_cost(costs: Mapping[int, Cost]) -> CostEntry:
+def mean_cost(costs: Mapping[int, Cost]) -> CostEntry:
     """Return the mean cost of a seed; absent rather than 0 where a row has no data, training or judge of its own."""
     runs, means = list(costs.values()), {}
     if any(cost.seconds or cost.tokens_trained or cost.tokens_generated for cost in runs):
@@ -422,6 +430,7 @@ class LoadedBoard:
                 for state in entry.states or ()
             ],
             without_states=entry.without_states,
+            tuning=entry.tuning,
         )
 
     @property
@@ -454,7 +463,11 @@ class LoadedBoard:
             prompts=PromptsDesign.of(board.statistics.sequential_prompts),
         )  # fmt: skip
         earlier = board.methods < METHODS
-        return [text for text in board.warnings if text not in again.warnings and not (earlier and OF_STATISTICS.search(text))]
+        return [
+            text
+            for text in board.warnings
+            if text not in again.warnings and not (earlier and OF_STATISTICS.search(text)) and not REWORDED.search(text)
+        ]
 
     def with_costs(self, row: RowEntry) -> RowEntry:
         """Return a row with the costs, budget, curves and seeds that this board has of it, which scores do not hold."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from harness.api.types import Cost, Score
-from harness.board.entries import SIGNIFICANCE_LEVEL, FamilyEntry, Kind, MetricEntry, RowKind
+from harness.board.entries import SIGNIFICANCE_LEVEL, FamilyEntry, Kind, MetricEntry, RowKind, TuningEntry
 from harness.board.facts import Provenance
 from harness.board.sequential import Decisions, Design, PromptsDesign, decisions
 from harness.board.statistics import (
@@ -68,11 +68,13 @@ class Statistics:
         self._spreads: dict[Cell, Spread | None] = {}  # of a difference at one seed; the baseline's for the noise floor
         self._prompts = design if isinstance(design, PromptsDesign) else None
         self.intervals: dict[Cell, Interval] = {}
+        self._unpaired: dict[str, list[tuple[str, str]]] = {}  # metric key -> rows, and the examples that they share
         self._apart = self._judged_apart_from_baseline()
         self.decisions = self._decisions(design) if design else None
         bootstrap = Bootstrap(DRAWS, FLIPS, LEVEL)
         for metric in metrics:
             self._resample(metric, bootstrap)
+        self.warnings += self._warnings_about_examples()
         if self.decisions is not None:
             self._test_at_every_look(self.decisions)
         self.correction = correct(metrics, self.differences)
@@ -99,7 +101,7 @@ class Statistics:
 
     def _warnings_about_seeds(self) -> Iterator[str]:
         """Yield a warning about rows that are models from elsewhere: nothing is known of other trainings of them."""
-        labels = [row.label for row in self.rows if row.is_as_it_is and not row.failed]
+        labels = sorted(row.label for row in self.rows if row.is_as_it_is and not row.failed)
         if labels:
             verb, word = ("is a model", "it") if len(labels) == 1 else ("are models", "them")
             yield (
@@ -208,9 +210,21 @@ class Statistics:
         examples = max(len(row_values.examples), len(base_values.examples))
         seeds = max(len(row_values.seeds), len(base_values.seeds))
         if gap.n < examples:
-            self.warnings.append(f"{label} is compared on {gap.n} of {examples} examples of {key}.")
+            self._unpaired.setdefault(key, []).append((label, f"{gap.n} of {examples}"))
         if 0 < gap.seeds < seeds and self.decisions is None:  # else rows have different numbers of seeds on purpose
             self.warnings.append(f"{label} is compared on {gap.seeds} of {seeds} seeds of {key}: those that both rows have.")
+
+    def _warnings_about_examples(self) -> Iterator[str]:
+        """Yield a warning about rows that lack examples of metrics, one for all metrics that the same rows lack alike."""
+        keys: dict[tuple[tuple[str, str], ...], list[str]] = {}
+        for key, unpaired in self._unpaired.items():
+            keys.setdefault(tuple(unpaired), []).append(key)
+        for rows, listed in keys.items():
+            if len(rows) == 1:
+                yield f"{rows[0][0]} is compared on {rows[0][1]} examples of {', '.join(listed)}."
+            else:
+                shared = ", ".join(f"{label} {count}" for label, count in rows)
+                yield f"Rows are compared on the examples of {', '.join(listed)} that both have: {shared}."
 
     def _noise(self) -> dict[str, NoiseFloor]:
         """Return the noise floor of each metric that a change of seeds can move, from null rows and the pooled variance."""
@@ -285,6 +299,7 @@ def readings(row: RowResult, metrics: Sequence[MetricEntry]) -> tuple[dict[str, 
     values_by_key: dict[str, Values] = {}
     warnings: list[str] = []
     without_scores: dict[str, list[str]] = {}
+    unreadable: dict[str, list[str]] = {}
     absent: dict[tuple[str, str], list[str]] = {}
     by_evaluator: dict[str, dict[str, dict[int, list[Score]]]] = {}
     for metric in metrics:
@@ -303,7 +318,7 @@ def readings(row: RowResult, metrics: Sequence[MetricEntry]) -> tuple[dict[str, 
             without_scores.setdefault(evaluator, []).append(name)
             continue
         if not kept.examples:
-            warnings.append(f"{row.label} has no {metric.key}: {evaluator} reported no finite value of it.")
+            unreadable.setdefault(evaluator, []).append(name)
             continue
         holes = values.values.size - kept.values.size
         if holes:
@@ -312,6 +327,9 @@ def readings(row: RowResult, metrics: Sequence[MetricEntry]) -> tuple[dict[str, 
                 "the mean is over the others."
             )
         values_by_key[metric.key] = values
+    for evaluator, names in unreadable.items():
+        it = "it" if len(names) == 1 else "them"
+        warnings.append(f"{row.label} has no {', '.join(names)} of {evaluator}, which reported no finite value of {it}.")
     for (evaluator, reason), names in absent.items():
         warnings.append(f"{row.label} has no {', '.join(names)} of {evaluator}: {reason}.")
     for evaluator, names in without_scores.items():
@@ -413,6 +431,7 @@ class RowResult(RowKind):
         curves: per seed the training log, one mapping of numbers per logged step.
         states: those that were evaluated while it was trained, in their order.
         without_states: why it has none, where other rows may have some.
+        tuning: the search for its settings; None where there was none.
     """
 
     label: str
@@ -428,6 +447,7 @@ class RowResult(RowKind):
     curves: Mapping[int, Sequence[Mapping[str, float]]] = field(default_factory=dict)
     states: Sequence[RowState] = ()
     without_states: str | None = None
+    tuning: TuningEntry | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "provenance", Provenance.read(self.provenance))  # frozen, and any mapping of facts will do

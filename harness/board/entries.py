@@ -7,6 +7,7 @@ from typing import ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
 
+from harness.api.spaces import SearchSpace, SpaceValue
 from harness.api.texts import HALF_SURROGATE
 from harness.api.walk import walk
 from harness.board.facts import Provenance
@@ -55,11 +56,13 @@ class Delta(BoardEntry):
     true difference that would have been found four times in five, at Holm's first step. `below_noise`, on boards
     of the first methods: smaller than the null row's bound. `one_seed`: seeds were not sampled, so interval and p-values are
     over prompts alone and nothing is called significant. `seeds` counts the common ones; 0 where there are none.
-    `other_data`: the row was trained on another source than the baseline.
+    `other_data`: the row was trained on another source than the baseline. `choice_low` and `choice_high`, on the metric that
+    settings were tuned on: the interval that counts, too, that tuning would have chosen otherwise on other prompts.
     """
 
     optional = frozenset(
         {
+            *("choice_low", "choice_high"),
             *("p_adjusted", "below_noise", "one_seed", "p_flips", "p_design", "p_own", "p_seeds", "q", "effect", "wins"),
             *("detectable", "n", "seeds", "other_data"),
         }
@@ -83,6 +86,8 @@ class Delta(BoardEntry):
     n: int | None = None
     seeds: int | None = None
     other_data: Literal[True] | None = None
+    choice_low: float | None = None
+    choice_high: float | None = None
 
     @property
     def is_significant(self) -> bool:
@@ -145,6 +150,149 @@ class CostEntry(BoardEntry):
     tokens_generated: float | None = None
     judge_tokens: float | None = None
     usd: float | None = None
+
+
+class SpaceEntry(BoardEntry):
+    """The search space of one setting: an interval with its ends, or `choices`; and where it is from."""
+
+    optional = frozenset({"low", "high", "log", "choices", "source"})
+
+    low: float | None = None
+    high: float | None = None
+    log: Literal[True] | None = None
+    choices: tuple[SpaceValue, ...] | None = None
+    source: str | None = None
+
+    @model_validator(mode="after")
+    def _is_a_space(self) -> Self:
+        self.as_space()
+        return self
+
+    def as_space(self) -> SearchSpace:
+        """Return the space as components declare it."""
+        return SearchSpace(self.low, self.high, log=bool(self.log), choices=self.choices or (), source=self.source or "")
+
+
+class TrialEntry(BoardEntry):
+    """One trial of a row's settings at one seed, scored on the tuning split.
+
+    Attributes:
+        number: counted from 0; a trial with several seeds has an entry for each.
+        score: the mean of the metric; absent where the trial failed, for `reason`.
+        share: of the training budget that it was trained on.
+    """
+
+    optional = frozenset({"score", "reason"})
+
+    number: int
+    settings: dict[str, SpaceValue]
+    seed: int
+    score: float | None = None
+    share: float = 1.0
+    state: Literal["complete", "pruned", "failed"] = "complete"
+    reason: str | None = None
+
+
+class ExpectedBest(BoardEntry):
+    """The expected score of the best of `trials` trials, with its 95 % interval over which trials were drawn."""
+
+    trials: int
+    mean: float
+    low: float
+    high: float
+
+
+class SelectionEntry(BoardEntry):
+    """How certain the choice is: chosen again on bootstrap draws of the tuning prompts.
+
+    Attributes:
+        prompts: of the tuning split that all trials have a score on.
+        kept: share of the draws that choose the same trial.
+        spread: standard deviation over draws of the score, on all prompts, of the trial that is chosen.
+        told_apart: whether the best trial differs from the median one beyond what prompts do (paired, two standard errors).
+    """
+
+    prompts: int
+    kept: float
+    spread: float
+    told_apart: bool
+
+
+class TuningEntry(BoardEntry):
+    """How a row's settings were searched on the tuning split.
+
+    Attributes:
+        default: why the row has its config's own settings: its search is `off`, or its entry sets all (`fixed`). Then nothing
+            else is set.
+        chosen: the settings of the best trial, `number`; absent where every trial failed.
+        budget: unit -> the amount that trials might take, where that and not their number was given.
+        cost: of all trials together, beyond the shared starting model.
+        expected: of the best after 1, 2, … trials; absent for trials that depend on each other.
+    """
+
+    optional = frozenset(
+        {
+            "budget",
+            "default",
+            "metric",
+            "higher_is_better",
+            "pruner",
+            "sampler",
+            "chosen",
+            "number",
+            "cost",
+            "expected",
+            "selection",
+            "trials",
+            "space",
+        }
+    )
+
+    default: Literal["off", "fixed"] | None = None
+    metric: str | None = None
+    higher_is_better: bool | None = None
+    sampler: Literal["random", "tpe", "grid"] | None = None
+    pruner: Literal["halving"] | None = None
+    budget: dict[Literal["tokens", "seconds"], float] | None = None
+    space: dict[str, SpaceEntry] | None = None
+    trials: tuple[TrialEntry, ...] | None = None
+    chosen: dict[str, SpaceValue] | None = None
+    number: int | None = None
+    cost: CostEntry | None = None
+    expected: tuple[ExpectedBest, ...] | None = None
+    selection: SelectionEntry | None = None
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> Self:
+        if self.default is not None:
+            return self
+        if not self.trials or None in (self.space, self.metric, self.sampler, self.higher_is_better):
+            raise ValueError("a search has trials, a space, a metric with its direction, and a sampler")
+        spaces = {name: space.as_space() for name, space in (self.space or {}).items()}
+        for trial in self.trials:
+            if trial.settings.keys() != spaces.keys() or any(
+                value not in spaces[name] for name, value in trial.settings.items()
+            ):
+                raise ValueError(f"trial {trial.number} has settings outside of the search space")
+        if (self.chosen is None) != (self.number is None) or (self.number is not None and self.number not in self.scores):
+            raise ValueError("`chosen` and `number` are those of a trial")
+        return self
+
+    @property
+    def scores(self) -> dict[int, float | None]:
+        """Each trial's mean score over its seeds; None where it failed at one, or was pruned."""
+        return mean_scores(self.trials or ())
+
+
+def mean_scores(trials: Sequence[TrialEntry]) -> dict[int, float | None]:
+    """Return trial number -> its mean score over its seeds; None where it failed at one, or was pruned."""
+    by_number: dict[int, list[float | None]] = {}
+    for trial in trials:
+        by_number.setdefault(trial.number, []).append(trial.score if trial.state == "complete" else None)
+    return {
+        number: None if None in scores else sum(score for score in scores if score is not None) / len(scores)
+        for number, scores in by_number.items()
+    }
 
 
 class MetricEntry(BoardEntry):
@@ -483,7 +631,7 @@ class RowEntry(RowKind, BoardEntry):
     `model` is the label of its starting model where the board has several.
     """
 
-    optional = frozenset({"failed", "states", "without_states", "model"})
+    optional = frozenset({"failed", "states", "without_states", "model", "tuning"})
 
     method: str
     data: str | None
@@ -500,6 +648,7 @@ class RowEntry(RowKind, BoardEntry):
     states: tuple[StateEntry, ...] | None = None
     without_states: str | None = None
     model: str | None = None
+    tuning: TuningEntry | None = None  # of rows of a comparison that searched settings; rows that train nothing have none
 
     def delta(self, key: str) -> Delta | None:
         """Return the difference from the baseline on the metric with this key; None where there is none."""

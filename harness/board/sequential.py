@@ -181,7 +181,9 @@ def decisions(
     seeds = {label: max(len(table.answered().seeds) for table in values[label].values()) for label in labels}
     counts = seeds
     if isinstance(design, PromptsDesign):
-        counts = {label: count for label in labels if (count := design.count(values[label]))}
+        over_rows = {metric.key for metric in metrics if metric.fit == "rows"}  # has values of prompts that a row never had
+        own = {label: {key: table for key, table in values[label].items() if key not in over_rows} for label in labels}
+        counts = {label: count for label in labels if (count := design.count(own[label]))}
     primary = [metric for metric in metrics if metric.primary] or list(metrics[:1])
     keys = {metric.key for metric in primary}
     compared = {key: [label for label in labels if key in values[label]] for key in (metric.key for metric in metrics)}

@@ -16,6 +16,7 @@ from harness.board.entries import METHODS
 from harness.board.files import SCORES, STATES, Scores, States, digest
 from harness.board.learning import learning_curves
 from harness.board.sequential import design_of
+from harness.board.tuning import tuning_problems
 
 SAME_IN_ALL_METHODS = {"mean", "n", "per_seed", "seeds", "higher_is_better"}
 EARLIER = (
@@ -83,7 +84,7 @@ def _recomputed(board: Board, scores: Scores, states: States) -> list[str]:
         shown = {key: score.model_dump(mode="json") for key, score in entry.scores.items() if key not in derived}
         if board.methods < METHODS:
             shown, computed = _means(shown), _means(computed)
-        problems += _differ(shown, computed, f"{entry.method}: ")
+        problems += [*_differ(shown, computed, f"{entry.method}: "), *tuning_problems(entry)]
     if board.methods < METHODS:
         return problems
     curves = learning_curves(rows, metrics)

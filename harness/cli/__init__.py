@@ -30,6 +30,7 @@ from harness.cli import (
     sandbox,
     serve,
     status,
+    tune,
 )
 from harness.cli.compare import leave
 from harness.errors import HarnessError
@@ -47,6 +48,7 @@ app = typer.Typer(
 )
 compare.register(app)
 plan.register(app)
+tune.register(app)
 data.register(app)
 analyze.register(app)
 report.register(app)

@@ -109,6 +109,9 @@ def print_plan(report: PlanReport) -> None:
 
     comparison = report.comparison
     _print_stages(report)
+    if report.trials is not None:
+        _print_lines([report.trials.line()], "bold")
+        _print_lines([f"trials: {estimate.line()}" for estimate in report.trials.judges], "dim")
     _print_lines([report.warning_of_one_seed] if report.warning_of_one_seed else [], "yellow")
     _print_lines(unused_settings(comparison), "yellow")
     _print_lines([f"{message} (the keys of this plan are not final)" for message in comparison.unreachable.values()], "yellow")

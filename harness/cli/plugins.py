@@ -85,7 +85,7 @@ def show(name: Annotated[str, typer.Argument(help="A component's name.")], json_
 
 
 class ComponentPage(TypedDict):
-    """A component's documentation; `fields` are JSON schemas by name."""
+    """A component's documentation; `fields` are JSON schemas by name, `spaces` the search spaces of `tuning:` in words."""
 
     kind: str
     name: str
@@ -97,10 +97,13 @@ class ComponentPage(TypedDict):
     question: NotRequired[str]
     analysis: NotRequired[dict[str, object]]
     fields: NotRequired[dict[str, Any]]
+    spaces: NotRequired[dict[str, dict[str, str]]]
 
 
 def _document(entry: Registered) -> ComponentPage:
     import inspect
+
+    from harness.api.spaces import declared_spaces
 
     component = entry.component
     paper = component.paper
@@ -119,6 +122,8 @@ def _document(entry: Registered) -> ComponentPage:
         document["question"] = component.question
         document["analysis"] = {"needs": sorted(component.needs), "minutes": component.minutes}
     document["fields"] = component.model_json_schema().get("properties", {})
+    if spaces := declared_spaces(component):
+        document["spaces"] = {name: {"space": str(space), "source": space.source} for name, space in spaces.items()}
     return document
 
 
@@ -141,6 +146,8 @@ def _print(console: Console, document: ComponentPage) -> None:
         default = _words(schema["default"]) if "default" in schema else "(required)"
         console.print(Text.assemble((f"  {name}", "bold"), f" = {default}  ", (_bounds(schema), "dim")))
         console.print(Text(f"      {schema.get('description', '')}"))
+        if space := document.get("spaces", {}).get(name):
+            console.print(Text(f"      tuned over {space['space']} ({space['source'] or 'no source given'})", style="dim"))
     for name, value in document.get("method", document.get("analysis", {})).items():
         if value not in (None, {}, [], 0) and name != "name":
             for number, part in enumerate(value if name == "rounds" and isinstance(value, list) else [value], start=1):

@@ -94,11 +94,14 @@ def _sections(entries: Sequence[Any], problems: list[Problem]) -> dict[int, tupl
 
 
 def _growing(raw: Mapping[str, Any]) -> list[Problem]:
-    """Return a problem where rows get seeds or prompts until they are decided: each model's would decide for itself."""
+    """Return a problem where rows get seeds or prompts until they are decided, or are tuned: each model's for itself."""
     problems, evaluation = list[Problem](), raw.get("evaluation")
     if isinstance(raw.get("seeds"), Mapping):
         fix = "rows of several starting models would get different seeds: list the seeds, as in [0, 1, 2]"
         problems.append(Problem("seeds", raw["seeds"], fix))
+    if raw.get("tuning") is not None:
+        fix = "rows are tuned for one starting model: compare each model by itself, --set 'model={path: …}'"
+        problems.append(Problem("tuning", raw["tuning"], fix))
     if isinstance(evaluation, Mapping) and evaluation.get("until") is not None:
         fix = "rows of several starting models would get different prompts: give `prompts` in its place"
         problems.append(Problem("evaluation.until", evaluation["until"], fix))

@@ -75,6 +75,9 @@ def check_budget(unresolved: UnresolvedConfig, config: Config) -> None:
             unresolved.note(f"{place}budget.prompts", budget.prompts, fix)
         if budget.limit is not None:
             _check_units(unresolved, f"{place}budget", budget.limit, rows)
+        if budget.limit is not None and budget.limit.unit == "generated" and config.evaluation.during:
+            fix = "states are shares of a training's steps, whose number budget.generated leaves open: leave one of them out"
+            unresolved.note(f"{place}budget.generated", budget.limit.amount, fix)
         if budget.limit is not None and budget.limit.amount < most:
             fix = f"a method has {most} rounds that share it: it should be at least {most}"
             unresolved.note(f"{place}budget.{budget.limit.unit}", budget.limit.amount, fix)

@@ -11,6 +11,7 @@ from harness.api.interfaces import Backend, Component, Evaluator, Source
 from harness.config.rows import RowConfig
 from harness.config.schema import Config
 from harness.config.strict_yaml import RawConfig
+from harness.config.tuning import Tuning
 from harness.models.checkpoint import Checkpoint
 from harness.models.judge.settings import JudgeSettings
 
@@ -25,6 +26,7 @@ class Comparison:
         checkpoint: the starting model; None where one is made from the source's text.
         unreachable: `model`, `source` -> why it could not be looked up; empty unless `resolve` was called with `offline`.
         start: the starting model's label where the config lists several; each is a comparison of its own.
+        tuning: the search for the rows' settings; None where they have the config's, and once they are chosen.
     """
 
     config: Config
@@ -36,6 +38,7 @@ class Comparison:
     checkpoint: Checkpoint | None = None
     unreachable: Mapping[str, str] = dataclasses.field(default_factory=dict)
     start: str | None = None
+    tuning: Tuning | None = None
 
     @property
     def during_evaluators(self) -> tuple[str, ...]:

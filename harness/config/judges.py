@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from pydantic import ValidationError
 
-from harness.api.interfaces import Component
+from harness.api.interfaces import Component, DataBuilder, Trainer
 from harness.config.problems import ABSENT, problems_of
 from harness.config.unresolved import UnresolvedConfig
 from harness.models.judge.settings import BUILDERS, JudgeSettings, judge_changes
 
 
 def judges_of(unresolved: UnresolvedConfig) -> dict[str, JudgeSettings]:
-    """By the evaluator's label; the config's own under `BUILDERS`, where a data builder asks one."""
+    """By the evaluator's label; the config's own under `BUILDERS`, where a data builder or a trainer asks one."""
     judge = unresolved.config.judge if unresolved.config else None
     return {**_evaluators_judges(unresolved, judge), **_builders_judge(unresolved, judge)}
 
@@ -31,8 +31,10 @@ def _evaluators_judges(unresolved: UnresolvedConfig, judge: JudgeSettings | None
 
 
 def _builders_judge(unresolved: UnresolvedConfig, judge: JudgeSettings | None) -> dict[str, JudgeSettings]:
-    """The config's judge, where a data builder asks one."""
-    placed = [(f"{place}.data", round_.builder) for place, row in unresolved.placed_rows() for round_ in row.rounds]
+    """The config's judge, where a data builder or a trainer asks one."""
+    rounds = [(place, round_) for place, row in unresolved.placed_rows() for round_ in row.rounds]
+    placed: list[tuple[str, DataBuilder | Trainer | None]] = [(f"{place}.data", round_.builder) for place, round_ in rounds]
+    placed += [(f"{place}.trainer", round_.trainer) for place, round_ in rounds]
     asking = [(place, builder) for place, builder in placed if builder is not None and builder.asks_judge()]
     if not asking:
         return {}

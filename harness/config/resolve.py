@@ -29,6 +29,7 @@ from harness.config.judges import judges_of
 from harness.config.problems import impossible, secrets
 from harness.config.schema import Config, raise_all
 from harness.config.starting_model import check_trained_dtype, locate_rows, starting_model
+from harness.config.tuning import check_tuning
 from harness.config.unresolved import UnresolvedConfig
 from harness.errors import Problem
 
@@ -67,8 +68,9 @@ def resolve(
     pin_row_sources(unresolved, unreachable if offline else None)
     if unresolved.config is not None:
         _check_sections(unresolved, unresolved.config)
+    tuning = check_tuning(unresolved, registry)
     raise_all(unresolved.ordered_problems(), where)
-    return unresolved.comparison(judges, checkpoint, unreachable)
+    return unresolved.comparison(judges, checkpoint, unreachable, tuning)
 
 
 def _check_sections(unresolved: UnresolvedConfig, config: Config) -> None:

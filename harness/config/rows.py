@@ -16,7 +16,6 @@ from harness.config.problems import ABSENT, QUOTE_NULL, problems_of
 from harness.config.schema import Budget, ComponentSection, MethodEntry, Named
 from harness.errors import PluginError, Problem, did_you_mean
 from harness.models.checkpoint import Checkpoint
-from harness.models.reward import Rewarded
 from harness.models.served import BACKEND, ServedModel
 from harness.training.settings import TrainingSettings
 
@@ -135,7 +134,7 @@ class Resolver:
             return None
         given = {**named.fields, **(fields or {})}
         # It is written into the component's field, so that keys and boards hold what marked.
-        if self.reward is not None and issubclass(cls, Rewarded):
+        if self.reward is not None and cls.takes_reward(given):
             given = {"reward": self.reward, **given}
         return self.build(cls, given, field)
 

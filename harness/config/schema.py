@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -29,6 +29,7 @@ from harness.api.interfaces import BudgetUnit
 from harness.api.methods import Round
 from harness.api.types.thoughts import DELIMITERS, Delimiters, wrong_delimiters
 from harness.config.problems import LIST, QUOTE_NULL, SECTION, impossible, problems_of
+from harness.config.spaces import RowTuning, TuningSection, row_tuning
 from harness.errors import ConfigError, Problem
 from harness.models.judge.settings import BUILDERS, JudgeSettings
 from harness.models.options import Dtype, Quantization, Storage, SystemTurns
@@ -186,10 +187,16 @@ class Budget(_Section):
         None, ge=1, description="tokens trained on, over as many passes as it takes; each response counts with its own prompt"
     )
     updates: int | None = Field(None, ge=1, description="optimiser steps, over as many passes as it takes")
+    generated: int | None = Field(
+        None,
+        ge=1,
+        exclude_if=lambda amount: amount is None,  # boards of configs without it stay as they were
+        description="tokens that a policy generates while it is trained, over as many passes as it takes; for online trainers",
+    )
 
     @model_validator(mode="after")
     def _one_limit(self) -> Budget:
-        given = [unit for unit in ("pairs", "tokens", "updates") if getattr(self, unit) is not None]
+        given = [unit for unit in get_args(BudgetUnit) if getattr(self, unit) is not None]
         if len(given) > 1:
             raise ValueError(f"{' and '.join(given)} are two limits: a comparison has one budget, so leave all but one out")
         return self
@@ -197,7 +204,7 @@ class Budget(_Section):
     @property
     def limit(self) -> Spending | None:
         """The limit that ends a method's training; None where the number of prompts does."""
-        units: tuple[BudgetUnit, ...] = ("pairs", "tokens", "updates")
+        units: tuple[BudgetUnit, ...] = get_args(BudgetUnit)
         return next((Spending(unit, amount) for unit in units if (amount := getattr(self, unit)) is not None), None)
 
     def part(self, amount: int, number: int, rounds: int) -> tuple[int, int]:
@@ -398,7 +405,7 @@ class MethodEntry(_Section):
     @model_validator(mode="after")
     def _trains_or_not(self) -> MethodEntry:
         given = [name for name in ("checkpoint", "served") if getattr(self, name) is not None]
-        others = ("method", "data", "objective", "trainer", "rounds", "training", "rows", "budget")
+        others = ("method", "data", "objective", "trainer", "rounds", "training", "rows", "budget", "tuning")
         given += [name for name in others if name in self.model_fields_set]
         if given[:1] in (["checkpoint"], ["served"]) and len(given) > 1:
             raise ValueError(f"a row of `{given[0]}` is evaluated as it is: leave `{given[1]}` out")
@@ -413,6 +420,16 @@ class MethodEntry(_Section):
     source: Named | None = Field(
         None, description="where this row's training prompts and preferences come from, in place of the source"
     )
+    tuning: RowTuning | None = Field(
+        None,
+        exclude_if=lambda tuning: tuning is None,
+        description="search spaces of this row alone, by setting, as {objective.beta: [0.01, 0.1]}; or off, for its defaults",
+    )
+
+    @field_validator("tuning", mode="before")
+    @classmethod
+    def _off_or_spaces(cls, tuning: Any) -> Any:
+        return row_tuning(tuning)
 
     @field_validator("rows", mode="before")
     @classmethod
@@ -493,6 +510,11 @@ class Config(_Section):
         "where they decide",
     )
     baseline: str = Field(description="the label of the row that all others are compared with")
+    tuning: TuningSection | None = Field(
+        None,
+        exclude_if=lambda tuning: tuning is None,
+        description="search the settings of every row alike on the tuning split before anything is evaluated; none if absent",
+    )
 
     @model_validator(mode="after")
     def _limits_have_a_tokenizer(self) -> Config:

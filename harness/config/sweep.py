@@ -87,18 +87,24 @@ def _points(entry: Mapping[str, Any], field: str, problems: list[Problem]) -> li
 
 def _point(entry: Mapping[str, Any], values: Mapping[str, Any]) -> Mapping[str, Any]:
     """One combination: its values put into a copy of the entry, and named in its label."""
-    point = {name: copy.deepcopy(value) for name, value in entry.items() if name != "sweep"}
-    for path, value in values.items():
+    point = with_settings({name: value for name, value in entry.items() if name != "sweep"}, values)
+    named = ", ".join(f"{str(path).rpartition('.')[2]}={_short(value)}" for path, value in values.items())
+    point["label"] = f"{entry.get('label') or entry.get('method') or 'method'}[{named}]"
+    return point
+
+
+def with_settings(entry: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a copy of an entry with the values of some settings, by their dotted path, put in."""
+    changed = {name: copy.deepcopy(value) for name, value in entry.items()}
+    for path, value in settings.items():
         *parents, last = str(path).split(".")
-        node = point
+        node = changed
         for parent in parents:
             child = node.get(parent)
             node[parent] = child = child if isinstance(child, dict) else {"name": child} if isinstance(child, str) else {}
             node = child
         node[last] = value
-    named = ", ".join(f"{str(path).rpartition('.')[2]}={_short(value)}" for path, value in values.items())
-    point["label"] = f"{entry.get('label') or entry.get('method') or 'method'}[{named}]"
-    return point
+    return changed
 
 
 def _name(item: Any) -> str:

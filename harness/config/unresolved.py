@@ -15,6 +15,7 @@ from harness.config.comparison import Comparison
 from harness.config.rows import Resolver, RowConfig
 from harness.config.schema import Config, EvaluatorSection, valid_reward, validate
 from harness.config.sweep import expand
+from harness.config.tuning import Tuning
 from harness.errors import Problem
 from harness.models.checkpoint import Checkpoint
 from harness.models.judge.settings import JudgeSettings
@@ -86,12 +87,18 @@ class UnresolvedConfig:
         return [(place, row) for place, row in zip(self.places, self.rows, strict=True) if row]
 
     def comparison(
-        self, judges: Mapping[str, JudgeSettings], checkpoint: Checkpoint | None, unreachable: Mapping[str, str]
+        self,
+        judges: Mapping[str, JudgeSettings],
+        checkpoint: Checkpoint | None,
+        unreachable: Mapping[str, str],
+        tuning: Tuning | None = None,
     ) -> Comparison:
         """The comparison; there must be no problem left."""
         assert self.config is not None and self.source is not None and self.backend is not None
         rows, evaluators = tuple(v for v in self.rows if v), {item.label: item.evaluator for item in self.evaluators}
-        return Comparison(self.config, self.source, self.backend, rows, evaluators, judges, checkpoint, unreachable)
+        return Comparison(
+            self.config, self.source, self.backend, rows, evaluators, judges, checkpoint, unreachable, tuning=tuning
+        )
 
     def ordered_problems(self) -> list[Problem]:
         """Problems as the config's sections come, without repetitions; fields that no section has go first."""

@@ -1,12 +1,14 @@
-"""Rewards: one number for an answer to a dialogue, by a reward model, a verifier or the config's judge.
+"""Rewards: one number for an answer to a dialogue, by a reward model, a verifier, the config's judge or the policy itself.
 
 Reward models are sequence classifiers, or have Starling-RM-7B-alpha's layout.
 """
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
@@ -27,13 +29,15 @@ if TYPE_CHECKING:
 Ids = tuple[int, ...]
 Scorer = Callable[["Tensor", "Tensor"], "Tensor"]  # ids, mask [N, T] -> [N]
 TOKENS_PER_BATCH = 8192
+SANDBOX = "sandbox"  # the reward model that comes with the package (`harness.sandbox.reward_model`)
 
 
 class RewardModel(Weights):
     """A reward model.
 
-    `sequence_classification`: a checkpoint of `AutoModelForSequenceClassification` with one label, which reads the dialogue in
-    its own chat template. `starling`: a Llama trunk with a linear `v_head`, read at the last token, as Starling-RM-7B-alpha.
+    `model: sandbox` is the one that comes with the package. `sequence_classification`: a checkpoint of
+    `AutoModelForSequenceClassification` with one label, which reads the dialogue in its own chat template. `starling`: a Llama
+    trunk with a linear `v_head`, read at the last token, as Starling-RM-7B-alpha.
     """
 
     layout: Literal["sequence_classification", "starling"] = Field(
@@ -42,6 +46,11 @@ class RewardModel(Weights):
     max_tokens: int = Field(
         2048, ge=8, le=131_072, description="longest dialogue; of a longer one the beginning is left out, and it is counted"
     )
+
+    @property
+    def local(self) -> Path | None:
+        """As `Weights.local`; `sandbox` is the reward model in the package."""
+        return Path(__file__).parent.parent / "sandbox" / "reward" if self.model == SANDBOX else super().local
 
     def problems(self, field: str) -> Sequence[tuple[str, str]]:
         """As `Weights.problems`, and whether the checkpoint is what `layout` says; unknown of the hub's while out of reach."""
@@ -91,6 +100,8 @@ whether it is correct, and whether it is clear and complete without padding.
 
 Say in two sentences at most what decides. Then write your rating on a line of its own, as in: Rating: [[5]]"""
 LOWEST, HIGHEST = 1, 10  # ratings that a judge may give
+REQUEST = "Please produce a good response that merits a perfect score of {score} out of 10."
+LEVELS = (2, 4, 6, 8, 10)
 _RATING = re.compile(r"\[\[(\d{1,3}(?:\.\d{1,6})?)\]\]")
 
 
@@ -147,24 +158,90 @@ class JudgeReward(BaseModel):
         return rating if ratings and LOWEST <= (rating := float(ratings[-1])) <= HIGHEST else None
 
 
-def _read_reward(value: Any) -> Any:
-    """Choose the kind of reward by its field: `checker`, `judge`, else `model`."""
+class PolicyReward(BaseModel):
+    """The policy's own judgment: the quality that it would most likely have been asked for, had it given this answer.
+
+    The mean of `levels` under P(level | prompt, answer) ∝ P(answer | request for the level, prompt): Bayes' rule with equal
+    priors. It is for policies that follow requests for a quality, and asks for no written judgment.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    policy: Literal["likelihood"] = Field(description="how it judges: by the likelihood of its answer under each request")
+    request: str = Field(REQUEST, description="goes before the prompt; {score} becomes each level")
+    levels: tuple[int, ...] = Field(LEVELS, min_length=2, description="the scores asked for")
+
+    @field_validator("request")
+    @classmethod
+    def _names_a_score(cls, request: str) -> str:
+        if "{score}" not in request:
+            raise ValueError("it should contain {score}, or all requests are equal")
+        return request
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """Return the features that it asks of a source."""
+        return frozenset()
+
+    @property
+    def asks_judge(self) -> bool:
+        """Return whether marking asks a judge."""
+        return False
+
+    def problems(self, field: str) -> Sequence[tuple[str, str]]:
+        """Return none."""
+        return ()
+
+    def described(self) -> str:
+        """Return what marks, in words."""
+        return "the policy's own judgment"
+
+    def fingerprint(self) -> str:
+        """Return nothing: the policy is an input of the stage that trains it."""
+        return ""
+
+    def requests(self) -> list[str]:
+        """Return the request for each level."""
+        return [self.request.replace("{score}", str(level)) for level in self.levels]
+
+    def expected(self, logps: Sequence[float]) -> float:
+        """Return the mean level of an answer with these log-probabilities in nats under each request, [levels]."""
+        most = max(logps)
+        weights = [math.exp(value - most) for value in logps]
+        return sum(level * weight for level, weight in zip(self.levels, weights, strict=True)) / sum(weights)
+
+
+_KINDS: Mapping[str, type[BaseModel]] = {"checker": Verifier, "judge": JudgeReward, "policy": PolicyReward}
+
+
+def _read_reward(value: Any, *, kinds: Sequence[str] = ("checker", "judge")) -> Any:
+    """Choose the kind of reward by its field: one of `kinds`, else `model`."""
     if not isinstance(value, Mapping):
         if isinstance(value, BaseModel):
             return value
-        raise ValueError("write {model: …} for a reward model, {checker: …} for a verifier or {judge: {}} for the judge")
-    names = [name for name in ("model", "checker", "judge") if name in value]
+        own = ", gold for the source's mark, {policy: likelihood} for the policy's own" if "policy" in kinds else ""
+        raise ValueError(
+            f"write {{model: …}} for a reward model, {{checker: …}} for a verifier{own} or {{judge: {{}}}} for the judge"
+        )
+    names = [name for name in ("model", *kinds) if name in value]
     if len(names) > 1:
         raise ValueError(f"`{names[0]}` and `{names[1]}` are two rewards: leave one out")
-    kinds: dict[str, type[BaseModel]] = {"checker": Verifier, "judge": JudgeReward}
-    kind = kinds.get("".join(names), RewardModel)
+    kind = _KINDS.get("".join(names), RewardModel)
     for name in value:
         if kind is not RewardModel and name not in kind.model_fields:
             raise ValueError(f"no such field: {name!r}; {did_you_mean(str(name), kind.model_fields)}")
     return kind.model_validate(value)
 
 
+def _read_training_reward(value: Any) -> Any:
+    return value if value == "gold" else _read_reward(value, kinds=("checker", "judge", "policy"))
+
+
 Reward = Annotated[RewardModel | Verifier | JudgeReward, BeforeValidator(_read_reward)]
+# Rewards that a trainer may maximise: those above, the source's gold mark, and the policy's own judgment.
+TrainingReward = Annotated[
+    Literal["gold"] | RewardModel | Verifier | JudgeReward | PolicyReward, BeforeValidator(_read_training_reward)
+]
 
 
 class Rewarded(BaseModel):
@@ -182,6 +259,11 @@ class Rewarded(BaseModel):
 
     needs: ClassVar[frozenset[Any]]
     judged: ClassVar[bool]
+
+    @classmethod
+    def takes_reward(cls, fields: Mapping[str, Any]) -> bool:
+        """Return whether the config's own reward is meant for this component with these fields; it always is."""
+        return True
 
     def required(self) -> frozenset[str]:
         """Return what it asks of the source: `needs`, with what the reward needs in place of gold."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -17,9 +19,9 @@ from harness.board.facts import SharingFacts
 from harness.board.sequential import SeedsDesign
 from harness.board.views.page import write_all
 from harness.config import Comparison, prepare_evaluators, resolve_each
-from harness.config.problems import quoted
+from harness.config.problems import ABSENT, quoted
 from harness.config.schema import raise_all
-from harness.errors import InterruptedRunError, Problem, StageError, StoreWriteError
+from harness.errors import ConfigError, InterruptedRunError, Problem, StageError, StoreWriteError
 from harness.models.judge.settings import judge_of
 from harness.run.costs import measure_sharing
 from harness.run.elsewhere import served_problems
@@ -45,12 +47,15 @@ from harness.run.stages.benchmarks import overlap_warnings
 from harness.run.stages.context import read_dataset
 from harness.run.stages.screening import fewer_than_asked, row_source_problems, screened, split_problems
 from harness.run.strengths import pair_strengths
+from harness.run.tuning import Choice, Search
 from harness.store import Store
 from harness.store.collect import need
 from harness.store.environment import versions
 from harness.store.locks import run_lock
 from harness.store.mirror import Mirror
 from harness.store.roots import Root
+
+STOPPED = "the run was asked to stop: finished stages are kept, and the same command continues from them"
 
 
 @dataclass(frozen=True)
@@ -117,56 +122,198 @@ def compare(
     check_trackers(options.tracking, registry)
     # One comparison, or one for each starting model; stages that they have in common are one, since their keys are equal.
     comparisons = resolve_each(raw, registry, where)
-    planners = [Planner(comparison) for comparison in comparisons]
-    comparison, planner = comparisons[0], planners[0]
-    name = comparison.config.name
-    folder = board_folder(folder, comparisons, options.other_board)
-    for each in planners:
-        for seed in comparison.config.first_seeds:
-            each.add(seed)
-    graph = joined({each.comparison.start: each.graph for each in planners})
+    planners = [_planned(comparison) for comparison in comparisons]
+    comparison, graph = comparisons[0], joined({each.comparison.start: each.graph for each in planners})
+    folder = board_folder(folder, comparisons, raw, options.other_board)
+    # With `tuning`, trials run first, and the board's rows, here with their defaults, are planned again when these are chosen.
+    search = Search.of(comparison)
 
     # Whatever can be refused is refused now: hours later it would cost them.
     artifacts = Store(store, Mirror(options.mirror) if options.mirror else None)
     for each in planners:
-        _check_evaluators(each.comparison, each.graph, artifacts, variables, where)
-        _check_data(each.comparison, each.graph, artifacts, where)
+        _check(each.comparison, each.graph, search, artifacts, variables, where)
     _make_folder(folder)
 
-    observers, journal = Observers(registry), Journal(folder, name, options.log)
-    settings = {**_worker_settings(comparison, graph), "store": str(artifacts.root), "mirror": options.mirror}
-    # The folder is locked so that two runs never write one board; `swept` removes what killed runs left half-written.
-    with run_lock(folder), artifacts.swept(), journal.told():
-        # The root comes before the look at the store: from here on `collect` removes nothing that this run counts on.
-        possible = largest_plan(comparison) if comparison.config.grows else graph
-        need(artifacts, Root.of(name, folder, possible.stages.keys()))
-        present = {stage.key for stage in graph if artifacts.holds(stage.key)}
-        executor = options.executor(workers, settings, folder / "logs")
-        note_run(folder, raw, artifacts.root, command)
-        journal.begin(graph, present)
-        display, tracking = options.display, options.tracking
-        with observers.watching(name, graph, present, display=display, workers=workers, folder=folder, tracking=tracking):
-            outcome = executor.run(graph, present, EventFanout((journal, observers)))
-            # Where the config adds seeds or prompts until rows are decided, the scores so far say which rows get more.
-            while not outcome.stopped and (labels := _open_rows(Run(comparison, graph, artifacts, outcome))):
-                earlier = set(graph.stages)
-                if comparison.config.adds_seeds:
-                    fresh = planner.add(1 + max(row.seed for row in graph.rows), labels)
-                else:
-                    fresh = planner.add_prompts(labels)
-                _check_evaluators(comparison, graph, artifacts, variables, where)
-                held, stages = {key for key in fresh if artifacts.holds(key)}, [graph.stages[key] for key in fresh]
-                journal.extend(stages, held)
-                observers.extended(stages, held)
-                # No earlier stage runs again, not even one that failed.
-                outcome.add(executor.run(graph, earlier | held, EventFanout((journal, observers))))
-            if outcome.stopped:
-                raise InterruptedRunError(
-                    "the run was asked to stop: finished stages are kept, and the same command continues from them"
-                )
-            runs = [Run(each.comparison, each.graph, artifacts, outcome) for each in planners]
-            board = _publish(runs, graph, folder, command, observers)
-    return RunResult(board, folder, outcome)
+    run = _Execution(
+        comparison.config.name, folder, artifacts, Observers(registry), Journal(folder, comparison.config.name, options.log)
+    )
+    first = graph if search is None else search.graph
+    note_run_here = partial(note_run, folder, raw, artifacts.root, command)
+    with run.going(first, comparison, graph, workers, options, note_run_here):
+        choice = None
+        if search is not None:
+            choice = _settle(search, run)
+            comparison, planners = choice.comparison, [_planned(choice.comparison)]
+            graph = planners[0].graph
+            run.need(_possible_stages(comparison, graph) | search.graph.stages.keys())
+            _check_evaluators(comparison, graph, artifacts, variables, where)
+            run.add(graph, (graph.stages.keys() - search.graph.stages.keys()) | run.outcome.forget(graph.stages.keys()))
+            run.outcome.forget(choice.passed_over(graph))
+        # Where the config adds seeds or prompts until rows are decided, the scores so far say which rows get more.
+        while not run.outcome.stopped and (labels := _open_rows(Run(comparison, graph, artifacts, run.outcome))):
+            if comparison.config.adds_seeds:
+                fresh = planners[0].add(1 + max(row.seed for row in graph.rows), labels)
+            else:
+                fresh = planners[0].add_prompts(labels)
+            _check_evaluators(comparison, graph, artifacts, variables, where)
+            run.add(graph, fresh)
+        if run.outcome.stopped:
+            raise InterruptedRunError(STOPPED)
+        runs = [Run(each.comparison, each.graph, artifacts, run.outcome) for each in planners]
+        board = _publish(runs, graph, folder, command, run.observers, choice)
+    return RunResult(board, folder, run.outcome)
+
+
+def tune(
+    raw: Mapping[str, Any],
+    *,
+    folder: Path,
+    store: Path,
+    workers: int,
+    options: RunOptions | None = None,
+    where: str = "the configuration",
+    variables: Mapping[str, str] | None = None,
+) -> Choice:
+    """Run the search of a comparison alone, and return the settings that it chose; nothing is evaluated on held-out prompts.
+
+    Args, errors: as of `compare`, which goes on from here without computing a trial again.
+
+    Raises:
+        ConfigError: the config has no `tuning` section.
+    """
+    registry, options = Registry.load(), options or RunOptions()
+    check_trackers(options.tracking, registry)
+    comparison = resolve_each(raw, registry, where)[0]  # of several starting models no search is resolved
+    search = Search.of(comparison)
+    if search is None:
+        fix = "there is nothing to search: add this section, as in `tuning: {trials: 8}`"
+        raise ConfigError([Problem("tuning", ABSENT, fix)], where)
+    graph = _planned(comparison).graph
+    artifacts = Store(store, Mirror(options.mirror) if options.mirror else None)
+    _check(comparison, graph, search, artifacts, variables, where)
+    _make_folder(folder)
+    run = _Execution(
+        comparison.config.name, folder, artifacts, Observers(registry), Journal(folder, comparison.config.name, options.log)
+    )
+    with run.going(search.graph, comparison, graph, workers, options):
+        return _settle(search, run)
+
+
+def _planned(comparison: Comparison) -> Planner:
+    """Return the plan of a comparison's rows with their first seeds."""
+    planner = Planner(comparison)
+    for seed in comparison.config.first_seeds:
+        planner.add(seed)
+    return planner
+
+
+@dataclass
+class _Execution:
+    """The run of a graph that grows: with further trials, with the rows that they settled, and with further seeds.
+
+    Attributes:
+        executor: set while the run is going.
+        outcome: of all stages so far.
+    """
+
+    name: str
+    folder: Path
+    store: Store
+    observers: Observers
+    journal: Journal
+    executor: Executor | None = None
+    outcome: Outcome = field(default_factory=Outcome)
+
+    @contextmanager
+    def going(
+        self,
+        graph: Graph,
+        comparison: Comparison,
+        board: Graph,
+        workers: int,
+        options: RunOptions,
+        note: Callable[[], None] = lambda: None,
+    ) -> Iterator[None]:
+        """Hold the run's folder, announce the run of a graph, and however the block ends, that it has ended.
+
+        Args:
+            graph: the stages that run first.
+            board: of the board's rows.
+            note: writes what the folder's board will be made from.
+        """
+        settings = {
+            **_worker_settings(comparison, board),
+            "store": str(self.store.root),
+            "mirror": options.mirror,
+        }
+        # The folder is locked so that two runs never write one board; `swept` removes what killed runs left half-written.
+        with run_lock(self.folder), self.store.swept(), self.journal.told():
+            # The root comes before the look at the store: from here on `collect` removes nothing that this run counts on.
+            self.need(_possible_stages(comparison, board) | graph.stages.keys())
+            present = {stage.key for stage in graph if self.store.holds(stage.key)}
+            self.executor = options.executor(workers, settings, self.folder / "logs")
+            note()
+            self.journal.begin(graph, present)
+            shown, tracking, watching = options.display, options.tracking, self.observers.watching
+            with watching(self.name, graph, present, display=shown, workers=workers, folder=self.folder, tracking=tracking):
+                self._run(graph, present)
+                yield
+
+    def need(self, keys: Set[str]) -> None:
+        """Keep these artifacts from `collect`."""
+        need(self.store, Root.of(self.name, self.folder, keys))
+
+    def add(self, graph: Graph, fresh: Set[str]) -> None:
+        """Run the stages of a graph that were added to it; no other stage runs again, not even one that failed.
+
+        Nothing runs, and nothing is announced, once the run was asked to stop.
+        """
+        if self.outcome.stopped:
+            return
+        stages = [stage for stage in graph if stage.key in fresh]
+        held = {stage.key for stage in stages if self.store.holds(stage.key)}
+        self.journal.extend(stages, held)
+        self.observers.extended(stages, held)
+        self._run(graph, (graph.stages.keys() - fresh) | held)
+
+    def _run(self, graph: Graph, present: set[str]) -> None:
+        assert self.executor is not None
+        self.outcome.add(self.executor.run(graph, present, EventFanout((self.journal, self.observers))))
+
+
+def _check(
+    comparison: Comparison,
+    graph: Graph,
+    search: Search | None,
+    store: Store,
+    variables: Mapping[str, str] | None,
+    where: str,
+) -> None:
+    """Check evaluators and data of the board's rows and, where there are any, of the first trials."""
+    for checked, stages in [(comparison, graph), *([(search.on_tuning_split(), search.graph)] if search else [])]:
+        _check_evaluators(checked, stages, store, variables, where)
+        _check_data(checked, stages, store, where)
+
+
+def _possible_stages(comparison: Comparison, graph: Graph) -> set[str]:
+    """Return the keys of a plan's stages, those of all the seeds and prompts that rows can get among them."""
+    return set((largest_plan(comparison) if comparison.config.grows else graph).stages)
+
+
+def _settle(search: Search, run: _Execution) -> Choice:
+    """Run the trials that are left, and choose every row's settings. The held-out split is in no stage until this returns.
+
+    Raises:
+        InterruptedRunError: the run was asked to stop, so nothing can be chosen yet.
+        StageError: every trial of the baseline failed.
+    """
+    # Trials that depend on earlier ones are asked for in batches; the first batch ran already.
+    while not run.outcome.stopped and (fresh := search.ask(run.store, run.outcome)):
+        run.need(search.graph.stages.keys())
+        run.add(search.graph, fresh)
+    if run.outcome.stopped:
+        raise InterruptedRunError(STOPPED)
+    return search.finish(run.store, run.outcome)
 
 
 def _open_rows(run: Run) -> frozenset[str]:
@@ -255,18 +402,21 @@ def _worker_settings(comparison: Comparison, graph: Graph) -> Mapping[str, Any]:
     }
 
 
-def _publish(runs: Sequence[Run], graph: Graph, folder: Path, command: str, observers: Observers) -> Board:
+def _publish(
+    runs: Sequence[Run], graph: Graph, folder: Path, command: str, observers: Observers, choice: Choice | None
+) -> Board:
     """Write the board, and note in the store which artifacts it is made of.
 
     Args:
         runs: one for each starting model.
         graph: the stages of all of them.
+        choice: of the rows' settings, where the config searched them.
 
     Raises:
         StageError: there is nothing to compare with.
         StoreWriteError: it cannot be written.
     """
-    board = assemble(runs, graph, command, observers.failures)
+    board = assemble(runs, graph, command, observers.failures, choice)
     try:
         write_all(board, board.example_rows, folder)
         for run in runs:
@@ -274,23 +424,27 @@ def _publish(runs: Sequence[Run], graph: Graph, folder: Path, command: str, obse
         update_index(folder)
     except OSError as error:
         raise StoreWriteError(f"the board cannot be written to {folder} ({error.strerror}): run it again with --out") from error
-    need(runs[0].store, Root.of(board.name, folder, graph.stages.keys()))
+    made_of = graph if choice is None else choice.with_trials(graph)
+    need(runs[0].store, Root.of(board.name, folder, made_of.stages.keys()))
     observers.call("harness_board_ready", board=board.model_dump(mode="json", by_alias=True), folder=folder)
     return board
 
 
-def assemble(runs: Sequence[Run], graph: Graph, command: str, observer_failures: Mapping[str, str]) -> Board:
+def assemble(
+    runs: Sequence[Run], graph: Graph, command: str, observer_failures: Mapping[str, str], choice: Choice | None = None
+) -> Board:
     """Build the board from the store, of one starting model or several.
 
     Args:
         graph: of all models.
         observer_failures: observer -> why it was left out of the run.
+        choice: of the rows' settings, where the config searched them.
 
     Raises:
         StageError: the baseline failed; there is nothing to compare with.
     """
     if len(runs) == 1:
-        return _assemble(runs[0], command, observer_failures)[0]
+        return _assemble(runs[0], command, observer_failures, choice)[0]
     return _assemble_models(runs, graph, command, observer_failures)
 
 
@@ -304,7 +458,7 @@ def _assemble_models(runs: Sequence[Run], graph: Graph, command: str, observer_f
     for run in runs:
         label = run.comparison.start or ""
         try:
-            boards[label], rows[label] = _assemble(run, command, observer_failures)
+            boards[label], rows[label] = _assemble(run, command, observer_failures, None)
         except StageError as error:
             failures[label] = str(error)
     if not boards:
@@ -316,7 +470,9 @@ def _assemble_models(runs: Sequence[Run], graph: Graph, command: str, observer_f
     return board.model_copy(update={"warnings": (*left_out, *board.warnings)}) if left_out else board
 
 
-def _assemble(run: Run, command: str, observer_failures: Mapping[str, str]) -> tuple[Board, list[RowResult]]:
+def _assemble(
+    run: Run, command: str, observer_failures: Mapping[str, str], choice: Choice | None
+) -> tuple[Board, list[RowResult]]:
     """Build the board from the store; return it with the rows that it compares.
 
     Args:
@@ -327,6 +483,7 @@ def _assemble(run: Run, command: str, observer_failures: Mapping[str, str]) -> t
     """
     config, evaluators = run.comparison.config, run.comparison.evaluators
     rows = [row_result(row, run) for row in run.comparison.rows]
+    rows = rows if choice is None else choice.on_board(rows)
     baseline = next(row for row in rows if row.label == config.baseline)
     if baseline.failed:
         raise StageError(f"the baseline {baseline.label!r} failed, so there is nothing to compare with: {baseline.failed}")
@@ -341,7 +498,9 @@ def _assemble(run: Run, command: str, observer_failures: Mapping[str, str]) -> t
         metrics=strengths.added_metrics(evaluators),
         examples=collect_examples(run),
         sharing={
-            **measure_sharing(run.graph, run.store, run.outcome.ran).as_dict(),
+            **measure_sharing(
+                run.graph if choice is None else choice.with_trials(run.graph), run.store, run.outcome.ran
+            ).as_dict(),
             "command": command,
             **({"data": counts.as_json()} if counts else {}),
             "versions": versions(),

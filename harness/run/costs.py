@@ -104,6 +104,10 @@ def used_budget(rounds: Sequence[TrainFacts]) -> dict[str, float]:
         "updates": float(sum(facts.updates for facts in rounds)),
         "tokens": float(sum(facts.tokens_trained for facts in rounds)),
     }
-    if any(facts.reward_calls for facts in rounds):
-        used["reward_calls"] = float(sum(facts.reward_calls for facts in rounds))
+    for unit, amounts in {
+        "generated": [facts.tokens_generated for facts in rounds],
+        "reward_calls": [facts.reward_calls for facts in rounds],
+    }.items():
+        if any(amounts):  # online training alone has any
+            used[unit] = float(sum(amounts))
     return {unit: amount for unit, amount in used.items() if unit not in unknown}

@@ -41,6 +41,7 @@ from harness.store.environment import environment
 from harness.training.batch import MISMATCHED, PLAIN
 from harness.training.settings import SftSettings, TrainingSettings
 
+DEVICES = "devices"  # the `shares` of all trainings on several devices
 Block = tuple[int, int | None]  # of the evaluated split: from, to; None for its end
 
 
@@ -312,20 +313,24 @@ class Planner:
         """Add a round's training by another trainer than the host's. The settings that it does not use are in no key."""
         round_, seed = config.rounds[number], row.training_seed
         trainer, optional = round_.trainer, self._spending(config, number)
+        described = _described(trainer)
         if round_.objective is not None:
             optional["objective"] = _described(round_.objective)
+        if trainer.asks_judge():
+            optional |= _judged(judge_of(self.graph.judges, {"trainer": described.as_json()}))
         if trainer.trains_on() != "groups":
             optional["max_tokens"] = self.config.generation.max_tokens
         settings = dict(self._settings(round_.training))
         settings["settings"] = {name: value for name, value in settings["settings"].items() if name in trainer.carries}
         payload = TrainPayload(
-            trainer=_described(trainer),
+            trainer=described,
             examples=list(config.budget.part(config.budget.prompts, number, config.planned_rounds)),
             seed=seed,
             **settings,
             **optional,
         )
-        return self._training(config, number, payload, TrainInputs(row.model, groups, self._training_source(config)))
+        inputs = TrainInputs(row.model, groups, self._training_source(config))
+        return self._training(config, number, payload, inputs, DEVICES if trainer.gpus() > 1 else None)
 
     def _spending(self, config: RowConfig, number: int) -> dict[str, Any]:
         """Return the `spending` of a `TrainPayload`: a round's part of the budget's limit, if it has one."""
@@ -474,7 +479,7 @@ def _judged(judge: JudgeSettings) -> Mapping[str, Any]:
 
 def _devices(settings: SftSettings | TrainingSettings) -> str | None:
     """Return the `shares` of a training on several devices: they are the same devices, so one such stage runs at a time."""
-    return "devices" if settings.devices else None
+    return DEVICES if settings.devices else None
 
 
 def _round(config: RowConfig, number: int) -> str:

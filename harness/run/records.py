@@ -207,8 +207,22 @@ class SftPayload(TrainingPayload):
     pass
 
 
-class TrainPayload(TrainingPayload):
-    """One round of training.
+class JudgedPayload(Payload):
+    """A stage that scores, and may ask a judge.
+
+    Attributes:
+        scoring: `float32` where the model's weights have fewer digits, which were once scored as they are.
+        judge: `JudgeSettings.identity`, all that decides the judge's answers.
+        reading: `JudgeSettings.reading`, how they are parsed.
+    """
+
+    scoring: str | None = None
+    judge: dict[str, JsonValue] | None = None
+    reading: dict[str, JsonValue] | None = None
+
+
+class TrainPayload(TrainingPayload, JudgedPayload):
+    """One round of training; the judge is that of a trainer's reward.
 
     Attributes:
         objective: None for a trainer with a loss of its own.
@@ -235,20 +249,6 @@ class StatePayload(TrainPayload):
 
     training: str
     share: float
-
-
-class JudgedPayload(Payload):
-    """A stage that scores, and may ask a judge.
-
-    Attributes:
-        scoring: `float32` where the model's weights have fewer digits, which were once scored as they are.
-        judge: `JudgeSettings.identity`, all that decides the judge's answers.
-        reading: `JudgeSettings.reading`, how they are parsed.
-    """
-
-    scoring: str | None = None
-    judge: dict[str, JsonValue] | None = None
-    reading: dict[str, JsonValue] | None = None
 
 
 class GroupsPayload(JudgedPayload):

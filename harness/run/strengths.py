@@ -120,21 +120,25 @@ def _opponents(run: Run, label: str, seed: int, evaluator: str) -> list[str]:
 
 
 def _scores(meetings: Meetings, labels: Sequence[str], baseline: str) -> dict[str, dict[int, list[Score]]]:
-    """Return row -> seed -> a pseudo-value of each question; their mean is the row's strength over the seeds that it has.
+    """Return row -> seed -> a pseudo-value of each question; their mean is the row's strength.
 
-    Rows with the same seeds, as all have in most comparisons, get theirs from one fit to all games of these seeds.
+    Rows with the same seeds and questions, as all have in most comparisons, get theirs from one fit to all games on these.
     """
-    seeds = {label: tuple(sorted({m.seed for m in meetings if label in (m.row, m.other)})) for label in labels}
+    seeds: dict[str, set[int]] = {label: set() for label in labels}
+    questions: dict[str, set[str]] = {label: set() for label in labels}
+    for meeting in meetings:
+        for label in (meeting.row, meeting.other):
+            seeds[label].add(meeting.seed)
+            questions[label].add(meeting.question)
+    on = {label: (tuple(sorted(seeds[label])), tuple(sorted(questions[label]))) for label in labels}
     scores = {}
-    for shared in sorted(set(seeds.values())):
-        questions = sorted({meeting.question for meeting in meetings if meeting.seed in shared})
-        table = _table(meetings, shared, questions, labels)
-        values = pseudo_strengths(table, labels.index(baseline))
+    for lines, columns in sorted(set(on.values())):
+        values = pseudo_strengths(_table(meetings, lines, columns, labels), labels.index(baseline))
         for place, label in enumerate(labels):
-            if seeds[label] == shared and np.isfinite(values[..., place]).all():
+            if on[label] == (lines, columns) and np.isfinite(values[..., place]).all():
                 scores[label] = {
-                    seed: [Score(name, STRENGTH, float(value)) for name, value in zip(questions, line, strict=True)]
-                    for seed, line in zip(shared, values[..., place], strict=True)
+                    seed: [Score(name, STRENGTH, float(value)) for name, value in zip(columns, line, strict=True)]
+                    for seed, line in zip(lines, values[..., place], strict=True)
                 }
     return scores
 
@@ -156,7 +160,7 @@ def _table(meetings: Meetings, seeds: Sequence[int], questions: Sequence[str], l
     lines, columns, place = ({name: at for at, name in enumerate(names)} for names in (seeds, questions, labels))
     table: Floats = np.zeros((len(seeds), len(questions), len(labels), len(labels)))
     for meeting, values in meetings.items():
-        if meeting.seed not in lines:
+        if meeting.seed not in lines or meeting.question not in columns:
             continue
         share = 0.5 if meeting._replace(row=meeting.other, other=meeting.row) in meetings else 1.0
         won = sum(values) / len(values)

@@ -21,6 +21,7 @@ from harness.testing.documentation import (
     check_json,
     check_name,
     check_paper,
+    check_spaces,
     check_spelling,
 )
 from harness.testing.evaluators import check_evaluator
@@ -73,6 +74,7 @@ def _component(entry: Registered, registry: Registry, fields: Mapping[str, Any])
     yield run("attributes", partial(check_attributes, cls))
     yield run("documentation", partial(check_documentation, cls))
     yield run("bounds", partial(check_bounds, cls))
+    yield run("search spaces", partial(check_spaces, cls))
     yield run("paper", partial(check_paper, cls.paper))
     try:
         component = cls.model_validate({name: value for name, value in fields.items() if name in cls.model_fields})

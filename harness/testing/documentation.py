@@ -8,10 +8,11 @@ from collections.abc import Iterator
 from difflib import get_close_matches
 from typing import Any, Literal, get_args, get_origin
 
-from pydantic import BaseModel
+from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
-from harness.api.interfaces import Analysis, Component, DataBuilder, Evaluator, Paper, Source
+from harness.api.interfaces import Analysis, Component, DataBuilder, Evaluator, Objective, Paper, Source
+from harness.api.spaces import SearchSpace, declared_spaces
 from harness.testing.verdict import Advice, Fault
 
 _NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
@@ -56,10 +57,39 @@ def check_documentation(component: type[Component]) -> None:
 
 def check_bounds(component: type[Component]) -> None:
     """Advise on numbers without bounds, which let a typing mistake through to the compute."""
-    loose = [path for path, info in fields_of(component) if info.annotation in (int, float) and not info.metadata]
+    loose = [path for path, info in fields_of(component) if info.annotation in (int, float) and not _bounds(info)]
     if loose:
         raise Advice(
             f"no bounds on {', '.join(loose)}", f"write {loose[0]}: … = Field(…, ge=…) where some values make no sense"
+        )
+
+
+def _bounds(info: FieldInfo) -> list[Any]:
+    return [item for item in info.metadata if not isinstance(item, SearchSpace)]
+
+
+def check_spaces(component: type[Component]) -> None:
+    """Check that the ends of search spaces are values that their fields take; advise on an objective without any.
+
+    A row without a space is tuned over the learning rate alone, while others search their own settings too.
+    """
+    spaces = declared_spaces(component)
+    for name, space in spaces.items():
+        for value in space.choices or (space.low, space.high):
+            try:
+                TypeAdapter(component.model_fields[name].rebuild_annotation()).validate_python(value)
+            except ValidationError as error:
+                raise Fault(
+                    f"its search space of {name} has {value!r}, which the field does not take: {error.errors()[0]['msg']}",
+                    "keep the space within the field's bounds",
+                ) from error
+    if without := [name for name, space in spaces.items() if not space.source]:
+        raise Advice(f"no source of the search space of {', '.join(without)}", 'write source="where the range is from"')
+    numbers = [name for name, info in component.model_fields.items() if info.annotation is float]
+    if issubclass(component, Objective) and numbers and not spaces:
+        raise Advice(
+            f"no search space on {', '.join(numbers)}, so `tuning:` does not search them",
+            f"write {numbers[0]}: Annotated[float, SearchSpace(low, high, log=True, source=…)] = Field(…)",
         )
 
 

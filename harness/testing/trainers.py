@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -63,6 +63,7 @@ def train_once(
     seed: int = 0,
     *,
     share: float | None = None,
+    gpus: Sequence[str] = (),
     **settings: Any,
 ) -> TrainedOnce:
     """Run a trainer as a row's training stage: an untrained Llama of 40,000 parameters, eight prompts of the sandbox.
@@ -73,6 +74,7 @@ def train_once(
     Args:
         folder: for the store; the same folder gives the same training again without running it.
         share: of the training's steps, after which it stops for a state (`evaluation.during`) and goes on from there.
+        gpus: names of GPUs that the executor is taken to have; none need be there.
         settings: fields of the `training` section.
 
     Raises:
@@ -84,7 +86,7 @@ def train_once(
     if not start.exists():
         save_checkpoint(*untrained_policy(), start)
     checkpoints = {"start": Checkpoint(str(start)).as_dict()}
-    context = Context(store, registry, checkpoints, lambda done, total, note: None, checkpoint_minutes=0)
+    context = Context(store, registry, checkpoints, lambda done, total, note: None, checkpoint_minutes=0, gpus=tuple(gpus))
     source, groups = _inputs(context)
     objective = _objective(trainer, registry)
     payload: dict[str, Any] = {

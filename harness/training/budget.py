@@ -33,8 +33,10 @@ def spend(groups: Sequence[TokenGroup], spending: Spending, prompts_per_batch: i
         bought = _bought(groups, spending.amount * prompts_per_batch, lambda group: 1, seed)
     elif spending.unit == "pairs":
         bought = _bought(groups, spending.amount, lambda group: max(1, group.pairs), seed)
-    else:
+    elif spending.unit == "tokens":
         bought = _bought(groups, spending.amount, lambda group: group.tokens, seed)
+    else:
+        raise StageError(f"training on groups generates nothing, so budget.{spending.unit} cannot limit it")
     if not bought:
         raise StageError(
             f"a round's share of the budget, {spending.amount} {spending.unit}, does not pay for one group of this method: "

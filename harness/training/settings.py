@@ -8,6 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
+from harness.api.spaces import SearchSpace
 from harness.training.layouts.choose import LayoutName
 
 Schedule = Literal["constant", "linear", "cosine"]
@@ -118,7 +119,9 @@ class _Settings(BaseModel):
 class TrainingSettings(_Settings):
     """The training of all methods; a method entry may override any field."""
 
-    learning_rate: float = Field(2e-4, gt=0, le=1, description="peak learning rate of AdamW")
+    learning_rate: Annotated[
+        float, SearchSpace(1e-5, 1e-3, log=True, source="a decade below and above 1e-4; for billions of parameters, far lower")
+    ] = Field(2e-4, gt=0, le=1, description="peak learning rate of AdamW")
     prompts_per_batch: int = Field(16, ge=1, description="prompts per optimiser step; m negatives make m pairs of each")
     epochs: int = Field(1, ge=1, description="passes over a round's groups")
     schedule: Schedule = Field("cosine", description="learning rate after the warm-up")

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from harness import GroupLogps, Loss, Objective, Paper
+from harness import GroupLogps, Loss, Objective, Paper, SearchSpace
 
 
 class CPO(Objective):
@@ -25,7 +25,9 @@ class CPO(Objective):
     needs_reference: ClassVar[bool] = False
     group_mean: ClassVar[Literal["groups", "tokens"]] = "tokens"
 
-    beta: float = Field(0.1, gt=0, description="scale of the log-likelihood margin")
+    beta: Annotated[float, SearchSpace(choices=(0.01, 0.05, 0.1), source="the grid of arXiv 2405.14734, Appendix B")] = Field(
+        0.1, gt=0, description="scale of the log-likelihood margin"
+    )
     alpha: float = Field(1.0, ge=0, description="α, weight of the chosen response's negative log-likelihood")
 
     def loss(self, batch: GroupLogps) -> Loss:

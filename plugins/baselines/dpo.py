@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from harness import GroupLogps, Loss, Objective, Paper
+from harness import GroupLogps, Loss, Objective, Paper, SearchSpace
 
 
 class DPO(Objective):
@@ -20,7 +20,9 @@ class DPO(Objective):
         "Direct Preference Optimization: Your Language Model is Secretly a Reward Model", "2305.18290", "Eq. 7"
     )
 
-    beta: float = Field(0.1, gt=0, description="strength of the pull towards the reference")
+    beta: Annotated[float, SearchSpace(choices=(0.01, 0.05, 0.1), source="the grid of arXiv 2405.14734, Appendix B")] = Field(
+        0.1, gt=0, description="strength of the pull towards the reference"
+    )
     label_smoothing: float = Field(0.0, ge=0, lt=0.5, description="assumed share of pairs labelled the wrong way round")
 
     def loss(self, batch: GroupLogps) -> Loss:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from harness import GroupLogps, Loss, Objective, Paper
+from harness import GroupLogps, Loss, Objective, Paper, SearchSpace
 
 
 class Hinge(Objective):
@@ -18,7 +18,9 @@ class Hinge(Objective):
     name: ClassVar[str] = "hinge"
     paper: ClassVar[Paper | None] = Paper("Statistical Rejection Sampling Improves Preference Optimization", "2309.06657")
 
-    beta: float = Field(0.1, gt=0, description="1/β is the log-ratio at which a pair is left alone")
+    beta: Annotated[
+        float, SearchSpace(choices=(0.01, 0.05, 0.1), source="as DPO: the grid of arXiv 2405.14734, Appendix B")
+    ] = Field(0.1, gt=0, description="1/β is the log-ratio at which a pair is left alone")
 
     def loss(self, batch: GroupLogps) -> Loss:
         assert batch.reference is not None

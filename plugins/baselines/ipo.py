@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from harness import GroupLogps, Loss, Objective, Paper
+from harness import GroupLogps, Loss, Objective, Paper, SearchSpace
 
 
 class IPO(Objective):
@@ -21,7 +21,9 @@ class IPO(Objective):
         "A General Theoretical Paradigm to Understand Learning from Human Preferences", "2310.12036", "Eq. 17"
     )
 
-    beta: float = Field(0.1, gt=0, description="τ of the paper: the margin aimed at is 1/(2β)")
+    beta: Annotated[float, SearchSpace(choices=(0.01, 0.1, 0.5, 1.0), source="the grid of arXiv 2405.14734, Appendix B")] = (
+        Field(0.1, gt=0, description="τ of the paper: the margin aimed at is 1/(2β)")
+    )
     normalize: Literal["token", "sum"] = Field("token", description="log-ratios per response token, or summed over them")
 
     def loss(self, batch: GroupLogps) -> Loss:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from harness import GroupLogps, Loss, Objective, Paper
+from harness import GroupLogps, Loss, Objective, Paper, SearchSpace
 
 
 class KTO(Objective):
@@ -21,7 +21,9 @@ class KTO(Objective):
     paper: ClassVar[Paper | None] = Paper("KTO: Model Alignment as Prospect Theoretic Optimization", "2402.01306", "Eq. 7")
     needs_mismatched: ClassVar[bool] = True
 
-    beta: float = Field(0.1, gt=0, description="strength of the pull towards the reference; the paper's risk aversion")
+    beta: Annotated[float, SearchSpace(choices=(0.01, 0.05, 0.1), source="the grid of arXiv 2405.14734, Appendix B")] = Field(
+        0.1, gt=0, description="strength of the pull towards the reference; the paper's risk aversion"
+    )
     desirable_weight: float = Field(1.0, ge=0, description="λ_D, weight of the chosen responses")
     undesirable_weight: float = Field(1.0, ge=0, description="λ_U, weight of the rejected responses")
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from harness import GroupLogps, Loss, Objective, Paper
+from harness import GroupLogps, Loss, Objective, Paper, SearchSpace
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,7 +27,9 @@ class ORPO(Objective):
     needs_reference: ClassVar[bool] = False
     group_mean: ClassVar[Literal["groups", "tokens"]] = "tokens"
 
-    odds_ratio_weight: float = Field(0.1, ge=0, description="λ, weight of the odds ratio (TRL's beta)")
+    odds_ratio_weight: Annotated[
+        float, SearchSpace(choices=(0.1, 0.5, 1.0, 2.0), source="the grid of arXiv 2405.14734, Appendix B")
+    ] = Field(0.1, ge=0, description="λ, weight of the odds ratio (TRL's beta)")
 
     def loss(self, batch: GroupLogps) -> Loss:
         from torch.nn.functional import logsigmoid

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from harness import GroupLogps, Loss, Objective, Paper
+from harness import GroupLogps, Loss, Objective, Paper, SearchSpace
 
 
 class RDPO(Objective):
@@ -20,8 +20,12 @@ class RDPO(Objective):
     name: ClassVar[str] = "rdpo"
     paper: ClassVar[Paper | None] = Paper("Disentangling Length from Quality in Direct Preference Optimization", "2403.19159")
 
-    beta: float = Field(0.1, gt=0, description="strength of the pull towards the reference")
-    alpha: float = Field(0.01, ge=0, description="α, penalty for each response token; 0 is DPO")
+    beta: Annotated[float, SearchSpace(choices=(0.01, 0.05, 0.1), source="the grid of arXiv 2405.14734, Appendix B")] = Field(
+        0.1, gt=0, description="strength of the pull towards the reference"
+    )
+    alpha: Annotated[float, SearchSpace(0.001, 0.1, log=True, source="a decade below and above the default")] = Field(
+        0.01, ge=0, description="α, penalty for each response token; 0 is DPO"
+    )
 
     def loss(self, batch: GroupLogps) -> Loss:
         from torch.nn.functional import logsigmoid

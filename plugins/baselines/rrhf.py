@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from harness import GroupLogps, Loss, Objective, Paper
+from harness import GroupLogps, Loss, Objective, Paper, SearchSpace
 
 
 class RRHF(Objective):
@@ -27,9 +27,9 @@ class RRHF(Objective):
     needs_reference: ClassVar[bool] = False
     ranks_rejected: ClassVar[bool] = True
 
-    ranking_weight: float = Field(
-        1.0, ge=0, description="weight of the ranking term; 1 is the paper's, 100 the authors' code's"
-    )
+    ranking_weight: Annotated[
+        float, SearchSpace(1.0, 100.0, log=True, source="from the paper's weight to that of the authors' code")
+    ] = Field(1.0, ge=0, description="weight of the ranking term; 1 is the paper's, 100 the authors' code's")
 
     def loss(self, batch: GroupLogps) -> Loss:
         import torch

@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from harness import BuildTask, DataBuilder, Group, Message, Paper, Prompt, Response, divide
+from harness import BuildTask, DataBuilder, Group, Message, Paper, PolicyReward, Prompt, Response, divide
 
 PAPER = Paper("Self-Rewarding Language Models", "2401.10020", "§2.2 and §3.1")
 
@@ -85,11 +85,19 @@ class LikelihoodJudgment(_Judge):
     )
     levels: tuple[int, ...] = Field((2, 4, 6, 8, 10), min_length=2, description="the scores asked for")
 
+    @field_validator("request")
+    @classmethod
+    def _names_a_score(cls, request: str) -> str:
+        if "{score}" not in request:
+            raise ValueError("it should contain {score}, or all requests are equal")
+        return request
+
     def scores(self, task: BuildTask, responses: Samples, sampling: tuple[float, float]) -> list[list[float]]:
         """Expected level of each response."""
-        by_level = [task.logps(responses, prefix=self.request.replace("{score}", str(level))) for level in self.levels]
+        judgment = PolicyReward(policy="likelihood", request=self.request, levels=self.levels)
+        by_level = [task.logps(responses, prefix=request) for request in judgment.requests()]
         return [
-            [_expected(self.levels, [values[row][column] for values in by_level]) for column in range(len(responses[row]))]
+            [judgment.expected([values[row][column] for values in by_level]) for column in range(len(responses[row]))]
             for row in range(len(responses))
         ]
 
@@ -151,10 +159,3 @@ def _mean(scores: Sequence[float]) -> float:
     """Mean of what could be read."""
     read = [score for score in scores if not math.isnan(score)]
     return sum(read) / len(read) if read else math.nan
-
-
-def _expected(levels: Sequence[int], logps: Sequence[float]) -> float:
-    """Mean level under weights exp(logps)."""
-    most = max(logps)
-    weights = [math.exp(value - most) for value in logps]
-    return sum(level * weight for level, weight in zip(levels, weights, strict=True)) / sum(weights)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from harness import GroupLogps, Loss, Objective, Paper
+from harness import GroupLogps, Loss, Objective, Paper, SearchSpace
 
 
 class SLiCHF(Objective):
@@ -20,8 +20,12 @@ class SLiCHF(Objective):
     paper: ClassVar[Paper | None] = Paper("SLiC-HF: Sequence Likelihood Calibration with Human Feedback", "2305.10425")
     needs_reference: ClassVar[bool] = False
 
-    delta: float = Field(1.0, gt=0, description="δ, the margin at which a pair is left alone, nats")
-    regularization: float = Field(0.1, ge=0, description="λ, weight of the chosen response's negative log-likelihood")
+    delta: Annotated[float, SearchSpace(choices=(0.1, 0.5, 1.0, 2.0), source="the grid of arXiv 2405.14734, Appendix B")] = (
+        Field(1.0, gt=0, description="δ, the margin at which a pair is left alone, nats")
+    )
+    regularization: Annotated[
+        float, SearchSpace(choices=(0.1, 0.5, 1.0, 10.0), source="the grid of arXiv 2405.14734, Appendix B")
+    ] = Field(0.1, ge=0, description="λ, weight of the chosen response's negative log-likelihood")
 
     def loss(self, batch: GroupLogps) -> Loss:
         margin = batch.policy.chosen[:, None] - batch.policy.rejected  # [G, M], nats

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from harness import GroupLogps, Loss, Objective, Paper
+from harness import GroupLogps, Loss, Objective, Paper, SearchSpace
 
 
 class SimPO(Objective):
@@ -18,8 +18,12 @@ class SimPO(Objective):
     )
     needs_reference: ClassVar[bool] = False
 
-    beta: float = Field(2.0, gt=0, description="scale of the per-token rewards")
-    gamma: float = Field(1.0, ge=0, description="γ itself, the target margin after β (other code asks for γ/β)")
+    beta: Annotated[float, SearchSpace(2.0, 10.0, source="the README of the authors' code")] = Field(
+        2.0, gt=0, description="scale of the per-token rewards"
+    )
+    gamma: Annotated[
+        float, SearchSpace(choices=(0.3, 0.5, 1.0, 1.2, 1.4, 1.6), source="the grid of arXiv 2405.14734, Appendix B")
+    ] = Field(1.0, ge=0, description="γ itself, the target margin after β (other code asks for γ/β)")
 
     def loss(self, batch: GroupLogps) -> Loss:
         from torch.nn.functional import logsigmoid

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
-from harness import GroupLogps, Logps, Objective, Prompt
+from harness import GroupLogps, Logps, Objective, Prompt, SearchSpace
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -30,8 +30,10 @@ class SelfRefined(Objective):
     (Eq. 10), the ablation of Table 4; `rating_scale: 10` is the other.
     """
 
-    beta: float = Field(0.1, gt=0, description="strength of the pull towards the reference")
-    refinement_weight: float = Field(
+    beta: Annotated[
+        float, SearchSpace(choices=(0.01, 0.05, 0.1), source="as DPO: the grid of arXiv 2405.14734, Appendix B")
+    ] = Field(0.1, gt=0, description="strength of the pull towards the reference")
+    refinement_weight: Annotated[float, SearchSpace(choices=(0.1, 0.3, 0.5, 1.0), source="the paper's grid")] = Field(
         0.5, ge=0, description="λ; the paper chooses from {0.1, 0.3, 0.5, 1} on 50 held-out tuples"
     )
     refinement: Literal["prompt", "naive"] = Field("prompt", description="whether Δ is taken under p ⊕ x or under x itself")

@@ -24,7 +24,7 @@ from pydantic import Field, field_validator
 from harness import StageError, Trainer, TrainingTask, TrainingUse, supervised_command
 
 NEEDED = ("start", "data", "out", "seed")
-UNITS = ("pairs", "tokens", "updates")
+UNITS = ("pairs", "tokens", "updates", "generated")
 # What a program needs to run as in the user's shell, and no secret: keys and tokens have to be named in `environment`.
 PASSED = (
     *("PATH", "HOME", "USER", "LANG", "LC_ALL", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "PYTHONPATH", "VIRTUAL_ENV", "CONDA_PREFIX"),
@@ -44,7 +44,8 @@ class Command(Trainer):
     command: str = Field(
         min_length=1,
         description="split into words as a shell would, and run without one. {start}, {data}, {out} and {seed} are filled in; "
-        "{updates}, {tokens} or {pairs} with the budget's limit, {kept} with a folder for checkpoints that outlives a kill",
+        "{updates}, {tokens}, {pairs} or {generated} with the budget's limit, {kept} with a folder for checkpoints that "
+        "outlives a kill",
     )
     files: tuple[str, ...] = Field(
         (), description="files and folders that decide what it does; their content is part of the key"
@@ -56,6 +57,13 @@ class Command(Trainer):
         (), description="names of environment variables that it gets beside PATH, HOME, CUDA_VISIBLE_DEVICES and their like"
     )
     hours: float = Field(24.0, gt=0, le=8760, description="it is ended after so long")
+    devices: int = Field(
+        1,
+        ge=1,
+        le=64,
+        exclude_if=lambda devices: devices == 1,  # keys of rows that leave it at that stay as they were
+        description="GPUs that it gets as CUDA_VISIBLE_DEVICES; {devices} is their names, {processes} their number",
+    )
     max_lines: int = Field(100_000, ge=1, le=10_000_000, description="lines of output; it is ended when it prints more")
 
     @field_validator("command", "version_command")
@@ -82,6 +90,9 @@ class Command(Trainer):
 
     def units(self) -> frozenset[str]:
         return frozenset(unit for unit in UNITS if f"{{{unit}}}" in self.command)
+
+    def gpus(self) -> int:
+        return self.devices
 
     def problems(self) -> Sequence[tuple[str, str]]:
         problems = []
@@ -134,10 +145,12 @@ class Command(Trainer):
     def train(self, task: TrainingTask) -> TrainingUse:
         task.kept.mkdir(parents=True, exist_ok=True)
         places: dict[str, Any] = {"start": task.start, "data": task.data, "out": task.out, "seed": task.seed, "kept": task.kept}
+        places |= {"devices": ",".join(task.devices), "processes": self.devices}
         words = [_filled(word, {**places, **task.limit}) for word in shlex.split(self.command)]
+        variables = self._variables() | ({"CUDA_VISIBLE_DEVICES": ",".join(task.devices)} if task.devices else {})
         # The paths of start and data are absolute; the program runs in the folder that the harness was started in.
         reading = _Reading(task, self.max_lines)
-        with _running(words, self._variables()) as program:
+        with _running(words, variables) as program:
             for stream, line in program.lines(time.monotonic() + 3600 * self.hours, self.hours):
                 reading.take(stream, line)
             code = program.code()

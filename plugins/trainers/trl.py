@@ -13,8 +13,8 @@ from typing import Any, ClassVar, Literal, get_type_hints
 
 from pydantic import Field, JsonValue, TypeAdapter, ValidationError, model_validator
 
-from harness import JudgeReward, Objective, Reward, Trainer, TrainingSettings, TrainingTask, TrainingUse
-from harness_plugins.trainers.trl_trainers import TRAINERS, TrlTrainer
+from harness import Objective, Trainer, TrainingReward, TrainingSettings, TrainingTask, TrainingUse
+from harness_plugins.trainers.trl_trainers import SCHEDULE_STEPS, TRAINERS, TrlTrainer
 
 Name = Literal["sft", "dpo", "kto", "cpo", "orpo", "grpo", "rloo", "online_dpo"]
 
@@ -66,14 +66,23 @@ class Trl(Trainer):
     leaves_states: ClassVar[bool] = True
 
     trainer: Name = Field(description="which of TRL's trainers")
-    reward: Literal["gold"] | Reward | None = Field(
+    reward: TrainingReward | None = Field(
         None,
-        description="what grpo, rloo and online_dpo maximise: gold (the source's own mark), {model: …} (a reward model) or "
-        "{checker: …} (a verifier)",
+        description="what grpo, rloo and online_dpo maximise, if not the config's `reward`: gold (the source's own mark), "
+        "{model: …} (a reward model), {checker: …} (a verifier), {judge: {}} (the config's judge) or {policy: likelihood} "
+        "(the round's starting policy itself)",
     )
     arguments: dict[str, JsonValue] = Field(
         default_factory=dict,
         description="arguments of TRL's config class, such as num_generations; they override what the row's settings give",
+    )
+
+    hours: float = Field(
+        24.0,
+        gt=0,
+        le=8760,
+        exclude_if=lambda hours: hours == 24.0,  # keys of rows that leave it at that stay as they were
+        description="its training is ended after so long",
     )
 
     @model_validator(mode="after")
@@ -82,11 +91,12 @@ class Trl(Trainer):
             raise ValueError(f"`reward`: {self.trainer} maximises one: give `reward: gold`, or a reward model's section")
         if not self._trl.online and self.reward is not None:
             raise ValueError(f"`reward`: {self.trainer} trains on the data builder's responses: leave it out")
-        if isinstance(self.reward, JudgeReward):
-            raise ValueError(
-                "`reward`: a judge cannot be asked while a model is trained: give gold, {model: …} or {checker: …}"
-            )
         return self
+
+    @classmethod
+    def takes_reward(cls, fields: Mapping[str, Any]) -> bool:
+        trl = TRAINERS.get(str(fields.get("trainer")))
+        return trl is not None and trl.online
 
     @property
     def _trl(self) -> TrlTrainer:
@@ -109,8 +119,14 @@ class Trl(Trainer):
             return frozenset({"gold"} if self.reward else ())
         return self.reward.needs
 
+    def asks_judge(self) -> bool:
+        return self.reward is not None and self.reward != "gold" and self.reward.asks_judge
+
     def units(self) -> frozenset[str]:
-        return frozenset({"updates"})
+        return frozenset({"updates", "generated"} if self._trl.online else {"updates"})
+
+    def time_limit_hours(self) -> float:
+        return self.hours
 
     def fingerprint(self) -> str:
         named = "" if self.reward is None or self.reward == "gold" else self.reward.fingerprint()
@@ -210,11 +226,14 @@ def common_arguments(
     batch = int(arguments.get("per_device_train_batch_size", batch))
     whole = batch * int(arguments.get("gradient_accumulation_steps", 1))
     steps = limit.get("updates") or settings.epochs * max(1, -(-rows * answers // whole))
+    if "generated" in limit:
+        steps = SCHEDULE_STEPS  # the learning rate follows the share of the limit that is spent (`trl_run.py`)
     return {
         "output_dir": str(folder),
         "per_device_train_batch_size": batch,
         "num_train_epochs": settings.epochs,
-        "max_steps": limit.get("updates", -1),
+        # Where generated tokens are limited, training ends when they are spent: each step generates at least one.
+        "max_steps": limit.get("updates", limit.get("generated", -1)),
         "learning_rate": settings.learning_rate,
         "lr_scheduler_type": {"constant": "constant_with_warmup"}.get(settings.schedule, settings.schedule),
         "warmup_steps": round(settings.warmup_share * steps),

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from transformers import PrinterCallback, TrainerCallback
 
-from harness import ChatTemplate, Group, Response, StageError, TrainingTask, TrainingUse
-from harness_plugins.trainers.trl_trainers import TrlTrainer
+from harness import ChatTemplate, Group, JudgeReward, Response, StageError, TrainingTask, TrainingUse
+from harness_plugins.trainers.trl_trainers import SCHEDULE_STEPS, TrlTrainer
 
 if TYPE_CHECKING:
     from harness_plugins.trainers.trl import Trl
@@ -31,6 +31,7 @@ CURVE = {
     "rewards/margins": "margin",
 }
 MUST_BE_FINITE = ("loss", "gradient_norm")
+LOWEST_RATING = 1.0  # of a judge; counts where no rating could be read
 
 
 @dataclass
@@ -41,6 +42,7 @@ class Counts:
     pairs: int = 0
     generated: int = 0
     reward_calls: int = 0
+    unread: int = 0
 
 
 def run(trainer: Trl, trl: TrlTrainer, task: TrainingTask) -> TrainingUse:
@@ -69,12 +71,13 @@ def run(trainer: Trl, trl: TrlTrainer, task: TrainingTask) -> TrainingUse:
         options["reward_funcs"] = rewarding(trainer, template, task, counts)
     elif trl.format == "ids" and task.settings.lora is None:
         options["ref_model"], _ = task.load()  # adapters are switched off for the reference
-    cls = type(trl.trainer, (_Counting, trainer_class(trl.name)), {"counts": counts, "trl": trl})
+    limit = GeneratedLimit.of(task, trl, config, counts)
+    cls = type(trl.trainer, (_Counting, trainer_class(trl.name)), {"counts": counts, "trl": trl, "limit": limit})
     with warnings.catch_warnings():
         # TRL's own calls, and columns that its collators do not need.
         warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)
         built = cls(model=model, args=config, train_dataset=_dataset(rows), processing_class=tokenizer, **options)
-        built.add_callback(_Curve(task))
+        built.add_callback(_Curve(task, limit))
         built.remove_callback(PrinterCallback)
         task.train_resumably(built, lambda: asdict(counts), lambda kept: counts.__dict__.update(kept))
     task.save(built.accelerator.unwrap_model(built.model))
@@ -85,14 +88,65 @@ def run(trainer: Trl, trl: TrlTrainer, task: TrainingTask) -> TrainingUse:
             "lower training.prompts_per_batch, or raise budget.prompts"
         )
     seen = min(1.0, updates * config.per_device_train_batch_size * config.gradient_accumulation_steps / max(1, len(rows)))
+    if trl.online:  # prompts come in passes over all of them
+        seen = min(1.0, counts.reward_calls / (answers_per_prompt(config) * prompts))
     return TrainingUse(
-        prompts=prompts if seen == 1 or trl.grouped else round(seen * prompts),
+        prompts=round(seen * prompts),
         pairs=counts.pairs if not trl.grouped else None,
         updates=updates,
         tokens=counts.tokens,
         generated=counts.generated,
         reward_calls=counts.reward_calls,
+        notes=[unread_note(counts)] if counts.unread else [],
     )
+
+
+def answers_per_prompt(config: Any) -> int:
+    """Return how many responses an online trainer draws for a prompt; online DPO's config has no number, it draws two."""
+    return int(getattr(config, "num_generations", 2))
+
+
+@dataclass(frozen=True)
+class GeneratedLimit:
+    """A budget in generated tokens: training ends before the first step that could generate more than is left.
+
+    Attributes:
+        amount: tokens.
+        step: the most that one step can generate.
+    """
+
+    amount: int
+    step: int
+    counts: Counts
+
+    @classmethod
+    def of(cls, task: TrainingTask, trl: TrlTrainer, config: Any, counts: Counts) -> GeneratedLimit | None:
+        """Return the limit of a training; None where its budget has none.
+
+        Raises:
+            StageError: it does not pay for one step.
+        """
+        if (amount := task.limit.get("generated")) is None:
+            return None
+        passes = config.per_device_train_batch_size * config.gradient_accumulation_steps
+        responses = config.generation_batch_size if trl.grouped else passes * answers_per_prompt(config)
+        step = max(responses, passes) * getattr(config, trl.longest)
+        if step > amount:
+            raise StageError(
+                f"a step of TRL's {trl.name} may generate {step:,} tokens, and the round's budget.generated is {amount:,}: "
+                "raise it, or lower training.prompts_per_batch or generation.max_tokens"
+            )
+        return cls(amount, step, counts)
+
+    @property
+    def reached(self) -> bool:
+        """Whether another step could go beyond the limit."""
+        return self.counts.generated + self.step > self.amount
+
+    @property
+    def share(self) -> float:
+        """The share that is spent, in [0, 1]; 1 when no other step fits."""
+        return min(1.0, self.counts.generated / (self.amount - self.step + 1))
 
 
 def _dataset(rows: Sequence[Mapping[str, Any]]) -> Any:
@@ -155,9 +209,28 @@ def rewarding(trainer: Trl, template: ChatTemplate, task: TrainingTask, counts: 
                 counts.tokens += lengths[prompt] + len(kept)
         counts.reward_calls += len(texts)
         counts.pairs += len(texts) // 2 if trainer.trainer == "online_dpo" else 0
-        return task.reward(source, list(id), texts, finished)
+        return [
+            counted(value, prompt) for value, prompt in zip(task.reward(source, list(id), texts, finished), id, strict=True)
+        ]
+
+    def counted(value: float, prompt: str) -> float:
+        # TRL would take an answer without a reward for one of reward 0, and say nothing.
+        if not math.isnan(value):
+            return value
+        if not isinstance(source, JudgeReward):
+            raise StageError(f"the prompt {prompt!r} has no reference, and {trainer.title()} needs one to mark its answers")
+        counts.unread += 1
+        return LOWEST_RATING
 
     return reward
+
+
+def unread_note(counts: Counts) -> str:
+    """Return the board's warning about ratings that could not be read."""
+    return (
+        f"{counts.unread} of {counts.reward_calls} answers of the judge held no rating; those were trained on as the lowest, "
+        f"{LOWEST_RATING:g}"
+    )
 
 
 class _Counting:
@@ -165,10 +238,23 @@ class _Counting:
 
     Attributes:
         counts: shared with the reward function.
+        limit: of generated tokens, which the learning rate follows then.
     """
 
     counts: Counts
     trl: TrlTrainer
+    limit: GeneratedLimit | None
+
+    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
+        if (limit := self.limit) is None:
+            return super().create_scheduler(num_training_steps, optimizer)  # type: ignore[misc]
+        from torch.optim.lr_scheduler import LambdaLR
+
+        optimizer = optimizer or self.optimizer  # type: ignore[attr-defined]
+        shape, *_ = super().create_scheduler(SCHEDULE_STEPS, optimizer).lr_lambdas  # type: ignore[misc]
+        # One for each group of parameters, all the same.
+        self.lr_scheduler = LambdaLR(optimizer, lambda _: shape(round(SCHEDULE_STEPS * limit.share)))
+        return self.lr_scheduler
 
     def _prepare_dataset(self, dataset: Any, *arguments: Any, **options: Any) -> Any:
         if self.trl.format == "ids":
@@ -197,11 +283,22 @@ class _Counting:
 class _Curve(TrainerCallback):  # type: ignore[misc]
     """Give each step's numbers to the task."""
 
-    def __init__(self, task: TrainingTask) -> None:
+    def __init__(self, task: TrainingTask, limit: GeneratedLimit | None) -> None:
         self.task = task
+        self.limit = limit
+
+    def _report(self, state: Any, note: str = "") -> None:
+        if self.limit is not None:
+            self.task.progress(min(self.limit.counts.generated, self.limit.amount), self.limit.amount, note)
+        else:
+            self.task.progress(state.global_step, state.max_steps, note)
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self.task.progress(state.global_step, state.max_steps)
+        self._report(state)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if self.limit is not None and self.limit.reached:
+            control.should_training_stop = True
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Mapping[str, Any] | None = None, **kwargs: Any) -> None:
         if not logs or "loss" not in logs:
@@ -209,4 +306,4 @@ class _Curve(TrainerCallback):  # type: ignore[misc]
         known = {ours: float(logs[theirs]) for theirs, ours in CURVE.items() if theirs in logs}
         values = {name: value for name, value in known.items() if math.isfinite(value) or name in MUST_BE_FINITE}
         self.task.point({"step": float(state.global_step), **values})
-        self.task.progress(state.global_step, state.max_steps, f"loss {values['loss']:.3f}")
+        self._report(state, f"loss {values['loss']:.3f}")

@@ -48,6 +48,8 @@ class TrlTrainer:
         return self.format == "prompts"
 
 
+SCHEDULE_STEPS = 1000  # of the learning rate's schedule, where the number of updates is not known beforehand
+
 _BETA = {"beta": "beta"}
 _LONG = {"max_length": 1_000_000}  # TRL's experimental trainers take None for 512
 

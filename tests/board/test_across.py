@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +23,7 @@ from harness.board.power import Target, analyse_board
 from harness.board.verify import verify
 from harness.board.views.latex import to_latex
 from harness.board.views.markdown import to_csv, to_markdown
-from harness.board.views.page import to_html, write_all
+from harness.board.views.page import model_pages, to_html, write_all
 from harness.errors import DataError
 
 METRICS = {"gold": [Metric("reward", "gold", primary=True), Metric("length", "tokens", higher_is_better=None)]}
@@ -162,6 +163,13 @@ def test_views_name_the_model_of_every_row_and_escape_its_label(board: Board, tm
     assert "## Starting model base" in markdown and "Does the ranking carry over?" in markdown and "<script>" not in markdown
     assert to_latex(board).count(r"\begin{tabular}") == 2
     assert set(board.to_pandas()["model"]) == set(LIFTS)
+
+
+def test_a_label_from_elsewhere_names_a_file_in_the_folder() -> None:
+    lifts = {"..\\..": LIFTS["base"], "x" * 300: LIFTS[EVIL]}
+    names = list(model_pages(joined(lifts)))
+    assert len(set(names)) == 2
+    assert all(re.fullmatch(r"models/[A-Za-z0-9_-]{1,90}\.html", name) for name in names)
 
 
 def test_a_board_read_again_is_the_same(board: Board, tmp_path: Path) -> None:

@@ -63,6 +63,23 @@ REFERENCE = os.environ.get("HARNESS_REFERENCE_DATA")
 IMPORTED = LEADERBOARDS / "imported"
 
 
+def test_trls_dpo_and_ours_cannot_be_told_apart_and_online_rows_show_what_they_used() -> None:
+    board = Board.read(LEADERBOARDS / "sandbox-online")
+    theirs, ours = board.row("trl_dpo"), board.row(board.baseline)
+    assert theirs is not None and ours is not None and ours.method == "dpo" and theirs.budget == ours.budget
+    primary = [metric.key for metric in board.metrics if metric.primary]
+    assert len(primary) == 3
+    for key in primary:
+        delta = theirs.scores[key].delta
+        assert delta is not None and delta.low is not None and delta.high is not None
+        assert delta.low <= 0 <= delta.high and delta.p_adjusted == 1
+    online = [row for row in board.rows if row.objective in ("trl grpo", "trl rloo", "trl online_dpo")]
+    assert len(online) == 9
+    for row in online:
+        assert row.budget["updates"] == ours.budget["updates"] and row.budget["reward_calls"] > 0
+        assert 0 < row.budget["generated"] < row.budget["tokens"]
+
+
 @pytest.mark.skipif(REFERENCE is None, reason="HARNESS_REFERENCE_DATA is not set")
 def test_the_imported_board_is_what_its_documented_commands_give(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     commands = re.findall(r"^\$ harness (import .*)$", (LEADERBOARDS / "README.md").read_text(encoding="utf-8"), re.MULTILINE)

@@ -102,6 +102,29 @@ def test_a_restless_row_is_tested_with_its_own_variance_too() -> None:
         assert (chosen.freedom < 3) == restless
 
 
+def test_two_seeds_that_lie_close_together_by_chance_do_not_narrow_the_interval() -> None:
+    """The half width is Howe's √(t₁²·v₁ + t₂²·v₂), whatever share of the variance the seeds seem to have."""
+    rng = np.random.default_rng(3)
+    for apart in (0.02, 0.2, 2.0):
+        squares = mean_squares(np.array([[0.0], [apart]]) + rng.normal(0, 1, (1, 40)) + rng.normal(0, 0.1, (2, 40)))
+        test, wide = errors(squares), errors(squares, interval=True)
+        seed = max(squares.seed, squares.rest) / 80
+        question = wide.size**2 - seed
+        quantiles = stats.t.isf(0.025, [1, 39])
+        assert wide.size == test.size and wide.freedom <= test.freedom
+        limit = wide.size * stats.t.isf(0.025, wide.freedom)
+        howe = np.sqrt(quantiles[0] ** 2 * seed + quantiles[1] ** 2 * question)
+        assert limit == pytest.approx(max(howe, wide.size * stats.t.isf(0.025, test.freedom)), rel=1e-6)
+    pooled_too = errors(squares, 0.001, 16.0, always=True, interval=True)
+    assert pooled_too.freedom == errors(squares, 0.001, 16.0, always=True).freedom  # the pool's seeds are not few
+
+
+def test_the_own_test_has_more_of_its_level_at_each_look_at_prompts() -> None:
+    rule = Rule.of_prompts(100, 805)
+    p = [float(repeated(np.array(0.01), look, rule, own=True)) for look in range(4)]
+    assert p == pytest.approx([0.02, 0.015, 0.012, 0.01])
+
+
 def test_skewness_moves_an_interval_towards_the_long_tail_and_none_changes_nothing() -> None:
     straight = t_intervals(np.array(1.0), np.array(0.1), np.array(20.0))
     assert straight == pytest.approx((1 - 0.1 * stats.t.isf(0.025, 20), 1 + 0.1 * stats.t.isf(0.025, 20)))

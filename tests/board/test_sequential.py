@@ -276,6 +276,15 @@ def test_prompts_are_added_to_close_rows_alone(tmp_path: Path) -> None:
     assert design_of(board.config, Board.read(tmp_path).statistics.sequential_prompts) == decided.design
 
 
+def test_a_fit_over_all_rows_does_not_say_which_prompts_a_row_has() -> None:
+    decided, rows = run_prompts(LIFTS)
+    assert isinstance(decided.design, PromptsDesign)
+    metrics = {"e": [*METRICS["e"], Metric("strength", "of a fit", fit="rows")]}
+    values = [Score(name, "strength", float(number)) for number, name in enumerate(NAMES)]
+    fitted = [replace(r, scores={"e": {seed: [*listed, *values] for seed, listed in r.scores["e"].items()}}) for r in rows]
+    assert look(decided.design, "base", fitted, metrics).counts == decided.counts
+
+
 def test_rows_tell_of_seeds_on_the_same_prompts() -> None:
     """A row that stopped has the difference that a board on its prompts alone gives it."""
     board = deltas(prompts_board(*run_prompts(LIFTS)))

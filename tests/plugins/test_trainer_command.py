@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from harness.api.registry import Registry
 from harness.config import resolve
-from harness.errors import ConfigError
+from harness.errors import ConfigError, StageError
 from harness.run.plan import plan
 from harness_plugins.trainers.command import Command
 
@@ -237,3 +237,37 @@ def test_a_limit_that_a_trainer_cannot_keep_is_refused_and_its_place_keeps_it(ti
     graph = plan(resolve(config(tiny_checkpoint, [row], **limited), Registry.load()))
     (stage,) = [stage for stage in graph if stage.kind == "train"]
     assert stage.payload["spending"] == {"unit": "updates", "amount": 6} and stage.payload["settings"] == {}
+
+
+def test_it_gets_the_gpus_that_the_executor_gave_it(
+    tmp_path: Path, tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-b")  # a worker sees its own
+    tell = tmp_path / "tell.py"
+    tell.write_text("import os, sys; sys.exit(' '.join([os.environ.get('CUDA_VISIBLE_DEVICES', 'none'), *sys.argv[1:3]]))")
+    places = f"{sys.executable} {tell} {{devices}} {{processes}} {PLACES}"
+    assert "\n    GPU-b GPU-b 1" in _failure(tmp_path, places, gpus=("GPU-a", "GPU-b"))
+    assert "\n    GPU-a,GPU-b GPU-a,GPU-b 2" in _failure(tmp_path, places, devices=2, gpus=("GPU-a", "GPU-b", "GPU-c"))
+    assert "asks for 3 GPUs, and this run has 2 (GPU-a, GPU-b)" in _failure(
+        tmp_path, places, devices=3, gpus=("GPU-a", "GPU-b")
+    )
+    assert "\n    GPU-b  2" in _failure(tmp_path, places, devices=2)  # no executor's: the environment as it is
+
+
+def _failure(folder: Path, command: str, gpus: tuple[str, ...] = (), **fields: Any) -> str:
+    """The error of a command's training by a worker whose executor has these GPUs."""
+    from harness.testing import train_once
+
+    with pytest.raises(StageError) as error:
+        train_once(Command(command=command, **fields), folder / "trained", gpus=gpus)
+    return str(error.value)
+
+
+def test_trainings_on_several_gpus_run_one_after_another(tiny_checkpoint: Path) -> None:
+    rows = [
+        {"label": f"on{count}", "data": "preference", "trainer": trainer(f"python x {PLACES}", devices=count)}
+        for count in (1, 2)
+    ]
+    graph = plan(resolve(config(tiny_checkpoint, rows), Registry.load()))
+    assert [stage.shares for stage in graph if stage.kind == "train"] == [None, "devices"]
+    assert ["devices" in stage.payload["trainer"]["fields"] for stage in graph if stage.kind == "train"] == [False, True]

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from models.judge.scripted import ScriptedJudge
 from trl_twin import preference_groups
 
 from harness.api.registry import Registry
@@ -18,6 +19,9 @@ from harness.config import describe, resolve
 from harness.config.checks import unused_settings
 from harness.errors import ConfigError, StageError
 from harness.models.checkpoint import Checkpoint
+from harness.models.judge.settings import BUILDERS, JudgeSettings
+from harness.run.costs import used_budget
+from harness.run.estimates.judge import judge_estimates
 from harness.run.graph import CHECKPOINT, Graph
 from harness.run.plan import plan
 from harness.run.records import TrainFacts
@@ -36,13 +40,17 @@ def quiet(done: int, total: int, note: str) -> None:
 
 
 def run(
-    folder: Path, checkpoint: Path, payload: dict[str, Any], inputs: dict[str, str], report: Report = quiet, minutes: float = 10
+    folder: Path,
+    checkpoint: Path,
+    payload: dict[str, Any],
+    inputs: dict[str, str],
+    report: Report = quiet,
+    minutes: float = 10,
+    **context_fields: Any,
 ) -> Artifact:
     """Make one train stage in a store that has twelve groups and the sandbox's rows."""
-    store = Store(folder)
-    context = Context(
-        store, Registry.load(), {"tiny": Checkpoint(str(checkpoint)).as_dict()}, report, checkpoint_minutes=minutes
-    )
+    store, checkpoints = Store(folder), {"tiny": Checkpoint(str(checkpoint)).as_dict()}
+    context = Context(store, Registry.load(), checkpoints, report, checkpoint_minutes=minutes, **context_fields)
     if not store.holds(GROUPS):
         with store.draft("groups", GROUPS) as draft:
             draft.write_lines("groups.jsonl", [asdict(group) for group in preference_groups(12)])
@@ -224,6 +232,17 @@ def config(checkpoint: Path, **row: Any) -> dict[str, Any]:
         ),
         ({"data": "targets", "trainer": {"trainer": "dpo"}}, "data", "have no rejected response"),
         (
+            {"trainer": {"trainer": "grpo", "reward": {"policy": "likelihood", "request": "a good one"}}},
+            "trainer.reward.request",
+            "it should contain {score}",
+        ),
+        ({"trainer": {"trainer": "grpo", "reward": "silver"}}, "trainer.reward", "gold for the source's mark"),
+        (
+            {"data": "preference", "trainer": {"trainer": "dpo"}, "budget": {"generated": 1000}},
+            "budget.generated",
+            "the trainer 'trl dpo' of the row 'trl' cannot keep to it: use budget.updates",
+        ),
+        (
             {"method": "ipo", "objective": {"normalize": "sum"}, "trainer": {"trainer": "dpo"}},
             "objective.normalize",
             "TRL's dpo has no such setting",
@@ -271,9 +290,99 @@ def test_a_row_on_prompts_has_no_data_stage_and_its_key_has_what_it_uses(tiny_ch
     assert "layout" not in stage.payload["settings"] and set(stage.inputs) == {"model", "source"}
 
 
+@pytest.mark.parametrize("reward", [{"model": "sandbox"}, {"judge": {}}])
+def test_the_configs_reward_is_meant_for_online_trainers_that_name_none(reward: Any, tiny_checkpoint: Path) -> None:
+    online, offline = {"trainer": {"name": "trl", "trainer": "grpo"}}, {"name": "trl", "trainer": "dpo"}
+    raw = {**config(tiny_checkpoint, **online), "reward": reward, "seeds": [0]}
+    raw["judge"] = {"model": "judge", "base_url": "http://localhost:1/v1"}
+    raw["methods"] += [
+        {"label": "gold", "trainer": {"name": "trl", "trainer": "grpo", "reward": "gold"}},
+        {"label": "dpo", "data": "preference", "trainer": offline},
+    ]
+    graph = plan(resolve(raw, Registry.load()))
+    trained = {stage.title.split()[1]: stage.payload for stage in graph if stage.kind == "train"}
+    rewards = {label: payload["trainer"]["fields"]["reward"] for label, payload in trained.items()}
+    assert rewards["gold"] == "gold" and rewards["dpo"] is None and rewards["trl"].items() >= reward.items()
+    assert ["judge" in payload for payload in trained.values()] == [label == "trl" and "judge" in reward for label in trained]
+
+
+def test_a_judge_as_reward_needs_a_judge(tiny_checkpoint: Path) -> None:
+    raw = config(tiny_checkpoint, trainer={"name": "trl", "trainer": "grpo", "reward": {"judge": {}}})
+    with pytest.raises(ConfigError, match="'trl' asks a judge: add a section"):
+        resolve(raw, Registry.load())
+    comparison = resolve({**raw, "judge": {"model": "judge", "base_url": "http://localhost:1/v1"}}, Registry.load())
+    (estimate,) = judge_estimates(comparison, plan(comparison), [], [])
+    assert estimate.evaluations == 2  # the trainings of both seeds
+
+
 def test_a_setting_of_the_section_that_the_trainer_does_not_use_is_a_warning(tiny_checkpoint: Path) -> None:
     raw = config(tiny_checkpoint, data="preference", trainer={"name": "trl", "trainer": "dpo"})
     assert unused_settings(resolve(raw, Registry.load())) == []
     comparison = resolve({**raw, "training": {**raw.get("training", {}), "layout": "unique"}}, Registry.load())
     (warning,) = unused_settings(comparison)
     assert "does not use training.layout" in warning
+
+
+@pytest.mark.parametrize("readable", [True, False])
+def test_the_judge_is_asked_and_what_it_does_not_rate_counts_as_the_lowest(
+    readable: bool, tmp_path: Path, tiny_checkpoint: Path
+) -> None:
+    payload = trl("rloo", reward={"judge": {"temperature": 0.5}})
+    with ScriptedJudge(
+        lambda prompt, times: f"Rating: [[{len(prompt) % 9 + 1}]]" if readable else "no idea"
+    ).serving() as served:
+        judge = JudgeSettings(model="judge", base_url=served.url)
+        asked = judge.changed({"temperature": 0.5})
+        payload |= {"judge": asked.identity, "reading": asked.reading}
+        judges = {BUILDERS: judge.model_dump(mode="json")}
+        artifact = run(tmp_path / "store", tiny_checkpoint, payload, {"source": SOURCE}, judges=judges)
+    facts = TrainFacts.of(artifact)
+    assert facts.judge is not None and facts.judge.judge_calls > 0 and facts.reward_calls == 24
+    assert {body["temperature"] for body in served.bodies} == {0.5}
+    rewards = [row["reward"] for row in artifact.read_lines("history.jsonl")]
+    if readable:
+        assert not facts.notes and all(1 <= reward <= 9 for reward in rewards) and len(set(rewards)) > 1
+    else:
+        assert rewards == [1.0, 1.0, 1.0]
+        assert facts.notes[0].startswith("24 of 24 answers of the judge held no rating")
+
+
+def test_a_prompt_without_a_reference_is_no_reward_of_0(tmp_path: Path, tiny_checkpoint: Path) -> None:
+    payload = trl("rloo", reward={"checker": "gsm8k", "reference": "reference"})
+    with pytest.raises(StageError, match="none of 8 examples has one"):
+        run(tmp_path / "store", tiny_checkpoint, payload, {"source": SOURCE})
+
+
+def test_generated_tokens_are_a_budget_that_the_learning_rate_follows(tmp_path: Path, tiny_checkpoint: Path) -> None:
+    payload = trl("rloo", reward="gold")
+    payload |= {"spending": {"unit": "generated", "amount": 400}, "settings": {**SETTINGS, "schedule": "linear"}}
+    artifact = run(tmp_path / "store", tiny_checkpoint, payload, {"source": SOURCE})
+    facts = TrainFacts.of(artifact)
+    assert 400 - 48 < facts.tokens_generated <= 400  # a step is eight responses of six tokens at most
+    assert facts.updates > 3 and facts.prompts == 12  # more than one pass
+    rates = [row["learning_rate"] for row in artifact.read_lines("history.jsonl")]
+    peak = rates.index(max(rates))
+    assert rates[peak:] == sorted(rates[peak:], reverse=True) and rates[-1] < rates[peak] / 2
+    assert used_budget([facts])["generated"] == facts.tokens_generated
+    with pytest.raises(StageError, match=r"may generate 48 tokens, and the round's budget\.generated is 40: raise"):
+        run(
+            tmp_path / "store",
+            tiny_checkpoint,
+            {**payload, "spending": {"unit": "generated", "amount": 40}},
+            {"source": SOURCE},
+        )
+
+
+def test_a_training_that_takes_too_long_is_ended(tmp_path: Path, tiny_checkpoint: Path) -> None:
+    with pytest.raises(StageError, match="the trainer 'trl rloo' ran longer than its limit of 1e-07 hours"):
+        run(tmp_path / "store", tiny_checkpoint, trl("rloo", reward="gold", hours=1e-7), {"source": SOURCE})
+    fields = dict(trl("rloo", reward="gold")["trainer"]["fields"])
+    assert "hours" not in fields  # so that keys of rows that leave it alone stay as they were
+
+
+def test_the_policys_own_judgment_is_a_reward(tmp_path: Path, tiny_checkpoint: Path) -> None:
+    payload = trl("grpo", reward={"policy": "likelihood"}, arguments={"num_generations": 4})
+    artifact = run(tmp_path / "store", tiny_checkpoint, payload, {"source": SOURCE})
+    assert TrainFacts.of(artifact).reward_calls == 48
+    rewards = [row["reward"] for row in artifact.read_lines("history.jsonl")]
+    assert len(rewards) == 3 and all(2 <= reward <= 10 for reward in rewards) and len(set(rewards)) == 3

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict
 
@@ -35,6 +35,11 @@ class Component(BaseModel):
     name: ClassVar[str]
     version: ClassVar[int] = 1
     paper: ClassVar[Paper | None] = None
+
+    @classmethod
+    def takes_reward(cls, fields: Mapping[str, Any]) -> bool:
+        """Return whether the config's `reward` is meant for its field `reward` with these fields, where they have none."""
+        return False
 
     def problems(self) -> Sequence[tuple[str, str]]:
         """Return problems of fields that only a look at the machine can tell: (field, fix). Cheap; called while planning."""

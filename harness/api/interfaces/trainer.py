@@ -16,11 +16,10 @@ if TYPE_CHECKING:
     from peft import PeftModel
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from harness.models.reward import RewardModel
-    from harness.models.verifier import Verifier
+    from harness.models.reward import TrainingReward
     from harness.training.settings import TrainingSettings
 
-BudgetUnit = Literal["pairs", "tokens", "updates"]
+BudgetUnit = Literal["pairs", "tokens", "updates", "generated"]
 TrainsOn = Literal["groups", "prompts", "either"]
 
 
@@ -55,13 +54,16 @@ class TrainingTask(Protocol):
         objective: the row's objective; None where the row names none.
         settings: the row's `training` section; of its fields, those of `Trainer.carries` have the config's values, the
             others their defaults.
-        limit: unit (`pairs`, `tokens` or `updates`) -> amount, where the budget limits this training by more than its prompts.
+        limit: unit (`pairs`, `tokens`, `updates` or `generated`) -> amount, where the budget limits this training by more than
+            its prompts.
         seed: decides all random numbers.
         max_tokens: of the longest response that the policy should generate, `generation.max_tokens`.
         out: an empty folder for the trained checkpoint, in safetensors. The host takes nothing else from the trainer.
         scratch: an empty folder for anything; removed afterwards.
         kept: a folder for checkpoints of a training under way; it outlives this process, so a killed training can go on.
         checkpoint_seconds: to let pass between two such checkpoints; 0 after every step.
+        devices: names of the GPUs that the executor gave to this training, as `CUDA_VISIBLE_DEVICES` takes them; as many as
+            `Trainer.gpus` asks for, or none on a machine without GPUs.
     """
 
     groups: Sequence[Group]
@@ -74,6 +76,7 @@ class TrainingTask(Protocol):
     scratch: Path
     kept: Path
     checkpoint_seconds: float
+    devices: Sequence[str]
 
     @property
     def examples(self) -> Sequence[Example]:
@@ -123,12 +126,15 @@ class TrainingTask(Protocol):
 
     def reward(
         self,
-        source: Literal["gold"] | RewardModel | Verifier,
+        source: TrainingReward,
         prompts: Sequence[str],
         responses: Sequence[str],
         finished: Sequence[bool],
     ) -> list[float]:
-        """Rewards of responses, [N]: the source's gold mark, a reward model's value or a verifier's mark.
+        """Rewards of responses, [N]: the source's gold mark, a reward model's value, a verifier's mark, the judge's rating, or
+        the judgment of the policy that the round starts from.
+
+        NaN where there is none: the judge's answer could not be read, or the prompt has no reference to verify by.
 
         Args:
             prompts: ids of prompts in `examples`, [N].
@@ -191,9 +197,24 @@ class Trainer(Component):
         """Return what it asks of the source with these fields, such as `gold`."""
         return frozenset()
 
+    def asks_judge(self) -> bool:
+        """Return whether it asks the config's judge with these fields, through `TrainingTask.reward`."""
+        return False
+
     def units(self) -> frozenset[str]:
-        """Return the units in which it keeps to a limit: `pairs`, `tokens`, `updates`. The host keeps the number of prompts."""
+        """Return the units in which it keeps to a limit: `pairs`, `tokens`, `updates`, `generated`.
+
+        The host keeps the number of prompts.
+        """
         return frozenset()
+
+    def gpus(self) -> int:
+        """Return how many GPUs it trains on at a time; trainings on more than one run one after another."""
+        return 1
+
+    def time_limit_hours(self) -> float | None:
+        """Return the time after which the host ends its training, and the row fails; None for no limit."""
+        return None
 
     def conflicts(self, objective: Objective | None, settings: TrainingSettings) -> Sequence[tuple[str, str]]:
         """Return problems of its fields together with the row's objective and settings: (field, fix)."""

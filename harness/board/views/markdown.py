@@ -13,6 +13,7 @@ from harness.board.board import (
     RowEntry,
 )
 from harness.board.views.text import count, duration, number, one_line, p_value, shortened, signed
+from harness.board.views.tuning import no_expected_best, tuning_lines
 
 LEADERS = 3  # rows that are named with how often they are first
 UNTRAINED = "not trained"
@@ -29,6 +30,7 @@ def to_markdown(board: Board) -> str:
         f"# {markdown_text(board.name)}",
         markdown_text(board.description),
         f"**{markdown_text(board.summary)}**",
+        markdown_text(board.tuned_alike),
     ]
     if board.models:
         parts += across_in_markdown(board)
@@ -55,6 +57,7 @@ def _tables(board: Board, heading: str) -> list[str]:
         *_learning(board),
         f"{heading} Cost and budget",
         _costs(board),
+        *_tuning(board),
     ]
     failed = [row for row in board.rows if row.failed]
     if failed:
@@ -257,6 +260,52 @@ def _reading(board: Board) -> str:
         + ". Time: a seed's data, reference and training beyond the shared starting model, in full even where shared."
         + "".join(f" {markdown_text(remark)}" for remark in remarks(board))
     )
+
+
+def _tuning(board: Board) -> list[str]:
+    """Return the section on the search for settings; nothing where the board has none."""
+    lines = [
+        [
+            _method(board, line.row),
+            "; ".join(f"{markdown_text(path)} {markdown_text(value)}" for path, value in line.settings) or "–",
+            markdown_text(line.trial),
+            *line.scores,
+            line.kept,
+            *line.costs,
+        ]
+        for line in tuning_lines(board)
+    ]
+    if not lines:
+        return []
+    heads = [
+        "method",
+        "chosen settings",
+        "trial",
+        "tuning score",
+        "evaluated",
+        "optimism",
+        "kept",
+        "cost of tuning",
+        "of a training",
+    ]
+    return ["## Tuning", _table(heads, lines, left=2), *_expected(board)]
+
+
+def _expected(board: Board) -> list[str]:
+    """Return the expected best of the first k trials as a table, or why there is none."""
+    rows = [(row, row.tuning.expected) for row in board.rows if row.tuning and row.tuning.expected and not row.is_null]
+    if not rows:
+        return [text] if (text := no_expected_best(board)) else []
+    most = max(len(points) for _, points in rows)
+    cells = [
+        [_method(board, row), *(f"{number(p.mean)} [{number(p.low)}, {number(p.high)}]" for p in points)]
+        + ["–"] * (most - len(points))
+        for row, points in rows
+    ]
+    text = (
+        "The expected score of the best of the first k trials (Dodge et al. 2019), with intervals over which trials were drawn:"
+    )
+    return [text, _table(["method", *(str(k) for k in range(1, most + 1))], cells)]
 
 
 def _method(board: Board, row: RowEntry) -> str:

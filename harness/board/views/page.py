@@ -22,6 +22,7 @@ from harness.board.facts import Provenance
 from harness.board.views import figures, text
 from harness.board.views.markdown import across_reading, board_precision, precision, to_csv, to_markdown
 from harness.board.views.text import one_line, shortened, visible
+from harness.board.views.tuning import expected_figure, no_expected_best, sensitivity, tuning_lines
 
 PLAIN = 1 << 19  # examples with more characters than this are compressed
 EMBEDDED = 24 << 20  # the most characters of examples in a page; `examples.jsonl` has all
@@ -114,7 +115,7 @@ def model_pages(board: Board) -> dict[str, str]:
 
 def _model_page(label: str) -> str:
     """Return the path of a starting model's page; a hash keeps labels apart that differ in replaced characters alone."""
-    plain = re.sub(r"[^A-Za-z0-9_-]", "_", label)
+    plain = re.sub(r"[^A-Za-z0-9_-]", "_", label)[:LONGEST_NAME]
     return f"models/{plain if plain == label else f'{plain}-{hashlib.sha256(label.encode()).hexdigest()[:8]}'}.html"
 
 
@@ -156,6 +157,10 @@ def _figures(board: Board) -> dict[str, object]:
         "learning": figures.learning(board),
         "without_states": [(row, row.without_states) for row in board.rows if row.without_states],
         "training": figures.training(board),
+        "tuning": tuning_lines(board),
+        "expected": expected_figure(board),
+        "no_expected": no_expected_best(board),
+        "sensitivities": sensitivity(board),
     }
 
 

@@ -36,6 +36,7 @@ def print_table(board: Board, console: Console) -> None:
         console.print(Text(ONE_SEED, style="bold yellow"))
     console.print(_grid(board, layout))
     console.print(Text(one_line(board.summary), style="bold"))
+    console.print(Text(one_line(board.tuned_alike)))
     console.print(_reading(board, layout))
     if board.sharing:
         console.print(_shared(board))

@@ -17,7 +17,7 @@ from harness.api.types.thoughts import DELIMITERS, Delimiters, wrong_delimiters
 OPENAI = "https://api.openai.com/v1"
 
 READING = 2  # raise it when kept answers are read by other rules: they are not asked again, and what was scored of them is
-BUILDERS = "data builders"  # among judges, which are kept by evaluator, the config's own, for data builders
+BUILDERS = "data builders"  # among judges, which are kept by evaluator, the config's own, for data builders and trainers
 
 
 class PriceSection(BaseModel):
@@ -130,7 +130,7 @@ class JudgeSettings(BaseModel):
 
 
 def judge_of(judges: Mapping[str, Mapping[str, Any]], payload: Mapping[str, Any]) -> JudgeSettings:
-    """Return the judge of a stage that asks one: its evaluator's, or the config's with its data builder's changes."""
+    """Return the judge of a stage that asks one: its evaluator's, or the config's with its builder's or trainer's changes."""
     if "evaluator" in payload:
         name = payload["evaluator"]["name"]
         settings = [JudgeSettings.model_validate(judge) for key, judge in judges.items() if key.partition("/")[0] == name]
@@ -139,7 +139,8 @@ def judge_of(judges: Mapping[str, Mapping[str, Any]], payload: Mapping[str, Any]
         return next(
             (judge for judge in asked if payload.get("repeats") == (judge.repeating if judge.repeats else None)), asked[0]
         )
-    return JudgeSettings.model_validate(judges[BUILDERS]).changed(judge_changes(payload["builder"]["fields"]))
+    asking = payload["builder" if "builder" in payload else "trainer"]
+    return JudgeSettings.model_validate(judges[BUILDERS]).changed(judge_changes(asking["fields"]))
 
 
 def judge_changes(fields: Mapping[str, Any]) -> Mapping[str, Any]:

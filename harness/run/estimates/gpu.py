@@ -180,7 +180,7 @@ class GpuEstimate:
         if spending:
             pairs = max(1.0, demand.negatives)
             whole = (1 + demand.negatives) * (self.lengths.prompt + self.lengths.response)
-            price = {"pairs": pairs, "tokens": whole, "updates": 1 / settings.prompts_per_batch}
+            price: Mapping[str, float] = {"pairs": pairs, "tokens": whole, "updates": 1 / settings.prompts_per_batch}
             seen = spending.amount / price[spending.unit]
         length = self.lengths.prompt + self.lengths.response
         return self._training(settings, seen * tokens, length, max(settings.tokens_per_micro_batch, tokens), whole=False)

@@ -18,7 +18,7 @@ ASKED_TWICE = 2  # an answer that cannot be read is asked for once more
 
 @dataclass(frozen=True)
 class JudgeEstimate:
-    """The cost of judging for one evaluator, or all data builders, over the rows and seeds that the store does not hold.
+    """The cost of judging for one evaluator, or all builders and trainers, over rows and seeds that the store does not hold.
 
     Attributes:
         evaluations: how many are left to judge.
@@ -56,8 +56,8 @@ def judge_estimates(
 
     estimates: list[JudgeEstimate] = []
     for name, settings in comparison.judges.items():
-        kind = "groups" if name == BUILDERS else "evaluate"
-        waiting = [stage for stage in graph if stage.kind == kind and "judge" in stage.payload and stage.key not in present]
+        kinds = ("groups", "train") if name == BUILDERS else ("evaluate",)
+        waiting = [stage for stage in graph if stage.kind in kinds and "judge" in stage.payload and stage.key not in present]
         if name == BUILDERS:
             estimates += [JudgeEstimate(name, settings.model, len(waiting))] if waiting else []
             continue

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from harness.run.estimates.gpu import Gpu, GpuReport
     from harness.run.graph import Graph, Stage
     from harness.run.stages.screening import Screening
+    from harness.run.tuning import Search
 
 
 ONE_SEED = (
@@ -124,6 +125,44 @@ def states_estimate(graph: Graph, present: Collection[str]) -> StatesEstimate | 
 
 
 @dataclass(frozen=True)
+class TrialsReport:
+    """The search that runs before the board's rows.
+
+    Attributes:
+        rows: label -> its trials; 0 for a row that trains and keeps its own settings.
+        trainings, stages: of the trials that are known before any ran: all of them, unless some depend on earlier ones.
+        remaining: stages that the store does not hold.
+        more: whether further trials depend on how these turn out.
+        judges: what the trials would ask of judges.
+        gpu_hours: None unless a GPU was asked for.
+    """
+
+    rows: dict[str, int]
+    metric: str
+    sampler: str
+    trainings: int
+    stages: int
+    remaining: int
+    more: bool = False
+    judges: Sequence[JudgeEstimate] = ()
+    gpu_hours: float | None = None
+
+    def line(self) -> str:
+        """Return the search for people."""
+        counts = sorted({count for count in self.rows.values() if count})
+        each = " or ".join(map(str, counts)) or "no"
+        first = "of the first trials" if self.more else "in all"
+        kept = [label for label, count in self.rows.items() if not count]
+        default = f"; {', '.join(kept)} {'keeps its' if len(kept) == 1 else 'keep their'} settings" if kept else ""
+        searched = f"{each} trials by {self.sampler} for each of {len(self.rows) - len(kept)} rows, chosen by {self.metric}"
+        cost = f"{self.trainings:,} trainings and {self.stages:,} stages {first}, {self.remaining:,} to run"
+        cost += f", {self.gpu_hours:,.1f} GPU-hours" if self.gpu_hours is not None else ""
+        return (
+            f"first, on the tuning split: {searched}: {cost}{default}; then the rows above, with the settings that were chosen"
+        )
+
+
+@dataclass(frozen=True)
 class PlanReport:
     """A plan and its counts.
 
@@ -137,6 +176,7 @@ class PlanReport:
         elsewhere: the rows that train nothing, as they are models from elsewhere.
         states: the intermediate states that are evaluated; None where none are.
         rows: what each row takes.
+        trials: the search that runs before `graph`, whose rows then have their chosen settings; None where there is none.
     """
 
     comparison: Comparison
@@ -150,6 +190,7 @@ class PlanReport:
     elsewhere: Sequence[RowElsewhere] = ()
     states: StatesEstimate | None = None
     rows: Sequence[RowEstimate] = ()
+    trials: TrialsReport | None = None
     cpu: CpuEstimate | None = None
 
     def as_dict(self) -> dict[str, JsonValue]:
@@ -168,6 +209,8 @@ class PlanReport:
             report["elsewhere"] = [asdict(row) for row in self.elsewhere]
         if self.states:
             report["states"] = asdict(self.states)
+        if self.trials:
+            report["tuning"] = asdict(self.trials)
         if self.gpu:
             report["gpu"] = self.gpu.as_dict()
         if self.cpu:
@@ -237,6 +280,7 @@ def plan_report(
     from harness.run.plan import largest_plan, plan
     from harness.run.stages.benchmarks import overlap, read_benchmarks, trained_on
     from harness.run.stages.screening import row_source_problems, screened, split_problems
+    from harness.run.tuning import Search
     from harness.store import MANIFEST, Store
 
     kept = Store(folder) if folder.exists() else None
@@ -244,7 +288,7 @@ def plan_report(
     def is_held(key: str) -> bool:
         return kept is not None and (kept.place(key) / MANIFEST).exists()
 
-    least = plan(comparison)
+    least, search = plan(comparison), Search.of(comparison)
     if variables is not None:
         raise_all(served_problems(comparison, least, is_held, variables), where)
     rows = screened(comparison)
@@ -255,8 +299,18 @@ def plan_report(
             benchmarks = read_benchmarks(comparison.evaluators.values(), comparison.source)
             screening.benchmarks = overlap(benchmarks, trained_on(comparison, loaded))
         problems = split_problems(comparison, screening.counts(), screening.usable)
+        if search is not None:
+            problems += split_problems(search.on_tuning_split(), screening.counts(), screening.usable)
         raise_all([*problems, *row_source_problems(comparison, loaded)], where)
     evaluation, config = comparison.config.evaluation, comparison.config
+
+    trials = None
+    if search is not None:
+        stages, alike = search.graph, search.on_tuning_split()
+        present = {stage.key for stage in stages if is_held(stage.key)}
+        asked = judge_estimates(alike, stages, present, loaded["tuning"]) if loaded else []
+        hours = gpu_report(alike, stages, present, gpu, loaded, lengths).hours if gpu else None
+        trials = _trials(search, len(stages) - len(present), asked, hours)
 
     def report(graph: Graph, most: PlanReport | None = None) -> PlanReport:
         present = {stage.key for stage in graph if is_held(stage.key)}
@@ -277,6 +331,7 @@ def plan_report(
             elsewhere=elsewhere,
             states=states_estimate(graph, present),
             rows=row_estimates(comparison, graph, present, estimate.by_stage if estimate else None),
+            trials=trials,
             cpu=cpu_estimate(comparison, graph, present, loaded, cores) if shown else None,
         )
 
@@ -292,3 +347,18 @@ def reports_of_models(reports: Sequence[PlanReport]) -> dict[str, JsonValue]:
         "models": {report.comparison.start or "": report.as_dict() for report in reports},
         "together": {"stages": len(keys), "remaining": len(keys - present)},
     }
+
+
+def _trials(search: Search, remaining: int, judges: Sequence[JudgeEstimate], gpu_hours: float | None) -> TrialsReport:
+    tuning = search.tuning
+    return TrialsReport(
+        rows={series: search.count(entry) if entry.default is None else 0 for series, entry in tuning.entries.items()},
+        metric=f"{tuning.evaluator}/{tuning.metric}",
+        sampler=tuning.section.sampler,
+        trainings=search.graph.trainings,
+        stages=len(search.graph),
+        remaining=remaining,
+        more=search.depends,
+        judges=judges,
+        gpu_hours=gpu_hours,
+    )

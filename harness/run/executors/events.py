@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, Required, TypedDict
 
@@ -88,6 +88,13 @@ class Outcome:
         self.skipped |= later.skipped
         self.stopped = later.stopped
         self.mirror = self.mirror or later.mirror
+
+    def forget(self, keys: Set[str]) -> set[str]:
+        """Forget the stages among `keys` that were not made, so that they run again; return them."""
+        unmade = {key for key in (*self.failed, *self.skipped) if key in keys}
+        self.failed = {key: reason for key, reason in self.failed.items() if key not in unmade}
+        self.skipped = {key: parent for key, parent in self.skipped.items() if key not in unmade}
+        return unmade
 
 
 class Executor(Protocol):

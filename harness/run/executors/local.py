@@ -21,6 +21,7 @@ from harness.run.executors.events import Events, Outcome, Stop, WorkerMessage
 from harness.run.executors.process import Inbox, Worker
 from harness.run.executors.schedule import Schedule
 from harness.run.graph import Graph
+from harness.run.stages.time_limit import TIME_OVER
 
 LOOK_SECONDS = 1.0  # between two looks for workers that are gone
 
@@ -159,6 +160,8 @@ class LocalExecutor:
 
     def _death(self, worker: Worker) -> str:
         code = worker.process.wait()
+        if code == TIME_OVER:
+            return "it ran longer than its time limit and did not end, so its worker process was ended: raise the limit"
         how = f"was killed by {signal.Signals(-code).name} twice" if code < 0 else f"ended with code {code}"
         why = "; the machine may be out of memory: try fewer --workers" if -code == signal.SIGKILL else ""
         return f"its worker process {how}{why} (see {self._log(worker.number)})"

@@ -23,7 +23,7 @@ from harness.models.judge.judge import Judge
 from harness.models.judge.settings import judge_of
 from harness.models.logps import TokenRow, score
 from harness.models.options import LoadOptions, Use
-from harness.models.reward import Reward, RewardModel, rewards
+from harness.models.reward import JudgeReward, Reward, RewardModel, rewards
 from harness.models.served import ASKED_AS
 from harness.models.tokenization import ChatTemplate
 from harness.models.verifier import Verifier
@@ -144,13 +144,19 @@ def reward_values(
         return reward.rewards(examples, responses)
     if isinstance(reward, RewardModel):
         return reward_service(services, reward, [example.prompt for example in examples], responses)
+    prompts = [example.prompt for example, row in zip(examples, responses, strict=True) for _ in row]
+    values = iter(judge_values(reward, judge, prompts, [item for row in responses for item in row]))
+    return [[next(values) for _ in row] for row in responses]
+
+
+def judge_values(
+    reward: JudgeReward, judge: Judge | None, prompts: Sequence[Prompt], responses: Sequence[Response]
+) -> list[float]:
+    """Return the judge's rating of each response, [N]; NaN where its answer could not be read."""
     if judge is None:
-        raise StageError("this component's reward asks a judge and does not say so: inherit its field from `harness.Rewarded`")
-    asked = [
-        reward.conversation(example.prompt, item) for example, row in zip(examples, responses, strict=True) for item in row
-    ]
-    judgments = iter(judge.judge(asked, reward.read, {}))
-    return [[math.nan if (value := next(judgments).value) is None else value for _ in row] for row in responses]
+        raise StageError("this component's reward asks a judge and does not say so: its `asks_judge` should return True")
+    asked = [reward.conversation(prompt, response) for prompt, response in zip(prompts, responses, strict=True)]
+    return [math.nan if judgment.value is None else judgment.value for judgment in judge.judge(asked, reward.read, {})]
 
 
 @dataclass

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -11,20 +12,24 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from harness.api.interfaces import Objective, Source, Trainer, TrainingUse
 from harness.api.methods import GROUPED
-from harness.api.types import Example, Group, Response
+from harness.api.types import Example, Group, Prompt, Response
 from harness.errors import StageError
+from harness.models.judge.judge import Judge
 from harness.models.load import merged
-from harness.models.reward import RewardModel, RewardScorer
+from harness.models.logps import TokenRow, score
+from harness.models.reward import PolicyReward, RewardModel, RewardScorer, TrainingReward
 from harness.models.tokenization import ChatTemplate
 from harness.models.verifier import Verifier
 from harness.run.graph import Stage
 from harness.run.records import StateFacts, StatePayload, TrainFacts, TrainInputs, TrainPayload
 from harness.run.stages.context import Context, read_dataset, read_groups, save_checkpoint
 from harness.run.stages.groups import read_source, round_examples
+from harness.run.stages.services import judge_facts, judge_values, stage_judge
+from harness.run.stages.time_limit import time_limit
 from harness.run.stages.trained import count_moved, read_trained
 from harness.store import Artifact, ArtifactDraft
 from harness.training.batch import TokenGroup, tokenize
@@ -59,6 +64,7 @@ def run_train(stage: Stage, context: Context, draft: ArtifactDraft) -> None:
         **task.facts,
         **({"tokens_generated": use.generated} if use.generated else {}),
         **({"reward_calls": use.reward_calls} if use.reward_calls else {}),
+        **({"judge": judge_facts(task.payload, task.judge)} if task.judge else {}),
         **({"unknown": unknown} if unknown else {}),
         **({"notes": notes} if notes else {}),
     )
@@ -89,8 +95,9 @@ def _trained(stage: Stage, context: Context, draft: ArtifactDraft, folder: Path)
         trainer: Trainer = context.component("trainer", payload.trainer)
     else:
         trainer = context.registry.get("trainer", GROUPED).component()
-    task = TrainerServices(stage, context, draft, folder)
-    use = trainer.train(task)
+    task = TrainerServices(stage, context, draft, folder, gpus=trainer.gpus())
+    with time_limit(trainer.time_limit_hours(), f"the trainer {trainer.title()!r}"):
+        use = trainer.train(task)
     if payload.trainer is not None and Ranks.here().first:
         task.accept(trainer, use)
     return task, use
@@ -106,7 +113,7 @@ class TrainerServices:
         checkpoints: from which the training resumes.
     """
 
-    def __init__(self, stage: Stage, context: Context, draft: ArtifactDraft, scratch: Path) -> None:
+    def __init__(self, stage: Stage, context: Context, draft: ArtifactDraft, scratch: Path, gpus: int = 1) -> None:
         self.stage, self.context, self.draft = stage, context, draft
         self.payload, self.inputs = TrainPayload.of(stage), TrainInputs.of(stage)
         self.settings = TrainingSettings.model_validate(self.payload.settings)
@@ -121,6 +128,7 @@ class TrainerServices:
             folder.mkdir(exist_ok=True)
         self.kept = context.store.partial(stage.key)
         self.checkpoint_seconds = context.checkpoint_minutes * 60
+        self.devices: Sequence[str] = assigned(context.gpus, os.environ.get("CUDA_VISIBLE_DEVICES"), gpus)
         self.facts: dict[str, Any] = {}
         self.history: list[dict[str, float]] = []
         self.notes: list[str] = []
@@ -224,7 +232,7 @@ class TrainerServices:
 
     def reward(
         self,
-        source: Literal["gold"] | RewardModel | Verifier,
+        source: TrainingReward,
         prompts: Sequence[str],
         responses: Sequence[str],
         finished: Sequence[bool],
@@ -235,10 +243,38 @@ class TrainerServices:
             return [float(self._gold.gold(example, answer)["total"]) for example, answer in zip(examples, answers, strict=True)]
         if isinstance(source, Verifier):
             return [value for (value,) in source.rewards(examples, [[answer] for answer in answers])]
+        questions = [example.prompt for example in examples]
+        if isinstance(source, PolicyReward):
+            return self._own_judgment(source, questions, answers)
+        if not isinstance(source, RewardModel):
+            return judge_values(source, self.judge, questions, answers)
         if source not in self._scorers:
             self._scorers[source] = RewardScorer(source)
-        values, _ = self._scorers[source].rewards([example.prompt for example in examples], [[answer] for answer in answers])
+        values, _ = self._scorers[source].rewards(questions, [[answer] for answer in answers])
         return [value for (value,) in values]
+
+    def _own_judgment(self, source: PolicyReward, prompts: Sequence[Prompt], answers: Sequence[Response]) -> list[float]:
+        """Return the judgment of the round's starting policy, whose weights do not move while it is trained."""
+        model, template = self._judging
+        by_level = [
+            score(
+                model,
+                [_row(template, prompt.prefixed(request), answer) for prompt, answer in zip(prompts, answers, strict=True)],
+            )
+            for request in source.requests()
+        ]
+        return [source.expected(logps) for logps in zip(*by_level, strict=True)]
+
+    @cached_property
+    def _judging(self) -> tuple[PreTrainedModel, ChatTemplate]:
+        model, tokenizer = self.context.load(self.inputs.model, "scoring")
+        return model, ChatTemplate(tokenizer)
+
+    @cached_property
+    def judge(self) -> Judge | None:
+        """The judge of the trainer's reward; None where none was planned."""
+        # Its own progress would be taken for the training's.
+        return stage_judge(self.payload, replace(self.context, report=lambda done, total, note: None))
 
     @cached_property
     def _by_id(self) -> Mapping[str, Example]:
@@ -292,6 +328,29 @@ class TrainerServices:
             self._save(trained, tokenizer)
         if not moved:
             self.notes.append(f"the trainer {trainer.title()} moved no weight: this row is its starting model")
+
+
+def _row(template: ChatTemplate, prompt: Prompt, answer: Response) -> TokenRow:
+    return TokenRow(tuple(template.prompt_ids(prompt)), tuple(template.response_ids(prompt, answer)))
+
+
+def assigned(gpus: Sequence[str], visible: str | None, count: int) -> tuple[str, ...]:
+    """Return the GPUs of one training, by name: this process's own, or the machine's first where it takes several.
+
+    Args:
+        gpus: those of the machine that the executor uses; empty where it uses none.
+        visible: `CUDA_VISIBLE_DEVICES` of this process.
+        count: how many the trainer asks for.
+
+    Raises:
+        StageError: the executor has fewer.
+    """
+    if not gpus:
+        return ()
+    if count > len(gpus):
+        raise StageError(f"the trainer asks for {count} GPUs, and this run has {len(gpus)} ({', '.join(gpus)}): ask for fewer")
+    own = tuple(name for name in (visible or "").split(",") if name)
+    return own[:1] if count == 1 else tuple(gpus[:count])
 
 
 LOG_BYTES = 2**20  # of a trainer's output in the run's log

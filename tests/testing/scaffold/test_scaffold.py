@@ -106,9 +106,9 @@ def test_their_own_tests_pass(installed: Path) -> None:
 
 
 @pytest.mark.slow  # the tutorial does the same with a file of its own
-def test_a_new_method_is_compared(installed: Path, tiny_checkpoint: Path, tmp_path: Path) -> None:
+def test_a_new_method_is_tuned_and_compared(installed: Path, tiny_checkpoint: Path, tmp_path: Path) -> None:
     small = [f"model.path={tiny_checkpoint}", "budget.prompts=8", "source.sft=8", "source.train=8", "source.heldout=4"]
-    small += ["sft=null", "evaluators=[my_evaluator]"]
+    small += ["sft=null", "evaluators=[my_evaluator]", "source.tuning=8", "tuning.trials=2"]
     command = [sys.executable, "-c", "from harness.cli import main; main()", "compare", "--methods", "my_method,dpo", "--json"]
     command += ["--seeds", "0", "--workers", "1", "--out", str(tmp_path / "board"), "--store", str(tmp_path / "store")]
     command += [part for setting in small for part in ("--set", setting)]
@@ -119,6 +119,8 @@ def test_a_new_method_is_compared(installed: Path, tiny_checkpoint: Path, tmp_pa
     rows = {row["method"]: row for row in answer["board"]["rows"]}
     assert {"my_method", "dpo"} <= set(rows) and not answer["failed"]
     assert "my_evaluator/distinct" in rows["my_method"]["scores"]
+    tuning = rows["my_method"]["tuning"]
+    assert len(tuning["trials"]) == 2 and set(tuning["chosen"]) == {"training.learning_rate", "objective.beta"}
 
 
 # What is refused
