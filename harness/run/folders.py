@@ -88,7 +88,7 @@ def _lost(folder: Path, comparisons: Sequence[Comparison], raw: Mapping[str, Any
 def _is_noted(folder: Path, raw: Mapping[str, Any]) -> bool:
     """Return whether the run that made the folder's board, or began to make it again, had the same config."""
     try:
-        return read_run(folder).config == json.loads(json.dumps(raw, default=str))
+        return bool(read_run(folder).config == json.loads(json.dumps(raw, default=str)))
     except HarnessError:
         return False
 
