@@ -404,3 +404,26 @@ def test_labels_and_opponents_that_are_refused(
 ) -> None:
     raw |= {"judge": {"model": "gpt-4o"}, "evaluators": evaluators}
     assert any(text.startswith(problem) for text in refused(raw, registry)), refused(raw, registry)
+
+
+@pytest.mark.parametrize(
+    ("section", "problem"),
+    [
+        (
+            {"primary": ["gold_reward/glod"]},
+            "statistics.primary.0 = 'gold_reward/glod': no evaluator reports this metric; did you",
+        ),
+        ({"equivalent_within": {"gold/gold": 1}}, "statistics.equivalent_within.gold/gold = 'gold/gold': no evaluator reports"),
+        ({"equivalent_within": {"gold_reward/gold": 0}}, "statistics.equivalent_within.gold_reward/gold = 0: it should be"),
+        ({"primary": ["gold_reward/gold"] * 2}, "'gold_reward/gold' occurs twice: list each metric once"),
+        ({"primary": []}, "statistics.primary = []: give at least one"),
+    ],
+)
+def test_what_a_config_cannot_declare(section: Any, problem: str, raw: dict[str, Any], registry: Registry) -> None:
+    (found,) = refused({**raw, "statistics": section}, registry)
+    assert problem in found
+
+
+def test_a_metric_of_an_evaluator_that_is_wrong_is_no_second_problem(raw: dict[str, Any], registry: Registry) -> None:
+    (found,) = refused({**raw, "evaluators": ["gold_rewart"], "statistics": {"primary": ["gold_reward/gold"]}}, registry)
+    assert found.startswith("evaluators.0")

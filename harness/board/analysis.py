@@ -20,6 +20,7 @@ from harness.board.entries import (
     RatersEntry,
     WinMatrix,
 )
+from harness.board.first_place import first_place
 from harness.board.statistics import (
     Components,
     Floats,
@@ -34,43 +35,29 @@ from harness.board.statistics.agreement import Estimate, per_example, ranked
 from harness.board.views.text import plain
 
 RATERS = ("judge", "reward")  # fields of an evaluator that name who gives its values
-OFTEN = 0.5  # a first place in fewer draws gives a warning
 
 
-def analyse(statistics: Statistics, config: Mapping[str, object]) -> tuple[AnalysisEntry, list[str]]:
-    """Return the board's entry, and warnings about it.
+def analyse(statistics: Statistics, config: Mapping[str, object]) -> AnalysisEntry:
+    """Return the board's entry.
 
     Args:
         config: the board's, which says which evaluators differ in their judge or reward model alone.
     """
     primary = [metric for metric in statistics.metrics if metric.primary] or list(statistics.metrics[:1])
-    entry = AnalysisEntry(
+    return AnalysisEntry(
         noise={key: floor.size for key, floor in statistics.noise.items()},
         noise_floors={
             key: NoiseEntry(probability=floor.probability, low=floor.low, high=floor.high, nulls=floor.nulls)
             for key, floor in statistics.noise.items()
         }
         or None,
+        first_place={metric.key: place for metric in primary if (place := first_place(statistics, metric))} or None,
         ranking={metric.key: ranks for metric in statistics.metrics if (ranks := _ranking(statistics, metric))},
         wins={metric.key: won for metric in primary if metric.fit is None and (won := _wins(statistics, metric))},
         agreement=tuple(_agreement(statistics)),
         raters=tuple(_raters(statistics, rater_pairs(config))) or None,
         power={metric.key: seen for metric in statistics.metrics if (seen := _power(statistics, metric.key))},
     )
-    return entry, _unstable(entry, primary)
-
-
-def _unstable(entry: AnalysisEntry, primary: list[MetricEntry]) -> list[str]:
-    """Warn where no row comes first on the first primary metric in half of the bootstrap draws."""
-    ranks = entry.ranking.get(primary[0].key, {}) if primary else {}
-    if len(ranks) < 3:
-        return []
-    label, best = min(ranks.items(), key=lambda item: (-item[1].first, item[0]))
-    if best.first >= OFTEN:
-        return []
-    return [
-        f"No row comes first on {primary[0].key} in half of the bootstrap draws; {label} does most often, in {best.first:.0%}."
-    ]
 
 
 def _competing(statistics: Statistics) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING, Any, Self, TypeVar
@@ -19,8 +19,10 @@ from harness.board.entries import (
     CostEntry,
     Delta,
     FamilyEntry,
+    FirstPlaceEntry,
     Kind,
     MetricEntry,
+    NoiseEntry,
     PowerEntry,
     RankEntry,
     RowEntry,
@@ -62,7 +64,7 @@ if TYPE_CHECKING:
 Text = TypeVar("Text")  # what an example holds of a row: its answer, or judgments of it
 
 ONE_SEED = "Seeds were not sampled: each row is one training, and intervals are over prompts alone."
-LEADING = 0.95  # a first place in fewer of the bootstrap draws is not certain
+LEADING = 0.95  # on older boards: a first place in fewer of the bootstrap draws is not certain
 
 
 __all__ = [
@@ -74,6 +76,7 @@ __all__ = [
     "Delta",
     "ExampleRow",
     "FamilyEntry",
+    "FirstPlaceEntry",
     "Kind",
     "MetricEntry",
     "PowerEntry",
@@ -280,6 +283,7 @@ class Board(BoardEntry):
             rank=self.analysis.ranking.get(metric.key, {}).get(first.method) if self.analysis else None,
             won=None if second is None or matrix is None else matrix.share(first.method, second.method),
             tests=next((family.tests for family in self.statistics.families or () if metric.key in family.metrics), None),
+            first_place=self.first_place(metric.key),
         )
 
     @property
@@ -311,6 +315,25 @@ class Board(BoardEntry):
         holds = "The difference holds" if delta.is_significant else "That is not a sure difference"
         return f"{sentence}. {holds}: {p_value(delta.p_adjusted)} after correction."
 
+    def first_place(self, key: str) -> FirstPlaceEntry | None:
+        """Return the first place on a metric; None on older boards, and where the metric has no direction."""
+        return (self.analysis.first_place or {}).get(key) if self.analysis else None
+
+    def first_places(self, metrics: Sequence[MetricEntry] | None = None, *, note: bool = True) -> list[str]:
+        """Return a sentence on the first place of each metric, the primary ones if None.
+
+        Args:
+            note: with a last one on the rows that compete for none.
+        """
+        places = [(metric, self.first_place(metric.key)) for metric in (self.primary if metrics is None else metrics)]
+        sentences = [place.sentence(self.short_name(metric)) for metric, place in places if place is not None]
+        beside = {row.kind for row in self.rows if row.is_reference}
+        names = {"control": "controls", "null": "null rows", "published": "published numbers"}
+        kinds = [name for kind, name in names.items() if kind in beside]
+        if note and sentences and kinds:
+            sentences.append(f"{' and '.join(kinds).capitalize()} stand beside the ranking and do not compete.")
+        return sentences
+
     @property
     def tuned_alike(self) -> str:
         """Whether every row that was trained here had the same search for its settings, in a sentence."""
@@ -329,6 +352,10 @@ class Board(BoardEntry):
             return self.analysis.noise.get(key) if self.analysis else None
         deltas = [delta for row in self.rows if row.is_null and (delta := row.delta(key))]
         return max((abs(bound) for delta in deltas for bound in (delta.low, delta.high)), default=0.0) or None
+
+    def noise_entry(self, key: str) -> NoiseEntry | None:
+        """Return how the noise floor of a metric is meant and how well it is known; None on boards of the first methods."""
+        return (self.analysis.noise_floors or {}).get(key) if self.analysis and self.methods > 1 else None
 
     @property
     def methods(self) -> int:
@@ -515,6 +542,7 @@ class Answer:
         row: the first of the rows that compete.
         second: the row after it, with its score; None where it competes alone.
         rank: of the first row over bootstrap draws; None on older boards.
+        first_place: the rows that may be the best; None on older boards, and where fewer than two rows compete.
         won: share of the examples on which the first is better than the second, ties half; None on older boards.
         tests: how many tests were corrected together with the one against the baseline.
     """
@@ -526,6 +554,7 @@ class Answer:
     rank: RankEntry | None
     won: float | None
     tests: int | None
+    first_place: FirstPlaceEntry | None
 
     @property
     def delta(self) -> Delta | None:
@@ -537,6 +566,10 @@ class Answer:
         """Whether the difference from the baseline is significant, and the first place where that is less certain."""
         if self.delta is not None and self.delta.one_seed:
             return "one training"
+        if self.delta is None and self.first_place is not None:  # the baseline leads
+            return "sure" if self.first_place.is_decided else "one training" if self.first_place.one_seed else "not sure"
         if self.delta is None or not self.delta.is_significant:
             return "not sure"
-        return "sure" if self.rank is None or self.rank.first >= LEADING else "sure of the difference, not of the first place"
+        by_draws = self.rank is None or self.rank.first >= LEADING
+        leads = by_draws if self.first_place is None else self.first_place.is_decided
+        return "sure" if leads else "sure of the difference, not of the first place"

@@ -14,6 +14,7 @@ from harness.api.types import Cost, Metric, Score
 from harness.board.analysis import analyse
 from harness.board.board import Board, ExampleRow, StatisticsEntry, board_scores, board_states
 from harness.board.compare import DRAWS, FLIPS, LEVEL, RowResult, RowState, Statistics, readings
+from harness.board.declared import Declared
 from harness.board.entries import (
     METHODS,
     CostEntry,
@@ -102,9 +103,9 @@ def build_board(
         DataError: two rows share a label, or no row is called `baseline`.
     """
     _check_labels(rows, baseline)
-    entries = _metric_entries(metrics, rows)
-    design = SeedsDesign.of(config) or prompts
-    statistics = Statistics(rows, entries, baseline, mixed_judges=mixed_judges, design=design)
+    entries, declared = metric_entries(metrics, rows, config), Declared.of(config)
+    design, margins = SeedsDesign.of(config) or prompts, declared.equivalent_within
+    statistics = Statistics(rows, entries, baseline, mixed_judges=mixed_judges, design=design, equivalent_within=margins)
     board = Board(
         name=plain(name),
         description=plain(description),
@@ -114,16 +115,20 @@ def build_board(
         baseline=plain(baseline),
         metrics=(*entries, *(item.metric for item in derived)),
         rows=(),
-        statistics=_methods(statistics, trainings).model_copy(update={"judges": tuple(judges) or None}),
+        statistics=_methods(statistics, trainings, declared).model_copy(update={"judges": tuple(judges) or None}),
         sharing=SharingFacts.read(sharing),
     )
     curves = learning_curves(rows, entries)
     entered = [_with_derived(_with_states(row_entry(statistics, row), row, curves), derived) for row in rows]
     ordered = _ordered(entered, board.primary, baseline if prompts else None)
-    analysis, notes = analyse(statistics, board.config)
-    texts = (*warnings, *statistics.warnings, *_noise_warnings(ordered, board.primary), *tuning_warnings(ordered), *notes)
+    noted = (*declared.warnings(entries), *statistics.warnings)
+    texts = (*warnings, *noted, *_noise_warnings(ordered, board.primary), *tuning_warnings(ordered))
     board = board.model_copy(
-        update={"rows": ordered, "warnings": tuple(plain(text) for text in texts), "analysis": analysis}
+        update={
+            "rows": ordered,
+            "warnings": tuple(plain(text) for text in texts),
+            "analysis": analyse(statistics, board.config),
+        }
     ).with_examples(examples)
     board = board.with_scores({row.label: row.scores for row in rows if not row.failed})
     return board.with_states(states_by_position(rows)) if curves else board
@@ -146,8 +151,13 @@ def states_by_position(rows: Sequence[RowResult]) -> States:
     return states
 
 
-def _metric_entries(metrics: Mapping[str, Sequence[Metric]], rows: Sequence[RowResult]) -> tuple[MetricEntry, ...]:
-    """Return all metrics that the evaluators name, without optional ones that no row has a score of."""
+def metric_entries(
+    metrics: Mapping[str, Sequence[Metric]], rows: Sequence[RowResult], config: Mapping[str, object]
+) -> tuple[MetricEntry, ...]:
+    """Return all metrics that the evaluators name, without optional ones that no row has a score of.
+
+    Those that the config declares primary come first, and are then the only primary ones.
+    """
     optional = {f"{name}/{metric.name}" for name, listed in metrics.items() for metric in listed if metric.optional}
     scored = {
         f"{name}/{score.metric}"
@@ -157,18 +167,20 @@ def _metric_entries(metrics: Mapping[str, Sequence[Metric]], rows: Sequence[RowR
         for scores in runs.values()
         for score in scores
     }
-    return tuple(
+    entries = tuple(
         MetricEntry(
             key=f"{evaluator}/{metric.name}",
             description=metric.description,
             higher_is_better=metric.higher_is_better,
             primary=metric.primary,
+            bounds=None if metric.bounds == (None, None) else metric.bounds,
             fit=metric.fit,
         )
         for evaluator, listed in metrics.items()
         for metric in listed
         if f"{evaluator}/{metric.name}" not in optional - scored
     )
+    return Declared.of(config).applied(entries)
 
 
 def _with_derived(row: RowEntry, derived: Sequence[Derived]) -> RowEntry:
@@ -221,7 +233,7 @@ def _noise_warnings(rows: Sequence[RowEntry], primary: Sequence[MetricEntry]) ->
     return warnings
 
 
-def _methods(statistics: Statistics, trainings: tuple[int, int] | None) -> StatisticsEntry:
+def _methods(statistics: Statistics, trainings: tuple[int, int] | None, declared: Declared) -> StatisticsEntry:
     families, decided = statistics.correction.families, statistics.decisions
     return StatisticsEntry(
         methods=METHODS,
@@ -238,12 +250,24 @@ def _methods(statistics: Statistics, trainings: tuple[int, int] | None) -> Stati
         families=families or None,
         sequential=None if decided is None else decided.seeds_entry(trainings),
         sequential_prompts=None if decided is None else decided.prompts_entry(),
+        declared=True if declared.primary else None,
+        equivalent_within=dict(declared.equivalent_within) or None,
     )
 
 
-def look(design: Design, baseline: str, rows: Sequence[RowResult], metrics: Mapping[str, Sequence[Metric]]) -> Decisions:
-    """Return what the scores so far decide, and the rows that get another seed or more prompts."""
-    entries = _metric_entries(metrics, rows)
+def look(
+    design: Design,
+    baseline: str,
+    rows: Sequence[RowResult],
+    metrics: Mapping[str, Sequence[Metric]],
+    config: Mapping[str, object] | None = None,
+) -> Decisions:
+    """Return what the scores so far decide, and the rows that get another seed or more prompts.
+
+    Args:
+        config: as JSON, for the primary metrics that it declares; each evaluator's own if None.
+    """
+    entries = metric_entries(metrics, rows, config or {})
     values = {row.label: {} if row.failed else readings(row, entries)[0] for row in rows}
     return decisions(design, values, {row.label: row for row in rows}, entries, baseline)
 
@@ -318,6 +342,7 @@ def _delta(statistics: Statistics, row: RowResult, metric: MetricEntry) -> Delta
         other_data=True if _has_other_data(row, statistics) else None,
         choice_low=choice[0] if choice else None,
         choice_high=choice[1] if choice else None,
+        p_equivalent=statistics.equivalence.get(cell),
     )
 
 
@@ -441,7 +466,9 @@ class LoadedBoard:
         for entry in self.board.metrics:
             evaluator, _, name = entry.key.partition("/")
             if entry.key not in over_rows:
-                metric = Metric(name, entry.description, entry.higher_is_better, entry.primary, fit=entry.fit)
+                bounds = entry.bounds or (None, None)
+                described = name, entry.description, entry.higher_is_better, entry.primary
+                metric = Metric(*described, fit=entry.fit, bounds=bounds)
                 metrics.setdefault(evaluator, []).append(metric)
         return metrics
 
@@ -457,8 +484,9 @@ class LoadedBoard:
     def lasting_warnings(self) -> list[str]:
         """Its warnings without those that comparing its rows again gives again."""
         board = self.board
+        config = {"statistics": board.config["statistics"]} if "statistics" in board.config else {}
         again = build_board(
-            name=board.name, description="", config={}, baseline=board.baseline, rows=self.rows, metrics=self.metrics,
+            name=board.name, description="", config=config, baseline=board.baseline, rows=self.rows, metrics=self.metrics,
             examples=(), sharing={}, created="", warnings=(), mixed_judges=board.mixed_judges,
             prompts=PromptsDesign.of(board.statistics.sequential_prompts),
         )  # fmt: skip

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from math import inf
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from harness.board.facts import Provenance
 from harness.board.sequential import Decisions, Design, PromptsDesign, decisions
 from harness.board.statistics import (
     Bootstrap,
+    Bounds,
     Components,
     Difference,
     Floats,
@@ -26,14 +28,18 @@ from harness.board.statistics import (
     by_metric,
     design_detectable,
     detectable,
+    equivalence_p,
+    holm,
     noise_floor,
     pooled_spreads,
+    width_of,
 )
 
 Cell = tuple[str, str]  # a row's label and a metric's key
 
 
 DRAWS, FLIPS, LEVEL = 2000, 9999, 0.95
+ROUNDING = 1e-9  # a mean may lie so far beyond a metric's bounds
 
 
 class Statistics:
@@ -46,6 +52,7 @@ class Statistics:
         differences: (row, metric key) → row minus baseline.
         correction: the tests that are corrected together, and their corrected p-values.
         noise: metric key → the noise floor, where null rows or several seeds of several rows tell of seeds.
+        equivalence: (row, metric key) → corrected p-value of practical equality, for metrics with a margin.
         decisions: of the looks at which rows got more seeds or prompts; None where all have the same.
     """
 
@@ -57,6 +64,7 @@ class Statistics:
         *,
         mixed_judges: bool = False,
         design: Design | None = None,
+        equivalent_within: Mapping[str, float] | None = None,
     ) -> None:
         self.metrics = metrics
         self.mixed_judges = mixed_judges
@@ -67,6 +75,7 @@ class Statistics:
         self.differences: dict[Cell, Difference] = {}
         self._spreads: dict[Cell, Spread | None] = {}  # of a difference at one seed; the baseline's for the noise floor
         self._prompts = design if isinstance(design, PromptsDesign) else None
+        self._widths: dict[str, float] = {}  # the largest difference that two values can have, by metric key
         self.intervals: dict[Cell, Interval] = {}
         self._unpaired: dict[str, list[tuple[str, str]]] = {}  # metric key -> rows, and the examples that they share
         self._apart = self._judged_apart_from_baseline()
@@ -78,6 +87,7 @@ class Statistics:
         if self.decisions is not None:
             self._test_at_every_look(self.decisions)
         self.correction = correct(metrics, self.differences)
+        self.equivalence = self._equivalence(equivalent_within or {})
         self.noise = self._noise()
         if not self.values[baseline]:
             self.warnings.append(f"The baseline {baseline} has no scores, so there are no differences and no tests.")
@@ -122,7 +132,7 @@ class Statistics:
     def _decisions(self, design: Design) -> Decisions:
         """Return what the looks decide, at the rows that may be compared with the baseline."""
         values = {
-            label: {key: table for key, table in by_key.items() if label == self.baseline or label in self._comparable(key)}
+            label: {key: table for key, table in by_key.items() if self.is_comparable(label, key)}
             for label, by_key in self.values.items()
         }
         return decisions(design, values, {row.label: row for row in self.rows}, self.metrics, self.baseline)
@@ -136,6 +146,15 @@ class Statistics:
     def _comparable(self, key: str) -> set[str]:
         return {label for label, apart in self._apart.items() if key.partition("/")[0] not in apart}
 
+    def is_comparable(self, label: str, key: str) -> bool:
+        """Return whether a row was marked by the baseline's judges on a metric, or is the baseline."""
+        return label == self.baseline or label in self._comparable(key)
+
+    def paired_values(self, label: str, key: str) -> Values:
+        """Return a row's values on a metric; of a model from elsewhere under seeds that no training has."""
+        values = self.values[label][key]
+        return _without_seeds(values) if any(row.is_as_it_is for row in self.rows if row.label == label) else values
+
     def _resample(self, metric: MetricEntry, bootstrap: Bootstrap) -> None:
         """Compute intervals, and differences where the baseline has the metric. Published means are never resampled."""
         key = metric.key
@@ -146,15 +165,16 @@ class Statistics:
                 self.intervals[row.label, key] = Interval(float(np.nanmean(values.values)), 0.0, 0.0, len(values.examples))
         if not labels:
             return
-        unseeded = {row.label for row in self.rows if row.is_as_it_is}
-        chosen = aligned([_without_seeds(values) if label in unseeded else values for label, values in self._of(key, labels)])
+        chosen = aligned([self.paired_values(label, key) for label in labels])
         tables = dict(zip(labels, chosen, strict=True))
+        bounds = self._bounds(metric, tables)
+        self._widths[key] = width_of(bounds)
         self.draws[key] = (tuple(labels), bootstrap.means(list(self.of_all(key, tables).values())))
         for here, cut in self._by_prompts(key, tables):
-            intervals = dict(zip(cut, bootstrap.intervals(list(cut.values())), strict=True))
+            intervals = dict(zip(cut, bootstrap.intervals(list(cut.values()), bounds=bounds), strict=True))
             self.intervals |= {(label, key): intervals[label] for label in here}
             if self.baseline in cut:
-                self._compare(key, bootstrap, here, cut)
+                self._compare(key, bootstrap, here, cut, bounds)
         if metric.fit == "rows":
             self._anchor(key)
 
@@ -166,8 +186,21 @@ class Statistics:
             if compared == key:
                 self.intervals[label, key] = Interval(gap.mean, gap.low, gap.high, gap.n)
 
-    def _of(self, key: str, labels: Sequence[str]) -> list[tuple[str, Values]]:
-        return [(label, self.values[label][key]) for label in labels]
+    def _bounds(self, metric: MetricEntry, tables: Mapping[str, Values]) -> Bounds:
+        """Return the metric's bounds; none, with a warning, where the mean of a row lies beyond them."""
+        if metric.bounds is None:
+            return None
+        least, largest = (-inf if metric.bounds[0] is None else metric.bounds[0], metric.bounds[1])
+        bounds = least, inf if largest is None else largest
+        for label, values in tables.items():
+            mean = float(np.nanmean(values.values))
+            if not bounds[0] - ROUNDING <= mean <= bounds[1] + ROUNDING:
+                self.warnings.append(
+                    f"{label} has {mean:.4g} on {metric.key}, which its evaluator bounds by {metric.bounds[0]} and "
+                    f"{metric.bounds[1]}: intervals of this metric do not keep to these bounds."
+                )
+                return None
+        return bounds
 
     def _by_prompts(self, key: str, tables: Mapping[str, Values]) -> Iterator[tuple[Collection[str], Mapping[str, Values]]]:
         """Yield the rows with the same prompts, fewest first, and all rows that have these, cut to them.
@@ -188,11 +221,13 @@ class Statistics:
         """Return the tables cut to the prompts that all rows have, so that their means compare."""
         return next(cut for _, cut in self._by_prompts(key, tables))
 
-    def _compare(self, key: str, bootstrap: Bootstrap, here: Collection[str], tables: Mapping[str, Values]) -> None:
+    def _compare(
+        self, key: str, bootstrap: Bootstrap, here: Collection[str], tables: Mapping[str, Values], bounds: Bounds
+    ) -> None:
         """Compute the differences from the baseline of rows `here` that may be compared with it."""
         base, comparable = tables[self.baseline], self._comparable(key)
         compared = [label for label in tables if label in comparable]
-        gaps = bootstrap.differences([tables[label] for label in compared], base)
+        gaps = bootstrap.differences([tables[label] for label in compared], base, bounds=bounds)
         alike = [tables[label] for label in (*compared, self.baseline) if tables[label].seeds == base.seeds]
         spread = pooled_spreads(alike)[1]
         self._spreads.setdefault((self.baseline, key), spread)  # of the most rows, where they have different prompts
@@ -213,6 +248,26 @@ class Statistics:
             self._unpaired.setdefault(key, []).append((label, f"{gap.n} of {examples}"))
         if 0 < gap.seeds < seeds and self.decisions is None:  # else rows have different numbers of seeds on purpose
             self.warnings.append(f"{label} is compared on {gap.seeds} of {seeds} seeds of {key}: those that both rows have.")
+
+    def _equivalence(self, margins: Mapping[str, float]) -> dict[Cell, float]:
+        """Return p-values of two one-sided tests, corrected by Holm over all rows and metrics with a margin.
+
+        Where seeds or prompts were added, each is corrected for the number of looks too: the rule stops on other grounds.
+        """
+        cells = [cell for cell in self.differences if cell[1] in margins]
+        gaps = [(self.differences[cell], cell[1]) for cell in cells]
+        p = [self.looks(key) * equivalence_p(gap.centre, gap.interval_error, margins[key]) for gap, key in gaps]
+        return dict(zip(cells, holm([min(1.0, value) for value in p]), strict=True))
+
+    def adds_prompts(self, key: str) -> bool:
+        """Return whether rows have different prompts of a metric, since more were added where they decide."""
+        return self._prompts is not None and self.looks(key) > 1
+
+    def looks(self, key: str) -> int:
+        """Return how often a metric was looked at, at most, before rows got more seeds or prompts; 1 where none were added."""
+        if self.decisions is None or not any(looked == key for _, looked in self.decisions.p):
+            return 1
+        return len(self.decisions.design.rule.looks)
 
     def _warnings_about_examples(self) -> Iterator[str]:
         """Yield a warning about rows that lack examples of metrics, one for all metrics that the same rows lack alike."""
@@ -237,15 +292,21 @@ class Statistics:
             floor = noise_floor(spread, means, len(base.seeds))
             # beyond rounding: rows that are equal at every seed leave differences in the last digits
             if floor is not None and floor.size > 1e-9 * max(1.0, float(np.nanmax(np.abs(base.values)))):
-                floors[key] = floor
+                most = self._widths[key]
+                floors[key] = replace(floor, **{name: min(getattr(floor, name), most) for name in ("size", "low", "high")})
         return floors
 
-    def detectable(self, cell: Cell) -> float:
-        """Return the smallest true difference that this cell's two tests find four times in five, at Holm's first step."""
+    def detectable(self, cell: Cell) -> float | None:
+        """Return the smallest true difference that this cell's two tests find four times in five, at Holm's first step.
+
+        None where the metric can take no difference as large.
+        """
         parts, alpha = self.components(cell), self.correction.alpha(cell[1])
         if parts is None or parts.questions < 2:
-            return detectable(self.differences[cell].error, alpha)
-        return design_detectable(parts, alpha=alpha)
+            size = detectable(self.differences[cell].error, alpha)
+        else:
+            size = design_detectable(parts, alpha=alpha)
+        return size if size <= self._widths[cell[1]] else None
 
     def components(self, cell: Cell) -> Components | None:
         """Return the variances of a difference with the pool's degrees of freedom, which a restless row is tested with too."""

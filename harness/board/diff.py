@@ -7,10 +7,22 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from harness.board.board import Board, MetricEntry, RowEntry
+from harness.board.board import Board, Delta, MetricEntry, RowEntry
 from harness.board.views.text import number, one_line, shortened, signed
 
-SETTINGS = ("model", "source", "evaluation", "generation", "evaluators", "judge", "budget", "seeds", "sft", "training")
+SETTINGS = (
+    "model",
+    "source",
+    "evaluation",
+    "generation",
+    "evaluators",
+    "judge",
+    "budget",
+    "seeds",
+    "sft",
+    "training",
+    "statistics",
+)
 LONGEST = 60  # characters of a setting that are shown
 
 
@@ -39,7 +51,7 @@ class Changes:
         rows: that came, went, failed or were mended.
         scores: means that differ, with their intervals.
         verdicts: differences from the baseline that came to stand, or no longer do, on the primary metrics.
-        order: places in the ranking.
+        order: places in the ranking, and the rows that may be the best.
     """
 
     settings: tuple[Change, ...]
@@ -77,7 +89,7 @@ def changes(before: Board, after: Board, *, all_metrics: bool = False) -> Change
         rows=tuple(_rows(before, after)),
         scores=tuple(change for row, old in both for metric in metrics for change in _score(old, row, metric)),
         verdicts=tuple(change for row, old in both for metric in primary for change in _verdict(old, row, metric)),
-        order=tuple(_order(before, after)),
+        order=(*_order(before, after), *(change for metric in primary for change in _first_place(before, after, metric))),
     )
 
 
@@ -153,9 +165,21 @@ def _score(old: RowEntry, new: RowEntry, metric: MetricEntry) -> Iterator[Change
 
 def _verdict(old: RowEntry, new: RowEntry, metric: MetricEntry) -> Iterator[Change]:
     scores = [row.scores.get(metric.key) for row in (old, new)]
-    verdicts = [score.delta.verdict(metric) if score and score.delta else None for score in scores]
+    verdicts = [_said(score.delta, metric) if score and score.delta else None for score in scores]
     if verdicts[0] != verdicts[1] and None not in verdicts:
         yield Change(f"{one_line(new.method)} {one_line(metric.key)}", *verdicts)
+
+
+def _said(delta: Delta, metric: MetricEntry) -> str:
+    return delta.verdict(metric) + (", practically equal" if delta.is_equivalent else "")
+
+
+def _first_place(before: Board, after: Board, metric: MetricEntry) -> Iterator[Change]:
+    """Yield a change of the rows that may be the best, where either board says which."""
+    places = [board.first_place(metric.key) for board in (before, after)]
+    shown = [None if place is None else one_line(", ".join(place.may_be_best)) for place in places]
+    if shown[0] != shown[1]:
+        yield Change(f"may be best on {one_line(metric.key)}", *shown)
 
 
 def _order(before: Board, after: Board) -> Iterator[Change]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from math import inf
 from typing import ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
@@ -11,14 +12,17 @@ from harness.api.spaces import SearchSpace, SpaceValue
 from harness.api.texts import HALF_SURROGATE
 from harness.api.walk import walk
 from harness.board.facts import Provenance
+from harness.board.views.text import number, p_value
 
 DEEPEST = 60  # values within values: far more than a config has, and less than writing them as YAML can take
 LARGEST_INTEGER, LARGEST = 2**63 - 1, 1e100  # what Parquet holds, and what can be squared and drawn
 
 
 # Of the statistics: 1 before seeds were tested twice, fits had errors and the noise floor was a probability; 2 before the
-# interval of a restless row kept the few degrees of freedom of its seeds.
-METHODS = 3
+# interval of a restless row kept the few degrees of freedom of its seeds; 3 before the first place was tested.
+METHODS = 4
+COMPUTED_AGAIN = 3  # the earliest methods whose numbers are computed again, as far as they had them
+MOST_NAMED = 8  # rows that may be the best, in a sentence
 SIGNIFICANCE_LEVEL = 0.05  # of a family of tests: the largest corrected p-value that counts is below it
 STARS = (SIGNIFICANCE_LEVEL, 0.01, 0.001)  # one star for each level that the corrected p-value is below
 
@@ -58,13 +62,15 @@ class Delta(BoardEntry):
     over prompts alone and nothing is called significant. `seeds` counts the common ones; 0 where there are none.
     `other_data`: the row was trained on another source than the baseline. `choice_low` and `choice_high`, on the metric that
     settings were tuned on: the interval that counts, too, that tuning would have chosen otherwise on other prompts.
+    `p_equivalent`, where the config names a margin: of two one-sided tests that the true difference is not inside it, corrected
+    by Holm over all rows with a margin.
     """
 
     optional = frozenset(
         {
             *("choice_low", "choice_high"),
             *("p_adjusted", "below_noise", "one_seed", "p_flips", "p_design", "p_own", "p_seeds", "q", "effect", "wins"),
-            *("detectable", "n", "seeds", "other_data"),
+            *("detectable", "n", "seeds", "other_data", "p_equivalent"),
         }
     )
 
@@ -88,6 +94,12 @@ class Delta(BoardEntry):
     other_data: Literal[True] | None = None
     choice_low: float | None = None
     choice_high: float | None = None
+    p_equivalent: float | None = None
+
+    @property
+    def is_equivalent(self) -> bool:
+        """Whether the row is practically equal to the baseline: inside the config's margin, after correction, over seeds."""
+        return self.p_equivalent is not None and self.p_equivalent < SIGNIFICANCE_LEVEL and not self.one_seed
 
     @property
     def is_significant(self) -> bool:
@@ -103,9 +115,9 @@ class Delta(BoardEntry):
     def mark(self) -> str:
         """Stars for a significant difference (one below 0.05, two below 0.01, three below 0.001), ≈ below the noise floor.
 
-        † after them where the row was trained on other data than the baseline.
+        After them ≡ where the row is practically equal, and † where it was trained on other data than the baseline.
         """
-        other = "†" if self.other_data else ""
+        other = ("≡" if self.is_equivalent else "") + ("†" if self.other_data else "")
         if self.below_noise:
             return f"≈{other}"
         stars = "*" * sum((self.p_adjusted or 0.0) < level for level in STARS) if self.is_significant else ""
@@ -298,16 +310,24 @@ def mean_scores(trials: Sequence[TrialEntry]) -> dict[int, float | None]:
 class MetricEntry(BoardEntry):
     """A metric of the board; `key` is `<evaluator>/<metric>`.
 
-    `fit`: values per example are pseudo-values of a fit (`Metric.fit`), so only their means and errors say anything.
+    `bounds`: the least and the largest value that it can take. `fit`: values per example are pseudo-values of a fit
+    (`Metric.fit`), so only their means and errors say anything.
     """
 
-    optional = frozenset({"fit"})
+    optional = frozenset({"bounds", "fit"})
 
     key: str
     description: str
     higher_is_better: bool | None
     primary: bool
     fit: Literal["run", "rows"] | None = None
+    bounds: tuple[float | None, float | None] | None = None
+
+    @property
+    def width(self) -> float:
+        """The largest difference that two values can have; infinite without two bounds."""
+        least, largest = self.bounds or (None, None)
+        return inf if least is None or largest is None else largest - least
 
 
 class FamilyEntry(BoardEntry):
@@ -426,9 +446,13 @@ class RepeatabilityEntry(BoardEntry):
 
 
 class StatisticsEntry(BoardEntry):
-    """How the numbers were made, in words."""
+    """How the numbers were made, in words.
 
-    optional = frozenset({"methods", "families", "sequential", "sequential_prompts", "judges"})
+    `declared`: the config named the primary metrics before the run; else they are each evaluator's own. `equivalent_within`:
+    metric key -> the margin inside which a row is practically equal to the baseline.
+    """
+
+    optional = frozenset({"methods", "families", "sequential", "sequential_prompts", "judges", "declared", "equivalent_within"})
 
     methods: int | None = None  # the version of the statistics; absent: 1
     interval: str
@@ -441,6 +465,8 @@ class StatisticsEntry(BoardEntry):
     sequential: SequentialEntry | None = None
     sequential_prompts: PromptsEntry | None = None
     judges: tuple[RepeatabilityEntry, ...] | None = None
+    declared: Literal[True] | None = None
+    equivalent_within: dict[str, float] | None = None
 
 
 class RankEntry(BoardEntry):
@@ -543,13 +569,68 @@ class NoiseEntry(BoardEntry):
     nulls: int
 
 
+class FirstPlaceEntry(BoardEntry):
+    """The first place on a metric, at 95 %, among the methods of the ranking.
+
+    Attributes:
+        best: the row with the best mean; `runner_up` the one after it.
+        ahead: by how much the best is better than the runner-up, in the metric's unit, on what both have.
+        p: of 'the runner-up is the best', one-sided and corrected for all rows that compete.
+        may_be_best: rows that no other is shown to be better than, best mean first; they hold the true best.
+        ranks: the first and the last rank that each row may have; all true ranks are inside at once.
+        left_out: rows of the ranking that do not compete -> why.
+        one_seed: seeds were not sampled, so all of it is about these trainings alone.
+    """
+
+    optional = frozenset({"left_out", "one_seed"})
+
+    best: str
+    runner_up: str
+    ahead: float
+    p: float
+    may_be_best: tuple[str, ...]
+    ranks: dict[str, tuple[int, int]]
+    left_out: dict[str, str] | None = None
+    one_seed: Literal[True] | None = None
+
+    @property
+    def is_decided(self) -> bool:
+        """Whether one row alone may be the best, and seeds were sampled."""
+        return len(self.may_be_best) == 1 and not self.one_seed
+
+    def sentence(self, name: str) -> str:
+        """Return which rows may be the best, by how much the best leads, and which rows are left out.
+
+        Args:
+            name: of the metric.
+        """
+        rows = list(self.may_be_best)
+        if len(rows) == len(self.ranks):
+            listed = f"any of the {len(rows)} methods"
+        elif len(rows) > MOST_NAMED + 1:
+            listed = f"{', '.join(rows[:MOST_NAMED])} and {len(rows) - MOST_NAMED} more of {len(self.ranks)} methods"
+        else:
+            listed = ", ".join(rows)
+        scope = ", of these trainings alone and over prompts alone" if self.one_seed else ""
+        text = f"May be best on {name} at 95%{scope}: {listed}."
+        if len(rows) == 1:
+            text = f"Best on {name} at 95%{scope}: {listed} alone."
+        lead = f"ahead of {self.runner_up} by {number(self.ahead)}" if self.ahead > 0 else f"not ahead of {self.runner_up}"
+        text += f" {self.best} is {lead} ({p_value(self.p)})."
+        for reason in sorted({*(self.left_out or {}).values()}):
+            labels = sorted(label for label, why in (self.left_out or {}).items() if why == reason)
+            text += f" Left out ({reason}): {', '.join(labels)}."
+        return text
+
+
 class AnalysisEntry(BoardEntry):
     """Statistics over all rows together, per metric key. `noise`: the noise floor, where it is above 0."""
 
-    optional = frozenset({"noise_floors", "raters"})
+    optional = frozenset({"noise_floors", "first_place", "raters"})
 
     noise: dict[str, float] = {}
     noise_floors: dict[str, NoiseEntry] | None = None
+    first_place: dict[str, FirstPlaceEntry] | None = None
     ranking: dict[str, dict[str, RankEntry]] = {}
     wins: dict[str, WinMatrix] = {}
     agreement: tuple[AgreementEntry, ...] = ()

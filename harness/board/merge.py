@@ -11,6 +11,7 @@ from harness.api.types import Metric, Score
 from harness.board.board import Board, ExampleRow, RowEntry
 from harness.board.build import LoadedBoard, build_board
 from harness.board.compare import RowResult
+from harness.board.declared import Declared
 from harness.board.facts import MergedBoard, Provenance, SharingFacts
 from harness.board.files import digest
 from harness.board.learning import merged_states
@@ -121,8 +122,11 @@ def _metrics(boards: Sequence[LoadedBoard]) -> dict[str, list[Metric]]:
     for loaded in boards:
         for evaluator, metrics in loaded.metrics.items():
             listed = merged.setdefault(evaluator, [])
-            known = {metric.name for metric in listed}
+            known = {metric.name: place for place, metric in enumerate(listed)}
             listed += [metric for metric in metrics if metric.name not in known and metric.fit != "rows"]
+            for metric in metrics:  # boards of earlier versions state no bounds
+                if metric.name in known and listed[known[metric.name]].bounds == (None, None):
+                    listed[known[metric.name]] = replace(listed[known[metric.name]], bounds=metric.bounds)
     return merged
 
 
@@ -279,6 +283,9 @@ def disagreements(first: LoadedBoard, other: LoadedBoard) -> Iterator[str]:
         before = known.get(metric.key, metric)
         if before.higher_is_better != metric.higher_is_better:
             yield f"{other.name}: {metric.key} does not point the same way as in {first.name}"
+        if metric.bounds and before.bounds and metric.bounds != before.bounds:
+            bounds = [_short(entry.bounds) for entry in (metric, before)]
+            yield f"{other.name}: {metric.key} is bounded by {bounds[0]}, in {first.name} by {bounds[1]}"
         if before.fit != metric.fit and "rows" not in (before.fit, metric.fit):  # those of all rows are left out
             old, new = (other.name, first.name) if metric.fit is None else (first.name, other.name)
             yield f"{old}: its scores of {metric.key} are no pseudo-values, those of {new} are: make {old} again"
@@ -306,6 +313,9 @@ def caveats(boards: Sequence[LoadedBoard]) -> Iterator[str]:
             if loaded.board.config.get(key) != first.board.config.get(key):
                 value, other = (_short(item.board.config.get(key)) for item in (loaded, first))
                 yield f"{key} is {value} in {loaded.name}, {other} in {first.name}: rows of the two had different settings."
+        if Declared.of(loaded.board.config) != Declared.of(first.board.config):
+            value, other = (_short(item.board.config.get("statistics")) for item in (loaded, first))
+            yield f"statistics is {value} in {loaded.name}, {other} in {first.name}: its families and margins hold."
         types = [board_precision(item.board) for item in (first, loaded)]
         if all(types) and types[0] != types[1]:
             yield f"{loaded.name}: {types[1]}; {first.name}: {types[0]}."

@@ -188,4 +188,13 @@ def analyse_board(board: Board, target: Target, metrics: Sequence[str] = ()) -> 
         if key not in known:
             raise HarnessError(f"metric = {key!r}: the board says nothing of its power; {did_you_mean(key, list(known))}")
     chosen = list(metrics) or [metric.key for metric in board.primary if metric.key in known] or list(known)
-    return [analyse(key, known[key], target) for key in chosen]
+    widths = {metric.key: metric.width for metric in board.metrics}
+    return [_within(analyse(key, known[key], target), widths[key]) for key in chosen]
+
+
+def _within(analysis: PowerAnalysis, width: float) -> PowerAnalysis:
+    """Return the analysis with a note where the metric can take no difference as large as the detectable one."""
+    if analysis.detectable <= width:
+        return analysis
+    beyond = f"no difference that the metric can take, {number(width)} at most, is found that often"
+    return replace(analysis, note=f"{analysis.note}; {beyond}" if analysis.note else beyond)

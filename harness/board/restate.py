@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any
 
+from harness.api.interfaces import Evaluator
+from harness.api.registry import Registry
 from harness.board.board import Board
 from harness.board.build import LoadedBoard, build_board
 from harness.board.facts import MergedBoard, SharingFacts
@@ -12,7 +16,7 @@ from harness.board.sequential import PromptsDesign
 from harness.errors import DataError
 
 
-def restated(loaded: LoadedBoard, *, created: str) -> Board:
+def restated(loaded: LoadedBoard, *, created: str, registry: Registry | None = None) -> Board:
     """Return the board with every interval, test, rank and warning of today's methods; its rows, costs and texts stay.
 
     Metrics over all rows together, which scores per example do not give, keep their values. The board says what it was
@@ -20,6 +24,7 @@ def restated(loaded: LoadedBoard, *, created: str) -> Board:
 
     Args:
         created: the time now, in ISO 8601.
+        registry: where its evaluators are looked up, for the bounds of metrics that the board states none of.
 
     Raises:
         DataError: it holds published numbers alone.
@@ -28,6 +33,9 @@ def restated(loaded: LoadedBoard, *, created: str) -> Board:
     if before.is_published:
         raise DataError(f"{loaded.name} holds published numbers only: there are no scores to compute statistics from")
     content = digest(before.to_json().encode("utf-8"))
+    looks = before.statistics.sequential
+    trained = (looks.trainings, looks.trainings_fixed) if looks else (None, None)
+    bounds = stated_bounds(before.config, registry) if registry else {}
     earlier = MergedBoard(name=before.name, created=before.created, sha256=content, rows=len(before.rows))
     board = build_board(
         name=before.name,
@@ -35,7 +43,15 @@ def restated(loaded: LoadedBoard, *, created: str) -> Board:
         config=before.config,
         baseline=before.baseline,
         rows=loaded.rows,
-        metrics=loaded.metrics,
+        metrics={
+            evaluator: [
+                replace(metric, bounds=bounds.get(f"{evaluator}/{metric.name}", metric.bounds))
+                if metric.bounds == (None, None)
+                else metric
+                for metric in metrics
+            ]
+            for evaluator, metrics in loaded.metrics.items()
+        },
         examples=before.example_rows,
         sharing=SharingFacts.read({**before.sharing, "restated": earlier.model_dump(mode="json")}),
         created=created,
@@ -50,9 +66,27 @@ def restated(loaded: LoadedBoard, *, created: str) -> Board:
         derived=loaded.derived,
         judges=before.statistics.judges or (),
         prompts=PromptsDesign.of(before.statistics.sequential_prompts),
+        trainings=None if trained[0] is None or trained[1] is None else (trained[0], trained[1]),
     )
     rows = tuple(loaded.with_costs(row) for row in board.rows)
     return board.model_copy(update={"rows": rows, "harness": before.harness})
+
+
+def stated_bounds(config: Mapping[str, Any], registry: Registry) -> dict[str, tuple[float | None, float | None]]:
+    """Return metric key -> bounds, by the evaluators of a board's config; those that are not installed now are left out."""
+    bounds: dict[str, tuple[float | None, float | None]] = {}
+    for section in config.get("evaluators", ()):
+        fields = {**section} if isinstance(section, Mapping) else {"name": section}
+        name, label = fields.pop("name", None), fields.pop("label", None)
+        entry = registry.entries["evaluator"].get(str(name))
+        if entry is None or not issubclass(entry.component, Evaluator):
+            continue
+        try:
+            metrics = entry.component(**fields).metrics()
+        except ValueError:  # a field that this version does not have
+            continue
+        bounds |= {f"{label or name}/{metric.name}": metric.bounds for metric in metrics}
+    return bounds
 
 
 def _predictions(board: Board) -> Iterator[str]:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import pairwise
 from typing import Any, Literal
 
 import numpy as np
 
 from harness.board.entries import MetricEntry, PromptsEntry, RowKind, SequentialEntry
-from harness.board.statistics import Floats, Rule, State, Values, decide
+from harness.board.statistics import Floats, Pairs, Rule, State, Values, decide
 
 Stopped = Literal["decided", "futile", "most"]
 
@@ -108,6 +109,8 @@ class Decisions:
         p: (label, metric key) -> two-sided p-values against the baseline that hold at any look: with the variance between
             seeds pooled over rows, and with the row's own.
         significant: rows that differ from the baseline on all primary metrics that they have.
+        pairs: metric key -> rows that compete and the tests of all their pairs, which hold at any look; of primary metrics
+            with a direction.
         may_be_best: rows that may be the best on the first primary metric; empty where that has no direction.
     """
 
@@ -117,6 +120,7 @@ class Decisions:
     open: frozenset[str]
     p: Mapping[tuple[str, str], tuple[float, float]]
     significant: frozenset[str]
+    pairs: Mapping[str, tuple[tuple[str, ...], Pairs]]
     may_be_best: tuple[str, ...]
 
     @property
@@ -192,6 +196,7 @@ def decisions(
     p: dict[tuple[str, str], tuple[float, float]] = {}
     undecided: set[str] = set()
     best: tuple[str, ...] = ()
+    pairs: dict[str, tuple[tuple[str, ...], Pairs]] = {}
     for metric in metrics:
         rows = compared[metric.key]
         if baseline not in rows or len(rows) < 2:
@@ -199,32 +204,41 @@ def decisions(
         if not design.decides(metric.key, [values[label][metric.key] for label in rows]):
             continue
         first = metric is primary[0] and metric.higher_is_better is not None
+        ordered = metric.key in keys and metric.higher_is_better is not None
         competing = np.array([not kinds[label].is_reference for label in rows])
         tables = [values[label][metric.key] for label in rows]
         # Every look asks all rows that have so many: a row that one metric closed may have them for another's sake.
         state, rule = State.start(len(rows)), design.rule
+        opened = state.open
         for number, shown in enumerate(_looks(design, tables, -1.0 if metric.higher_is_better is False else 1.0)):
             state = replace(state, look=number, open=np.ones(len(rows), dtype=bool))
-            state = decide(
+            against = partial(
+                decide,
                 shown,
                 state,
                 rule,
                 baseline=rows.index(baseline),
                 tests=tests if metric.key in keys else None,
-                best=first,
-                competing=competing if first else None,
+                competing=competing,
             )
+            state = against(best=ordered)
+            # Only the first place on the first primary metric is worth seeds; on the others it is stated alone.
+            opened = state.open if first or not ordered else against(best=False).open
         p |= {
             (label, metric.key): (float(state.p[place]), float(state.p_own[place]))
             for place, label in enumerate(rows)
             if label != baseline
         }
         if metric.key in keys:
-            open_ |= {label for label, yes in zip(rows, state.open, strict=True) if yes}
+            open_ |= {label for label, yes in zip(rows, opened, strict=True) if yes}
             undecided |= {label for label, yes in zip(rows, state.significant, strict=True) if not yes and label != baseline}
+        if ordered:
+            at = np.flatnonzero(competing)
+            inside = np.ix_(at, at)
+            pairs[metric.key] = tuple(rows[i] for i in at), Pairs(state.p_pair[inside], state.p_pair_own[inside])
         if first:
             best = tuple(sorted(label for label, yes in zip(rows, state.may_be_best, strict=True) if yes))
-    return Decisions(design, counts, seeds, frozenset(open_), p, frozenset(counts) - undecided, best)
+    return Decisions(design, counts, seeds, frozenset(open_), p, frozenset(counts) - undecided, pairs, best)
 
 
 def crossed_tables(rows: Sequence[Values], sign: float) -> Floats:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from math import isclose
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,8 @@ from harness.board.analysis import analyse
 from harness.board.board import Board, board_scores, board_states
 from harness.board.build import LoadedBoard, row_entry
 from harness.board.compare import Statistics
-from harness.board.entries import METHODS
+from harness.board.declared import Declared
+from harness.board.entries import COMPUTED_AGAIN, METHODS, MetricEntry
 from harness.board.files import SCORES, STATES, Scores, States, digest
 from harness.board.learning import learning_curves
 from harness.board.sequential import design_of
@@ -78,14 +79,24 @@ def _recomputed(board: Board, scores: Scores, states: States) -> list[str]:
     derived = {metric.key for metric in board.unscored_metrics(scores)}
     metrics = [metric for metric in board.metrics if metric.key not in derived]
     design = design_of(board.config, board.statistics.sequential_prompts)
-    statistics = Statistics(rows, metrics, board.baseline, mixed_judges=board.mixed_judges, design=design)
+    declared = Declared.of(board.config)
+    statistics = Statistics(
+        rows,
+        metrics,
+        board.baseline,
+        mixed_judges=board.mixed_judges,
+        design=design,
+        equivalent_within=declared.equivalent_within,
+    )
+    if board.methods >= METHODS:
+        problems += _undeclared(board, declared, metrics)
     for entry, row in zip(board.rows, rows, strict=True):
         computed = {key: score.model_dump(mode="json") for key, score in row_entry(statistics, row).scores.items()}
         shown = {key: score.model_dump(mode="json") for key, score in entry.scores.items() if key not in derived}
-        if board.methods < METHODS:
+        if board.methods < COMPUTED_AGAIN:
             shown, computed = _means(shown), _means(computed)
         problems += [*_differ(shown, computed, f"{entry.method}: "), *tuning_problems(entry)]
-    if board.methods < METHODS:
+    if board.methods < COMPUTED_AGAIN:
         return problems
     curves = learning_curves(rows, metrics)
     for entry in board.rows:
@@ -93,10 +104,12 @@ def _recomputed(board: Board, scores: Scores, states: States) -> list[str]:
         states_again = [state.model_dump(mode="json") for state in curves.get(entry.method, ())]
         problems += _differ(shown_states, states_again, f"{entry.method}: states ")
     analysis = board.analysis.model_dump(mode="json") if board.analysis else {}
-    computed = analyse(statistics, board.config)[0].model_dump(mode="json")
+    again = analyse(statistics, board.config).model_dump(mode="json")
+    if board.methods < METHODS:
+        again.pop("first_place", None)
     if "raters" not in analysis:
-        computed.pop("raters", None)  # a board from before they were computed
-    problems += _differ(analysis, computed, "analysis: ")
+        again.pop("raters", None)  # a board from before they were computed
+    problems += _differ(analysis, again, "analysis: ")
     families = [family.model_dump(mode="json") for family in statistics.correction.families]
     shown_families = [family.model_dump(mode="json") for family in board.statistics.families or ()]
     problems += _differ(shown_families, families, "statistics.families: ")
@@ -115,9 +128,18 @@ def _recomputed(board: Board, scores: Scores, states: States) -> list[str]:
     return problems
 
 
+def _undeclared(board: Board, declared: Declared, metrics: Sequence[MetricEntry]) -> Iterator[str]:
+    """Yield what the board says of families and margins that its config does not declare."""
+    if declared.applied(metrics) != tuple(metrics):
+        yield "metrics: the primary ones, or their order, are not those that the config's `statistics` declares"
+    shown = bool(board.statistics.declared), board.statistics.equivalent_within or {}
+    if shown != (declared.primary is not None, dict(declared.equivalent_within)):
+        yield "statistics: `declared` or `equivalent_within` are not what the config's `statistics` declares"
+
+
 def earlier_methods(board: Board) -> str | None:
     """Return a sentence on what was not computed again, where the board was made with earlier methods."""
-    return EARLIER if board.methods < METHODS and not board.is_published else None
+    return EARLIER if board.methods < COMPUTED_AGAIN and not board.is_published else None
 
 
 def _means(scores: dict[str, Any]) -> dict[str, Any]:

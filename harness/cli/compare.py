@@ -131,9 +131,10 @@ def show(board: Board, folder: Path) -> None:
 
 
 def _answer(board: Board, folder: Path) -> dict[str, object]:
-    """Return the answer for scripts: the board, its folder, the rows that failed."""
+    """Return the answer for scripts: the board, its folder, the rows that failed, sentences on the first place."""
     failed = {row.method: row.failed for row in board.rows if row.failed}
-    return {"folder": str(folder), "failed": failed, "board": board.model_dump(mode="json", by_alias=True)}
+    content = board.model_dump(mode="json", by_alias=True)
+    return {"folder": str(folder), "failed": failed, "first_place": board.first_places(), "board": content}
 
 
 ExecutorOption = Annotated[

@@ -109,6 +109,7 @@ def print_plan(report: PlanReport) -> None:
 
     comparison = report.comparison
     _print_stages(report)
+    _print_lines(report.family_lines(), "dim")
     if report.trials is not None:
         _print_lines([report.trials.line()], "bold")
         _print_lines([f"trials: {estimate.line()}" for estimate in report.trials.judges], "dim")

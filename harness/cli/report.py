@@ -128,6 +128,7 @@ def _restate(path: Path, out: Path | None, format_: Format | None) -> None:
     """Write the board with today's statistics into a folder of its own, and print its table."""
     from datetime import UTC, datetime
 
+    from harness.api.registry import Registry
     from harness.board.build import LoadedBoard
     from harness.board.restate import restated
     from harness.board.views.page import write_all
@@ -137,7 +138,8 @@ def _restate(path: Path, out: Path | None, format_: Format | None) -> None:
         raise HarnessError("--restate writes a whole board: leave --format out")
     if out is None or out.resolve() == path.parent.resolve():
         raise HarnessError("--restate keeps the earlier board: give another folder with --out")
-    board = restated(LoadedBoard.read(path), created=datetime.now(UTC).isoformat(timespec="seconds"))
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    board = restated(LoadedBoard.read(path), created=now, registry=Registry.load())
     write_all(board, board.example_rows, out)
     show(board, out)
 

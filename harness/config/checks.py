@@ -288,6 +288,19 @@ def check_seeds(unresolved: UnresolvedConfig, config: Config) -> None:
             unresolved.note("seeds", given, f"{fix} of seeds, or name its opponents")
 
 
+def check_statistics(unresolved: UnresolvedConfig, config: Config) -> None:
+    """Metrics that `statistics` names are those of the evaluators."""
+    section = config.statistics
+    if section is None or any(problem.field.startswith("evaluators") for problem in unresolved.problems):
+        return
+    known = {f"{item.label}/{metric.name}" for item in unresolved.evaluators for metric in item.evaluator.metrics()}
+    named = [(f"statistics.primary.{place}", key) for place, key in enumerate(section.primary or ())]
+    named += [(f"statistics.equivalent_within.{key}", key) for key in section.equivalent_within]
+    for field, key in named:
+        if key not in known:
+            unresolved.note(field, key, f"no evaluator reports this metric; {did_you_mean(key, known)}")
+
+
 def check_prompts(unresolved: UnresolvedConfig, config: Config) -> None:
     """Prompts are added where they decide only where rows have several seeds and an evaluator can take them in parts."""
     evaluation = config.evaluation
@@ -303,8 +316,11 @@ def check_prompts(unresolved: UnresolvedConfig, config: Config) -> None:
         reasons.append("two seeds of a row convict it next to never, however many prompts: give three seeds or more")
     if base and base.is_as_it_is:
         reasons.append(f"rows are told from the baseline, and {base.label!r} has no seeds: choose one that is trained here")
-    metrics = [(item.evaluator, metric) for item in unresolved.evaluators for metric in item.evaluator.metrics()]
-    deciding = [evaluator for evaluator, metric in metrics if metric.primary] or [evaluator for evaluator, _ in metrics[:1]]
+    metrics = [(item, metric) for item in unresolved.evaluators for metric in item.evaluator.metrics()]
+    declared = (config.statistics.primary if config.statistics else None) or ()
+    named = [item.evaluator for item, metric in metrics if f"{item.label}/{metric.name}" in declared]
+    primary = [item.evaluator for item, metric in metrics if metric.primary]
+    deciding = named or primary or [item.evaluator for item, _ in metrics[:1]]
     if deciding and not any(evaluator.divisible for evaluator in deciding):
         names = " and ".join(dict.fromkeys(evaluator.name for evaluator in deciding))
         reasons.append(f"{names}, whose metrics decide, cannot take prompts in parts: add an evaluator that can")

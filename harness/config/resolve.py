@@ -20,6 +20,7 @@ from harness.config.checks import (
     check_prompts,
     check_rejected,
     check_seeds,
+    check_statistics,
     fill_null_rows,
     pin_row_sources,
     pinned_source,
@@ -78,6 +79,7 @@ def _check_sections(unresolved: UnresolvedConfig, config: Config) -> None:
     check_budget(unresolved, config)
     check_epochs(unresolved, config)
     check_seeds(unresolved, config)
+    check_statistics(unresolved, config)
     check_prompts(unresolved, config)
     check_during(unresolved, config)
     check_backend(unresolved, config.sft is not None)

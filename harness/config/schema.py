@@ -467,6 +467,29 @@ class SeedsUntilDecided(_Section):
         return self
 
 
+class StatisticsSection(_Section):
+    """The question that the board answers, declared before the run. It changes no stage and no score."""
+
+    primary: tuple[str, ...] | None = Field(
+        None,
+        min_length=1,
+        description="keys of metrics, as gold_reward/gold: the first orders the board, and their tests are corrected together, "
+        "apart from all others; absent: each evaluator's own primary metrics",
+    )
+    equivalent_within: dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]] = Field(
+        default_factory=dict,
+        description="a margin by metric key, in the metric's unit: rows whose difference from the baseline is shown to lie "
+        "within it are practically equal",
+    )
+
+    @field_validator("primary")
+    @classmethod
+    def _are_distinct(cls, primary: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        if twice := next((key for key in primary or () if (primary or ()).count(key) > 1), None):
+            raise ValueError(f"{twice!r} occurs twice: list each metric once")
+        return primary
+
+
 def _form(value: Any) -> str:
     return SECTION if isinstance(value, Mapping | BaseModel) else LIST
 
@@ -510,6 +533,11 @@ class Config(_Section):
         "where they decide",
     )
     baseline: str = Field(description="the label of the row that all others are compared with")
+    statistics: StatisticsSection | None = Field(
+        None,
+        exclude_if=lambda statistics: statistics is None,  # boards of configs without it stay as they were
+        description="the primary metrics and margins of practical equality, declared before the run",
+    )
     tuning: TuningSection | None = Field(
         None,
         exclude_if=lambda tuning: tuning is None,

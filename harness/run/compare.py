@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -138,8 +137,7 @@ def compare(
         comparison.config.name, folder, artifacts, Observers(registry), Journal(folder, comparison.config.name, options.log)
     )
     first = graph if search is None else search.graph
-    note_run_here = partial(note_run, folder, raw, artifacts.root, command)
-    with run.going(first, comparison, graph, workers, options, note_run_here):
+    with run.going(first, comparison, graph, workers, options, noted=(raw, command)):
         choice = None
         if search is not None:
             choice = _settle(search, run)
@@ -232,14 +230,15 @@ class _Execution:
         board: Graph,
         workers: int,
         options: RunOptions,
-        note: Callable[[], None] = lambda: None,
+        *,
+        noted: tuple[Mapping[str, Any], str] | None = None,
     ) -> Iterator[None]:
         """Hold the run's folder, announce the run of a graph, and however the block ends, that it has ended.
 
         Args:
             graph: the stages that run first.
             board: of the board's rows.
-            note: writes what the folder's board will be made from.
+            noted: the config and the command to note in the folder, for boards of what is finished so far.
         """
         settings = {
             **_worker_settings(comparison, board),
@@ -252,10 +251,11 @@ class _Execution:
             self.need(_possible_stages(comparison, board) | graph.stages.keys())
             present = {stage.key for stage in graph if self.store.holds(stage.key)}
             self.executor = options.executor(workers, settings, self.folder / "logs")
-            note()
+            if noted is not None:
+                note_run(self.folder, noted[0], self.store.root, noted[1])
             self.journal.begin(graph, present)
-            shown, tracking, watching = options.display, options.tracking, self.observers.watching
-            with watching(self.name, graph, present, display=shown, workers=workers, folder=self.folder, tracking=tracking):
+            watching, display, tracking = self.observers.watching, options.display, options.tracking
+            with watching(self.name, graph, present, display=display, workers=workers, folder=self.folder, tracking=tracking):
                 self._run(graph, present)
                 yield
 
@@ -325,11 +325,12 @@ def _open_rows(run: Run) -> frozenset[str]:
     if not config.grows:
         return frozenset()
     prompts = prompts_so_far(run)
-    design = prompts or SeedsDesign.of(config.model_dump(mode="json", by_alias=True))
+    written = config.model_dump(mode="json", by_alias=True)
+    design = prompts or SeedsDesign.of(written)
     assert design is not None  # `grows`
     rows = [row_result(row, run) for row in run.comparison.rows]
     metrics = {label: evaluator.metrics() for label, evaluator in run.comparison.evaluators.items()}
-    labels = look(design, config.baseline, rows, metrics).open
+    labels = look(design, config.baseline, rows, metrics, written).open
     elsewhere = {row.label for row in run.comparison.rows if row.is_as_it_is}
     return labels | elsewhere if prompts and config.baseline in labels else labels
 

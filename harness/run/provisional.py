@@ -56,6 +56,11 @@ def provisional_board(folder: Path) -> Board:
         raise HarnessError(f"{unreachable}: without it the finished rows cannot be told")
     config, store = comparisons[0].config, Store(Path(noted.store))
     progress = f"{status['done']} of {status['stages']} stages done, {status['state']}"
+    if any(comparison.tuning for comparison in comparisons):
+        raise HarnessError(
+            f"{folder}: a comparison with `tuning` has no provisional board, since rows get their settings when its search "
+            f"ends: wait for the run, or start it again ({progress})"
+        )
     runs, missing = list[Run](), list[str]()
     for comparison in comparisons:
         planner = Planner(comparison)

@@ -14,6 +14,7 @@ from harness.api.types import Metric, Sampling, Score
 from harness.sandbox.scripted import ScriptedEvaluation
 from harness.testing.verdict import Advice, Fault, Finding, run
 
+ROUNDING = 1e-9
 WHOLE = slice(None)
 
 
@@ -73,6 +74,14 @@ def _scores(evaluator: Evaluator, runs: list[tuple[ScriptedEvaluation, list[Scor
             raise Fault(
                 f"the {score.metric!r} of {score.example!r} is {score.value!r}", "give a finite number, or no score for it"
             )
+    for metric in evaluator.metrics():
+        values = [score.value for score in scores if score.metric == metric.name]
+        mean = sum(values) / len(values) if values else None
+        least, largest = metric.bounds
+        if mean is not None and (
+            (least is not None and mean < least - ROUNDING) or (largest is not None and mean > largest + ROUNDING)
+        ):
+            raise Fault(f"the mean of {metric.name!r} is {mean:.4g}, and its bounds are {metric.bounds}", "correct its bounds")
     fitted = {metric.name for metric in evaluator.metrics() if metric.fit}
     if numbered := next((score for score in scores if score.metric in fitted and score.sample), None):
         fault = f"sample {numbered.sample} of {numbered.example!r} has a {numbered.metric!r}, which is a function of a fit"

@@ -28,7 +28,7 @@ class GoldReward(SampledEvaluator):
             Metric("greedy_gold", "gold reward of the greedy answer"),
             Metric("chosen", f"what the author of an answer chooses (style, format, number), {drawn}"),
             Metric("known", f"what the author of an answer must know, {drawn}"),
-            Metric("degenerate", f"share of degenerate answers, {drawn}", higher_is_better=False),
+            Metric("degenerate", f"share of degenerate answers, {drawn}", higher_is_better=False, bounds=(0, 1)),
         )
 
     @property

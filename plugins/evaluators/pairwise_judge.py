@@ -86,12 +86,23 @@ class PairwiseJudge(SampledEvaluator):
     def metrics(self) -> Sequence[Metric]:
         against = f"against {self.opponent}" if self.opponent != "all" else "against every other row"
         return (
-            Metric("win_rate", f"share of verdicts won {against}, over both orders; a tie is half", primary=True),
-            Metric("win", f"share of pairs won in both orders {against}"),
-            Metric("tie", "share of pairs that neither side won in both orders", higher_is_better=None),
-            Metric("loss", f"share of pairs lost in both orders {against}", higher_is_better=False),
-            Metric("agreement", "share of pairs on which both orders agree: what is missing to 1 is position bias or noise"),
-            Metric("first", "share of verdicts for the answer shown first; 0.5 is without bias", higher_is_better=None),
+            Metric(
+                "win_rate", f"share of verdicts won {against}, over both orders; a tie is half", primary=True, bounds=(0, 1)
+            ),
+            Metric("win", f"share of pairs won in both orders {against}", bounds=(0, 1)),
+            Metric("tie", "share of pairs that neither side won in both orders", higher_is_better=None, bounds=(0, 1)),
+            Metric("loss", f"share of pairs lost in both orders {against}", higher_is_better=False, bounds=(0, 1)),
+            Metric(
+                "agreement",
+                "share of pairs on which both orders agree: what is missing to 1 is position bias or noise",
+                bounds=(0, 1),
+            ),
+            Metric(
+                "first",
+                "share of verdicts for the answer shown first; 0.5 is without bias",
+                higher_is_better=None,
+                bounds=(0, 1),
+            ),
             *UNREAD_METRICS,
         )
 

@@ -22,9 +22,18 @@ class PreferenceAccuracy(Evaluator):
 
     def metrics(self) -> Sequence[Metric]:
         return (
-            Metric("pair_accuracy", "share of pairs whose implicit reward prefers the chosen one; a tie is half", primary=True),
+            Metric(
+                "pair_accuracy",
+                "share of pairs whose implicit reward prefers the chosen one; a tie is half",
+                primary=True,
+                bounds=(0, 1),
+            ),
             Metric("margin", "implicit reward of the chosen response minus the rejected one's, nats", higher_is_better=None),
-            Metric("likelihood", "share of pairs whose chosen response is the likelier under the policy alone; a tie is half"),
+            Metric(
+                "likelihood",
+                "share of pairs whose chosen response is the likelier under the policy alone; a tie is half",
+                bounds=(0, 1),
+            ),
         )
 
     def evaluate(self, task: EvaluationTask) -> Iterable[Score]:

@@ -24,13 +24,30 @@ class ResponseStats(SampledEvaluator):
 
     def metrics(self) -> Sequence[Metric]:
         metrics = (
-            Metric("tokens", "tokens per answer, where the backend counts them", higher_is_better=None),
-            Metric("characters", "characters per answer", higher_is_better=None),
-            Metric("empty", "share of answers without a word", higher_is_better=False),
-            Metric("truncated", "share of answers cut off by the length limit", higher_is_better=False),
-            Metric("thought_tokens", "tokens of thoughts, with `evaluation.response`", higher_is_better=None, optional=True),
-            Metric("open_thought", "share of answers that end in a thought, as above", higher_is_better=False, optional=True),
-            Metric("repetition", "share of an answer's word 3-grams that occurred in it before", higher_is_better=False),
+            Metric("tokens", "tokens per answer, where the backend counts them", higher_is_better=None, bounds=(0, None)),
+            Metric("characters", "characters per answer", higher_is_better=None, bounds=(0, None)),
+            Metric("empty", "share of answers without a word", higher_is_better=False, bounds=(0, 1)),
+            Metric("truncated", "share of answers cut off by the length limit", higher_is_better=False, bounds=(0, 1)),
+            Metric(
+                "thought_tokens",
+                "tokens of thoughts, with `evaluation.response`",
+                higher_is_better=None,
+                optional=True,
+                bounds=(0, None),
+            ),
+            Metric(
+                "open_thought",
+                "share of answers that end in a thought, as above",
+                higher_is_better=False,
+                optional=True,
+                bounds=(0, 1),
+            ),
+            Metric(
+                "repetition",
+                "share of an answer's word 3-grams that occurred in it before",
+                higher_is_better=False,
+                bounds=(0, 1),
+            ),
         )
         kl = Metric("kl", "lp_policy - lp_reference of own answers, nats: estimates KL to the start", higher_is_better=None)
         return (*metrics, kl) if self.temperature == 1 else metrics

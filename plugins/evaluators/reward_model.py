@@ -38,12 +38,17 @@ class RewardModelScores(Rewarded, SampledEvaluator):
     )
 
     def metrics(self) -> Sequence[Metric]:
-        sigmoid = Metric("sigmoid", "the reward through a sigmoid, answer by answer")
+        sigmoid = Metric("sigmoid", "the reward through a sigmoid, answer by answer", bounds=(0, 1))
         return (
             Metric("reward", f"reward of answers sampled at T = {self.temperature:g}", primary=True),
             # Ratings and verdicts are on scales of their own, which a sigmoid would only bend.
             *((sigmoid,) if isinstance(self.reward, RewardModel) else ()),
-            Metric("win_rate", "share of sampled answers with more reward than the target; a tie is half", primary=True),
+            Metric(
+                "win_rate",
+                "share of sampled answers with more reward than the target; a tie is half",
+                primary=True,
+                bounds=(0, 1),
+            ),
         )
 
     def asks(self, examples: Sequence[Example], opponents: int) -> Questions | None:

@@ -46,10 +46,15 @@ class VerifiedAnswers(SampledEvaluator):
     def metrics(self) -> Sequence[Metric]:
         drawn = f"answers sampled at T = {self.temperature:g}"
         return (
-            Metric("accuracy", f"share of {drawn} that {self.checker} finds right", primary=True),
-            Metric("greedy_accuracy", "1 where the greedy answer is right"),
-            Metric("any_right", f"1 where one of {self.n} {drawn} is right (pass@{self.n})"),
-            Metric("unread", f"share of {drawn} without a final answer to read: they count as wrong", higher_is_better=False),
+            Metric("accuracy", f"share of {drawn} that {self.checker} finds right", primary=True, bounds=(0, 1)),
+            Metric("greedy_accuracy", "1 where the greedy answer is right", bounds=(0, 1)),
+            Metric("any_right", f"1 where one of {self.n} {drawn} is right (pass@{self.n})", bounds=(0, 1)),
+            Metric(
+                "unread",
+                f"share of {drawn} without a final answer to read: they count as wrong",
+                higher_is_better=False,
+                bounds=(0, 1),
+            ),
         )
 
     @property

@@ -21,7 +21,14 @@ class TargetWinRate(Rewarded, SampledEvaluator):
 
     def metrics(self) -> Sequence[Metric]:
         unit = "gold" if self.reward is None else "reward"
-        return (Metric("win_rate", f"share of sampled answers with more {unit} than the target; a tie is half", primary=True),)
+        return (
+            Metric(
+                "win_rate",
+                f"share of sampled answers with more {unit} than the target; a tie is half",
+                primary=True,
+                bounds=(0, 1),
+            ),
+        )
 
     def evaluate(self, task: EvaluationTask) -> Iterable[Score]:
         marked = [

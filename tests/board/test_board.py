@@ -62,7 +62,7 @@ def test_schema_1_has_these_keys(board: Board) -> None:
         *("p_seeds", "q", "seeds", "wins"),
     ]
     assert sorted(content["statistics"]) == ["correction", "draws", "families", "flips", "interval", "level", "methods", "test"]
-    assert sorted(content["analysis"]) == ["agreement", "noise", "noise_floors", "power", "ranking", "wins"]
+    assert sorted(content["analysis"]) == ["agreement", "first_place", "noise", "noise_floors", "power", "ranking", "wins"]
     assert sorted(content["files"]) == ["examples.jsonl", "scores.parquet"]
     assert sorted(content["metrics"][0]) == ["description", "higher_is_better", "key", "primary"]
 
@@ -119,7 +119,7 @@ def test_the_noise_floor_is_a_probability_and_decides_nothing(build: Build) -> N
     entry, size = board.analysis.noise_floors["gold/win"], board.noise_floor("gold/win")
     assert size is not None and entry.low < size < entry.high and (entry.probability, entry.nulls) == (0.95, 1)
     assert not any(s.delta.below_noise for r in board.rows for s in r.scores.values() if s.delta)
-    assert "A change of seeds alone stays below, 95% of the time: win" in to_markdown(board)
+    assert "The noise floor (a change of seeds alone stays below it 95% of the time), known to 95%: win" in to_markdown(board)
 
 
 def test_one_seed_has_no_star_and_every_view_says_so_first(build: Build) -> None:

@@ -89,6 +89,7 @@ def test_the_imported_board_is_what_its_documented_commands_give(tmp_path: Path,
         assert run.exit_code == 0
     made, kept = Board.read(tmp_path / "imported"), Board.read(IMPORTED)
     # The bytes of Parquet change with its library, intervals and tests with the version of the statistics.
+    made = made.model_copy(update={"metrics": tuple(m.model_copy(update={"bounds": None}) for m in made.metrics)})
     passing = {"created": "", "harness": {}, "files": None, "rows": (), "statistics": None, "analysis": None, "warnings": ()}
     assert kept.model_copy(update=passing) == made.model_copy(update=passing)
     assert kept.methods < made.methods == METHODS

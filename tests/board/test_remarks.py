@@ -16,13 +16,17 @@ from harness.board.views.terminal import print_table
 
 def test_remarks_say_what_the_board_holds(board: Board) -> None:
     noise, families, ranks, detectable = remarks(board)
-    assert re.match(
-        r"A change of seeds alone stays below, 95% of the time: win_rate 0\.\d+ \(0\.\d+ to 0\.\d+\), followed", noise
+    assert noise.startswith("The noise floor (a change of seeds alone stays below it 95% of the time), known to 95%: win_rate ")
+    assert re.search(r"win_rate 0\.\d+ \(0\.\d+ to 0\.\d+\), followed 0\.\d+ \(", noise)
+    assert families == (
+        "Corrected together: 20 tests of primary metrics; apart from them 60 tests of other metrics. "
+        "The primary metrics are each evaluator's own, since the config declares none."
     )
-    assert families == "Corrected together: 20 tests of primary metrics; apart from them 60 tests of other metrics."
     assert board.analysis is not None
+    assert ranks == "Ranks on win_rate at 95%, all at once: self_contrast_16 1 to 8, iterative_dpo 1 to 8, dpo 1 to 8."
+    draws = board.model_copy(update={"analysis": board.analysis.model_copy(update={"first_place": None})})
     best = max(board.analysis.ranking["gold/win_rate"].items(), key=lambda item: item[1].first)
-    assert ranks.startswith(f"First on win_rate over bootstrap draws: {best[0]} {best[1].first:.0%} (rank 1 to ")
+    assert remarks(draws)[2].startswith(f"First on win_rate over bootstrap draws: {best[0]} {best[1].first:.0%} (rank 1 to ")
     power = board.analysis.power
     assert detectable.endswith(
         f"win_rate {power['gold/win_rate'].detectable:.3f}, followed {power['format/followed'].detectable:.3f}."

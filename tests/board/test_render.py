@@ -24,7 +24,7 @@ def test_markdown_tables_have_as_many_cells_in_every_line(board: Board) -> None:
 
 def test_markdown_says_who_is_baseline_null_control_and_failed(starred: Board) -> None:
     page = to_markdown(starred)
-    assert "| 3 | **dpo** (baseline) |" in page
+    assert "| 3 (1–8) | **dpo** (baseline) |" in page
     assert "*dpo\\_other\\_seeds* (null)" in page and "*gold\\_dpo* (control)" in page
     assert "+0.309\\*\\*\\*" in page and "−0.003 |" in page
     assert "loss became nan at step 12\\\\n" in page

@@ -266,6 +266,8 @@ def test_prompts_are_added_to_close_rows_alone(tmp_path: Path) -> None:
     board = prompts_board(decided, rows)
     added = board.statistics.sequential_prompts
     assert added is not None and added.prompts == decided.counts
+    place = board.first_place("e/m")
+    assert place is not None and place.may_be_best == added.may_be_best and place.runner_up == "close"
     assert added.evaluations == 4 * sum(decided.counts.values()) and added.evaluations_fixed == 4 * 4 * 60
     assert "20 for clear, poor" in added.sentence and "saved" in added.sentence
     assert all(delta.n == decided.counts[label] for label, delta in deltas(board).items())

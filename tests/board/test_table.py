@@ -48,7 +48,13 @@ def test_it_says_how_to_read_it_what_was_shared_and_what_failed(board: Board) ->
     assert "p < 0.05, 0.01, 0.001 after correction" in text
     assert "after correction, where the interval excludes 0 too." in text
     floor = r"win_rate 0\.\d+ \(0\.\d+ to 0\.\d+\), followed 0\.\d+ \(0\.\d+ to 0\.\d+\)"
-    assert re.search(rf"A change of seeds alone stays below, 95% of the time: {floor}\.", text) and "≈" not in text
+    assert (
+        re.search(
+            rf"The noise floor \(a change of seeds alone stays below it 95% of the time\), known to 95%: {floor}\.",
+            text,
+        )
+        and "≈" not in text
+    )
     shared = "47 were shared between rows or taken from the store, which saved 38.0 min."
     assert f"The rows needed 118 artifacts: the run made 71; {shared}" in text
     assert "failed: loss became nan at step 12" in text

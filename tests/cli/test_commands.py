@@ -126,6 +126,7 @@ def test_plan_for_scripts(config: Path, harness: Any) -> None:
     assert {"key", "kind", "title", "rows", "in_store", "inputs"} == set(answer["stages"][0])
     titles = [stage["title"] for stage in answer["stages"]]
     assert "intervals will be over prompts alone" in answer["one_seed"]
+    assert (answer["families"][0]["name"], answer["families"][0]["tests"]) == ("primary metrics", 3)
     assert {"train dpo · seed 3", "train contrast · seed 3", "train spin · seed 3"} <= set(titles)
     assert not any("null" in title for title in titles)
 

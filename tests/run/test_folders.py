@@ -87,7 +87,6 @@ def test_another_comparison_is_refused_or_goes_beside(
     assert board_folder(folder, run(other, labels), {}, "beside") == tmp_path / "run-3"
 
 
-@pytest.mark.parametrize("content", ["{", json.dumps({"schema": 99})])
 def test_the_same_command_replaces_its_board(tmp_path: Path) -> None:
     """A search settles fields: then the board's config is not the command's."""
     other = changed(board(tmp_path / "run", "sft"), budget={"prompts": 7})
@@ -97,6 +96,7 @@ def test_the_same_command_replaces_its_board(tmp_path: Path) -> None:
         board_folder(tmp_path / "run", run(other, ["sft"]), {"name": "y"}, "refuse")
 
 
+@pytest.mark.parametrize("content", ["{", json.dumps({"schema": 99})])
 def test_a_board_that_cannot_be_read_is_not_replaced(content: str, tmp_path: Path) -> None:
     config = board(tmp_path / "run", "sft")
     (tmp_path / "run" / "board.json").write_text(content)

@@ -450,6 +450,13 @@ class NotANumber(Length):
         return float("nan")
 
 
+class OutOfBounds(Length):
+    """A share in percent."""
+
+    def metrics(self) -> list[Metric]:
+        return [Metric("words", "share of words", bounds=(0, 1))]
+
+
 class Dice(Length):
     """Chance."""
 
@@ -469,6 +476,7 @@ class Twice(Length):
     [
         (Undeclared, "scores", "it scores 'words'", "name it in metrics(), which has characters"),
         (NotANumber, "scores", "the 'words' of 'train-0' is nan", "no score for it"),
+        (OutOfBounds, "scores", "and its bounds are (0, 1)", "correct its bounds"),
         (Dice, "determinism", "two evaluations of one policy differ", "task.seed"),
         (Twice, "scores", "twice (example, metric, sample)", "Score.sample"),
     ],

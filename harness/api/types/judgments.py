@@ -89,9 +89,16 @@ class Judgment:
 
 
 UNREAD_METRICS = (
-    Metric("unparsed", "share of judgments that could not be read, asked twice", higher_is_better=False),
-    Metric("declined", "share of judgments unparsed since the judge declined the question", higher_is_better=False),
-    Metric("cut_off", "share of judgments unparsed since the answer was cut off or ends in a thought", higher_is_better=False),
+    Metric("unparsed", "share of judgments that could not be read, asked twice", higher_is_better=False, bounds=(0, 1)),
+    Metric(
+        "declined", "share of judgments unparsed since the judge declined the question", higher_is_better=False, bounds=(0, 1)
+    ),
+    Metric(
+        "cut_off",
+        "share of judgments unparsed since the answer was cut off or ends in a thought",
+        higher_is_better=False,
+        bounds=(0, 1),
+    ),
 )
 
 

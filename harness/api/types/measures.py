@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import isfinite
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,9 +18,14 @@ class Metric:
         higher_is_better: None where neither direction is better (a length, say).
         primary: shown in the short tables.
         optional: reported only where a config asks for it; a board on which no row has it leaves it out, without a warning.
+        bounds: the least and the largest value that it can take, None where there is none: (0, 1) for a share, (1, 10) for a
+            rating, (0, None) for a length. No interval on a board goes beyond them.
         fit: scores are pseudo-values of a fit, whose mean is the fit's own value: a single one says nothing of its example.
             `run`: of a fit to the examples of one evaluation, by `harness.pseudo_values`; `rows`: of one fit to all rows of a
             board, in which the baseline is 0, which the board makes itself (Bradley–Terry strengths).
+
+    Raises:
+        ValueError: `bounds` are not two finite numbers or None, the least first.
     """
 
     name: str
@@ -28,6 +34,13 @@ class Metric:
     primary: bool = False
     optional: bool = False
     fit: Literal["run", "rows"] | None = None
+    bounds: tuple[float | None, float | None] = (None, None)
+
+    def __post_init__(self) -> None:
+        known = [bound for bound in self.bounds if bound is not None]
+        if len(self.bounds) != 2 or not all(isfinite(bound) for bound in known) or known != sorted(set(known)):
+            fix = "give the least and the largest value in this order, as in (0, 1), with None where there is none"
+            raise ValueError(f"Metric({self.name!r}).bounds = {self.bounds!r}: {fix}")
 
 
 @dataclass(frozen=True)

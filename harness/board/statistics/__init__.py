@@ -4,10 +4,10 @@ docs/statistics.md says what was chosen, after whom, and what was measured.
 """
 
 from harness.board.statistics.agreement import Agreement, RaterAgreement, Repeatability, agree, rater_agreement, repeatability
-from harness.board.statistics.best import Pairs, best_p, may_be_best, pairs, rank_sets
+from harness.board.statistics.best import Pairs, best_p, compare_all, difference_of_means, may_be_best, pairs, rank_sets
 from harness.board.statistics.bootstrap import Bootstrap, interval, paired, pooled_spreads
 from harness.board.statistics.correction import benjamini_hochberg, both, holm
-from harness.board.statistics.differences import Difference
+from harness.board.statistics.differences import Bounds, Difference, width_of
 from harness.board.statistics.effects import Wins, seeds_t_test, standardised, wins
 from harness.board.statistics.fits import crossed_pseudo_values, logistic, pseudo_values
 from harness.board.statistics.intervals import Interval
@@ -29,6 +29,7 @@ from harness.board.statistics.variance import Components, Error, Spread, compone
 __all__ = [
     "Agreement",
     "Bootstrap",
+    "Bounds",
     "Components",
     "Difference",
     "Error",
@@ -49,12 +50,14 @@ __all__ = [
     "best_p",
     "both",
     "by_metric",
+    "compare_all",
     "components",
     "crossed_pseudo_values",
     "decide",
     "design_detectable",
     "design_power",
     "detectable",
+    "difference_of_means",
     "equivalence_p",
     "holm",
     "interval",
@@ -78,6 +81,7 @@ __all__ = [
     "sign_flip",
     "sign_flips",
     "standardised",
+    "width_of",
     "win_shares",
     "wins",
 ]

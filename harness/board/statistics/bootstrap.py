@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from math import inf
 
 import numpy as np
 
-from harness.board.statistics.differences import Bounds, Difference, Gap, flip_tests
+from harness.board.statistics.differences import Bounds, Difference, Gap, flip_tests, width_of
 from harness.board.statistics.draws import Draws
 from harness.board.statistics.intervals import Interval, score_interval, t_interval
 from harness.board.statistics.values import Floats, Values, shared
@@ -45,7 +46,8 @@ class Bootstrap:
         """One interval per row; rows are on the same examples.
 
         Args:
-            bounds: the least and the largest value of the metric; 0 and 1 if None and no row has another value.
+            bounds: the least and the largest value of the metric, infinite where it has none; 0 and 1 if None and no row has
+                another value.
 
         Raises:
             ValueError: a row has no finite value.
@@ -62,10 +64,12 @@ class Bootstrap:
             mean = float(np.nanmean(kept.values))
             spread = pooled[row.seeds] if kept.seeds == row.seeds else None
             error = components(kept.values, kept.by_question(), spread, interval=True)[1]
-            if bounds is None:
-                low, high = t_interval(mean, error, self.level)
-            else:
+            if bounds is not None and width_of(bounds) < inf:
                 low, high = score_interval(mean, error, len(set(kept.questions)), bounds, self.level)
+            else:
+                low, high = t_interval(mean, error, self.level)
+                if bounds is not None:
+                    low, high = max(low, bounds[0]), min(high, bounds[1])
             intervals.append(Interval(mean, low, high, len(kept.examples)))
         return intervals
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import inf
 
 import numpy as np
 
@@ -26,6 +27,7 @@ class Difference:
         n: common examples.
         seeds: common seeds; 0 where the two sides share none and are compared without pairing them.
         error: the standard error of the difference.
+        centre: the estimate that the interval is of, with `interval_error`; of proportions with two pseudo-questions.
         components: of the differences; None where seeds are not paired.
         per_example: [n], the differences averaged over seeds.
         row_seeds: the row's mean of each seed on the common examples; `baseline_seeds` the baseline's.
@@ -41,6 +43,8 @@ class Difference:
     n: int
     seeds: int
     error: Error
+    centre: float
+    interval_error: Error
     components: Components | None
     per_example: Floats
     row_seeds: tuple[float, ...] = ()
@@ -76,25 +80,35 @@ class Gap:
             raise ValueError("no example has a value on both sides in the same seed")
         return cls(left, right, values, mean_over_seeds(values.values))
 
+    def estimate(self, spread: Spread | None) -> tuple[float, Error, Error]:
+        """Return the mean difference, its error for the pooled test, and that with the pair's own variance between seeds."""
+        if self.values is None:
+            error = unpaired(self.row.values, self.baseline.values, self.row.by_question())
+            return float(np.nanmean(self.row.values) - np.nanmean(self.baseline.values)), error, error
+        kept = self.values.answered()
+        number = kept.by_question()
+        pooled, own = components(kept.values, number, spread, always=True)[1], components(kept.values, number)[1]
+        return float(np.nanmean(kept.values)), pooled, own
+
     def difference(self, p_flips: float, spread: Spread | None, level: float, bounds: Bounds = None) -> Difference:
         """The difference with its interval and tests.
 
         Args:
             spread: the variance between seeds of a difference, pooled over all rows with these seeds.
-            bounds: the least and the largest value of the metric, where it has them.
+            bounds: the least and the largest value of the metric, infinite where it has none.
         """
+        mean, pooled, own = self.estimate(spread)
         parts: Components | None = None
+        error, seeds = pooled, 0
         if self.values is not None:
             kept = self.values.answered()
-            number, mean, seeds = kept.by_question(), float(np.nanmean(self.values.values)), len(kept.seeds)
-            parts, error = components(kept.values, number, spread, interval=True)
-            pooled = components(kept.values, number, spread, always=True)[1]
-            own = components(kept.values, number)[1]
-        else:
-            error = pooled = own = unpaired(self.row.values, self.baseline.values, self.row.by_question())
-            mean, seeds = float(np.nanmean(self.row.values) - np.nanmean(self.baseline.values)), 0
+            parts, error = components(kept.values, kept.by_question(), spread, interval=True)
+            seeds = len(kept.seeds)
         # Differences of skewed scores are hardly skewed, and an estimated skewness would only add noise to their interval.
-        low, high = self._interval(mean, Error(error.size, error.freedom), spread, level, bounds)
+        centre, spacious = self._estimate(mean, Error(error.size, error.freedom), spread, bounds)
+        low, high = t_interval(centre, spacious, level)
+        if (width := width_of(bounds)) < inf:
+            low, high = min(max(low, -width), mean), max(min(high, width), mean)
         # Without any spread nothing is known of seeds, and the permutation test alone decides.
         p_t, p_own = (p_flips if e.size == 0.0 else float(two_sided(mean / e.size, e.freedom)) for e in (pooled, own))
         present = np.isfinite(self.per_example)
@@ -109,29 +123,33 @@ class Gap:
             n=int(present.sum()),
             seeds=seeds,
             error=error,
+            centre=centre,
+            interval_error=spacious,
             components=parts,
             per_example=self.per_example[present],
             row_seeds=_mean_of_seeds(self.row.values),
             baseline_seeds=_mean_of_seeds(self.baseline.values),
         )
 
-    def _interval(self, mean: float, error: Error, spread: Spread | None, level: float, bounds: Bounds) -> tuple[float, float]:
-        """Student's interval; that of proportions with two pseudo-questions, and none beyond the bounds."""
-        if bounds is None:
-            return t_interval(mean, error, level)
-        width = bounds[1] - bounds[0]
-        gap = None if self.values is None else self.values.answered().values / width
-        if gap is not None and np.isfinite(gap).all() and np.isin(gap, (-1.0, 0.0, 1.0)).all():
-            table = with_pseudo_questions(gap)
-            narrower = None if spread is None else Spread(spread.variance / width**2, spread.freedom)
-            wide = components(table, None, narrower, interval=True)[1]
-            low, high = t_interval(float(table.mean()) * width, Error(wide.size * width, wide.freedom), level)
-        else:
-            low, high = t_interval(mean, error, level)
-        return min(max(low, -width), mean), max(min(high, width), mean)
+    def _estimate(self, mean: float, error: Error, spread: Spread | None, bounds: Bounds) -> tuple[float, Error]:
+        """Return the estimate and the error of the interval: as they are, or of proportions with two pseudo-questions."""
+        if (width := width_of(bounds)) == inf or self.values is None:
+            return mean, error
+        gap = self.values.answered().values / width
+        if not (np.isfinite(gap).all() and np.isin(gap, (-1.0, 0.0, 1.0)).all()):
+            return mean, error
+        table = with_pseudo_questions(gap)
+        narrower = None if spread is None else Spread(spread.variance / width**2, spread.freedom)
+        wide = components(table, None, narrower, interval=True)[1]
+        return float(table.mean()) * width, Error(wide.size * width, wide.freedom)
 
 
 Bounds = tuple[float, float] | None
+
+
+def width_of(bounds: Bounds) -> float:
+    """Return the largest difference that two values can have."""
+    return inf if bounds is None else bounds[1] - bounds[0]
 
 
 def flip_tests(gaps: Sequence[Gap], flips: int, seed: int) -> list[float]:

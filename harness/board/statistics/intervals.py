@@ -102,8 +102,14 @@ def one_sided(t: Floats, freedom: Floats | float) -> Floats:
 def score_interval(
     mean: float, error: Error, questions: int, bounds: tuple[float, float], level: float = 0.95
 ) -> tuple[float, float]:
-    """`score_intervals` of one mean of values between two bounds."""
+    """`score_intervals` of one mean of values between two bounds.
+
+    Where all values are one inside the bounds, two pseudo-questions say how they may vary, one at either bound.
+    """
     least, width = bounds[0], bounds[1] - bounds[0]
-    place, size = np.clip((mean - least) / width, 0.0, 1.0), error.size / width
+    place, size = float(np.clip((mean - least) / width, 0.0, 1.0)), error.size / width
+    if size == 0.0 and 0.0 < place < 1.0:
+        size = float(np.sqrt((place**2 + (1.0 - place) ** 2) / ((questions + 2) * (questions + 1))))
+        error = Error(size, questions + 1)
     low, high = score_intervals(np.array(place), np.array(size), np.array(error.freedom), questions, level)
-    return least + width * float(low), least + width * float(high)
+    return min(least + width * float(low), mean), max(least + width * float(high), mean)

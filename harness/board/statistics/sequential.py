@@ -22,7 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import optimize, special
 
-from harness.board.statistics.correction import both, scaled
+from harness.board.statistics.best import Pairs, may_be_best
+from harness.board.statistics.correction import both
 from harness.board.statistics.intervals import one_sided
 from harness.board.statistics.values import Floats
 from harness.board.statistics.variance import Squares, errors, mean_squares
@@ -262,12 +263,7 @@ def decide(
     undecided[..., baseline] = undecided.any(axis=-1) & active[..., baseline]
     may = np.ones(p.shape, dtype=bool)
     if best:
-        against = np.maximum(p_pair * max(rivals - 1, 1), scaled(2.0 * p_pair_own))
-        against[..., place, place] = 1.0
-        if competing is not None:
-            against[..., ~competing, :] = 1.0
-            may &= competing
-        may &= against.min(axis=-2) >= rule.alpha
+        may = may_be_best(Pairs(p_pair, p_pair_own), rule.alpha, competing)
         # A row of the set is worth a seed where another of the set may exclude it; both of them get the seed.
         pairs = may[..., :, None] & may[..., None, :] & (place[:, None] != place) & (reach >= rule.futility)
         undecided |= active & pairs.any(axis=-1)

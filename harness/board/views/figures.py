@@ -156,22 +156,28 @@ def gains(board: Board, metric: MetricEntry) -> Markup | None:
 
 
 def ranks(board: Board, metric: MetricEntry) -> Markup | None:
-    """Draw the interval of each competing row's rank over bootstrap draws, and how often it is first.
+    """Draw the ranks that each competing row may have, and how often it is first over bootstrap draws.
+
+    On older boards the interval is over bootstrap draws too.
 
     None if the board has no ranks on this metric.
     """
     ranking = board.analysis.ranking.get(metric.key, {}) if board.analysis else {}
     if not ranking:
         return None
+    place = board.first_place(metric.key)
+    tested = place.ranks if place else {}
     rows = sorted(ranking.items(), key=lambda item: (item[1].mean, item[0]))
+    rows = [(label, rank) for label, rank in rows if label in tested] if tested else rows
     chart = _row_chart(len(rows))
     scale = svg.Scale(0.5, len(rows) + 0.5, chart.left, chart.right)
     ticks = sorted({1, *(round(tick) for tick in scale.ticks(8) if 1 <= tick <= len(rows))})
     shapes = [svg.text(scale(1), 14, "rank", "tick", "middle"), svg.text(WIDTH - 4, 14, "first in", "tick", "end")]
     shapes += chart.ticks_across((scale(tick), str(tick)) for tick in ticks)
     for index, (label, rank) in enumerate(rows):
-        shapes += _rank(label, rank, scale, TOP + STEP * index + STEP / 2)
-    return svg.drawing(WIDTH, chart.floor + 28, f"Ranks on {metric.key} over bootstrap draws, for {len(rows)} rows", shapes)
+        low, high = tested.get(label, (rank.low, rank.high))
+        shapes += _rank(label, rank.model_copy(update={"low": low, "high": high}), scale, TOP + STEP * index + STEP / 2)
+    return svg.drawing(WIDTH, chart.floor + 28, f"Ranks on {metric.key}, for {len(rows)} rows", shapes)
 
 
 def _rank(label: str, rank: RankEntry, scale: svg.Scale, y: float) -> list[Markup]:

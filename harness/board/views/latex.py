@@ -10,7 +10,16 @@ ESCAPED = {
     **{character: f"\\{character}" for character in "&%$#_{}"},
     **{character: f"{{{character}}}" for character in "[]*"},  # after a line break, LaTeX would read them as its options
     **{"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}"},
-    **{">": r"\textgreater{}", "|": r"\textbar{}", '"': r"\textquotedbl{}", "−": "$-$", "≈": r"$\approx$", "…": r"\ldots{}"},
+    **{
+        ">": r"\textgreater{}",
+        "|": r"\textbar{}",
+        '"': r"\textquotedbl{}",
+        "−": "$-$",
+        "≈": r"$\approx$",
+        "≡": r"$\equiv$",
+        "±": r"$\pm$",
+        "…": r"\ldots{}",
+    },
 }
 
 
@@ -52,7 +61,8 @@ def _line(board: Board, row: RowEntry) -> str:
         difference = (
             ""
             if delta is None
-            else latex_text(f"{number(delta.mean)}") + f"$^{{{delta.mark.replace('≈', chr(92) + 'approx')}}}$"
+            else latex_text(f"{number(delta.mean)}")
+            + f"$^{{{delta.mark.replace('≈', chr(92) + 'approx').replace('≡', chr(92) + 'equiv')}}}$"
         )
         cells += [mean, difference]
     return " & ".join(cells) + r" \\"
@@ -78,7 +88,7 @@ def _caption(board: Board) -> str:
     caption += f"; $\\approx$: less than a change of seeds alone could show ({noise})." if noise and board.methods < 2 else "."
     if board.has_one_seed:
         caption = f"{latex_text(ONE_SEED)} {caption}"
-    return caption + "".join(f" {latex_text(remark)}" for remark in remarks(board))
+    return caption + "".join(f" {latex_text(remark)}" for remark in (*board.first_places(), *remarks(board)))
 
 
 def _arrow(metric: MetricEntry) -> str:

@@ -49,6 +49,7 @@ def to_markdown(board: Board) -> str:
 def _tables(board: Board, heading: str) -> list[str]:
     """Return the tables of rows that have one starting model, with headings of this level."""
     parts = [
+        "\n".join(f"- {markdown_text(sentence)}" for sentence in board.first_places()),
         _ranking(board),
         _reading(board),
         f"{heading} All metrics",
@@ -112,7 +113,10 @@ def across_in_markdown(board: Board) -> list[str]:
 def across_reading(board: Board) -> str:
     """Return how the numbers across starting models are meant."""
     across = board.across
-    listed = "; ".join(f"{family.tests} tests of {family.name}" for family in (across.families if across else ()))
+    listed = "; ".join(
+        f"{family.tests} {'test' if family.tests == 1 else 'tests'} of {family.name}"
+        for family in (across.families if across else ())
+    )
     sentence = (
         f"Rows that compete and were trained here. The interval of Kendall's τ is of the true order, from counts of pairs that "
         "keep or reverse it for sure, both counts with 95% confidence: a wide one says that seeds and prompts do not tell. "
@@ -176,13 +180,21 @@ def markdown_text(text: str) -> str:
 
 def _ranking(board: Board) -> str:
     """Return the table of primary metrics with intervals and differences; reference rows are below, in italics."""
-    heads = ["", "method", "made of"]
+    first = board.first_place(board.primary[0].key) if board.primary else None
+    heads = ["rank" if first else "", "method", "made of"]
     for metric in board.primary:
         heads += [f"{markdown_text(board.short_name(metric))} {_arrow(metric)}".strip(), "Δ"]
     lines = []
     for place, row in enumerate(board.ranked, start=1):
         kind = f" ({row.kind})" if row.is_as_it_is else ""
-        lines.append(["–" if row.failed else str(place), _method(board, row) + kind, *_primary_cells(board, row)])
+        low, high = first.ranks.get(row.method, (0, 0)) if first else (0, 0)
+        lines.append(
+            [
+                "–" if row.failed else f"{place} ({low}–{high})" if low else str(place),
+                _method(board, row) + kind,
+                *_primary_cells(board, row),
+            ]
+        )
     lines += [["", f"*{_method(board, row)}* ({row.kind})", *_primary_cells(board, row)] for row in board.references]
     return _table([*heads, "time"], lines, left=3)
 
@@ -349,6 +361,7 @@ def remarks(board: Board) -> list[str]:
     sentences = (
         _noise(board),
         _families(board),
+        *equivalence(board),
         _seeds(board),
         _ranks(board),
         _detectable(board),
@@ -382,14 +395,13 @@ def _other_data(board: Board) -> str:
 
 def _noise(board: Board) -> str:
     """Return the noise floors of the primary metrics with their own intervals."""
-    floors = (board.analysis.noise_floors or {}) if board.analysis else {}
-    shown = [metric for metric in board.primary if metric.key in floors]
-    sizes = ", ".join(
-        f"{board.short_name(m)} {number(board.noise_floor(m.key) or 0.0)} "
-        f"({number(floors[m.key].low)} to {number(floors[m.key].high)})"
-        for m in shown
-    )
-    return f"A change of seeds alone stays below, {floors[shown[0].key].probability:.0%} of the time: {sizes}." if shown else ""
+    known = [(metric, entry) for metric in board.primary if (entry := board.noise_entry(metric.key))]
+    if not known:
+        return ""
+    sizes = [(metric, number(board.noise_floor(metric.key) or 0.0), entry) for metric, entry in known]
+    listed = [f"{board.short_name(m)} {size} ({number(entry.low)} to {number(entry.high)})" for m, size, entry in sizes]
+    share = f"{known[0][1].probability:.0%}"
+    return f"The noise floor (a change of seeds alone stays below it {share} of the time), known to 95%: {', '.join(listed)}."
 
 
 def _families(board: Board) -> str:
@@ -397,24 +409,52 @@ def _families(board: Board) -> str:
     if not families:
         return ""
     parts = [f"{family.tests} tests of {family.name}" for family in families]
-    return f"Corrected together: {'; apart from them '.join(parts)}."
+    origin = ""
+    if board.methods > 3:
+        chosen = (
+            "declared in the config" if board.statistics.declared else "each evaluator's own, since the config declares none"
+        )
+        origin = f" The primary metrics are {chosen}."
+    return f"Corrected together: {'; apart from them '.join(parts)}.{origin}"
+
+
+def equivalence(board: Board) -> list[str]:
+    """Return the rows that are practically equal to the baseline, by metric with a margin."""
+    sentences = []
+    for metric in board.metrics:
+        margin = (board.statistics.equivalent_within or {}).get(metric.key)
+        deltas = [(row, delta) for row in board.rows if (delta := row.delta(metric.key))]
+        if margin is None or not deltas:
+            continue
+        equal = [row.method for row, delta in deltas if delta.is_equivalent]
+        within = f"on {board.short_name(metric)}, within ±{number(margin)}"
+        if board.has_one_seed:
+            sentences.append(f"Practical equality {within}, is not stated: seeds were not sampled.")
+        elif equal:
+            sentences.append(f"≡: practically equal to {board.baseline} {within}: {', '.join(equal)}.")
+        else:
+            sentences.append(f"No row is shown to be practically equal to {board.baseline} {within}.")
+    return sentences
 
 
 def _seeds(board: Board) -> str:
-    """Return what was saved by adding seeds or prompts only where they decide, and which rows may be the best."""
+    """Return what was saved by adding seeds or prompts only where they decide; on older boards which rows may be best too."""
     added = board.statistics.sequential or board.statistics.sequential_prompts
     if added is None:
         return ""
-    best = (
-        f" May be the best on {board.short_name(board.primary[0])}: {', '.join(added.may_be_best)}."
-        if added.may_be_best
-        else ""
-    )
-    return added.sentence + best
+    if not added.may_be_best or board.first_places():
+        return added.sentence
+    return f"{added.sentence} May be the best on {board.short_name(board.primary[0])}: {', '.join(added.may_be_best)}."
 
 
 def _ranks(board: Board) -> str:
-    """Return which rows come first on the first primary metric, and how often."""
+    """Return the ranks that the best rows may have on the first primary metric; on older boards how often they come first."""
+    place = board.first_place(board.primary[0].key) if board.primary else None
+    if place is not None:
+        labels = [row.method for row in board.ranked if row.method in place.ranks][:LEADERS]
+        listed = ", ".join(f"{label} {' to '.join(map(str, place.ranks[label]))}" for label in labels)
+        scope = ", of these trainings alone" if place.one_seed else ""
+        return f"Ranks on {board.short_name(board.primary[0])} at 95%, all at once{scope}: {listed}."
     ranks = board.analysis.ranking.get(board.primary[0].key, {}) if board.analysis and board.primary else {}
     leaders = sorted(ranks.items(), key=lambda item: (-item[1].first, item[1].mean, item[0]))[:LEADERS]
     named = [f"{label} {rank.first:.0%} (rank {rank.low:.0f} to {rank.high:.0f})" for label, rank in leaders if rank.first > 0]
@@ -428,7 +468,8 @@ def _precision(board: Board) -> str:
 
 def _detectable(board: Board) -> str:
     power = board.analysis.power if board.analysis else {}
-    seen = [f"{board.short_name(m)} {number(power[m.key].detectable)}" for m in board.primary if m.key in power]
+    sizes = [(m, power[m.key].detectable) for m in board.primary if m.key in power]
+    seen = [f"{board.short_name(m)} {number(size) if size <= m.width else 'none that it can take'}" for m, size in sizes]
     return f"The smallest true difference that would be found four times in five: {', '.join(seen)}." if seen else ""
 
 

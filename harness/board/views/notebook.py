@@ -108,9 +108,8 @@ def to_notebook(board: Board) -> str:
     heads = Markup("").join(Markup("<th>{}</th>").format(board.short_name(metric)) for metric in board.primary)
     lines = Markup("").join(_line(board, index) for index in range(len(board.rows)))
     table = Markup("<table><thead><tr><th>method</th>{}</tr></thead><tbody>{}</tbody></table>").format(heads, lines)
-    sentence = Markup("<p><strong>{}</strong> {} {}</p>").format(
-        one_line(board.name), one_line(board.summary), one_line(board.tuned_alike)
-    )
+    words = " ".join([board.summary, *board.first_places(), board.tuned_alike])
+    sentence = Markup("<p><strong>{}</strong> {}</p>").format(one_line(board.name), one_line(words.strip()))
     try:
         picture = Markup(plot(board).svg)  # escaped where it was drawn
     except HarnessError:

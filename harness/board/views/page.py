@@ -20,7 +20,7 @@ from markupsafe import Markup, escape
 from harness.board.board import ONE_SEED, Board, ExampleRow, MetricEntry, RowEntry, write_text
 from harness.board.facts import Provenance
 from harness.board.views import figures, text
-from harness.board.views.markdown import across_reading, board_precision, precision, to_csv, to_markdown
+from harness.board.views.markdown import across_reading, board_precision, equivalence, precision, to_csv, to_markdown
 from harness.board.views.text import one_line, shortened, visible
 from harness.board.views.tuning import expected_figure, no_expected_best, sensitivity, tuning_lines
 
@@ -33,7 +33,7 @@ LONGEST, LONGEST_CELL, LONGEST_NAME = 2000, 200, 80
 
 COLUMNS = (
     *("Metric", "Mean", "Interval", "Per seed", "n", "Δ", "Interval of Δ", "p", "p corrected", "q", "p over seeds"),
-    *("Effect", "Won / tied / lost", "Smallest seen"),
+    *("Effect", "Won / tied / lost", "Smallest seen", "p equal"),
 )
 NOTHING = ""  # an empty cell
 # Origins of the responses' token ids, as the `groups` stage counts them.
@@ -59,6 +59,7 @@ def to_html(board: Board, examples: Sequence[ExampleRow]) -> str:
             script=Markup(script),
             policy=_policy(style, script),
             answer=board.answer,
+            equivalence=equivalence(board),
             facts=_facts(board),
             made_of=made_of,
             numbers=embedded(numbers(board)),
@@ -298,7 +299,7 @@ def _cells(row: RowEntry, metric: MetricEntry) -> list[str]:
     cells += [_small(delta.p_adjusted), _small(delta.q), _small(delta.p_seeds)]
     cells += [NOTHING if delta.effect is None else text.signed(delta.effect)]
     cells += [NOTHING if wins is None else f"{wins.won:.0%} / {wins.tied:.0%} / {wins.lost:.0%}"]
-    cells += [NOTHING if delta.detectable is None else text.number(delta.detectable)]
+    cells += [NOTHING if delta.detectable is None else text.number(delta.detectable), _small(delta.p_equivalent)]
     return [*cells, delta.verdict(metric)]
 
 

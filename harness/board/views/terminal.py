@@ -36,6 +36,8 @@ def print_table(board: Board, console: Console) -> None:
         console.print(Text(ONE_SEED, style="bold yellow"))
     console.print(_grid(board, layout))
     console.print(Text(one_line(board.summary), style="bold"))
+    for sentence in board.first_places(layout.metrics):
+        console.print(Text(one_line(sentence)))
     console.print(Text(one_line(board.tuned_alike)))
     console.print(_reading(board, layout))
     if board.sharing:

@@ -14,6 +14,7 @@ from harness.run.elsewhere import RowElsewhere, rows_elsewhere, served_problems
 from harness.run.estimates.judge import JudgeEstimate, judge_estimates
 
 if TYPE_CHECKING:
+    from harness.board.entries import FamilyEntry
     from harness.config import Comparison
     from harness.run.estimates.cpu import CpuEstimate
     from harness.run.estimates.gpu import Gpu, GpuReport
@@ -203,6 +204,7 @@ class PlanReport:
             "judges": [asdict(item) for item in self.judges],
             "unreachable": dict(self.comparison.unreachable),
         }
+        report["families"] = [family.model_dump(mode="json") for family in self.families]
         if self.warning_of_one_seed:
             report["one_seed"] = self.warning_of_one_seed
         if self.elsewhere:
@@ -226,6 +228,38 @@ class PlanReport:
                 "most": {**self.most._range(), added: largest},
             }
         return report
+
+    @property
+    def families(self) -> list[FamilyEntry]:
+        """The tests that the board will correct together, if every row has every metric."""
+        from harness.board.build import metric_entries
+        from harness.board.entries import FamilyEntry
+
+        config = self.comparison.config.model_dump(mode="json", by_alias=True)
+        evaluators = self.comparison.evaluators.items()
+        metrics = metric_entries({label: evaluator.metrics() for label, evaluator in evaluators}, (), config)
+        compared = len(self.comparison.rows) - 1
+        families = []
+        for name, primary in (("primary metrics", True), ("other metrics", False)):
+            keys = tuple(metric.key for metric in metrics if metric.primary == primary)
+            if keys and compared:
+                families.append(FamilyEntry(name=name, metrics=keys, tests=compared * len(keys)))
+        return families
+
+    def family_lines(self) -> list[str]:
+        """Return the families in words, and the margins of practical equality."""
+        section = self.comparison.config.statistics
+        declared = section is not None and section.primary is not None
+        origin = "declared in the config" if declared else "each evaluator's own: `statistics.primary` declares others"
+        lines = []
+        for family in self.families:
+            primary = family.name == "primary metrics"
+            metrics = f"{', '.join(family.metrics)} ({origin})" if primary else f"{len(family.metrics)} metrics"
+            lines.append(f"{family.tests:,} tests of {family.name} are corrected together: {metrics}")
+        if section is not None and section.equivalent_within:
+            margins = ", ".join(f"{key} ±{margin:g}" for key, margin in section.equivalent_within.items())
+            lines.append(f"practically equal within: {margins}")
+        return lines
 
     @property
     def warning_of_one_seed(self) -> str | None:

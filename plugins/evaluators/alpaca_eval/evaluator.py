@@ -79,13 +79,22 @@ class AlpacaEval(Evaluator):
 
     def metrics(self) -> Sequence[Metric]:
         controlled = Metric(
-            "length_controlled_win_rate", "win rate at equal length, by the package's GLM", primary=True, fit="run"
+            "length_controlled_win_rate",
+            "win rate at equal length, by the package's GLM",
+            primary=True,
+            fit="run",
+            bounds=(0, 1),
         )
         return (
             *((controlled,) if self.difficulty is not None else ()),
-            Metric("win_rate", "mean preference for the row over the reference, 0 to 1", primary=self.difficulty is None),
-            Metric("discrete_win_rate", "share of verdicts for the row; a tie is half"),
-            Metric("characters", "length of the answer", higher_is_better=None),
+            Metric(
+                "win_rate",
+                "mean preference for the row over the reference, 0 to 1",
+                primary=self.difficulty is None,
+                bounds=(0, 1),
+            ),
+            Metric("discrete_win_rate", "share of verdicts for the row; a tie is half", bounds=(0, 1)),
+            Metric("characters", "length of the answer", higher_is_better=None, bounds=(0, None)),
             *UNREAD_METRICS,
         )
 

@@ -58,17 +58,23 @@ class _FastChatBench(Evaluator):
     def metrics(self) -> Sequence[Metric]:
         found = []
         if "single" in self.mode:
-            found.append(Metric("score", "rating from 1 to 10, mean over questions and turns", primary=True))
-            found += [Metric(f"turn_{turn + 1}", f"rating of turn {turn + 1}") for turn in range(self.turns) if self.turns > 1]
-            found += [Metric(category, f"rating in {category}, mean over turns") for category in self.categories]
+            found.append(Metric("score", "rating from 1 to 10, mean over questions and turns", primary=True, bounds=(1, 10)))
+            found += [
+                Metric(f"turn_{turn + 1}", f"rating of turn {turn + 1}", bounds=(1, 10))
+                for turn in range(self.turns)
+                if self.turns > 1
+            ]
+            found += [
+                Metric(category, f"rating in {category}, mean over turns", bounds=(1, 10)) for category in self.categories
+            ]
         if "pair" in self.mode:
             first = "single" not in self.mode
             found += [
-                Metric("win_rate", f"wins against {self.opponent} and half of the ties", primary=first),
-                Metric("win", f"won against {self.opponent} in both orders"),
-                Metric("tie", "won by neither in both orders", higher_is_better=None),
-                Metric("loss", f"lost against {self.opponent} in both orders", higher_is_better=False),
-                Metric("agreement", "share of pairs on which both orders agree"),
+                Metric("win_rate", f"wins against {self.opponent} and half of the ties", primary=first, bounds=(0, 1)),
+                Metric("win", f"won against {self.opponent} in both orders", bounds=(0, 1)),
+                Metric("tie", "won by neither in both orders", higher_is_better=None, bounds=(0, 1)),
+                Metric("loss", f"lost against {self.opponent} in both orders", higher_is_better=False, bounds=(0, 1)),
+                Metric("agreement", "share of pairs on which both orders agree", bounds=(0, 1)),
             ]
         return (*found, *UNREAD_METRICS)
 

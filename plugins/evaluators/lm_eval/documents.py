@@ -238,3 +238,10 @@ def _entries(path: Path) -> Iterator[tuple[str, Any]]:
         return
     for number, line in read_lines(path):
         yield f"{path}:{number}", parsed(line, f"{path}:{number}", "JSON")
+
+
+def bounds_of(metric: str) -> tuple[float | None, float | None]:
+    """Return the bounds of a metric: those of a share for an accuracy; the scale of an F1 differs by task."""
+    name = metric.partition(",")[0]
+    is_share = name in ("acc", "exact_match") or name.startswith("acc_") or name.endswith("_acc")
+    return (0, 1) if is_share else (None, None)

@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field, field_validator, model_validator
 
 from harness import EvaluationTask, Evaluator, HarnessError, Metric, Paper, Prompt, Score
-from harness_plugins.evaluators.lm_eval.documents import documents_hash
+from harness_plugins.evaluators.lm_eval.documents import bounds_of, documents_hash
 from harness_plugins.evaluators.lm_eval.engine import language_model, quiet_and_offline
 from harness_plugins.evaluators.lm_eval.tasks import SUITE, SUITE_REPORT, Finder, Tasks, hash_of_files
 
@@ -108,7 +108,11 @@ class LmEval(Evaluator):
         return SUITE not in self.tasks if self.apply_chat_template is None else self.apply_chat_template
 
     def metrics(self) -> Sequence[Metric]:
-        return [Metric(entry, "{1} on lm-eval's {0}".format(*entry.split("/", 1)), primary=True) for entry in self.report]
+        entries = [(entry, *entry.split("/", 1)) for entry in self.report]
+        return [
+            Metric(entry, f"{metric} on lm-eval's {task}", primary=True, bounds=bounds_of(metric))
+            for entry, task, metric in entries
+        ]
 
     def problems(self) -> Sequence[tuple[str, str]]:
         given = {"folder": self.folder, "data": self.data}

@@ -19,6 +19,7 @@ from harness_plugins.evaluators.lm_eval.documents import (
     NAMES_FILTERS,
     Documents,
     TaskResult,
+    bounds_of,
     own_numbers,
     task_result,
     usable,
@@ -239,7 +240,7 @@ class Results:
         metric = rest.partition(",")[0]
         others = {key.partition(",")[0] for task in self._tasks(name) for key in self.measured.get(task, ({}, None))[0]}
         primary = metric in NORMALISED or (metric == "acc" and not others & set(NORMALISED))
-        return Metric(entry, f"{rest} on lm-eval's {name}", self._better(name, metric), primary)
+        return Metric(entry, f"{rest} on lm-eval's {name}", self._better(name, metric), primary, bounds=bounds_of(metric))
 
     def _better(self, name: str, metric: str) -> bool | None:
         """Return whether higher is better: by the file for the task or group, or for the group's tasks if those agree."""
