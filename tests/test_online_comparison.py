@@ -120,7 +120,7 @@ def test_smollm2_is_trained_by_gsm8ks_verifier(trainer: str, tmp_path: Path, smo
         "seeds": [0],
         "baseline": "sft",
     }
-    result = compare(raw, workers=1, interactive=False, where="gsm8k.yaml", folder=tmp_path / "run", store=tmp_path / "store")
+    result = compare(raw, workers=1, where="gsm8k.yaml", folder=tmp_path / "run", store=tmp_path / "store")
     assert not result.outcome.failed
     row = result.board.row(trainer)
     assert row is not None

@@ -29,6 +29,7 @@ from harness.cli.options import (
     StoreOption,
     find_config,
     mirror_url,
+    named_origins,
     read_config,
     store_folder,
 )
@@ -79,15 +80,16 @@ def tune(
     path = find_config(config)
     raw = read_config(path, set_, methods, seeds)
     chosen = choose_executor(executor, workers, gpus, ray_address, int(ray_memory_gb * 1e9))
-    settled = run(
-        raw,
-        folder=Path("runs") / str(raw.get("name", path.stem)),
-        store=store_folder(store),
-        workers=chosen.workers,
-        options=RunOptions(executor=chosen.make, mirror=mirror_url(mirror), display="lines" if json_ else display_here()),
-        where=str(path),
-        variables=os.environ,
-    )
+    with named_origins(path, set_, methods, seeds):
+        settled = run(
+            raw,
+            folder=Path("runs") / str(raw.get("name", path.stem)),
+            store=store_folder(store),
+            workers=chosen.workers,
+            options=RunOptions(executor=chosen.make, mirror=mirror_url(mirror), display="lines" if json_ else display_here()),
+            where=str(path),
+            variables=os.environ,
+        )
     written = to or Path(f"{settled.config['name']}.yaml")
     notes = "".join(f"# {visible(line)}\n" for line in _notes(settled.entries, path.name))
     text = yaml.safe_dump(settled.config, sort_keys=False, allow_unicode=True, default_flow_style=None, width=120)

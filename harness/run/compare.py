@@ -123,9 +123,9 @@ def compare(
     comparisons = resolve_each(raw, registry, where)
     planners = [_planned(comparison) for comparison in comparisons]
     comparison, graph = comparisons[0], joined({each.comparison.start: each.graph for each in planners})
+    folder = board_folder(folder, comparisons, raw, options.other_board)
     # With `tuning`, trials run first, and the board's rows, here with their defaults, are planned again when these are chosen.
     search = Search.of(comparison)
-    folder = board_folder(folder, comparisons, options.other_board)
 
     # Whatever can be refused is refused now: hours later it would cost them.
     artifacts = Store(store, Mirror(options.mirror) if options.mirror else None)
@@ -439,6 +439,7 @@ def assemble(
     Args:
         graph: of all models.
         observer_failures: observer -> why it was left out of the run.
+        choice: of the rows' settings, where the config searched them.
 
     Raises:
         StageError: the baseline failed; there is nothing to compare with.

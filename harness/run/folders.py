@@ -31,12 +31,13 @@ RUN = "run.json"  # in a run's folder from its first second: what it computes, a
 NO_RESULT = frozenset({"name", "description", "run"})  # sections of a config that change no result
 
 
-def board_folder(folder: Path, comparisons: Sequence[Comparison], other: OtherBoard) -> Path:
+def board_folder(folder: Path, comparisons: Sequence[Comparison], raw: Mapping[str, Any], other: OtherBoard) -> Path:
     """Return the folder that a run may write its board to, so that no board of another comparison is lost.
 
     Args:
         folder: the wanted folder.
         comparisons: the run's, one for each starting model.
+        raw: the config that they were resolved from.
 
     Raises:
         HarnessError: `folder` holds the board of another comparison, and `other` is `refuse`.
@@ -44,7 +45,7 @@ def board_folder(folder: Path, comparisons: Sequence[Comparison], other: OtherBo
     if other == "replace":
         return folder
     for candidate in itertools.chain([folder], (folder.with_name(f"{folder.name}-{n}") for n in itertools.count(2))):
-        if (difference := _lost(candidate, comparisons)) is None:
+        if (difference := _lost(candidate, comparisons, raw)) is None:
             return candidate
         if other == "refuse":
             raise HarnessError(
@@ -54,7 +55,7 @@ def board_folder(folder: Path, comparisons: Sequence[Comparison], other: OtherBo
     raise AssertionError("an endless loop")
 
 
-def _lost(folder: Path, comparisons: Sequence[Comparison]) -> str | None:
+def _lost(folder: Path, comparisons: Sequence[Comparison], raw: Mapping[str, Any]) -> str | None:
     """Return what a run would lose of the board in `folder`; None where it makes every row of it again, or there is none."""
     if not (folder / BOARD).exists():
         return None
@@ -69,6 +70,8 @@ def _lost(folder: Path, comparisons: Sequence[Comparison]) -> str | None:
     }
     if missing := [row.method for row in board.rows if row.method not in labels]:
         return f"its row {missing[0]!r} is not in this run"
+    if _is_noted(folder, raw):
+        return None  # the same command; a board's config may differ from it, as a search settles fields
     if board.sharing.get("merged"):
         return "it was merged from several boards"
     try:
@@ -80,6 +83,14 @@ def _lost(folder: Path, comparisons: Sequence[Comparison]) -> str | None:
         return "its starting model is not in this run"
     differences = (_difference(_content(config), _content(now[start])) for start, config in before.items())
     return next((difference for difference in differences if difference is not None), None)
+
+
+def _is_noted(folder: Path, raw: Mapping[str, Any]) -> bool:
+    """Return whether the run that made the folder's board, or began to make it again, had the same config."""
+    try:
+        return bool(read_run(folder).config == json.loads(json.dumps(raw, default=str)))
+    except HarnessError:
+        return False
 
 
 def _configs(config: Mapping[str, Any]) -> dict[str | None, Config]:

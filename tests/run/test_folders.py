@@ -13,7 +13,7 @@ from harness.board.board import Board
 from harness.config import Comparison
 from harness.config.schema import Config
 from harness.errors import HarnessError
-from harness.run.folders import board_folder, find_board, latest_boards, list_runs, update_index
+from harness.run.folders import board_folder, find_board, latest_boards, list_runs, note_run, update_index
 
 ROOT = Path(__file__).resolve().parents[2]
 QUICKSTART = ROOT / "leaderboards" / "quickstart"
@@ -58,7 +58,7 @@ def test_a_run_that_makes_every_row_again_replaces_the_board(
     changes: dict[str, Any], labels: list[str], tmp_path: Path
 ) -> None:
     config = board(tmp_path / "run", "sft", "dpo")
-    assert board_folder(tmp_path / "run", run(changed(config, **changes), labels), "refuse") == tmp_path / "run"
+    assert board_folder(tmp_path / "run", run(changed(config, **changes), labels), {}, "refuse") == tmp_path / "run"
 
 
 @pytest.mark.parametrize(
@@ -80,11 +80,20 @@ def test_another_comparison_is_refused_or_goes_beside(
     folder = tmp_path / "run"
     other = changed(board(folder, "sft", "dpo"), **changes)
     with pytest.raises(HarnessError, match=rf"{difference}.*choose another folder with --out, or give --replace"):
-        board_folder(folder, run(other, labels), "refuse")
-    assert board_folder(folder, run(other, labels), "replace") == folder
-    assert board_folder(folder, run(other, labels), "beside") == tmp_path / "run-2"
+        board_folder(folder, run(other, labels), {}, "refuse")
+    assert board_folder(folder, run(other, labels), {}, "replace") == folder
+    assert board_folder(folder, run(other, labels), {}, "beside") == tmp_path / "run-2"
     board(tmp_path / "run-2", "kto")  # a third comparison's
-    assert board_folder(folder, run(other, labels), "beside") == tmp_path / "run-3"
+    assert board_folder(folder, run(other, labels), {}, "beside") == tmp_path / "run-3"
+
+
+def test_the_same_command_replaces_its_board(tmp_path: Path) -> None:
+    """A search settles fields: then the board's config is not the command's."""
+    other = changed(board(tmp_path / "run", "sft"), budget={"prompts": 7})
+    note_run(tmp_path / "run", {"name": "x"}, tmp_path / "store", "harness compare")
+    assert board_folder(tmp_path / "run", run(other, ["sft"]), {"name": "x"}, "refuse") == tmp_path / "run"
+    with pytest.raises(HarnessError, match="another comparison"):
+        board_folder(tmp_path / "run", run(other, ["sft"]), {"name": "y"}, "refuse")
 
 
 @pytest.mark.parametrize("content", ["{", json.dumps({"schema": 99})])
@@ -92,7 +101,7 @@ def test_a_board_that_cannot_be_read_is_not_replaced(content: str, tmp_path: Pat
     config = board(tmp_path / "run", "sft")
     (tmp_path / "run" / "board.json").write_text(content)
     with pytest.raises(HarnessError, match="another comparison"):
-        board_folder(tmp_path / "run", run(config, ["sft"]), "refuse")
+        board_folder(tmp_path / "run", run(config, ["sft"]), {}, "refuse")
 
 
 def test_boards_of_several_starting_models(tmp_path: Path) -> None:
@@ -102,11 +111,11 @@ def test_boards_of_several_starting_models(tmp_path: Path) -> None:
     content["config"]["model"] = [{"label": "a", **content["config"]["model"]}]
     content["rows"][0]["method"] = "a/sft"
     path.write_text(json.dumps(content))
-    assert board_folder(tmp_path / "run", run(config, ["sft"], "a"), "refuse") == tmp_path / "run"
+    assert board_folder(tmp_path / "run", run(config, ["sft"], "a"), {}, "refuse") == tmp_path / "run"
     with pytest.raises(HarnessError, match="its row 'a/sft' is not in this run"):
-        board_folder(tmp_path / "run", run(config, ["sft"], "b"), "refuse")
+        board_folder(tmp_path / "run", run(config, ["sft"], "b"), {}, "refuse")
     with pytest.raises(HarnessError, match=r"budget\.prompts: \d+ there, 7 now"):
-        board_folder(tmp_path / "run", run(changed(config, budget={"prompts": 7}), ["sft"], "a"), "refuse")
+        board_folder(tmp_path / "run", run(changed(config, budget={"prompts": 7}), ["sft"], "a"), {}, "refuse")
 
 
 def test_runs_are_listed_the_latest_first(tmp_path: Path) -> None:
