@@ -127,7 +127,7 @@ class ReversalEntry(BoardEntry):
 
 
 class AcrossEntry(BoardEntry):
-    """What carries over between starting models, on the primary metrics; `families` are the tests corrected together."""
+    """The comparison between starting models, on the primary metrics; `families` are the tests corrected together."""
 
     orders: tuple[OrderEntry, ...] = ()
     interactions: tuple[InteractionEntry, ...] = ()

@@ -46,7 +46,7 @@ from harness.run.stages.benchmarks import overlap_warnings
 from harness.run.stages.context import read_dataset
 from harness.run.stages.screening import fewer_than_asked, row_source_problems, screened, split_problems
 from harness.run.strengths import pair_strengths
-from harness.run.tuning import Choice, Search
+from harness.run.tuning import Search, TuningResult
 from harness.store import Store
 from harness.store.collect import need
 from harness.store.environment import versions
@@ -171,7 +171,7 @@ def tune(
     options: RunOptions | None = None,
     where: str = "the configuration",
     variables: Mapping[str, str] | None = None,
-) -> Choice:
+) -> TuningResult:
     """Run the search of a comparison alone, and return the settings that it chose; nothing is evaluated on held-out prompts.
 
     Args, errors: as of `compare`, which goes on from here without computing a trial again.
@@ -300,7 +300,7 @@ def _possible_stages(comparison: Comparison, graph: Graph) -> set[str]:
     return set((largest_plan(comparison) if comparison.config.grows else graph).stages)
 
 
-def _settle(search: Search, run: _Execution) -> Choice:
+def _settle(search: Search, run: _Execution) -> TuningResult:
     """Run the trials that are left, and choose every row's settings. The held-out split is in no stage until this returns.
 
     Raises:
@@ -404,7 +404,7 @@ def _worker_settings(comparison: Comparison, graph: Graph) -> Mapping[str, Any]:
 
 
 def _publish(
-    runs: Sequence[Run], graph: Graph, folder: Path, command: str, observers: Observers, choice: Choice | None
+    runs: Sequence[Run], graph: Graph, folder: Path, command: str, observers: Observers, choice: TuningResult | None
 ) -> Board:
     """Write the board, and note in the store which artifacts it is made of.
 
@@ -432,7 +432,7 @@ def _publish(
 
 
 def assemble(
-    runs: Sequence[Run], graph: Graph, command: str, observer_failures: Mapping[str, str], choice: Choice | None = None
+    runs: Sequence[Run], graph: Graph, command: str, observer_failures: Mapping[str, str], choice: TuningResult | None = None
 ) -> Board:
     """Build the board from the store, of one starting model or several.
 
@@ -472,7 +472,7 @@ def _assemble_models(runs: Sequence[Run], graph: Graph, command: str, observer_f
 
 
 def _assemble(
-    run: Run, command: str, observer_failures: Mapping[str, str], choice: Choice | None
+    run: Run, command: str, observer_failures: Mapping[str, str], choice: TuningResult | None
 ) -> tuple[Board, list[RowResult]]:
     """Build the board from the store; return it with the rows that it compares.
 

@@ -242,7 +242,7 @@ class Search:
             means[seed] = fmean(values) if values else None
         return means
 
-    def finish(self, store: Store, outcome: Outcome) -> Choice:
+    def finish(self, store: Store, outcome: Outcome) -> TuningResult:
         """Choose the best trial of every entry.
 
         Raises:
@@ -264,7 +264,7 @@ class Search:
         kept = tuple(row for row in settled if row.series not in failed)
         lost = [(row, failed[row.series]) for row in settled if row.series in failed]
         config = settled_config(self.tuning, entries)
-        return Choice(replace(self.comparison, rows=kept, tuning=None), self.graph, entries, lost, config)
+        return TuningResult(replace(self.comparison, rows=kept, tuning=None), self.graph, entries, lost, config)
 
     def _entry(self, entry: TunedEntry, run: Run) -> TuningEntry:
         """Return an entry's search as the board has it."""
@@ -336,7 +336,7 @@ class Search:
 
 
 @dataclass(frozen=True)
-class Choice:
+class TuningResult:
     """The settings of all rows, chosen.
 
     Attributes:

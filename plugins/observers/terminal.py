@@ -153,7 +153,7 @@ class Bar(ProgressDisplay):
         self.progress.console.print(Text(self.state.summary(), style="dim"))
 
 
-class Lines(ProgressDisplay):
+class PlainLines(ProgressDisplay):
     """A line for each stage that ends, and one about the running stages when there was none for a while.
 
     A thread writes the latter, since many stages report nothing for minutes.
@@ -247,7 +247,7 @@ class TerminalObserver:
             return
         workers = min(self.state.workers, len(weights))
         if self.display is None:
-            self.display = Bar(self.state, self.console) if self.wanted == "bar" else Lines(self.state)
+            self.display = Bar(self.state, self.console) if self.wanted == "bar" else PlainLines(self.state)
             note += f"; starting {_counted(workers, 'worker process', 'es')}" if workers else ""
         self.display.announce(f"{self.state.name}: {_counted(len(weights), 'stage')} to run into {self.state.folder}{note}")
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from harness_plugins.observers.terminal import Bar, Lines, RunningStage, RunState, TerminalObserver
+from harness_plugins.observers.terminal import Bar, PlainLines, RunningStage, RunState, TerminalObserver
 
 
 def begun(display: str, weights: dict[str, float], name: str = "run", cached: int = 0) -> TerminalObserver:
@@ -51,7 +51,7 @@ def test_a_line_for_each_stage_with_count_note_and_estimate(capsys: pytest.Captu
 def test_long_stages_are_shown_after_a_while_and_not_after_the_end(capsys: pytest.CaptureFixture[str]) -> None:
     state = RunState("run", weights=dict.fromkeys("abcde", 1.0))
     state.running = {key: RunningStage(f"train {key}", 45, 100, "loss 0.4") for key in "abcde"}
-    lines = Lines(state, quiet_seconds=0.01)
+    lines = PlainLines(state, quiet_seconds=0.01)
     lines.announce("run: 5 stages to run")
     while "running" not in (err := capsys.readouterr().err):
         time.sleep(0.01)
