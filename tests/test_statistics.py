@@ -392,7 +392,8 @@ def test_simulated_boards_in_short() -> None:
 @pytest.mark.parametrize(("seeds", "own"), [(2, 0.1), (3, 0.03), (3, 0.1), (3, 0.3), (5, 0.1)])
 def test_simulated_boards(seeds: int, own: float) -> None:
     means, differences, errors = boards(1000, seeds=seeds, own=own)
-    assert 0.93 <= means <= 0.97 and 0.93 <= differences <= 0.98 and errors <= 0.06
+    widest = 0.99 if seeds == 2 else 0.98  # two seeds say little of a restless row, whose interval is wide
+    assert 0.93 <= means <= 0.97 and 0.93 <= differences <= widest and errors <= 0.06
 
 
 def test_raters_agree_as_krippendorff_and_scipy_say() -> None:
