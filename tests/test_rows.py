@@ -138,7 +138,7 @@ def test_what_evaluators_left_lies_beside_the_board(tmp_path: Path) -> None:
     mine.parent.mkdir(parents=True)
     mine.write_text("a user's own")
     for _ in range(2):
-        copy_files(Run(None, graph, store, Outcome()), tmp_path / "run")  # type: ignore[arg-type]
+        copy_files(Run(SimpleNamespace(start=None), graph, store, Outcome()), tmp_path / "run")  # type: ignore[arg-type]
     found = {
         str(path.relative_to(tmp_path / "run")): path.read_text() for path in (tmp_path / "run").rglob("*.*") if path.is_file()
     }

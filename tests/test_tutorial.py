@@ -20,6 +20,7 @@ from harness.testing import check
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 TUTORIAL = (DOCS / "first-method.md").read_text(encoding="utf-8")
 COMMANDS = re.findall(r"^\$ (.*)$", TUTORIAL, re.MULTILINE)
+PAGE = {"name": "page", "source": "sandbox", "model": {"path": "sandbox"}, "evaluators": ["gold_reward"], "baseline": "sft"}
 CODE, TEST = re.findall(r"```python\n(.*?)```", TUTORIAL, re.DOTALL)
 SMALL = ["source.sft=16", "source.train=16", "source.heldout=6", "budget.prompts=8", "sft=null", "evaluators=[gold_reward]"]
 
@@ -79,10 +80,10 @@ def test_the_rows_of_the_tutorial_are_valid(tmp_path: Path, monkeypatch: pytest.
     import harness_shuffled_words  # type: ignore[import-not-found]
 
     registry = Registry.load(extra=[harness_shuffled_words])
-    crossed, swept = (rows_of(block, registry) for block in re.findall(r"```yaml\n(.*?)```", TUTORIAL, re.DOTALL))
-    assert crossed == ["sft", "shuffled_words", "our_data_dpo", "their_data_our_loss", "dpo"]
-    rates = ("0.0001", "0.0002", "0.0004", "0.0008")
-    assert swept == ["sft", *(f"shuffled_words[learning_rate={rate}]" for rate in rates)]
+    crossed, search = re.findall(r"```yaml\n(.*?)```", TUTORIAL, re.DOTALL)
+    assert rows_of(crossed, registry) == ["sft", "shuffled_words", "our_data_dpo", "their_data_our_loss", "dpo"]
+    searched = resolve({**PAGE, "methods": ["sft", "shuffled_words"], **yaml.safe_load(search)}, registry)
+    assert searched.tuning is not None and searched.config.tuning is not None and searched.config.tuning.trials == 8
 
 
 def test_the_fault_that_the_tutorial_shows_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -119,9 +120,8 @@ def test_the_evaluators_of_an_evaluators_page_are_valid(page: Path) -> None:
 
 def rows_of(block: str, registry: Registry) -> list[str]:
     """The labels of a page's rows beside the baseline, resolved on the sandbox."""
-    raw = {"name": "page", "source": "sandbox", "model": {"path": "sandbox"}, "evaluators": ["gold_reward"], "baseline": "sft"}
     methods = ["sft", *yaml.safe_load(block)["methods"]]
-    return [variant.label for variant in resolve({**raw, "methods": methods}, registry).rows]
+    return [variant.label for variant in resolve({**PAGE, "methods": methods}, registry).rows]
 
 
 def test_the_python_of_the_library_page_compiles_and_names_what_exists() -> None:

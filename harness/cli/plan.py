@@ -134,9 +134,10 @@ def _print_stages(report: PlanReport) -> None:
 
     console = Console()
     graph, present, requests, config = report.graph, report.present, report.requests, report.comparison.config
+    start = report.comparison.start
     console.print(
         Text(config.name, style="bold"),
-        Text(f"· starting model {report.comparison.start} " if report.comparison.start else "", style="cyan"),
+        *([Text(f"· starting model {start}", style="cyan")] if start else []),
         Text(f"· {len(report.comparison.rows)} rows × {_seeds(config)} seeds, baseline {config.baseline}"),
     )
     table = Table(box=None, pad_edge=False, header_style="dim")

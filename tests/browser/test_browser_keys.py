@@ -20,8 +20,8 @@ def stops(page: Page, count: int) -> list[str]:
 
 
 def test_the_first_stops(page: Page) -> None:
-    found = stops(page, 14)
-    assert found[:4] == ["Skip to the ranking", "Theme: system", "Ranking", "Differences"]
+    found = stops(page, 15)
+    assert found[:5] == ["Skip to the ranking", "Theme: system", "On the other primary metric", "Ranking", "Differences"]
     assert found[-2:] == ["Provenance", "Filter by method, data or objective"]
 
 

@@ -298,7 +298,7 @@ def test_fields_without_bounds_and_without_a_paper_are_advice() -> None:
 
     verdict = verdict_of(Loose, "harness_objectives")
     assert verdict.ok
-    assert [finding.check for finding in verdict.findings if finding.status == "advice"] == ["bounds", "paper"]
+    assert [finding.check for finding in verdict.findings if finding.status == "advice"] == ["bounds", "search spaces", "paper"]
 
 
 def test_required_fields_can_be_given() -> None:

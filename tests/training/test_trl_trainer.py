@@ -142,7 +142,8 @@ def test_adapters_are_merged_into_the_whole_model(tmp_path: Path, tiny_checkpoin
 @pytest.mark.parametrize("name", ["dpo", "grpo"])
 def test_killed_at_a_step_it_goes_on_from_its_checkpoint(name: str, tmp_path: Path, tiny_checkpoint: Path) -> None:
     code = (
-        f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import test_trl_trainer as t; "
+        f"import sys; sys.path[:0] = [{str(Path(__file__).parent)!r}, {str(Path(__file__).parents[1])!r}]; "
+        "import test_trl_trainer as t; "
         f"t.killed({name!r}, {str(tmp_path)!r}, {str(tiny_checkpoint)!r})"
     )
     done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True)
