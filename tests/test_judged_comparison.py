@@ -118,6 +118,7 @@ def test_a_second_run_needs_neither_the_judge_nor_its_key(lab: Lab) -> None:
     assert lab.board("again").without_times()["rows"] == lab.board("whole").without_times()["rows"]
 
 
+@pytest.mark.slow
 def test_the_baseline_that_nobody_is_asked_about_is_compared_with_all(lab: Lab) -> None:
     lab.run("default", "--set", "judge.max_calls=1000", "--set", "evaluators=[{name: pairwise_judge, max_tokens: 8}]")
     board = lab.board("default")
@@ -172,6 +173,7 @@ def test_the_board_says_how_far_the_judge_agrees_with_itself(lab: Lab) -> None:
     assert "repeated" not in one.provenance["judges"]["pairwise_judge"]
 
 
+@pytest.mark.slow
 def test_two_judges_stand_side_by_side(lab: Lab) -> None:
     """One evaluator under two labels, each with its own judge: metrics, strengths, provenance and verdicts by label."""
     one, other = [{"name": "pairwise_judge", "opponent": "sft", "max_tokens": 8, "label": label} for label in ("one", "other")]

@@ -91,6 +91,7 @@ def config_of(lab: Lab) -> dict[str, Any]:
     return read
 
 
+@pytest.mark.slow
 def test_rows_have_prompts_until_they_are_decided(lab: Lab) -> None:
     board = lab.board("first")
     added = board.statistics.sequential_prompts
@@ -109,6 +110,7 @@ def test_rows_have_prompts_until_they_are_decided(lab: Lab) -> None:
     assert added.sentence in (lab.folder / "first" / "index.html").read_text()
 
 
+@pytest.mark.slow
 def test_the_journal_counts_the_stages_of_every_block(lab: Lab) -> None:
     status = json.loads((lab.folder / "first" / "status.json").read_text())
     events = [json.loads(line) for line in (lab.folder / "first" / "events.jsonl").read_text().splitlines()]
@@ -119,6 +121,7 @@ def test_the_journal_counts_the_stages_of_every_block(lab: Lab) -> None:
     assert sum(event["event"] == "run_extended" for event in events) == len(added.blocks) - 1
 
 
+@pytest.mark.slow
 def test_a_second_run_computes_nothing_and_gives_the_same_board(lab: Lab) -> None:
     before = lab.published("store")
     lab.run("second")

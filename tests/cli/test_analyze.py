@@ -163,6 +163,7 @@ def test_an_untrained_policy_has_uncorrelated_gradients_of_its_own_samples(bench
     assert 0 < float(row["error at m = 16, measured"]) < 1
 
 
+@pytest.mark.slow
 def test_what_needs_no_gold_runs_without(bench: Bench, tiny_checkpoint: Path, tmp_path: Path) -> None:
     """On a file of preference pairs: Theorem 1's gradients, and accuracies without rewards."""
     words = ("pear", "plum", "two", "three", "sure", "red", "big", "first")
