@@ -288,5 +288,7 @@ def test_equal_methods_with_equal_searches_lead_alike_and_a_longer_search_leads_
     assert max(abs(share - chance) for share in shares) < 3 * math.sqrt(chance * (1 - chance) / repeats)
     assert led([16, 2, 2], repeats)[0] > 0.6
     # The board says so, where it is so.
-    unequal = tuned_rows(lambda row: searched([1.0] * 16, [5e-5 * n for n in range(1, 17)]) if row.label == "kto" else searched([1.0, 2.0]))
+    unequal = tuned_rows(
+        lambda row: searched([1.0] * 16, [5e-5 * n for n in range(1, 17)]) if row.label == "kto" else searched([1.0, 2.0])
+    )
     assert any("16 trials for kto" in warning for warning in make_board(unequal).warnings)
