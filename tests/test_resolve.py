@@ -13,7 +13,7 @@ import pytest
 from harness import ConfigError, DataBuilder, hookimpl
 from harness.api.registry import Registry
 from harness.config import Comparison, resolve
-from harness.config.file import load_raw, override, packaged_config
+from harness.config.file import find_config, load_raw, override, packaged_config
 from harness.models import fetched
 from harness.models.judge.settings import judge_of
 from harness.run.plan import plan
@@ -80,6 +80,14 @@ def test_every_packaged_config_resolves(
     assert isinstance(comparison, Comparison)
     assert comparison.config.baseline in [variant.label for variant in comparison.rows]
     assert packaged_config(path.stem).exists() == (path.parent == CONFIGS)
+
+
+def test_a_folder_named_like_a_packaged_config_hides_it_from_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "quickstart").mkdir()
+    (tmp_path / "mine").mkdir()
+    assert find_config(Path("quickstart")) == packaged_config("quickstart")
+    assert find_config(Path("mine")) == Path("mine")  # which is refused where it is read
 
 
 def test_three_mistakes_get_one_message_and_no_torch(tmp_path: Path) -> None:

@@ -88,10 +88,12 @@ def find_config(path: Path | None) -> Path:
     """The file a user means: a path, or the name of a packaged config; without one, the quickstart."""
     if path is None:
         return packaged_config("quickstart")
-    if not path.exists() and path.suffix == "" and len(path.parts) == 1:
+    if not path.is_file() and path.suffix == "" and len(path.parts) == 1:
         packaged = packaged_config(path.name)
-        if packaged.exists():
+        if packaged.exists():  # a folder here may have the name of a packaged config, as that of its board does
             return packaged
+        if path.exists():
+            return path
         known = [file.stem for file in packaged.parent.glob("*.yaml")]
         raise HarnessError(f"no config at {path}, and no packaged config is called so: {did_you_mean(path.name, known)}")
     return path
