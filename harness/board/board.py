@@ -12,6 +12,7 @@ from pydantic import Field, PrivateAttr, ValidationError, field_validator, model
 
 from harness.board.by_model import SEPARATOR, AcrossEntry, ModelEntry
 from harness.board.entries import (
+    SIGNIFICANCE_LEVEL,
     AgreementEntry,
     AnalysisEntry,
     BoardEntry,
@@ -312,8 +313,13 @@ class Board(BoardEntry):
             return f"{sentence}. That is less than what a change of seeds alone could show."
         if delta.p_adjusted is None:
             return f"{sentence}."
-        holds = "The difference holds" if delta.is_significant else "That is not a sure difference"
-        return f"{sentence}. {holds}: {p_value(delta.p_adjusted)} after correction."
+        corrected = f"{p_value(delta.p_adjusted)} after correction"
+        if delta.is_significant:
+            return f"{sentence}. The difference holds: {corrected}."
+        reason = ""
+        if delta.p_adjusted < SIGNIFICANCE_LEVEL and delta.low <= 0 <= delta.high:
+            reason = "its interval includes 0, although "
+        return f"{sentence}. That is not a sure difference: {reason}{corrected}."
 
     def first_place(self, key: str) -> FirstPlaceEntry | None:
         """Return the first place on a metric; None on older boards, and where the metric has no direction."""

@@ -86,6 +86,19 @@ def test_the_summary_claims_no_more_than_the_numbers(build: Callable[..., Board]
     )
 
 
+def test_the_summary_says_why_a_small_p_is_not_enough(build: Callable[..., Board], rows: list[RowResult]) -> None:
+    board = build([row for row in rows if row.kind != "null"], baseline="kto")
+    best, key = board.ranked[0], board.primary[0].key
+    score = best.scores[key]
+    assert score.delta is not None
+    delta = score.delta.model_copy(update={"low": -0.01, "high": 0.5, "p_adjusted": 0.017, "one_seed": None})
+    changed = best.model_copy(update={"scores": {**best.scores, key: score.model_copy(update={"delta": delta})}})
+    shown = board.model_copy(update={"rows": tuple(changed if row is best else row for row in board.rows)})
+    assert shown.summary.endswith(
+        "That is not a sure difference: its interval includes 0, although p = 0.017 after correction."
+    )
+
+
 def test_names_are_shortened_where_that_is_clear(board: Board) -> None:
     assert [board.short_name(entry) for entry in board.metrics[:2]] == ["win_rate", "reward"]
     twice = board.model_copy(
