@@ -17,6 +17,7 @@ from harness.api.types import Cost, Metric, Score
 from harness.board import Board, ExampleRow, RowResult, build_board
 from harness.board.across import join_models
 from harness.board.build import LoadedBoard
+from harness.board.compare import RowState
 from harness.board.diff import changes
 from harness.board.facts import SharingFacts
 from harness.board.power import Target, analyse_board
@@ -147,6 +148,22 @@ def test_verify_computes_every_model_and_the_comparison_of_models_again(board: B
     assert any(problem.startswith("across: orders") for problem in problems)
     assert any(problem.startswith("base: analysis: noise") for problem in problems)
     assert any(problem.startswith(f"{EVIL}: ") and "gold/reward mean" in problem for problem in problems)
+
+
+def test_learning_curves_of_all_models_lie_beside_the_board_and_are_verified(tmp_path: Path) -> None:
+    rows = {model: results(lifts) for model, lifts in LIFTS.items()}
+    for model, listed in rows.items():
+        halfway = row("dpo", LIFTS[model]["dpo"] / 2).scores
+        rows[model] = [replace(one, states=[RowState(0.5, 1, 0.5, halfway)]) if one.label == "dpo" else one for one in listed]
+    both = join_models({model: board_of(listed, model) for model, listed in rows.items()}, rows, SharingFacts())
+    write_all(both, both.example_rows, tmp_path)
+    assert verify(tmp_path) == [] and Board.read(tmp_path).of_model("base").row("dpo").states  # type: ignore[union-attr]
+    content = json.loads((tmp_path / "board.json").read_text())
+    (curve,) = [one["states"] for one in content["rows"] if one["method"] == f"{EVIL}/dpo"]
+    curve[0]["scores"]["gold/reward"]["mean"] += 1
+    (tmp_path / "board.json").write_text(json.dumps(content))
+    (problem,) = verify(tmp_path)
+    assert problem.startswith(f"{EVIL}: dpo: states") and "mean" in problem
 
 
 def test_views_name_the_model_of_every_row_and_escape_its_label(board: Board, tmp_path: Path) -> None:
