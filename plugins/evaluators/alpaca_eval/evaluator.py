@@ -151,22 +151,22 @@ class AlpacaEval(Evaluator):
         _write(task.files / "model_outputs.json", outputs)
         annotations, reasons = annotate(task, self.annotator, reference, outputs)
         _write(task.files / "annotations.json", annotations)
-        found = figures(annotations, self.placed([row["instruction"] for row in reference], self.reference), self._hub())
-        task.note("alpaca_eval", found.summary)
+        computed = figures(annotations, self.placed([row["instruction"] for row in reference], self.reference), self._hub())
+        task.note("alpaca_eval", computed.summary)
         if self.difficulty is None:
             task.note("length_controlled_win_rate", UNCONTROLLED)
         for row in outputs:
             example = example_name(row["instruction"])
             yield Score(example, "characters", float(len(row["output"])))
-            yield Score(example, "unparsed", float(row["instruction"] not in found.preferences))
+            yield Score(example, "unparsed", float(row["instruction"] not in computed.preferences))
             # Two equal outputs are a tie that nobody is asked about.
-            values = reasons.get(row["instruction"], dict.fromkeys(REASONS, 0.0)) | found.preferences.get(
+            values = reasons.get(row["instruction"], dict.fromkeys(REASONS, 0.0)) | computed.preferences.get(
                 row["instruction"], {}
             )
             for metric, value in values.items():
                 yield Score(example, metric, value)
-        if found.uncontrolled is not None:
-            raise UnavailableError(found.uncontrolled)
+        if computed.uncontrolled is not None:
+            raise UnavailableError(computed.uncontrolled)
 
     def _reference(self) -> list[Row]:
         """The reference outputs.

@@ -118,17 +118,17 @@ def annotate(
 
     with package() as alpaca_eval:
         try:
-            made = alpaca_eval.annotators.PairwiseAnnotator(annotators_config=annotator, caching_path=None, seed=0)
+            pairs = alpaca_eval.annotators.PairwiseAnnotator(annotators_config=annotator, caching_path=None, seed=0)
         except (OSError, AssertionError, TypeError, ValueError) as error:
             raise DataError(f"annotator = {annotator!r}: the package has no such annotator ({error})") from error
-        if len(made.annotators) != 1:
-            raise DataError(f"annotator = {annotator!r}: it has {len(made.annotators)} annotators, and one is asked at a time")
-        single = next(iter(made.annotators.values()))
+        if len(pairs.annotators) != 1:
+            raise DataError(f"annotator = {annotator!r}: it has {len(pairs.annotators)} annotators, and one is asked at a time")
+        single = next(iter(pairs.annotators.values()))
         if single.batch_size != 1:
             raise DataError(f"annotator = {annotator!r}: it puts {single.batch_size} pairs into a question; take one with one")
         single.fn_completions = completions = _Completions(task, single, alpaca_eval)
-        found = made.annotate_head2head(pd.DataFrame(list(reference)), pd.DataFrame(list(outputs)), chunksize=None)
-    kept = [{name: value for name, value in row.items() if not name.endswith(PASSING)} for row in found]
+        annotations = pairs.annotate_head2head(pd.DataFrame(list(reference)), pd.DataFrame(list(outputs)), chunksize=None)
+    kept = [{name: value for name, value in row.items() if not name.endswith(PASSING)} for row in annotations]
     return [{name: _plain(value) for name, value in row.items()} for row in kept], completions.reasons
 
 
@@ -136,8 +136,8 @@ def annotator_size(annotator: str) -> tuple[int, int | None] | None:
     """Bytes of an annotator's prompt and the longest answer it asks for, from its files alone; None without them."""
     import yaml
 
-    found = importlib.util.find_spec("alpaca_eval")
-    root = Path(found.origin).parent / "evaluators_configs" if found and found.origin else Path()
+    spec = importlib.util.find_spec("alpaca_eval")
+    root = Path(spec.origin).parent / "evaluators_configs" if spec and spec.origin else Path()
     folder = Path(annotator) if Path(annotator).is_dir() else root / annotator
     try:
         (config,) = yaml.safe_load((folder / "configs.yaml").read_text(encoding="utf-8")).values()
@@ -190,10 +190,10 @@ class _Completions:
         """A preference by the annotator's own parser; None where it finds none."""
         completion = _choice(answer) if self.single.completion_key == "completions_all" else answer.text
         try:
-            found = list(self.single.fn_completion_parser(completion))
+            parsed = list(self.single.fn_completion_parser(completion))
         except Exception:  # whatever the package's parsers raise at nonsense
             return None
-        read = found[0] if len(found) == 1 else None
+        read = parsed[0] if len(parsed) == 1 else None
         return None if read is None or math.isnan(float(read)) else float(read)
 
 
