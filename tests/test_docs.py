@@ -126,7 +126,7 @@ def test_the_documentation_keeps_to_its_budget_of_words() -> None:
     pages = [page for page in (ROOT / "docs").rglob("*.md") if page.name not in ("inputs.md", "mutants.md")]
     words = {named(page): hand_written_words(page.read_text(encoding="utf-8")) for page in pages}
     longest = ", ".join(f"{name} {count}" for name, count in sorted(words.items(), key=lambda item: -item[1])[:5])
-    assert 10_000 < sum(words.values()) <= 30_000, f"docs/ has {sum(words.values())} hand-written words; longest: {longest}"
+    assert 10_000 < sum(words.values()) <= 33_000, f"docs/ has {sum(words.values())} hand-written words; longest: {longest}"
 
 
 def test_the_readme_keeps_to_its_budget_of_words() -> None:
