@@ -112,6 +112,58 @@ def test_of_equally_similar_samples_self_contrast_keeps_the_first() -> None:
     assert {response.text for response in group.rejected} == {"t4", "t0", "t1"}
 
 
+class RecordingRandom(random.Random):
+    """A generator that notes what it was asked to draw from."""
+
+    def sample(self, population, k, **_):
+        self.population = list(population)
+        return super().sample(population, k)
+
+
+def authors_negatives(texts: Sequence[str], similarities: Sequence[float], share: float) -> set[str]:
+    """Return what the authors' rule leaves, by counting: a text stays if few enough distinct ones are less similar.
+
+    Written from mode `lastdedup` of THUDM/Self-Contrast, src/construct_synthetic_data.py, commit a21d01d2.
+    """
+    distinct = [place for place, text in enumerate(texts) if text not in texts[:place]]
+    most = min(int(len(texts) * share), len(distinct) - 1)
+
+    def less_similar(place: int) -> int:
+        return sum((similarities[other], other) < (similarities[place], place) for other in distinct)
+
+    return {texts[place] for place in distinct if less_similar(place) < most and texts[place].lstrip(" ")}
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_the_filter_is_the_authors_rule(seed: int) -> None:
+    """Random similarities with ties, of texts with duplicates, empty ones and the target's own."""
+    rng = random.Random(seed)
+    samples = rng.choice([4, 8, 32, 64])
+    pool = ["", " ", "target", *(f"t{index}" for index in range(rng.choice([2, samples // 2, 4 * samples])))]
+    similarity = {text: rng.choice([rng.uniform(-1, 0.99), 0.5]) for text in pool} | {"target": 1.0}
+    texts = [rng.choice(pool) for _ in range(samples)]
+    cosines = [similarity[text] for text in texts]
+    share = rng.choice([0.75, 0.5, 0.25])
+    expected = authors_negatives(texts, cosines, share)
+    task = ScriptedTask([example()], [responses(*texts)], [cosines], rng=RecordingRandom(0))
+    groups = list(SelfContrast(samples=samples, keep=share, negatives=1).build(task))
+    if expected:
+        assert len(groups) == 1
+        assert sorted(texts[place] for place in task.rng.population) == sorted(expected)
+    else:
+        assert not groups and task.counted == {"fewer than 1 distinct negatives left": 1}
+
+
+def test_a_duplicate_costs_a_prompt_only_if_the_share_is_taken_first() -> None:
+    """The paper's own m = a · R: 8 of 32, one of them twice among the least similar."""
+    texts = ["t0", *(f"t{index}" for index in range(31))]
+    task = ScriptedTask([example()], [responses(*texts)], [[index / 32 for index in range(32)]])
+    (group,) = SelfContrast(samples=32, negatives=8).build(task)
+    assert {response.text for response in group.rejected} == {f"t{index}" for index in range(8)}
+    assert list(SelfContrast(samples=32, negatives=8, duplicates="after").build(task)) == []
+    assert task.counted == {"fewer than 8 distinct negatives left": 1}
+
+
 @pytest.mark.parametrize(
     ("samples", "keep", "kept"),
     [
@@ -138,7 +190,7 @@ def test_self_contrast_draws_among_distinct_texts_that_are_neither_empty_nor_the
     task = ScriptedTask([example()], [responses(*texts)], [[index / 100 for index in range(64)]])
     for seed in range(20):
         task.rng = random.Random(seed)
-        (group,) = SelfContrast(samples=64, keep=0.5, negatives=16).build(task)
+        (group,) = SelfContrast(samples=64, keep=0.5, negatives=16, duplicates="after").build(task)
         assert sorted(response.text for response in group.rejected) == sorted(f"t{index}" for index in range(16))
     (group,) = SelfContrast(samples=64, keep=1.0, negatives=30).build(task)
     assert {response.text for response in group.rejected} == {f"t{index}" for index in range(30)}
@@ -150,7 +202,7 @@ def test_of_equal_texts_self_contrast_takes_the_least_similar() -> None:
     """An embedder that is not exact may give one text two similarities."""
     texts, cosines = ["again", "other", "again", "far"], [0.5, 0.25, 0.125, 0.875]
     task = ScriptedTask([example()], [responses(*texts)], [cosines])
-    (group,) = SelfContrast(samples=4, keep=0.75, negatives=2).build(task)
+    (group,) = SelfContrast(samples=4, keep=0.75, negatives=2, duplicates="after").build(task)
     assert {response.text for response in group.rejected} == {"again", "other"}
     assert group.info["negative_similarity"] == (0.125 + 0.25) / 2
     assert any(response is task.samples[0][2] for response in group.rejected)

@@ -17,7 +17,7 @@ from pydantic import Field, field_validator, model_validator
 from harness import EvaluationTask, Evaluator, HarnessError, Metric, Paper, Prompt, Score
 from harness_plugins.evaluators.lm_eval.documents import bounds_of, documents_hash
 from harness_plugins.evaluators.lm_eval.engine import language_model, quiet_and_offline
-from harness_plugins.evaluators.lm_eval.tasks import AVERAGE, SUITE, SUITE_REPORT, Finder, Tasks, hash_of_files
+from harness_plugins.evaluators.lm_eval.tasks import AVERAGE, OWN, SUITE, SUITE_REPORT, Finder, Tasks, hash_of_files
 
 SOURCE = "source"
 SANDBOX_REPORT = ("sandbox_choice/acc", "sandbox_generation/exact_match")
@@ -34,8 +34,9 @@ class LmEval(Evaluator):
     """Any lm-eval task whose data are on this machine; the source's own by default. Never uses the network.
 
     `open_llm_leaderboard` is the first Open LLM Leaderboard's six with the papers' shots and metrics, without a chat template:
-    arc_challenge 25, hellaswag 10, winogrande 5, mmlu 5, truthfulqa_mc2 0, gsm8k 5. The model that was trained is used as it
-    is in memory.
+    arc_challenge 25, hellaswag 10, winogrande 5, mmlu 5, truthfulqa_mc2 0, gsm8k 5. `gsm8k_eval` is GSM8K as Self-Contrast
+    reports it: 8 worked examples, and the number after "The answer is" or else the last. The model that was trained is used as
+    it is in memory.
     """
 
     name = "lm_eval"
@@ -142,7 +143,8 @@ class LmEval(Evaluator):
     @cached_property
     def _files(self) -> str:
         """Read once: planning asks for the fingerprint row by row."""
-        return hash_of_files((self.folder, self.data))
+        ours = any((OWN / f"{name}.yaml").is_file() for name in self.tasks)
+        return hash_of_files((self.folder, self.data, str(OWN) if ours else None))
 
     def benchmark_prompts(self, shipped: Path | None = None) -> Sequence[Prompt]:
         """The documents of all tasks asked for, each as the task words it and by its columns that ask."""

@@ -29,6 +29,7 @@ SUITE_REPORT = (
 )
 SUITE_FOLDERS = ("arc", "hellaswag", "winogrande", "mmlu/default", "truthfulqa", "gsm8k")  # of lm-eval's task files
 ASKING = ("question", "query", "problem", "prompt", "instruction", "goal", "sentence")  # columns of documents
+OWN = Path(__file__).with_name("own")  # task files for what lm-eval does not ship
 READERS = {".jsonl": "json", ".json": "json", ".parquet": "parquet", ".csv": "csv"}
 SHARD = re.compile(r"-\d{5}-of-\d{5}$")
 LOCAL = frozenset({*READERS.values(), "text", "arrow"})  # data sets that are no hub's
@@ -125,7 +126,7 @@ class Finder:
         from lm_eval.tasks import TaskManager
 
         root = Path(lm_eval.tasks.__file__).parent
-        own = [self.folder] if self.folder else []
+        own = [OWN, self.folder] if self.folder else [OWN]
         for folders in (own, [*(root / name for name in SUITE_FOLDERS), *own]):
             manager = TaskManager(include_defaults=False, include_path=folders)
             if set(names) <= set(manager.all_tasks):
