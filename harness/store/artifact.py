@@ -1,8 +1,8 @@
 """One artifact: finished and read, or being written.
 
-`artifact.json`, the manifest, holds the checksum of every file, and `artifact.sha256`, its seal, the manifest's own: one changed
-bit anywhere shows. `sha256sum -c artifact.sha256` checks it too. Artifacts from before there were seals (manifests without a
-`format`) get theirs when their files are next verified.
+`artifact.json`, the manifest, holds the checksum of every file, and `artifact.sha256`, its seal, the manifest's own: one
+changed bit anywhere shows. `sha256sum -c artifact.sha256` checks it too. Artifacts from before there were seals (manifests
+without a `format`) get theirs when their files are next verified.
 """
 
 from __future__ import annotations

@@ -64,7 +64,7 @@ def sweep_unfinished(folder: Path, *, deep: bool = False) -> int:
         for name in names:
             if name.startswith(".") and name.endswith(ENDING) and _is_abandoned(Path(place, name)):
                 with contextlib.suppress(OSError):
-                    os.unlink(Path(place, name))
+                    Path(place, name).unlink()
                     removed += 1
     return removed
 

@@ -76,10 +76,9 @@ def sweep_locks(store: Path) -> int:
     removed = 0
     with suppress(OSError, StoreWriteError):
         for place in lock_folder(store).iterdir():
-            with suppress(OSError):  # another process has it, or was faster
-                # Who asks for this very lock meanwhile tries for longer than it is held here (`PATIENCE_SECONDS`).
-                with _released(place, _acquire(place, 0)):
-                    removed += 1
+            # Who asks for this very lock meanwhile tries for longer than it is held here (`PATIENCE_SECONDS`).
+            with suppress(OSError), _released(place, _acquire(place, 0)):  # an error: another process has it, or was faster
+                removed += 1
     return removed
 
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import stat
 from pathlib import Path
-from typing import BinaryIO
 
 LARGEST_RECORD = 64 << 20  # bytes of a manifest, a lease or another small file of the store
 
 
-def open_plain(path: Path, *, follow: bool = False) -> BinaryIO:
+def open_plain(path: Path, *, follow: bool = False) -> io.BufferedReader:
     """Open a plain file for reading.
 
     Args:
@@ -26,7 +26,7 @@ def open_plain(path: Path, *, follow: bool = False) -> BinaryIO:
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise OSError(errno.EINVAL, "it is no plain file", str(path))
-    return os.fdopen(descriptor, "rb")
+    return open(descriptor, "rb")  # noqa: PTH123 (a descriptor)
 
 
 def read_plain(path: Path, most: int = LARGEST_RECORD) -> bytes:
