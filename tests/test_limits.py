@@ -120,6 +120,15 @@ def test_rows_are_those_of_the_file(columns: dict[str, list[object]], tmp_path: 
     assert list(read_parquet_rows(path)) == pyarrow.parquet.read_table(path).to_pylist()
 
 
+@pytest.mark.parametrize("limit", [64, 1 << 20])
+def test_rows_of_a_group_that_is_partly_written_with_shared_text(limit: int, tmp_path: Path) -> None:
+    rows = [[{"role": "user", "content": f"{number} {'x' * 50}"}] for number in range(3000)]
+    path = tmp_path / "rows.parquet"
+    table = pyarrow.table({"a": rows})
+    pyarrow.parquet.write_table(table, path, dictionary_pagesize_limit=limit, data_page_size=1000, row_group_size=2000)
+    assert [row["a"] for row in read_parquet_rows(path)] == rows
+
+
 def test_what_is_no_parquet_is_one_error(tmp_path: Path) -> None:
     whole = write(tmp_path / "whole.parquet", {"a": ["x"] * 100}).read_bytes()
     for number, content in enumerate((b"", b"PAR1", whole[:100], whole[:-40])):

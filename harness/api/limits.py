@@ -132,19 +132,41 @@ def read_parquet_rows(path: Path) -> Iterator[dict[str, Any]]:
 
     number = 0
     try:
-        # Opened twice: only who has read the metadata knows which columns hold text, also within lists and structs.
-        schema = pyarrow.parquet.ParquetFile(path).schema
-        leaves = [schema.column(place) for place in range(len(schema))]
-        texts = [leaf.path for leaf in leaves if leaf.physical_type == "BYTE_ARRAY" and leaf.logical_type.type != "DECIMAL"]
-        file = pyarrow.parquet.ParquetFile(path, read_dictionary=texts)
-        check_parquet_size(path, file.metadata)
-        for batch in file.iter_batches(ROWS_AT_ONCE):
-            for rows in _expanded(batch, path):
+        metadata = pyarrow.parquet.read_metadata(path)
+        check_parquet_size(path, metadata)
+        for group in range(metadata.num_row_groups):
+            for rows in _group_rows(path, metadata, group):
                 number += len(rows)
                 yield from rows
     except (pyarrow.ArrowException, OSError, ValueError, OverflowError) as error:
         problem = (str(error).splitlines() or [type(error).__name__])[0]
         raise DataError(f"{path}, after row {number}: cannot be read as Parquet ({problem}); is it whole?") from error
+
+
+def _group_rows(path: Path, metadata: Any, group: int) -> Iterator[list[dict[str, Any]]]:
+    """Yield the rows of one row group, a few at a time."""
+    import pyarrow
+    import pyarrow.parquet
+
+    leaves = [metadata.schema.column(place) for place in range(metadata.num_columns)]
+    texts = [leaf.path for leaf in leaves if leaf.physical_type == "BYTE_ARRAY" and leaf.logical_type.type != "DECIMAL"]
+    done = 0
+    try:
+        for batch in pyarrow.parquet.ParquetFile(path, read_dictionary=texts).iter_batches(ROWS_AT_ONCE, [group]):
+            for rows in _expanded(batch, path):
+                done += len(rows)
+                yield rows
+    except pyarrow.ArrowNotImplementedError:
+        # Arrow cannot keep shared text within lists where a group is only partly written so. Then so few rows are read at a
+        # time that they have room even if each were as large as all texts of the group.
+        sizes = [metadata.row_group(group).column(place).total_uncompressed_size for place in range(metadata.num_columns)]
+        step = max(1, min(ROWS_AT_ONCE, EXPANDED_AT_ONCE // max(sizes)))
+        flat = [name for name in texts if "." not in name]
+        for batch in pyarrow.parquet.ParquetFile(path, read_dictionary=flat).iter_batches(step, [group]):
+            for rows in _expanded(batch, path):
+                unread = rows[max(0, done) :]
+                done -= len(rows) - len(unread)
+                yield unread
 
 
 def check_parquet_size(path: Path, metadata: Any) -> None:
