@@ -189,6 +189,11 @@ class Board(BoardEntry):
         board._score_file = content
         return board
 
+    @property
+    def score_file(self) -> bytes:
+        """The scores per example as Parquet, as built or as read from the file beside the board; empty without any."""
+        return self._score_file
+
     def with_states(self, states: States) -> Self:
         """Return the same board with these scores per example of intermediate states."""
         content = states_bytes(states)

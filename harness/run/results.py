@@ -26,6 +26,7 @@ from harness.board.build import ExampleRow, RowResult
 from harness.board.compare import RowState
 from harness.board.entries import RepeatabilityEntry
 from harness.board.facts import Provenance
+from harness.board.files import bounded
 from harness.board.sequential import PromptsDesign
 from harness.board.statistics import repeatability
 from harness.config import Comparison, RowConfig, describe
@@ -427,7 +428,6 @@ def screening_counts(run: Run) -> ScreeningCounts | None:
 
 # Files and examples
 
-SHOWN_EXAMPLES = 40
 JUDGMENTS = "judgments.jsonl"  # a file that evaluators may write: lines of example, sample, verdict and words
 
 
@@ -454,7 +454,10 @@ def _file_name(label: str) -> str:
 
 
 def collect_examples(run: Run) -> list[ExampleRow]:
-    """Return the first evaluated prompts with each row's first answer at the first seed; none where the config hides them."""
+    """Return the evaluated prompts with each row's first answer at the first seed; none where the config hides them.
+
+    Where their texts are more than a board keeps, the first ones.
+    """
     config, store = run.comparison.config, run.store
     if not config.run.examples:
         return []
@@ -463,14 +466,13 @@ def collect_examples(run: Run) -> list[ExampleRow]:
     for result in run.seeds:
         key = _first_answers(result.plan, run.graph)
         if result.plan.seed == config.first_seeds[0] and key is not None and store.holds(key):
-            responses = read_answers(store.open(key))[:SHOWN_EXAMPLES]
-            answers[result.plan.label] = [drawn[0].text for drawn in responses]
+            answers[result.plan.label] = [drawn[0].text for drawn in read_answers(store.open(key))]
             judged[result.plan.label] = _judgments(result)
     if not answers:
         return []
     source = next(stage.key for stage in run.graph if stage.kind == "source")
     examples = read_dataset(store.open(source))[config.evaluation.split]
-    return [
+    return bounded(
         ExampleRow(
             id=example.prompt.id,
             prompt=_dialogue(example),
@@ -479,7 +481,7 @@ def collect_examples(run: Run) -> list[ExampleRow]:
             judged={label: words[example.prompt.id] for label, words in judged.items() if example.prompt.id in words},
         )
         for index, example in enumerate(examples[: min(len(texts) for texts in answers.values())])
-    ]
+    )
 
 
 def _first_answers(plan: RowPlan, graph: Graph) -> str | None:
