@@ -32,7 +32,9 @@ def use(page: Page) -> None:
         for value in menu.evaluate("menu => [...menu.options].map(option => option.value)"):
             if menu.is_visible():
                 menu.select_option(value)
-    page.locator("#examples [data-only]").select_option("")
+    for name in ("only", "sort"):
+        page.locator(f"#examples [data-{name}]").select_option("")
+    page.locator("[data-found]").filter(has_not_text="prompts").wait_for()
     for index in range(3):
         page.locator("#examples [data-list] button").nth(index).click()
     page.get_by_role("button", name="Show all").first.click()

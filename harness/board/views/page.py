@@ -7,6 +7,7 @@ import re
 from base64 import b64encode
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -145,9 +146,10 @@ def _figures(board: Board) -> dict[str, object]:
     """Return the figures by section, each a list of titles and figures, of which the page shows one at a time."""
 
     def of_metrics(
-        draw: Callable[[Board, MetricEntry], Markup | None], metrics: Sequence[MetricEntry]
+        draw: Callable[[Board, MetricEntry, bool], Markup | None], metrics: Sequence[MetricEntry]
     ) -> list[tuple[MetricEntry, Markup]]:
-        return [(metric, drawn) for metric in metrics if (drawn := draw(board, metric)) is not None]
+        drawings = ((metric, figures.for_all_widths(partial(draw, board, metric))) for metric in metrics)
+        return [(metric, drawn) for metric, drawn in drawings if drawn is not None]
 
     others = [metric for metric in board.metrics if metric not in board.primary]
     return {

@@ -161,6 +161,10 @@ def _coded(board: Board, scores: ExampleScores) -> tuple[list[tuple[dict[str, ob
     size = unscored = 0
     for column in scores.columns():
         head, codes = _codes(column)
+        # Once the room is spent, only metrics with few values are worth packing: they become much smaller.
+        if unscored and "values" not in head:
+            unscored += 1
+            continue
         written = embedded(_packed(codes))
         if size + len(written) > EMBEDDED_SCORES:
             unscored += 1
@@ -204,6 +208,7 @@ def _judges(board: Board, keys: Sequence[str]) -> list[int]:
     Empty where there are no two of them.
     """
     analysis = board.analysis
-    pairs = [(entry.left, entry.right) for entry in (*(analysis.raters or ()), *analysis.agreement)] if analysis else []
+    pairs = [(entry.left, entry.right) for entry in (analysis.raters or () if analysis else ())]
+    pairs += [(entry.left, entry.right) for entry in (analysis.agreement if analysis else ())]
     pairs += [(left, right) for left in keys for right in keys if left.partition("/")[0] != right.partition("/")[0]]
     return next(([keys.index(left), keys.index(right)] for left, right in pairs if {left, right} <= set(keys)), [])
