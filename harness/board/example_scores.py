@@ -94,6 +94,15 @@ class ExampleScores:
         return means.reshape(self.shape)
 
 
+def example_ids(board: Board) -> list[str]:
+    """Return the ids of all examples with scores, sorted; they may have no texts on the board.
+
+    Raises:
+        DataError: the file of scores is damaged.
+    """
+    return sorted(set(_columns(board.score_file)["example"].dictionary.to_pylist()) - {None}) if board.score_file else []
+
+
 def _columns(content: bytes) -> Mapping[str, Any]:
     """Return the columns of a file of scores, each in one chunk; repeated text is read once.
 

@@ -53,7 +53,7 @@ def to_html(board: Board, examples: Sequence[ExampleRow], scored: Scored | None 
     if board.models:
         return _models_page(board)
     board = board.model_copy(update={"rows": (*board.ranked, *board.references)})
-    style, script = _web("style.css"), "\n".join(_web(name) for name in SCRIPTS)
+    style, script = web_file("style.css"), "\n".join(web_file(name) for name in SCRIPTS)
     return (
         templates()
         .get_template("template.html")
@@ -61,7 +61,7 @@ def to_html(board: Board, examples: Sequence[ExampleRow], scored: Scored | None 
             board=board,
             style=Markup(style),
             script=Markup(script),
-            policy=_policy(style, script),
+            policy=content_policy(style, script),
             answer=board.answer,
             equivalence=equivalence(board),
             facts=_facts(board),
@@ -76,7 +76,7 @@ def to_html(board: Board, examples: Sequence[ExampleRow], scored: Scored | None 
 
 def _models_page(board: Board) -> str:
     """Return the page of a board with several starting models: what carries over, and the ranking under each."""
-    style, script = ("\n".join(map(_web, names)) for names in (("style.css", "models.css"), ("figures.js", "theme.js")))
+    style, script = ("\n".join(map(web_file, names)) for names in (("style.css", "models.css"), ("figures.js", "theme.js")))
     parts = [
         ModelPart(entry.label, board.of_model(entry.label), _model_page(entry.label), entry.warnings)
         for entry in board.models or ()
@@ -89,7 +89,7 @@ def _models_page(board: Board) -> str:
             board=board,
             style=Markup(style),
             script=Markup(script),
-            policy=_policy(style, script),
+            policy=content_policy(style, script),
             facts=_facts(board),
             parts=parts,
             gains=drawn,
@@ -127,7 +127,7 @@ def _model_page(label: str) -> str:
 def templates() -> jinja2.Environment:
     """Return the environment of all HTML templates. Whatever they print is escaped: names and texts come from models."""
     environment = jinja2.Environment(
-        loader=jinja2.FunctionLoader(_web),
+        loader=jinja2.FunctionLoader(web_file),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
@@ -186,11 +186,12 @@ def render_all(board: Board, examples: Sequence[ExampleRow], folder: Path) -> Pa
     return write_text(folder / "index.html", to_html(board, examples))
 
 
-def _web(name: str) -> str:
+def web_file(name: str) -> str:
+    """Return a template, style or script of the pages."""
     return resources.files("harness.board.views").joinpath("web", name).read_text(encoding="utf-8")
 
 
-def _policy(style: str, script: str) -> str:
+def content_policy(style: str, script: str) -> str:
     """Return a content security policy that names the two inlined texts by hash."""
     styles, scripts = (b64encode(hashlib.sha256(part.encode()).digest()).decode() for part in (style, script))
     allowed = f"style-src 'sha256-{styles}'; script-src 'sha256-{scripts}'"

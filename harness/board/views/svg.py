@@ -186,7 +186,7 @@ class Labels:
                     shapes = [text(round(box.start, 1), round(box.base, 1), label, kind)]
                     if not near:
                         self._leaders.append((point, end))
-                        shapes.insert(0, line(*(round(value, 1) for value in (*point, *end)), "leader"))
+                        shapes.insert(0, line(point[0], point[1], round(end[0], 1), round(end[1], 1), "leader"))
                     return shapes
         return []
 

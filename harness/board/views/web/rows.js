@@ -32,9 +32,11 @@
     for (const line of lines) {
       const row = body.insertRow();
       for (const index of shown) {
-        const cell = element(index ? "td" : "th", line[index] || (index ? "–" : ""));
-        if (!index) cell.scope = "row";
-        else cell.className = "num";
+        const cell = element(index ? "td" : "th", index ? line[index] || "–" : "");
+        if (!index) {
+          cell.scope = "row";
+          for (const part of line[0].split(/(?<=[/_=])/)) cell.append(part, document.createElement("wbr"));
+        } else cell.className = "num";
         if (data.columns[index] === "Δ" && line.length > data.columns.length) cell.classList.add(line[line.length - 1]);
         if (below(index) && line[below(index)]) cell.append(element("small", line[below(index)]));
         row.append(cell);
