@@ -34,6 +34,7 @@ from harness.cli import (
 )
 from harness.cli.compare import leave
 from harness.errors import HarnessError
+from harness.extras import missing_extra
 from harness.interrupts import end_at_once
 from harness.models.fetched import cache_folder, use_cache
 from harness.version import __version__
@@ -87,7 +88,10 @@ def main() -> None:
     signal.signal(signal.SIGINT, leave)
     try:
         app(prog_name="harness", standalone_mode=True)
-    except HarnessError as error:
+    except (HarnessError, ModuleNotFoundError) as error:
+        error = missing_extra(error) or error
+        if not isinstance(error, HarnessError):
+            raise
         from harness.board.views.text import visible
 
         # The message may quote untrusted files, so invisible characters are written out.
