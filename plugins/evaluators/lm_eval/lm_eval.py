@@ -55,7 +55,7 @@ class LmEval(Evaluator):
         SANDBOX_REPORT,
         min_length=1,
         description="what goes on the board: `task/metric`, or `task/metric,filter` where a task has several filters; "
-        f"`{AVERAGE}` is the mean over tasks of each one's first metric. For the source's tasks and the six it need not be said",
+        f"`{AVERAGE}` is the mean over tasks of each's first metric. For the source's tasks and the six it need not be said",
     )
     folder: str | None = Field(None, description="a folder of further lm-eval task files; they stand over lm-eval's own")
     data: str | None = Field(
