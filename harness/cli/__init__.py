@@ -30,7 +30,6 @@ from harness.cli import (
     sandbox,
     serve,
     status,
-    tokens,
     tune,
 )
 from harness.cli.compare import leave
@@ -64,7 +63,6 @@ app.add_typer(cache.app, name="cache")
 new.register(app)
 app.add_typer(sandbox.app, name="sandbox")
 fetch.register(app)
-tokens.register(app)
 serve.register(app)
 export.register(app)
 doctor.register(app)
