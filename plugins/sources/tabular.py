@@ -176,7 +176,8 @@ class _Reading:
             raise UnusableError("duplicate")
         self.seen.add(identity)
         prompt = Prompt(f"{split}-{number}", record.messages)
-        return Example(prompt, record.target, record.ranked, {"row": number, **reference})
+        writer = {} if record.writer is None else {"writer": record.writer}
+        return Example(prompt, record.target, record.ranked, {"row": number, **writer, **reference})
 
     def _reference(self, columns: Mapping[str, Any]) -> dict[str, str]:
         """Return the row's reference answer for verifiers, where `columns` names one; numbers as text."""
