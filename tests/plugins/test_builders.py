@@ -15,7 +15,6 @@ from harness_plugins.baselines.preference import Preference
 from harness_plugins.baselines.sft import Targets
 from harness_plugins.baselines.spin import Spin
 from harness_plugins.controls.best_of_n import BestOfN
-from harness_plugins.only_prompting.builder import CHOSEN_PREFIX, OnlyPrompting, without_preamble
 from harness_plugins.self_contrast.builder import SelfContrast
 
 
@@ -218,67 +217,6 @@ def test_self_contrast_counts_prompts_without_enough_distinct_negatives() -> Non
 def test_self_contrast_refuses_fields_that_cannot_work() -> None:
     with pytest.raises(ValidationError, match="raise samples or keep"):
         SelfContrast(samples=8, keep=0.25, negatives=4)
-
-
-def test_only_prompting_asks_twice_and_trains_without_the_prefix() -> None:
-    rejected_prefix = "Please produce a good response that merits a perfect score of 5 out of 10."
-    task = ScriptedTask(
-        [example("a"), example("b"), example("c")],
-        by_prefix={
-            CHOSEN_PREFIX: ["Okay, here is a 10-score answer: well said", "same", "fine"],
-            rejected_prefix: ["so so", "same", "Here is a response that merits 5 out of 10:"],
-        },
-    )
-    (group,) = OnlyPrompting(rejected_score=5).build(task)
-    assert group.prompt.text == "question a"
-    assert (group.chosen.text, group.rejected[0].text) == ("well said", "so so")
-    assert task.counted == {"equal sides": 1, "nothing left on one side": 1}
-
-
-@pytest.mark.parametrize(
-    ("text", "left"),
-    [
-        ("Okay, here is a 10-score answer: Paris.", "Paris."),
-        ("Okay, here is a 10-score answer\nParis.", "Paris."),
-        ("Okay, here is a 10-score answer", ""),  # §4.3's own words
-        ("The 10-score answer is as follows. Paris.", "Paris."),
-        ("The 10 out of 10 response: Paris.", "Paris."),
-        ("Sure, here’s a top-notch response that merits a perfect score of 10 out of 10!\n\nParis.", "Paris."),
-        ("Here is a 10-score answer! Paris is it. Rome is not.", "Paris is it. Rome is not."),
-        ("Certainly! Here is a response rated 9.5 out of 10: Paris.", "Paris."),
-        ("Here is an answer worth 10/10: Paris.", "Paris."),
-        ("Sure! Here's my 7 out of 10 response. Paris.", "Paris."),
-        ("Score: 9/10 - Paris.", "Paris."),
-        ("Paris. This response merits a perfect score of 10 out of 10.", "Paris."),
-        ("Here is the list : 1) cat 2) dog", "Here is the list : 1) cat 2) dog"),
-        ("There are 10 of them.", "There are 10 of them."),
-        ("The 10-point response plan was signed in May.", "The 10-point response plan was signed in May."),
-        ("She scored 10 out of 10. Paris.", "She scored 10 out of 10. Paris."),
-    ],
-)
-def test_preambles_go_and_answers_stay(text: str, left: str) -> None:
-    sampled = Response(text, True, 9, (7, 3))
-    assert without_preamble(sampled).text == left
-    assert without_preamble(sampled).ids == ((7, 3) if text == left else None), "edited text is tokenized again"
-    assert without_preamble(sampled).tokens == 9
-
-
-def test_a_preamble_without_an_answer_drops_the_pair() -> None:
-    task = ScriptedTask(
-        [example("a"), example("b")],
-        by_prefix={
-            CHOSEN_PREFIX: ["Okay, here is a 10-score answer", "fine"],
-            "Please produce a good response that merits a perfect score of 3 out of 10.": ["so so", "The 3-score answer:"],
-        },
-    )
-    assert list(OnlyPrompting().build(task)) == []
-    assert task.counted == {"nothing left on one side": 2}
-
-
-def test_what_a_model_wrote_is_read_in_time_proportional_to_its_length() -> None:
-    """Runs of blanks or digits make unbounded patterns go over them again and again: 2,000 blanks once took 42 s."""
-    for text in (" " * 20_000, "here is a" + " " * 20_000 + "x", "9" * 20_000, "this answer merits " + "9 " * 10_000):
-        assert without_preamble(Response(f"a{text}b")).text == f"a{text}b"
 
 
 def test_best_of_n_takes_best_and_worst() -> None:

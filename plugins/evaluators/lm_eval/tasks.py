@@ -16,6 +16,7 @@ from harness_plugins.evaluators.lm_eval.engine import attributes
 FEWSHOT_SEED = 1234  # lm-eval's own default
 SUITE = "open_llm_leaderboard"
 SHOTS = {"arc_challenge": 25, "hellaswag": 10, "winogrande": 5, "mmlu": 5, "truthfulqa_mc2": 0, "gsm8k": 5}
+AVERAGE = "average"  # of the tasks that are reported, one metric of each
 SUITE_REPORT = (
     "arc_challenge/acc_norm",
     "hellaswag/acc_norm",
@@ -24,6 +25,7 @@ SUITE_REPORT = (
     "truthfulqa_mc2/acc",
     "gsm8k/exact_match,strict-match",
     "gsm8k/exact_match,flexible-extract",
+    AVERAGE,
 )
 SUITE_FOLDERS = ("arc", "hellaswag", "winogrande", "mmlu/default", "truthfulqa", "gsm8k")  # of lm-eval's task files
 ASKING = ("question", "query", "problem", "prompt", "instruction", "goal", "sentence")  # columns of documents
