@@ -355,6 +355,15 @@ class ComparisonResults:
         }
         return Values.from_scores(per_seed, metric)
 
+    def lengths(self, model: str, examples: Sequence[Example]) -> list[tuple[int, int]]:
+        """Return the tokens of each example's prompt and target, by a model's chat template; 0 for no target."""
+        template = ChatTemplate(self._services(model).tokenizer)
+        lengths = []
+        for example in examples:
+            target = template.response_ids(example.prompt, Response(example.target)) if example.target is not None else []
+            lengths.append((len(template.prompt_ids(example.prompt)), len(target)))
+        return lengths
+
     def logps(self, model: str, prompts: Sequence[Prompt], responses: Sequence[Sequence[Response]]) -> list[list[float]]:
         """Return the summed log-probabilities in nats of responses under a model, per prompt; through the store."""
         with _worker_like():

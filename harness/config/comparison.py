@@ -25,6 +25,7 @@ class Comparison:
         judges: one of each evaluator that asks one, by the evaluator's label; the config's own where data builders ask it.
         checkpoint: the starting model; None where one is made from the source's text.
         unreachable: `model`, `source` -> why it could not be looked up; empty unless `resolve` was called with `offline`.
+        missing: a field of a file that is not on this machine yet -> the message; empty likewise.
         start: the starting model's label where the config lists several; each is a comparison of its own.
         tuning: the search for the rows' settings; None where they have the config's, and once they are chosen.
     """
@@ -37,6 +38,7 @@ class Comparison:
     judges: Mapping[str, JudgeSettings]
     checkpoint: Checkpoint | None = None
     unreachable: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    missing: Mapping[str, str] = dataclasses.field(default_factory=dict)
     start: str | None = None
     tuning: Tuning | None = None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from harness.api.registry import Registry
@@ -42,7 +43,8 @@ def resolve(
 
     Args:
         offline: what only the hub can tell, while it cannot be reached, is no problem but noted as
-            `Comparison.unreachable`: good for a plan, whose keys are then not those of a run.
+            `Comparison.unreachable`, and files that are not on this machine yet as `Comparison.missing`: good for a plan,
+            whose keys are then not those of a run.
 
     Raises:
         ConfigError: names *every* problem: unknown fields and names, values out of bounds, unmet needs.
@@ -59,19 +61,19 @@ def resolve(
     check_needs(unresolved)
     check_rejected(unresolved)
     check_opponents(unresolved)
-    check_evaluators_files(unresolved)
+    unreachable, missing = dict[str, str](), dict[str, str]()
+    check_evaluators_files(unresolved, missing if offline else None)
     judges = judges_of(unresolved)
-    unreachable: dict[str, str] = {}
     checkpoint = starting_model(unresolved.problems, unresolved.raw.get("model"), unreachable if offline else None)
     unresolved.rows = locate_rows(unresolved, unreachable if offline else None)
-    check_machine(unresolved)
+    check_machine(unresolved, missing if offline else None)
     unresolved.source = pinned_source(unresolved, unreachable if offline else None)
     pin_row_sources(unresolved, unreachable if offline else None)
     if unresolved.config is not None:
         _check_sections(unresolved, unresolved.config)
     tuning = check_tuning(unresolved, registry)
     raise_all(unresolved.ordered_problems(), where)
-    return unresolved.comparison(judges, checkpoint, unreachable, tuning)
+    return replace(unresolved.comparison(judges, checkpoint, unreachable, tuning), missing=missing)
 
 
 def _check_sections(unresolved: UnresolvedConfig, config: Config) -> None:
