@@ -42,6 +42,7 @@ COSTS = {
     "judge_tokens": "judge tokens per seed",
     "usd": "judge US$ per seed",
 }
+CROWDED = 30  # points; on a figure with more, only labels near their points are drawn, and those of the front
 WIDE_COSTS = 30.0  # costs that differ by more than this factor are on a logarithmic axis
 Points = list[tuple[RowEntry, float, float]]  # row, cost, mean
 
@@ -284,7 +285,8 @@ def frontier(board: Board, metric: MetricEntry, cost: str = "seconds", narrow: b
     names, leaders = list[Markup](), list[Markup]()
     for place, (row, *_) in enumerate(points):
         kind = "name" if row.method in leading else "name aside"
-        drawn = labels.draw(place, str(place + 1) if narrow else shortened(row.method, 22), kind)
+        far = len(points) <= CROWDED or row.method in leading
+        drawn = labels.draw(place, str(place + 1) if narrow else shortened(row.method, 22), kind, far=far)
         leaders, names = [*leaders, *drawn[:-1]], [*names, *drawn[-1:]]
     shapes += leaders
     for (row, *_), (x, y) in zip(points, labels.points, strict=True):
