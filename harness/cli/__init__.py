@@ -32,9 +32,8 @@ from harness.cli import (
     status,
     tune,
 )
-from harness.cli.compare import leave
 from harness.errors import HarnessError
-from harness.interrupts import end_at_once
+from harness.interrupts import end_at_once, ended_by, leave
 from harness.models.fetched import cache_folder, use_cache
 from harness.version import __version__
 
@@ -87,7 +86,12 @@ def main() -> None:
     signal.signal(signal.SIGINT, leave)
     try:
         app(prog_name="harness", standalone_mode=True)
-    except HarnessError as error:
+    except BaseException as error:
+        # Whatever a signal became on its way (a library may turn it into an error of its own), it ended the command.
+        if (number := ended_by()) is not None:
+            raise SystemExit(128 + number) from None
+        if not isinstance(error, HarnessError):
+            raise
         from harness.board.views.text import visible
 
         # The message may quote untrusted files, so invisible characters are written out.
@@ -95,4 +99,6 @@ def main() -> None:
         Console(stderr=True, highlight=False, soft_wrap=True).print(message)
         sys.exit(error.exit_code)
     finally:
-        signal.signal(signal.SIGINT, end_at_once)  # nothing is left to clean up, while Python and its libraries end
+        # Nothing is left to clean up, while Python and its libraries end.
+        signal.signal(signal.SIGINT, end_at_once)
+        signal.signal(signal.SIGTERM, end_at_once)

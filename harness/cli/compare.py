@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import shlex
@@ -13,7 +12,6 @@ from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -34,13 +32,13 @@ from harness.cli.options import (
     store_folder,
 )
 from harness.errors import HarnessError, did_you_mean
+from harness.interrupts import leave_run, say
 
 if TYPE_CHECKING:
     from harness.board.build import Board
     from harness.run.executors.events import Executor, Stop
 
 EXECUTORS = ("local", "ray")
-KEPT = "finished stages are kept, and the same command continues from them"
 SOME_FAILED = 3  # exit code
 
 
@@ -227,41 +225,19 @@ def choose_executor(
     return ExecutorChoice(partial(LocalExecutor, gpus=devices, stop=stop), workers or places(devices))
 
 
-def leave(number: int, frame: FrameType | None) -> None:
-    """Exit on a signal with the shell's code for it (130, 143)."""
-    _say(_ending(number))
-    sys.exit(128 + number)
-
-
-def leave_run(number: int, frame: FrameType | None) -> None:
-    """Exit from a run on a signal. The exit stops the workers."""
-    _say(f"{_ending(number)}; {KEPT}")
-    sys.exit(128 + number)
-
-
-def _ending(number: int) -> str:
-    return "interrupted" if number == signal.SIGINT else "terminated"
-
-
 def finish_first(stop: Stop) -> None:
     """Let the first Ctrl-C end the run after its running stages, and the second one end it at once.
 
     Before stages run, and after them, the first one ends it at once.
     """
 
-    def asked(number: int, frame: FrameType | None) -> None:
+    def asked(number: int, frame: object) -> None:
         if stop.asked or not stop.running:
             leave_run(number, frame)
+            return
         # Before the message: whoever reads it may press Ctrl-C again, which must find the stop requested.
         stop.ask()
-        _say("finishing the running stages first; press Ctrl-C again to end at once")
+        say("finishing the running stages first; press Ctrl-C again to end at once")
 
     signal.signal(signal.SIGINT, asked)
     signal.signal(signal.SIGTERM, leave_run)
-
-
-def _say(line: str) -> None:
-    """Print a line to standard error, if it can be written."""
-    # In a signal handler the stream may be closed, or in the middle of another write (a RuntimeError).
-    with contextlib.suppress(OSError, RuntimeError):
-        sys.stderr.write(f"{line}\n")
