@@ -27,7 +27,8 @@ from harness.errors import DataError, did_you_mean
 
 HISTORY = "history"
 MARKER = ".harness-site"  # in a folder that `harness publish` made
-INDEX_ONLY = 'role="region" aria-label="Boards"'  # words of an index of boards, and of no other page
+# Words of an index of boards, and of no other page: of version 0.1.0, and of today.
+INDEX_ONLY = ('role="region" aria-label="Boards"', '<div class="boards">')
 WORKFLOWS = ("publish-boards.yaml", "verify-boards.yaml")
 
 
@@ -81,7 +82,8 @@ def check_folder(folder: Path) -> None:
 def _is_index(path: Path) -> bool:
     """Return whether a file is an index of boards: sites of version 0.1.0 have no marker."""
     try:
-        return path.is_file() and not path.is_symlink() and INDEX_ONLY in path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8") if path.is_file() and not path.is_symlink() else ""
+        return any(words in text for words in INDEX_ONLY)
     except (OSError, ValueError):
         return False
 
