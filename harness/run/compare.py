@@ -272,8 +272,8 @@ class _Execution:
             return
         stages = [stage for stage in graph if stage.key in fresh]
         held = {stage.key for stage in stages if self.store.holds(stage.key)}
-        self.journal.extend(stages, held)
-        self.observers.extended(stages, held)
+        self.journal.extend(graph, stages, held)
+        self.observers.extended(graph, stages, held)
         self._run(graph, (graph.stages.keys() - fresh) | held)
 
     def _run(self, graph: Graph, present: set[str]) -> None:
