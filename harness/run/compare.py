@@ -68,6 +68,7 @@ class RunOptions:
         tracking: names of the experiment trackers that take part.
         display: how progress is shown.
         other_board: what to do where the folder holds the board of another comparison.
+        begun: called with the run's folder when its journal begins.
     """
 
     executor: Callable[[int, Mapping[str, Any], Path], Executor] = LocalExecutor
@@ -76,6 +77,7 @@ class RunOptions:
     tracking: tuple[str, ...] = ()
     display: Display = "none"
     other_board: OtherBoard = "refuse"
+    begun: Callable[[Path], None] | None = None
 
 
 @dataclass(frozen=True)
@@ -254,6 +256,8 @@ class _Execution:
             if noted is not None:
                 note_run(self.folder, noted[0], self.store.root, noted[1])
             self.journal.begin(graph, present)
+            if options.begun is not None:
+                options.begun(self.folder)
             watching, display, tracking = self.observers.watching, options.display, options.tracking
             with watching(self.name, graph, present, display=display, workers=workers, folder=self.folder, tracking=tracking):
                 self._run(graph, present)
