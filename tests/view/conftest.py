@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from made_runs import write_running
 from starlette.testclient import TestClient
+from viewer_client import TOKEN, Connect
 
 from harness.view.app import build
 from harness.view.folders import Runs
-
-TOKEN = "a-token-of-this-test"
 
 
 @pytest.fixture
@@ -21,9 +20,6 @@ def root(tmp_path: Path) -> Path:
     folder = tmp_path / "runs"
     write_running(folder / "half")
     return folder
-
-
-Connect = Callable[..., TestClient]
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import socket
 from pathlib import Path
 
 import pytest
-from conftest import TOKEN, Connect
+from viewer_client import TOKEN, Connect
 
 from harness.errors import HarnessError
 from harness.view.folders import Runs

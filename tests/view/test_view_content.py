@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Connect
-from made_boards import HOSTILE, full_board
+from made_boards import HOSTILE
 from made_runs import graph_of_rows, run_stage, write_running
+from viewer_client import Connect
 
 from harness.board import Board
 from harness.board.views.page import to_html
@@ -166,42 +166,40 @@ def test_long_curves_are_thinned_and_repeated_steps_replaced() -> None:
     assert all(point["step"] < 5 for point in curve.points[:-1])
 
 
-def finished(root: Path) -> None:
-    """A board without a journal, in `done`."""
-    board = full_board()
-    board.with_examples(board.example_rows[:5]).write(root / "done")
+@pytest.fixture(scope="session")
+def board() -> Board:
+    """A committed board of seven rows at three seeds, with a few of its examples."""
+    board = Board.read(Path(__file__).resolve().parents[2] / "leaderboards" / "hh-rlhf-small")
+    return board.with_examples(board.example_rows[:5])
 
 
-def test_a_finished_board_is_the_same_page_as_its_index(root: Path, connect: Connect) -> None:
-    finished(root)
+def test_a_finished_board_is_the_same_page_as_its_index(root: Path, connect: Connect, board: Board) -> None:
+    board.write(root / "done")
     shown = snapshot(root / "done")
     assert shown.board and not shown.provisional and shown.status is None
     assert {row.state for row in shown.rows} <= {"complete", "failed"}
-    board = Board.read(root / "done")
     client = connect(root)
     answer = client.get("/board/done/index.html")
     assert answer.text == to_html(board, board.example_rows)
-    assert len(board.example_rows) == 5
     assert answer.headers["content-security-policy"].startswith("sandbox allow-scripts;")
     assert client.get("/board/done/../secret.html").status_code == 404
     assert client.get("/board/done/models/no.html").status_code == 404
     assert client.get("/board/half/index.html").status_code == 404  # nothing is complete there
 
 
-def test_the_index_lists_runs_that_run_first_and_boards_without_a_journal(root: Path) -> None:
-    finished(root)
+def test_the_index_lists_runs_that_run_first_and_boards_without_a_journal(root: Path, board: Board) -> None:
+    board.write(root / "done")
     (root / "broken").mkdir()
     (root / "broken" / "board.json").write_text("{")
     viewer = Viewer(Runs.of(root))
     first, *others = viewer.index()
     assert (first["id"], first["state"], first["done"], first["stages"]) == ("half", "running", 10, 24)
     by_name = {str(card["id"]): card for card in others}
-    assert by_name["done"]["rows"] == len(full_board().rows)
+    assert by_name["done"]["rows"] == len(board.rows)
     assert "cannot be read" in str(by_name["broken"]["problem"])
 
 
-def test_a_provisional_board_ranks_complete_rows_and_the_others_follow(root: Path) -> None:
-    board = full_board()
+def test_a_provisional_board_ranks_complete_rows_and_the_others_follow(root: Path, board: Board) -> None:
     run = LiveRun(root / "half", "half", Provisional(summary=summarise(board), page="<p>provisional</p>"))
     shown = run.refresh()
     assert shown.provisional and shown.board
@@ -214,12 +212,14 @@ def test_a_provisional_board_ranks_complete_rows_and_the_others_follow(root: Pat
     assert first is not None and first.low is not None and first.low < first.mean < (first.high or 0)
 
 
-def test_a_provisional_board_is_built_when_another_row_is_complete(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_provisional_board_is_built_when_another_row_is_complete(
+    root: Path, monkeypatch: pytest.MonkeyPatch, board: Board
+) -> None:
     built: list[Path] = []
 
     async def build(folder: Path) -> Provisional:
         built.append(folder)
-        return Provisional(summary=summarise(full_board())) if len(built) == 1 else Provisional(problem="no store")
+        return Provisional(summary=summarise(board)) if len(built) == 1 else Provisional(problem="no store")
 
     monkeypatch.setattr("harness.view.boards._provisional", build)
     run = LiveRun(root / "half", "half")

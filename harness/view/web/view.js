@@ -141,6 +141,9 @@ class Run {
     const { status } = run;
     const title = status ? status.name : run.folder === "-" ? document.querySelector("[data-title]").textContent : run.folder;
     this.at("name").textContent = title;
+    // Landmarks of runs side by side have names of their own.
+    this.at("table").setAttribute("aria-label", `Rows of ${title}`);
+    this.at("failed").setAttribute("aria-label", `Failures of ${title}`);
     if (JSON.parse(names).length === 1) document.querySelector("[data-title]").textContent = title;
     const state = status ? status.state : run.board ? "board" : "";
     this.part("state", [state, run.problem], () => {
