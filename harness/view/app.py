@@ -60,7 +60,10 @@ class Viewer:
         """Return every run in short, those that run now first, then the latest."""
         cards = []
         for folder in self.runs.folders():
-            summary = self._summary(folder)
+            try:
+                summary = self._summary(folder)
+            except OSError:  # it was removed a moment ago, or cannot be read
+                continue
             card = {name: one_line(value) if isinstance(value, str) else value for name, value in asdict(summary).items()}
             cards.append({**card, "id": self.runs.name(folder), "folder": one_line(self.runs.name(folder))})
         cards.sort(key=lambda card: str(card["date"]), reverse=True)

@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from harness.errors import HarnessError
 from harness.view.summary import Summary, summarise
 
-NICENESS = 10  # the run that is watched comes first
+NICENESS = 5  # the run that is watched comes first
 
 
 class Provisional(BaseModel):

@@ -67,7 +67,7 @@ class RowLine(BaseModel):
     """A row of the table.
 
     Attributes:
-        state: `complete` (on the board), `failed`, `running` (some of its own stages are done) or `waiting`.
+        state: `complete` (on the board at all its seeds), `failed`, `running` (some of its stages are done) or `waiting`.
         done, of: its own stages.
         seeds: that are complete, `planned` in all.
         cells: in the order of the metrics; means so far for rows that are not on the board yet.
@@ -230,7 +230,7 @@ class LiveRun:
             sentences=list(summary.sentences) if summary else [],
             warnings=list(summary.warnings) if summary else [],
             metrics=metrics,
-            rows=self._rows(summary, metrics),
+            rows=self._rows(summary, metrics, provisional=final is None),
             figures=self._figures(),
             samples=list(events.samples)[::-1],
             latest=list(events.latest)[::-1],
@@ -249,19 +249,20 @@ class LiveRun:
                         keys |= dict.fromkeys(f"{evaluator}/{metric}" for metric in means.scores)
         return [MetricName(key=key, name=key.partition("/")[2]) for key in [*keys][:MOST_METRICS]]
 
-    def _rows(self, summary: Summary | None, metrics: Sequence[MetricName]) -> list[RowLine]:
+    def _rows(self, summary: Summary | None, metrics: Sequence[MetricName], provisional: bool) -> list[RowLine]:
         """Return the board's rows in its order, then the others as they were planned."""
         planned: dict[str, list[PlannedRow]] = {}
         for row in self.events.rows:
             planned.setdefault(row.row, []).append(row)
         listed = {row.label: row for row in summary.rows} if summary else {}
-        lines = [self._listed(row, planned.get(label, [])) for label, row in listed.items()]
+        lines = [self._listed(row, planned.get(label, []), provisional) for label, row in listed.items()]
         return lines + [self._unlisted(label, rows, metrics) for label, rows in planned.items() if label not in listed]
 
-    def _listed(self, row: SummaryRow, planned: Sequence[PlannedRow]) -> RowLine:
+    def _listed(self, row: SummaryRow, planned: Sequence[PlannedRow], provisional: bool) -> RowLine:
+        partial = provisional and row.seeds < len(planned)  # on a final board a row may have got fewer seeds than others
         return RowLine(
             label=row.label,
-            state="failed" if row.failed else "complete",
+            state="failed" if row.failed else "running" if partial else "complete",
             kind=row.kind,
             baseline=row.baseline,
             failed=row.failed,

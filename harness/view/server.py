@@ -71,6 +71,7 @@ def serve(runs: Runs, port: int, token: str, ready: Callable[[str], None], *, pa
             log_level="warning",
             access_log=False,  # it would print the token
             lifespan="off",
+            ws="none",
             server_header=False,
             proxy_headers=False,
             timeout_graceful_shutdown=1,  # open pages wait for events for ever

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from pathlib import Path
 
 import pytest
+import uvicorn
 from viewer_client import TOKEN, Connect
 
+from harness.cli.compare import show_live
 from harness.errors import HarnessError
 from harness.view.folders import Runs
 from harness.view.server import chosen_token, serve
@@ -100,6 +103,35 @@ def test_the_port_is_of_the_loopback_alone_and_may_be_taken(root: Path) -> None:
         port = taken.getsockname()[1]
         with pytest.raises(HarnessError, match=f"--port {port}: Address already in use; give another one, or leave it out"):
             serve(Runs.of(root), port, TOKEN, lambda address: None)
+
+
+@pytest.mark.parametrize(("shown", "path"), [("half", ""), ("done", "board/-/index.html")])
+def test_the_printed_address_is_the_board_s_where_one_finished_run_is_shown(
+    root: Path, monkeypatch: pytest.MonkeyPatch, shown: str, path: str
+) -> None:
+    (root / "done").mkdir()
+    (root / "done" / "board.json").write_text("{}")
+    addresses: list[str] = []
+    monkeypatch.setattr(uvicorn.Server, "run", lambda server, sockets: None)
+    serve(Runs.of(root / shown), 0, TOKEN, addresses.append)
+    (address,) = addresses
+    assert address.startswith("http://127.0.0.1:")
+    assert address.partition(f"/{TOKEN}/")[2] == path
+
+
+def test_compare_starts_the_viewer_with_the_address_that_it_prints(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    started: list[tuple[list[str], str]] = []
+    monkeypatch.delenv("HARNESS_VIEW_TOKEN", raising=False)
+    popen = "harness.cli.compare.subprocess.Popen"
+    monkeypatch.setattr(popen, lambda command, env, **more: started.append((command, env["HARNESS_VIEW_TOKEN"])))
+    show_live(tmp_path)
+    ((command, token),) = started
+    port = command[command.index("--port") + 1]
+    assert capsys.readouterr().err == f"View: http://127.0.0.1:{port}/{token}/\n"
+    assert command[command.index("view") + 1] == str(tmp_path)
+    assert command[command.index("--with") + 1] == str(os.getpid())
 
 
 def test_tokens_are_random_and_a_chosen_one_is_not_short() -> None:

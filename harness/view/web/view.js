@@ -184,6 +184,7 @@ class Run {
     this.at("progress").firstElementChild.value = status && status.state === "finished" ? 1 : share;
     if (status) {
       const running = status.state === "running";
+      if (JSON.parse(names).length === 1) document.title = `${running ? `${Math.floor(share * 100)} % · ` : ""}${status.name} · harness view`;
       const until = running ? Date.now() : new Date(status.updated).getTime();
       facts.push(["Stages", `${status.done.toLocaleString("en")} of ${status.stages.toLocaleString("en")}`]);
       if (status.cached) facts.push(["In the store before", status.cached.toLocaleString("en")]);
@@ -248,7 +249,7 @@ class Run {
     if (row.baseline) name.append(" ", make("span", "tag base", "baseline"));
     if (row.kind && row.kind !== "measured") name.append(" ", make("span", `tag ${row.kind}`, row.kind));
     const seeds = row.planned > 1 && run.provisional ? `${row.seeds} of ${row.planned} seeds` : "";
-    const stages = row.state === "running" ? `${row.done} of ${row.of} stages` : row.state === "waiting" ? "waits" : "";
+    const stages = row.state === "running" && row.of ? `${row.done} of ${row.of} stages` : row.state === "waiting" ? "waits" : "";
     const state = row.state === "complete" && run.provisional && row.seeds === row.planned ? "complete" : "";
     const words = [state, seeds, stages].filter(Boolean).join(" · ");
     if (words) name.append(make("small", "", words));
