@@ -130,7 +130,7 @@ def show_live(folder: Path) -> None:
     # In a session of its own, Ctrl-C for the run does not reach it.
     environment = {**os.environ, "HARNESS_VIEW_TOKEN": token}
     subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True, env=environment)
-    _say(f"View: {address(port, token)}")
+    say(f"View: {address(port, token)}")
 
 
 def show(board: Board, folder: Path, explain: bool = False) -> None:
