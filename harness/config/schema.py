@@ -346,7 +346,7 @@ class RunSection(_Section):
         "0 is after every step or batch",
     )
     examples: bool = Field(
-        True, description="show the first prompts and each row's answers on the board; false where their text must stay here"
+        True, description="show the prompts and each row's answers on the board; false where their text must stay here"
     )
 
 
@@ -393,6 +393,16 @@ class ServedSection(_Section):
         return url
 
 
+class RowEvaluation(_Section):
+    """How one row alone is evaluated."""
+
+    prefix: str = Field(
+        min_length=1,
+        description="goes before the last user turn of every prompt that the row answers; its answers are judged as answers to "
+        "the prompt without it",
+    )
+
+
 class MethodEntry(_Section):
     """One row: a registered method with changes, a builder and an objective of your choice, or a model that is not trained."""
 
@@ -429,6 +439,9 @@ class MethodEntry(_Section):
     budget: Budget | None = Field(None, description="changed fields of the budget, for this row alone")
     source: Named | None = Field(
         None, description="where this row's training prompts and preferences come from, in place of the source"
+    )
+    evaluation: RowEvaluation | None = Field(
+        None, exclude_if=_is_none, description="how this row alone is evaluated: `prefix`, answering under a prompt prefix"
     )
     tuning: RowTuning | None = Field(
         None,
