@@ -36,6 +36,7 @@ MEMORY_BYTES = 512 << 20  # beyond what this process has
 TIMES, MORE = 16, 1_000_000
 LONGEST_PLAIN = 50_000  # characters of a template whose words are looked at
 DEEPEST_LOOP = 2
+MOST_HELPERS = 4  # at a time; the one that was started first ends for another
 GENERATION = re.compile(r"\{%[-+]?\s*(end)?generation\s*[-+]?%\}")
 PLAIN_FILTERS = frozenset({"trim", "length", "count", "lower", "upper", "first", "last", "default", "d", "string", "safe"})
 PLAIN_METHODS = frozenset({"strip", "lstrip", "rstrip", "startswith", "endswith"})
@@ -213,10 +214,10 @@ class _HelperSlot:
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         self._tokenizer = weakref.ref(tokenizer)
-        self._lock = threading.Lock()
         self._helper: _Helper | None = None
         self._owner = os.getpid()
         self._tokens = ""
+        self.started = 0.0
 
     def render(self, turns: list[dict[str, str]], template: str | None, add_generation_prompt: bool, chosen: str) -> str:
         """Return a dialogue as text; errors as for `render`."""
@@ -226,11 +227,16 @@ class _HelperSlot:
         assert tokenizer is not None  # the caller holds it
         longest = MORE + TIMES * (len(chosen) + sum(len(turn["content"]) for turn in turns))
         request = {"turns": turns, "template": template or tokenizer.chat_template, "prompt": add_generation_prompt}
-        with self._lock:
+        with _lock:
             tokens = repr(tokenizer.special_tokens_map)
             if self._helper is not None and (tokens != self._tokens or self._owner != os.getpid()):
                 self.end()
             if self._helper is None:
+                running = [slot for slot in _slots.values() if slot._helper is not None]
+                running.sort(key=lambda slot: slot.started)
+                for slot in running[: max(0, len(running) + 1 - MOST_HELPERS)]:
+                    slot.end()
+                self.started = time.monotonic()
                 self._helper, self._tokens, self._owner = _Helper(tokenizer), tokens, os.getpid()
             try:
                 answer = self._helper.ask(request, longest)
@@ -250,6 +256,7 @@ class _HelperSlot:
         self._helper = None
 
 
+_lock = threading.Lock()  # one dialogue at a time, whichever tokenizer it is for
 _slots: weakref.WeakKeyDictionary[PreTrainedTokenizerBase, _HelperSlot] = weakref.WeakKeyDictionary()
 
 

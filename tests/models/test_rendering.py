@@ -115,6 +115,15 @@ def test_a_helper_is_started_once_and_ends_with_its_tokenizer() -> None:
     assert not helper.is_running() or helper.status() == psutil.STATUS_ZOMBIE
 
 
+def test_of_many_helpers_the_latest_live(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rendering, "MOST_HELPERS", 2)
+    tokenizers = [make_tokenizer("{% set _ = 2 * 2 %}" + CHATML) for _ in range(4)]
+    for tokenizer in tokenizers:
+        render(tokenizer, ASKED)
+    assert [rendering._slots[tokenizer]._helper is not None for tokenizer in tokenizers] == [False, False, True, True]
+    assert render(tokenizers[0], ASKED) == render(tokenizers[3], ASKED)
+
+
 def test_a_helper_that_is_killed_is_replaced(tokenizer: PreTrainedTokenizerBase) -> None:
     tokenizer.chat_template = "{% set _ = 2 * 2 %}" + CHATML
     text = render(tokenizer, ASKED)
