@@ -16,6 +16,7 @@ from harness.errors import DataError, StoreError
 from harness.store.atomic import write_atomically
 
 BOARD, EXAMPLES, SCORES, STATES = "board.json", "examples.jsonl", "scores.parquet", "states.parquet"
+EVIDENCE = "evidence.json.gz"
 MOST_SCORES = 20_000_000  # a hundred rows with ten seeds on a thousand prompts have ten million for ten metrics
 Scores = Mapping[str, Mapping[str, Mapping[int, Sequence[Score]]]]  # row → evaluator → seed → scores
 States = Mapping[float, Scores]  # position in the training → the rows that have a state there

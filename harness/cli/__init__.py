@@ -31,6 +31,7 @@ from harness.cli import (
     serve,
     status,
     tune,
+    verify,
 )
 from harness.cli.compare import leave
 from harness.errors import HarnessError
@@ -52,6 +53,7 @@ tune.register(app)
 data.register(app)
 analyze.register(app)
 report.register(app)
+verify.register(app)
 status.register(app)
 runs.register(app)
 imports.register(app)
