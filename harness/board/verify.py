@@ -155,6 +155,7 @@ def check(path: Path) -> Verification:
 def _outside(board: Board) -> Iterator[tuple[str, str]]:
     """Yield the rows whose numbers were not made here, with where they are from."""
     for row in board.rows:
+        tools = ", ".join(dict.fromkeys(read.tool for read in row.provenance.imported))
         if row.is_published:
             source = (
                 row.provenance.source or ", ".join(dict.fromkeys(read.tool for read in row.provenance.imported)) or "elsewhere"

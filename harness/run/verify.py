@@ -81,7 +81,7 @@ def _of_scores(board: Board, scores: Scores, states: States, runs: Sequence[Reco
             for name, keys in plan.evaluations.items():
                 listed = [score for score in of_row.get(name, {}).get(plan.seed, ()) if f"{name}/{score.metric}" not in fitted]
                 yield from _evaluation(run, f"{plan.row}, seed {plan.seed}, {name}", keys, listed, bool(of_row.get(name)))
-            for model, _, _, position, evaluations in plan.states:
+            for _, _, _, position, evaluations in plan.states:
                 of_state = states.get(position, {}).get(plan.row, {})
                 for name, key in evaluations.items():
                     where = f"{plan.row}, seed {plan.seed}, {name} at {position:.4g} ({model[:8]})"

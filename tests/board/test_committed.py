@@ -88,9 +88,9 @@ def test_the_imported_board_is_what_its_documented_commands_give(tmp_path: Path,
         run = CliRunner().invoke(app, expanded(command, tmp_path / "imported"), catch_exceptions=False)
         assert run.exit_code == 0
     made, kept = Board.read(tmp_path / "imported"), Board.read(IMPORTED)
-    passing = {"created": "", "harness": {}, "files": None}  # the bytes of Parquet change with its library
+    passing = {"created", "harness", "files", "rows"}  # the bytes of Parquet change with its library
     assert kept.methods == made.methods == METHODS
-    assert kept.model_copy(update={**passing, "rows": ()}) == made.model_copy(update={**passing, "rows": ()})
+    assert kept.model_dump(exclude=passing) == made.model_dump(exclude=passing)
     for old, new in zip(kept.rows, made.rows, strict=True):
         assert (old.method, old.kind, old.seeds, old.provenance) == (new.method, new.kind, new.seeds, new.provenance)
         assert {k: (s.mean, s.n, s.per_seed) for k, s in old.scores.items()} == {
