@@ -14,6 +14,7 @@ from math import isclose
 from pathlib import Path
 from typing import Any
 
+from harness.api.types import Metric
 from harness.board.across import compare_models, join_models
 from harness.board.analysis import analyse
 from harness.board.board import Board, board_scores, board_states
@@ -112,11 +113,14 @@ def check(path: Path) -> Verification:
     """
     folder = path if path.is_dir() else path.parent
     board = Board.read(path)
+    try:
+        evidence = board.evidence
+    except DataError as error:
+        return Verification(differences=(str(error),))
     named = {EVIDENCE} & set(board.files or {})
     if board.is_published:  # printed numbers: there is nothing to compute again
         problems = [*_files(board, folder, {board.examples, *({SCORES} & set(board.files or {})), *named}), *_order(board)]
         problems += _computed_of_published(board)
-        evidence = None if problems else board.evidence
         return Verification(
             differences=(*problems, *(_unwritten(board, evidence) if evidence else ())),
             outside=tuple(_outside(board)),
@@ -128,7 +132,7 @@ def check(path: Path) -> Verification:
     problems = list(_files(board, folder, {board.examples, SCORES, *([STATES] if with_curves else []), *named}))
     unknown = sorted(set(scores) - {row.method for row in board.rows})
     problems += [f"{SCORES} has scores of {label!r}, which is no row of the board" for label in unknown]
-    evidence, missing = board.evidence, list[str]()
+    missing = list[str]()
     if evidence is None:
         missing.append(NO_EVIDENCE)
     if earlier := earlier_methods(board):
@@ -157,13 +161,11 @@ def _outside(board: Board) -> Iterator[tuple[str, str]]:
     for row in board.rows:
         tools = ", ".join(dict.fromkeys(read.tool for read in row.provenance.imported))
         if row.is_published:
-            source = (
-                row.provenance.source or ", ".join(dict.fromkeys(read.tool for read in row.provenance.imported)) or "elsewhere"
-            )
+            source = row.provenance.source or tools or "elsewhere"
             yield row.method, f"published numbers ({source}), without scores per example: as written"
         elif row.is_imported:
-            tools = ", ".join(dict.fromkeys(read.tool for read in row.provenance.imported)) or "another tool"
-            yield row.method, f"imported from {tools}: statistics computed again, scores as the tool gave them"
+            source = tools or "another tool"
+            yield row.method, f"imported from {source}: statistics computed again, scores as the tool gave them"
 
 
 def _computed_of_published(board: Board) -> Iterator[str]:
@@ -236,16 +238,10 @@ def _built(board: Board, scores: Scores, states: States, build: BuildRecord) -> 
     """Call `build_board` with the rows of a board of one starting model, in the order in which they were first given."""
     loaded = LoadedBoard(board, scores, board.name, states)
     by_label = {row.label: row for row in loaded.rows}
-    labels = [
-        *(label for label in build.order if label in by_label),
-        *(label for label in by_label if label not in build.order),
-    ]
-    rows = [_with_empty(by_label[label], build) for label in labels]
-    known = {
-        f"{evaluator}/{metric.name}": (evaluator, metric) for evaluator, listed in loaded.metrics.items() for metric in listed
-    }
-    metrics: dict[str, list[Any]] = {}
-    for key in [*(key for key in build.metrics if key in known), *(key for key in known if key not in build.metrics)]:
+    rows = [_with_empty(by_label[label], build) for label in _in_order(by_label, build.order)]
+    known = {f"{name}/{metric.name}": (name, metric) for name, listed in loaded.metrics.items() for metric in listed}
+    metrics: dict[str, list[Metric]] = {}
+    for key in _in_order(known, build.metrics):
         metrics.setdefault(known[key][0], []).append(known[key][1])
     looks = board.statistics.sequential
     trained = (looks.trainings, looks.trainings_fixed) if looks else (None, None)
@@ -272,6 +268,12 @@ def _built(board: Board, scores: Scores, states: States, build: BuildRecord) -> 
         "examples": board.examples,
     }
     return again.model_copy(update=written), rows
+
+
+def _in_order(names: Iterable[str], order: Sequence[str]) -> list[str]:
+    """Return names in a given order, those that it lacks last; a stranger's order may name others, or one twice."""
+    there = list(names)
+    return list(dict.fromkeys([*(name for name in order if name in there), *there]))
 
 
 def _with_empty(row: RowResult, build: BuildRecord) -> RowResult:

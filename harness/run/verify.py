@@ -37,10 +37,9 @@ def verification(path: Path) -> Verification:
     """
     checked = check(path)
     board = Board.read(path)
-    try:
-        evidence = board.evidence
-    except HarnessError as error:
-        return checked.with_more(differences=[str(error)])
+    if checked.differences and not checked.root:  # its evidence is none
+        return checked
+    evidence = board.evidence
     if evidence is None or board.is_published:
         return checked
     try:
@@ -84,7 +83,7 @@ def _of_scores(board: Board, scores: Scores, states: States, runs: Sequence[Reco
             for _, _, _, position, evaluations in plan.states:
                 of_state = states.get(position, {}).get(plan.row, {})
                 for name, key in evaluations.items():
-                    where = f"{plan.row}, seed {plan.seed}, {name} at {position:.4g} ({model[:8]})"
+                    where = f"{plan.row}, seed {plan.seed}, {name} at {position:.4g}"
                     yield from _evaluation(
                         run, where, [key], of_state.get(name, {}).get(plan.seed, ()), bool(of_state.get(name))
                     )

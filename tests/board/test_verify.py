@@ -59,7 +59,7 @@ def test_a_board_of_earlier_methods_is_checked_as_far_as_methods_agree(board: Bo
     sentence = earlier_methods(Board.read(tmp_path))
     assert sentence is not None and "an earlier version of the statistics" in sentence
     run = CliRunner().invoke(app, ["verify", str(tmp_path), "--json"])
-    assert run.exit_code == 0 and json.loads(run.stdout)["earlier_methods"] == sentence
+    assert run.exit_code == 1 and json.loads(run.stdout)["earlier_methods"] == sentence
     kto["mean"] += 0.1
     (tmp_path / "board.json").write_text(json.dumps(content))
     assert len(verify(tmp_path)) == 1 and "kto: gold/win_rate mean is" in verify(tmp_path)[0]
