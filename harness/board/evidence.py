@@ -224,7 +224,7 @@ def _written_of_row(row: Mapping[str, JsonValue]) -> Iterator[tuple[str, JsonVal
 
 
 def _written_statistics(place: str, statistics: Mapping[str, JsonValue]) -> Iterator[tuple[str, JsonValue]]:
-    """Yield the statistics that scores do not give: their version, repeated questions, trainings that ran, blocks of prompts."""
+    """Yield the statistics that scores do not give: their version, judges asked again, trainings, blocks of prompts."""
     yield f"{place} methods", statistics.get("methods")
     if "judges" in statistics:
         yield f"{place} judges", statistics["judges"]

@@ -73,7 +73,7 @@ def test_changed_scores_are_named(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "scores.parquet").write_bytes(scores_bytes(scores))
     problems = verify(tmp_path)
     assert "scores.parquet is not the file that board.json was written with: its SHA-256 differs" in problems
-    assert "kto: gold/reward is on the board, and its scores do not give it" in problems
+    assert "kto: gold/reward is on the board, and the scores give none" in problems
 
 
 def test_a_board_without_scores_cannot_be_verified(folder: Path, tmp_path: Path) -> None:
