@@ -59,7 +59,7 @@ def main() -> None:
     for row in rows:
         row_entry(comparison, row)
     took["entries"] = time.perf_counter() - start - took["comparison"]
-    analyse(comparison)
+    analyse(comparison, {})
     took["all"] = time.perf_counter() - start
     used = time.process_time() - used
     took["analysis"] = took["all"] - took["comparison"] - took["entries"]

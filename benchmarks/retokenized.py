@@ -25,7 +25,7 @@ import torch
 from harness.api.types import Prompt, Response, Sampling
 from harness.models.generate import generate
 from harness.models.load import load
-from harness.models.logps import Row, score
+from harness.models.logps import TokenRow, score
 from harness.models.tokenization import ChatTemplate
 from harness_plugins.sources.hh_rlhf import HHRLHF
 
@@ -126,8 +126,8 @@ def _example(template: ChatTemplate, kind: str, sampled: Sequence[int], again: S
     }
 
 
-def _row(template: ChatTemplate, prompt: Prompt, ids: Sequence[int]) -> Row:
-    return Row(tuple(template.prompt_ids(prompt)), tuple(ids))
+def _row(template: ChatTemplate, prompt: Prompt, ids: Sequence[int]) -> TokenRow:
+    return TokenRow(tuple(template.prompt_ids(prompt)), tuple(ids))
 
 
 if __name__ == "__main__":

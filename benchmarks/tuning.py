@@ -24,7 +24,7 @@ from sharing import FACTS, QUICK, RESULTS, ROOT, run, tokens
 from harness.config.file import load_raw, override
 from harness.config.sweep import with_settings
 from harness.run.compare import tune
-from harness.run.tuning import Choice
+from harness.run.tuning import TuningResult
 from harness.store import Store
 
 METHODS = ("dpo", "simpo", "sr_dpo", "self_contrast")
@@ -61,7 +61,7 @@ def main() -> None:
     print(json.dumps(measured, indent=1))
 
 
-def searched(raw: dict[str, Any], workers: int) -> tuple[dict[str, Any], Choice]:
+def searched(raw: dict[str, Any], workers: int) -> tuple[dict[str, Any], TuningResult]:
     """Seconds and tokens of the search from an empty store, and what it tried."""
     with tempfile.TemporaryDirectory() as folder:
         store = Path(folder) / "store"

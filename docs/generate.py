@@ -18,8 +18,9 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
 
+import yaml
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
@@ -402,6 +403,61 @@ def findings(registry: Registry, page: Path) -> str:
     return table(["analysis", "what it asks", "of the paper", *verdicts], rows)
 
 
+class Covered(NamedTuple):
+    """One method, baseline, ablation, analysis, table or figure of a paper, and how to run it.
+
+    Attributes:
+        kind: method, baseline, ablation, analysis, table or figure.
+        needs: the hardware, files and keys that `full` needs.
+        here: the command that ran on this project's CPUs.
+        result: what came out of `here`, with a link.
+        full: the command at the paper's size.
+        never: why there is no such command; one of the two is empty.
+    """
+
+    item: str
+    kind: str
+    needs: str
+    here: str
+    result: str
+    full: str = ""
+    never: str = ""
+
+
+class CoveredPaper(NamedTuple):
+    """A file of docs/papers/coverage."""
+
+    title: str
+    arxiv: str
+    items: tuple[Covered, ...]
+
+
+def covered_papers() -> list[CoveredPaper]:
+    """Read docs/papers/coverage, a file for each paper, in the order of their names.
+
+    Raises:
+        TypeError: an item lacks a field or has an unknown one.
+    """
+    papers = []
+    for file in sorted((ROOT / "docs" / "papers" / "coverage").glob("*.yaml")):
+        raw = yaml.safe_load(file.read_text(encoding="utf-8"))
+        papers.append(CoveredPaper(raw["title"], raw["arxiv"], tuple(Covered(**item) for item in raw["items"])))
+    return papers
+
+
+def coverage(registry: Registry, page: Path) -> str:
+    """A table for each paper: what is in it, the command at full size, what that needs, the command here, the outcome."""
+    parts = []
+    for paper in covered_papers():
+        rows = [
+            [item.item, item.kind, code(item.full) if item.full else item.never, item.needs, code(item.here), item.result]
+            for item in paper.items
+        ]
+        header = ["of the paper", "kind", "at full size", "what that needs", "on two CPU cores", "what came out"]
+        parts.append(f"## [{paper.title}](https://arxiv.org/abs/{paper.arxiv})\n\n{table(header, rows)}")
+    return "\n\n".join(parts)
+
+
 def board_rows(registry: Registry, page: Path) -> str:
     """Every row of the board `sandbox-full` that trains one of the page's methods, by the primary metric."""
     board = harness.Board.read(ROOT / "leaderboards" / "sandbox-full")
@@ -603,6 +659,7 @@ GENERATORS: dict[str, Callable[[Registry, Path], str]] = {
     "evaluator fields": evaluator_fields,
     "findings": findings,
     "board rows": board_rows,
+    "coverage": coverage,
     "component fields": component_fields,
     "config": config_reference,
     "command line": command_line,

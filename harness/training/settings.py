@@ -10,6 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationIn
 
 from harness.api.spaces import SearchSpace
 from harness.training.layouts.choose import LayoutName
+from harness.training.optimizers import DEFAULT, wrong_optimizer
 
 Schedule = Literal["constant", "linear", "cosine"]
 
@@ -96,7 +97,9 @@ class _Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    later: ClassVar[frozenset[str]] = frozenset({"lora", "precision", "gradient_checkpointing", "devices", "micro_batch_size"})
+    later: ClassVar[frozenset[str]] = frozenset(
+        {"lora", "precision", "gradient_checkpointing", "devices", "micro_batch_size", "optimizer"}
+    )
     precision: PrecisionSetting = "auto"
 
     def payload(self, device: str) -> dict[str, Any]:
@@ -121,12 +124,16 @@ class TrainingSettings(_Settings):
 
     learning_rate: Annotated[
         float, SearchSpace(1e-5, 1e-3, log=True, source="a decade below and above 1e-4; for billions of parameters, far lower")
-    ] = Field(2e-4, gt=0, le=1, description="peak learning rate of AdamW")
+    ] = Field(2e-4, gt=0, le=1, description="peak learning rate")
+    optimizer: str = Field(
+        DEFAULT,
+        description="by transformers' name (`optim`): rmsprop, sgd, adafactor, adagrad, or one whose package is installed",
+    )
     prompts_per_batch: int = Field(16, ge=1, description="prompts per optimiser step; m negatives make m pairs of each")
     epochs: int = Field(1, ge=1, description="passes over a round's groups")
     schedule: Schedule = Field("cosine", description="learning rate after the warm-up")
     warmup_share: float = Field(0.1, ge=0, lt=1, description="share of the steps with a rising learning rate")
-    weight_decay: float = Field(0.0, ge=0, description="AdamW's decoupled weight decay")
+    weight_decay: float = Field(0.0, ge=0, description="decoupled weight decay, where the optimiser has one")
     max_gradient_norm: float = Field(1.0, gt=0, description="gradients are clipped to this global norm")
     tokens_per_micro_batch: int = Field(
         8192, ge=1, description="tokens of one forward pass, padding included; changes memory and speed, never the loss"
@@ -140,6 +147,13 @@ class TrainingSettings(_Settings):
     gradient_checkpointing: GradientCheckpointing = False
     lora: Lora = None
     devices: Devices = None
+
+    @field_validator("optimizer")
+    @classmethod
+    def _can_be_used(cls, optimizer: str) -> str:
+        if wrong := wrong_optimizer(optimizer):
+            raise ValueError(wrong)
+        return optimizer
 
 
 class SftSettings(_Settings):

@@ -143,7 +143,7 @@ def group_arguments(settings: TrainingSettings, seed: int, scratch: Path, steps:
         seed=seed,
         data_seed=seed,
         train_sampling_strategy="random" if shuffle else "sequential",
-        **shared_arguments(settings.schedule, settings.warmup_share, steps),
+        **{**shared_arguments(settings.schedule, settings.warmup_share, steps), "optim": settings.optimizer},
     )
 
 

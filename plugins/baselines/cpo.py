@@ -12,8 +12,9 @@ from harness import GroupLogps, Loss, Objective, Paper, SearchSpace
 class CPO(Objective):
     """−log σ(β(lp⁺ − lp⁻)) + α·NLL(y⁺): DPO under a uniform reference, plus the chosen response's likelihood.
 
-    The first term takes sums. The NLL is averaged over the batch's chosen tokens (`group_mean`), as TRL's CPOTrainer does, and
-    not over responses.
+    The first term takes sums. The NLL is averaged over the batch's chosen tokens (`group_mean`), as TRL's CPOTrainer does. The
+    paper's L_NLL is −log π(y⁺|x), a sum over tokens: with n⁺ tokens, its α of 1 is n⁺ here, and the preference term weighs n⁺
+    times more than the paper's equation says.
     """
 
     name: ClassVar[str] = "cpo"

@@ -13,7 +13,8 @@ class SLiCHF(Objective):
     """max(0, δ − lp⁺ + lp⁻) + λ·NLL(y⁺): sums of log-probabilities, no reference model.
 
     The paper regularises towards the SFT target y_ref, which a group does not hold; the chosen response takes its place (with
-    builders whose chosen response is the target, it is the same). NLL is −lp⁺/n⁺ of each response, averaged over groups.
+    builders whose chosen response is the target, it is the same). NLL is −lp⁺/n⁺ of each response, averaged over groups. The
+    paper's regulariser is −λ·log P(y_ref|x), a sum over tokens: its λ is λ·n here, n the response's tokens.
     """
 
     name: ClassVar[str] = "slic_hf"

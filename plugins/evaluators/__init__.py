@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from harness import Evaluator, Importer, hookimpl
-from harness_plugins.evaluators.alpaca_eval.evaluator import AlpacaEval
+from harness_plugins.evaluators.alpaca_eval.evaluator import AlpacaEval, AlpacaEval1
 from harness_plugins.evaluators.fastchat.mt_bench import MtBench, VicunaBench
 from harness_plugins.evaluators.gold_reward import GoldReward
 from harness_plugins.evaluators.imports import AlpacaImporter, FastChatImporter, LmEvalImporter
@@ -30,6 +30,7 @@ def harness_evaluators() -> list[type[Evaluator]]:
         MtBench,
         VicunaBench,
         AlpacaEval,
+        AlpacaEval1,
     ]
 
 

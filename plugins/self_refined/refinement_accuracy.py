@@ -138,10 +138,14 @@ def _raws(context: AnalysisContext) -> dict[int, dict[str, object]]:
     if context.prompts < max(SHARES):
         fix = f"the smallest of {len(SHARES)} data sets is a {max(SHARES)}th of it: it should be {max(SHARES)} or more"
         raise ConfigError([Problem("budget.prompts", context.prompts, fix)], context.where)
-    sums = {**context.row("sr_ipo", "ipo", objective={"normalize": "sum"}), "method": "ipo"}
-    methods = ["sft", context.row("dpo", "dpo"), sums]
-    methods += [context.row(name, name, objective={"refinement_weight": DEFAULT}) for name in PLAIN]
-    sweeps = [context.row(name, name, sweep={"objective.refinement_weight": list(WEIGHTS)}) for name in PLAIN]
+    sums: dict[str, dict[str, object]] = {"sr_dpo": {}, "sr_ipo": {"normalize": "sum"}}  # as the paper writes them
+    plain_ipo = {**context.row("sr_ipo", "ipo", objective=sums["sr_ipo"]), "method": "ipo"}
+    methods = ["sft", context.row("dpo", "dpo"), plain_ipo]
+    methods += [context.row(name, name, objective={"refinement_weight": DEFAULT, **sums[name]}) for name in PLAIN]
+    sweeps = [
+        {**context.row(name, name, objective=sums[name]), "sweep": {"objective.refinement_weight": list(WEIGHTS)}}
+        for name in PLAIN
+    ]
     raws: dict[int, dict[str, object]] = {}
     for share in SHARES:
         count = context.prompts // share

@@ -13,16 +13,17 @@ from harness_plugins.self_refined.refinement import Normalize, SelfRefined, gap
 class SrIPO(SelfRefined):
     """((h⁺ − h⁻) − λ·sg[Δ] − 1/(2β))², Δ = β(h_p⁺ − h_p⁻), h_p under the prompt-augmented query p ⊕ x (Eq. 11, 14).
 
-    The paper writes sums (Eq. 8, Algorithm 2), and so does the default here; `normalize: token` divides each h, in the margin
-    and in Δ alike, by its response's tokens, as `ipo` does by default. Compare with `ipo` under one `normalize` only.
+    `normalize: token` divides each h, in the margin and in Δ alike, by its response's tokens, as `ipo` does by default: the two
+    rows differ in the refinement alone. The paper writes sums (Eq. 8, Algorithm 2): `normalize: sum`, for both rows.
     """
 
     name: ClassVar[str] = "sr_ipo"
+    version: ClassVar[int] = 2
     paper: ClassVar[Paper | None] = Paper(
         "Direct Alignment of Language Models via Quality-Aware Self-Refinement", "2405.21040", "Eq. 10, 11, 14, Algorithm 2"
     )
 
-    normalize: Normalize = Field("sum", description="log-ratios summed over the response's tokens, or per token")
+    normalize: Normalize = Field("token", description="log-ratios per response token, or summed over them; as `ipo`'s")
 
     def loss(self, batch: GroupLogps) -> Loss:
         assert batch.reference is not None

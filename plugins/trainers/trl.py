@@ -60,7 +60,7 @@ class Trl(Trainer):
     carries: ClassVar[frozenset[str]] = frozenset(
         {
             *("learning_rate", "prompts_per_batch", "epochs", "schedule", "warmup_share", "weight_decay", "max_gradient_norm"),
-            *("precision", "gradient_checkpointing", "lora"),
+            *("precision", "gradient_checkpointing", "lora", "optimizer"),
         }
     )
     leaves_states: ClassVar[bool] = True
@@ -239,7 +239,7 @@ def common_arguments(
         "warmup_steps": round(settings.warmup_share * steps),
         "weight_decay": settings.weight_decay,
         "max_grad_norm": settings.max_gradient_norm,
-        "optim": "adamw_torch",
+        "optim": settings.optimizer,
         "seed": seed,
         "data_seed": seed,
         "bf16": precision == "bfloat16",

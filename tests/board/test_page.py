@@ -230,3 +230,13 @@ def test_every_curve_has_two_ticks_at_least(board: Board) -> None:
 def test_where_a_row_s_ids_come_from_is_among_its_facts(board: Board, data: object, shown: str | None) -> None:
     row = board.rows[0].model_copy(update={"provenance": {"data": data}})
     assert dict(made_of(board, row)).get("Responses") == shown
+
+
+def test_how_many_prompts_gave_a_group_is_among_a_row_s_facts(board: Board) -> None:
+    """Counts are summed over seeds and rounds; what a builder measured is a mean over all groups."""
+    first = {"prompts": 10, "groups": 3, "dropped": {"announced": 6, "equal sides": 1}, "means": {"stripped": 1.0}}
+    second = {"prompts": 10, "groups": 9, "dropped": {"announced": 1}, "means": {"stripped": 0.0}}
+    data: dict[str, object] = {"0": [first, second], "1": ["odd", {"dropped": "odd", "prompts": "odd"}]}
+    row = board.rows[0].model_copy(update={"provenance": {"data": data}})
+    shown = "12 of 20 prompts; 7 dropped: announced; 1 dropped: equal sides; mean stripped 0.250"
+    assert dict(made_of(board, row))["Groups"] == shown

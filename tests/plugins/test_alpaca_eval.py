@@ -18,13 +18,14 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from pydantic import ValidationError
 from scipy import stats
 
 from harness import DataError, JudgeAnswer, Judgment, Message, Prompt, Response, Sampling, Score, UnavailableError
 from harness_plugins.evaluators import AlpacaImporter
 from harness_plugins.evaluators.alpaca_eval import evaluator as plugin
 from harness_plugins.evaluators.alpaca_eval import package
-from harness_plugins.evaluators.alpaca_eval.evaluator import AlpacaEval
+from harness_plugins.evaluators.alpaca_eval.evaluator import AlpacaEval, AlpacaEval1
 from harness_plugins.evaluators.alpaca_eval.glm import Glm
 
 DATA = os.environ.get("HARNESS_REFERENCE_DATA")
@@ -408,3 +409,35 @@ def test_what_is_no_verdict_is_not_shown_to_the_package_and_counted_by_its_reaso
         assert {score.example for score in scores if score.metric == metric and score.value} == examples
     assert {s.example for s in scores if s.metric == "win_rate"}.isdisjoint(named.values())
     assert sum(score.metric == "win_rate" for score in scores) == len(rows) - 3
+
+
+def test_alpaca_eval_1_asks_for_a_ranking_against_its_own_reference(tmp_path: Path) -> None:
+    """The judge ranks the answer with more words first, whichever place the package shows it in; one answer has no ranking."""
+    rows = [{**row, "dataset": "d", "output_1": "x " * 10, "output_2": "y " * 20} for row in made_up(6)]
+    rows[0]["output_2"] = "y "
+    asked: list[str] = []
+
+    def verdict(prompt: str) -> JudgeAnswer:
+        asked.append(prompt)
+        first, second = re.findall(r'"answer": """(.*?)"""', prompt, re.DOTALL)
+        ranks = (1, 2) if len(first) > len(second) else (2, 1)
+        text = str([{"model": f"model_{place}", "rank": rank} for place, rank in enumerate(ranks, 1)])
+        return JudgeAnswer("I cannot tell" if '"instruction 5"' in prompt else text, "gpt-4", "stop", 100, 30)
+
+    answers = {row["instruction"]: row["output_2"] for row in rows}
+    task = AlpacaTask(tmp_path, answers, verdict)
+    scores = list(AlpacaEval1(reference=str(write_reference(tmp_path, rows)), official=False).evaluate(task))
+    assert all("create a leaderboard" in prompt for prompt in asked)
+    assert task.parameters == {"max_tokens": 100, "temperature": 0}
+    assert mean(scores, "win_rate") == pytest.approx(4 / 5)  # of five that were read, one is shorter than the reference
+    assert mean(scores, "unparsed") == pytest.approx(1 / 6)
+
+
+def test_alpaca_eval_1_has_its_own_key_and_no_length_controlled_win_rate() -> None:
+    first, second = AlpacaEval1(), AlpacaEval()
+    assert (first.name, first.reference, first.annotator) == ("alpaca_eval_1", "data/alpaca_eval.json", "alpaca_eval_gpt4")
+    assert first.name != second.name and first.reference != second.reference and first.annotator != second.annotator
+    ((field, fix),) = first.problems()
+    assert field == "reference" and "alpaca_eval.json of tatsu-lab/alpaca_eval" in fix
+    with pytest.raises(ValidationError, match="no length-controlled win rate: leave `difficulty` out"):
+        AlpacaEval1(difficulty="hub")

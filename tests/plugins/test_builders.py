@@ -15,7 +15,6 @@ from harness_plugins.baselines.preference import Preference
 from harness_plugins.baselines.sft import Targets
 from harness_plugins.baselines.spin import Spin
 from harness_plugins.controls.best_of_n import BestOfN
-from harness_plugins.only_prompting.builder import CHOSEN_PREFIX, OnlyPrompting, without_preamble
 from harness_plugins.self_contrast.builder import SelfContrast
 
 
@@ -113,6 +112,58 @@ def test_of_equally_similar_samples_self_contrast_keeps_the_first() -> None:
     assert {response.text for response in group.rejected} == {"t4", "t0", "t1"}
 
 
+class RecordingRandom(random.Random):
+    """A generator that notes what it was asked to draw from."""
+
+    def sample(self, population, k, **_):
+        self.population = list(population)
+        return super().sample(population, k)
+
+
+def authors_negatives(texts: Sequence[str], similarities: Sequence[float], share: float) -> set[str]:
+    """Return what the authors' rule leaves, by counting: a text stays if few enough distinct ones are less similar.
+
+    Written from mode `lastdedup` of THUDM/Self-Contrast, src/construct_synthetic_data.py, commit a21d01d2.
+    """
+    distinct = [place for place, text in enumerate(texts) if text not in texts[:place]]
+    most = min(int(len(texts) * share), len(distinct) - 1)
+
+    def less_similar(place: int) -> int:
+        return sum((similarities[other], other) < (similarities[place], place) for other in distinct)
+
+    return {texts[place] for place in distinct if less_similar(place) < most and texts[place].lstrip(" ")}
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_the_filter_is_the_authors_rule(seed: int) -> None:
+    """Random similarities with ties, of texts with duplicates, empty ones and the target's own."""
+    rng = random.Random(seed)
+    samples = rng.choice([4, 8, 32, 64])
+    pool = ["", " ", "target", *(f"t{index}" for index in range(rng.choice([2, samples // 2, 4 * samples])))]
+    similarity = {text: rng.choice([rng.uniform(-1, 0.99), 0.5]) for text in pool} | {"target": 1.0}
+    texts = [rng.choice(pool) for _ in range(samples)]
+    cosines = [similarity[text] for text in texts]
+    share = rng.choice([0.75, 0.5, 0.25])
+    expected = authors_negatives(texts, cosines, share)
+    task = ScriptedTask([example()], [responses(*texts)], [cosines], rng=RecordingRandom(0))
+    groups = list(SelfContrast(samples=samples, keep=share, negatives=1).build(task))
+    if expected:
+        assert len(groups) == 1
+        assert sorted(texts[place] for place in task.rng.population) == sorted(expected)
+    else:
+        assert not groups and task.counted == {"fewer than 1 distinct negatives left": 1}
+
+
+def test_a_duplicate_costs_a_prompt_only_if_the_share_is_taken_first() -> None:
+    """The paper's own m = a · R: 8 of 32, one of them twice among the least similar."""
+    texts = ["t0", *(f"t{index}" for index in range(31))]
+    task = ScriptedTask([example()], [responses(*texts)], [[index / 32 for index in range(32)]])
+    (group,) = SelfContrast(samples=32, negatives=8).build(task)
+    assert {response.text for response in group.rejected} == {f"t{index}" for index in range(8)}
+    assert list(SelfContrast(samples=32, negatives=8, duplicates="after").build(task)) == []
+    assert task.counted == {"fewer than 8 distinct negatives left": 1}
+
+
 @pytest.mark.parametrize(
     ("samples", "keep", "kept"),
     [
@@ -139,7 +190,7 @@ def test_self_contrast_draws_among_distinct_texts_that_are_neither_empty_nor_the
     task = ScriptedTask([example()], [responses(*texts)], [[index / 100 for index in range(64)]])
     for seed in range(20):
         task.rng = random.Random(seed)
-        (group,) = SelfContrast(samples=64, keep=0.5, negatives=16).build(task)
+        (group,) = SelfContrast(samples=64, keep=0.5, negatives=16, duplicates="after").build(task)
         assert sorted(response.text for response in group.rejected) == sorted(f"t{index}" for index in range(16))
     (group,) = SelfContrast(samples=64, keep=1.0, negatives=30).build(task)
     assert {response.text for response in group.rejected} == {f"t{index}" for index in range(30)}
@@ -151,7 +202,7 @@ def test_of_equal_texts_self_contrast_takes_the_least_similar() -> None:
     """An embedder that is not exact may give one text two similarities."""
     texts, cosines = ["again", "other", "again", "far"], [0.5, 0.25, 0.125, 0.875]
     task = ScriptedTask([example()], [responses(*texts)], [cosines])
-    (group,) = SelfContrast(samples=4, keep=0.75, negatives=2).build(task)
+    (group,) = SelfContrast(samples=4, keep=0.75, negatives=2, duplicates="after").build(task)
     assert {response.text for response in group.rejected} == {"again", "other"}
     assert group.info["negative_similarity"] == (0.125 + 0.25) / 2
     assert any(response is task.samples[0][2] for response in group.rejected)
@@ -166,67 +217,6 @@ def test_self_contrast_counts_prompts_without_enough_distinct_negatives() -> Non
 def test_self_contrast_refuses_fields_that_cannot_work() -> None:
     with pytest.raises(ValidationError, match="raise samples or keep"):
         SelfContrast(samples=8, keep=0.25, negatives=4)
-
-
-def test_only_prompting_asks_twice_and_trains_without_the_prefix() -> None:
-    rejected_prefix = "Please produce a good response that merits a perfect score of 5 out of 10."
-    task = ScriptedTask(
-        [example("a"), example("b"), example("c")],
-        by_prefix={
-            CHOSEN_PREFIX: ["Okay, here is a 10-score answer: well said", "same", "fine"],
-            rejected_prefix: ["so so", "same", "Here is a response that merits 5 out of 10:"],
-        },
-    )
-    (group,) = OnlyPrompting(rejected_score=5).build(task)
-    assert group.prompt.text == "question a"
-    assert (group.chosen.text, group.rejected[0].text) == ("well said", "so so")
-    assert task.counted == {"equal sides": 1, "nothing left on one side": 1}
-
-
-@pytest.mark.parametrize(
-    ("text", "left"),
-    [
-        ("Okay, here is a 10-score answer: Paris.", "Paris."),
-        ("Okay, here is a 10-score answer\nParis.", "Paris."),
-        ("Okay, here is a 10-score answer", ""),  # §4.3's own words
-        ("The 10-score answer is as follows. Paris.", "Paris."),
-        ("The 10 out of 10 response: Paris.", "Paris."),
-        ("Sure, here’s a top-notch response that merits a perfect score of 10 out of 10!\n\nParis.", "Paris."),
-        ("Here is a 10-score answer! Paris is it. Rome is not.", "Paris is it. Rome is not."),
-        ("Certainly! Here is a response rated 9.5 out of 10: Paris.", "Paris."),
-        ("Here is an answer worth 10/10: Paris.", "Paris."),
-        ("Sure! Here's my 7 out of 10 response. Paris.", "Paris."),
-        ("Score: 9/10 - Paris.", "Paris."),
-        ("Paris. This response merits a perfect score of 10 out of 10.", "Paris."),
-        ("Here is the list : 1) cat 2) dog", "Here is the list : 1) cat 2) dog"),
-        ("There are 10 of them.", "There are 10 of them."),
-        ("The 10-point response plan was signed in May.", "The 10-point response plan was signed in May."),
-        ("She scored 10 out of 10. Paris.", "She scored 10 out of 10. Paris."),
-    ],
-)
-def test_preambles_go_and_answers_stay(text: str, left: str) -> None:
-    sampled = Response(text, True, 9, (7, 3))
-    assert without_preamble(sampled).text == left
-    assert without_preamble(sampled).ids == ((7, 3) if text == left else None), "edited text is tokenized again"
-    assert without_preamble(sampled).tokens == 9
-
-
-def test_a_preamble_without_an_answer_drops_the_pair() -> None:
-    task = ScriptedTask(
-        [example("a"), example("b")],
-        by_prefix={
-            CHOSEN_PREFIX: ["Okay, here is a 10-score answer", "fine"],
-            "Please produce a good response that merits a perfect score of 3 out of 10.": ["so so", "The 3-score answer:"],
-        },
-    )
-    assert list(OnlyPrompting().build(task)) == []
-    assert task.counted == {"nothing left on one side": 2}
-
-
-def test_what_a_model_wrote_is_read_in_time_proportional_to_its_length() -> None:
-    """Runs of blanks or digits make unbounded patterns go over them again and again: 2,000 blanks once took 42 s."""
-    for text in (" " * 20_000, "here is a" + " " * 20_000 + "x", "9" * 20_000, "this answer merits " + "9 " * 10_000):
-        assert without_preamble(Response(f"a{text}b")).text == f"a{text}b"
 
 
 def test_best_of_n_takes_best_and_worst() -> None:

@@ -7,16 +7,20 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import lm_eval_data
 import pytest
+from pydantic import ValidationError
 
 from harness import DataError, Score
 from harness_plugins.evaluators import LmEval, LmEvalImporter
+from harness_plugins.evaluators.lm_eval.lm_eval import _average
 from harness_plugins.evaluators.lm_eval.tasks import SHOTS, SUITE_REPORT
 
 REFERENCE = os.environ.get("HARNESS_REFERENCE_DATA")
+TASKS = {"a": [0.0, 1.0], "b": [1.0], "c": [1.0, 0.0, 0.0, 0.0]}
 TEXTS = [json.dumps(lm_eval_data.hellaswag(n)) + " Question: Answer: A. B. C. D. #### 12" for n in range(50)]
 
 
@@ -170,7 +174,7 @@ def test_tasks_by_name_give_what_lm_eval_gives_by_itself(
     tasks = {"hellaswag": 10, "winogrande": 10}
     report = ("hellaswag/acc_norm", "winogrande/acc")
     evaluator = LmEval(
-        tasks=tuple(tasks), report=report, data=str(tmp_path / "data"), num_fewshot=10, apply_chat_template=False
+        tasks=tuple(tasks), report=(*report, "average"), data=str(tmp_path / "data"), num_fewshot=10, apply_chat_template=False
     )
     task = PolicyTask(tmp_path / "scratch", checkpoint)
     scores = list(evaluator.evaluate(task))  # type: ignore[arg-type]
@@ -181,7 +185,9 @@ def test_tasks_by_name_give_what_lm_eval_gives_by_itself(
     assert row.facts["versions"] == {f"own_{name}": 1.0 for name in tasks}
     assert row.facts["shots"] == {f"own_{name}": 10 for name in tasks}
     read = [Score(s.example.removeprefix("own_"), s.metric.removeprefix("own_"), s.value) for s in row.scores]
-    assert [score for score in read if score.metric in report] == scores
+    assert [score for score in read if score.metric in report] == [score for score in scores if score.metric in report]
+    means = [fmean(score.value for score in scores if score.metric == metric) for metric in (*report, "average")]
+    assert means[2] == pytest.approx((means[0] + means[1]) / 2) and means[0] != means[1]
     assert [metric.name for metric in row.metrics if metric.primary] == ["own_hellaswag/acc_norm", "own_winogrande/acc"]
     note = task.notes
     assert note["versions"] == {"hellaswag": 1.0, "winogrande": 1.0}
@@ -218,6 +224,17 @@ def test_the_suite_says_what_it_reports_and_files_are_part_of_the_key(tmp_path: 
     ]
 
 
+def test_the_average_takes_one_metric_of_each_task_and_every_task_alike() -> None:
+    suite = LmEval(tasks=("open_llm_leaderboard",))
+    assert suite._averaged() == (*SUITE_REPORT[:5], "gsm8k/exact_match,strict-match")
+    tasks = [[Score(f"{task}{place}", task, value) for place, value in enumerate(values)] for task, values in TASKS.items()]
+    weighted = list(_average(tasks))
+    assert fmean(score.value for score in weighted) == pytest.approx((0.5 + 1 + 0.25) / 3)
+    assert len({score.example for score in weighted}) == 7 and {score.metric for score in weighted} == {"average"}
+    with pytest.raises(ValidationError, match="a metric of two at least"):
+        LmEval(tasks=("gsm8k",), report=("gsm8k/exact_match,strict-match", "average"))
+
+
 def test_shards_and_other_formats_are_found(tmp_path: Path) -> None:
     import pandas as pd
 
@@ -251,4 +268,4 @@ def test_the_six_on_real_data_give_what_lm_evals_command_gives(
     scores = list(LmEval(tasks=("open_llm_leaderboard",), data=str(data)).evaluate(task))  # type: ignore[arg-type]
     assert len({score.example for score in scores if score.metric == "mmlu/acc"}) == 57 * 4
     assert task.notes["shots"]["mmlu"] == 5
-    agree(scores, by_command(checkpoint, data, SHOTS, tmp_path / "own"), SUITE_REPORT)
+    agree(scores, by_command(checkpoint, data, SHOTS, tmp_path / "own"), SUITE_REPORT[:-1])  # all but the average

@@ -113,8 +113,10 @@ def test_sr_ipo(normalize, gaps: list[float], views: list[float]) -> None:
     assert valid(loss.per_pair) == pytest.approx(expected, abs=1e-12)
 
 
-def test_sr_ipo_sums_by_default_as_its_paper_does() -> None:
-    assert torch.equal(SrIPO().loss(BATCH).per_pair, SrIPO(normalize="sum").loss(BATCH).per_pair)
+def test_sr_ipo_and_ipo_are_normalised_alike_by_default() -> None:
+    """Their rows are an ablation pair: with λ = 0 they are equal, and with λ they are not."""
+    assert torch.equal(SrIPO(refinement_weight=0).loss(BATCH).per_pair, IPO().loss(BATCH).per_pair)
+    assert not torch.equal(SrIPO().loss(BATCH).per_pair, IPO().loss(BATCH).per_pair)
 
 
 @pytest.mark.parametrize("normalize", ["sum", "token"])

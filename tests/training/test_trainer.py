@@ -182,6 +182,25 @@ def test_same_seed_same_weights_and_another_seed_others(tiny, tmp_path: Path) ->
     assert not torch.equal(trained[0], trained[2])
 
 
+def test_rmsprop_divides_the_first_step_by_a_tenth_of_each_gradient(tiny, tmp_path: Path) -> None:
+    """v = 0.01·g² then, so that a weight moves by 10 learning rates; of AdamW by one."""
+    moved = {}
+    for optimizer in ("rmsprop", "adamw_torch"):
+        model = copy.deepcopy(tiny[0])
+        settings = TrainingSettings(
+            optimizer=optimizer,
+            learning_rate=1e-4,
+            prompts_per_batch=64,
+            schedule="constant",
+            warmup_share=0,
+            max_gradient_norm=1e9,
+        )
+        train(model, groups(model), DPO(), settings, seed=0, scratch=tmp_path)
+        pairs = zip(model.parameters(), tiny[0].parameters(), strict=True)
+        moved[optimizer] = torch.cat([(after - before).abs().flatten() for after, before in pairs]).median().item()
+    assert moved == {"rmsprop": pytest.approx(1e-3, rel=0.01), "adamw_torch": pytest.approx(1e-4, rel=0.01)}
+
+
 def test_a_loss_that_is_no_number_stops_with_the_step_and_the_fix(tiny, tmp_path: Path) -> None:
     model = tiny[0]
     batch = groups(model)

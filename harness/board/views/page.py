@@ -7,6 +7,7 @@ import json
 import re
 import zlib
 from base64 import b64encode
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -329,6 +330,7 @@ def made_of(board: Board, row: RowEntry) -> list[tuple[str, str]]:
         ("Models", _models(provenance.get("models"))),
         ("Judge", _judges(provenance.get("judges"))),
         ("Backend", _item(provenance.get("backend"), "name")),
+        ("Groups", _groups(provenance.get("data"))),
         ("Responses", _responses(provenance.get("data"))),
         ("Precision", precision(provenance)),
         ("Written by", ", ".join(f"{'harness' if key == 'version' else key} {v}" for key, v in sorted(board.harness.items()))),
@@ -374,12 +376,43 @@ def _models(models: object) -> str:
     return ", ".join(f"seed {seed}: {key}" for seed, key in models.items()) if isinstance(models, Mapping) else ""
 
 
+def _groups(data: object) -> str:
+    """Return how many prompts gave a group, why others gave none, and what the builder measured, over all seeds and rounds."""
+    rounds = _rounds(data)
+    groups, prompts = (sum(_count(_item(facts, name)) for facts in rounds) for name in ("groups", "prompts"))
+    dropped: Counter[str] = Counter()
+    measured: dict[str, list[tuple[float, int]]] = defaultdict(list)  # (mean, groups)
+    for facts in rounds:
+        for reason, count in _items(facts, "dropped"):
+            dropped[reason] += _count(count)
+        for name, value in _items(facts, "means"):
+            if isinstance(value, int | float):
+                measured[name].append((value, _count(_item(facts, "groups"))))
+    parts = [f"{groups:,} of {prompts:,} prompts"] if prompts else []
+    parts += [f"{count:,} dropped: {reason}" for reason, count in sorted(dropped.items())]
+    for name, values in sorted(measured.items()):
+        if weight := sum(count for _, count in values):
+            parts.append(f"mean {name} {text.number(sum(value * count for value, count in values) / weight)}")
+    return "; ".join(parts)
+
+
+def _items(value: object, name: str) -> Iterable[tuple[str, object]]:
+    mapping = _item(value, name)
+    return mapping.items() if isinstance(mapping, Mapping) else ()
+
+
+def _count(value: object) -> int:
+    return value if isinstance(value, int) else 0
+
+
+def _rounds(data: object) -> list[Any]:
+    """Return the facts about a row's data, one for each seed and round."""
+    return [facts for entry in data.values() if isinstance(entry, list) for facts in entry] if isinstance(data, Mapping) else []
+
+
 def _responses(data: object) -> str:
     """Return where the ids of the trained responses come from, over all seeds and rounds."""
-    rounds = (
-        [facts for entry in data.values() if isinstance(entry, list) for facts in entry] if isinstance(data, Mapping) else []
-    )
-    counts = [count for facts in rounds if isinstance(count := _item(facts, "responses"), Mapping)]
+    counts = [count for facts in _rounds(data) if isinstance(count := _item(facts, "responses"), Mapping)]
     totals = {name: sum(n for count in counts if isinstance(n := count.get(name), int)) for name in RESPONSES}
     return ", ".join(f"{totals[name]:,} {words}" for name, words in RESPONSES.items() if totals[name])
 

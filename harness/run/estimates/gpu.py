@@ -27,6 +27,7 @@ from harness.run.records import (
     TrainPayload,
 )
 from harness.sandbox.scripted import ScriptedBuild
+from harness.training.optimizers import moments
 from harness.training.settings import SftSettings, TrainingSettings
 
 if TYPE_CHECKING:
@@ -331,19 +332,24 @@ def generation_seconds(size: ModelSize, gpu: Gpu, prompts: float, samples: float
 
 
 def state_bytes(size: ModelSize, settings: SftSettings | TrainingSettings, weight_bytes: float) -> float:
-    """Weights, gradients and AdamW's two moments on each GPU: 16 bytes a trained parameter, all in float32.
+    """Weights, gradients and the optimiser's moments on each GPU: of AdamW 16 bytes a trained parameter, all in float32.
 
     Args:
         weight_bytes: of a weight that stays as it is, where adapters are trained.
     """
+    state = 8 + 4 * (moments(settings.optimizer) if isinstance(settings, TrainingSettings) else 2)
     if settings.lora:
-        return weight_bytes * size.parameters + 16 * settings.lora.rank * size.linear
+        return weight_bytes * size.parameters + state * settings.lora.rank * size.linear
     if settings.devices is None or settings.devices.strategy == "replicated":
-        return 16 * size.parameters
+        return state * size.parameters
     gathered = 2 * 4 * size.parameters / size.layers  # two layers at a time are whole
     share = size.parameters / settings.devices.count
-    parts = {"fsdp": 16 * share + gathered, "fsdp_offload": gathered, "deepspeed_zero2": 4 * size.parameters + 12 * share}
-    return parts.get(settings.devices.strategy, 16 * share + gathered)
+    parts = {
+        "fsdp": state * share + gathered,
+        "fsdp_offload": gathered,
+        "deepspeed_zero2": 4 * size.parameters + (state - 4) * share,
+    }
+    return parts.get(settings.devices.strategy, state * share + gathered)
 
 
 def activation_bytes(size: ModelSize, tokens: float, *, recomputed: bool) -> float:

@@ -1,1 +1,1 @@
-"""AlpacaEval 2: its evaluator, and the package that computes its numbers."""
+"""AlpacaEval 1 and 2: their evaluators, and the package that computes their numbers."""

@@ -1,4 +1,4 @@
-"""AlpacaEval 2 through its own package: its annotator configs, prompts, parsers, win rates and length-controlled GLM.
+"""AlpacaEval 2 and 1 through their own package: its annotator configs, prompts, parsers, win rates and length-controlled GLM.
 
 Ours are the judge's client, the check that the set is whole, and where the hub's two files come from.
 """
@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from harness import (
     UNREAD_METRICS,
@@ -61,6 +61,8 @@ class AlpacaEval(Evaluator):
         "Length-Controlled AlpacaEval: A Simple Way to Debias Automatic Evaluators", "2404.04475"
     )
 
+    published: ClassVar[str] = "alpaca_eval_gpt4_baseline.json"  # the hub's file with the reference model's outputs
+
     reference: str = Field(
         "data/alpaca_eval_gpt4_baseline.json", description="the reference model's outputs, the package's JSON"
     )
@@ -101,9 +103,7 @@ class AlpacaEval(Evaluator):
     def problems(self) -> Sequence[tuple[str, str]]:
         found = []
         if not Path(self.reference).is_file():
-            found.append(
-                ("reference", "there is no such file: download alpaca_eval_gpt4_baseline.json of tatsu-lab/alpaca_eval")
-            )
+            found.append(("reference", f"there is no such file: download {self.published} of tatsu-lab/alpaca_eval"))
         if self.difficulty is not None:
             found += [("difficulty", fix) for fix in self.wrong_files()]
         return found
@@ -228,6 +228,30 @@ class AlpacaEval(Evaluator):
                 fix = "download it again, or set check_hashes to false"
                 found.append(f"{name} has SHA-256 {digest}, and the published file {begins}…{ends}: {fix}")
         return found
+
+
+class AlpacaEval1(AlpacaEval):
+    """AlpacaEval's first version: win rate against text-davinci-003 by GPT-4's ranking of both answers.
+
+    The instructions are those of `alpaca_eval`; reference, annotator and scale are its own, so its numbers have their own key.
+    Self-Contrast (arXiv 2404.00604, Table 1) reports it. It has no length-controlled win rate.
+    """
+
+    name = "alpaca_eval_1"
+    version: ClassVar[int] = 1
+    paper: ClassVar[Paper | None] = Paper(
+        "AlpacaFarm: A Simulation Framework for Methods that Learn from Human Feedback", "2305.14387"
+    )
+    published: ClassVar[str] = "alpaca_eval.json"
+
+    reference: str = Field("data/alpaca_eval.json", description="text-davinci-003's outputs, the package's JSON")
+    annotator: str = Field("alpaca_eval_gpt4", description="one of the package's annotators, or a folder of your own")
+
+    @model_validator(mode="after")
+    def _has_no_difficulties(self) -> AlpacaEval1:
+        if self.difficulty is not None:
+            raise ValueError("AlpacaEval 1 has no length-controlled win rate: leave `difficulty` out, or take alpaca_eval")
+        return self
 
 
 def check_whole(instructions: Sequence[str], where: str) -> None:

@@ -6,7 +6,7 @@ for a revision and lists the machine's packages.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,7 +17,7 @@ from pydantic import Field, field_validator, model_validator
 from harness import EvaluationTask, Evaluator, HarnessError, Metric, Paper, Prompt, Score
 from harness_plugins.evaluators.lm_eval.documents import bounds_of, documents_hash
 from harness_plugins.evaluators.lm_eval.engine import language_model, quiet_and_offline
-from harness_plugins.evaluators.lm_eval.tasks import SUITE, SUITE_REPORT, Finder, Tasks, hash_of_files
+from harness_plugins.evaluators.lm_eval.tasks import AVERAGE, OWN, SUITE, SUITE_REPORT, Finder, Tasks, hash_of_files
 
 SOURCE = "source"
 SANDBOX_REPORT = ("sandbox_choice/acc", "sandbox_generation/exact_match")
@@ -34,8 +34,9 @@ class LmEval(Evaluator):
     """Any lm-eval task whose data are on this machine; the source's own by default. Never uses the network.
 
     `open_llm_leaderboard` is the first Open LLM Leaderboard's six with the papers' shots and metrics, without a chat template:
-    arc_challenge 25, hellaswag 10, winogrande 5, mmlu 5, truthfulqa_mc2 0, gsm8k 5. The model that was trained is used as it
-    is in memory.
+    arc_challenge 25, hellaswag 10, winogrande 5, mmlu 5, truthfulqa_mc2 0, gsm8k 5. `gsm8k_eval` is GSM8K as Self-Contrast
+    reports it: 8 worked examples, and the number after "The answer is" or else the last. The model that was trained is used as
+    it is in memory.
     """
 
     name = "lm_eval"
@@ -53,7 +54,7 @@ class LmEval(Evaluator):
         SANDBOX_REPORT,
         min_length=1,
         description="what goes on the board: `task/metric`, or `task/metric,filter` where a task has several filters; "
-        "for the source's tasks and the six it need not be said",
+        f"`{AVERAGE}` is the mean over tasks of each one's first metric. For the source's tasks and the six it need not be said",
     )
     folder: str | None = Field(None, description="a folder of further lm-eval task files; they stand over lm-eval's own")
     data: str | None = Field(
@@ -88,10 +89,14 @@ class LmEval(Evaluator):
     def _report_is_well_formed(cls, report: tuple[str, ...]) -> tuple[str, ...]:
         for entry in report:
             task, _, metric = entry.partition("/")
+            if entry == AVERAGE:
+                continue
             if not task or not metric.partition(",")[0]:
                 raise ValueError(f"{entry!r} should read 'task/metric', as in 'arc_challenge/acc_norm'")
         if len(set(report)) < len(report):
             raise ValueError("an entry occurs twice; leave one of them out")
+        if AVERAGE in report and len({entry.partition("/")[0] for entry in report}) < 3:
+            raise ValueError(f"`{AVERAGE}` is a mean over tasks: report a metric of two at least")
         return report
 
     @model_validator(mode="after")
@@ -108,11 +113,18 @@ class LmEval(Evaluator):
         return SUITE not in self.tasks if self.apply_chat_template is None else self.apply_chat_template
 
     def metrics(self) -> Sequence[Metric]:
-        entries = [(entry, *entry.split("/", 1)) for entry in self.report]
-        return [
-            Metric(entry, f"{metric} on lm-eval's {task}", primary=True, bounds=bounds_of(metric))
+        entries = [(entry, *entry.split("/", 1)) for entry in self.report if entry != AVERAGE]
+        metrics = {
+            entry: Metric(entry, f"{metric} on lm-eval's {task}", primary=True, bounds=bounds_of(metric))
             for entry, task, metric in entries
-        ]
+        }
+        metrics[AVERAGE] = Metric(AVERAGE, f"mean over the tasks of {', '.join(self._averaged())}", primary=True)
+        return [metrics[entry] for entry in self.report]
+
+    def _averaged(self) -> tuple[str, ...]:
+        """Return the reported entries that the average is taken of: the first of each task."""
+        first = {entry.partition("/")[0]: entry for entry in reversed(self.report) if entry != AVERAGE}
+        return tuple(entry for entry in self.report if entry in first.values())
 
     def problems(self) -> Sequence[tuple[str, str]]:
         given = {"folder": self.folder, "data": self.data}
@@ -131,7 +143,8 @@ class LmEval(Evaluator):
     @cached_property
     def _files(self) -> str:
         """Read once: planning asks for the fingerprint row by row."""
-        return hash_of_files((self.folder, self.data))
+        ours = any((OWN / f"{name}.yaml").is_file() for name in self.tasks)
+        return hash_of_files((self.folder, self.data, str(OWN) if ours else None))
 
     def benchmark_prompts(self, shipped: Path | None = None) -> Sequence[Prompt]:
         """The documents of all tasks asked for, each as the task words it and by its columns that ask."""
@@ -146,7 +159,7 @@ class LmEval(Evaluator):
             raise HarnessError("apply_chat_template = True: this tokenizer has no chat template; set it to false")
         with quiet_and_offline():
             loaded = self._load(task)
-            entries = {entry: _resolve(entry, loaded) for entry in self.report}
+            entries = {entry: _resolve(entry, loaded) for entry in self.report if entry != AVERAGE}
             wrapped, batch_size = language_model(model, tokenizer, self.batch_size)
             results = lm_eval.evaluate(
                 wrapped,
@@ -158,11 +171,11 @@ class LmEval(Evaluator):
             )
         for name, fact in self._facts(results, loaded, batch_size).items():
             task.note(name, fact)
-        for entry, (names, metric, chosen) in entries.items():
-            for name in names:
-                for row in results["samples"][name]:
-                    if row["filter"] == chosen and metric in row:
-                        yield Score(f"{name}:{row['doc_id']}", entry, float(row[metric]))
+        scores = {entry: list(_scores(results["samples"], entry, *chosen)) for entry, chosen in entries.items()}
+        for entry in scores:
+            yield from scores[entry]
+        if AVERAGE in self.report:
+            yield from _average([scores[entry] for entry in self._averaged()])
 
     def _load(self, task: EvaluationTask) -> Tasks:
         """The tasks with their data. Local files are cached in the evaluation's folder, others where lm-eval puts them."""
@@ -182,7 +195,7 @@ class LmEval(Evaluator):
         """Return facts for the board: versions, shots and documents of each reported task, and how it was asked."""
         from importlib import metadata
 
-        names = sorted({entry.partition("/")[0] for entry in self.report})
+        names = sorted({entry.partition("/")[0] for entry in self.report if entry != AVERAGE})
         tasks = {name: [task.task_name for task in loaded.of(name)] for name in names}
         return {
             "lm_eval": metadata.version("lm_eval"),
@@ -193,6 +206,26 @@ class LmEval(Evaluator):
             "batch_size": batch_size,
             "limit": self.limit,
         }
+
+
+def _scores(samples: Mapping[str, Any], entry: str, names: Sequence[str], metric: str, chosen: str) -> Iterator[Score]:
+    """Yield one score for each document of an entry's tasks."""
+    for name in names:
+        for row in samples[name]:
+            if row["filter"] == chosen and metric in row:
+                yield Score(f"{name}:{row['doc_id']}", entry, float(row[metric]))
+
+
+def _average(tasks: Sequence[Sequence[Score]]) -> Iterator[Score]:
+    """Yield one score for each document of several tasks, so that their mean is the mean of the tasks' means.
+
+    A document of a task with n of N documents among T tasks counts N / (T·n) times. Resampling documents over all tasks then
+    gives the average's interval; it is a little wide, since the number of documents of each task varies too.
+    """
+    documents = sum(len(scores) for scores in tasks)
+    for scores in tasks:
+        for score in scores:
+            yield Score(score.example, AVERAGE, score.value * documents / (len(tasks) * len(scores)))
 
 
 def _documents(tasks: Sequence[str], samples: Mapping[str, Any]) -> str | None:

@@ -16,6 +16,7 @@ from harness_plugins.evaluators.lm_eval.engine import attributes
 FEWSHOT_SEED = 1234  # lm-eval's own default
 SUITE = "open_llm_leaderboard"
 SHOTS = {"arc_challenge": 25, "hellaswag": 10, "winogrande": 5, "mmlu": 5, "truthfulqa_mc2": 0, "gsm8k": 5}
+AVERAGE = "average"  # of the tasks that are reported, one metric of each
 SUITE_REPORT = (
     "arc_challenge/acc_norm",
     "hellaswag/acc_norm",
@@ -24,9 +25,11 @@ SUITE_REPORT = (
     "truthfulqa_mc2/acc",
     "gsm8k/exact_match,strict-match",
     "gsm8k/exact_match,flexible-extract",
+    AVERAGE,
 )
 SUITE_FOLDERS = ("arc", "hellaswag", "winogrande", "mmlu/default", "truthfulqa", "gsm8k")  # of lm-eval's task files
 ASKING = ("question", "query", "problem", "prompt", "instruction", "goal", "sentence")  # columns of documents
+OWN = Path(__file__).with_name("own")  # task files for what lm-eval does not ship
 READERS = {".jsonl": "json", ".json": "json", ".parquet": "parquet", ".csv": "csv"}
 SHARD = re.compile(r"-\d{5}-of-\d{5}$")
 LOCAL = frozenset({*READERS.values(), "text", "arrow"})  # data sets that are no hub's
@@ -123,7 +126,7 @@ class Finder:
         from lm_eval.tasks import TaskManager
 
         root = Path(lm_eval.tasks.__file__).parent
-        own = [self.folder] if self.folder else []
+        own = [OWN, self.folder] if self.folder else [OWN]
         for folders in (own, [*(root / name for name in SUITE_FOLDERS), *own]):
             manager = TaskManager(include_defaults=False, include_path=folders)
             if set(names) <= set(manager.all_tasks):

@@ -1,0 +1,1 @@
+"""Task files of our own, for what lm-eval does not ship: `gsm8k_eval`."""
