@@ -15,7 +15,7 @@ import yaml
 
 from harness.board.board import Board
 from harness.board.diff import changes
-from harness.board.files import BOARD, SCORES, STATES, digest, examples_text, write_bytes
+from harness.board.files import BOARD, EVIDENCE, SCORES, STATES, digest, examples_text, write_bytes
 from harness.board.views.latex import to_latex
 from harness.board.views.markdown import markdown_text, to_csv, to_markdown
 from harness.board.views.page import model_pages, templates, to_html
@@ -80,7 +80,7 @@ def _board_files(board: Board, path: Path, past: Sequence[Board]) -> dict[str, b
     """Return a board's files, its views, its earlier versions and the page of their changes."""
     source = path if path.is_dir() else path.parent
     files = {board.examples: examples_text(board.example_rows).encode("utf-8")} if board.example_rows else {}
-    files |= {name: (source / name).read_bytes() for name in (SCORES, STATES) if (source / name).is_file()}
+    files |= {name: (source / name).read_bytes() for name in (SCORES, STATES, EVIDENCE) if (source / name).is_file()}
     files |= {f"{HISTORY}/{_stamp(old)}.json": old.to_json().encode("utf-8") for old in past}
     rendered = {"board.md": to_markdown(board), "board.csv": to_csv(board), "board.tex": to_latex(board)}
     rendered["history.html"] = _history_page(board, [board, *reversed(past)])
