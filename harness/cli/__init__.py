@@ -29,6 +29,7 @@ from harness.cli import (
     runs,
     sandbox,
     serve,
+    sign,
     status,
     tune,
     verify,
@@ -54,6 +55,7 @@ data.register(app)
 analyze.register(app)
 report.register(app)
 verify.register(app)
+sign.register(app)
 status.register(app)
 runs.register(app)
 imports.register(app)

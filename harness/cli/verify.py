@@ -12,6 +12,7 @@ from harness.cli.options import JsonOption
 from harness.cli.report import BoardArgument
 
 if TYPE_CHECKING:
+    from harness.board.signatures import Signature
     from harness.board.verify import Outcome, Verification
     from harness.run.recompute import Recomputation
 
@@ -45,6 +46,12 @@ def verify(
     seed: Annotated[
         int | None, typer.Option(help="Of the draw; default: a new one, which is printed.", show_default=False)
     ] = None,
+    signers: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Require a signature (harness sign) by one of these allowed signers.", show_default=False
+        ),
+    ] = None,
     json_: JsonOption = False,
 ) -> None:
     """Build a board again from its scores and evidence, compare every field, and list what differs.
@@ -56,6 +63,7 @@ def verify(
     """
     from harness.board.board import Board, board_scores
     from harness.board.verify import TOLERANCE, earlier_methods
+    from harness.board.views.text import one_line
     from harness.errors import HarnessError
     from harness.run.verify import verification
 
@@ -63,7 +71,10 @@ def verify(
         raise HarnessError("--seed draws stages: give --recompute N with it")
 
     checked, loaded = verification(board), Board.read(board)
-    sample = None
+    signature, sample = None, None
+    if signers is not None:
+        signature, problem = _signed(board, signers)
+        checked = checked.with_more(differences=problem)
     if recompute is not None and not checked.differences:  # else the evidence is not the board's
         sample = _recomputed(board, recompute, seed)
         checked = checked.with_more(sample.differences, sample.undecided)
@@ -85,11 +96,27 @@ def verify(
         }
         earlier = earlier_methods(loaded)
         answer |= {"earlier_methods": earlier} if earlier else {}
+        answer |= {"signed_by": signature.signer, "key": signature.key} if signature else {}
         typer.echo(json.dumps(answer | ({"recomputed": _as_dict(sample)} if sample else {})))
     else:
-        typer.echo("\n".join([*_lines(checked, outcome), *(_sample_lines(sample) if sample else ())]))
+        lines = [*_lines(checked, outcome), *(_sample_lines(sample) if sample else ())]
+        typer.echo("\n".join([*lines, *([f"The board is {one_line(signature.sentence)}."] if signature else [])]))
     if code := EXIT_CODES[outcome.name]:
         raise typer.Exit(code)
+
+
+def _signed(board: Path, signers: Path) -> tuple[Signature | None, list[str]]:
+    """Return a board's signature, and what is wrong with it or that there is none."""
+    from harness.board.signatures import SIGNATURE, signature_of
+    from harness.errors import DataError
+
+    try:
+        signature = signature_of(board, signers)
+    except DataError as error:
+        return None, [str(error)]
+    if signature is None:
+        return None, [f"{SIGNATURE} is missing: the board is not signed"]
+    return signature, [] if signature.signer else [f"{SIGNATURE}: {signature.sentence} in {signers}"]
 
 
 def _recomputed(board: Path, count: int, seed: int | None) -> Recomputation:
