@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import comb, isfinite
 from pathlib import Path
@@ -69,12 +69,14 @@ class Recomputation:
         seed: of the draw.
         eligible: stages that could be drawn.
         skipped: reason -> number of stages that cannot be made again here.
+        otherwise: evaluations that its config does not give here, as components have other versions, or it is another config.
         exact: the versions and the kind of processor are the sender's, so that bytes are compared.
     """
 
     seed: int
     eligible: int
     skipped: Mapping[str, int]
+    otherwise: int
     exact: bool
     stages: tuple[RecomputedStage, ...]
     seconds: float
@@ -91,12 +93,18 @@ class Recomputation:
 
     @property
     def undecided(self) -> list[str]:
-        """A sentence for each stage whose bytes differ on this other machine, and nothing tells how much."""
-        return [
+        """A sentence for each stage of which nothing can be told here."""
+        sentences = [
             f"stage {each.title} ({each.key}): its bytes differ on this other kind of machine, and no numbers tell how much"
             for each in self.stages
             if not (each.same or each.difference or each.close)
         ]
+        if self.otherwise:
+            sentences.append(
+                f"{self.otherwise} evaluations are not what the board's config gives here: its components have other versions, "
+                "or it is the config of another board. Install the version that the board names to draw them too."
+            )
+        return sentences
 
     def chance(self, share: float) -> float:
         """Return how likely the draw would have met a forged stage, if this share of the stages that it is from were forged."""
@@ -120,7 +128,7 @@ def recompute(path: Path, count: int, *, folder: Path, seed: int, workers: int =
         seed: of the draw: the verifier's, so that the sender could not know it.
 
     Raises:
-        DataError: the board has no stages in its evidence, or another config than they have.
+        DataError: the board has no stages in its evidence, or none that its config gives here.
         ConfigError: the config cannot be resolved here: a plugin, the data or the model is missing.
         StageError: a stage cannot be made here.
     """
@@ -133,7 +141,9 @@ def recompute(path: Path, count: int, *, folder: Path, seed: int, workers: int =
     graph = joined({each.start: largest_plan(each) for each in resolve_each(board.config, Registry.load(), str(path))})
     keys = keys_there(graph, run)
     here = {key: own for own, key in keys.items() if run.stages.get(key) and run.stages[key].payload is not None}
-    _check_plan(run, here)
+    otherwise = _otherwise(run, here)
+    if not here:
+        raise DataError(f"{path}: its config gives none of its stages here: compare its versions with `harness doctor`'s")
     reasons = {key: reason for own, key in keys.items() if key in here and (reason := _not_here(graph.stages[own]))}
     skipped = _with_descendants(graph, {here[key]: reason for key, reason in reasons.items()})
     eligible = sorted(key for key, own in here.items() if own not in skipped)
@@ -149,7 +159,7 @@ def recompute(path: Path, count: int, *, folder: Path, seed: int, workers: int =
     counts: dict[str, int] = {}
     for own in skipped.keys() & set(here.values()):
         counts[skipped[own]] = counts.get(skipped[own], 0) + 1
-    return Recomputation(seed, len(eligible), counts, exact, tuple(stages), time.monotonic() - began)
+    return Recomputation(seed, len(eligible), counts, len(otherwise), exact, tuple(stages), time.monotonic() - began)
 
 
 def keys_there(graph: Graph, run: StagesEvidence) -> dict[str, str]:
@@ -163,18 +173,10 @@ def keys_there(graph: Graph, run: StagesEvidence) -> dict[str, str]:
     return keys
 
 
-def _check_plan(run: StagesEvidence, here: Mapping[str, str]) -> None:
-    """Refuse evidence whose stages are not those of the config.
-
-    Raises:
-        DataError: names the first stage of a row that the config does not plan.
-    """
+def _otherwise(run: StagesEvidence, here: Collection[str]) -> list[str]:
+    """Return the keys of rows' evaluations that the config does not give here: it, or a component's version, is another."""
     of_rows = {key for plan in run.plans if plan.row is not None for keys in plan.evaluations.values() for key in keys}
-    for key in sorted(of_rows & run.stages.keys()):
-        if key not in here:
-            raise DataError(
-                f"stage {run.stages[key].title} ({key}) is in the evidence, and the board's config does not plan it"
-            )
+    return sorted(key for key in of_rows & run.stages.keys() if key not in here)
 
 
 def _not_here(stage: Stage) -> str:
@@ -202,7 +204,7 @@ def _make(graph: Graph, folder: Path, workers: int) -> Store:
     """Make all stages of a graph in a store of their own.
 
     Raises:
-        DataError: one failed.
+        DataError: one fails.
     """
     store = Store(folder / "store")
     settings = {
