@@ -181,7 +181,7 @@ def test_a_board_is_rendered_again_from_its_file_alone(lab: Lab) -> None:
     command = [sys.executable, "-c", MAIN, "report", str(folder), "--out", str(again)]
     done = subprocess.run([*command, "--json"], capture_output=True, text=True, check=True)
     assert json.loads(done.stdout) == json.loads(before["board.json"])
-    own = ("board.json", "examples.jsonl", "scores.parquet", "status.json", "events.jsonl", "run.json")
+    own = ("board.json", "examples.jsonl", "scores.parquet", "evidence.json.gz", "status.json", "events.jsonl", "run.json")
     rendered = {name: content for name, content in before.items() if name not in own}
     assert {path.name: path.read_bytes() for path in again.iterdir()} == rendered
     shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout

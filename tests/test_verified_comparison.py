@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from forging import Content, copied, edit_evidence, edit_scores, reseal, save
 from test_compare import Lab, made_lab, tiny_config
 from typer.testing import CliRunner
 
 sys.path.insert(0, str(Path(__file__).parent / "board"))
-from forging import Content, copied, edit_evidence, edit_scores, reseal, save
 
 from harness.api.types import Score
 from harness.board import Board

@@ -287,8 +287,6 @@ def _with_empty(row: RowResult, build: BuildRecord) -> RowResult:
 
 def _order(board: Board) -> Iterator[str]:
     """Yield whether the rows of a board are in another order than their means give; of equal rows any order is right."""
-    if board.methods < COMPUTED_AGAIN:
-        return
     for label, each in board.by_model.items() or ((None, board),):
         baseline = each.baseline if each.statistics.sequential_prompts else None
         right = [row.method for row in ordered(each.rows, each.primary, baseline)]

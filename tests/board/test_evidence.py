@@ -6,7 +6,6 @@ import gzip
 import json
 import random
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from forging import Content, Place, change, changed, copied, edit_evidence, edit
 from typer.testing import CliRunner
 
 from harness.api.types import Score
-from harness.board import Board, RowResult
+from harness.board import Board
 from harness.board import verify as verifying
 from harness.board.evidence import Evidence, hash_of, merkle_root, written_parts
 from harness.board.files import EVIDENCE, EXAMPLES, SCORES
@@ -27,21 +26,14 @@ ROWS = ("dpo", "simpo", "iterative_dpo", "gold_dpo", "dpo_other_seeds")
 
 
 @pytest.fixture(scope="module")
-def folder(build: Callable[..., Board], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(build: Callable[..., Board], few_rows: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A board of five rows and of one that failed."""
-    from conftest import METRICS, make_rows
-
-    kept = ("gold", "length")
-    rows: list[RowResult] = [
-        replace(row, scores={name: runs for name, runs in row.scores.items() if name in kept})
-        for row in make_rows(examples=6)
-        if row.label in ROWS or row.failed
-    ]
+    rows, metrics = few_rows(ROWS, ("gold", "length"))
     simpo = next(row for row in rows if row.label == "simpo")
     for listed in simpo.scores["gold"].values():  # an example less, of which the statistics warn
-        listed[:] = [score for score in listed if score.example != "p5"]  # type: ignore[index]
+        listed[:] = [score for score in listed if score.example != "p5"]
     place = tmp_path_factory.mktemp("sealed")
-    build(rows=rows, metrics={name: METRICS[name] for name in kept}).sealed().write(place)
+    build(rows=rows, metrics=metrics).sealed().write(place)
     return place
 
 

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -31,11 +32,10 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def sealed(build: Callable[..., Board], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from conftest import make_rows
-
+def sealed(build: Callable[..., Board], few_rows: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("signed")
-    build(rows=[row for row in make_rows(examples=4) if row.label in ("dpo", "simpo")]).sealed().write(folder)
+    rows, metrics = few_rows(("dpo", "simpo"), ("length",), examples=4)
+    build(rows=rows, metrics=metrics).sealed().write(folder)
     return folder
 
 
