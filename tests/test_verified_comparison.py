@@ -12,8 +12,6 @@ from forging import Content, copied, edit_evidence, edit_scores, reseal, save
 from test_compare import Lab, made_lab, tiny_config
 from typer.testing import CliRunner
 
-sys.path.insert(0, str(Path(__file__).parent / "board"))
-
 from harness.api.types import Score
 from harness.board import Board
 from harness.board.build import LoadedBoard

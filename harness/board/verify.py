@@ -201,17 +201,17 @@ def _not_rebuilt(board: Board, scores: Scores, states: States, evidence: Evidenc
         again = _rebuilt(board, scores, states, evidence)
     except DataError as error:
         return [f"the board cannot be built again: {error}"]
-    computed, shown = ({**each.model_dump(mode="json", by_alias=True), "files": {}} for each in (again, board))
     problems = []
-    if list(_labels(shown)) != list(_labels(computed)):
-        problems.append(f"rows: their order is {', '.join(_labels(shown))}; the scores give {', '.join(_labels(computed))}")
+    if _labels(board) != _labels(again):
+        problems.append(f"rows: their order is {_labels(board)}; the scores give {_labels(again)}")
+    computed, shown = ({**each.model_dump(mode="json", by_alias=True), "files": {}} for each in (again, board))
     for content in (shown, computed):
         content["rows"] = {row["method"]: row for row in content["rows"]}  # each with its own, whatever the order
     return problems + differ(shown, computed, "")
 
 
-def _labels(content: dict[str, Any]) -> Iterator[str]:
-    yield from (row["method"] for row in content["rows"])
+def _labels(board: Board) -> str:
+    return ", ".join(row.method for row in board.rows)
 
 
 def _rebuilt(board: Board, scores: Scores, states: States, evidence: Evidence) -> Board:

@@ -273,7 +273,7 @@ def _differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
     return [name for name in sorted({*one, *other}) if name not in one or name not in other or one[name] != other[name]]
 
 
-def _facts(manifest: Mapping[str, Any]) -> dict[str, Any]:
+def _facts(manifest: Mapping[str, Any]) -> Mapping[str, Any]:
     facts = manifest.get("facts")
     return {name: value for name, value in facts.items() if name not in TIMES} if isinstance(facts, Mapping) else {}
 

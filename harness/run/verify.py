@@ -141,7 +141,7 @@ def _of_row(row: RowEntry, runs: Sequence[RecordedRun]) -> Iterator[str]:
     yield from _of_components(row, chain.from_iterable(run.evidence.plans for run in runs), runs)
 
 
-def _pooled(costs: Sequence[tuple[CostEntry, int]]) -> dict[str, Any]:
+def _pooled(costs: Sequence[tuple[CostEntry, int]]) -> dict[str, float]:
     """Return the mean over seeds of the mean costs that boards had; the first board's where two have a seed."""
     by_seed = {seed: cost.model_dump(mode="json") for cost, seed in costs}
     names = {name for cost in by_seed.values() for name in cost}
