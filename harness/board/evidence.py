@@ -63,19 +63,21 @@ class StageEvidence(_Record):
     """One artifact: what it was asked, and what it made.
 
     Attributes:
+        kind: of the stage; of what a stage asked for, its manifest has it.
         title: for people.
         payload, inputs: absent for what a stage asked for beside its inputs, such as samples: its key is taken as it is.
-        manifest: as the store wrote it.
+        manifest: as the store wrote it; empty for a stage that failed, or that none was made of.
         ran: made in the run that wrote the board, rather than found in the store.
         history: the lines of a training's log.
         scores: lines of an evaluation's scores, which are in `scores.parquet` or `states.parquet`.
         integers: metrics whose scores it wrote as integers, while Parquet holds them as floating-point numbers.
     """
 
+    kind: str = ""
     title: str = ""
     payload: dict[str, JsonValue] | None = None
     inputs: dict[str, str] = {}
-    manifest: Mapping[str, JsonValue]
+    manifest: Mapping[str, JsonValue] = {}
     ran: bool = False
     history: tuple[dict[str, JsonValue], ...] | None = None
     scores: int | None = None

@@ -34,10 +34,11 @@ def stages_evidence(runs: Sequence[Run], graph: Graph) -> StagesEvidence:
     store, outcome = runs[0].store, runs[0].outcome
     stages: dict[str, StageEvidence] = {}
     for key, stage in graph.stages.items():
+        asked = {"kind": stage.kind, "title": stage.title, "payload": dict(stage.payload), "inputs": dict(stage.inputs)}
         if not store.holds(key):
+            stages[key] = StageEvidence(**asked)
             continue
         artifact = store.open(key)
-        asked = {"title": stage.title, "payload": dict(stage.payload), "inputs": dict(stage.inputs)}
         stages[key] = _stage(artifact, asked, key in outcome.ran)
         for used in Facts.of(artifact).used:  # what it asked for beside its inputs
             if used not in stages and used not in graph.stages and store.holds(used):
@@ -137,7 +138,7 @@ class RecordedRun(FinishedStages):
     def of(cls, evidence: StagesEvidence) -> Self:
         """Read the evidence; its keys are checked by `wrong_keys`."""
         stages = {
-            key: Stage(key, str(stage.manifest.get("kind")), stage.title, stage.payload or {}, stage.inputs)
+            key: Stage(key, stage.kind, stage.title, stage.payload or {}, stage.inputs)
             for key, stage in evidence.stages.items()
             if stage.payload is not None
         }
@@ -183,7 +184,7 @@ class RecordedStages:
 
     def holds(self, key: str) -> bool:
         """Return whether the evidence has the artifact's manifest."""
-        return key in self.stages
+        return key in self.stages and bool(self.stages[key].manifest)
 
     def open(self, key: str) -> RecordedArtifact:
         """Return the artifact.
@@ -191,8 +192,8 @@ class RecordedStages:
         Raises:
             DataError: there is none, or its manifest is no manifest.
         """
-        if key not in self.stages:
-            raise DataError(f"the evidence has no stage {key}")
+        if not self.holds(key):
+            raise DataError(f"the evidence has no manifest of stage {key}")
         stage = self.stages[key]
         kind, facts, seconds = (stage.manifest.get(name) for name in ("kind", "facts", "seconds"))
         if not isinstance(kind, str) or not isinstance(facts, dict) or not isinstance(seconds, int | float):

@@ -140,7 +140,8 @@ def recompute(path: Path, count: int, *, folder: Path, seed: int, workers: int =
     run = runs[0]
     graph = joined({each.start: largest_plan(each) for each in resolve_each(board.config, Registry.load(), str(path))})
     keys = keys_there(graph, run)
-    here = {key: own for own, key in keys.items() if run.stages.get(key) and run.stages[key].payload is not None}
+    finished = {key for key, stage in run.stages.items() if stage.manifest and stage.payload is not None}
+    here = {key: own for own, key in keys.items() if key in finished}
     otherwise = _otherwise(run, here)
     if not here:
         raise DataError(f"{path}: its config gives none of its stages here: compare its versions with `harness doctor`'s")
@@ -154,7 +155,7 @@ def recompute(path: Path, count: int, *, folder: Path, seed: int, workers: int =
     stages = [
         _compared(store.open(own), run.stages[keys[own]], keys[own], drawn, exact, _Board(board, board_scores(path), run))
         for own in graph.stages
-        if own in needed and keys[own] in run.stages
+        if own in needed and keys[own] in finished
     ]
     counts: dict[str, int] = {}
     for own in skipped.keys() & set(here.values()):
@@ -176,7 +177,7 @@ def keys_there(graph: Graph, run: StagesEvidence) -> dict[str, str]:
 def _otherwise(run: StagesEvidence, here: Collection[str]) -> list[str]:
     """Return the keys of rows' evaluations that the config does not give here: it, or a component's version, is another."""
     of_rows = {key for plan in run.plans if plan.row is not None for keys in plan.evaluations.values() for key in keys}
-    return sorted(key for key in of_rows & run.stages.keys() if key not in here)
+    return sorted(key for key in of_rows & run.stages.keys() if key not in here and run.stages[key].manifest)
 
 
 def _not_here(stage: Stage) -> str:

@@ -96,7 +96,7 @@ def _evaluation(run: RecordedRun, where: str, keys: Sequence[str], scores: Seque
         has_scores: the row has scores of this evaluator at any seed; it has none where one seed's evaluation failed.
     """
     stages = [run.evidence.stages.get(key) for key in keys]
-    if not has_scores and any(stage is None for stage in stages):
+    if not has_scores and any(stage is None or not stage.manifest for stage in stages):
         return
     first = 0
     for key, stage in zip(keys, stages, strict=True):
