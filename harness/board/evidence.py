@@ -30,7 +30,7 @@ from harness.store.artifact import canonical
 if TYPE_CHECKING:
     from harness.board.board import Board
 
-LARGEST_EVIDENCE = 1 << 28  # bytes after decompression; that of 1,100 stages has 3 MB
+LARGEST_EVIDENCE = 1 << 26  # bytes after decompression; that of 1,100 stages has 1.5 MB
 COMPUTED = frozenset({"rows", "metrics", "statistics", "warnings", "analysis", "files", "models", "across"})
 COMPUTED_OF_ROW = frozenset({"method", "scores", "states"})
 MANIFEST_FIELDS = ("kind", "facts", "seconds", "files")
@@ -163,7 +163,8 @@ class Evidence(_Record):
         """Return the file: canonical JSON, compressed without a time, so that equal evidence gives equal bytes."""
         out = io.BytesIO()
         with gzip.GzipFile(filename="", mode="wb", fileobj=out, mtime=0) as stream:
-            stream.write(canonical(self.model_dump(mode="json", exclude_defaults=True)).encode("utf-8"))
+            content = {"version": self.version, **self.model_dump(mode="json", exclude_defaults=True)}
+            stream.write(canonical(content).encode("utf-8"))
         return out.getvalue()
 
     @classmethod

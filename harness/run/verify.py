@@ -48,7 +48,7 @@ def verification(path: Path) -> Verification:
         differences += _of_scores(board, board_scores(path), board_states(path), runs)
         differences += [problem for row in board.rows for problem in _of_row(row, runs)]
         differences += _of_sharing(board, evidence, runs)
-    except (HarnessError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (HarnessError, ArithmeticError, LookupError, ValueError, TypeError, AttributeError, RecursionError) as error:
         # Evidence is a stranger's: a manifest that is none must not end the verification.
         differences = [f"the stages of the evidence cannot be read: {error}"]
     return checked.with_more(differences, _without_stages(board, runs if not differences else []), _beyond(evidence))
