@@ -12,6 +12,7 @@ from harness.config.rows import RowConfig
 from harness.config.schema import Config
 from harness.config.unresolved import EACH, UnresolvedConfig
 from harness.errors import DataError, Problem, UnreachableError, did_you_mean
+from harness.extras import missing_extra
 from harness.training.budget import Spending
 from harness.training.settings import TrainingSettings
 
@@ -217,7 +218,14 @@ def _pinned(
 
 def _check(unresolved: UnresolvedConfig, placed: Iterable[tuple[str, Component | None]]) -> None:
     for place, component in placed:
-        for field, fix in _problems(component) if component else ():
+        try:
+            problems = _problems(component) if component else ()
+        except ModuleNotFoundError as error:
+            if (missing := missing_extra(error)) is None:
+                raise
+            unresolved.unchecked[place] = str(missing)
+            continue
+        for field, fix in problems:
             # One problem for all components that take the config's reward.
             reward = unresolved.config.reward if unresolved.config else None
             shared = field.startswith("reward.") and reward is not None and getattr(component, "reward", None) == reward

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import warnings
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.api.limits import read_json
 from harness.errors import DataError
 from harness.models.options import KEPT, LoadOptions, Use, weights_dtype
 
@@ -90,7 +90,7 @@ def read_config(folder: Path) -> dict[str, Any]:
         DataError: there is none, or it holds no object.
     """
     try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        config = read_json(folder / "config.json")
     except (OSError, ValueError) as error:
         raise DataError(f"{folder / 'config.json'} cannot be read ({error}): a checkpoint needs it") from error
     if not isinstance(config, dict):
@@ -108,7 +108,7 @@ def generation_eos(folder: Path) -> tuple[int, ...]:
     """
     path = folder / GENERATION
     try:
-        config = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else read_config(folder)
+        config = read_json(path) if path.is_file() else read_config(folder)
     except (OSError, ValueError) as error:
         raise DataError(f"{path} cannot be read ({error}): mend it, or remove it") from error
     if not isinstance(config, dict):

@@ -15,6 +15,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_valida
 
 from harness.api.types import JudgeAnswer, Message, Prompt, Response
 from harness.errors import DataError, UnreachableError, did_you_mean
+from harness.extras import require
 from harness.models.fit import classifier_problem, starling_problem
 from harness.models.hub import hub_snapshot
 from harness.models.logps import TokenRow, cut
@@ -298,9 +299,11 @@ class RewardScorer:
 
     Raises:
         DataError: the checkpoint is not what `layout` says, or has no chat template.
+        MissingExtraError: torch is not installed.
     """
 
     def __init__(self, model: RewardModel) -> None:
+        require("torch", "transformers")
         self.model = model
         self._encode, self._score, self._pad_id = _load(model)
 

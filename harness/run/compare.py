@@ -49,6 +49,7 @@ from harness.run.stages.screening import fewer_than_asked, row_source_problems, 
 from harness.run.strengths import pair_strengths
 from harness.run.tuning import Search, TuningResult
 from harness.store import Store
+from harness.store.atomic import sweep_unfinished
 from harness.store.collect import need
 from harness.store.environment import versions
 from harness.store.locks import run_lock
@@ -248,6 +249,8 @@ class _Execution:
         }
         # The folder is locked so that two runs never write one board; `swept` removes what killed runs left half-written.
         with run_lock(self.folder), self.store.swept(), self.journal.told():
+            sweep_unfinished(self.folder, deep=True)
+            sweep_unfinished(self.folder.parent)  # the index of runs
             # The root comes before the look at the store: from here on `collect` removes nothing that this run counts on.
             self.need(_possible_stages(comparison, board) | graph.stages.keys())
             present = {stage.key for stage in graph if self.store.holds(stage.key)}
