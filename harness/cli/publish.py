@@ -96,12 +96,8 @@ def publish(
     if to != HUB:
         if repository or row or kind is not RepositoryKind.space:
             raise HarnessError("--repository, --kind and --row go with --to hub")
-<<<<<<< HEAD
-        _write(build_site(boards, Path(to), title, signers), Path(to), dry_run, json_)
-=======
         check_folder(Path(to))
-        _write(build_site(boards, Path(to), title), Path(to), dry_run, json_)
->>>>>>> main
+        _write(build_site(boards, Path(to), title, signers), Path(to), dry_run, json_)
         return
     if not repository:
         raise HarnessError("--to hub needs --repository owner/name")

@@ -53,7 +53,7 @@ def test_a_signed_board_names_its_signer(folder: Path, keys: Path, tmp_path: Pat
     answer = json.loads(run.stdout)
     assert answer["signed_by"] == "ann@example.org" and answer["holds"]
     build_site([folder], tmp_path / "site", signers=keys / "signers").write(tmp_path / "site")
-    assert "Signed by ann@example.org (ED25519 SHA256:" in (tmp_path / "site" / "index.html").read_text()
+    assert "signed by ann@example.org (ED25519 SHA256:" in (tmp_path / "site" / "index.html").read_text()
     assert signature_of(tmp_path / "site" / "quickstart", keys / "signers") == signature  # the signed bytes are published
 
 
@@ -63,7 +63,7 @@ def test_a_key_that_nobody_is_known_to_have_is_said_to_be(folder: Path, keys: Pa
     run = CliRunner().invoke(app, ["verify", str(folder), "--signers", str(keys / "signers")])
     assert run.exit_code == 4 and "a key of nobody named" in run.stdout
     build_site([folder], tmp_path / "site").write(tmp_path / "site")
-    assert "Signed with a key of nobody named" in (tmp_path / "site" / "index.html").read_text()
+    assert "signed with a key of nobody named" in (tmp_path / "site" / "index.html").read_text()
 
 
 def test_a_changed_byte_and_a_missing_signature_are_named(folder: Path, keys: Path) -> None:

@@ -202,10 +202,6 @@ def _index(title: str, entries: Sequence[tuple[str, Board, int]], signed: Mappin
         signed: folder -> who signed its board.
     """
     boards = [
-<<<<<<< HEAD
-        {"folder": name, "board": board, "summary": board.summary, "rows": len(board.ranked), "earlier": earlier}
-        | {"signed": (signed or {}).get(name, "")}
-=======
         # Quoted: a name may look like an address (`javascript:…`), hold `?` or `#`, or bytes that are no text.
         {
             "folder": quote(os.fsencode(name)),
@@ -213,8 +209,8 @@ def _index(title: str, entries: Sequence[tuple[str, Board, int]], signed: Mappin
             "rows": len(board.ranked),
             "earlier": earlier,
             "caveats": caveats(board),
+            "signed": (signed or {}).get(name, ""),
         }
->>>>>>> main
         for name, board, earlier in entries
     ]
     return _page("site_index.html", title=title, boards=boards)
