@@ -33,6 +33,7 @@ from harness.cli import (
     status,
     tune,
     verify,
+    view,
 )
 from harness.errors import HarnessError
 from harness.extras import missing_extra
@@ -58,6 +59,7 @@ verify.register(app)
 sign.register(app)
 status.register(app)
 runs.register(app)
+view.register(app)
 imports.register(app)
 merge.register(app)
 power.register(app)
