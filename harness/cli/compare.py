@@ -70,6 +70,7 @@ def compare(
     replace: Annotated[
         bool, typer.Option("--replace", help="Replace the folder's board, even if another comparison made it.")
     ] = False,
+    explain: ExplainOption = False,
     json_: JsonOption = False,
 ) -> None:
     """Train every method from the same start at the same budget, evaluate all, write one board.
@@ -110,21 +111,28 @@ def compare(
     if json_:
         typer.echo(json.dumps(_answer(result.board, result.folder)))
     else:
-        show(result.board, result.folder)
+        show(result.board, result.folder, explain)
         if result.folder != folder:
             typer.echo(f"{folder} holds the board of another comparison, which was left as it is.")
     if result.outcome.failed or any(row.failed for row in result.board.rows):
         raise typer.Exit(SOME_FAILED)
 
 
-def show(board: Board, folder: Path) -> None:
-    """Print a board's table and the path of its page."""
+def show(board: Board, folder: Path, explain: bool = False) -> None:
+    """Print a board's table and the path of its page.
+
+    Args:
+        explain: with how the table is read; without, the command that says it.
+    """
     from rich.console import Console
 
     from harness.board.views.terminal import print_table
 
     console = Console()
-    print_table(board, console)
+    print_table(board, console, explain=explain)
+    if not explain:
+        hint = f"How to read the table: harness report {shlex.quote(str(folder))} --explain"
+        console.print(hint, style="dim", markup=False, highlight=False, soft_wrap=True)
     console.print(f"Board: {folder / 'index.html'}", markup=False, highlight=False, soft_wrap=True)
 
 
@@ -133,6 +141,9 @@ def _answer(board: Board, folder: Path) -> dict[str, object]:
     failed = {row.method: row.failed for row in board.rows if row.failed}
     content = board.model_dump(mode="json", by_alias=True)
     return {"folder": str(folder), "failed": failed, "first_place": board.first_places(), "board": content}
+
+
+ExplainOption = Annotated[bool, typer.Option("--explain", help="Say how the table is read: marks, intervals, tests, work.")]
 
 
 ExecutorOption = Annotated[

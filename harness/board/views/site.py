@@ -14,19 +14,21 @@ from typing import Literal
 from urllib.parse import quote
 
 import yaml
+from markupsafe import Markup
 
-from harness.board.board import Board
+from harness.board.board import ONE_SEED, Board
 from harness.board.diff import changes
 from harness.board.files import BOARD, SCORES, STATES, digest, examples_text, write_bytes
 from harness.board.views.latex import to_latex
 from harness.board.views.markdown import markdown_text, to_csv, to_markdown
-from harness.board.views.page import model_pages, templates, to_html
+from harness.board.views.page import content_policy, model_pages, templates, to_html, web_file
 from harness.board.views.text import one_line
 from harness.errors import DataError, did_you_mean
 
 HISTORY = "history"
 MARKER = ".harness-site"  # in a folder that `harness publish` made
-INDEX_ONLY = 'role="region" aria-label="Boards"'  # words of an index of boards, and of no other page
+# Words of an index of boards, and of no other page: of version 0.1.0, and of today.
+INDEX_ONLY = ('role="region" aria-label="Boards"', '<div class="boards">')
 WORKFLOWS = ("publish-boards.yaml", "verify-boards.yaml")
 
 
@@ -80,7 +82,8 @@ def check_folder(folder: Path) -> None:
 def _is_index(path: Path) -> bool:
     """Return whether a file is an index of boards: sites of version 0.1.0 have no marker."""
     try:
-        return path.is_file() and not path.is_symlink() and INDEX_ONLY in path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8") if path.is_file() and not path.is_symlink() else ""
+        return any(words in text for words in INDEX_ONLY)
     except (OSError, ValueError):
         return False
 
@@ -182,19 +185,39 @@ def _index(title: str, entries: Sequence[tuple[str, Board, int]]) -> str:
         {
             "folder": quote(os.fsencode(name)),
             "board": board,
-            "summary": board.summary,
             "rows": len(board.ranked),
             "earlier": earlier,
+            "caveats": caveats(board),
         }
         for name, board, earlier in entries
     ]
-    return templates().get_template("site_index.html").render(title=title, boards=boards)
+    return _page("site_index.html", title=title, boards=boards)
+
+
+def _page(template: str, **content: object) -> str:
+    """Return a page of the site, in the boards' style."""
+    style, script = web_file("style.css"), web_file("theme.js")
+    shown = {"style": Markup(style), "script": Markup(script), "policy": content_policy(style, script)}
+    return templates().get_template(template).render(**shown, **content)
+
+
+def caveats(board: Board) -> list[str]:
+    """Return what a reader must know before believing a board's summary: seeds, tuning, printed numbers, failures, warnings."""
+    if board.is_published:
+        return ["Published numbers, not measured here: no intervals, no tests."]
+    failed = [row.method for row in board.rows if row.failed]
+    return [
+        *([ONE_SEED] if board.has_one_seed else []),
+        board.tuned_alike,
+        *([f"Failed rows: {', '.join(failed)}."] if failed else []),
+        *board.warnings,
+    ]
 
 
 def _history_page(board: Board, newest_first: Sequence[Board]) -> str:
     """Return the page of changes between successive publications."""
     steps = [(old, new, changes(old, new)) for new, old in pairwise(newest_first)]
-    return templates().get_template("site_history.html").render(title=f"{board.name}: what changed", steps=steps)
+    return _page("site_history.html", title=f"{board.name}: what changed", steps=steps)
 
 
 def site_card(boards: Sequence[Board], kind: Literal["space", "dataset"], title: str) -> str:
