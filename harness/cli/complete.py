@@ -76,7 +76,8 @@ def analyses(incomplete: str) -> list[tuple[str, str]]:
 
 def boards(incomplete: str) -> list[tuple[str, str]]:
     """Complete the folder of a board: those under `runs/` and `leaderboards/`, then folders here."""
-    from harness.run.folders import BOARD, run_folders
+    from harness.board.files import BOARD
+    from harness.run.folders import run_folders
 
     def known() -> Values:
         roots = [root for root in (Path("runs"), Path("leaderboards")) if root.is_dir()]
