@@ -29,6 +29,7 @@ class Comparison:
         checkpoint: the starting model; None where one is made from the source's text.
         unreachable: `model`, `source` -> why it could not be looked up; empty unless `resolve` was called with `offline`.
         unchecked: place in the config -> the package that its check needs and that is not installed; empty without `offline`.
+        missing: a field of a file that is not on this machine yet -> the message; empty likewise.
         start: the starting model's label where the config lists several; each is a comparison of its own.
         tuning: the search for the rows' settings; None where they have the config's, and once they are chosen.
     """
@@ -42,6 +43,7 @@ class Comparison:
     checkpoint: Checkpoint | None = None
     unreachable: Mapping[str, str] = dataclasses.field(default_factory=dict)
     unchecked: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    missing: Mapping[str, str] = dataclasses.field(default_factory=dict)
     start: str | None = None
     tuning: Tuning | None = None
 

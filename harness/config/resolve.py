@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from harness.api.registry import Registry
@@ -43,8 +44,8 @@ def resolve(
 
     Args:
         offline: what only the hub can tell, while it cannot be reached, is no problem but noted as
-            `Comparison.unreachable`, as are checks that need a package of an extra, as `Comparison.unchecked`: good for a
-            plan, whose keys are then not those of a run.
+            `Comparison.unreachable`, files that are not on this machine yet as `Comparison.missing`, and checks that need a
+            package of an extra as `Comparison.unchecked`: good for a plan, whose keys are then not those of a run.
 
     Raises:
         MissingExtraError: packages that models need are not installed.
@@ -65,14 +66,14 @@ def resolve(
     check_needs(unresolved)
     check_rejected(unresolved)
     check_opponents(unresolved)
-    check_evaluators_files(unresolved)
+    unreachable, missing = dict[str, str](), dict[str, str]()
+    check_evaluators_files(unresolved, missing if offline else None)
     judges = judges_of(unresolved)
-    unreachable: dict[str, str] = {}
     checkpoint = starting_model(
         unresolved.problems, unresolved.raw.get("model"), unreachable if offline else None, unresolved.unchecked
     )
     unresolved.rows = locate_rows(unresolved, unreachable if offline else None)
-    check_machine(unresolved)
+    check_machine(unresolved, missing if offline else None)
     unresolved.source = pinned_source(unresolved, unreachable if offline else None)
     pin_row_sources(unresolved, unreachable if offline else None)
     if unresolved.config is not None:
@@ -84,7 +85,7 @@ def resolve(
         for place, reason in unresolved.unchecked.items():
             unresolved.note(place, _value_at(unresolved.raw, place), reason)
     raise_all(unresolved.ordered_problems(), where)
-    return unresolved.comparison(judges, checkpoint, unreachable, tuning)
+    return replace(unresolved.comparison(judges, checkpoint, unreachable, tuning), missing=missing)
 
 
 def _value_at(raw: Any, place: str) -> Any:

@@ -63,6 +63,7 @@ class RowConfig:
         source: the source of its training prompts; None for the comparison's. It is evaluated on the comparison's in any case.
         checkpoint: the model of a row of kind `checkpoint`; None until `harness.config.starting_model` has located it.
         served: the model of a row of kind `served`; `backend` asks it.
+        prefix: `evaluation.prefix` of the entry: goes before every prompt that the row answers when it is evaluated.
     """
 
     label: str
@@ -79,6 +80,7 @@ class RowConfig:
     checkpoint: Checkpoint | None = None
     served: ServedModel | None = None
     backend: Backend | None = None
+    prefix: str = ""
 
     @property
     def is_as_it_is(self) -> bool:
@@ -177,6 +179,8 @@ class Resolver:
         except ValidationError:
             return [None]
         row = self._row_as_it_is(entry, field, budget) or self._row(entry, field, training, budget)
+        if row is not None and entry.evaluation is not None:
+            row = replace(row, prefix=entry.evaluation.prefix)
         if row is None or entry.rows == "last":
             return [row]
         count = row.planned_rounds

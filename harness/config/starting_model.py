@@ -158,6 +158,7 @@ def _options(section: ModelSection) -> LoadOptions:
         trust_remote_code=section.trust_remote_code,
         adapter=str(adapter) if adapter else None,
         adapter_hash=checkpoint_hash(adapter) if adapter else None,
+        added_tokens=section.add_tokens or None,
     )
 
 
@@ -174,8 +175,8 @@ def _with_adapter(checkpoint: Checkpoint) -> Checkpoint:
 def _with_template(checkpoint: Checkpoint, section: ModelSection) -> Checkpoint:
     """With the chat template chosen and checked; the sandbox's own is known to be good."""
     folder = checkpoint.files(weights=False)
-    own = section.chat_template is None and section.system_turns != "empty" and not section.chat_template_kwargs
-    if section.path == SANDBOX and own:
+    changed = section.chat_template_kwargs or section.add_tokens or section.system_turns == "empty"
+    if section.path == SANDBOX and section.chat_template is None and not changed:
         return replace(checkpoint, template_hash=_file_template_hash(folder))
     _check_code(read_config(folder), section)
     generation_eos(folder)  # raises where it is malformed

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.api.limits import read_json
 from harness.errors import DataError
+from harness.models.added_tokens import add_rows, add_tokens
 from harness.models.options import KEPT, LoadOptions, Use, weights_dtype
 
 if TYPE_CHECKING:
@@ -29,6 +30,8 @@ def load_tokenizer(folder: Path, options: LoadOptions | None = None) -> PreTrain
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=options.trust_remote_code)
     except (OSError, ValueError, KeyError, ImportError) as error:
         raise DataError(f"the tokenizer in {folder} cannot be loaded: {_first_line(error)}") from error
+    if options.added_tokens:
+        add_tokens(tokenizer, options.added_tokens)
     if options.chat_template is not None:
         tokenizer.chat_template = options.chat_template
     return tokenizer
@@ -71,6 +74,8 @@ def load_model(
         model = model.dequantize()
     if options.adapter is not None:
         model = _with_adapter(model, Path(options.adapter))
+    if options.added_tokens:
+        add_rows(model, load_tokenizer(folder, options), options.added_tokens)
     if options.kept():
         setattr(model.config, KEPT, options.kept())
     return _without_dropout(model if options.quantization and not scored else cast(model, dtype)).eval()

@@ -278,6 +278,11 @@ class Rewarded(BaseModel):
         """Return problems of the reward: (field, fix)."""
         return self.reward.problems("reward") if self.reward else ()
 
+    def absent(self) -> Sequence[str]:
+        """Return the reward model's field where its folder is not on this machine yet."""
+        folder = isinstance(self.reward, RewardModel) and not Path(self.reward.model).expanduser().exists()
+        return ("reward.model",) if folder else ()
+
     def fingerprint(self) -> str:
         """Return what decides the reward beside its fields."""
         return self.reward.fingerprint() if self.reward else ""

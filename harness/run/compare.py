@@ -21,9 +21,9 @@ from harness.config import Comparison, prepare_evaluators, resolve_each
 from harness.config.problems import ABSENT, quoted
 from harness.config.schema import raise_all
 from harness.errors import ConfigError, InterruptedRunError, Problem, StageError, StoreWriteError
-from harness.models.judge.settings import judge_of
 from harness.run.costs import measure_sharing
 from harness.run.elsewhere import served_problems
+from harness.run.estimates.judge import missing_keys
 from harness.run.executors.events import EventFanout, Executor, Outcome
 from harness.run.executors.journal import Journal
 from harness.run.executors.local import LocalExecutor
@@ -69,6 +69,7 @@ class RunOptions:
         tracking: names of the experiment trackers that take part.
         display: how progress is shown.
         other_board: what to do where the folder holds the board of another comparison.
+        begun: called with the run's folder when its journal begins.
     """
 
     executor: Callable[[int, Mapping[str, Any], Path], Executor] = LocalExecutor
@@ -77,6 +78,7 @@ class RunOptions:
     tracking: tuple[str, ...] = ()
     display: Display = "none"
     other_board: OtherBoard = "refuse"
+    begun: Callable[[Path], None] | None = None
 
 
 @dataclass(frozen=True)
@@ -257,6 +259,8 @@ class _Execution:
             if noted is not None:
                 note_run(self.folder, noted[0], self.store.root, noted[1])
             self.journal.begin(graph, present)
+            if options.begun is not None:
+                options.begun(self.folder)
             watching, display, tracking = self.observers.watching, options.display, options.tracking
             with watching(self.name, graph, present, display=display, workers=workers, folder=self.folder, tracking=tracking):
                 self._run(graph, present)
@@ -275,8 +279,8 @@ class _Execution:
             return
         stages = [stage for stage in graph if stage.key in fresh]
         held = {stage.key for stage in stages if self.store.holds(stage.key)}
-        self.journal.extend(stages, held)
-        self.observers.extended(stages, held)
+        self.journal.extend(graph, stages, held)
+        self.observers.extended(graph, stages, held)
         self._run(graph, (graph.stages.keys() - fresh) | held)
 
     def _run(self, graph: Graph, present: set[str]) -> None:
@@ -347,20 +351,11 @@ def _check_evaluators(
         ConfigError: a key is missing, a served row's server is down or serves another model, or a download failed.
     """
     if variables is not None:
-        raise_all(_missing_keys(graph, store, variables), where)
+        raise_all(missing_keys(graph, store.holds, variables), where)
         raise_all(served_problems(comparison, graph, store.holds, variables), where)
     asked = [evaluations.items() for row in graph.rows for evaluations in row.all_evaluations]
     waiting = {name for items in asked for name, keys in items for key in keys if not store.place(key).exists()}
     raise_all(prepare_evaluators(comparison, waiting), where)
-
-
-def _missing_keys(graph: Graph, store: Store, variables: Mapping[str, str]) -> list[Problem]:
-    """Return a problem for each judge that is still to be asked and whose key the environment lacks."""
-    waiting = [stage for stage in graph if "judge" in stage.payload and not store.holds(stage.key)]
-    judges = [judge_of(graph.judges, stage.payload) for stage in waiting]
-    names = sorted({judge.api_key_env for judge in judges if judge.api_key_env})
-    fix = "this environment variable is not set: put the judge's key into it, or write null for a server without keys"
-    return [Problem("judge.api_key_env", name, fix) for name in names if not variables.get(name)]
 
 
 def _check_data(comparison: Comparison, graph: Graph, store: Store, where: str) -> None:

@@ -434,8 +434,11 @@ class Planner:
             optional["response"] = self.config.evaluation.response.model_dump(mode="json")
             if opponents and self._as_they_are & {row.label, *(other.label for other in opponents)}:
                 optional["opponent_models"] = {other.label: other.model for other in opponents}
+        if prefixes := {other.label: prefix for other in opponents if (prefix := self._config(other).prefix) and not samplings}:
+            optional["opponent_prefixes"] = prefixes
         payload = EvaluatePayload(
             **self._prompts(block),
+            **self._prefix(row),
             evaluator=self._described(evaluator),
             backend=self._backend(row),
             seed=row.training_seed,
@@ -449,10 +452,16 @@ class Planner:
         first, last = block
         return {"split": self.config.evaluation.split, "prompts": last, **({"first": first} if first else {})}
 
+    def _prefix(self, row: RowPlan) -> Mapping[str, Any]:
+        """Return the `prefix` of an `EvaluatedPayload`, where the row answers under one."""
+        prefix = self._config(row).prefix
+        return {"prefix": prefix} if prefix else {}
+
     def _answers(self, row: RowPlan, sampling: Sampling, block: Block) -> str:
         """Add the answers of a row that an evaluator said it will ask for."""
         payload = AnswersPayload(
             **self._prompts(block),
+            **self._prefix(row),
             sampling=asdict(run_sampling(sampling, row.training_seed)),
             backend=self._backend(row),
         )

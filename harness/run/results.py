@@ -269,6 +269,7 @@ def _provenance(config: RowConfig, seeds: Sequence[SeedResult], run: Run) -> Map
         ],
         **({"trained_on": describe(config.source or run.comparison.source)} if sourced else {}),
         **({"budget": config.budget.model_dump(mode="json", exclude_none=True)} if budgeted else {}),
+        **({"prefix": config.prefix} if config.prefix else {}),
         "seed_offset": config.seed_offset,
         **({"checkpoint": config.checkpoint.provenance()} if config.checkpoint else {}),
         **({"served": {"model": config.served.model, **config.served.identity}} if config.served else {}),

@@ -328,6 +328,7 @@ def made_of(board: Board, row: RowEntry) -> list[tuple[str, str]]:
         ("Data", row.data),
         ("Objective", row.objective),
         ("Rounds", str(row.rounds) if row.rounds else None),
+        ("Answers under the prefix", provenance.get("prefix")),
         ("Checkpoint", _checkpoint(provenance)),
         ("Seeds", "none sampled" if row.is_as_it_is else ", ".join(str(seed) for seed in row.seeds)),
         ("Starting model", _starting_model(provenance.get("model"))),

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from pydantic import JsonValue
 
 from harness.run.elsewhere import RowElsewhere, rows_elsewhere, served_problems
-from harness.run.estimates.judge import JudgeEstimate, judge_estimates
+from harness.run.estimates.judge import JudgeEstimate, judge_estimates, missing_keys
 
 if TYPE_CHECKING:
     from harness.board.entries import FamilyEntry
@@ -174,6 +174,7 @@ class PlanReport:
         gpu: None unless it was asked for.
         cpu: the time on this machine's cores; None where it has GPUs, one was asked for, nothing is
             left to run, or torch is not installed.
+        keys: a message for each judge's key that the environment lacks, where that judge is still to be asked.
         most: the same with all the seeds and prompts that rows can have; None where the config adds none.
         elsewhere: the rows that train nothing, as they are models from elsewhere.
         states: the intermediate states that are evaluated; None where none are.
@@ -194,6 +195,12 @@ class PlanReport:
     rows: Sequence[RowEstimate] = ()
     trials: TrialsReport | None = None
     cpu: CpuEstimate | None = None
+    keys: Sequence[str] = ()
+
+    @property
+    def lacking(self) -> list[str]:
+        """Return everything that a run needs and this machine lacks: what the hub has, files, judges' keys."""
+        return [*self.comparison.unreachable.values(), *self.comparison.missing.values(), *self.keys]
 
     def as_dict(self) -> dict[str, JsonValue]:
         """Return the report as JSON, for `--json`."""
@@ -207,6 +214,8 @@ class PlanReport:
         }
         if self.comparison.unchecked:
             report["unchecked"] = dict(self.comparison.unchecked)
+        if self.lacking:
+            report["lacking"] = [*self.lacking]
         report["families"] = [family.model_dump(mode="json") for family in self.families]
         if self.warning_of_one_seed:
             report["one_seed"] = self.warning_of_one_seed
@@ -356,6 +365,7 @@ def plan_report(
         estimate = gpu_report(comparison, graph, present, gpu, loaded, lengths) if gpu else None
         elsewhere = rows_elsewhere(comparison, graph, is_held)
         shown = gpu is None and cores and len(present) < len(graph) and "model" not in comparison.unchecked
+        keys = missing_keys(graph, is_held, variables) if variables is not None else []
         return PlanReport(
             comparison=comparison,
             graph=graph,
@@ -370,6 +380,7 @@ def plan_report(
             rows=row_estimates(comparison, graph, present, estimate.by_stage if estimate else None),
             trials=trials,
             cpu=cpu_estimate(comparison, graph, present, loaded, cores) if shown else None,
+            keys=[f"{key.field} = {key.value!r}: {key.fix}" for key in keys],
         )
 
     return report(least, report(largest_plan(comparison)) if config.grows else None)

@@ -6,7 +6,7 @@ for a revision and lists the machine's packages.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from importlib import metadata
 from pathlib import Path
@@ -133,6 +133,9 @@ class LmEval(Evaluator):
         return [
             (field, f"{path}: no such folder") for field, path in given.items() if path is not None and not Path(path).is_dir()
         ]
+
+    def absent(self) -> Collection[str]:
+        return [field for field, _ in self.problems()]
 
     def fingerprint(self) -> str:
         """Return a hash of lm-eval's version, which brings the tasks, and of the files read; not of the source's tasks."""
