@@ -86,7 +86,7 @@ def render(
 # Templates that are rendered here
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=512)
 def is_plain(template: str) -> bool:
     """Return whether a template's own words show that it takes little time and memory for any dialogue.
 
