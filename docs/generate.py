@@ -376,15 +376,24 @@ def analyses(registry: Registry, page: Path) -> str:
     parts = []
     for analysis in (entry.component for entry in own(registry, "analysis")):
         place = f"leaderboards/analyses/{analysis.name}"
-        result = json.loads((ROOT / place / "result.json").read_text(encoding="utf-8"))
-        rows = [[item["claim"], item["place"], item["measured"], f"**{item['verdict']}**"] for item in result["findings"]]
         paper = f"[{analysis.paper.title}](https://arxiv.org/abs/{analysis.paper.arxiv})"
+        head = f"### {analysis.name}\n\n{analysis.question}. {paper}, {analysis.paper.equations}; "
+        claims = committed_claims(analysis.name)
+        if claims is None:
+            parts.append(f"{head}not committed: run `harness analyze {analysis.name}`.")
+            continue
+        rows = [[item["claim"], item["place"], item["measured"], f"**{item['verdict']}**"] for item in claims]
         parts.append(
-            f"### {analysis.name}\n\n{analysis.question}. {paper}, {analysis.paper.equations}; "
-            f"[table, figure and how it was measured](../{place}/README.md).\n\n"
+            f"{head}[table, figure and how it was measured](../{place}/README.md).\n\n"
             f"{table(['the paper says', 'where', 'measured', 'the numbers'], rows)}"
         )
     return "\n\n".join(parts)
+
+
+def committed_claims(name: str) -> list[dict[str, str]] | None:
+    """Return an analysis's claims with their verdicts, as leaderboards/analyses has them; None where it was not committed."""
+    file = ROOT / "leaderboards" / "analyses" / name / "result.json"
+    return list(json.loads(file.read_text(encoding="utf-8"))["findings"]) if file.is_file() else None
 
 
 # Papers
@@ -396,8 +405,7 @@ def findings(registry: Registry, page: Path) -> str:
     verdicts = ("agrees", "disagrees", "undecided")
     rows = []
     for analysis in (entry.component for entry in own(registry, "analysis") if entry.component.paper.arxiv == arxiv):
-        result = json.loads((ROOT / "leaderboards" / "analyses" / analysis.name / "result.json").read_text(encoding="utf-8"))
-        counts = Counter(finding["verdict"] for finding in result["findings"])
+        counts = Counter(finding["verdict"] for finding in committed_claims(analysis.name) or ())
         link = f"[{analysis.name}](../analyses.md#{analysis.name})"
         rows.append([link, analysis.question, analysis.paper.equations, *(str(counts[verdict]) for verdict in verdicts)])
     return table(["analysis", "what it asks", "of the paper", *verdicts], rows)
