@@ -21,7 +21,7 @@ from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict, Field
 from pydantic.fields import FieldInfo
 
 import harness
@@ -695,6 +695,43 @@ def _too_wide(cell: Mapping[str, Any]) -> str:
     return ", ".join(reason for reason, holds in reasons.items() if holds) or "a row may leave the pool by chance"
 
 
+class ListedPlugin(BaseModel):
+    """An entry of docs/plugin-index.yaml.
+
+    Attributes:
+        name: of the distribution.
+        adds: kind of component -> names.
+        url: an address with https, or a page of docs/.
+        licence: an SPDX identifier.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    adds: dict[Kind, list[str]] = Field(min_length=1)
+    summary: str = Field(min_length=10, max_length=200, pattern=r"[^.]$")
+    url: str = Field(pattern=r"^(https://[^\s()<>]+|[a-z-]+\.md)$")
+    licence: str = Field(pattern=r"^[A-Za-z0-9.+-]+$")
+
+
+def listed_plugins(path: Path = ROOT / "docs" / "plugin-index.yaml") -> list[ListedPlugin]:
+    """Read the index; an entry that lacks a field, or has another, is an error."""
+    plugins = [ListedPlugin.model_validate(item) for item in yaml.safe_load(path.read_text(encoding="utf-8"))]
+    names = [plugin.name for plugin in plugins]
+    if names != sorted(set(names)):
+        raise ValueError(f"{path}: put the entries in the order of their names, each once")
+    return plugins
+
+
+def plugin_index(registry: Registry, page: Path) -> str:
+    rows = []
+    for plugin in listed_plugins():
+        added = "; ".join(f"{kind} {', '.join(map(code, names))}" for kind, names in plugin.adds.items())
+        summary = plugin.summary.replace("|", "\\|").replace("<", "&lt;")
+        rows.append((f"[{plugin.name}]({plugin.url})", added, summary, plugin.licence))
+    return table(("plugin", "adds", "what it does", "licence"), rows)
+
+
 GENERATORS: dict[str, Callable[[Registry, Path], str]] = {
     "hooks": hooks,
     "components": all_components,
@@ -718,6 +755,7 @@ GENERATORS: dict[str, Callable[[Registry, Path], str]] = {
     "tutorial test": tutorial_test,
     "api": api,
     "calibration": calibration,
+    "plugin index": plugin_index,
 }
 
 if __name__ == "__main__":

@@ -341,3 +341,23 @@ def test_the_status_of_a_run(lab: Lab) -> None:
     assert (said["done"], said["failed"]) == (said["stages"], [])
     events = [json.loads(line) for line in (lab.folder / "first" / "events.jsonl").read_text().splitlines()]
     assert len([event for event in events if event["event"] == "stage_finished"]) == said["stages"]
+
+
+def test_the_events_hold_curves_means_and_samples_as_they_came(lab: Lab) -> None:
+    events = [json.loads(line) for line in (lab.folder / "first" / "events.jsonl").read_text().splitlines()]
+    (planned,) = [event for event in events if event["event"] == "rows_planned"]
+    measured = [event for event in events if event["event"] == "stage_measured"]
+    (row,) = [row for row in planned["rows"] if row["row"] == "dpo"]
+    dpo = lab.board("first").row("dpo")
+    assert dpo is not None
+    points = [point for event in measured if event["key"] in row["training"] for point in event.get("points", ())]
+    assert [point["step"] for point in points] == [point["step"] for point in dpo.curves["0"]] == [1, 2]
+    assert [point["loss"] for point in points] == pytest.approx([point["loss"] for point in dpo.curves["0"]], rel=1e-5)
+    for evaluator, keys in row["evaluations"].items():
+        last = [event for event in measured if event["key"] in keys][-1]
+        means = {f"{evaluator}/{metric}": mean for metric, mean in last["scores"].items()}
+        assert means
+        assert means == pytest.approx({key: dpo.scores[key].mean for key in means}, rel=1e-5)
+    samples = [event["sample"] for event in measured if "sample" in event]
+    assert samples
+    assert all(sample["prompt"] for sample in samples)

@@ -31,6 +31,7 @@ from harness.cli import (
     serve,
     status,
     tune,
+    view,
 )
 from harness.errors import HarnessError
 from harness.extras import missing_extra
@@ -54,6 +55,7 @@ analyze.register(app)
 report.register(app)
 status.register(app)
 runs.register(app)
+view.register(app)
 imports.register(app)
 merge.register(app)
 power.register(app)

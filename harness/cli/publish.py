@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, NotRequired, TypedDict
 
 import typer
 
+from harness.cli import complete
 from harness.cli.options import JsonOption
 
 if TYPE_CHECKING:
@@ -47,7 +48,9 @@ def register(app: typer.Typer) -> None:
 
 
 def publish(
-    boards: Annotated[list[Path] | None, typer.Argument(help="Boards or their folders.", show_default=False)] = None,
+    boards: Annotated[
+        list[Path] | None, typer.Argument(help="Boards or their folders.", show_default=False, autocompletion=complete.boards)
+    ] = None,
     to: Annotated[
         str | None, typer.Option(metavar="DIR|hub", help="A folder for the site, or the Hugging Face hub.", show_default=False)
     ] = None,
@@ -59,7 +62,10 @@ def publish(
         RepositoryKind, typer.Option(help="A Space with the site, a data set, or a model's card.")
     ] = RepositoryKind.space,
     row: Annotated[
-        str | None, typer.Option(help="With --kind model: the row whose results go there.", show_default=False)
+        str | None,
+        typer.Option(
+            help="With --kind model: the row whose results go there.", show_default=False, autocompletion=complete.rows
+        ),
     ] = None,
     title: Annotated[str, typer.Option(help="Title of the index.")] = "Leaderboards",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="List what would be written, and write nothing.")] = False,

@@ -9,13 +9,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from harness.cli import complete
 from harness.cli.compare import ExplainOption, show
 from harness.cli.options import JsonOption
 
 if TYPE_CHECKING:
     from harness.board.build import Board
 
-BoardArgument = Annotated[Path, typer.Argument(help="A board.json, or the folder that holds it.")]
+BoardArgument = Annotated[
+    Path, typer.Argument(help="A board.json, or the folder that holds it.", autocompletion=complete.boards)
+]
 DOES_NOT_HOLD = 4  # exit code
 
 

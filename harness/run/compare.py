@@ -69,6 +69,7 @@ class RunOptions:
         tracking: names of the experiment trackers that take part.
         display: how progress is shown.
         other_board: what to do where the folder holds the board of another comparison.
+        begun: called with the run's folder when its journal begins.
     """
 
     executor: Callable[[int, Mapping[str, Any], Path], Executor] = LocalExecutor
@@ -77,6 +78,7 @@ class RunOptions:
     tracking: tuple[str, ...] = ()
     display: Display = "none"
     other_board: OtherBoard = "refuse"
+    begun: Callable[[Path], None] | None = None
 
 
 @dataclass(frozen=True)
@@ -257,6 +259,8 @@ class _Execution:
             if noted is not None:
                 note_run(self.folder, noted[0], self.store.root, noted[1])
             self.journal.begin(graph, present)
+            if options.begun is not None:
+                options.begun(self.folder)
             watching, display, tracking = self.observers.watching, options.display, options.tracking
             with watching(self.name, graph, present, display=display, workers=workers, folder=self.folder, tracking=tracking):
                 self._run(graph, present)
@@ -275,8 +279,8 @@ class _Execution:
             return
         stages = [stage for stage in graph if stage.key in fresh]
         held = {stage.key for stage in stages if self.store.holds(stage.key)}
-        self.journal.extend(stages, held)
-        self.observers.extended(stages, held)
+        self.journal.extend(graph, stages, held)
+        self.observers.extended(graph, stages, held)
         self._run(graph, (graph.stages.keys() - fresh) | held)
 
     def _run(self, graph: Graph, present: set[str]) -> None:

@@ -85,6 +85,34 @@ def _lost(folder: Path, comparisons: Sequence[Comparison], raw: Mapping[str, Any
     return next((difference for difference in differences if difference is not None), None)
 
 
+def check_merge_folder(folder: Path, merged: Board) -> None:
+    """Refuse to write a merged board over one that is not an earlier merge of the same boards, or has a row more.
+
+    Raises:
+        HarnessError: a board would be lost; names it and the way out.
+    """
+    if not (folder / BOARD).exists():
+        return
+    reason = None
+    try:
+        board = Board.read(folder, examples=False)
+    except DataError as error:
+        reason = str(error)
+    else:
+        before, now = (sorted(source["name"] for source in each.sharing.get("merged", ())) for each in (board, merged))
+        labels = {row.method for row in merged.rows}
+        if not before and not board.is_published:
+            reason = "a run or an import made it"
+        elif before != now:
+            reason = f"it was merged from {', '.join(before) or 'a published table'}"
+        elif missing := [row.method for row in board.rows if row.method not in labels]:
+            reason = f"its row {missing[0]!r} is not in the merged board"
+    if reason is not None:
+        raise HarnessError(
+            f"--out {folder} holds another board ({reason}): choose another folder, or give --replace to lose that board"
+        )
+
+
 def _is_noted(folder: Path, raw: Mapping[str, Any]) -> bool:
     """Return whether the run that made the folder's board, or began to make it again, had the same config."""
     try:

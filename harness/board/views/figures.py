@@ -42,6 +42,7 @@ COSTS = {
     "judge_tokens": "judge tokens per seed",
     "usd": "judge US$ per seed",
 }
+CROWDED = 30  # points; on a figure with more, only labels near their points are drawn, and those of the front
 WIDE_COSTS = 30.0  # costs that differ by more than this factor are on a logarithmic axis
 Points = list[tuple[RowEntry, float, float]]  # row, cost, mean
 
@@ -281,11 +282,13 @@ def frontier(board: Board, metric: MetricEntry, cost: str = "seconds", narrow: b
         shapes.append(svg.path(_steps([(across(spent), up(mean)) for _, spent, mean in front]), "front"))
     shapes += [shape for row, spent, _ in points for shape in _interval(row, metric, across(spent), up)]
     labels = svg.Labels(chart, [(across(spent), up(mean)) for _, spent, mean in points])
-    names, leaders = list[Markup](), list[Markup]()
+    names, leaders, labelled = list[Markup](), list[Markup](), set[int]()
     for place, (row, *_) in enumerate(points):
         kind = "name" if row.method in leading else "name aside"
-        drawn = labels.draw(place, str(place + 1) if narrow else shortened(row.method, 22), kind)
+        far = len(points) <= CROWDED or row.method in leading
+        drawn = labels.draw(place, str(place + 1) if narrow else shortened(row.method, 22), kind, far=far)
         leaders, names = [*leaders, *drawn[:-1]], [*names, *drawn[-1:]]
+        labelled |= {place} if drawn else set()
     shapes += leaders
     for (row, *_), (x, y) in zip(points, labels.points, strict=True):
         kind = "base" if row.method in leading else "plain" if row.method == board.baseline else "unclear"
@@ -297,8 +300,9 @@ def frontier(board: Board, metric: MetricEntry, cost: str = "seconds", narrow: b
     if not narrow:
         return svg.drawing(760, chart.floor + 40, label, shapes)
     legend = [
-        (f"{place} {shortened(row.method, 20)}", "name" if row.method in leading else "name aside")
-        for place, (row, *_) in enumerate(points, start=1)
+        (f"{place + 1} {shortened(row.method, 20)}", "name" if row.method in leading else "name aside")
+        for place, (row, *_) in enumerate(points)
+        if place in labelled
     ]
     return svg.drawing(NARROW, chart.floor + 50 + _legend_height(legend), label, [*shapes, *_legend(legend, chart.floor + 56)])
 

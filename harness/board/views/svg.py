@@ -16,6 +16,7 @@ from harness.board.views.text import one_line
 CHARACTER = 7.3  # the width in pixels of a character of a label, in the page's monospaced font at 12 px
 LINE = 12  # the least distance in pixels between the base lines of two labels
 RADIUS = 6.0  # of a point with its outline, in pixels
+NEAR = 50  # the longest leader line on a crowded figure, in pixels
 BESIDE = 9  # pixels between a point and a label beside it
 # Where a label may begin (at the right of its point) or end (at the left), and how far down, nearest first.
 OFFSETS = sorted(
@@ -171,12 +172,19 @@ class Labels:
         self._boxes: list[Box] = []
         self._leaders: list[tuple[Point, Point]] = []
 
-    def draw(self, number: int, label: str, kind: str) -> list[Markup]:
-        """Return the label of the point of this number with its leader line; nothing where every place is taken."""
+    def draw(self, number: int, label: str, kind: str, *, far: bool = True) -> list[Markup]:
+        """Return the label of the point of this number with its leader line; nothing where every place is taken.
+
+        Args:
+            far: whether the label may stand far off, or its line cross others; on a crowded figure such lines hide more than
+                they tell.
+        """
         point, others = self.points[number], [*self.points[:number], *self.points[number + 1 :]]
         width = CHARACTER * len(label)
-        for strict in (True, False):  # at first no line may cross anything
+        for strict in (True, False) if far else (True,):  # at first no line may cross anything
             for across, down in OFFSETS:
+                if not far and math.hypot(across, down) > NEAR:
+                    continue
                 start = point[0] + across if across > 0 else point[0] + across - width
                 box = Box(start, start + width, point[1] + 4 + down)
                 near = abs(across) <= BESIDE and abs(down) <= LINE / 2

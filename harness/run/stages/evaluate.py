@@ -45,6 +45,7 @@ from harness.run.records import (
 )
 from harness.run.stages.context import Context, StageProgress, read_answers, read_dataset
 from harness.run.stages.groups import read_source
+from harness.run.stages.live import Live
 from harness.run.stages.services import PolicyServices, Services, judge_facts, reward_values, stage_judge
 from harness.store import Artifact, ArtifactDraft
 
@@ -93,7 +94,7 @@ def run_evaluate(stage: Stage, context: Context, draft: ArtifactDraft) -> None:
         )
         task.files.mkdir()
         with exact_products():
-            scores = _scores(evaluator, task)
+            scores = _scores(evaluator, task, context.live)
     _check(scores, evaluator)
     report(1, 1, _means(scores, evaluator))
     draft.write_lines("scores.jsonl", [_fields(score) for score in scores])
@@ -107,12 +108,13 @@ def run_evaluate(stage: Stage, context: Context, draft: ArtifactDraft) -> None:
     draft.facts |= facts.as_json()
 
 
-def _scores(evaluator: Evaluator, task: EvaluatorServices) -> list[Score]:
+def _scores(evaluator: Evaluator, task: EvaluatorServices, live: Live) -> list[Score]:
     """Return the scores; those that the row's model cannot give are noted as absent, with the reason."""
     scores = list[Score]()
     try:
         for score in evaluator.evaluate(task):  # one by one: those before an error are kept
             scores.append(score)
+            live.score(score.metric, score.value)
     except UnavailableError as error:
         given = {score.metric for score in scores}
         absent = [metric.name for metric in evaluator.metrics() if metric.name not in given and not metric.optional]
