@@ -84,7 +84,7 @@ def test_a_command_names_what_exists(command: str) -> None:
     assert not [word for word in words if word.startswith("--") and word not in options]
     for path in (word for word in words if word.endswith(".yaml")):
         raw = load_raw(ROOT / path)
-        labels = {row if isinstance(row, str) else row.get("label", row["method"]) for row in raw["methods"]}
+        labels = {row if isinstance(row, str) else row.get("label", row.get("method")) for row in raw["methods"]}
         assert set(values.get("--methods", "").split(",")) - {""} <= labels
     if subcommand == "analyze":
         assert words[0] in Registry.load().entries["analysis"]
@@ -95,7 +95,7 @@ def test_a_twins_claims_are_about_its_configs_rows_and_evaluators(path: Path) ->
     twin = yaml.safe_load(path.read_text(encoding="utf-8"))
     raw = load_raw(ROOT / twin["config"])
     assert raw["name"] == twin["board"]
-    labels = {row if isinstance(row, str) else row.get("label", row["method"]) for row in raw["methods"]}
+    labels = {row if isinstance(row, str) else row.get("label", row.get("method")) for row in raw["methods"]}
     evaluators = {item if isinstance(item, str) else item.get("label", item["name"]) for item in raw["evaluators"]}
     assert twin["claims"]
     for claim in twin["claims"]:
