@@ -24,6 +24,7 @@ from harness.errors import ConfigError, InterruptedRunError, Problem, StageError
 from harness.run.costs import measure_sharing
 from harness.run.elsewhere import served_problems
 from harness.run.estimates.judge import missing_keys
+from harness.run.evidence import stages_evidence
 from harness.run.executors.events import EventFanout, Executor, Outcome
 from harness.run.executors.journal import Journal
 from harness.run.executors.local import LocalExecutor
@@ -415,7 +416,8 @@ def _publish(
         StageError: there is nothing to compare with.
         StoreWriteError: it cannot be written.
     """
-    board = assemble(runs, graph, command, observers.failures, choice)
+    made_of = graph if choice is None else choice.with_trials(graph)
+    board = assemble(runs, graph, command, observers.failures, choice).sealed([stages_evidence(runs, made_of)])
     try:
         write_all(board, board.example_rows, folder)
         for run in runs:
@@ -423,7 +425,6 @@ def _publish(
         update_index(folder)
     except OSError as error:
         raise StoreWriteError(f"the board cannot be written to {folder} ({error.strerror}): run it again with --out") from error
-    made_of = graph if choice is None else choice.with_trials(graph)
     need(runs[0].store, Root.of(board.name, folder, made_of.stages.keys()))
     observers.call("harness_board_ready", board=board.model_dump(mode="json", by_alias=True), folder=folder)
     return board
@@ -466,7 +467,9 @@ def _assemble_models(runs: Sequence[Run], graph: Graph, command: str, observer_f
     measured = measure_sharing(graph, runs[0].store, runs[0].outcome.ran).as_dict()
     board = join_models(boards, rows, SharingFacts.read({**first.sharing, **measured}))
     left_out = tuple(f"The starting model {label} is left out: {quoted(reason)}" for label, reason in failures.items())
-    return board.model_copy(update={"warnings": (*left_out, *board.warnings)}) if left_out else board
+    if not left_out or board.evidence is None:
+        return board
+    return board.model_copy(update={"warnings": (*left_out, *board.warnings)}).noting(board.evidence.builds, left_out)
 
 
 def _assemble(
