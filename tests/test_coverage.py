@@ -83,7 +83,7 @@ def test_a_command_names_what_exists(command: str) -> None:
     assert not [word for word in words if word.startswith("--") and word not in options]
     for path in (word for word in words if word.endswith(".yaml")):
         raw = load_raw(ROOT / path)
-        labels = {row if isinstance(row, str) else row.get("label", row["method"]) for row in raw["methods"]}
+        labels = {row if isinstance(row, str) else row.get("label") or row["method"] for row in raw["methods"]}
         assert set(values.get("--methods", "").split(",")) - {""} <= labels
     if subcommand == "analyze":
         assert words[0] in Registry.load().entries["analysis"]
