@@ -376,6 +376,9 @@ def analyses(registry: Registry, page: Path) -> str:
     parts = []
     for analysis in (entry.component for entry in own(registry, "analysis")):
         place = f"leaderboards/analyses/{analysis.name}"
+        if not (ROOT / place).is_dir():
+            parts.append(f"### {analysis.name}\n\n{analysis.question}. No result of it is published here yet.")
+            continue
         result = json.loads((ROOT / place / "result.json").read_text(encoding="utf-8"))
         rows = [[item["claim"], item["place"], item["measured"], f"**{item['verdict']}**"] for item in result["findings"]]
         paper = f"[{analysis.paper.title}](https://arxiv.org/abs/{analysis.paper.arxiv})"
@@ -396,7 +399,8 @@ def findings(registry: Registry, page: Path) -> str:
     verdicts = ("agrees", "disagrees", "undecided")
     rows = []
     for analysis in (entry.component for entry in own(registry, "analysis") if entry.component.paper.arxiv == arxiv):
-        result = json.loads((ROOT / "leaderboards" / "analyses" / analysis.name / "result.json").read_text(encoding="utf-8"))
+        place = ROOT / "leaderboards" / "analyses" / analysis.name
+        result = json.loads((place / "result.json").read_text(encoding="utf-8")) if place.is_dir() else {"findings": []}
         counts = Counter(finding["verdict"] for finding in result["findings"])
         link = f"[{analysis.name}](../analyses.md#{analysis.name})"
         rows.append([link, analysis.question, analysis.paper.equations, *(str(counts[verdict]) for verdict in verdicts)])
