@@ -15,6 +15,7 @@ from harness.api import hookspecs
 from harness.api.interfaces import Analysis, Backend, DataBuilder, Evaluator, Importer, Objective, Source, Trainer
 from harness.api.methods import Method
 from harness.errors import PluginError, did_you_mean
+from harness.extras import missing_extra
 
 Kind = Literal["data", "objective", "evaluator", "backend", "source", "importer", "method", "analysis", "trainer"]
 
@@ -31,6 +32,8 @@ _HOOKS: dict[Kind, tuple[str, type]] = {
 }
 KINDS: tuple[Kind, ...] = tuple(_HOOKS)
 
+# Names appear in terminals, pages, file names and keys.
+NAME = re.compile(r"\w[\w.+-]{0,79}")
 # `harness analyze` takes names as arguments beside these words, and writes into a folder of each name.
 ANALYSIS_NAME = re.compile(r"[a-z][a-z0-9]*([_-][a-z0-9]+)*")
 RESERVED_ANALYSIS_NAMES = ("all", "list")
@@ -116,9 +119,13 @@ def _import(entry: metadata.EntryPoint, distribution: str) -> Any:
         plugin = entry.load()
         return plugin() if isinstance(plugin, type) else plugin  # a class keeps its state in an instance of its own
     except Exception as error:  # an import runs foreign code: whatever it raises is the plugin's fault, and is said so
+        missing = missing_extra(error)
+        reason, fix = f"{type(error).__name__}: {error}", f"fix {entry.value}"
+        if missing is not None:
+            reason, fix = str(missing).split(": ")
         raise PluginError(
-            f"plugin {entry.name!r} of {distribution} cannot be imported ({type(error).__name__}: {error}); "
-            f"fix {entry.value}, or uninstall it with: pip uninstall {distribution}"
+            f"plugin {entry.name!r} of {distribution} cannot be imported ({reason}); "
+            f"{fix}, or uninstall it with: pip uninstall {distribution}"
         ) from error
 
 
@@ -177,6 +184,9 @@ def _components(implementation: pluggy.HookImpl, base: type, where: str) -> list
             raise PluginError(f'{component!r} of {where} has no name: set `name: ClassVar[str] = "..."` on the class')
         if base is Analysis:
             _check_analysis_name(component.name, where)
+        elif not NAME.fullmatch(component.name):
+            fix = "letters, digits and _ . + -, 80 at most, and a letter or digit first"
+            raise PluginError(f"{where} returned a component called {component.name[:100]!a}: write {fix}")
     return list(returned)
 
 

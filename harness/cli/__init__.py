@@ -29,10 +29,14 @@ from harness.cli import (
     runs,
     sandbox,
     serve,
+    sign,
     status,
     tune,
+    verify,
+    view,
 )
 from harness.errors import HarnessError
+from harness.extras import missing_extra
 from harness.interrupts import end_at_once, ended_by, leave
 from harness.models.fetched import cache_folder, use_cache
 from harness.version import __version__
@@ -51,8 +55,11 @@ tune.register(app)
 data.register(app)
 analyze.register(app)
 report.register(app)
+verify.register(app)
+sign.register(app)
 status.register(app)
 runs.register(app)
+view.register(app)
 imports.register(app)
 merge.register(app)
 power.register(app)
@@ -90,14 +97,15 @@ def main() -> None:
         # Whatever a signal became on its way (a library may turn it into an error of its own), it ended the command.
         if (number := ended_by()) is not None:
             raise SystemExit(128 + number) from None
-        if not isinstance(error, HarnessError):
+        shown = missing_extra(error) or error
+        if not isinstance(shown, HarnessError):
             raise
         from harness.board.views.text import visible
 
         # The message may quote untrusted files, so invisible characters are written out.
-        message = Text.assemble(("error: ", "bold red"), visible(str(error)))
+        message = Text.assemble(("error: ", "bold red"), visible(str(shown)))
         Console(stderr=True, highlight=False, soft_wrap=True).print(message)
-        sys.exit(error.exit_code)
+        sys.exit(shown.exit_code)
     finally:
         # Nothing is left to clean up, while Python and its libraries end.
         signal.signal(signal.SIGINT, end_at_once)

@@ -6,6 +6,7 @@ import json
 import os
 import shlex
 import signal
+import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -70,6 +71,8 @@ def compare(
     replace: Annotated[
         bool, typer.Option("--replace", help="Replace the folder's board, even if another comparison made it.")
     ] = False,
+    view: Annotated[bool, typer.Option("--view", help="Show the run on a local web page: see `harness view`.")] = False,
+    explain: ExplainOption = False,
     json_: JsonOption = False,
 ) -> None:
     """Train every method from the same start at the same budget, evaluate all, write one board.
@@ -102,6 +105,7 @@ def compare(
                 # With --log-json standard error is for events; with --json a bar would draw over what a script shows.
                 other_board="replace" if replace else "beside" if out is None else "refuse",
                 display="none" if log_json else "lines" if json_ else display_here(),
+                begun=show_live if view else None,
             ),
             command=hidden(shlex.join(["harness", *sys.argv[1:]])),
             where=str(path),
@@ -110,21 +114,40 @@ def compare(
     if json_:
         typer.echo(json.dumps(_answer(result.board, result.folder)))
     else:
-        show(result.board, result.folder)
+        show(result.board, result.folder, explain)
         if result.folder != folder:
             typer.echo(f"{folder} holds the board of another comparison, which was left as it is.")
     if result.outcome.failed or any(row.failed for row in result.board.rows):
         raise typer.Exit(SOME_FAILED)
 
 
-def show(board: Board, folder: Path) -> None:
-    """Print a board's table and the path of its page."""
+def show_live(folder: Path) -> None:
+    """Start `harness view` beside this process; it ends by itself once this process and the page's readers are gone."""
+    from harness.view.server import address, chosen_token, free_port
+
+    port, token = free_port(), chosen_token(os.environ.get("HARNESS_VIEW_TOKEN"))
+    command = [sys.executable, "-P", "-m", "harness", "view", str(folder), "--port", str(port), "--with", str(os.getpid())]
+    # In a session of its own, Ctrl-C for the run does not reach it.
+    environment = {**os.environ, "HARNESS_VIEW_TOKEN": token}
+    subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True, env=environment)
+    say(f"View: {address(port, token)}")
+
+
+def show(board: Board, folder: Path, explain: bool = False) -> None:
+    """Print a board's table and the path of its page.
+
+    Args:
+        explain: with how the table is read; without, the command that says it.
+    """
     from rich.console import Console
 
     from harness.board.views.terminal import print_table
 
     console = Console()
-    print_table(board, console)
+    print_table(board, console, explain=explain)
+    if not explain:
+        hint = f"How to read the table: harness report {shlex.quote(str(folder))} --explain"
+        console.print(hint, style="dim", markup=False, highlight=False, soft_wrap=True)
     console.print(f"Board: {folder / 'index.html'}", markup=False, highlight=False, soft_wrap=True)
 
 
@@ -133,6 +156,9 @@ def _answer(board: Board, folder: Path) -> dict[str, object]:
     failed = {row.method: row.failed for row in board.rows if row.failed}
     content = board.model_dump(mode="json", by_alias=True)
     return {"folder": str(folder), "failed": failed, "first_place": board.first_places(), "board": content}
+
+
+ExplainOption = Annotated[bool, typer.Option("--explain", help="Say how the table is read: marks, intervals, tests, work.")]
 
 
 ExecutorOption = Annotated[

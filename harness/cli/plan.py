@@ -115,6 +115,10 @@ def print_plan(report: PlanReport) -> None:
         _print_lines([f"trials: {estimate.line()}" for estimate in report.trials.judges], "dim")
     _print_lines([report.warning_of_one_seed] if report.warning_of_one_seed else [], "yellow")
     _print_lines(unused_settings(comparison), "yellow")
+    unchecked = comparison.unchecked
+    _print_lines([f"not checked: {place}: {reason}" for place, reason in unchecked.items()], "yellow")
+    if unchecked:
+        _print_lines(["without these packages, the keys of this plan are not final, and it says nothing of time"], "yellow")
     if report.data is not None:
         _print_data(report)
     _print_lines([row.line() for row in report.elsewhere], "dim")

@@ -12,6 +12,7 @@ from harness.config.rows import RowConfig
 from harness.config.schema import Config
 from harness.config.unresolved import EACH, UnresolvedConfig
 from harness.errors import DataError, Problem, UnreachableError, did_you_mean
+from harness.extras import missing_extra
 from harness.training.budget import Spending
 from harness.training.settings import TrainingSettings
 
@@ -223,7 +224,14 @@ def _check(
     unresolved: UnresolvedConfig, placed: Iterable[tuple[str, Component | None]], missing: dict[str, str] | None
 ) -> None:
     for place, component in placed:
-        for field, fix in _problems(component) if component else ():
+        try:
+            problems = _problems(component) if component else ()
+        except ModuleNotFoundError as error:
+            if (extra := missing_extra(error)) is None:
+                raise
+            unresolved.unchecked[place] = str(extra)
+            continue
+        for field, fix in problems:
             if missing is not None and component is not None and field in component.absent():
                 missing[f"{place}.{field}"] = f"{place}.{field} = {_value_at(component, field)!r}: {fix}"
                 continue

@@ -346,7 +346,7 @@ class RunSection(_Section):
         "0 is after every step or batch",
     )
     examples: bool = Field(
-        True, description="show the first prompts and each row's answers on the board; false where their text must stay here"
+        True, description="show the prompts and each row's answers on the board; false where their text must stay here"
     )
 
 

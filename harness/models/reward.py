@@ -15,9 +15,11 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_valida
 
 from harness.api.types import JudgeAnswer, Message, Prompt, Response
 from harness.errors import DataError, UnreachableError, did_you_mean
+from harness.extras import require
 from harness.models.fit import classifier_problem, starling_problem
 from harness.models.hub import hub_snapshot
 from harness.models.logps import TokenRow, cut
+from harness.models.rendering import render
 from harness.models.starling import StarlingReward, starling_ids
 from harness.models.verifier import Verifier
 from harness.models.weights import Weights
@@ -303,9 +305,11 @@ class RewardScorer:
 
     Raises:
         DataError: the checkpoint is not what `layout` says, or has no chat template.
+        MissingExtraError: torch is not installed.
     """
 
     def __init__(self, model: RewardModel) -> None:
+        require("torch", "transformers")
         self.model = model
         self._encode, self._score, self._pad_id = _load(model)
 
@@ -368,8 +372,9 @@ def _load(model: RewardModel) -> tuple[Callable[[Sequence[Message]], Ids], Score
     classifier, pad_id = _classifier(model, tokenizer, device, dtype)
 
     def encode(messages: Sequence[Message]) -> Ids:
-        dialogue = [{"role": message.role, "content": message.content} for message in messages]
-        return tuple(tokenizer.apply_chat_template(dialogue, return_dict=False))
+        # As `apply_chat_template` with `tokenize`, whose text is rendered within limits here.
+        text = render(tokenizer, messages, add_generation_prompt=False)
+        return tuple(tokenizer(text, add_special_tokens=False)["input_ids"])
 
     def score(ids: Tensor, mask: Tensor) -> Tensor:
         if pad_id is None:  # decoders find each row's last token by this id

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from pydantic import JsonValue
 
@@ -26,6 +26,7 @@ from harness.board.build import ExampleRow, RowResult
 from harness.board.compare import RowState
 from harness.board.entries import RepeatabilityEntry
 from harness.board.facts import Provenance
+from harness.board.files import bounded
 from harness.board.sequential import PromptsDesign
 from harness.board.statistics import repeatability
 from harness.config import Comparison, RowConfig, describe
@@ -36,7 +37,7 @@ from harness.models.options import LoadOptions, weights_dtype
 from harness.models.reward import RewardModel, reward_dtype
 from harness.models.scratch import CHAT_TEMPLATE
 from harness.models.served import ASKED_AS
-from harness.run.costs import judge_cost, stage_cost, used_budget
+from harness.run.costs import Artifacts, judge_cost, stage_cost, used_budget
 from harness.run.executors.events import Outcome
 from harness.run.graph import Graph, RowPlan, StatePlan
 from harness.run.records import (
@@ -109,13 +110,11 @@ class SeedResult:
     states: tuple[tuple[StatePlan, Mapping[str, Evaluation]], ...] = ()
 
 
-@dataclass(frozen=True)
-class Run:
-    """A comparison whose stages have ended, well or not."""
+class FinishedStages:
+    """Stages that have ended, well or not, and the rows that they are of: those of a run, or those that a board names."""
 
-    comparison: Comparison
     graph: Graph
-    store: Store
+    store: Artifacts
     outcome: Outcome
 
     def failure(self, *keys: str) -> str | None:
@@ -137,7 +136,17 @@ class Run:
         return [result for result in self.seeds if result.plan.label == label]
 
 
-def _read(plan: RowPlan, run: Run) -> SeedResult:
+@dataclass(frozen=True)
+class Run(FinishedStages):
+    """A comparison whose stages have ended, well or not."""
+
+    comparison: Comparison
+    graph: Graph
+    store: Store
+    outcome: Outcome
+
+
+def _read(plan: RowPlan, run: FinishedStages) -> SeedResult:
     """Read a row at one seed from the store."""
     failed, store = run.failure(plan.model), run.store
     evaluations = {
@@ -180,6 +189,43 @@ def _read(plan: RowPlan, run: Run) -> SeedResult:
 # Rows
 
 
+@dataclass(frozen=True)
+class MeasuredFacts:
+    """The facts of a row that follow from its stages alone.
+
+    Attributes:
+        costs, curves: per seed.
+        provenance: its part: the keys of its models, counts of its data, judges and notes.
+    """
+
+    costs: dict[int, Cost]
+    budget: dict[str, float]
+    curves: dict[int, list[dict[str, float]]]
+    provenance: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, seeds: Sequence[SeedResult], *, trained: bool = True) -> Self:
+        """Compute them.
+
+        Args:
+            seeds: all seeds of a row that did not fail.
+            trained: False for a model from elsewhere, which has no budget.
+        """
+        budgets = [used_budget(result.training) for result in seeds] if trained else []
+        judges, notes = _judges(seeds), _notes(seeds)
+        return cls(
+            costs={result.plan.seed: result.cost for result in seeds},
+            budget={name: statistics.fmean(budget[name] for budget in budgets) for name in budgets[0]} if budgets else {},
+            curves={result.plan.seed: result.curve for result in seeds if result.training},
+            provenance={
+                "models": {str(result.plan.seed): result.plan.model for result in seeds},
+                **({"judges": judges} if judges else {}),
+                **({"notes": notes} if notes else {}),
+                "data": {str(result.plan.seed): [_data(facts) for facts in result.groups] for result in seeds},
+            },
+        )
+
+
 def row_result(config: RowConfig, run: Run) -> RowResult:
     """Return a row over all its seeds.
 
@@ -194,7 +240,7 @@ def row_result(config: RowConfig, run: Run) -> RowResult:
         failed = run.failure(*(key for result in done for key in result.plan.evaluations[label]))
         complete = [] if failed else done
         scores[label] = {result.plan.seed: result.evaluations[label].scores() for result in complete}
-    budgets = [used_budget(result.training) for result in done]
+    facts = MeasuredFacts.of(done, trained=not config.is_as_it_is)
     return RowResult(
         label=config.label,
         data=config.data,
@@ -202,15 +248,11 @@ def row_result(config: RowConfig, run: Run) -> RowResult:
         rounds=len(config.rounds),
         kind=config.kind,
         scores=scores,
-        costs={result.plan.seed: result.cost for result in done},
-        budget={}
-        if config.is_as_it_is
-        else {name: statistics.fmean(budget[name] for budget in budgets) for name in budgets[0]}
-        if budgets
-        else {},
-        provenance=Provenance.read(_provenance(config, done, run)),
+        costs=facts.costs,
+        budget=facts.budget,
+        provenance=Provenance.read({**_provenance(config, run), **facts.provenance}),
         failed=reason,
-        curves={result.plan.seed: result.curve for result in done if result.training},
+        curves=facts.curves,
         states=_states(done, run),
         without_states=without_states(config) if run.comparison.during_evaluators else None,
     )
@@ -247,9 +289,8 @@ def prompts_so_far(run: Run) -> PromptsDesign | None:
     return replace(design, blocks=tuple(tuple(names[first:last]) for first, last in pairwise((0, *looks))))
 
 
-def _provenance(config: RowConfig, seeds: Sequence[SeedResult], run: Run) -> Mapping[str, Any]:
-    """Return how a row came about: starting model, components with all their fields, keys of its models, counts of its data."""
-    judges, notes = _judges(seeds), _notes(seeds)
+def _provenance(config: RowConfig, run: Run) -> Mapping[str, Any]:
+    """Return how a row came about, as far as its config says: starting model, components with all their fields."""
     base = run.comparison.config.budget
     sourced = any(row.source is not None for row in run.comparison.rows)
     budgeted = bool(config.rounds) and any(row.budget != base for row in run.comparison.rows)
@@ -274,10 +315,6 @@ def _provenance(config: RowConfig, seeds: Sequence[SeedResult], run: Run) -> Map
         **({"served": {"model": config.served.model, **config.served.identity}} if config.served else {}),
         "backend": describe(run.comparison.backend) if config.backend is None else _asking(config.backend),
         "precision": row_precision(config, run),
-        "models": {str(result.plan.seed): result.plan.model for result in seeds},
-        **({"judges": judges} if judges else {}),
-        **({"notes": notes} if notes else {}),
-        "data": {str(result.plan.seed): [_data(facts) for facts in result.groups] for result in seeds},
     }
 
 
@@ -428,8 +465,8 @@ def screening_counts(run: Run) -> ScreeningCounts | None:
 
 # Files and examples
 
-SHOWN_EXAMPLES = 40
 JUDGMENTS = "judgments.jsonl"  # a file that evaluators may write: lines of example, sample, verdict and words
+QUESTIONS = "questions.jsonl"  # and one about questions of their own: lines of example, prompt, target and answer
 
 
 def copy_files(run: Run, folder: Path) -> None:
@@ -455,32 +492,39 @@ def _file_name(label: str) -> str:
 
 
 def collect_examples(run: Run) -> list[ExampleRow]:
-    """Return the first evaluated prompts with each row's first answer at the first seed; none where the config hides them."""
+    """Return the evaluated prompts with each row's first answer at the first seed; none where the config hides them.
+
+    After the source's come the questions of evaluators that bring their own. Where the texts are more than a board keeps, the
+    first ones.
+    """
     config, store = run.comparison.config, run.store
     if not config.run.examples:
         return []
     answers: dict[str, list[str]] = {}
     judged: dict[str, dict[str, list[dict[str, str]]]] = {}
+    asked: dict[str, ExampleRow] = {}
     for result in run.seeds:
+        if result.plan.seed != config.first_seeds[0]:
+            continue
+        label = result.plan.label
+        judged[label] = _judgments(result)
+        for question in _own_questions(result):
+            known = asked.setdefault(question.id, question)
+            asked[question.id] = replace(known, answers={**known.answers, **question.answers})
         key = _first_answers(result.plan, run.graph)
-        if result.plan.seed == config.first_seeds[0] and key is not None and store.holds(key):
-            responses = read_answers(store.open(key))[:SHOWN_EXAMPLES]
-            answers[result.plan.label] = [drawn[0].text for drawn in responses]
-            judged[result.plan.label] = _judgments(result)
-    if not answers:
-        return []
-    source = next(stage.key for stage in run.graph if stage.kind == "source")
-    examples = read_dataset(store.open(source))[config.evaluation.split]
-    return [
-        ExampleRow(
-            id=example.prompt.id,
-            prompt=_dialogue(example),
-            target=example.target,
-            answers={label: texts[index] for label, texts in answers.items()},
-            judged={label: words[example.prompt.id] for label, words in judged.items() if example.prompt.id in words},
-        )
-        for index, example in enumerate(examples[: min(len(texts) for texts in answers.values())])
-    ]
+        if key is not None and store.holds(key):
+            answers[label] = [drawn[0].text for drawn in read_answers(store.open(key))]
+    shown: list[ExampleRow] = []
+    if answers:
+        source = next(stage.key for stage in run.graph if stage.kind == "source")
+        examples = read_dataset(store.open(source))[config.evaluation.split]
+        for index, example in enumerate(examples[: min(len(texts) for texts in answers.values())]):
+            texts = {label: answered[index] for label, answered in answers.items()}
+            shown.append(ExampleRow(example.prompt.id, _dialogue(example), example.target, texts))
+    return bounded(
+        replace(example, judged={label: words[example.id] for label, words in judged.items() if example.id in words})
+        for example in (*shown, *asked.values())
+    )
 
 
 def _first_answers(plan: RowPlan, graph: Graph) -> str | None:
@@ -502,6 +546,17 @@ def _judgments(result: SeedResult) -> dict[str, list[dict[str, str]]]:
                 words = {name: str(judgment.get(name, "")) for name in ("verdict", "words")}
                 judgments.setdefault(str(judgment["example"]), []).append({"evaluator": evaluator, **words})
     return judgments
+
+
+def _own_questions(result: SeedResult) -> Iterator[ExampleRow]:
+    """Yield the questions that evaluators brought, with the row's answers, from those that wrote a file of them."""
+    for evaluation in result.evaluations.values():
+        file = evaluation.artifacts[0] / FILES / QUESTIONS
+        for line in file.read_text(encoding="utf-8").splitlines() if file.is_file() else ():
+            question = json.loads(line)
+            target = None if question.get("target") is None else str(question["target"])
+            answers = {result.plan.label: str(question["answer"])}
+            yield ExampleRow(str(question["example"]), str(question["prompt"]), target, answers)
 
 
 def _dialogue(example: Example) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib import resources
@@ -14,19 +14,22 @@ from typing import Literal
 from urllib.parse import quote
 
 import yaml
+from markupsafe import Markup
 
-from harness.board.board import Board
+from harness.board.board import ONE_SEED, Board
 from harness.board.diff import changes
-from harness.board.files import BOARD, SCORES, STATES, digest, examples_text, write_bytes
+from harness.board.files import BOARD, EVIDENCE, SCORES, STATES, digest, examples_text, write_bytes
+from harness.board.signatures import SIGNATURE, signature_of
 from harness.board.views.latex import to_latex
 from harness.board.views.markdown import markdown_text, to_csv, to_markdown
-from harness.board.views.page import model_pages, templates, to_html
+from harness.board.views.page import content_policy, model_pages, templates, to_html, web_file
 from harness.board.views.text import one_line
 from harness.errors import DataError, did_you_mean
 
 HISTORY = "history"
 MARKER = ".harness-site"  # in a folder that `harness publish` made
-INDEX_ONLY = 'role="region" aria-label="Boards"'  # words of an index of boards, and of no other page
+# Words of an index of boards, and of no other page: of version 0.1.0, and of today.
+INDEX_ONLY = ('role="region" aria-label="Boards"', '<div class="boards">')
 WORKFLOWS = ("publish-boards.yaml", "verify-boards.yaml")
 
 
@@ -80,18 +83,22 @@ def check_folder(folder: Path) -> None:
 def _is_index(path: Path) -> bool:
     """Return whether a file is an index of boards: sites of version 0.1.0 have no marker."""
     try:
-        return path.is_file() and not path.is_symlink() and INDEX_ONLY in path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8") if path.is_file() and not path.is_symlink() else ""
+        return any(words in text for words in INDEX_ONLY)
     except (OSError, ValueError):
         return False
 
 
-def build_site(boards: Sequence[Path], folder: Path, title: str = "Leaderboards") -> Site:
+def build_site(boards: Sequence[Path], folder: Path, title: str = "Leaderboards", signers: Path | None = None) -> Site:
     """Render these boards, and index the boards that `folder` already holds. A changed board keeps its earlier versions.
 
     Nothing is written: `Site.write` does that, after everything is rendered.
 
+    Args:
+        signers: the file of allowed signers, by whose names the index says who signed a board.
+
     Raises:
-        DataError: a board cannot be read, or two boards have the same name.
+        DataError: a board cannot be read, its signature is none of it, or two boards have the same name.
     """
     published: dict[str, tuple[Board, Path]] = {}
     for path in boards:
@@ -101,13 +108,26 @@ def build_site(boards: Sequence[Path], folder: Path, title: str = "Leaderboards"
             raise DataError(f"{path} and {published[name][1]} are both called {name!r}: publish them into different folders")
         published[name] = (board, path)
     files: dict[str, bytes] = {}
-    entries = []
+    entries, signed = [], dict[str, str]()
     for name, (board, path) in published.items():
         past = _history(folder / name, board)
         files |= {f"{name}/{file}": content for file, content in _board_files(board, path, past).items()}
         entries.append((name, board, len(past)))
+        if signature := signature_of(path, signers):
+            signed[name] = signature.sentence
     entries += sorted(((name, board, 0) for name, board in _others(folder, set(published))), key=lambda entry: entry[0])
-    return Site({**files, "index.html": _index(title, entries).encode("utf-8")})
+    for name in (name for name, _, _ in entries if name not in published):
+        signed[name] = _signed_earlier(folder / name, signers)
+    return Site({**files, "index.html": _index(title, entries, signed).encode("utf-8")})
+
+
+def _signed_earlier(folder: Path, signers: Path | None) -> str:
+    """Return who signed a board that is on the site already; the signature may be of the version before."""
+    try:
+        signature = signature_of(folder, signers)
+    except DataError:
+        return "signed before it was changed"
+    return signature.sentence if signature else ""
 
 
 def slug(name: str) -> str:
@@ -126,14 +146,17 @@ def _board_files(board: Board, path: Path, past: Sequence[Board]) -> dict[str, b
     """Return a board's files, its views, its earlier versions and the page of their changes."""
     source = path if path.is_dir() else path.parent
     files = {board.examples: examples_text(board.example_rows).encode("utf-8")} if board.example_rows else {}
-    files |= {name: (source / name).read_bytes() for name in (SCORES, STATES) if (source / name).is_file()}
+    files |= {name: (source / name).read_bytes() for name in (SCORES, STATES, EVIDENCE) if (source / name).is_file()}
     files |= {f"{HISTORY}/{_stamp(old)}.json": old.to_json().encode("utf-8") for old in past}
     rendered = {"board.md": to_markdown(board), "board.csv": to_csv(board), "board.tex": to_latex(board)}
     rendered["history.html"] = _history_page(board, [board, *reversed(past)])
     rendered[BOARD] = board.to_json()
     rendered |= model_pages(board)
     rendered["index.html"] = to_html(board, board.example_rows)
-    return files | {name: text.encode("utf-8") for name, text in rendered.items()}
+    files |= {name: text.encode("utf-8") for name, text in rendered.items()}
+    if (source / SIGNATURE).is_file():  # of these bytes, which an earlier version may have written otherwise
+        files |= {name: (source / name).read_bytes() for name in (BOARD, SIGNATURE)}
+    return files
 
 
 def _history(folder: Path, board: Board) -> list[Board]:
@@ -171,30 +194,52 @@ def write_index(folder: Path, title: str) -> None:
         write_bytes(folder / "index.html", _index(title, entries).encode("utf-8"))
 
 
-def _index(title: str, entries: Sequence[tuple[str, Board, int]]) -> str:
+def _index(title: str, entries: Sequence[tuple[str, Board, int]], signed: Mapping[str, str] | None = None) -> str:
     """Return the index page.
 
     Args:
         entries: each board's folder, the board, and the number of its earlier versions.
+        signed: folder -> who signed its board.
     """
     boards = [
         # Quoted: a name may look like an address (`javascript:…`), hold `?` or `#`, or bytes that are no text.
         {
             "folder": quote(os.fsencode(name)),
             "board": board,
-            "summary": board.summary,
             "rows": len(board.ranked),
             "earlier": earlier,
+            "caveats": caveats(board),
+            "signed": (signed or {}).get(name, ""),
         }
         for name, board, earlier in entries
     ]
-    return templates().get_template("site_index.html").render(title=title, boards=boards)
+    return _page("site_index.html", title=title, boards=boards)
+
+
+def _page(template: str, **content: object) -> str:
+    """Return a page of the site, in the boards' style."""
+    style, script = web_file("style.css"), web_file("theme.js")
+    shown = {"style": Markup(style), "script": Markup(script), "policy": content_policy(style, script)}
+    return templates().get_template(template).render(**shown, **content)
+
+
+def caveats(board: Board) -> list[str]:
+    """Return what a reader must know before believing a board's summary: seeds, tuning, printed numbers, failures, warnings."""
+    if board.is_published:
+        return ["Published numbers, not measured here: no intervals, no tests."]
+    failed = [row.method for row in board.rows if row.failed]
+    return [
+        *([ONE_SEED] if board.has_one_seed else []),
+        board.tuned_alike,
+        *([f"Failed rows: {', '.join(failed)}."] if failed else []),
+        *board.warnings,
+    ]
 
 
 def _history_page(board: Board, newest_first: Sequence[Board]) -> str:
     """Return the page of changes between successive publications."""
     steps = [(old, new, changes(old, new)) for new, old in pairwise(newest_first)]
-    return templates().get_template("site_history.html").render(title=f"{board.name}: what changed", steps=steps)
+    return _page("site_history.html", title=f"{board.name}: what changed", steps=steps)
 
 
 def site_card(boards: Sequence[Board], kind: Literal["space", "dataset"], title: str) -> str:

@@ -172,7 +172,8 @@ class PlanReport:
         requests: a stage's key -> how many rows need it.
         data: rows kept and left out, and why, with the prompts taken for equal; None where the hub is out of reach.
         gpu: None unless it was asked for.
-        cpu: the time on this machine's cores; None where it has GPUs, one was asked for, or nothing is left to run.
+        cpu: the time on this machine's cores; None where it has GPUs, one was asked for, nothing is
+            left to run, or torch is not installed.
         keys: a message for each judge's key that the environment lacks, where that judge is still to be asked.
         most: the same with all the seeds and prompts that rows can have; None where the config adds none.
         elsewhere: the rows that train nothing, as they are models from elsewhere.
@@ -211,6 +212,8 @@ class PlanReport:
             "judges": [asdict(item) for item in self.judges],
             "unreachable": dict(self.comparison.unreachable),
         }
+        if self.comparison.unchecked:
+            report["unchecked"] = dict(self.comparison.unchecked)
         if self.lacking:
             report["lacking"] = [*self.lacking]
         report["families"] = [family.model_dump(mode="json") for family in self.families]
@@ -361,7 +364,7 @@ def plan_report(
         judges = judge_estimates(comparison, graph, present, loaded[evaluation.split]) if loaded else []
         estimate = gpu_report(comparison, graph, present, gpu, loaded, lengths) if gpu else None
         elsewhere = rows_elsewhere(comparison, graph, is_held)
-        shown = gpu is None and cores and len(present) < len(graph)
+        shown = gpu is None and cores and len(present) < len(graph) and "model" not in comparison.unchecked
         keys = missing_keys(graph, is_held, variables) if variables is not None else []
         return PlanReport(
             comparison=comparison,

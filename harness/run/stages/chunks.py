@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -37,6 +37,7 @@ class KeptChunks:
         responses: of this process and the ones before it, by the place of their prompt.
         state: the backend's, after the last of them.
         earlier_seconds: spent by earlier processes up to the chunk that this one began at.
+        show: takes a prompt's place and one of its responses, as they are added.
     """
 
     folder: Path
@@ -45,6 +46,7 @@ class KeptChunks:
     responses: dict[int, list[Response]] = field(default_factory=dict)
     state: bytes = b""
     earlier_seconds: float = 0.0
+    show: Callable[[int, Response], None] = lambda place, response: None
     _number: int = 0
     _last: str = ""  # checksum of the last chunk, or the request's
     _new: dict[int, list[Response]] = field(default_factory=dict)
@@ -72,6 +74,8 @@ class KeptChunks:
         self._new |= responses
         self.responses |= responses
         self.state = state
+        for place, row in responses.items():
+            self.show(place, row[0])
         if len(self.responses) < self.prompts and time.monotonic() - self._kept >= self.seconds:
             self.keep()
 

@@ -252,7 +252,7 @@ class PolicyServices:
         """
         context = self.services.context
         chunks = KeptChunks.of(folder, prompts, sampling, context.checkpoint_minutes * 60)
-
+        chunks.show = lambda place, response: context.live.sample(prompts[place].messages[-1].content, response.text)
         before, whole = part or (0, len(prompts) * sampling.n)
 
         def report(done: int, total: int) -> None:

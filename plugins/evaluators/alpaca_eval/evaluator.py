@@ -31,6 +31,7 @@ from harness import (
     read_text,
 )
 from harness_plugins.evaluators.alpaca_eval.package import REASONS, Row, annotate, annotator_size, figures
+from harness_plugins.evaluators.shown import Shown
 from harness_plugins.evaluators.validation import named
 
 INSTRUCTIONS = 805
@@ -158,12 +159,20 @@ class AlpacaEval(Evaluator):
             for row, (answer,) in zip(reference, answers, strict=True)
         ]
         _write(task.files / "model_outputs.json", outputs)
-        annotations, reasons = annotate(task, self.annotator, reference, outputs)
+        annotations, reasons, words = annotate(task, self.annotator, reference, outputs)
         _write(task.files / "annotations.json", annotations)
         computed = figures(annotations, self.placed([row["instruction"] for row in reference], self.reference), self._hub())
         task.note("alpaca_eval", computed.summary)
         if self.difficulty is None:
             task.note("length_controlled_win_rate", UNCONTROLLED)
+        shown = Shown()
+        for row, other in zip(outputs, reference, strict=True):
+            example, preferred = example_name(row["instruction"]), computed.preferences.get(row["instruction"])
+            shown.answer(example, row["instruction"], row["output"], other["output"])
+            if row["instruction"] in words:
+                verdict = "not read" if preferred is None else f"preferred by {preferred['win_rate']:.1%}"
+                shown.judgment(example, verdict, words[row["instruction"]])
+        shown.write(task.files)
         for row in outputs:
             example = example_name(row["instruction"])
             yield Score(example, "characters", float(len(row["output"])))

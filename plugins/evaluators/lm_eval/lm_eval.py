@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
+from importlib import metadata
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, ClassVar, Literal
@@ -127,6 +128,7 @@ class LmEval(Evaluator):
         return tuple(entry for entry in self.report if entry in first.values())
 
     def problems(self) -> Sequence[tuple[str, str]]:
+        metadata.version("lm_eval")  # raises where it is not installed
         given = {"folder": self.folder, "data": self.data}
         return [
             (field, f"{path}: no such folder") for field, path in given.items() if path is not None and not Path(path).is_dir()
@@ -137,8 +139,6 @@ class LmEval(Evaluator):
 
     def fingerprint(self) -> str:
         """Return a hash of lm-eval's version, which brings the tasks, and of the files read; not of the source's tasks."""
-        from importlib import metadata
-
         if self.tasks == (SOURCE,):
             return ""
         return " ".join(["lm-eval", metadata.version("lm_eval"), self._files]).strip()
@@ -196,8 +196,6 @@ class LmEval(Evaluator):
 
     def _facts(self, results: Mapping[str, Any], loaded: Tasks, batch_size: int) -> dict[str, Any]:
         """Return facts for the board: versions, shots and documents of each reported task, and how it was asked."""
-        from importlib import metadata
-
         names = sorted({entry.partition("/")[0] for entry in self.report if entry != AVERAGE})
         tasks = {name: [task.task_name for task in loaded.of(name)] for name in names}
         return {
