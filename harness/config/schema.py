@@ -335,6 +335,14 @@ class RunSection(_Section):
         description="a training or a generation keeps its state so often, for a later run to go on from; "
         "0 is after every step or batch",
     )
+    max_hours: float | None = Field(
+        None,
+        gt=0,
+        allow_inf_nan=False,
+        exclude_if=lambda hours: hours is None,
+        description="end the run after so many hours with exit code 75: trainings and generations keep their state at once, "
+        "other stages have five minutes to finish; no limit if absent",
+    )
     examples: bool = Field(
         True, description="show the first prompts and each row's answers on the board; false where their text must stay here"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
@@ -20,7 +21,7 @@ from harness.board.views.page import write_all
 from harness.config import Comparison, prepare_evaluators, resolve_each
 from harness.config.problems import ABSENT, quoted
 from harness.config.schema import raise_all
-from harness.errors import ConfigError, InterruptedRunError, Problem, StageError, StoreWriteError
+from harness.errors import ConfigError, InterruptedRunError, Problem, StageError, StoreWriteError, TimeOverError
 from harness.models.judge.settings import judge_of
 from harness.run.costs import measure_sharing
 from harness.run.elsewhere import served_problems
@@ -115,7 +116,9 @@ def compare(
         StageError: no row could be finished.
         StoreWriteError: the disk is full, or the store or `folder` read-only.
         InterruptedRunError: the run was asked to end, and did.
+        TimeOverError: `run.max_hours` are over.
     """
+    began = time.time()
     # From the config to the graph: every name is resolved and every key fixed before anything runs.
     registry, options = Registry.load(), options or RunOptions()
     check_trackers(options.tracking, registry)
@@ -133,9 +136,9 @@ def compare(
         _check(each.comparison, each.graph, search, artifacts, variables, where)
     _make_folder(folder)
 
-    run = _Execution(
-        comparison.config.name, folder, artifacts, Observers(registry), Journal(folder, comparison.config.name, options.log)
-    )
+    journal = Journal(folder, comparison.config.name, options.log)
+    hours = comparison.config.run.max_hours
+    run = _Execution(comparison.config.name, folder, artifacts, Observers(registry), journal, hours, began)
     first = graph if search is None else search.graph
     with run.going(first, comparison, graph, workers, options, noted=(raw, command)):
         choice = None
@@ -156,7 +159,7 @@ def compare(
             _check_evaluators(comparison, graph, artifacts, variables, where)
             run.add(graph, fresh)
         if run.outcome.stopped:
-            raise InterruptedRunError(STOPPED)
+            raise run.ending()
         runs = [Run(each.comparison, each.graph, artifacts, run.outcome) for each in planners]
         board = _publish(runs, graph, folder, command, run.observers, choice)
     return RunResult(board, folder, run.outcome)
@@ -179,6 +182,7 @@ def tune(
     Raises:
         ConfigError: the config has no `tuning` section.
     """
+    began = time.time()
     registry, options = Registry.load(), options or RunOptions()
     check_trackers(options.tracking, registry)
     comparison = resolve_each(raw, registry, where)[0]  # of several starting models no search is resolved
@@ -190,9 +194,9 @@ def tune(
     artifacts = Store(store, Mirror(options.mirror) if options.mirror else None)
     _check(comparison, graph, search, artifacts, variables, where)
     _make_folder(folder)
-    run = _Execution(
-        comparison.config.name, folder, artifacts, Observers(registry), Journal(folder, comparison.config.name, options.log)
-    )
+    journal = Journal(folder, comparison.config.name, options.log)
+    hours = comparison.config.run.max_hours
+    run = _Execution(comparison.config.name, folder, artifacts, Observers(registry), journal, hours, began)
     with run.going(search.graph, comparison, graph, workers, options):
         return _settle(search, run)
 
@@ -210,6 +214,8 @@ class _Execution:
     """The run of a graph that grows: with further trials, with the rows that they settled, and with further seeds.
 
     Attributes:
+        max_hours: after which the run ends; None for no limit.
+        began: the time (seconds since the epoch) from which they count.
         executor: set while the run is going.
         outcome: of all stages so far.
     """
@@ -219,6 +225,8 @@ class _Execution:
     store: Store
     observers: Observers
     journal: Journal
+    max_hours: float | None
+    began: float
     executor: Executor | None = None
     outcome: Outcome = field(default_factory=Outcome)
 
@@ -243,6 +251,7 @@ class _Execution:
         settings = {
             **_worker_settings(comparison, board),
             "store": str(self.store.root),
+            "ends_at": self.ends_at,
             "mirror": options.mirror,
         }
         # The folder is locked so that two runs never write one board; `swept` removes what killed runs left half-written.
@@ -258,6 +267,19 @@ class _Execution:
             with watching(self.name, graph, present, display=display, workers=workers, folder=self.folder, tracking=tracking):
                 self._run(graph, present)
                 yield
+
+    @property
+    def ends_at(self) -> float | None:
+        return None if self.max_hours is None else self.began + 3600 * self.max_hours
+
+    def ending(self) -> InterruptedRunError:
+        """Return the error of a run that stopped before all was done."""
+        if self.ends_at is None or time.time() < self.ends_at:
+            return InterruptedRunError(STOPPED)
+        return TimeOverError(
+            f"run.max_hours = {self.max_hours:g} are over, and {len(self.outcome.ran):,} stages were finished in them: all work "
+            "is kept, and the same command continues from it"
+        )
 
     def need(self, keys: Set[str]) -> None:
         """Keep these artifacts from `collect`."""
@@ -304,7 +326,7 @@ def _settle(search: Search, run: _Execution) -> TuningResult:
     """Run the trials that are left, and choose every row's settings. The held-out split is in no stage until this returns.
 
     Raises:
-        InterruptedRunError: the run was asked to stop, so nothing can be chosen yet.
+        InterruptedRunError: the run was asked to stop, or its time is over, so nothing can be chosen yet.
         StageError: every trial of the baseline failed.
     """
     # Trials that depend on earlier ones are asked for in batches; the first batch ran already.
@@ -312,7 +334,7 @@ def _settle(search: Search, run: _Execution) -> TuningResult:
         run.need(search.graph.stages.keys())
         run.add(search.graph, fresh)
     if run.outcome.stopped:
-        raise InterruptedRunError(STOPPED)
+        raise run.ending()
     return search.finish(run.store, run.outcome)
 
 

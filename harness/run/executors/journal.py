@@ -24,7 +24,7 @@ from typing import Any, TextIO
 import psutil
 
 from harness.config.problems import quoted
-from harness.errors import HarnessError, InterruptedRunError
+from harness.errors import HarnessError, InterruptedRunError, TimeOverError
 from harness.run.executors.events import Events
 from harness.run.graph import Graph, Stage
 from harness.store.atomic import write_atomically
@@ -106,6 +106,9 @@ class Journal(Events):
             yield
         except SystemExit as left:
             self.end("terminated" if left.code == TERMINATED else "interrupted")
+            raise
+        except TimeOverError as error:
+            self.end("interrupted", str(error))
             raise
         except (KeyboardInterrupt, InterruptedRunError):
             self.end("interrupted")

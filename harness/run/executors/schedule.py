@@ -84,10 +84,14 @@ class Schedule:
         """Put a stage back whose worker was killed; False if it has had its attempts."""
         if self._attempts[stage.key] >= attempts:
             return False
+        self.put_back(stage)
+        return True
+
+    def put_back(self, stage: Stage) -> None:
+        """Let a running stage wait again, as if it had not begun."""
         self._leave(stage)
         self.waiting.add(stage.key)
         self._offer(stage)
-        return True
 
     def _leave(self, stage: Stage) -> None:
         """A stage runs no more: those that wait for its samples may."""

@@ -106,6 +106,8 @@ class Context:
         engine: generates for the stage that runs.
         common_scratch: the folder that `scratch` returns to each of several processes which run one stage together; the parent
             process removes it.
+        ends_at: when the run's time is over, in seconds since the epoch: trainings and generations then keep their state and
+            raise `TimeOverError`; None for never.
         gpus: names of this machine's GPUs as `CUDA_VISIBLE_DEVICES` takes them, for a training on several; empty for those
             that this process sees.
     """
@@ -122,6 +124,7 @@ class Context:
     run: str = "alone"
     common_scratch: Path | None = None
     gpus: tuple[str, ...] = ()
+    ends_at: float | None = None
 
     def component(self, kind: Kind, description: Description) -> Any:
         """Return a component as it was described when the run was planned.

@@ -251,7 +251,7 @@ class PolicyServices:
             part: of a larger request: how many responses came before these, and how many there are in all.
         """
         context = self.services.context
-        chunks = KeptChunks.of(folder, prompts, sampling, context.checkpoint_minutes * 60)
+        chunks = KeptChunks.of(folder, prompts, sampling, context.checkpoint_minutes * 60, context.ends_at)
 
         before, whole = part or (0, len(prompts) * sampling.n)
 
