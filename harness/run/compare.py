@@ -30,6 +30,7 @@ from harness.run.executors.journal import Journal
 from harness.run.executors.local import LocalExecutor
 from harness.run.folders import OtherBoard, board_folder, note_run, update_index
 from harness.run.graph import Graph, joined
+from harness.run.kept_models import KeptModels, missing_models, stages_in_store
 from harness.run.observers import Display, Observers, check_trackers
 from harness.run.plan import Planner, largest_plan
 from harness.run.records import ScreeningCounts, SourceFacts
@@ -162,6 +163,8 @@ def compare(
             raise run.ending()
         runs = [Run(each.comparison, each.graph, artifacts, run.outcome) for each in planners]
         board = _publish(runs, graph, folder, command, run.observers, choice)
+        assert run.models is not None
+        run.models.finish([graph] if search is None else [graph, search.graph])
     return RunResult(board, folder, run.outcome)
 
 
@@ -216,7 +219,7 @@ class _Execution:
     Attributes:
         max_hours: after which the run ends; None for no limit.
         began: the time (seconds since the epoch) from which they count.
-        executor: set while the run is going.
+        executor, models: set while the run is going.
         outcome: of all stages so far.
     """
 
@@ -228,6 +231,7 @@ class _Execution:
     max_hours: float | None
     began: float
     executor: Executor | None = None
+    models: KeptModels | None = None
     outcome: Outcome = field(default_factory=Outcome)
 
     @contextmanager
@@ -252,13 +256,18 @@ class _Execution:
             **_worker_settings(comparison, board),
             "store": str(self.store.root),
             "ends_at": self.ends_at,
+            "models_first": comparison.config.run.keep_models != "all",
             "mirror": options.mirror,
         }
         # The folder is locked so that two runs never write one board; `swept` removes what killed runs left half-written.
         with run_lock(self.folder), self.store.swept(), self.journal.told():
             # The root comes before the look at the store: from here on `collect` removes nothing that this run counts on.
-            self.need(_possible_stages(comparison, board) | graph.stages.keys())
-            present = {stage.key for stage in graph if self.store.holds(stage.key)}
+            root = Root.of(self.name, self.folder, _possible_stages(comparison, board) | graph.stages.keys())
+            self.need(set(root.keys))
+            present = stages_in_store(graph, self.store.holds, self.store.dropped)
+            present -= missing_models(comparison.config.run, board, self.store.dropped)
+            present = stages_in_store(graph, present.__contains__, self.store.dropped)
+            self.models = KeptModels.of(comparison, self.store, root)
             self.executor = options.executor(workers, settings, self.folder / "logs")
             if noted is not None:
                 note_run(self.folder, noted[0], self.store.root, noted[1])
@@ -277,8 +286,8 @@ class _Execution:
         if self.ends_at is None or time.time() < self.ends_at:
             return InterruptedRunError(STOPPED)
         return TimeOverError(
-            f"run.max_hours = {self.max_hours:g} are over, and {len(self.outcome.ran):,} stages were finished in them: all work "
-            "is kept, and the same command continues from it"
+            f"run.max_hours = {self.max_hours:g} are over, and {len(self.outcome.ran):,} stages were finished in them: all "
+            "work is kept, and the same command continues from it"
         )
 
     def need(self, keys: Set[str]) -> None:
@@ -294,13 +303,17 @@ class _Execution:
             return
         stages = [stage for stage in graph if stage.key in fresh]
         held = {stage.key for stage in stages if self.store.holds(stage.key)}
-        self.journal.extend(stages, held)
-        self.observers.extended(stages, held)
-        self._run(graph, (graph.stages.keys() - fresh) | held)
+        others = graph.stages.keys() - fresh
+        present = stages_in_store(graph, (others | held).__contains__, self.store.dropped)
+        again = [graph.stages[key] for key in others - present]  # models that the new stages need, and that were dropped
+        self.journal.extend([*stages, *again], held & present)
+        self.observers.extended([*stages, *again], held & present)
+        self._run(graph, present)
 
     def _run(self, graph: Graph, present: set[str]) -> None:
-        assert self.executor is not None
-        self.outcome.add(self.executor.run(graph, present, EventFanout((self.journal, self.observers))))
+        assert self.executor is not None and self.models is not None
+        self.models.watch(graph, present)
+        self.outcome.add(self.executor.run(graph, present, EventFanout((self.journal, self.observers, self.models))))
 
 
 def _check(

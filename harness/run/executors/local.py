@@ -68,7 +68,7 @@ class LocalExecutor:
             HarnessError: workers end before they are given a stage, again and again.
             StoreWriteError: nothing can be written any more.
         """
-        schedule = Schedule(graph, present)
+        schedule = Schedule(graph, present, self.settings.get("models_first", False))
         workers: list[Worker] = []
         self.stop.running = True
         try:

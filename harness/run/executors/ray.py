@@ -109,7 +109,7 @@ class RayExecutor:
             HarnessError: the cluster cannot be reached, or no node of it can hold a stage.
             StoreWriteError: nothing can be written any more, or a node does not see the store.
         """
-        schedule = Schedule(graph, present)
+        schedule = Schedule(graph, present, self.settings.get("models_first", False))
         if schedule.done:
             return schedule.outcome
         self._connect()

@@ -11,9 +11,9 @@ import pytest
 from test_compare import tiny_config
 
 from harness.errors import InterruptedRunError, TimeOverError
-from harness.run.executors.journal import read_status
 from harness.run.compare import RunOptions, compare
 from harness.run.executors.events import Events, Outcome
+from harness.run.executors.journal import read_status
 from harness.run.graph import Graph
 from harness.run.observers import Observers
 
