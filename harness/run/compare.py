@@ -25,6 +25,7 @@ from harness.errors import ConfigError, InterruptedRunError, Problem, StageError
 from harness.models.judge.settings import judge_of
 from harness.run.costs import measure_sharing
 from harness.run.elsewhere import served_problems
+from harness.run.estimates.disk import DiskEstimate, check_disk, disk_estimate
 from harness.run.executors.events import EventFanout, Executor, Outcome
 from harness.run.executors.journal import Journal
 from harness.run.executors.local import LocalExecutor
@@ -136,6 +137,7 @@ def compare(
     for each in planners:
         _check(each.comparison, each.graph, search, artifacts, variables, where)
     _make_folder(folder)
+    _check_room(planners, search, artifacts, workers)
 
     journal = Journal(folder, comparison.config.name, options.log)
     hours = comparison.config.run.max_hours
@@ -197,6 +199,7 @@ def tune(
     artifacts = Store(store, Mirror(options.mirror) if options.mirror else None)
     _check(comparison, graph, search, artifacts, variables, where)
     _make_folder(folder)
+    _check_room([], search, artifacts, workers)
     journal = Journal(folder, comparison.config.name, options.log)
     hours = comparison.config.run.max_hours
     run = _Execution(comparison.config.name, folder, artifacts, Observers(registry), journal, hours, began)
@@ -328,6 +331,22 @@ def _check(
     for checked, stages in [(comparison, graph), *([(search.on_tuning_split(), search.graph)] if search else [])]:
         _check_evaluators(checked, stages, store, variables, where)
         _check_data(checked, stages, store, where)
+
+
+def _check_room(planners: Sequence[Planner], search: Search | None, store: Store, workers: int) -> None:
+    """Check that what the rows and the first trials will write fits into the store.
+
+    Raises:
+        StoreWriteError: it does not.
+    """
+    planned = [(each.comparison, each.graph) for each in planners]
+    planned += [(search.on_tuning_split(), search.graph)] if search else []
+    need, counted = DiskEstimate(), set[str]()
+    for comparison, graph in planned:
+        held = stages_in_store(graph, lambda key: store.place(key).exists(), store.dropped)
+        need += disk_estimate(comparison, graph, held | counted, workers) or DiskEstimate()
+        counted |= graph.stages.keys()
+    check_disk(need, store.root)
 
 
 def _possible_stages(comparison: Comparison, graph: Graph) -> set[str]:

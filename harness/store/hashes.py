@@ -42,8 +42,9 @@ def _known_hash(path: Path, memory: Path) -> str:
     before = path.stat()
     if before.st_size < LARGE:
         return file_hash(path)
-    identity = [str(path.resolve()), before.st_size, before.st_mtime_ns, before.st_ino]
-    place = memory / f"{hashlib.sha256(identity[0].encode('utf-8', 'surrogateescape')).hexdigest()[:32]}.json"
+    name = str(path.resolve())
+    identity = [name, before.st_size, before.st_mtime_ns, before.st_ino]
+    place = memory / f"{hashlib.sha256(name.encode('utf-8', 'surrogateescape')).hexdigest()[:32]}.json"
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         remembered = json.loads(place.read_text(encoding="utf-8"))
         if remembered["identity"] == identity and isinstance(remembered["sha256"], str):

@@ -196,7 +196,7 @@ def test_a_dropped_folder_frees_its_bytes_and_leaves_the_rest_whole(store: Store
     assert store.drop(KEY, "deep") > 0 and not (store.place(KEY) / "deep").exists()
     again = Store(store.root)  # which verifies anew
     artifact = again.open(KEY)
-    assert again.holds(KEY) and artifact.facts == {"tokens": 3} and list(artifact.read_lines("rows.jsonl"))[0] == [1]
+    assert again.holds(KEY) and artifact.facts == {"tokens": 3} and next(iter(artifact.read_lines("rows.jsonl"))) == [1]
     assert list(artifact.dropped) == ["deep/text"] == list(store.dropped(KEY))
     assert [entry.size < before for entry in store.entries()] == [True]
     assert store.dropped("f" * 32) == {} and parts(store) == []
