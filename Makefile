@@ -82,7 +82,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "installing torch (with the next, about a minute the first time) …"
 	@$(PIP) torch
 	@echo "installing the harness …"
-	@$(PIP) -e .
+	@$(PIP) -e '.[train]'
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed
@@ -98,5 +98,5 @@ $(VENV)/.installed-faults: $(VENV)/.installed-dev
 
 $(VENV)/.installed-docs: $(VENV)/.installed
 	@echo "installing what the documentation site needs …"
-	@$(PIP) -e '.[docs]'
+	@$(PIP) -e '.[train,docs]'
 	@touch $@

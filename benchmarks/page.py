@@ -3,19 +3,21 @@
     python benchmarks/page.py --out benchmarks/results/page
 
 Values are made up. The statistics are those of fewer prompts, whose number changes nothing that a page shows. Every example
-has an answer of every method. Several pages are opened from a file in headless Chromium, one after the other: paint and load
-are what the browser reports; what answers a click lasts from the click until the next frame was painted (at 60 frames a second,
-up to 17 ms of it are waiting); a search lasts until its count is shown, less the 150 ms for which the page waits for another
-letter.
+has an answer of every method and a score of every metric, the primary ones at two seeds. Several pages are opened from a file
+in headless Chromium, one after the other: paint and load are what the browser reports; what answers a click lasts from the
+click until the next frame was painted (at 60 frames a second, up to 17 ms of it are waiting); sorting, filtering and searching
+prompts last until their count is shown, a search less the 150 ms for which the page waits for another letter.
 """
 
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import os
 import platform
 import random
+import re
 import shutil
 import statistics
 import tempfile
@@ -24,6 +26,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow
+import pyarrow.parquet
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from harness.api.types import Cost, Metric, Score
@@ -53,22 +58,29 @@ ACTS = {
     ),
     "turn a page of examples": "document.querySelector('[data-page=\"1\"]').click()",
     "choose another method": (
-        "const menu = document.querySelector('[data-choose=\"left\"]'); menu.selectedIndex = (menu.selectedIndex + 7) % 50;"
+        "const menu = document.querySelector('[data-choose]'); menu.selectedIndex = (menu.selectedIndex + 7) % 50;"
         "menu.dispatchEvent(new Event('change', {bubbles: true}))"
     ),
 }
 SEARCH = """
-words => new Promise(done => {
+([act, words]) => new Promise(done => {
   const box = document.querySelector("[data-search]"), said = document.querySelector("[data-found]"), start = performance.now();
   new MutationObserver((_, observer) => {
     if (!said.textContent.endsWith("prompts")) return;
     observer.disconnect();
     done(performance.now() - start);
   }).observe(said, {childList: true});
-  box.value = words;
-  box.dispatchEvent(new Event("input", {bubbles: true}));
+  if (act === "search") {
+    box.value = words;
+    box.dispatchEvent(new Event("input", {bubbles: true}));
+  } else {
+    const menu = document.querySelector(`[data-${act}]`);
+    menu.value = words;
+    menu.dispatchEvent(new Event("change", {bubbles: true}));
+  }
 })
 """
+ARRANGE = {"sort prompts by what got worse": ("sort", "worse"), "show where judges disagree": ("only", "disagree")}
 
 
 def made_board(rows: int, metrics: int, prompts: int) -> Board:
@@ -120,6 +132,28 @@ def made_examples(count: int, labels: Sequence[str]) -> list[ExampleRow]:
     return [ExampleRow(f"p{i}", f"{i} {text(12)}", text(10), {label: text(18) for label in labels}) for i in range(count)]
 
 
+def made_scores(rows: int, metrics: int, examples: int) -> bytes:
+    """Scores as Parquet: every other metric has eleven values, the others any; the three primary ones have two seeds."""
+    rng, size = np.random.default_rng(2), rows * examples
+    kinds = [(metric, seed) for metric in range(metrics) for seed in ((0, 1) if metric < 3 else (0,))]
+
+    def named(places: np.ndarray, names: Sequence[str]) -> pyarrow.Array:
+        return pyarrow.DictionaryArray.from_arrays(places.astype(np.int32), list(names))
+
+    columns = {
+        "row": named(np.tile(np.repeat(np.arange(rows), examples), len(kinds)), [f"row{r}" for r in range(rows)]),
+        "evaluator": named(np.zeros(size * len(kinds)), ["made"]),
+        "seed": np.repeat([seed for _, seed in kinds], size),
+        "metric": named(np.repeat([metric for metric, _ in kinds], size), [f"m{k}" for k in range(metrics)]),
+        "example": named(np.tile(np.arange(examples), rows * len(kinds)), [f"p{i}" for i in range(examples)]),
+        "sample": np.zeros(size * len(kinds), np.int32),
+        "value": np.concatenate([rng.integers(0, 11, size) / 10 if m % 2 else rng.normal(size=size) for m, _ in kinds]),
+    }
+    out = io.BytesIO()
+    pyarrow.parquet.write_table(pyarrow.table(columns), out, compression="zstd")
+    return out.getvalue()
+
+
 def timed(page: Page, act: str) -> float:
     return float(page.evaluate(f"({TIMED})(() => {{ {act} }})"))
 
@@ -138,7 +172,11 @@ def visit(browser: Browser, path: Path) -> dict[str, float]:
     page.evaluate("scrollTo(0, document.querySelector('#metrics').offsetTop)")
     for name, act in ACTS.items():
         found[name] = statistics.median(timed(page, act) for _ in range(4))
-    found["search all texts"] = page.evaluate(SEARCH, "quiet stone 77") - WAITS
+    for name, act in ARRANGE.items():
+        found[name] = page.evaluate(SEARCH, list(act))
+    for menu in ("only", "sort"):
+        page.evaluate(SEARCH, [menu, ""]) if menu == "only" else page.locator("[data-sort]").select_option("")
+    found["search all texts"] = page.evaluate(SEARCH, ["search", "quiet stone 77"]) - WAITS
     found["elements"] = page.evaluate("document.querySelectorAll('*').length")
     context.close()
     return found
@@ -147,6 +185,7 @@ def visit(browser: Browser, path: Path) -> dict[str, float]:
 def measured(given: argparse.Namespace) -> dict[str, Any]:
     board = made_board(given.rows, given.metrics, given.prompts)
     examples = made_examples(given.examples, [row.method for row in board.rows])
+    board._score_file = made_scores(given.rows, given.metrics, given.examples)
     started = time.perf_counter()
     content = to_html(board, examples)
     rendered = time.perf_counter() - started
@@ -166,6 +205,8 @@ def measured(given: argparse.Namespace) -> dict[str, Any]:
         "load": round(os.getloadavg()[0], 1),
         "text_mb": round(sum(len(e.prompt) + sum(map(len, e.answers.values())) for e in examples) / 1e6, 1),
         "page_mb": round(size / 1e6, 1),
+        "scores_mb": round(sum(map(len, re.findall(r'class="scores-block">([^<]*)', content))) / 1e6, 1),
+        "metrics_with_scores": content.count('class="scores-block"'),
         "seconds_to_render": round(rendered, 1),
         "milliseconds": {name: [round(found[name], 1) for found in visits] for name in visits[0] if name != "elements"},
         "elements": visits[0]["elements"],
@@ -177,7 +218,8 @@ def to_markdown(found: dict[str, Any]) -> str:
 
 {found["rows"]} methods, {found["metrics"]} metrics, {found["examples"]:,} examples with an answer of each method
 ({found["text_mb"]} MB of text): a page of {found["page_mb"]} MB and {found["elements"]:,} elements, rendered in
-{found["seconds_to_render"]} s. Chromium {found["chromium"]}, headless, {found["cores"]} cores at a load of {found["load"]};
+{found["seconds_to_render"]} s. {found["scores_mb"]} MB of it are scores of {found["metrics_with_scores"]} metrics, as
+many as there is room for. Chromium {found["chromium"]}, headless, {found["cores"]} cores at a load of {found["load"]};
 milliseconds, median [range] of {found["rounds"]} pages. `page.py` says how it is taken.
 
 | | ms |

@@ -6,15 +6,16 @@ promise, versioned by `API_VERSION`. Nothing here imports torch.
 `compare` and `Board`, for scripts, and the kit that analyses are written with are imported when they are first used.
 """
 
+# First of all, since the imports below take a while: Ctrl-C in the command line's first second is one line, too.
 import sys
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
 
 from harness.interrupts import end_on_interrupt, runs_as_command
 
-# First of all, since the imports below take a while: Ctrl-C in the command line's first second is one line, too.
 if runs_as_command(sys.argv, sys.orig_argv):
     end_on_interrupt()
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from harness.api.hookspecs import API_VERSION, hookimpl
 from harness.api.interfaces import (
@@ -36,6 +37,7 @@ from harness.api.interfaces import (
     TrainingTask,
     TrainingUse,
 )
+from harness.api.limits import read_parquet_rows
 from harness.api.methods import Method, Round
 from harness.api.registry import source_named
 from harness.api.spaces import SearchSpace
@@ -200,6 +202,7 @@ __all__ = [
     "pseudo_values",
     "read_json_rows",
     "read_lines",
+    "read_parquet_rows",
     "read_text",
     "resampled",
     "source_named",

@@ -144,7 +144,10 @@ def hostile_board() -> Board:
     judged = {HOSTILE: [{"evaluator": HOSTILE, "verdict": HOSTILE, "words": HOSTILE + LONG}]}
     return made(
         rows,
-        [ExampleRow(HOSTILE, text, text, dict.fromkeys(labels, text), judged) for text in texts],
+        [
+            ExampleRow(name, text, text, dict.fromkeys(labels, text), judged)
+            for name, text in zip((HOSTILE, "p0", "p1"), texts, strict=True)
+        ],
         name=HOSTILE,
         description=f"{HOSTILE} {LONG}",
         metrics=metrics,

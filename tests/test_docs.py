@@ -130,7 +130,7 @@ def test_the_documentation_keeps_to_its_budget_of_words() -> None:
 
 
 def test_the_readme_keeps_to_its_budget_of_words() -> None:
-    assert 300 < hand_written_words((ROOT / "README.md").read_text(encoding="utf-8")) <= 1_000
+    assert 300 < hand_written_words((ROOT / "README.md").read_text(encoding="utf-8")) <= 1_150
 
 
 # What the pages say

@@ -110,6 +110,7 @@ NAMES = [
     "hub_snapshot",
     "parse_json",
     "read_json_rows",
+    "read_parquet_rows",
     "read_lines",
     "read_text",
     "supervised_command",

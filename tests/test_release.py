@@ -16,8 +16,10 @@ import yaml
 
 from harness import __version__
 from harness.api.registry import KINDS
+from harness.extras import EXTRA_OF
 
 ROOT = Path(__file__).resolve().parents[1]
+LIGHT_MEGABYTES = 500
 NEEDED = (
     "harness/py.typed",
     "harness_plugins/py.typed",
@@ -118,6 +120,28 @@ def test_the_wheel_compares_in_an_environment_of_its_own(environment: Path, tmp_
     code = "import harness, harness_plugins; print(harness.__file__, harness_plugins.__file__)"
     done = subprocess.run([str(environment / "bin" / "python"), "-c", code], cwd=tmp_path, capture_output=True, text=True)
     assert [path.startswith(str(environment)) for path in done.stdout.split()] == [True, True], done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.network
+def test_a_light_install_opens_and_verifies_every_board(dist: Path, tmp_path: Path) -> None:
+    """From the package index, into an empty environment of at most 500 MB, without a package of an extra."""
+    (wheel,) = dist.glob("*.whl")
+    folder = tmp_path / "light"
+    subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
+    pip = [str(folder / "bin" / "python"), "-m", "pip", "--disable-pip-version-check"]
+    subprocess.run([*pip, "install", "--quiet", "-c", str(ROOT / "constraints.txt"), str(wheel)], check=True)
+    size = sum(path.lstat().st_blocks * 512 for path in folder.rglob("*"))
+    assert size < LIGHT_MEGABYTES * 2**20
+    listed = json.loads(subprocess.run([*pip, "list", "--format", "json"], capture_output=True, check=True).stdout)
+    names = {package["name"].lower().replace("-", "_") for package in listed}
+    assert {"numpy", "pyarrow"} < names and not names & EXTRA_OF.keys()
+    boards = sorted(path.parent for path in (ROOT / "leaderboards").rglob("board.json"))
+    assert len(boards) > 15
+    for board in boards:
+        assert "holds" in (said := harness(folder, tmp_path, "verify", str(board))) or "Published numbers only" in said
+        assert "Board: " in harness(folder, tmp_path, "report", str(board))
+    assert json.loads(harness(folder, tmp_path, "plan", "--json"))["unchecked"]
 
 
 @pytest.mark.slow

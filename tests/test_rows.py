@@ -121,6 +121,30 @@ def test_examples_are_kept_back_where_the_config_says_so(tmp_path: Path) -> None
     assert collect_examples(run) == [] and RunSection().examples
 
 
+def test_an_evaluator_s_own_questions_are_shown_with_all_rows_answers_and_judges_words(tmp_path: Path) -> None:
+    graph, store = Graph(), Store(tmp_path)
+    for row, seed in (("sft", 0), ("dpo", 0), ("dpo", 1)):
+        model = graph.add("train", f"train {row} · seed {seed}", {"row": row, "seed": seed}, {})
+        trained(store, model)
+        key = graph.add("evaluate", "mt_bench", {"row": row, "seed": seed}, {"model": model, "source": model, "start": model})
+        graph.rows.append(RowPlan(row, seed, model, (), (model,), {"mt_bench": (key,)}))
+        with store.draft("evaluate", key) as draft:
+            draft.write_lines("scores.jsonl", [])
+            (draft.folder / "files").mkdir()
+            question = {"example": "mt_bench:81:1", "prompt": "Write.", "target": None, "answer": f"{row} {seed}"}
+            said = {"example": "mt_bench:81:1", "sample": 0, "verdict": "rated 7", "words": "w" * 9000}
+            draft.write_lines("files/questions.jsonl", [question])
+            draft.write_lines("files/judgments.jsonl", [said, said | {"sample": 1}] if row == "dpo" else [])
+    config = SimpleNamespace(run=RunSection(), first_seeds=(0,))
+    run = Run(SimpleNamespace(config=config), graph, store, Outcome())  # type: ignore[arg-type]
+    (shown,) = collect_examples(run)
+    assert (shown.id, shown.prompt, shown.target) == ("mt_bench:81:1", "Write.", None)
+    assert shown.answers == {"sft": "sft 0", "dpo": "dpo 0"} and set(shown.judged) == {"dpo"}
+    (said,) = shown.judged["dpo"]
+    assert said["evaluator"] == "mt_bench" and said["verdict"] == "rated 7"
+    assert said["words"] == f"{'w' * 8000} … (1,000 more characters)"
+
+
 def test_what_evaluators_left_lies_beside_the_board(tmp_path: Path) -> None:
     graph, store = Graph(), Store(tmp_path / "store")
     keys = [graph.add("evaluate", name, {"name": name}, {}) for name in ("with files", "without", "of another row")]

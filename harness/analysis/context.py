@@ -355,22 +355,45 @@ class ComparisonResults:
         }
         return Values.from_scores(per_seed, metric)
 
+    def lengths(self, model: str, examples: Sequence[Example]) -> list[tuple[int, int]]:
+        """Return the tokens of each example's prompt and target, by a model's chat template; 0 for no target."""
+        template = ChatTemplate(self._services(model).tokenizer)
+        lengths = []
+        for example in examples:
+            target = template.response_ids(example.prompt, Response(example.target)) if example.target is not None else []
+            lengths.append((len(template.prompt_ids(example.prompt)), len(target)))
+        return lengths
+
     def logps(self, model: str, prompts: Sequence[Prompt], responses: Sequence[Sequence[Response]]) -> list[list[float]]:
         """Return the summed log-probabilities in nats of responses under a model, per prompt; through the store."""
         with _worker_like():
             return self._services(model).logps(prompts, responses)
 
+    def responses(
+        self,
+        model: str,
+        prompts: Sequence[Prompt],
+        n: int,
+        *,
+        seed: int,
+        temperature: float = 1.0,
+        top_p: float = 1.0,
+        max_tokens: int | None = None,
+    ) -> list[list[Response]]:
+        """Return n responses of a model to each prompt, through the store; as long as the config's samples if not said."""
+        longest = max_tokens or self.comparison.config.generation.max_tokens
+        policy = self._services(model)
+        with _worker_like():
+            try:
+                return policy.respond(prompts, Sampling(n, temperature, top_p, longest, seed))
+            finally:
+                policy.services.context.engine.stop()
+
     def gold_under(self, model: str, prefix: str, *, n: int, seed: int) -> dict[str, float]:
         """Return the mean reward of n answers to each evaluated prompt, asked under a prefix; by prompt."""
         examples = self.evaluated()
         prompts = [example.prompt.prefixed(prefix) for example in examples]
-        sampling = Sampling(n, max_tokens=self.comparison.config.generation.max_tokens, seed=request_seed(seed, prefix))
-        policy = self._services(model)
-        with _worker_like():
-            try:
-                answers = policy.respond(prompts, sampling)
-            finally:
-                policy.services.context.engine.stop()
+        answers = self.responses(model, prompts, n, seed=request_seed(seed, prefix))
         known = {
             example.prompt.id: [reward for reward in marks if not math.isnan(reward)]
             for example, marks in zip(examples, self.rewards(examples, answers), strict=True)

@@ -15,6 +15,7 @@ from harness.api import hookspecs
 from harness.api.interfaces import Analysis, Backend, DataBuilder, Evaluator, Importer, Objective, Source, Trainer
 from harness.api.methods import Method
 from harness.errors import PluginError, did_you_mean
+from harness.extras import missing_extra
 
 Kind = Literal["data", "objective", "evaluator", "backend", "source", "importer", "method", "analysis", "trainer"]
 
@@ -116,9 +117,13 @@ def _import(entry: metadata.EntryPoint, distribution: str) -> Any:
         plugin = entry.load()
         return plugin() if isinstance(plugin, type) else plugin  # a class keeps its state in an instance of its own
     except Exception as error:  # an import runs foreign code: whatever it raises is the plugin's fault, and is said so
+        missing = missing_extra(error)
+        reason, fix = f"{type(error).__name__}: {error}", f"fix {entry.value}"
+        if missing is not None:
+            reason, fix = str(missing).split(": ")
         raise PluginError(
-            f"plugin {entry.name!r} of {distribution} cannot be imported ({type(error).__name__}: {error}); "
-            f"fix {entry.value}, or uninstall it with: pip uninstall {distribution}"
+            f"plugin {entry.name!r} of {distribution} cannot be imported ({reason}); "
+            f"{fix}, or uninstall it with: pip uninstall {distribution}"
         ) from error
 
 

@@ -189,6 +189,11 @@ class Board(BoardEntry):
         board._score_file = content
         return board
 
+    @property
+    def score_file(self) -> bytes:
+        """The scores per example as Parquet, as built or as read from the file beside the board; empty without any."""
+        return self._score_file
+
     def with_states(self, states: States) -> Self:
         """Return the same board with these scores per example of intermediate states."""
         content = states_bytes(states)
@@ -290,10 +295,11 @@ class Board(BoardEntry):
     @property
     def summary(self) -> str:
         """The first row of the ranking, with what keeps its difference from being significant; one seed is named first."""
-        return f"{ONE_SEED} {self._best_in_words}" if self.has_one_seed else self._best_in_words
+        return f"{ONE_SEED} {self.best_in_words}" if self.has_one_seed else self.best_in_words
 
     @property
-    def _best_in_words(self) -> str:
+    def best_in_words(self) -> str:
+        """The summary without the note on one seed, for a view that has it elsewhere."""
         if self.models:
             return carried_over(self)
         answer = self.answer

@@ -144,7 +144,7 @@ class Provenance(FactMapping):
     """How a row came about. `models`, `data` and the inner level of `notes` go by seed, `judges` and `notes` by evaluator.
 
     `checkpoint` or `served` is the row's model where it is none of the comparison's own.
-    `budget` and the source `trained_on` are set where rows of the board have different ones.
+    `budget` and the source `trained_on` are set where rows of the board have different ones. The row answers under `prefix`.
 
     A published row has `source`, `table` and the numbers as `printed`; a merged one the name of the `board` it was on.
     """
@@ -154,6 +154,7 @@ class Provenance(FactMapping):
     rounds: list[RoundFacts] = []
     budget: dict[str, object] = {}
     trained_on: ComponentFacts | None = None
+    prefix: str | None = None
     seed_offset: int | None = None
     backend: ComponentFacts | None = None
     precision: dict[str, str] = {}

@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,8 @@ from harness.errors import DataError, StoreError
 from harness.store.atomic import write_atomically
 
 BOARD, EXAMPLES, SCORES, STATES = "board.json", "examples.jsonl", "scores.parquet", "states.parquet"
+MOST_TEXT = 50_000_000  # characters of prompts, answers and judges' words that a board keeps
+LONGEST_WORDS = 8000  # characters of one verdict's words; the evaluator's own file beside the board has all
 MOST_SCORES = 20_000_000  # a hundred rows with ten seeds on a thousand prompts have ten million for ten metrics
 Scores = Mapping[str, Mapping[str, Mapping[int, Sequence[Score]]]]  # row → evaluator → seed → scores
 States = Mapping[float, Scores]  # position in the training → the rows that have a state there
@@ -72,6 +74,27 @@ def _example(example: ExampleRow) -> dict[str, object]:
     }
     judged = {label: [dict(item) for item in items] for label, items in example.judged.items() if items}
     return content | ({"judged": judged} if judged else {})
+
+
+def bounded(examples: Iterable[ExampleRow]) -> list[ExampleRow]:
+    """Return the first examples, as many as a board has room for; long words of judges are cut, with a note."""
+    kept: list[ExampleRow] = []
+    size = 0
+    for example in examples:
+        judged = {label: [_cut(item) for item in items] for label, items in example.judged.items()}
+        words = sum(len(text) for items in judged.values() for item in items for text in item.values())
+        size += len(example.prompt) + len(example.target or "") + sum(map(len, example.answers.values())) + words
+        if size > MOST_TEXT:
+            break
+        kept.append(replace(example, judged=judged))
+    return kept
+
+
+def _cut(judgment: Mapping[str, str]) -> Mapping[str, str]:
+    words = judgment.get("words", "")
+    if len(words) <= LONGEST_WORDS:
+        return judgment
+    return {**judgment, "words": f"{words[:LONGEST_WORDS]} … ({len(words) - LONGEST_WORDS:,} more characters)"}
 
 
 def read_examples(path: Path) -> list[ExampleRow]:

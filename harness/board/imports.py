@@ -15,9 +15,9 @@ from harness.board.build import LoadedBoard, build_board
 from harness.board.compare import RowResult
 from harness.board.entries import LARGEST
 from harness.board.facts import EvaluatorNotes, ImportedFiles, JudgeEntry, Provenance, SharingFacts
+from harness.board.files import bounded
 from harness.errors import DataError
 
-SHOWN_EXAMPLES = 40
 DESCRIPTION = "Results of other tools, compared example by example."
 COMPARED = ("versions", "shots", "limit", "chat_template", "documents", "opponents")  # of an import's facts
 
@@ -113,13 +113,13 @@ def _metrics(old: LoadedBoard | None, found: Iterable[Imported]) -> dict[str, li
 
 
 def _examples(before: Iterable[ExampleRow], found: Iterable[Imported]) -> list[ExampleRow]:
-    """Return the first examples of each evaluator, with the answers of all rows side by side."""
+    """Return the examples of each evaluator, with the answers of all rows side by side, as many as a board has room for."""
     shown = {example.id: example for example in before}
     for item in found:
-        for name, (prompt, target, answer) in list(item.answers.items())[:SHOWN_EXAMPLES]:
+        for name, (prompt, target, answer) in item.answers.items():
             example = shown.get(name) or ExampleRow(name, prompt, target, {})
             shown[name] = replace(example, answers={**example.answers, item.label: answer})
-    return list(shown.values())
+    return bounded(shown.values())
 
 
 def _description(old: LoadedBoard | None, rows: Iterable[RowResult]) -> str:

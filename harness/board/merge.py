@@ -131,17 +131,21 @@ def _metrics(boards: Sequence[LoadedBoard]) -> dict[str, list[Metric]]:
 
 
 def _examples(boards: Sequence[LoadedBoard], rows: Sequence[RowResult]) -> list[ExampleRow]:
-    """Return the examples by id; the answers of a row that was renamed stand under its new name."""
+    """Return the examples by id; a renamed row's answers, and judges' words on them, stand under its new name."""
     merged: dict[str, ExampleRow] = {}
     labels = {row.label for row in rows}
     for loaded in boards:
         for example in loaded.board.example_rows:
             old = merged.get(example.id)
             answers: dict[str, str] = dict(old.answers) if old else {}
+            judged = dict(old.judged) if old else {}
             for label, text in example.answers.items():
                 renamed = f"{label} ({loaded.board.name})"
-                answers.setdefault(renamed if label in answers and renamed in labels else label, text)
-            merged[example.id] = replace(old or example, answers=answers)
+                name = renamed if label in answers and renamed in labels else label
+                if name not in answers:
+                    answers[name] = text
+                    judged |= {name: example.judged[label]} if label in example.judged else {}
+            merged[example.id] = replace(old or example, answers=answers, judged=judged)
     return list(merged.values())
 
 

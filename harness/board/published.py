@@ -10,6 +10,8 @@ from typing import Self
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from harness.api.limits import parse_yaml
+from harness.api.texts import read_text
 from harness.board.board import Board
 from harness.board.entries import MetricEntry, RowEntry, ScoreEntry, StatisticsEntry
 from harness.board.facts import Provenance, SharingFacts
@@ -88,8 +90,8 @@ def is_published_table(path: Path) -> bool:
 def read_table(path: Path) -> Table:
     """Raises DataError where the file is no such table."""
     try:
-        return Table.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except (OSError, yaml.YAMLError) as error:
+        return Table.model_validate(parse_yaml(read_text(path)))
+    except yaml.YAMLError as error:
         raise DataError(f"{path} cannot be read as a published table: {error}") from error
     except ValidationError as error:
         first = error.errors()[0]

@@ -32,9 +32,9 @@ from harness.cli import (
     status,
     tune,
 )
-from harness.cli.compare import leave
 from harness.errors import HarnessError
-from harness.interrupts import end_at_once
+from harness.extras import missing_extra
+from harness.interrupts import end_at_once, ended_by, leave
 from harness.models.fetched import cache_folder, use_cache
 from harness.version import __version__
 
@@ -87,12 +87,20 @@ def main() -> None:
     signal.signal(signal.SIGINT, leave)
     try:
         app(prog_name="harness", standalone_mode=True)
-    except HarnessError as error:
+    except BaseException as error:
+        # Whatever a signal became on its way (a library may turn it into an error of its own), it ended the command.
+        if (number := ended_by()) is not None:
+            raise SystemExit(128 + number) from None
+        shown = missing_extra(error) or error
+        if not isinstance(shown, HarnessError):
+            raise
         from harness.board.views.text import visible
 
         # The message may quote untrusted files, so invisible characters are written out.
-        message = Text.assemble(("error: ", "bold red"), visible(str(error)))
+        message = Text.assemble(("error: ", "bold red"), visible(str(shown)))
         Console(stderr=True, highlight=False, soft_wrap=True).print(message)
-        sys.exit(error.exit_code)
+        sys.exit(shown.exit_code)
     finally:
-        signal.signal(signal.SIGINT, end_at_once)  # nothing is left to clean up, while Python and its libraries end
+        # Nothing is left to clean up, while Python and its libraries end.
+        signal.signal(signal.SIGINT, end_at_once)
+        signal.signal(signal.SIGTERM, end_at_once)

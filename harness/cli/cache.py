@@ -5,16 +5,17 @@ from __future__ import annotations
 import json
 import re
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness.cli.options import JsonOption, StoreOption, find_config, store_folder
+from harness.cli.options import JsonOption, MirrorOption, StoreOption, find_config, mirror_url, store_folder
 
 if TYPE_CHECKING:
     from harness.store import Store
+    from harness.store.check import Fault
 
 app = typer.Typer(
     help="The store: list it, verify it, free space, export and import artifacts.",
@@ -71,23 +72,84 @@ def ls(
         )
 
 
-@app.command(epilog="Example: harness cache verify")
-def verify(store: StoreOption = None, json_: JsonOption = False) -> None:
-    """Compare every artifact with its checksums; move damaged ones aside, so that the next run makes them again.
+@app.command(epilog="Examples: harness cache verify  ·  harness cache verify --repair")
+def verify(
+    store: StoreOption = None,
+    repair: Annotated[
+        bool,
+        typer.Option(
+            "--repair", help="Move what is damaged or foreign to the store's folder `damaged`, and make again what can be."
+        ),
+    ] = False,
+    mirror: MirrorOption = None,
+    json_: JsonOption = False,
+) -> None:
+    """Check everything in the store: files, manifests, index, runs' notes, judges' answers, and what does not belong there.
 
-    Exit code 4: an artifact was damaged.
+    --repair fetches damaged artifacts from the mirror, if there is one, makes the index again and keeps the whole lines of
+    judges' answers; the next run makes other artifacts again. Exit code 4: something is wrong, or was before the repair.
     """
+    from harness.models.judge.answer_files import damaged_files, save_whole_lines
+    from harness.models.judge.answers import FOLDER
+    from harness.store.check import Fault, check, put_aside
+    from harness.store.check import repair as repair_store
+    from harness.store.mirror import Mirror
+
     kept = _store(store)
+    faults = list(check(kept))
+    torn = [
+        Fault(path, f"{count:,} damaged {'answer' if count == 1 else 'answers'} of judges")
+        for path, count in damaged_files(kept.root / FOLDER)
+    ]
     keys = [entry.key for entry in kept.entries()]
-    damaged = [key for key in keys if not kept.holds(key)]
+    damaged = sorted({fault.key for fault in faults if fault.key is not None})
+    if repair:
+        url = mirror_url(mirror)
+        kept.mirror = Mirror(url) if url else None
+        repair_store(kept, faults)
+        for fault in torn:
+            save_whole_lines(fault.place)
+            put_aside(kept, fault.place)
+    fetched = [key for key in damaged if repair and kept.place(key).exists()]
+    faults += torn
     if json_:
-        typer.echo(json.dumps({"artifacts": len(keys), "damaged": damaged}))
+        answer = {
+            "artifacts": len(keys),
+            "damaged": damaged,
+            "problems": [
+                {"path": fault.place.relative_to(kept.root).as_posix(), "problem": fault.problem, "key": fault.key}
+                for fault in faults
+            ],
+            "repaired": repair,
+            "fetched": fetched,
+        }
+        typer.echo(json.dumps(answer))
     else:
-        typer.echo(f"{len(keys) - len(damaged):,} of {len(keys):,} artifacts are as they were written")
-        for key in damaged:
-            typer.echo(f"damaged, moved to {kept.root / 'damaged'}: {key}")
-    if damaged:
+        _print_check(kept, faults, len(keys), damaged, fetched, repair)
+    if faults:
         raise typer.Exit(DAMAGED)
+
+
+def _print_check(
+    store: Store, faults: Sequence[Fault], artifacts: int, damaged: Sequence[str], fetched: Sequence[str], repaired: bool
+) -> None:
+    from harness.board.views.text import visible
+    from harness.store.roots import roots
+
+    typer.echo(f"{artifacts - len(damaged):,} of {artifacts:,} artifacts are as they were written")
+    for fault in faults:
+        # Foreign names are shown with their control characters written out.
+        typer.echo(visible(f"{fault.place.relative_to(store.root)}: {fault.problem}"))
+    if not faults:
+        return
+    if not repaired:
+        typer.echo("nothing was changed: add --repair to move this aside and make again what can be")
+        return
+    lost = set(damaged) - set(fetched)
+    typer.echo(f"moved to {store.root / 'damaged'}; {len(fetched):,} artifacts came from the mirror")
+    for _, root in roots(store.root):
+        if root is not None and (needed := lost.intersection(root.keys)):
+            typer.echo(visible(f"{root.folder} needs {len(needed):,} of them: run {root.name} again, and they are made again"))
 
 
 @app.command(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import shlex
@@ -13,7 +12,6 @@ from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -34,13 +32,13 @@ from harness.cli.options import (
     store_folder,
 )
 from harness.errors import HarnessError, did_you_mean
+from harness.interrupts import leave_run, say
 
 if TYPE_CHECKING:
     from harness.board.build import Board
     from harness.run.executors.events import Executor, Stop
 
 EXECUTORS = ("local", "ray")
-KEPT = "finished stages are kept, and the same command continues from them"
 SOME_FAILED = 3  # exit code
 
 
@@ -72,6 +70,7 @@ def compare(
     replace: Annotated[
         bool, typer.Option("--replace", help="Replace the folder's board, even if another comparison made it.")
     ] = False,
+    explain: ExplainOption = False,
     json_: JsonOption = False,
 ) -> None:
     """Train every method from the same start at the same budget, evaluate all, write one board.
@@ -112,21 +111,28 @@ def compare(
     if json_:
         typer.echo(json.dumps(_answer(result.board, result.folder)))
     else:
-        show(result.board, result.folder)
+        show(result.board, result.folder, explain)
         if result.folder != folder:
             typer.echo(f"{folder} holds the board of another comparison, which was left as it is.")
     if result.outcome.failed or any(row.failed for row in result.board.rows):
         raise typer.Exit(SOME_FAILED)
 
 
-def show(board: Board, folder: Path) -> None:
-    """Print a board's table and the path of its page."""
+def show(board: Board, folder: Path, explain: bool = False) -> None:
+    """Print a board's table and the path of its page.
+
+    Args:
+        explain: with how the table is read; without, the command that says it.
+    """
     from rich.console import Console
 
     from harness.board.views.terminal import print_table
 
     console = Console()
-    print_table(board, console)
+    print_table(board, console, explain=explain)
+    if not explain:
+        hint = f"How to read the table: harness report {shlex.quote(str(folder))} --explain"
+        console.print(hint, style="dim", markup=False, highlight=False, soft_wrap=True)
     console.print(f"Board: {folder / 'index.html'}", markup=False, highlight=False, soft_wrap=True)
 
 
@@ -135,6 +141,9 @@ def _answer(board: Board, folder: Path) -> dict[str, object]:
     failed = {row.method: row.failed for row in board.rows if row.failed}
     content = board.model_dump(mode="json", by_alias=True)
     return {"folder": str(folder), "failed": failed, "first_place": board.first_places(), "board": content}
+
+
+ExplainOption = Annotated[bool, typer.Option("--explain", help="Say how the table is read: marks, intervals, tests, work.")]
 
 
 ExecutorOption = Annotated[
@@ -216,41 +225,19 @@ def choose_executor(
     return ExecutorChoice(partial(LocalExecutor, gpus=devices, stop=stop), workers or places(devices))
 
 
-def leave(number: int, frame: FrameType | None) -> None:
-    """Exit on a signal with the shell's code for it (130, 143)."""
-    _say(_ending(number))
-    sys.exit(128 + number)
-
-
-def leave_run(number: int, frame: FrameType | None) -> None:
-    """Exit from a run on a signal. The exit stops the workers."""
-    _say(f"{_ending(number)}; {KEPT}")
-    sys.exit(128 + number)
-
-
-def _ending(number: int) -> str:
-    return "interrupted" if number == signal.SIGINT else "terminated"
-
-
 def finish_first(stop: Stop) -> None:
     """Let the first Ctrl-C end the run after its running stages, and the second one end it at once.
 
     Before stages run, and after them, the first one ends it at once.
     """
 
-    def asked(number: int, frame: FrameType | None) -> None:
+    def asked(number: int, frame: object) -> None:
         if stop.asked or not stop.running:
             leave_run(number, frame)
+            return
         # Before the message: whoever reads it may press Ctrl-C again, which must find the stop requested.
         stop.ask()
-        _say("finishing the running stages first; press Ctrl-C again to end at once")
+        say("finishing the running stages first; press Ctrl-C again to end at once")
 
     signal.signal(signal.SIGINT, asked)
     signal.signal(signal.SIGTERM, leave_run)
-
-
-def _say(line: str) -> None:
-    """Print a line to standard error, if it can be written."""
-    # In a signal handler the stream may be closed, or in the middle of another write (a RuntimeError).
-    with contextlib.suppress(OSError, RuntimeError):
-        sys.stderr.write(f"{line}\n")

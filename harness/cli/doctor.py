@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 import typer
 
 from harness.cli.options import JsonOption, StoreOption, store_folder
+from harness.extras import install, is_installed
 
 BROKEN = 1
 NEEDED_MEMORY, NEEDED_DISK = 4 * 2**30, 2 * 2**30  # bytes, for the quickstart
@@ -63,9 +64,9 @@ def _libraries() -> Check:
     from harness.store.environment import DECIDING, versions
 
     installed = versions()
-    missing = [name for name in DECIDING if name not in installed]
+    missing = any(name not in installed for name in DECIDING)
     text = ", ".join(f"{name} {version}" for name, version in installed.items() if name != "python")
-    return Check("libraries", text, f"pip install {' '.join(missing)}" if missing else None)
+    return Check("libraries", text, f"{install('torch')}, to train; boards need none of it" if missing else None)
 
 
 def _plugins() -> Check:
@@ -98,6 +99,8 @@ def _memory() -> Check:
 
 
 def _devices() -> Check:
+    if not is_installed("torch"):
+        return Check("devices", "unknown without torch")
     import torch
 
     names = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
@@ -115,8 +118,9 @@ def _engines() -> Check:
             installed.append(f"{name} {metadata.version(name)}")
         except metadata.PackageNotFoundError:
             absent.append(f"{name} (extra {extra})")
+    own = ["transformers in process"] if is_installed("transformers") else []
     missing = f"; not installed, needed by some configs only: {', '.join(absent)}" if absent else ""
-    return Check("engines", ", ".join(["transformers in process", *installed]) + missing)
+    return Check("engines", ", ".join([*own, *installed] or ["none"]) + missing)
 
 
 def _disk(folder: os.PathLike[str]) -> Check:

@@ -118,7 +118,10 @@ def print_plan(report: PlanReport) -> None:
         _print_lines([f"trials: {estimate.line()}" for estimate in report.trials.judges], "dim")
     _print_lines([report.warning_of_one_seed] if report.warning_of_one_seed else [], "yellow")
     _print_lines(unused_settings(comparison), "yellow")
-    _print_lines([f"{message} (the keys of this plan are not final)" for message in comparison.unreachable.values()], "yellow")
+    unchecked = comparison.unchecked
+    _print_lines([f"not checked: {place}: {reason}" for place, reason in unchecked.items()], "yellow")
+    if unchecked:
+        _print_lines(["without these packages, the keys of this plan are not final, and it says nothing of time"], "yellow")
     if report.data is not None:
         _print_data(report)
     _print_lines([row.line() for row in report.elsewhere], "dim")
@@ -130,6 +133,17 @@ def print_plan(report: PlanReport) -> None:
         _print_gpu(report.gpu)
     if report.most is not None:
         _print_range(report, report.most)
+    _print_lacking(report)
+
+
+def _print_lacking(report: PlanReport) -> None:
+    """Print one list of what this machine lacks, last, where it is seen."""
+    if not report.lacking:
+        return
+    keys = " (the keys of this plan are not final)" if report.comparison.unreachable or report.comparison.missing else ""
+    things = f"{len(report.lacking)} thing{'s' * (len(report.lacking) > 1)}"
+    head = f"This machine lacks {things}, without which `harness compare` refuses to start{keys}:"
+    _print_lines([head, *(f"- {message}" for message in report.lacking)], "yellow")
 
 
 def _print_stages(report: PlanReport) -> None:

@@ -71,10 +71,11 @@ def publish(
 ) -> None:
     """Publish boards as a static site: an index, and a page, tables, scores and a history of changes for each.
 
-    A board that is published again into the same folder keeps its earlier versions. The hub gets one commit, with your token
+    The folder must be empty, or a site that this command made. A board that is published again into it keeps its earlier
+    versions. The hub gets one commit, with your token
     (`hf auth login`). The workflows verify boards in pull requests, and publish them on GitHub Pages.
     """
-    from harness.board.views.site import Site, build_site
+    from harness.board.views.site import Site, build_site, check_folder
     from harness.board.views.site import workflows as templates
     from harness.errors import HarnessError
 
@@ -84,13 +85,14 @@ def publish(
         existing = [name for name in templates() if (workflows / name).exists() and not dry_run]
         if existing:
             raise HarnessError(f"{workflows / existing[0]} exists already: remove it first")
-        _write(Site(templates()), workflows, dry_run, json_)
+        _write(Site(templates()), workflows, dry_run, json_, workflows=True)
         return
     if not boards or not to:
         raise HarnessError("name the boards, and with --to a folder, or hub")
     if to != HUB:
         if repository or row or kind is not RepositoryKind.space:
             raise HarnessError("--repository, --kind and --row go with --to hub")
+        check_folder(Path(to))
         _write(build_site(boards, Path(to), title), Path(to), dry_run, json_)
         return
     if not repository:
@@ -103,10 +105,10 @@ def publish(
     typer.echo(json.dumps(answer) if json_ else _summary(answer))
 
 
-def _write(site: Site, folder: Path, dry_run: bool, json_: bool) -> None:
+def _write(site: Site, folder: Path, dry_run: bool, json_: bool, *, workflows: bool = False) -> None:
     """Write the site unless it is a dry run, and print its files."""
     if not dry_run:
-        site.write(folder)
+        site.write(folder) if workflows else site.publish(folder)
     files = {name: len(content) for name, content in site.files.items()}
     answer: Publication = {"folder": str(folder), "written": not dry_run, "files": files}
     typer.echo(json.dumps(answer) if json_ else _summary(answer))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness.cli.compare import show
+from harness.cli.compare import ExplainOption, show
 from harness.cli.options import JsonOption
 
 if TYPE_CHECKING:
@@ -52,6 +52,7 @@ def report(
     restate: Annotated[
         bool, typer.Option("--restate", help="Compute an older board's statistics again by today's methods; needs --out.")
     ] = False,
+    explain: ExplainOption = False,
     json_: JsonOption = False,
 ) -> None:
     """Render a board again (Markdown, CSV, HTML) and print its table; board.json and the examples do not change.
@@ -70,7 +71,7 @@ def report(
     if not board.exists() and (Path("runs") / board).is_dir():
         board = Path("runs") / board
     if board.is_dir() and has_unfinished_run(board):
-        _report_provisional(board, out, format_, json_)
+        _report_provisional(board, out, format_, json_, explain)
         return
     path = board / "board.json" if board.is_dir() or board.suffix != ".json" else board
     if not path.exists():
@@ -92,10 +93,10 @@ def report(
     if json_:
         typer.echo(json.dumps(loaded.model_dump(mode="json", by_alias=True)))
         return
-    show(loaded, out or path.parent)
+    show(loaded, out or path.parent, explain)
 
 
-def _report_provisional(folder: Path, out: Path | None, format_: Format | None, json_: bool) -> None:
+def _report_provisional(folder: Path, out: Path | None, format_: Format | None, json_: bool, explain: bool) -> None:
     """Show the finished rows of an unfinished run."""
     from rich.console import Console
 
@@ -120,7 +121,7 @@ def _report_provisional(folder: Path, out: Path | None, format_: Format | None, 
         typer.echo(json.dumps(board.model_dump(mode="json", by_alias=True)))
         return
     console = Console()
-    print_table(board, console)
+    print_table(board, console, explain=explain)
     console.print(f"Provisional board: {page}", markup=False, highlight=False, soft_wrap=True)
 
 

@@ -166,7 +166,9 @@ def _other_limits(comparisons: Sequence[Comparison]) -> list[Problem]:
 def _difference(one: Comparison, other: Comparison) -> str | None:
     """Return how the tokens of a dialogue differ under two models; None where they do not, or it cannot be known now."""
     left, right = one.checkpoint, other.checkpoint
-    if left is None or right is None or MODEL in one.unreachable or MODEL in other.unreachable:
+    if left is None or right is None:
+        return None
+    if any(MODEL in {**item.unreachable, **item.unchecked} for item in (one, other)):
         return None
     if left.template_hash != right.template_hash:
         return "another chat template"

@@ -12,6 +12,7 @@ from harness.config.rows import RowConfig
 from harness.config.schema import Config
 from harness.config.unresolved import EACH, UnresolvedConfig
 from harness.errors import DataError, Problem, UnreachableError, did_you_mean
+from harness.extras import missing_extra
 from harness.training.budget import Spending
 from harness.training.settings import TrainingSettings
 
@@ -154,18 +155,22 @@ def check_opponents(unresolved: UnresolvedConfig) -> None:
                 unresolved.note(item.place, label, f"no row has this label; {did_you_mean(label, known)}")
 
 
-def check_evaluators_files(unresolved: UnresolvedConfig) -> None:
-    """The files that evaluators read are there; checked before judges, so that one evaluator's problems come in this order."""
-    _check(unresolved, [(item.place, item.evaluator) for item in unresolved.evaluators])
+def check_evaluators_files(unresolved: UnresolvedConfig, missing: dict[str, str] | None = None) -> None:
+    """The files that evaluators read are there; checked before judges, so that one evaluator's problems come in this order.
+
+    Args:
+        missing: where it is given, files that are only not here yet are noted in it, by field, and are no problems.
+    """
+    _check(unresolved, [(item.place, item.evaluator) for item in unresolved.evaluators], missing)
 
 
-def check_machine(unresolved: UnresolvedConfig) -> None:
+def check_machine(unresolved: UnresolvedConfig, missing: dict[str, str] | None = None) -> None:
     """The same of the source, the backend and the data builders."""
     placed: list[tuple[str, Component | None]] = [("source", unresolved.source), ("generation.backend", unresolved.backend)]
     for place, row in unresolved.placed_rows():
         placed += [(f"{place}.source", row.source), *((f"{place}.data", round_.builder) for round_ in row.rounds)]
         placed += [(f"{place}.trainer", round_.trainer) for round_ in row.rounds]
-    _check(unresolved, placed)
+    _check(unresolved, placed, missing)
 
 
 def prepare_evaluators(comparison: Comparison, labels: Collection[str]) -> list[Problem]:
@@ -215,9 +220,21 @@ def _pinned(
     return source
 
 
-def _check(unresolved: UnresolvedConfig, placed: Iterable[tuple[str, Component | None]]) -> None:
+def _check(
+    unresolved: UnresolvedConfig, placed: Iterable[tuple[str, Component | None]], missing: dict[str, str] | None
+) -> None:
     for place, component in placed:
-        for field, fix in _problems(component) if component else ():
+        try:
+            problems = _problems(component) if component else ()
+        except ModuleNotFoundError as error:
+            if (extra := missing_extra(error)) is None:
+                raise
+            unresolved.unchecked[place] = str(extra)
+            continue
+        for field, fix in problems:
+            if missing is not None and component is not None and field in component.absent():
+                missing[f"{place}.{field}"] = f"{place}.{field} = {_value_at(component, field)!r}: {fix}"
+                continue
             # One problem for all components that take the config's reward.
             reward = unresolved.config.reward if unresolved.config else None
             shared = field.startswith("reward.") and reward is not None and getattr(component, "reward", None) == reward

@@ -12,8 +12,11 @@ from harness.config.rows import RowConfig
 from harness.config.schema import Config
 from harness.config.strict_yaml import RawConfig
 from harness.config.tuning import Tuning
+from harness.extras import missing_extra
 from harness.models.checkpoint import Checkpoint
 from harness.models.judge.settings import JudgeSettings
+
+NOT_INSTALLED = "not installed"  # stands for a version in keys that are not final
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,8 @@ class Comparison:
         judges: one of each evaluator that asks one, by the evaluator's label; the config's own where data builders ask it.
         checkpoint: the starting model; None where one is made from the source's text.
         unreachable: `model`, `source` -> why it could not be looked up; empty unless `resolve` was called with `offline`.
+        unchecked: place in the config -> the package that its check needs and that is not installed; empty without `offline`.
+        missing: a field of a file that is not on this machine yet -> the message; empty likewise.
         start: the starting model's label where the config lists several; each is a comparison of its own.
         tuning: the search for the rows' settings; None where they have the config's, and once they are chosen.
     """
@@ -37,6 +42,8 @@ class Comparison:
     judges: Mapping[str, JudgeSettings]
     checkpoint: Checkpoint | None = None
     unreachable: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    unchecked: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    missing: Mapping[str, str] = dataclasses.field(default_factory=dict)
     start: str | None = None
     tuning: Tuning | None = None
 
@@ -66,13 +73,21 @@ def without_states(row: RowConfig) -> str | None:
     return f"its trainer {titles[0]} leaves no intermediate states" if titles else None
 
 
-def describe(component: Component) -> Mapping[str, Any]:
+def describe(component: Component, *, unchecked: bool = False) -> Mapping[str, Any]:
     """Return all that decides a component's behaviour, as it stands in keys and on boards; JSON.
 
     The entry `fingerprint` is there only where the component has one, so that keys of the others stay as they are.
+
+    Args:
+        unchecked: whether a package that the fingerprint names may be missing, as in a plan whose keys are not final.
     """
     described = {"name": component.name, "version": component.version, "fields": component.model_dump(mode="json")}
-    fingerprint = component.fingerprint()
+    try:
+        fingerprint = component.fingerprint()
+    except ModuleNotFoundError as error:
+        if not unchecked or missing_extra(error) is None:
+            raise
+        fingerprint = NOT_INSTALLED
     return {**described, "fingerprint": fingerprint} if fingerprint else described
 
 

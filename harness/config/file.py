@@ -10,9 +10,9 @@ from typing import Any
 
 import yaml
 
+from harness.api.limits import parse_yaml
 from harness.config.inherit import copied, inherit
 from harness.config.strict_yaml import RawConfig, read_yaml
-from harness.config.strict_yaml import parse as parse_yaml
 from harness.errors import HarnessError, did_you_mean
 
 

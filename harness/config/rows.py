@@ -15,6 +15,7 @@ from harness.api.registry import Kind, Registry
 from harness.config.problems import ABSENT, QUOTE_NULL, problems_of
 from harness.config.schema import Budget, ComponentSection, MethodEntry, Named
 from harness.errors import PluginError, Problem, did_you_mean
+from harness.extras import missing_extra
 from harness.models.checkpoint import Checkpoint
 from harness.models.served import BACKEND, ServedModel
 from harness.training.settings import TrainingSettings
@@ -62,6 +63,7 @@ class RowConfig:
         source: the source of its training prompts; None for the comparison's. It is evaluated on the comparison's in any case.
         checkpoint: the model of a row of kind `checkpoint`; None until `harness.config.starting_model` has located it.
         served: the model of a row of kind `served`; `backend` asks it.
+        prefix: `evaluation.prefix` of the entry: goes before every prompt that the row answers when it is evaluated.
     """
 
     label: str
@@ -78,6 +80,7 @@ class RowConfig:
     checkpoint: Checkpoint | None = None
     served: ServedModel | None = None
     backend: Backend | None = None
+    prefix: str = ""
 
     @property
     def is_as_it_is(self) -> bool:
@@ -105,12 +108,16 @@ class RowConfig:
 class Resolver:
     """Resolves parts of a raw config one by one, and notes what is wrong instead of stopping."""
 
-    def __init__(self, registry: Registry, problems: list[Problem], reward: Any = None) -> None:
+    def __init__(
+        self, registry: Registry, problems: list[Problem], reward: Any = None, unchecked: dict[str, str] | None = None
+    ) -> None:
         """Resolve with these plugins.
 
         Args:
             reward: the config's own, for components that take one and say nothing of it; None leaves them gold.
+            unchecked: takes the places whose check needs a package that is not installed.
         """
+        self.unchecked = {} if unchecked is None else unchecked
         self.registry = registry
         self.problems = problems
         self.reward = reward
@@ -172,6 +179,8 @@ class Resolver:
         except ValidationError:
             return [None]
         row = self._row_as_it_is(entry, field, budget) or self._row(entry, field, training, budget)
+        if row is not None and entry.evaluation is not None:
+            row = replace(row, prefix=entry.evaluation.prefix)
         if row is None or entry.rows == "last":
             return [row]
         count = row.planned_rounds
@@ -301,7 +310,14 @@ class Resolver:
             )
         if changed is None or len(self.problems) > known:
             return None
-        for name, fix in trainer.conflicts(objective, changed):
+        try:
+            conflicts = trainer.conflicts(objective, changed)
+        except ModuleNotFoundError as error:
+            conflicts = ()
+            if (missing := missing_extra(error)) is None:
+                raise
+            self.unchecked[f"{field}.trainer"] = str(missing)
+        for name, fix in conflicts:
             self.problems.append(Problem(f"{field}.{name}", _value_of(name, trainer, objective, changed), fix))
         rate = changed.learning_rate * round_.learning_rate_factor
         if not 0 < rate <= 1:

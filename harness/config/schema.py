@@ -135,6 +135,12 @@ class ModelSection(_Section):
         description="in place of the checkpoint's own, and needed where it has none: zephyr, openchat, llama-2 or another name "
         "of FastChat's, or the path of a .jinja file",
     )
+    add_tokens: tuple[str, ...] = Field(
+        (),
+        exclude_if=lambda tokens: not tokens,  # boards of configs without it stay as they were
+        description="special tokens to add that the chat template needs, such as OpenChat's <|end_of_turn|> on Mistral; their "
+        "embeddings begin as the mean of all others",
+    )
     system_turns: SystemTurns = Field(
         "error",
         description="error, or merge them into the first user turn, where the template refuses system turns; empty: write an "
@@ -154,6 +160,10 @@ class ModelSection(_Section):
         for name in self.chat_template_kwargs:
             if not name.isidentifier() or not name.isascii() or name in _RENDERERS:
                 raise ValueError(f"`chat_template_kwargs.{name}`: it is no name that an argument of a template can have")
+        if any(not token.strip() for token in self.add_tokens) or len(set(self.add_tokens)) < len(self.add_tokens):
+            raise ValueError("`add_tokens` should list each token once, and none that is blank")
+        if self.add_tokens and (other := next((name for name in ("quantization", "adapter") if getattr(self, name)), None)):
+            raise ValueError(f"`add_tokens` changes the embeddings, which `{other}` takes as they are: leave one of them out")
         if self.quantization is not None and self.adapter is not None:
             raise ValueError("an adapter cannot be merged into 4-bit weights: merge it first, or leave `quantization` out")
         return self
@@ -354,7 +364,7 @@ class RunSection(_Section):
         "other stages have five minutes to finish; no limit if absent",
     )
     examples: bool = Field(
-        True, description="show the first prompts and each row's answers on the board; false where their text must stay here"
+        True, description="show the prompts and each row's answers on the board; false where their text must stay here"
     )
 
 
@@ -401,6 +411,16 @@ class ServedSection(_Section):
         return url
 
 
+class RowEvaluation(_Section):
+    """How one row alone is evaluated."""
+
+    prefix: str = Field(
+        min_length=1,
+        description="goes before the last user turn of every prompt that the row answers; its answers are judged as answers to "
+        "the prompt without it",
+    )
+
+
 class MethodEntry(_Section):
     """One row: a registered method with changes, a builder and an objective of your choice, or a model that is not trained."""
 
@@ -437,6 +457,9 @@ class MethodEntry(_Section):
     budget: Budget | None = Field(None, description="changed fields of the budget, for this row alone")
     source: Named | None = Field(
         None, description="where this row's training prompts and preferences come from, in place of the source"
+    )
+    evaluation: RowEvaluation | None = Field(
+        None, exclude_if=_is_none, description="how this row alone is evaluated: `prefix`, answering under a prompt prefix"
     )
     tuning: RowTuning | None = Field(
         None,

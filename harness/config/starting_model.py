@@ -18,6 +18,7 @@ from harness.config.rows import RowConfig
 from harness.config.schema import MethodEntry, ModelSection
 from harness.config.unresolved import UnresolvedConfig
 from harness.errors import DataError, Problem, UnreachableError
+from harness.extras import missing_extra
 from harness.models.checkpoint import SANDBOX, Checkpoint, adapter_folder, checkpoint_hash, locate
 from harness.models.fit import check_adapter, language_model_problem
 from harness.models.load import generation_eos, load_tokenizer, quantization_problem, read_config
@@ -28,12 +29,15 @@ from harness.training.settings import SftSettings, TrainingSettings
 _MODEL_FIELD = re.compile(rf"\bmodel\.({'|'.join(ModelSection.model_fields)})\b")
 
 
-def starting_model(problems: list[Problem], raw: Any, unreachable: dict[str, str] | None = None) -> Checkpoint | None:
+def starting_model(
+    problems: list[Problem], raw: Any, unreachable: dict[str, str] | None = None, unchecked: dict[str, str] | None = None
+) -> Checkpoint | None:
     """The checkpoint with all that decides what it computes, or None with problems noted (or with `scratch`).
 
     Args:
         unreachable: where it is given, a hub model that cannot be looked up is noted in it under `model`, and is returned
             without a commit, without files and without a template, instead of a problem.
+        unchecked: where it is given, takes `model` if its tokenizer or weights cannot be checked without a package.
     """
     try:
         section = ModelSection.model_validate(raw)
@@ -41,7 +45,7 @@ def starting_model(problems: list[Problem], raw: Any, unreachable: dict[str, str
         return None  # the shape's problems are noted by `config.validate`
     if section.path is None:
         return None
-    return _located(problems, section, "model", unreachable)
+    return _located(problems, section, "model", unreachable, unchecked)
 
 
 def locate_rows(unresolved: UnresolvedConfig, unreachable: dict[str, str] | None = None) -> list[RowConfig | None]:
@@ -58,13 +62,21 @@ def locate_rows(unresolved: UnresolvedConfig, unreachable: dict[str, str] | None
         given = MethodEntry.model_validate(unresolved.raw["methods"][int(place.rpartition(".")[2])]).checkpoint
         assert given is not None
         section = ModelSection.model_validate(given.model_dump(exclude_none=True))
-        checkpoint = _located(unresolved.problems, section, f"{place}.checkpoint", unreachable, as_it_is=True)
+        checkpoint = _located(
+            unresolved.problems, section, f"{place}.checkpoint", unreachable, unresolved.unchecked, as_it_is=True
+        )
         located.append(replace(row, checkpoint=checkpoint) if checkpoint else None)
     return located
 
 
 def _located(
-    problems: list[Problem], section: ModelSection, field: str, unreachable: dict[str, str] | None, *, as_it_is: bool = False
+    problems: list[Problem],
+    section: ModelSection,
+    field: str,
+    unreachable: dict[str, str] | None,
+    unchecked: dict[str, str] | None = None,
+    *,
+    as_it_is: bool = False,
 ) -> Checkpoint | None:
     """Return a section's checkpoint, or None with a problem noted.
 
@@ -77,10 +89,16 @@ def _located(
     try:
         options = _options(section)
         checkpoint = replace(locate(section.path, section.revision), options=options)
-        if as_it_is:
-            checkpoint = _with_saved_options(checkpoint, section)
-            _check_language_model(checkpoint)
-        return _with_adapter(_with_template(checkpoint, section))
+        try:
+            if as_it_is:
+                checkpoint = _with_saved_options(checkpoint, section)
+                _check_language_model(checkpoint)
+            return _with_adapter(_with_template(checkpoint, section))
+        except ModuleNotFoundError as error:
+            if unchecked is None or (missing := missing_extra(error)) is None:
+                raise
+            unchecked[field] = str(missing)
+            return checkpoint
     except UnreachableError as error:
         if unreachable is not None:
             unreachable[field] = of_field(str(error), field)
@@ -140,6 +158,7 @@ def _options(section: ModelSection) -> LoadOptions:
         trust_remote_code=section.trust_remote_code,
         adapter=str(adapter) if adapter else None,
         adapter_hash=checkpoint_hash(adapter) if adapter else None,
+        added_tokens=section.add_tokens or None,
     )
 
 
@@ -156,8 +175,8 @@ def _with_adapter(checkpoint: Checkpoint) -> Checkpoint:
 def _with_template(checkpoint: Checkpoint, section: ModelSection) -> Checkpoint:
     """With the chat template chosen and checked; the sandbox's own is known to be good."""
     folder = checkpoint.files(weights=False)
-    own = section.chat_template is None and section.system_turns != "empty" and not section.chat_template_kwargs
-    if section.path == SANDBOX and own:
+    changed = section.chat_template_kwargs or section.add_tokens or section.system_turns == "empty"
+    if section.path == SANDBOX and section.chat_template is None and not changed:
         return replace(checkpoint, template_hash=_file_template_hash(folder))
     _check_code(read_config(folder), section)
     generation_eos(folder)  # raises where it is malformed

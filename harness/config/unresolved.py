@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -43,6 +44,7 @@ class UnresolvedConfig:
         rows: the rows, in the config's order.
         places: the place of each row's entry in the config.
         problems: all that was found wrong; every check adds its own.
+        unchecked: place -> why its check could not be made: a package of an extra is not installed.
     """
 
     raw: Mapping[str, Any]
@@ -53,6 +55,7 @@ class UnresolvedConfig:
     places: list[str]
     evaluators: list[PlacedEvaluator]
     problems: list[Problem]
+    unchecked: dict[str, str] = dataclasses.field(default_factory=dict)
 
     @classmethod
     def of(cls, raw: Mapping[str, Any], registry: Registry) -> Self:
@@ -60,7 +63,8 @@ class UnresolvedConfig:
         raw, sweeping = expand(raw)
         config, problems = validate(raw)
         problems += sweeping
-        resolver = Resolver(registry, problems, valid_reward(raw.get("reward")))
+        unchecked: dict[str, str] = {}
+        resolver = Resolver(registry, problems, valid_reward(raw.get("reward")), unchecked)
         source = resolver.component("source", raw.get("source"), "source")
         training = resolver.training(raw.get("training"), {}, "")
         budget = resolver.budget(raw.get("budget"))
@@ -76,7 +80,7 @@ class UnresolvedConfig:
         generation = raw.get("generation")
         named = (generation.get("backend") if isinstance(generation, dict) else None) or "transformers"
         backend = resolver.component("backend", named, "generation.backend")
-        return cls(raw, config, source, backend, rows, places, evaluators, problems)
+        return cls(raw, config, source, backend, rows, places, evaluators, problems, unchecked)
 
     def note(self, field: str, value: Any, fix: str) -> None:
         """One more problem."""
@@ -97,7 +101,16 @@ class UnresolvedConfig:
         assert self.config is not None and self.source is not None and self.backend is not None
         rows, evaluators = tuple(v for v in self.rows if v), {item.label: item.evaluator for item in self.evaluators}
         return Comparison(
-            self.config, self.source, self.backend, rows, evaluators, judges, checkpoint, unreachable, tuning=tuning
+            self.config,
+            self.source,
+            self.backend,
+            rows,
+            evaluators,
+            judges,
+            checkpoint,
+            unreachable,
+            dict(self.unchecked),
+            tuning=tuning,
         )
 
     def ordered_problems(self) -> list[Problem]:

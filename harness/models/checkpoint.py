@@ -6,13 +6,13 @@ A `Checkpoint` is resolved while planning, before any weight is read, and goes t
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from harness.api.limits import read_json
 from harness.errors import DataError
 from harness.models.fetched import CAUSAL_LM, fetched, hashes_folder
 from harness.models.hub import NAME, hub_commit, hub_files, hub_snapshot
@@ -160,7 +160,7 @@ def _check_weights(names: list[str], folder: Path, path: str) -> None:
     if _INDEX not in names:
         return
     try:
-        shards = set(json.loads((folder / _INDEX).read_text(encoding="utf-8"))["weight_map"].values())
+        shards = set(read_json(folder / _INDEX)["weight_map"].values())
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"model.path = {path!r}: {_INDEX} cannot be read ({error}); is the download complete?") from error
     if missing := sorted(shards - set(names)):

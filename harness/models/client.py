@@ -25,6 +25,7 @@ from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
 from harness.errors import StageError
+from harness.extras import require
 from harness.models.replies import ModelReply, filtered, read_reply, too_long
 from harness.models.retry import RetryPolicy
 
@@ -103,6 +104,7 @@ class ModelClient:
     _stopped: Exception | None = None
 
     async def __aenter__(self) -> Self:
+        require("openai", "aiohttp")
         from openai import AsyncOpenAI, Omit, Timeout
 
         from harness.models.transport import http_client

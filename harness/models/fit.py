@@ -6,11 +6,11 @@ cheap enough for planning, where mistakes should be found.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.api.limits import read_json
 from harness.errors import DataError
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def _check_mergeable(adapter: Path) -> None:
     from peft.mapping import PEFT_TYPE_TO_TUNER_MAPPING
 
     try:
-        kind = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))["peft_type"]
+        kind = read_json(adapter / "adapter_config.json")["peft_type"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(
             f"model.adapter = {str(adapter)!r}: its adapter_config.json cannot be read ({type(error).__name__}: {error})"
@@ -250,7 +250,7 @@ def _names(folder: Path, whole: bool) -> set[str] | None:
     if whole:
         return set(shapes(sorted(folder.glob("*.safetensors"))))
     try:
-        index: Mapping[str, Any] = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+        index: Mapping[str, Any] = read_json(folder / INDEX)
         return set(index["weight_map"])
     except (OSError, ValueError, KeyError, TypeError):
         return None

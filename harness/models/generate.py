@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from harness.api.interfaces import Chunks
 from harness.api.types import Prompt, Response, Sampling
+from harness.extras import require
 from harness.models.load import model_eos
 from harness.models.tokenization import ChatTemplate
 
@@ -44,7 +45,11 @@ def generate(
         rows_per_batch: how many sequences are decoded side by side.
         report: called with (responses done, responses in all).
         chunks: goes on from these, to the same responses; a chunk is one batch or several.
+
+    Raises:
+        MissingExtraError: torch is not installed.
     """
+    require("torch", "transformers")
     template = ChatTemplate(tokenizer)
     encoded = [template.prompt_ids(prompt) for prompt in prompts]
     ends = template.stop_ids(model_eos(model))

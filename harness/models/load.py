@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import warnings
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.api.limits import read_json
 from harness.errors import DataError
+from harness.models.added_tokens import add_rows, add_tokens
 from harness.models.options import KEPT, LoadOptions, Use, weights_dtype
 
 if TYPE_CHECKING:
@@ -29,6 +30,8 @@ def load_tokenizer(folder: Path, options: LoadOptions | None = None) -> PreTrain
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=options.trust_remote_code)
     except (OSError, ValueError, KeyError, ImportError) as error:
         raise DataError(f"the tokenizer in {folder} cannot be loaded: {_first_line(error)}") from error
+    if options.added_tokens:
+        add_tokens(tokenizer, options.added_tokens)
     if options.chat_template is not None:
         tokenizer.chat_template = options.chat_template
     return tokenizer
@@ -71,6 +74,8 @@ def load_model(
         model = model.dequantize()
     if options.adapter is not None:
         model = _with_adapter(model, Path(options.adapter))
+    if options.added_tokens:
+        add_rows(model, load_tokenizer(folder, options), options.added_tokens)
     if options.kept():
         setattr(model.config, KEPT, options.kept())
     return _without_dropout(model if options.quantization and not scored else cast(model, dtype)).eval()
@@ -90,7 +95,7 @@ def read_config(folder: Path) -> dict[str, Any]:
         DataError: there is none, or it holds no object.
     """
     try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        config = read_json(folder / "config.json")
     except (OSError, ValueError) as error:
         raise DataError(f"{folder / 'config.json'} cannot be read ({error}): a checkpoint needs it") from error
     if not isinstance(config, dict):
@@ -108,7 +113,7 @@ def generation_eos(folder: Path) -> tuple[int, ...]:
     """
     path = folder / GENERATION
     try:
-        config = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else read_config(folder)
+        config = read_json(path) if path.is_file() else read_config(folder)
     except (OSError, ValueError) as error:
         raise DataError(f"{path} cannot be read ({error}): mend it, or remove it") from error
     if not isinstance(config, dict):

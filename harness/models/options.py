@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
@@ -32,6 +32,7 @@ class LoadOptions:
         merging: how the adapter is merged, where that takes more than an addition: `untied` where it lies on embeddings that
             input and output share, `rounded` where `dtype` rounds the sum.
         chat_template: a Jinja template in place of the checkpoint's own.
+        added_tokens: special tokens added to its vocabulary.
     """
 
     dtype: Dtype = "auto"
@@ -44,6 +45,7 @@ class LoadOptions:
     adapter_hash: str | None = None
     merging: Literal["untied", "rounded"] | None = None
     chat_template: str | None = None
+    added_tokens: Sequence[str] | None = None
 
     @property
     def rounds(self) -> bool:

@@ -15,6 +15,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_valida
 
 from harness.api.types import JudgeAnswer, Message, Prompt, Response
 from harness.errors import DataError, UnreachableError, did_you_mean
+from harness.extras import require
 from harness.models.fit import classifier_problem, starling_problem
 from harness.models.hub import hub_snapshot
 from harness.models.logps import TokenRow, cut
@@ -277,6 +278,11 @@ class Rewarded(BaseModel):
         """Return problems of the reward: (field, fix)."""
         return self.reward.problems("reward") if self.reward else ()
 
+    def absent(self) -> Sequence[str]:
+        """Return the reward model's field where its folder is not on this machine yet."""
+        folder = isinstance(self.reward, RewardModel) and not Path(self.reward.model).expanduser().exists()
+        return ("reward.model",) if folder else ()
+
     def fingerprint(self) -> str:
         """Return what decides the reward beside its fields."""
         return self.reward.fingerprint() if self.reward else ""
@@ -298,9 +304,11 @@ class RewardScorer:
 
     Raises:
         DataError: the checkpoint is not what `layout` says, or has no chat template.
+        MissingExtraError: torch is not installed.
     """
 
     def __init__(self, model: RewardModel) -> None:
+        require("torch", "transformers")
         self.model = model
         self._encode, self._score, self._pad_id = _load(model)
 

@@ -13,6 +13,7 @@ from importlib import resources
 from typing import Any
 
 from harness.errors import UnreachableError
+from harness.extras import require
 from harness.models.checkpoint import Checkpoint
 from harness.models.load import read_config
 
@@ -53,6 +54,7 @@ def model_size(config: Mapping[str, Any]) -> ModelSize:
     Raises:
         ValueError: transformers knows no such causal language model, or one of its numbers is not there.
     """
+    require("torch", "transformers")
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 

@@ -22,10 +22,10 @@ from harness.config import Comparison, prepare_evaluators, resolve_each
 from harness.config.problems import ABSENT, quoted
 from harness.config.schema import raise_all
 from harness.errors import ConfigError, InterruptedRunError, Problem, StageError, StoreWriteError, TimeOverError
-from harness.models.judge.settings import judge_of
 from harness.run.costs import measure_sharing
 from harness.run.elsewhere import served_problems
 from harness.run.estimates.disk import DiskEstimate, check_disk, disk_estimate
+from harness.run.estimates.judge import missing_keys
 from harness.run.executors.events import EventFanout, Executor, Outcome
 from harness.run.executors.journal import Journal
 from harness.run.executors.local import LocalExecutor
@@ -51,6 +51,7 @@ from harness.run.stages.screening import fewer_than_asked, row_source_problems, 
 from harness.run.strengths import pair_strengths
 from harness.run.tuning import Search, TuningResult
 from harness.store import Store
+from harness.store.atomic import sweep_unfinished
 from harness.store.collect import need
 from harness.store.environment import versions
 from harness.store.locks import run_lock
@@ -264,6 +265,8 @@ class _Execution:
         }
         # The folder is locked so that two runs never write one board; `swept` removes what killed runs left half-written.
         with run_lock(self.folder), self.store.swept(), self.journal.told():
+            sweep_unfinished(self.folder, deep=True)
+            sweep_unfinished(self.folder.parent)  # the index of runs
             # The root comes before the look at the store: from here on `collect` removes nothing that this run counts on.
             root = Root.of(self.name, self.folder, _possible_stages(comparison, board) | graph.stages.keys())
             self.need(set(root.keys))
@@ -398,20 +401,11 @@ def _check_evaluators(
         ConfigError: a key is missing, a served row's server is down or serves another model, or a download failed.
     """
     if variables is not None:
-        raise_all(_missing_keys(graph, store, variables), where)
+        raise_all(missing_keys(graph, store.holds, variables), where)
         raise_all(served_problems(comparison, graph, store.holds, variables), where)
     asked = [evaluations.items() for row in graph.rows for evaluations in row.all_evaluations]
     waiting = {name for items in asked for name, keys in items for key in keys if not store.place(key).exists()}
     raise_all(prepare_evaluators(comparison, waiting), where)
-
-
-def _missing_keys(graph: Graph, store: Store, variables: Mapping[str, str]) -> list[Problem]:
-    """Return a problem for each judge that is still to be asked and whose key the environment lacks."""
-    waiting = [stage for stage in graph if "judge" in stage.payload and not store.holds(stage.key)]
-    judges = [judge_of(graph.judges, stage.payload) for stage in waiting]
-    names = sorted({judge.api_key_env for judge in judges if judge.api_key_env})
-    fix = "this environment variable is not set: put the judge's key into it, or write null for a server without keys"
-    return [Problem("judge.api_key_env", name, fix) for name in names if not variables.get(name)]
 
 
 def _check_data(comparison: Comparison, graph: Graph, store: Store, where: str) -> None:

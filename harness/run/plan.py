@@ -13,6 +13,7 @@ from harness.api.methods import GROUPED
 from harness.api.types import Sampling
 from harness.board.statistics import Rule
 from harness.config import Comparison, RoundPlan, RowConfig, describe
+from harness.config.comparison import NOT_INSTALLED
 from harness.config.schema import EvaluationSection
 from harness.models.judge.settings import JudgeSettings, judge_of
 from harness.models.served import ASKED_AS
@@ -85,7 +86,7 @@ class Planner:
         self.graph = Graph(environment())
         judges = {label: judge.model_dump(mode="json") for label, judge in comparison.judges.items()}
         self.graph.judges = {self._judge_key(label): judge for label, judge in judges.items()}
-        self.backend = _described(comparison.backend)
+        self.backend = self._described(comparison.backend)
         self.source = self._source(comparison.source, "source")
         self.base = self._base()
         self._states_of: dict[str, list[tuple[float, str]]] = {}  # a training -> the share and stage of each of its states
@@ -152,10 +153,11 @@ class Planner:
         if name in self.comparison.unreachable:
             described = Description(name=source.name, fields=source.model_dump(mode="json"), fingerprint="unknown")
         else:
-            described = Description(**{**describe(source), "fingerprint": source.fingerprint()})
+            described = self._described(source)
+            described = described.model_copy(update={"fingerprint": described.fingerprint or ""})
         if self.config.evaluation.contaminated == "drop":
             bringing = [evaluator for evaluator in self.comparison.evaluators.values() if evaluator.brings_questions()]
-            optional["benchmarks"] = [_described(evaluator) for evaluator in bringing]
+            optional["benchmarks"] = [self._described(evaluator) for evaluator in bringing]
         model = None
         if self.config.limits is not None:
             optional["limits"] = self.config.limits.model_dump()
@@ -237,7 +239,7 @@ class Planner:
     def _groups(self, config: RowConfig, number: int, row: RowPlan, builder: DataBuilder) -> str:
         """Add the data of a round that starts from the row's model."""
         payload = GroupsPayload(
-            builder=_described(builder),
+            builder=self._described(builder),
             backend=self.backend,
             max_tokens=self.config.generation.max_tokens,
             examples=list(config.budget.part(config.budget.prompts, number, config.planned_rounds)),
@@ -267,7 +269,7 @@ class Planner:
         if objective.ranks_rejected and not builder.ranks_rejected:
             optional["unranked"] = True
         optional |= self._spending(config, number)
-        payload = TrainPayload(objective=_described(objective), seed=seed, **self._settings(round_.training), **optional)
+        payload = TrainPayload(objective=self._described(objective), seed=seed, **self._settings(round_.training), **optional)
         inputs = TrainInputs(row.model, groups, references=references)
         return self._training(config, number, payload, inputs, _devices(round_.training))
 
@@ -313,9 +315,9 @@ class Planner:
         """Add a round's training by another trainer than the host's. The settings that it does not use are in no key."""
         round_, seed = config.rounds[number], row.training_seed
         trainer, optional = round_.trainer, self._spending(config, number)
-        described = _described(trainer)
+        described = self._described(trainer)
         if round_.objective is not None:
-            optional["objective"] = _described(round_.objective)
+            optional["objective"] = self._described(round_.objective)
         if trainer.asks_judge():
             optional |= _judged(judge_of(self.graph.judges, {"trainer": described.as_json()}))
         if trainer.trains_on() != "groups":
@@ -343,13 +345,24 @@ class Planner:
         """Add the reference under a view. The objective is part of the key only for a view that it defines itself."""
         builder = round_.builder.name if round_.builder else ""
         title = f"reference of {builder}{' ' + view if view else ''} · seed {seed}"
-        objective = _described(round_.objective) if round_.objective and view not in (PLAIN, MISMATCHED) else None
+        objective = self._described(round_.objective) if round_.objective and view not in (PLAIN, MISMATCHED) else None
         layout = {"layout": round_.training.layout} if round_.training.layout != "auto" else {}
         payload = ReferencePayload(view=view, objective=objective, **round_.training.precision_payload(self._device), **layout)
         # Objectives that define the same view share its numbers through the store (`stages/reference.py`): one computes them.
         shares = f"views {groups} {model}" if objective else None
         inputs = ReferenceInputs(groups, model)
         return self.graph.add("reference", title, payload.as_json(), inputs.named(), shares=shares, weight=2)
+
+    def _described(self, component: Component) -> Description:
+        return Description(**describe(component, unchecked=bool(self.comparison.unchecked)))
+
+    def _version(self, package: str) -> str:
+        try:
+            return metadata.version(package)
+        except metadata.PackageNotFoundError:
+            if not self.comparison.unchecked:
+                raise
+            return NOT_INSTALLED
 
     @property
     def _device(self) -> str:
@@ -361,7 +374,7 @@ class Planner:
         # Adapters on named layers may lie on tied embeddings, and rounded weights are merged in float32: older versions
         # merged both wrongly, so their artifacts must not be found.
         merging = settings.lora is not None and (settings.lora.target_modules != "all-linear" or bool(self._rounding))
-        payload = {"settings": settings.payload(self._device), **{name: metadata.version(name) for name in used}}
+        payload = {"settings": settings.payload(self._device), **{name: self._version(name) for name in used}}
         return payload | ({"merging": 2} if merging else {})
 
     @property
@@ -412,7 +425,7 @@ class Planner:
                 other.label: self._answers(other, samplings[0], block) if samplings else other.model for other in opponents
             },
         )
-        if fingerprint := evaluator.fingerprint():
+        if fingerprint := self._described(evaluator).fingerprint:
             optional["fingerprint"] = fingerprint
         if evaluator.asks_judge():
             judge = self.comparison.judges[label]
@@ -421,9 +434,12 @@ class Planner:
             optional["response"] = self.config.evaluation.response.model_dump(mode="json")
             if opponents and self._as_they_are & {row.label, *(other.label for other in opponents)}:
                 optional["opponent_models"] = {other.label: other.model for other in opponents}
+        if prefixes := {other.label: prefix for other in opponents if (prefix := self._config(other).prefix) and not samplings}:
+            optional["opponent_prefixes"] = prefixes
         payload = EvaluatePayload(
             **self._prompts(block),
-            evaluator=_described(evaluator),
+            **self._prefix(row),
+            evaluator=self._described(evaluator),
             backend=self._backend(row),
             seed=row.training_seed,
             **optional,
@@ -436,10 +452,16 @@ class Planner:
         first, last = block
         return {"split": self.config.evaluation.split, "prompts": last, **({"first": first} if first else {})}
 
+    def _prefix(self, row: RowPlan) -> Mapping[str, Any]:
+        """Return the `prefix` of an `EvaluatedPayload`, where the row answers under one."""
+        prefix = self._config(row).prefix
+        return {"prefix": prefix} if prefix else {}
+
     def _answers(self, row: RowPlan, sampling: Sampling, block: Block) -> str:
         """Add the answers of a row that an evaluator said it will ask for."""
         payload = AnswersPayload(
             **self._prompts(block),
+            **self._prefix(row),
             sampling=asdict(run_sampling(sampling, row.training_seed)),
             backend=self._backend(row),
         )
@@ -466,10 +488,6 @@ def _blocks(evaluation: EvaluationSection) -> list[Block]:
 def _named(block: Block) -> str:
     first, last = block
     return f" · prompts {first + 1} to {last}" if first else ""
-
-
-def _described(component: Component) -> Description:
-    return Description(**describe(component))
 
 
 def _judged(judge: JudgeSettings) -> Mapping[str, Any]:

@@ -54,6 +54,8 @@ def provisional_board(folder: Path) -> Board:
     comparisons = resolve_each(noted.config, Registry.load(), str(folder / RUN), offline=True)
     if unreachable := next((reason for each in comparisons for reason in each.unreachable.values()), None):
         raise HarnessError(f"{unreachable}: without it the finished rows cannot be told")
+    if unchecked := next((reason for each in comparisons for reason in each.unchecked.values()), None):
+        raise HarnessError(f"{unchecked}; a run without a board is told by the keys of its stages, which hold library versions")
     config, store = comparisons[0].config, Store(Path(noted.store))
     progress = f"{status['done']} of {status['stages']} stages done, {status['state']}"
     if any(comparison.tuning for comparison in comparisons):

@@ -285,12 +285,14 @@ class EvaluatedPayload(Payload):
     Attributes:
         prompts: the last one's number in the split, or fewer where it has fewer; None for all.
         first: prompts before the first one, where the split is evaluated in blocks.
+        prefix: goes before the last user turn of every prompt that the row answers.
     """
 
     split: SplitName
     prompts: int | None
     backend: Description
     first: int = 0
+    prefix: str = ""
 
 
 class AnswersPayload(EvaluatedPayload):
@@ -310,6 +312,7 @@ class EvaluatePayload(EvaluatedPayload, JudgedPayload):
         response: `evaluation.response` of the config.
         opponent_models: with `response`, label of an opponent -> its model, where not all rows have one tokenizer.
         repeats: `JudgeSettings.repeating`, where questions are asked again.
+        opponent_prefixes: label of an opponent that answers under a prefix -> that prefix.
     """
 
     evaluator: Description
@@ -319,6 +322,7 @@ class EvaluatePayload(EvaluatedPayload, JudgedPayload):
     response: dict[str, JsonValue] | None = None
     opponent_models: dict[str, str] = {}
     repeats: dict[str, JsonValue] | None = None
+    opponent_prefixes: dict[str, str] = {}
 
 
 class JudgeFacts(StageRecord):

@@ -26,6 +26,7 @@ from harness.board.build import ExampleRow, RowResult
 from harness.board.compare import RowState
 from harness.board.entries import RepeatabilityEntry
 from harness.board.facts import Provenance
+from harness.board.files import bounded
 from harness.board.sequential import PromptsDesign
 from harness.board.statistics import repeatability
 from harness.config import Comparison, RowConfig, describe
@@ -268,6 +269,7 @@ def _provenance(config: RowConfig, seeds: Sequence[SeedResult], run: Run) -> Map
         ],
         **({"trained_on": describe(config.source or run.comparison.source)} if sourced else {}),
         **({"budget": config.budget.model_dump(mode="json", exclude_none=True)} if budgeted else {}),
+        **({"prefix": config.prefix} if config.prefix else {}),
         "seed_offset": config.seed_offset,
         **({"checkpoint": config.checkpoint.provenance()} if config.checkpoint else {}),
         **({"served": {"model": config.served.model, **config.served.identity}} if config.served else {}),
@@ -427,8 +429,8 @@ def screening_counts(run: Run) -> ScreeningCounts | None:
 
 # Files and examples
 
-SHOWN_EXAMPLES = 40
 JUDGMENTS = "judgments.jsonl"  # a file that evaluators may write: lines of example, sample, verdict and words
+QUESTIONS = "questions.jsonl"  # and one about questions of their own: lines of example, prompt, target and answer
 
 
 def copy_files(run: Run, folder: Path) -> None:
@@ -454,32 +456,39 @@ def _file_name(label: str) -> str:
 
 
 def collect_examples(run: Run) -> list[ExampleRow]:
-    """Return the first evaluated prompts with each row's first answer at the first seed; none where the config hides them."""
+    """Return the evaluated prompts with each row's first answer at the first seed; none where the config hides them.
+
+    After the source's come the questions of evaluators that bring their own. Where the texts are more than a board keeps, the
+    first ones.
+    """
     config, store = run.comparison.config, run.store
     if not config.run.examples:
         return []
     answers: dict[str, list[str]] = {}
     judged: dict[str, dict[str, list[dict[str, str]]]] = {}
+    asked: dict[str, ExampleRow] = {}
     for result in run.seeds:
+        if result.plan.seed != config.first_seeds[0]:
+            continue
+        label = result.plan.label
+        judged[label] = _judgments(result)
+        for question in _own_questions(result):
+            known = asked.setdefault(question.id, question)
+            asked[question.id] = replace(known, answers={**known.answers, **question.answers})
         key = _first_answers(result.plan, run.graph)
-        if result.plan.seed == config.first_seeds[0] and key is not None and store.holds(key):
-            responses = read_answers(store.open(key))[:SHOWN_EXAMPLES]
-            answers[result.plan.label] = [drawn[0].text for drawn in responses]
-            judged[result.plan.label] = _judgments(result)
-    if not answers:
-        return []
-    source = next(stage.key for stage in run.graph if stage.kind == "source")
-    examples = read_dataset(store.open(source))[config.evaluation.split]
-    return [
-        ExampleRow(
-            id=example.prompt.id,
-            prompt=_dialogue(example),
-            target=example.target,
-            answers={label: texts[index] for label, texts in answers.items()},
-            judged={label: words[example.prompt.id] for label, words in judged.items() if example.prompt.id in words},
-        )
-        for index, example in enumerate(examples[: min(len(texts) for texts in answers.values())])
-    ]
+        if key is not None and store.holds(key):
+            answers[label] = [drawn[0].text for drawn in read_answers(store.open(key))]
+    shown: list[ExampleRow] = []
+    if answers:
+        source = next(stage.key for stage in run.graph if stage.kind == "source")
+        examples = read_dataset(store.open(source))[config.evaluation.split]
+        for index, example in enumerate(examples[: min(len(texts) for texts in answers.values())]):
+            texts = {label: answered[index] for label, answered in answers.items()}
+            shown.append(ExampleRow(example.prompt.id, _dialogue(example), example.target, texts))
+    return bounded(
+        replace(example, judged={label: words[example.id] for label, words in judged.items() if example.id in words})
+        for example in (*shown, *asked.values())
+    )
 
 
 def _first_answers(plan: RowPlan, graph: Graph) -> str | None:
@@ -501,6 +510,17 @@ def _judgments(result: SeedResult) -> dict[str, list[dict[str, str]]]:
                 words = {name: str(judgment.get(name, "")) for name in ("verdict", "words")}
                 judgments.setdefault(str(judgment["example"]), []).append({"evaluator": evaluator, **words})
     return judgments
+
+
+def _own_questions(result: SeedResult) -> Iterator[ExampleRow]:
+    """Yield the questions that evaluators brought, with the row's answers, from those that wrote a file of them."""
+    for evaluation in result.evaluations.values():
+        file = evaluation.artifacts[0] / FILES / QUESTIONS
+        for line in file.read_text(encoding="utf-8").splitlines() if file.is_file() else ():
+            question = json.loads(line)
+            target = None if question.get("target") is None else str(question["target"])
+            answers = {result.plan.label: str(question["answer"])}
+            yield ExampleRow(str(question["example"]), str(question["prompt"]), target, answers)
 
 
 def _dialogue(example: Example) -> str:

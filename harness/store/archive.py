@@ -8,7 +8,6 @@ of its manifest, with their checksums. That shows that it arrived as it was sent
 from __future__ import annotations
 
 import errno
-import json
 import os
 import shutil
 import tarfile
@@ -18,7 +17,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from harness.errors import DataError, StoreError
-from harness.store.artifact import KEY, MANIFEST, contents, read_artifact
+from harness.store.artifact import KEY, OWN_FILES, contents, listed_files, read_artifact
 from harness.store.failures import FULL
 
 COMPRESSIONS = {".gz": "w:gz", ".tgz": "w:gz", ".xz": "w:xz", ".bz2": "w:bz2"}  # ending of the file -> mode of `tarfile`
@@ -55,7 +54,8 @@ def pack(folders: Iterable[Path], place: Path, mode: str = "w") -> None:
     """
     with tarfile.open(place, mode, format=tarfile.PAX_FORMAT) as archive:  # type: ignore[call-overload]
         for folder in folders:
-            for name, path in sorted({**contents(folder), MANIFEST: folder / MANIFEST}.items()):
+            own = {name: folder / name for name in OWN_FILES if (folder / name).exists()}
+            for name, path in sorted({**contents(folder), **own}.items()):
                 info = tarfile.TarInfo(f"{folder.name}/{name}")
                 info.size, info.mode = path.stat().st_size, 0o644
                 with path.open("rb") as stream:
@@ -140,7 +140,7 @@ def _check(place: Path, folder: Path) -> None:
     """Raise DataError unless a folder holds exactly the files of its manifest, with their checksums."""
     try:
         read_artifact(folder, folder.name, verify=True)
-        listed = set(json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"])
+        listed = listed_files(folder)
     except StoreError as error:
         raise DataError(f"{place}: the artifact {folder.name} is damaged; nothing of it was taken ({error})") from error
     if extra := sorted(set(contents(folder)) - listed):

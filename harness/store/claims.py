@@ -33,9 +33,11 @@ from harness.errors import StoreWriteError
 from harness.store.locks import locked
 from harness.store.owner import LEASE_SECONDS, beating, machine
 from harness.store.parts import Parts
+from harness.store.reading import read_plain
 
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.05, 2.0
 HELD = {errno.ENOTEMPTY, errno.EEXIST}
+FOREIGN = {errno.EINVAL, errno.ELOOP, errno.EFBIG, errno.ENXIO}  # no plain file, a link, one that is far too large, a socket
 CHANGED = {errno.ENOENT, errno.ESTALE, *HELD}  # another process changed the lease while we looked at it
 
 
@@ -91,6 +93,15 @@ class Claims:
         """
         with locked(self.root, key, before_waiting), self._lease(key, before_waiting):
             yield
+
+    def sweep(self) -> int:
+        """Remove the leases of processes that are gone, which nobody has claimed since; return how many."""
+        removed = 0
+        with self._parts.scratch() as mine:
+            for lease in (self.root / "claims").glob("*"):
+                with contextlib.suppress(OSError):  # what is no lease stays where it is
+                    removed += _freed(lease, mine)
+        return removed
 
     @contextmanager
     def _lease(self, key: str, before_waiting: Callable[[], None] | None) -> Iterator[None]:
@@ -180,8 +191,16 @@ def _freed(lease: Path, mine: Path) -> bool:
 
 
 def _owner(place: Path) -> Owner | None:
-    """Read the owner from a lease's file; None if the file is not readable as one."""
+    """Read the owner from a lease's file; None if the file is not readable as one, or is a FIFO or a link.
+
+    Raises:
+        OSError: it cannot be read, or has just been removed.
+    """
     try:
-        return Owner(**json.loads(place.read_text(encoding="utf-8")))
-    except (ValueError, TypeError):
+        return Owner(**json.loads(read_plain(place)))
+    except (ValueError, TypeError, RecursionError):
+        return None
+    except OSError as error:
+        if error.errno not in FOREIGN:
+            raise
         return None

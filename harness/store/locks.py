@@ -71,6 +71,17 @@ def locked(store: Path, key: str, before_waiting: Callable[[], None] | None) -> 
         yield
 
 
+def sweep_locks(store: Path) -> int:
+    """Remove the files of locks of a store that no process holds: killed processes leave them; return how many."""
+    removed = 0
+    with suppress(OSError, StoreWriteError):
+        for place in lock_folder(store).iterdir():
+            # Who asks for this very lock meanwhile tries for longer than it is held here (`PATIENCE_SECONDS`).
+            with suppress(OSError), _released(place, _acquire(place, 0)):  # an error: another process has it, or was faster
+                removed += 1
+    return removed
+
+
 @contextmanager
 def run_lock(folder: Path) -> Iterator[None]:
     """Hold a run's folder.

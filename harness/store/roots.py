@@ -16,6 +16,7 @@ from pathlib import Path
 
 from harness.errors import StoreWriteError
 from harness.store.atomic import write_atomically
+from harness.store.reading import read_plain
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ def roots(store: Path) -> Iterator[tuple[Path, Root | None]]:
     """Yield each registered root with its file; None for one that cannot be read."""
     for place in sorted((store / "roots").glob("*.json")):
         try:
-            fields = json.loads(place.read_text(encoding="utf-8"))
+            fields = json.loads(read_plain(place))
             yield place, Root(fields["name"], fields["machine"], fields["folder"], tuple(fields["keys"]))
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             yield place, None

@@ -3,7 +3,7 @@
 An artifact is a folder under the hash of everything that decides it. It is written elsewhere, with every file's checksum, and
 renamed into place: a reader sees a whole artifact or none, wherever a writer was killed. Writers of one key queue (`claims`).
 
-    <root>/artifacts/<2 digits>/<key>/   files and artifact.json
+    <root>/artifacts/<2 digits>/<key>/   files, artifact.json with their checksums, artifact.sha256 with that file's own
     <root>/index/<2 digits>/             one empty file per artifact, named by key, kind and size (`catalogue`)
     <root>/claims/<key>/                 who is making what (`claims`)
     <root>/roots/                        which run needs what (`roots`)
@@ -27,11 +27,12 @@ from pathlib import Path
 
 from harness.errors import StoreError, StoreWriteError
 from harness.store import index as catalogue
-from harness.store.artifact import MANIFEST, Artifact, ArtifactDraft, canonical, contents, file_hash, read_artifact
-from harness.store.atomic import write_atomically
+from harness.store.artifact import FORMAT, MANIFEST, SEAL, Artifact, ArtifactDraft, contents, file_hash, read_artifact, seal
+from harness.store.atomic import sweep_unfinished
 from harness.store.claims import Claims
 from harness.store.failures import as_store_errors, telling_full_disk
 from harness.store.index import IndexEntry, folder_size
+from harness.store.locks import sweep_locks
 from harness.store.mirror import Mirror
 from harness.store.parts import SILENT_SECONDS, Parts, sweep_partial
 
@@ -82,7 +83,7 @@ class Store:
         try:
             self.open(key)
         except StoreError:
-            self._put_aside(key)
+            self.put_aside(key)
             return self._fetch(key)
         return True
 
@@ -97,11 +98,17 @@ class Store:
             self.put(folder, key, read_artifact(folder, key, verify=False).kind)
         return True
 
-    def _put_aside(self, key: str) -> None:
+    def put_aside(self, key: str) -> None:
+        """Move a damaged artifact to `damaged`.
+
+        Raises:
+            StoreError: it cannot be moved.
+        """
         aside = self.root / "damaged" / f"{key}-{uuid.uuid4().hex[:8]}"
         try:
             aside.parent.mkdir(exist_ok=True)
             self.place(key).rename(aside)
+            self._verified.discard(key)
         except FileNotFoundError:
             return  # another process was faster
         except OSError as error:
@@ -171,6 +178,7 @@ class Store:
         before = self.dropped(key)
         changed = any(checksums.get(name) != checksum for name, checksum in before.items())
         manifest = {
+            "format": FORMAT,
             "kind": kind,
             "facts": draft.facts,
             "seconds": seconds,
@@ -178,8 +186,9 @@ class Store:
             **({"changed": True} if changed else {}),
         }
         draft.write_json(MANIFEST, manifest)
+        seal(draft.folder)
         # Flush before the rename: after a crash, the name must not be there without the bytes.
-        for path in (*files.values(), draft.folder / MANIFEST):
+        for path in (*files.values(), draft.folder / MANIFEST, draft.folder / SEAL):
             with path.open("rb") as stream:
                 os.fsync(stream.fileno())
         self.put(draft.folder, key, kind)
@@ -199,22 +208,22 @@ class Store:
             StoreError: the artifact is absent or damaged, or the store cannot be written.
         """
         place = self.place(key)
-        with self.writing(f"the artifact {key}"):
+        with self.writing(f"the artifact {key}"), self.part() as scratch:
             artifact = read_artifact(place, key, verify=False)
-            before = IndexEntry(key, artifact.kind, folder_size(place))
-            manifest = json.loads((place / MANIFEST).read_text(encoding="utf-8"))
+            before, manifest = folder_size(place), json.loads((place / MANIFEST).read_text(encoding="utf-8"))
             going = {name: checksum for name, checksum in manifest["files"].items() if name.startswith(f"{folder}/")}
             manifest["files"] = {name: checksum for name, checksum in manifest["files"].items() if name not in going}
-            # The manifest first: a process that is killed in between leaves files that nobody asks for, and no damage.
-            write_atomically(place / MANIFEST, canonical({**manifest, "dropped": {**artifact.dropped, **going}}) + "\n")
-            aside = self.parts.new()
-            if (place / folder).exists():
-                (place / folder).rename(aside)
-            shutil.rmtree(aside, ignore_errors=True)
-            after = IndexEntry(key, artifact.kind, folder_size(place))
-        catalogue.forget(self.root, before)
-        catalogue.note(self.root, after)
-        return before.size - after.size
+            # Beside it, and then in its place: a manifest and its seal cannot be replaced at once.
+            lean = ArtifactDraft(scratch / key)
+            for name in manifest["files"]:
+                (lean.folder / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(place / name, lean.folder / name)
+            lean.folder.mkdir(exist_ok=True)
+            lean.write_json(MANIFEST, {**manifest, "format": FORMAT, "dropped": {**artifact.dropped, **going}})
+            seal(lean.folder)
+            self.remove(IndexEntry(key, artifact.kind, before))
+            self.put(lean.folder, key, artifact.kind)
+            return before - folder_size(place)
 
     def partial(self, key: str) -> Path:
         """Return the folder for the unfinished work of the process that has claimed `key`, written atomically; may be absent.
@@ -224,7 +233,8 @@ class Store:
         return self.root / "partial" / key
 
     def sweep(self, silent_seconds: float = SILENT_SECONDS) -> int:
-        """Remove half-written folders of dead processes, and unfinished work that is done or old; return how many.
+        """Remove what killed processes left (half-written files and folders, claims, locks), and unfinished work that is done
+        or old; return how many.
 
         Args:
             silent_seconds: for how long processes of other machines must have touched nothing to be taken for dead.
@@ -236,7 +246,10 @@ class Store:
                 (self.place(key) / MANIFEST).exists() and not (self.root / "claims" / key).exists() and not self.dropped(key)
             ),
         )
-        return removed + self.parts.sweep(silent_seconds)
+        for folder in ("roots", "partial"):
+            removed += sweep_unfinished(self.root / folder, deep=True)
+        sweep_locks(self.root)
+        return removed + self._claims.sweep() + self.parts.sweep(silent_seconds)
 
     @contextmanager
     def swept(self) -> Iterator[None]:

@@ -8,6 +8,7 @@ from itertools import groupby
 from typing import Any, Literal
 
 from harness.errors import HarnessError
+from harness.extras import MissingExtraError, missing_extra
 from harness.sandbox.scripted import Fault as Fault
 
 Status = Literal["passed", "failed", "advice", "not run"]
@@ -92,12 +93,16 @@ def run(check: str, function: Callable[..., None], *arguments: Any) -> Finding:
         return Finding(check, "not run", unchecked.said, unchecked.fix)
     except Fault as fault:
         return Finding(check, "failed", fault.said, fault.fix)
+    except MissingExtraError:  # nothing of the kind can be checked here
+        raise
     except HarnessError as error:
         return Finding(check, "not run", str(error), "give the fields that it needs, or check it where they can be used")
     except NotImplementedError as error:
         method = _innermost(error)
         return Finding(check, "failed", f"it has no {method}()", f"define {method}() on the class, or mend its name")
     except Exception as error:  # foreign code: whatever it raises is a finding about it
+        if (missing := missing_extra(error)) is not None:  # but a package that this install lacks
+            raise missing from error
         said = f"it raised {type(error).__name__}: {' '.join(str(error).split())}"
         return Finding(check, "failed", said, _where(error, (*getattr(function, "args", ()), *arguments, None)[0]))
     return Finding(check, "passed")

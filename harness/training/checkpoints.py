@@ -25,6 +25,7 @@ from transformers.trainer import TRAINER_STATE_NAME
 
 from harness.errors import StageError, TimeOverError
 from harness.store import canonical, file_hash
+from harness.store.reading import read_plain
 from harness.training.ranks import Ranks
 
 if TYPE_CHECKING:
@@ -155,7 +156,7 @@ class Checkpoints:
 def _verified(checkpoint: Path) -> Manifest | None:
     """Return the checkpoint's manifest if every file has its checksum."""
     try:
-        manifest = Manifest.model_validate_json((checkpoint / MANIFEST).read_bytes())
+        manifest = Manifest.model_validate_json(read_plain(checkpoint / MANIFEST))
         complete = all(file_hash(checkpoint / name) == checksum for name, checksum in manifest.files.items())
     except (OSError, ValidationError, ValueError):
         return None

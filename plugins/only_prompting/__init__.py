@@ -1,7 +1,7 @@
 """Only-prompting self-rewarding: ask for a good and a worse answer, and prefer the good one."""
 
 from harness import Analysis, DataBuilder, Method, Objective, Round, hookimpl
-from harness_plugins.only_prompting.analyses import PromptedRewards
+from harness_plugins.only_prompting.analyses import JudgedScores, PromptedRewards
 from harness_plugins.only_prompting.builder import PAPER, OnlyPrompting
 from harness_plugins.only_prompting.simpo import SimPO
 
@@ -38,4 +38,4 @@ def harness_methods() -> list[Method]:
 
 @hookimpl
 def harness_analyses() -> list[type[Analysis]]:
-    return [PromptedRewards]
+    return [JudgedScores, PromptedRewards]

@@ -16,6 +16,20 @@ if TYPE_CHECKING:
 Needs = frozenset[Literal["target", "ranked", "gold", "benchmarks"]]
 
 
+class JudgedScores(Analysis):
+    """Samples responses from the starting model, and has it score them as self-rewarding does."""
+
+    name: ClassVar[str] = "judged-scores"
+    paper: ClassVar[Paper | None] = Paper(PAPER.title, PAPER.arxiv, "Figure 1")
+    question: ClassVar[str] = "Whether a policy that judges its own responses tells them apart"
+    minutes: ClassVar[float] = 1
+
+    def run(self, context: AnalysisContext) -> Report:
+        from harness_plugins.only_prompting.judged_scores import run
+
+        return run(context)
+
+
 class PromptedRewards(Analysis):
     """Trains one, two and three rounds, and marks the answers of every policy under the scores it is asked for."""
 

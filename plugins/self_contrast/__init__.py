@@ -1,7 +1,13 @@
 """Self-Contrast (arXiv 2404.00604): the SFT target against own samples that are unlike it."""
 
 from harness import Analysis, DataBuilder, Method, hookimpl
-from harness_plugins.self_contrast.analyses import DataAccuracy, GradientVariance, NegativeRewards, NegativesCount
+from harness_plugins.self_contrast.analyses import (
+    CorpusStatistics,
+    DataAccuracy,
+    GradientVariance,
+    NegativeRewards,
+    NegativesCount,
+)
 from harness_plugins.self_contrast.builder import PAPER, SelfContrast
 from harness_plugins.self_contrast.reward_filtered import RewardFiltered
 
@@ -34,4 +40,4 @@ def harness_methods() -> list[Method]:
 
 @hookimpl
 def harness_analyses() -> list[type[Analysis]]:
-    return [DataAccuracy, GradientVariance, NegativeRewards, NegativesCount]
+    return [CorpusStatistics, DataAccuracy, GradientVariance, NegativeRewards, NegativesCount]

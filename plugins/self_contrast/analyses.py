@@ -65,6 +65,23 @@ class NegativesCount(Analysis):
         return run(context)
 
 
+class CorpusStatistics(Analysis):
+    """Counts samples, tokens and turns of the source's rows, and who wrote the targets; trains and samples nothing."""
+
+    name: ClassVar[str] = "corpus-statistics"
+    paper: ClassVar[Paper | None] = Paper(PAPER.title, PAPER.arxiv, "Table 3, Figure 7, appendix B.1")
+    question: ClassVar[str] = (
+        "How long prompts and targets are after pre-processing, how many turns they have, and who wrote them"
+    )
+    needs: ClassVar[Needs] = frozenset({"target"})
+    minutes: ClassVar[float] = 0.5
+
+    def run(self, context: AnalysisContext) -> Report:
+        from harness_plugins.self_contrast.corpus_statistics import run
+
+        return run(context)
+
+
 class GradientVariance(Analysis):
     """Holds the theorem against simulated variables and against gradients of the starting model."""
 

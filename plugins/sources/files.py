@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from pydantic import Field
 
-from harness import DataError, read_json_rows
+from harness import DataError, read_json_rows, read_parquet_rows
 from harness_plugins.sources.tabular import Row, SplitName, Tabular
 
 
@@ -66,16 +66,5 @@ class Parquet(_Files):
     name: ClassVar[str] = "parquet"
 
     def rows(self, file: Path) -> Iterator[Row]:
-        import pyarrow.parquet
-        from pyarrow import ArrowException
-
-        number = 0
-        try:
-            for batch in pyarrow.parquet.ParquetFile(file).iter_batches():
-                row: Any
-                for row in batch.to_pylist():
-                    number += 1
-                    yield f"{file}, row {number}", number, row
-        except (ArrowException, OSError, ValueError, OverflowError) as error:
-            problem = (str(error).splitlines() or [type(error).__name__])[0]
-            raise DataError(f"{file}, after row {number}: cannot be read as Parquet ({problem}); is it whole?") from error
+        for number, row in enumerate(read_parquet_rows(file), start=1):
+            yield f"{file}, row {number}", number, row

@@ -36,6 +36,7 @@ class Record:
     messages: tuple[Message, ...]
     target: str | None
     ranked: tuple[str, ...]
+    writer: str | None = None  # the model that wrote the target, where the layout says
 
 
 def read_standard(row: Mapping[str, Any], turn: Turn) -> Record:
@@ -188,7 +189,7 @@ def read_ultrachat(row: Mapping[str, Any], turn: Turn) -> Record:
 
 
 def read_nectar(row: Mapping[str, Any], turn: Turn) -> Record:
-    """berkeley-nest/Nectar: `prompt` as HH-RLHF writes dialogues, `answers` with `answer` and `rank` (1 is the best)."""
+    """berkeley-nest/Nectar: `prompt` as HH-RLHF writes dialogues, `answers` with `answer`, `rank` (1 the best) and `model`."""
     messages = _opened(_text(row, "prompt"))
     answers = _required(row, "answers")
     try:
@@ -198,7 +199,8 @@ def read_nectar(row: Mapping[str, Any], turn: Turn) -> Record:
         raise ValueError("`answers` should be a list of {answer, rank, …}") from error
     if not ranked:
         raise UnusableError("empty response")
-    return Record(messages, ranked[0], ranked)
+    writer = ordered[0].get("model") if isinstance(ordered[0], Mapping) else None
+    return Record(messages, ranked[0], ranked, writer if isinstance(writer, str) else None)
 
 
 READERS: Mapping[FormatName, Callable[[Mapping[str, Any], Turn], Record]] = {

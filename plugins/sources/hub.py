@@ -117,9 +117,10 @@ class UltraChat(Hub):
 
 
 class Nectar(Hub):
-    """Nectar: seven answers to each prompt, ranked by GPT-4; the best is the target."""
+    """Nectar: seven answers to each prompt, ranked by GPT-4; the best is the target, and its model is noted as its `writer`."""
 
     name: ClassVar[str] = "nectar"
+    version: ClassVar[int] = 3  # 3: the writer
 
     dataset: str = Field("berkeley-nest/Nectar", description="owner/name, or a local copy of the repository")
     format: FormatName = Field("nectar", description="the rows' layout")

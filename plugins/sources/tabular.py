@@ -42,6 +42,11 @@ class Tabular(Source):
     sft_share: float | None = Field(
         None, gt=0, lt=1, description="share of dialogues for SFT alone; unset, SFT and preference training share theirs"
     )
+    turns: Mapping[SplitName, int] = Field(
+        {},
+        exclude_if=lambda turns: not turns,  # keys of configs without it stay
+        description="most user turns of a split's prompts, e.g. {heldout: 1}: single-turn dialogues; others are dropped",
+    )
     most: Mapping[SplitName, int] = Field({}, description="most examples of a split, drawn by the seed, e.g. {train: 16000}")
     max_characters: int | None = Field(
         None, ge=20, description="a row is dropped whole if its prompt and longest response have more characters together"
@@ -54,6 +59,8 @@ class Tabular(Source):
             raise ValueError("heldout_share + tuning_share + sft_share must be below 1, or nothing is left to train on")
         if any(count < 1 for count in self.most.values()):
             raise ValueError("a split's `most` should be at least 1")
+        if any(count < 1 for count in self.turns.values()):
+            raise ValueError("a split's `turns` should be at least 1: a prompt ends with a user turn")
         return self
 
     def pools(self) -> Mapping[SplitName, Iterator[Row]]:
@@ -89,6 +96,14 @@ class Tabular(Source):
             reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(reading.dropped.items())) or "it is empty"
             fix = f"give rows in the layout {self.format!r}, or set `source.format` to theirs"
             raise DataError(f"{self.place()}: no row is left to train on ({reasons}); {fix}")
+        for split, most in self.turns.items():
+            short = [example for example in splits[split] if _user_turns(example) <= most]
+            reading.dropped[f"more than {most} user turns ({split})"] += len(splits[split]) - len(short)
+            splits[split] = short
+        if not splits["train"]:
+            raise DataError(
+                f"{self.place()}: no row of `train` has at most {self.turns['train']} user turns: raise source.turns"
+            )
         drawn = {split: tuple(self._drawn(split, rows)) for split, rows in splits.items()}
         return Dataset(drawn, dict(sorted(reading.dropped.items())))
 
@@ -111,6 +126,10 @@ class Tabular(Source):
         order = sorted(examples, key=lambda example: number_of(f"{self.seed}\n{split}\n{example.prompt.id}"))
         chosen = {example.prompt.id for example in order[:count]}
         return [example for example in examples if example.prompt.id in chosen]
+
+
+def _user_turns(example: Example) -> int:
+    return sum(message.role == "user" for message in example.prompt.messages)
 
 
 class _Reading:
@@ -157,7 +176,8 @@ class _Reading:
             raise UnusableError("duplicate")
         self.seen.add(identity)
         prompt = Prompt(f"{split}-{number}", record.messages)
-        return Example(prompt, record.target, record.ranked, {"row": number, **reference})
+        writer = {} if record.writer is None else {"writer": record.writer}
+        return Example(prompt, record.target, record.ranked, {"row": number, **writer, **reference})
 
     def _reference(self, columns: Mapping[str, Any]) -> dict[str, str]:
         """Return the row's reference answer for verifiers, where `columns` names one; numbers as text."""

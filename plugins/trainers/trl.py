@@ -133,6 +133,7 @@ class Trl(Trainer):
         return "; ".join([f"trl {metadata.version('trl')}", *([f"reward {named}"] if named else [])])
 
     def problems(self) -> Sequence[tuple[str, str]]:
+        metadata.version("trl")  # raises where it is not installed
         given = self.reward is not None and self.reward != "gold"
         problems = list(self.reward.problems("reward")) if given else []
         fields = {item.name for item in dataclasses.fields(config_class(self.trainer))} if self.arguments else set()

@@ -85,7 +85,9 @@ def test_only_its_own_script_and_style_may_run(page: str, read: Reader) -> None:
         assert base64.b64encode(hashlib.sha256(content[1].encode()).digest()).decode() in policy
     assert [attrs for tag, attrs in read.elements if tag == "script"] == [
         {"type": "application/json", "id": "examples-data"},
+        {"type": "application/json", "id": "examples-index"},
         {"type": "application/json", "class": "examples-block"},
+        *[{"type": "application/json", "class": "scores-block"}] * 8,
         {"type": "application/json", "id": "numbers-data"},
         {},
     ]
@@ -100,9 +102,11 @@ def test_texts_are_shown_never_run(page: str, read: Reader) -> None:
 
 def test_the_examples_are_embedded_safely(page: str, nasty: str) -> None:
     embedded = re.findall(r'<script type="application/json" (?:id|class)="(.*?)">(.*?)</script>', page, re.DOTALL)
-    assert [name for name, _ in embedded] == ["examples-data", "examples-block", "numbers-data"]
+    assert [name for name, _ in embedded] == [
+        *("examples-data", "examples-index", "examples-block", *["scores-block"] * 8, "numbers-data")
+    ]
     assert not any(set("<>&") & set(content) for _, content in embedded)
-    data, block = json.loads(embedded[0][1]), json.loads(embedded[1][1])
+    data, block = json.loads(embedded[0][1]), json.loads(embedded[2][1])
     assert block[1][1] == nasty.replace("\x1b", "\\x1b").replace("\u202e", "\\u202e").replace("\u202c", "\\u202c")
     assert block[2][2] is None
     assert [data["labels"][index] for index in data["first"]] == ["dpo", "self_contrast_16"]
@@ -119,10 +123,12 @@ def test_tables_can_be_read_and_sorted_by_all(board: Board, read: Reader) -> Non
 
 def test_the_pictures_show_every_row_and_the_noise(board: Board, page: str) -> None:
     figures = re.findall(r"<svg.*?</svg>", page, re.DOTALL)
-    assert len([figure for figure in figures if "Difference from" in figure]) == len(board.metrics)
-    for figure in figures[:2]:
-        assert figure.count("<circle") == 10 and 'class="zero"' in figure
-    assert 'class="noise"' in figures[1]
+    for width in (772, 344):  # for screens and for phones
+        drawn = [figure for figure in figures if "Difference from" in figure and f'viewBox="0 0 {width} ' in figure]
+        assert len(drawn) == len(board.metrics)
+        for figure in drawn[:2]:
+            assert figure.count("<circle") == 10 and 'class="zero"' in figure
+        assert 'class="noise"' in drawn[1]
     assert all("nan" not in figure for figure in figures)
 
 
@@ -144,11 +150,11 @@ def test_many_examples_are_packed_in_blocks_and_unpack_to_themselves(board: Boar
     assert len(blocks) == 5 and len(page) < 1_000_000 and "prompt number" not in page
     unpacked = [json.loads(zlib.decompress(base64.b64decode(json.loads(block)))) for block in blocks]
     assert [example[1] for block in unpacked for example in block] == [example.prompt for example in many]
-    assert "All 1,000 prompts." in page
+    assert "All 1,000 prompts with texts." in page
 
 
 def test_what_a_page_cannot_carry_is_said(board: Board, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("harness.board.views.page.EMBEDDED", 2000)
+    monkeypatch.setattr("harness.board.views.viewer.EMBEDDED", 2000)
     many = [ExampleRow(f"e{i}", f"prompt number {i}", None, {"dpo": "a"}) for i in range(500)]
     page = to_html(board, many)
     assert "The first 200 of 500 prompts; all are in examples.jsonl." in page and "prompt number 200" not in page

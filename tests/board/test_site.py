@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
-from harness.board import Board
+from harness.api.types import Metric, Score
+from harness.board import Board, RowResult, build_board
 from harness.board.verify import verify
 from harness.board.views.site import build_site, model_metadata, site_card, slug, workflows
 from harness.errors import DataError
@@ -27,7 +28,7 @@ def test_a_site_holds_each_board_whole_and_an_index(folder: Path, tmp_path: Path
     site.write(tmp_path / "site")
     assert verify(tmp_path / "site" / "quickstart") == []
     index = (tmp_path / "site" / "index.html").read_text()
-    assert 'href="quickstart/index.html"' in index and "<script" not in index
+    assert 'href="quickstart/index.html"' in index and index.count("<script") == 1
     names = {
         "board.csv",
         "board.json",
@@ -63,6 +64,20 @@ def test_boards_published_earlier_stay_in_the_index(board: Board, folder: Path, 
     build_site([tmp_path / "other"], site).write(site)
     index = (site / "index.html").read_text()
     assert 'href="quickstart/index.html"' in index and 'href="other-b-board-b/index.html"' in index and "<b>" not in index
+
+
+def test_the_index_has_each_boards_caveats(board: Board, tmp_path: Path) -> None:
+    one_seed = [Score(f"p{i}", "m", float(i % 2)) for i in range(9)]
+    rows = [RowResult(name, None, None, 1, "measured", {"e": {0: one_seed}}, {}, {}, {}) for name in ("sft", "dpo")]  # type: ignore[arg-type]
+    shared: Any = {"description": "", "config": {}, "examples": (), "sharing": {}, "created": ""}
+    metrics = {"e": [Metric("m", "A score", primary=True)]}
+    single = build_board(name="single", baseline="sft", rows=rows, metrics=metrics, warnings=["<i>read</i> this"], **shared)
+    board.write(tmp_path / "many")
+    single.write(tmp_path / "single")
+    build_site([tmp_path / "many", tmp_path / "single"], tmp_path / "site").write(tmp_path / "site")
+    many, one = (tmp_path / "site" / "index.html").read_text().split("<article>")[1:]
+    assert "Seeds were not sampled" in one and "&lt;i&gt;read&lt;/i&gt; this" in one and one.count("Seeds were not") == 1
+    assert "Seeds were not sampled" not in many and "Failed rows: evil" in many and "no judge is configured" in many
 
 
 def test_two_boards_of_one_name_are_refused(folder: Path, tmp_path: Path) -> None:

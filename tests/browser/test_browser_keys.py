@@ -58,12 +58,12 @@ def test_keys_choose_a_figure_a_method_and_an_example(page: Page) -> None:
     page.locator("#differences select").focus()
     page.keyboard.press("ArrowDown")
     assert "gold/win_rate" in str(page.locator("#differences").get_by_role("img").get_attribute("aria-label"))
-    page.locator("#examples").get_by_label("First method").focus()
+    page.locator("#examples").get_by_label("First row").focus()
     page.keyboard.press("ArrowUp")
-    page.locator('[data-show="left"]', has_text="kto answers 0").wait_for()
+    page.locator('[data-show="answer-0"]', has_text="kto answers 0").wait_for()
     page.locator("#examples [data-list] button").nth(3).focus()
     page.keyboard.press("Enter")
-    page.locator('[data-show="left"]', has_text="kto answers 3").wait_for()
+    page.locator('[data-show="answer-0"]', has_text="kto answers 3").wait_for()
     assert page.locator("#examples [aria-current=true] small").inner_text() == "p3"
 
 

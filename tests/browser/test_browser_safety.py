@@ -23,9 +23,18 @@ def use(page: Page) -> None:
     page.evaluate(UNFOLD)
     for button in page.locator("thead button").all():
         button.click()
-    for select in page.locator("main select:visible").all():
+    for select in page.locator("main select:visible:not(#examples select)").all():
         for index in range(select.locator("option").count()):
             select.select_option(index=index)
+    page.locator("#examples [data-add]").select_option("all")
+    for name in ("choose", "metric", "only", "sort", "other"):
+        menu = page.locator(f"#examples [data-{name}]").first
+        for value in menu.evaluate("menu => [...menu.options].map(option => option.value)"):
+            if menu.is_visible():
+                menu.select_option(value)
+    for name in ("only", "sort"):
+        page.locator(f"#examples [data-{name}]").select_option("")
+    page.locator("[data-found]").filter(has_not_text="prompts").wait_for()
     for index in range(3):
         page.locator("#examples [data-list] button").nth(index).click()
     page.get_by_role("button", name="Show all").first.click()
@@ -47,8 +56,8 @@ def test_hostile_texts_run_nothing_whatever_is_done(hostile: Path, open_page: Op
 def test_hostile_texts_are_shown_as_they_are(hostile: Path, open_page: Open) -> None:
     page = open_page(hostile).page
     page.evaluate(UNFOLD)
-    page.locator('[data-show="right"]', has_text="window.pwned=1").wait_for()
-    for part in ("prompt", "target", "left", "right"):
+    page.locator('[data-show="answer-1"]', has_text="window.pwned=1").wait_for()
+    for part in ("prompt", "target", "answer-0", "answer-1"):
         assert page.locator(f'[data-show="{part}"]').inner_text() == visible(HOSTILE)
     for part in ("h1", ".lead", ".warnings", "#row-1", "#metrics .meanings"):
         assert visible(HOSTILE) in str(page.locator(part).first.text_content())
@@ -58,10 +67,10 @@ def test_hostile_texts_are_shown_as_they_are(hostile: Path, open_page: Open) -> 
 
 def test_what_the_judge_said_is_shown_as_it_is(hostile: Path, open_page: Open) -> None:
     page = open_page(hostile).page
-    methods = page.locator("#examples").get_by_label("Second method")
+    methods = page.locator("#examples").get_by_label("Row 2")
     labels = methods.locator("option").all_inner_texts()
     methods.select_option(index=next(place for place, label in enumerate(labels) if label.startswith("<script>")))
-    said = page.locator('[data-judged="right"]')
+    said = page.locator("[data-judged]").nth(1)
     said.locator("summary").wait_for()
     assert said.locator("summary").inner_text() == f"{visible(HOSTILE)}: {visible(HOSTILE)}"
     assert said.locator(".text").inner_text().startswith(visible(HOSTILE))

@@ -15,9 +15,11 @@ from harness.api.registry import Registry
 from harness.cli import main
 from harness.cli.cache import _bytes, _size
 from harness.config import resolve
+from harness.models.judge.answer_files import Lines, line_of
 from harness.run.plan import plan
 from harness.store import Store
 from harness.store.collect import need
+from harness.store.mirror import Mirror
 from harness.store.roots import Root
 
 KEYS = tuple(f"{number:032x}" for number in range(3))
@@ -64,12 +66,37 @@ def test_ls(cache: Any, store: Store) -> None:
     assert "artifacts" not in said
 
 
-def test_verify_puts_the_damaged_aside(cache: Any, store: Store) -> None:
+def test_verify_lists_what_is_damaged_and_repair_puts_it_aside(cache: Any, store: Store) -> None:
     assert cache("verify") == (0, "3 of 3 artifacts are as they were written\n", "")
-    (store.place(KEYS[1]) / "data").write_bytes(b"x")
-    code, out, _ = cache("verify", "--json")
-    assert (code, json.loads(out)) == (4, {"artifacts": 3, "damaged": [KEYS[1]]})
+    (store.place(KEYS[0]) / "data").write_bytes(b"x")
+    os.mkfifo(store.root / "pipe")
+    for _ in range(2):  # it changes nothing
+        code, out, _ = cache("verify", "--json")
+        answer = json.loads(out)
+        assert (code, answer["artifacts"], answer["damaged"], answer["repaired"]) == (4, 3, [KEYS[0]], False)
+        assert [problem["path"] for problem in answer["problems"]] == ["pipe", f"artifacts/00/{KEYS[0]}"]
+    code, out, _ = cache("verify", "--repair")
+    assert code == 4
+    assert out.splitlines()[0] == "2 of 3 artifacts are as they were written"
+    assert out.splitlines()[-1] == f"{store.root.parent / 'run'} needs 1 of them: run quick again, and they are made again"
     assert cache("verify")[:2] == (0, "2 of 2 artifacts are as they were written\n")
+    assert len(list((store.root / "damaged").iterdir())) == 2
+
+
+def test_repair_fetches_from_the_mirror_and_keeps_whole_answers(cache: Any, store: Store, tmp_path: Path) -> None:
+    url = (tmp_path / "mirror").as_uri()
+    with store.part() as scratch:
+        Mirror(url).push(store.place(KEYS[1]), scratch)
+    (store.place(KEYS[1]) / "data").write_bytes(b"x")
+    lines = [line_of({"key": str(number)}) for number in range(3)]
+    (store.root / "judgments").mkdir()
+    (store.root / "judgments" / "m-1-a.jsonl").write_bytes(lines[0] + lines[1].replace(b'"1"', b'"7"') + lines[2] + b"torn")
+    code, out, _ = cache("verify", "--repair", "--mirror", url, "--json")
+    answer = json.loads(out)
+    assert (code, answer["fetched"]) == (4, [KEYS[1]])
+    assert [problem["problem"] for problem in answer["problems"]][1:] == ["1 damaged answer of judges"]
+    assert [row for _, row in Lines(store.root / "judgments").new()] == [{"key": "0"}, {"key": "2"}]
+    assert cache("verify")[0] == 0
 
 
 def test_gc_shows_and_then_removes(cache: Any, store: Store) -> None:

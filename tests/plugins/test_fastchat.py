@@ -111,6 +111,13 @@ def test_replaying_the_judge_asks_the_same_and_gives_the_same_scores(tmp_path: P
     assert fastchat.single_results(written) == {"mistral-orpo-mix": expected}
     again = fastchat.read_answers(tmp_path / "model_answer" / "mistral-orpo-mix.jsonl")
     assert {number: row["choices"] for number, row in again.items()} == {n: row["choices"] for n, row in answers.items()}
+    shown = [json.loads(line) for line in (tmp_path / "questions.jsonl").read_text().splitlines()]
+    assert {line["example"] for line in shown} == {score.example for score in scores} and len(shown) == 160
+    second = next(line for line in shown if line["example"] == "mt_bench:81:2")
+    first, last = answers[81]["choices"][0]["turns"]
+    assert first in second["prompt"] and second["prompt"].startswith("user: ") and second["answer"] == last
+    judged = [json.loads(line) for line in (tmp_path / "judgments.jsonl").read_text().splitlines()]
+    assert len(judged) == 160 and all(line["words"] for line in judged)
     levels = dict(task.temperatures)
     assert (levels["81:1"], levels["101:2"], levels["111:1"], levels["141:1"]) == (0.7, 0.0, 0.0, 0.1)
 
@@ -163,6 +170,13 @@ def test_pairs_are_won_in_both_orders_only_and_counted_as_fastchat_does(tmp_path
     printed = show_result(
         "display_result_pairwise", input_file=str(tmp_path / "model_judgment" / "pair.jsonl"), baseline_model="base"
     )
+    judged = [json.loads(line) for line in (tmp_path / "judgments.jsonl").read_text().splitlines()]
+    assert len(judged) == 2 * len(rows)
+    assert {line["verdict"] for line in judged} <= {
+        f"{outcome} against base, shown {order}"
+        for outcome in ("won", "lost", "tied", "not read")
+        for order in ("first", "second")
+    }
     shown = printed.splitlines()[-1].split()
     assert shown[0] == "mistral-orpo-mix"
     assert [int(value) for value in shown[1:4]] == [result.win, result.loss, result.tie]

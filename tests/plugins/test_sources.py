@@ -513,3 +513,19 @@ def test_real_questions_are_read_by_a_column_map() -> None:
     assert dataset.dropped == {}
     assert len(dataset["train"]) > 1500
     assert all("####" in (example.target or "") for example in dataset["train"])
+
+
+def test_turns_keep_dialogues_of_few_turns_in_their_split_alone(tmp_path: Path) -> None:
+    """Self-Contrast evaluates on HH-RLHF's single-turn test dialogues and trains on all."""
+    one = [{"prompt": [U(f"Is tea {n} hot?")], "ranked": ["Yes.", "No."]} for n in range(6)]
+    two = [{"prompt": [U(f"Hi {n}"), A("Hello"), U(f"Is tea {n} hot?")], "ranked": ["Yes.", "No."]} for n in range(4)]
+    path = write(tmp_path / "rows.jsonl", [*one, *two])
+    own = write(tmp_path / "own.jsonl", [{**row, "ranked": ["Sure.", "No."]} for row in (*one, *two)])
+    dataset = Jsonl(path=path, splits={"heldout": own}, turns={"heldout": 1}, most={"heldout": 5}).load()
+    assert len(dataset["train"]) == 10
+    assert [len(example.prompt.messages) for example in dataset["heldout"]] == [1] * 5
+    assert dataset.dropped == {"more than 1 user turns (heldout)": 4}
+    with pytest.raises(DataError, match=r"no row of `train` has at most 1 user turns: raise source\.turns"):
+        Jsonl(path=write(tmp_path / "two.jsonl", two), turns={"train": 1}).load()
+    with pytest.raises(ValidationError, match="`turns` should be at least 1"):
+        Jsonl(path=path, turns={"heldout": 0})

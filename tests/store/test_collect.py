@@ -97,7 +97,7 @@ def test_removing_leaves_nothing_but_what_is_being_written(store: Store) -> None
     assert store.holds(KEYS[0])
     assert not store.holds(KEYS[1])
     files = [path for name in ("index", "artifacts", "damaged") for path in (store.root / name).rglob("*") if path.is_file()]
-    assert len(files) == 3
+    assert len(files) == 4
     assert sorted(path.name for path in (store.root / "parts").iterdir()) == sorted([lives, mine])
 
 

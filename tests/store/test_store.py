@@ -168,7 +168,7 @@ def test_the_manifest_names_every_file(store: Store) -> None:
     make(store)
     manifest = json.loads((store.place(KEY) / MANIFEST).read_text())
     assert sorted(manifest["files"]) == ["deep/text", "rows.jsonl", "value.json"]
-    assert sorted(manifest) == ["facts", "files", "kind", "seconds"]
+    assert sorted(manifest) == ["facts", "files", "format", "kind", "seconds"]
 
 
 def test_who_must_wait_for_a_claim_is_told_first(store: Store) -> None:

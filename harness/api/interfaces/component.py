@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -43,6 +43,10 @@ class Component(BaseModel):
 
     def problems(self) -> Sequence[tuple[str, str]]:
         """Return problems of fields that only a look at the machine can tell: (field, fix). Cheap; called while planning."""
+        return ()
+
+    def absent(self) -> Collection[str]:
+        """Return the fields of `problems` whose files are only not on this machine yet: a plan names them and goes on."""
         return ()
 
     def fingerprint(self) -> str:

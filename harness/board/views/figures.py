@@ -8,8 +8,9 @@ from __future__ import annotations
 import os.path
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from markupsafe import Markup
 
@@ -25,8 +26,12 @@ from harness.board.views.text import count, duration, number, one_line, shortene
 
 # Figures with a line of text for each row: names at the left, an interval, numbers at the right. In pixels.
 WIDTH, NAMES, NUMBERS, TOP, STEP = 772, 202, 212, 34, 28
+# On a phone the names and numbers stand above the intervals, and points have numbers that a legend explains.
+NARROW, NARROW_STEP = 344, 40
 FRONTIER = svg.Chart(left=56, right=736, top=24, floor=330)
+NARROW_FRONTIER = svg.Chart(left=44, right=NARROW - 22, top=24, floor=260)
 SWEEP = svg.Chart(left=56, right=570, top=24, floor=300)
+NARROW_SWEEP = svg.Chart(left=44, right=NARROW - 12, top=24, floor=230)
 CURVE = svg.Chart(left=46, right=232, top=10, floor=92)
 LEARNING = svg.Chart(left=46, right=228, top=10, floor=104)
 
@@ -53,7 +58,19 @@ Settings = dict[str, float | str | None]
 # Differences and ranks
 
 
-def forest(board: Board, metric: MetricEntry) -> Markup | None:
+def for_all_widths(draw: Callable[[bool], Markup | None]) -> Markup | None:
+    """Return a figure for screens and one for phones, of which the page's style shows one; None if there is none.
+
+    Args:
+        draw: draws the narrow one where it is given True.
+    """
+    wide, narrow = draw(False), draw(True)
+    if wide is None or narrow is None:
+        return wide
+    return Markup('<div class="wide">{}</div><div class="narrow">{}</div>').format(wide, narrow)
+
+
+def forest(board: Board, metric: MetricEntry, narrow: bool = False) -> Markup | None:
     """Draw every row's difference from the baseline with its interval; the band is the noise floor.
 
     None if no row has a difference.
@@ -63,29 +80,38 @@ def forest(board: Board, metric: MetricEntry) -> Markup | None:
         return None
     floor = board.noise_floor(metric.key) or 0.0
     deltas = [delta for row in rows if (delta := row.delta(metric.key))]
-    chart = _row_chart(len(rows))
+    chart = _row_chart(len(rows), narrow)
     scale = chart.across([*(bound for delta in deltas for bound in (delta.low, delta.high)), 0.0, floor, -floor])
     shapes = []
     if floor:
         shapes.append(svg.rect(scale(-floor), chart.top, scale(floor) - scale(-floor), chart.floor - chart.top, "noise"))
     shapes += chart.ticks_across((scale(tick), signed(tick)) for tick in scale.ticks())
     shapes += [svg.line(scale(0), chart.top - 4, scale(0), chart.floor + 3, "zero")]
-    shapes += _directions(metric, scale(0), board.baseline)
+    shapes += _directions(metric, scale(0), board.baseline, narrow)
     for index, row in enumerate(rows):
-        shapes += _difference(row, metric, scale, TOP + STEP * index + STEP / 2)
+        shapes += (_narrow_difference if narrow else _difference)(row, metric, scale, _height(index, narrow))
     label = f"Difference from {board.baseline} on {metric.key}, with intervals, for {len(rows)} rows"
-    return svg.drawing(WIDTH, chart.floor + 28, label, shapes)
+    return svg.drawing(NARROW if narrow else WIDTH, chart.floor + 28, label, shapes)
 
 
-def _row_chart(rows: int) -> svg.Chart:
+def _row_chart(rows: int, narrow: bool = False) -> svg.Chart:
+    if narrow:
+        return svg.Chart(16, NARROW - 16, TOP - 12, TOP + NARROW_STEP * rows)
     return svg.Chart(NAMES + 8, WIDTH - NUMBERS, TOP - 6, TOP + STEP * rows)
 
 
-def _directions(metric: MetricEntry, zero: float, baseline: str) -> list[Markup]:
+def _height(index: int, narrow: bool) -> float:
+    """Return the height of a row's interval."""
+    return TOP + NARROW_STEP * index + 30 if narrow else TOP + STEP * index + STEP / 2
+
+
+def _directions(metric: MetricEntry, zero: float, baseline: str, narrow: bool = False) -> list[Markup]:
     """Name both sides of zero, and the row that is compared against."""
     below, above = {True: ("← worse", "better →"), False: ("← better", "worse →"), None: ("← less", "more →")}[
         metric.higher_is_better
     ]
+    if narrow:
+        return [svg.text(4, 14, below, "tick"), svg.text(NARROW - 4, 14, above, "tick", "end")]
     shapes = [svg.text(zero - 8, 14, below, "tick", "end"), svg.text(zero + 8, 14, above, "tick")]
     return [*shapes, svg.text(4, 14, f"against {shortened(baseline, 14)}", "tick")]
 
@@ -103,6 +129,20 @@ def _difference(row: RowEntry, metric: MetricEntry, scale: svg.Scale, y: float) 
         svg.text(WIDTH - NUMBERS + 58, y + 4, f"{signed(delta.mean)}", f"value {kind}", "end"),
         svg.text(WIDTH - NUMBERS + 61, y + 4, delta.mark, f"value {kind}"),
         svg.text(WIDTH - 4, y + 4, f"{signed(delta.low)} … {signed(delta.high)}", "tick", "end"),
+    ]
+
+
+def _narrow_difference(row: RowEntry, metric: MetricEntry, scale: svg.Scale, y: float) -> list[Markup]:
+    """Draw the name and the difference above the interval."""
+    delta = row.delta(metric.key)
+    assert delta is not None
+    kind = delta.verdict(metric)
+    aside = " aside" if row.is_reference else ""
+    return [
+        svg.text(4, y - 12, shortened(row.method), f"name{aside}"),
+        svg.text(NARROW - 4, y - 12, f"{signed(delta.mean)}{delta.mark}", f"value {kind}", "end"),
+        svg.line(scale(delta.low), y, scale(delta.high), y, f"whisker {kind}"),
+        svg.circle(scale(delta.mean), y, f"point {kind}{aside}"),
     ]
 
 
@@ -155,7 +195,7 @@ def gains(board: Board, metric: MetricEntry) -> Markup | None:
     return svg.drawing(WIDTH, chart.floor + 28, label, shapes)
 
 
-def ranks(board: Board, metric: MetricEntry) -> Markup | None:
+def ranks(board: Board, metric: MetricEntry, narrow: bool = False) -> Markup | None:
     """Draw the ranks that each competing row may have, and how often it is first over bootstrap draws.
 
     On older boards the interval is over bootstrap draws too.
@@ -169,26 +209,39 @@ def ranks(board: Board, metric: MetricEntry) -> Markup | None:
     tested = place.ranks if place else {}
     rows = sorted(ranking.items(), key=lambda item: (item[1].mean, item[0]))
     rows = [(label, rank) for label, rank in rows if label in tested] if tested else rows
-    chart = _row_chart(len(rows))
+    chart, width = _row_chart(len(rows), narrow), NARROW if narrow else WIDTH
     scale = svg.Scale(0.5, len(rows) + 0.5, chart.left, chart.right)
     ticks = sorted({1, *(round(tick) for tick in scale.ticks(8) if 1 <= tick <= len(rows))})
-    shapes = [svg.text(scale(1), 14, "rank", "tick", "middle"), svg.text(WIDTH - 4, 14, "first in", "tick", "end")]
+    heading = svg.text(4, 14, "rank", "tick") if narrow else svg.text(scale(1), 14, "rank", "tick", "middle")
+    shapes = [heading, svg.text(width - 4, 14, "first in", "tick", "end")]
     shapes += chart.ticks_across((scale(tick), str(tick)) for tick in ticks)
     for index, (label, rank) in enumerate(rows):
         low, high = tested.get(label, (rank.low, rank.high))
-        shapes += _rank(label, rank.model_copy(update={"low": low, "high": high}), scale, TOP + STEP * index + STEP / 2)
-    return svg.drawing(WIDTH, chart.floor + 28, f"Ranks on {metric.key}, for {len(rows)} rows", shapes)
+        shapes += _rank(label, rank.model_copy(update={"low": low, "high": high}), scale, _height(index, narrow), narrow)
+    return svg.drawing(width, chart.floor + 28, f"Ranks on {metric.key}, for {len(rows)} rows", shapes)
 
 
-def _rank(label: str, rank: RankEntry, scale: svg.Scale, y: float) -> list[Markup]:
+def _rank(label: str, rank: RankEntry, scale: svg.Scale, y: float, narrow: bool) -> list[Markup]:
     hint = f"{label}: mean rank {number(rank.mean)}, {rank.low:g} to {rank.high:g}, first in {rank.first:.1%} of the draws"
     kind = "base" if rank.first >= 0.5 else "plain"
+    first = f"{rank.first:.0%}" if rank.first >= 0.005 or not rank.first else "<1%"
+    drawn = [
+        svg.line(scale(rank.low), y, scale(rank.high), y, f"whisker {kind}"),
+        svg.circle(scale(rank.mean), y, f"point {kind}", "" if narrow else hint),
+    ]
+    if narrow:
+        ranks_ = svg.text(NARROW - 60, y - 12, f"{rank.low:g} … {rank.high:g}", "tick", "end")
+        return [
+            svg.text(4, y - 12, shortened(label), "name"),
+            *drawn,
+            ranks_,
+            svg.text(NARROW - 4, y - 12, first, "value", "end"),
+        ]
     return [
         svg.text(NAMES - 6, y + 4, shortened(label), "name", "end"),
-        svg.line(scale(rank.low), y, scale(rank.high), y, f"whisker {kind}"),
-        svg.circle(scale(rank.mean), y, f"point {kind}", hint),
+        *drawn,
         svg.text(WIDTH - NUMBERS + 90, y + 4, f"{rank.low:g} … {rank.high:g}", "tick", "end"),
-        svg.text(WIDTH - 4, y + 4, f"{rank.first:.0%}" if rank.first >= 0.005 or not rank.first else "<1%", "value", "end"),
+        svg.text(WIDTH - 4, y + 4, first, "value", "end"),
     ]
 
 
@@ -200,37 +253,67 @@ def frontiers(board: Board) -> Iterator[tuple[str, Markup]]:
     for metric in board.primary:
         for cost, title in COSTS.items():
             if metric == board.primary[0] or cost == "seconds":
-                drawn = frontier(board, metric, cost)
+                drawn = for_all_widths(partial(frontier, board, metric, cost))
                 if drawn is not None:
                     yield f"{board.short_name(metric)} against {title}", drawn
 
 
-def frontier(board: Board, metric: MetricEntry, cost: str = "seconds") -> Markup | None:
+def frontier(board: Board, metric: MetricEntry, cost: str = "seconds", narrow: bool = False) -> Markup | None:
     """Draw the metric against a cost, for rows that have both; None if no two of them differ in cost."""
     scored = [(row, getattr(row.cost, cost), row.scores[metric.key].mean) for row in board.rows if metric.key in row.scores]
     points: Points = [(row, spent, mean) for row, spent, mean in scored if spent is not None]
     if len({spent for _, spent, _ in points}) < 2:
         return None
+    chart = NARROW_FRONTIER if narrow else FRONTIER
     front = pareto_front(points, metric.higher_is_better)
-    across, up = _cost_scale([spent for _, spent, _ in points]), _score_scale(FRONTIER, metric, [row for row, *_ in points])
+    leading = [row.method for row, *_ in front]
+    # Rows on the front come first, so that they get the best places for their labels.
+    points.sort(key=lambda point: point[0].method not in leading)
+    across = _cost_scale(chart, [spent for _, spent, _ in points])
+    up = _score_scale(chart, metric, [row for row, *_ in points])
     shapes = [
-        *FRONTIER.ticks_across(_cost_ticks(across, cost)),
-        *FRONTIER.ticks_up((up(tick), number(tick)) for tick in up.ticks()),
-        svg.text(FRONTIER.right, FRONTIER.floor + 35, COSTS[cost], "tick", "end"),
-        svg.text(FRONTIER.left, 14, board.short_name(metric), "tick"),
+        *chart.ticks_across(_cost_ticks(across, cost, 3 if narrow else 6)),
+        *chart.ticks_up((up(tick), number(tick)) for tick in up.ticks()),
+        svg.text(chart.right, chart.floor + 35, COSTS[cost], "tick", "end"),
+        svg.text(chart.left, 14, board.short_name(metric), "tick"),
     ]
     if len(front) > 1:
         shapes.append(svg.path(_steps([(across(spent), up(mean)) for _, spent, mean in front]), "front"))
-    taken = [svg.Box(across(spent) - 6, across(spent) + 6, up(mean) + 4) for _, spent, mean in points]
-    leading = [row.method for row, *_ in front]
-    # Rows on the front come first, so that they get the best places for their labels.
-    for row, spent, mean in sorted(points, key=lambda point: point[0].method not in leading):
-        shapes += _interval(row, metric, across(spent), up)
-        shapes += _point(board, row, (across(spent), up(mean)), taken, row.method in leading)
+    shapes += [shape for row, spent, _ in points for shape in _interval(row, metric, across(spent), up)]
+    labels = svg.Labels(chart, [(across(spent), up(mean)) for _, spent, mean in points])
+    names, leaders = list[Markup](), list[Markup]()
+    for place, (row, *_) in enumerate(points):
+        kind = "name" if row.method in leading else "name aside"
+        drawn = labels.draw(place, str(place + 1) if narrow else shortened(row.method, 22), kind)
+        leaders, names = [*leaders, *drawn[:-1]], [*names, *drawn[-1:]]
+    shapes += leaders
+    for (row, *_), (x, y) in zip(points, labels.points, strict=True):
+        kind = "base" if row.method in leading else "plain" if row.method == board.baseline else "unclear"
+        shapes.append(svg.circle(x, y, f"point {kind}{' aside' if row.is_reference else ''}", "" if narrow else row.method))
+    shapes += names
     label = f"{metric.key} against {COSTS[cost]}, for {len(points)} rows"
     if front:
         label += f"; none is better and cheaper than {', '.join(leading)}"
-    return svg.drawing(760, FRONTIER.floor + 40, label, shapes)
+    if not narrow:
+        return svg.drawing(760, chart.floor + 40, label, shapes)
+    legend = [
+        (f"{place} {shortened(row.method, 20)}", "name" if row.method in leading else "name aside")
+        for place, (row, *_) in enumerate(points, start=1)
+    ]
+    return svg.drawing(NARROW, chart.floor + 50 + _legend_height(legend), label, [*shapes, *_legend(legend, chart.floor + 56)])
+
+
+def _legend(entries: Sequence[tuple[str, str]], top: float) -> list[Markup]:
+    """Draw texts and their classes in two columns, the first one filled first."""
+    lines = -(-len(entries) // 2)
+    return [
+        svg.text(4 + NARROW / 2 * (place // lines), top + 16 * (place % lines), content, kind)
+        for place, (content, kind) in enumerate(entries)
+    ]
+
+
+def _legend_height(entries: Sequence[object]) -> float:
+    return 16 * -(-len(entries) // 2)
 
 
 def pareto_front(points: Points, higher_is_better: bool | None) -> Points:
@@ -255,11 +338,11 @@ def _steps(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
     return steps
 
 
-def _cost_scale(costs: list[float]) -> svg.Scale:
+def _cost_scale(chart: svg.Chart, costs: list[float]) -> svg.Scale:
     low, high = min(costs), max(costs)
     if low > 0 and high / low > WIDE_COSTS:
-        return FRONTIER.across(costs, log=True)
-    return svg.Scale(0.0, high * 1.08 or 1.0, FRONTIER.left, FRONTIER.right)
+        return chart.across(costs, log=True)
+    return svg.Scale(0.0, high * 1.08 or 1.0, chart.left, chart.right)
 
 
 def _score_scale(chart: svg.Chart, metric: MetricEntry, rows: Sequence[RowEntry]) -> svg.Scale:
@@ -268,13 +351,13 @@ def _score_scale(chart: svg.Chart, metric: MetricEntry, rows: Sequence[RowEntry]
     return chart.up(value for score in scores for value in (score.mean, score.low, score.high) if value is not None)
 
 
-def _cost_ticks(across: svg.Scale, cost: str) -> list[tuple[float, str]]:
+def _cost_ticks(across: svg.Scale, cost: str, about: int = 6) -> list[tuple[float, str]]:
     """Return the positions and labels of the ticks; times are round in the largest unit that has two ticks."""
     if across.log:
-        return [(across(tick), _amount(tick, cost)) for tick in across.ticks(6)]
+        return [(across(tick), _amount(tick, cost)) for tick in across.ticks(about)]
     unit = next((unit for unit in (3600, 60, 1) if across.high >= 2 * unit), 1) if cost == "seconds" else 1
     inner = svg.Scale(across.low / unit, across.high / unit, across.start, across.end)
-    return [(inner(tick), _amount(tick * unit, cost)) for tick in inner.ticks(6)]
+    return [(inner(tick), _amount(tick * unit, cost)) for tick in inner.ticks(about)]
 
 
 def _amount(value: float, cost: str) -> str:
@@ -288,16 +371,6 @@ def _interval(row: RowEntry, metric: MetricEntry, x: float, up: svg.Scale, kind:
     if score.low is None or score.high is None:
         return []
     return [svg.line(x, up(score.low), x, up(score.high), f"range {kind}".rstrip())]
-
-
-def _point(board: Board, row: RowEntry, at: tuple[float, float], taken: list[svg.Box], leads: bool) -> list[Markup]:
-    """Draw a point and its label; a point alone, with a hint, if there is no free place for the label."""
-    kind = "base" if leads else "plain" if row.method == board.baseline else "unclear"
-    aside = " aside" if row.is_reference else ""
-    shapes = [svg.circle(*at, f"point {kind}{aside}", row.method)]
-    label = shortened(row.method, 22)
-    place = FRONTIER.label_place(*at, label, taken)
-    return [*shapes, svg.text(*place, label, f"name{'' if leads else ' aside'}")] if place else shapes
 
 
 # Training curves
@@ -438,12 +511,12 @@ def sweep_figures(board: Board) -> Iterator[tuple[str, Markup]]:
     """Yield title and figure for each swept parameter and primary metric."""
     for name, series in sweeps(board).items():
         for metric in board.primary:
-            drawn = scaling(board, metric, name, series)
+            drawn = for_all_widths(partial(scaling, board, metric, name, series))
             if drawn is not None:
                 yield f"{board.short_name(metric)} over {one_line(name)}", drawn
 
 
-def scaling(board: Board, metric: MetricEntry, name: str, series: list[Series]) -> Markup | None:
+def scaling(board: Board, metric: MetricEntry, name: str, series: list[Series], narrow: bool = False) -> Markup | None:
     """Draw the metric over a swept parameter, a line per series, with intervals; None if no series has two scores."""
     scored = [Series(one.label, tuple(point for point in one.points if metric.key in point[1].scores)) for one in series]
     scored = [one for one in scored if len(one.points) > 1]
@@ -451,14 +524,17 @@ def scaling(board: Board, metric: MetricEntry, name: str, series: list[Series]) 
         return None
     values = sorted({value for one in scored for value, _ in one.points})
     log = values[0] > 0 and values[-1] / values[0] >= WIDE_SWEEP
-    across = SWEEP.across(values, log=log)
-    up = _score_scale(SWEEP, metric, [row for one in scored for _, row in one.points])
-    ticks = values if len(values) <= 8 else across.ticks(6)  # few values are ticks themselves
+    chart = NARROW_SWEEP if narrow else SWEEP
+    across = chart.across(values, log=log)
+    up = _score_scale(chart, metric, [row for one in scored for _, row in one.points])
+    ticks = (
+        values if len(values) <= (5 if narrow else 8) else across.ticks(3 if narrow else 6)
+    )  # few values are ticks themselves
     shapes = [
-        *SWEEP.ticks_across((across(tick), f"{tick:g}") for tick in ticks),
-        *SWEEP.ticks_up((up(tick), number(tick)) for tick in up.ticks()),
-        svg.text(SWEEP.left, 14, board.short_name(metric), "tick"),
-        svg.text(SWEEP.right, SWEEP.floor + 35, name + (", logarithmic" if log else ""), "tick", "end"),
+        *chart.ticks_across((across(tick), f"{tick:g}") for tick in ticks),
+        *chart.ticks_up((up(tick), number(tick)) for tick in up.ticks()),
+        svg.text(chart.left, 14, board.short_name(metric), "tick"),
+        svg.text(chart.right, chart.floor + 35, name + (", logarithmic" if log else ""), "tick", "end"),
     ]
     ends = []
     for index, one in enumerate(scored):
@@ -469,13 +545,20 @@ def scaling(board: Board, metric: MetricEntry, name: str, series: list[Series]) 
         shapes.append(svg.path(places, f"line {kind}{' again' if index >= SERIES_COLOURS else ''}"))
         for (x, y), (value, row) in zip(places, one.points, strict=True):
             hint = f"{one.label}, {name} {value:g}: {number(row.scores[metric.key].mean)}"
-            shapes.append(svg.circle(x, y, f"point {kind}", hint, 3.5))
-        ends.append((places[-1][1], one.label, kind))
-    ends.sort()
-    for height, (_, label, kind) in zip(SWEEP.level_labels([end[0] for end in ends], 14), ends, strict=True):
-        shapes.append(svg.text(SWEEP.right + 10, round(height + 4, 1), shortened(label, 24), f"name {kind}"))
-    label = f"{metric.key} over {name}, a line for each of {', '.join(one.label for one in scored)}"
-    return svg.drawing(760, SWEEP.floor + 40, label, shapes)
+            shapes.append(svg.circle(x, y, f"point {kind}", "" if narrow else hint, 3.5))
+        ends.append((places[-1], one.label, kind))
+    ends.sort(key=lambda end: (end[0][1], end[1]))
+    title = f"{metric.key} over {name}, a line for each of {', '.join(one.label for one in scored)}"
+    if narrow:
+        legend = [(shortened(label, 22), f"name {kind}") for _, label, kind in ends]
+        return svg.drawing(
+            NARROW, chart.floor + 50 + _legend_height(legend), title, [*shapes, *_legend(legend, chart.floor + 56)]
+        )
+    for height, ((x, y), label, kind) in zip(chart.level_labels([end[0][1] for end in ends], 14), ends, strict=True):
+        if abs(height - y) > svg.LINE / 2 or x < chart.right - 40:  # apart from its line's end
+            shapes.insert(0, svg.line(x, y, chart.right + 7, round(height, 1), "leader"))
+        shapes.append(svg.text(chart.right + 10, round(height + 4, 1), shortened(label, 24), f"name {kind}"))
+    return svg.drawing(760, chart.floor + 40, title, shapes)
 
 
 def _settings(row: RowEntry) -> Settings:

@@ -14,6 +14,7 @@ from harness.board.views.figures import forest, frontier
 from harness.board.views.markdown import rows_by_model
 from harness.board.views.text import number, one_line, signed
 from harness.errors import HarnessError, did_you_mean
+from harness.extras import require
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -44,7 +45,11 @@ def to_pandas(board: Board) -> pd.DataFrame:
     Columns: method, kind, data, objective, rounds, metric, primary, higher_is_better, mean, low, high, n, delta, delta_low,
     delta_high, p, p_adjusted (of the difference to the baseline), seconds, tokens_trained, tokens_generated, failed; and first
     the model, where the board has several starting models.
+
+    Raises:
+        MissingExtraError: pandas is not installed.
     """
+    require("pandas")
     import pandas as pd
 
     lines = []

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
-import zlib
 from base64 import b64encode
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -19,18 +18,15 @@ import yaml
 from markupsafe import Markup, escape
 
 from harness.board.board import ONE_SEED, Board, ExampleRow, MetricEntry, RowEntry, write_text
+from harness.board.by_model import SEPARATOR
 from harness.board.facts import Provenance
 from harness.board.views import figures, text
 from harness.board.views.markdown import across_reading, board_precision, equivalence, precision, to_csv, to_markdown
-from harness.board.views.text import one_line, shortened, visible
 from harness.board.views.tuning import expected_figure, no_expected_best, sensitivity, tuning_lines
-
-PLAIN = 1 << 19  # examples with more characters than this are compressed
-EMBEDDED = 24 << 20  # the most characters of examples in a page; `examples.jsonl` has all
-BLOCK_EXAMPLES, BLOCK_CHARACTERS = 200, 1 << 20  # a block ends at the first of the two
+from harness.board.views.viewer import LONGEST_NAME, Scored, embedded, viewer
 
 # The most characters of a text, of a table's cell and of a name, outside the viewer and the provenance.
-LONGEST, LONGEST_CELL, LONGEST_NAME = 2000, 200, 80
+LONGEST, LONGEST_CELL = 2000, 200
 
 COLUMNS = (
     *("Metric", "Mean", "Interval", "Per seed", "n", "Δ", "Interval of Δ", "p", "p corrected", "q", "p over seeds"),
@@ -43,14 +39,22 @@ RESPONSES = {"as_sampled": "as sampled", "tokenized_again": "tokenized again", "
 SCRIPTS = ("tables.js", "figures.js", "rows.js", "examples.js", "theme.js")
 
 
-def to_html(board: Board, examples: Sequence[ExampleRow]) -> str:
+def to_html(board: Board, examples: Sequence[ExampleRow], scored: Scored | None = None) -> str:
     """Return one self-contained page. Its policy allows its script and style by their hashes, so that nothing else runs.
 
-    With several starting models it is the page about all of them; `model_pages` has one for each.
+    With several starting models it is the page about all of them; `model_pages` has one for each. Rows are in the order of
+    the terminal's table: those that compete, then the others.
+
+    Args:
+        scored: where the scores of the examples are, if not in the board.
+
+    Raises:
+        DataError: the file of scores is damaged.
     """
     if board.models:
         return _models_page(board)
-    style, script = _web("style.css"), "\n".join(_web(name) for name in SCRIPTS)
+    board = board.model_copy(update={"rows": (*board.ranked, *board.references)})
+    style, script = web_file("style.css"), "\n".join(web_file(name) for name in SCRIPTS)
     return (
         templates()
         .get_template("template.html")
@@ -58,14 +62,14 @@ def to_html(board: Board, examples: Sequence[ExampleRow]) -> str:
             board=board,
             style=Markup(style),
             script=Markup(script),
-            policy=_policy(style, script),
+            policy=content_policy(style, script),
             answer=board.answer,
             equivalence=equivalence(board),
             facts=_facts(board),
             made_of=made_of,
             numbers=embedded(numbers(board)),
             budgets=sorted({key for row in board.rows for key in row.budget}),
-            viewer=viewer(board, examples),
+            viewer=viewer(board, examples, scored),
             **_figures(board),
         )
     )
@@ -73,7 +77,7 @@ def to_html(board: Board, examples: Sequence[ExampleRow]) -> str:
 
 def _models_page(board: Board) -> str:
     """Return the page of a board with several starting models: what carries over, and the ranking under each."""
-    style, script = ("\n".join(map(_web, names)) for names in (("style.css", "models.css"), ("figures.js", "theme.js")))
+    style, script = ("\n".join(map(web_file, names)) for names in (("style.css", "models.css"), ("figures.js", "theme.js")))
     parts = [
         ModelPart(entry.label, board.of_model(entry.label), _model_page(entry.label), entry.warnings)
         for entry in board.models or ()
@@ -86,7 +90,7 @@ def _models_page(board: Board) -> str:
             board=board,
             style=Markup(style),
             script=Markup(script),
-            policy=_policy(style, script),
+            policy=content_policy(style, script),
             facts=_facts(board),
             parts=parts,
             gains=drawn,
@@ -111,7 +115,7 @@ def model_pages(board: Board) -> dict[str, str]:
     pages = {}
     for label, of_model in board.by_model.items():
         named = of_model.model_copy(update={"name": f"{board.name} · {label}"})
-        pages[_model_page(label)] = to_html(named, of_model.example_rows)
+        pages[_model_page(label)] = to_html(named, of_model.example_rows, Scored(board, f"{label}{SEPARATOR}"))
     return pages
 
 
@@ -124,7 +128,7 @@ def _model_page(label: str) -> str:
 def templates() -> jinja2.Environment:
     """Return the environment of all HTML templates. Whatever they print is escaped: names and texts come from models."""
     environment = jinja2.Environment(
-        loader=jinja2.FunctionLoader(_web),
+        loader=jinja2.FunctionLoader(web_file),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
@@ -143,9 +147,10 @@ def _figures(board: Board) -> dict[str, object]:
     """Return the figures by section, each a list of titles and figures, of which the page shows one at a time."""
 
     def of_metrics(
-        draw: Callable[[Board, MetricEntry], Markup | None], metrics: Sequence[MetricEntry]
+        draw: Callable[[Board, MetricEntry, bool], Markup | None], metrics: Sequence[MetricEntry]
     ) -> list[tuple[MetricEntry, Markup]]:
-        return [(metric, drawn) for metric in metrics if (drawn := draw(board, metric)) is not None]
+        drawings = ((metric, figures.for_all_widths(partial(draw, board, metric))) for metric in metrics)
+        return [(metric, drawn) for metric, drawn in drawings if drawn is not None]
 
     others = [metric for metric in board.metrics if metric not in board.primary]
     return {
@@ -182,11 +187,12 @@ def render_all(board: Board, examples: Sequence[ExampleRow], folder: Path) -> Pa
     return write_text(folder / "index.html", to_html(board, examples))
 
 
-def _web(name: str) -> str:
+def web_file(name: str) -> str:
+    """Return a template, style or script of the pages."""
     return resources.files("harness.board.views").joinpath("web", name).read_text(encoding="utf-8")
 
 
-def _policy(style: str, script: str) -> str:
+def content_policy(style: str, script: str) -> str:
     """Return a content security policy that names the two inlined texts by hash."""
     styles, scripts = (b64encode(hashlib.sha256(part.encode()).digest()).decode() for part in (style, script))
     allowed = f"style-src 'sha256-{styles}'; script-src 'sha256-{scripts}'"
@@ -322,6 +328,7 @@ def made_of(board: Board, row: RowEntry) -> list[tuple[str, str]]:
         ("Data", row.data),
         ("Objective", row.objective),
         ("Rounds", str(row.rounds) if row.rounds else None),
+        ("Answers under the prefix", provenance.get("prefix")),
         ("Checkpoint", _checkpoint(provenance)),
         ("Seeds", "none sampled" if row.is_as_it_is else ", ".join(str(seed) for seed in row.seeds)),
         ("Starting model", _starting_model(provenance.get("model"))),
@@ -433,104 +440,3 @@ def _judge_names(judge: object) -> str:
 def _listed(versions: object) -> str:
     """Return versions in the order of the names, so that a board in memory and its file show the same."""
     return ", ".join(f"{name} {version}" for name, version in sorted(versions.items())) if isinstance(versions, Mapping) else ""
-
-
-# The examples
-
-
-@dataclass(frozen=True)
-class Viewer:
-    """The examples in a page.
-
-    Attributes:
-        head: JSON of the rows' labels, the two that are shown first, the number of examples, and each block's first index.
-        blocks: each a JSON list of examples, or a JSON string of such a list in UTF-8, deflated, in base64.
-        shown: the number of examples in the blocks.
-        available: the number of examples on the board.
-    """
-
-    head: Markup
-    blocks: tuple[Markup, ...]
-    shown: int
-    available: int
-
-
-def viewer(board: Board, examples: Sequence[ExampleRow]) -> Viewer | None:
-    """Return the first examples, as many as a page can hold, with invisible characters written out; None without any."""
-    if not examples:
-        return None
-    labels = _labels(board, examples)
-    blocks: list[Markup] = []
-    starts: list[int] = []
-    size = shown = 0
-    packed = _large(examples)
-    for count, block in _blocks(examples, labels):
-        written = embedded(_packed(block) if packed else json.loads(block))
-        if size + len(written) > EMBEDDED and blocks:
-            break
-        blocks.append(written)
-        starts.append(shown)
-        size, shown = size + len(written), shown + count
-    ranked = [row.method for row in board.ranked if row.method != board.baseline]
-    first = [labels.index(label) for label in (board.baseline, *ranked, *labels) if label in labels]
-    head = {
-        "labels": [shortened(label, LONGEST_NAME) for label in labels],
-        "first": first[:2],
-        "starts": starts,
-        "shown": shown,
-    }
-    return Viewer(embedded(head), tuple(blocks), shown, len(examples))
-
-
-def embedded(value: object) -> Markup:
-    """Return JSON for a script element: without `<`, `>` and `&`, it cannot end the element."""
-    content = json.dumps(value, ensure_ascii=True, sort_keys=True, allow_nan=False, separators=(",", ":"))
-    for character in "<>&":
-        content = content.replace(character, f"\\u{ord(character):04x}")
-    return Markup(content)
-
-
-def _labels(board: Board, examples: Sequence[ExampleRow]) -> list[str]:
-    """Return the rows that answered, in the board's order."""
-    answered = {label for example in examples for label in example.answers}
-    order = [row.method for row in board.rows if row.method in answered]
-    return [*order, *sorted(answered - set(order))]
-
-
-def _large(examples: Sequence[ExampleRow]) -> bool:
-    size = 0
-    for example in examples:
-        size += len(example.prompt) + sum(len(answer) for answer in example.answers.values())
-        if size > PLAIN:
-            return True
-    return False
-
-
-def _blocks(examples: Sequence[ExampleRow], labels: Sequence[str]) -> Iterator[tuple[int, str]]:
-    """Yield the number of examples of each block, and their JSON."""
-    block: list[str] = []
-    size = 0
-    for example in examples:
-        block.append(json.dumps(_entry(example, labels), ensure_ascii=False))
-        size += len(block[-1])
-        if len(block) >= BLOCK_EXAMPLES or size >= BLOCK_CHARACTERS:
-            yield len(block), f"[{','.join(block)}]"
-            block, size = [], 0
-    if block:
-        yield len(block), f"[{','.join(block)}]"
-
-
-def _entry(example: ExampleRow, labels: Sequence[str]) -> list[object]:
-    """Return id, prompt, target, the answers in the order of the labels, and judges' verdicts by the label's index."""
-    judged = {
-        str(place): [[visible(str(item.get(name) or "")) for name in ("evaluator", "verdict", "words")] for item in items]
-        for place, label in enumerate(labels)
-        if (items := example.judged.get(label))
-    }
-    target = None if example.target is None else visible(example.target)
-    answers = [visible(example.answers[label]) if label in example.answers else None for label in labels]
-    return [one_line(example.id), visible(example.prompt), target, answers, *([judged] if judged else [])]
-
-
-def _packed(block: str) -> str:
-    return b64encode(zlib.compress(block.encode("utf-8", "backslashreplace"), 6)).decode("ascii")

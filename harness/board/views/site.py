@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib import resources
 from itertools import pairwise
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Literal
+from urllib.parse import quote
 
 import yaml
+from markupsafe import Markup
 
-from harness.board.board import Board
+from harness.board.board import ONE_SEED, Board
 from harness.board.diff import changes
 from harness.board.files import BOARD, SCORES, STATES, digest, examples_text, write_bytes
 from harness.board.views.latex import to_latex
 from harness.board.views.markdown import markdown_text, to_csv, to_markdown
-from harness.board.views.page import model_pages, templates, to_html
+from harness.board.views.page import content_policy, model_pages, templates, to_html, web_file
 from harness.board.views.text import one_line
 from harness.errors import DataError, did_you_mean
 
 HISTORY = "history"
+MARKER = ".harness-site"  # in a folder that `harness publish` made
+# Words of an index of boards, and of no other page: of version 0.1.0, and of today.
+INDEX_ONLY = ('role="region" aria-label="Boards"', '<div class="boards">')
 WORKFLOWS = ("publish-boards.yaml", "verify-boards.yaml")
 
 
@@ -33,10 +39,53 @@ class Site:
     files: dict[str, bytes]
 
     def write(self, folder: Path) -> Path:
-        """Write the files, each whole or not at all; return the path of the index."""
+        """Write the files, each whole or not at all; return the path of the index.
+
+        Raises:
+            DataError: one would be written through a link.
+        """
+        for name in self.files:
+            for place in (folder / part for part in (name, *(parent.as_posix() for parent in PurePosixPath(name).parents))):
+                if place != folder and place.is_symlink():
+                    raise DataError(f"{place} is a link, which leads out of the site: remove it, or choose another folder")
         for name, content in self.files.items():
             write_bytes(folder / name, content)
         return folder / "index.html"
+
+    def publish(self, folder: Path) -> Path:
+        """Write the files into a folder that is the site's own, as `check_folder` says, and mark it as such."""
+        check_folder(folder)
+        marked = Site({MARKER: b"Files of this folder were written by `harness publish`, which replaces them.\n", **self.files})
+        return marked.write(folder)
+
+
+def check_folder(folder: Path) -> None:
+    """Check that a site may be written to `folder`: it is empty, absent, or holds a site that was published before.
+
+    Hidden files, such as a repository's, may lie there.
+
+    Raises:
+        DataError: it holds something else, which might be replaced.
+    """
+    if not os.path.lexists(folder) or (folder / MARKER).is_file():
+        return
+    if not folder.is_dir():
+        raise DataError(f"{folder} is no folder: choose another with --to")
+    files = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
+    if files and not _is_index(folder / "index.html"):
+        raise DataError(
+            f"{folder} holds {files[0]!r} and no site that `harness publish` made: choose an empty folder, so that nothing of "
+            "yours is replaced"
+        )
+
+
+def _is_index(path: Path) -> bool:
+    """Return whether a file is an index of boards: sites of version 0.1.0 have no marker."""
+    try:
+        text = path.read_text(encoding="utf-8") if path.is_file() and not path.is_symlink() else ""
+        return any(words in text for words in INDEX_ONLY)
+    except (OSError, ValueError):
+        return False
 
 
 def build_site(boards: Sequence[Path], folder: Path, title: str = "Leaderboards") -> Site:
@@ -111,7 +160,7 @@ def _others(folder: Path, published: set[str]) -> list[tuple[str, Board]]:
 
 
 def write_index(folder: Path, title: str) -> None:
-    """Write the index of the boards in `folder`; a board that cannot be read is left out.
+    """Write the index of the boards in `folder`; a board that cannot be read is left out. Another index.html stays.
 
     Raises:
         StoreError: the folder cannot be written.
@@ -121,7 +170,8 @@ def write_index(folder: Path, title: str) -> None:
         with suppress(DataError):
             entries.append((path.parent.name, Board.read(path, examples=False), 0))
     entries.sort(key=lambda entry: entry[1].created, reverse=True)
-    write_bytes(folder / "index.html", _index(title, entries).encode("utf-8"))
+    if not os.path.lexists(folder / "index.html") or _is_index(folder / "index.html"):
+        write_bytes(folder / "index.html", _index(title, entries).encode("utf-8"))
 
 
 def _index(title: str, entries: Sequence[tuple[str, Board, int]]) -> str:
@@ -131,16 +181,43 @@ def _index(title: str, entries: Sequence[tuple[str, Board, int]]) -> str:
         entries: each board's folder, the board, and the number of its earlier versions.
     """
     boards = [
-        {"folder": name, "board": board, "summary": board.summary, "rows": len(board.ranked), "earlier": earlier}
+        # Quoted: a name may look like an address (`javascript:…`), hold `?` or `#`, or bytes that are no text.
+        {
+            "folder": quote(os.fsencode(name)),
+            "board": board,
+            "rows": len(board.ranked),
+            "earlier": earlier,
+            "caveats": caveats(board),
+        }
         for name, board, earlier in entries
     ]
-    return templates().get_template("site_index.html").render(title=title, boards=boards)
+    return _page("site_index.html", title=title, boards=boards)
+
+
+def _page(template: str, **content: object) -> str:
+    """Return a page of the site, in the boards' style."""
+    style, script = web_file("style.css"), web_file("theme.js")
+    shown = {"style": Markup(style), "script": Markup(script), "policy": content_policy(style, script)}
+    return templates().get_template(template).render(**shown, **content)
+
+
+def caveats(board: Board) -> list[str]:
+    """Return what a reader must know before believing a board's summary: seeds, tuning, printed numbers, failures, warnings."""
+    if board.is_published:
+        return ["Published numbers, not measured here: no intervals, no tests."]
+    failed = [row.method for row in board.rows if row.failed]
+    return [
+        *([ONE_SEED] if board.has_one_seed else []),
+        board.tuned_alike,
+        *([f"Failed rows: {', '.join(failed)}."] if failed else []),
+        *board.warnings,
+    ]
 
 
 def _history_page(board: Board, newest_first: Sequence[Board]) -> str:
     """Return the page of changes between successive publications."""
     steps = [(old, new, changes(old, new)) for new, old in pairwise(newest_first)]
-    return templates().get_template("site_history.html").render(title=f"{board.name}: what changed", steps=steps)
+    return _page("site_history.html", title=f"{board.name}: what changed", steps=steps)
 
 
 def site_card(boards: Sequence[Board], kind: Literal["space", "dataset"], title: str) -> str:

@@ -6,7 +6,7 @@ Every text is escaped where it is put in. Colours come from the page's style, by
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup
@@ -15,7 +15,19 @@ from harness.board.views.text import one_line
 
 CHARACTER = 7.3  # the width in pixels of a character of a label, in the page's monospaced font at 12 px
 LINE = 12  # the least distance in pixels between the base lines of two labels
-SHIFTS = (0, -12, 12, -24, 24, -36, 36)  # tried in this order, in pixels, for a label beside a point
+RADIUS = 6.0  # of a point with its outline, in pixels
+BESIDE = 9  # pixels between a point and a label beside it
+# Where a label may begin (at the right of its point) or end (at the left), and how far down, nearest first.
+OFFSETS = sorted(
+    (
+        (side * across, down)
+        for across in (BESIDE, 20, 36, 56, 80, 110, 150)
+        for down in range(-216, 217, 12)
+        for side in (1, -1)
+    ),
+    key=lambda offset: (math.hypot(offset[0], 1.5 * offset[1]), -offset[0]),
+)
+Point = tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -71,7 +83,7 @@ def spanning_log(values: Iterable[float], start: float, end: float, margin: floa
 
 @dataclass(frozen=True)
 class Chart:
-    """The area between the axes of a figure, in pixels. It draws the ticks of both axes and finds places for labels."""
+    """The area between the axes of a figure, in pixels. It draws the ticks of both axes."""
 
     left: float
     right: float
@@ -124,22 +136,8 @@ class Chart:
         over = max(0.0, placed[-1] - self.floor) if placed else 0.0
         return [round(height - over, 2) for height in placed]
 
-    def label_place(self, x: float, y: float, label: str, taken: list[Box]) -> tuple[float, float] | None:
-        """Return where a label beside a point may begin without touching another; None if every place is taken.
-
-        Args:
-            taken: boxes that points and earlier labels cover; the label's own is added.
-        """
-        width = CHARACTER * len(label)
-        for shift in SHIFTS:
-            for start in (x + 9, x - 9 - width):
-                box = Box(start, start + width, y + 4 + shift)
-                if self._holds(box) and not any(box.touches(other) for other in taken):
-                    taken.append(box)
-                    return round(box.start, 1), round(box.base, 1)
-        return None
-
-    def _holds(self, box: Box) -> bool:
+    def holds(self, box: Box) -> bool:
+        """Return whether a label may stand there."""
         # A label may stand 20 px into the right margin, which the charts with such labels leave free.
         return box.start >= self.left + 2 and box.end <= self.right + 20 and self.top - 4 < box.base < self.floor + 4
 
@@ -155,6 +153,64 @@ class Box:
     def touches(self, other: Box) -> bool:
         """Return whether two lines of text overlap."""
         return abs(self.base - other.base) < LINE and self.end >= other.start and self.start <= other.end
+
+    def covers(self, x: float, y: float, room: float = RADIUS) -> bool:
+        """Return whether a place is inside the text, or nearer than `room`."""
+        return self.start - room < x < self.end + room and self.base - 10 - room < y < self.base + 3 + room
+
+
+class Labels:
+    """Places for labels beside points: none over a point or another label; one that stands apart has a leader line.
+
+    Attributes:
+        points: all points of the figure, in pixels.
+    """
+
+    def __init__(self, chart: Chart, points: Sequence[Point]) -> None:
+        self.chart, self.points = chart, points
+        self._boxes: list[Box] = []
+        self._leaders: list[tuple[Point, Point]] = []
+
+    def draw(self, number: int, label: str, kind: str) -> list[Markup]:
+        """Return the label of the point of this number with its leader line; nothing where every place is taken."""
+        point, others = self.points[number], [*self.points[:number], *self.points[number + 1 :]]
+        width = CHARACTER * len(label)
+        for strict in (True, False):  # at first no line may cross anything
+            for across, down in OFFSETS:
+                start = point[0] + across if across > 0 else point[0] + across - width
+                box = Box(start, start + width, point[1] + 4 + down)
+                near = abs(across) <= BESIDE and abs(down) <= LINE / 2
+                end = (box.start - 2 if across > 0 else box.end + 2, box.base - 4)
+                if self._is_free(box) and (near or not strict or self._is_clear(point, end, others)):
+                    self._boxes.append(box)
+                    shapes = [text(round(box.start, 1), round(box.base, 1), label, kind)]
+                    if not near:
+                        self._leaders.append((point, end))
+                        shapes.insert(0, line(point[0], point[1], round(end[0], 1), round(end[1], 1), "leader"))
+                    return shapes
+        return []
+
+    def _is_free(self, box: Box) -> bool:
+        """Return whether a label there touches no other label, no point and no leader line."""
+        if not self.chart.holds(box) or any(box.touches(other) for other in self._boxes):
+            return False
+        if any(box.covers(x, y) for x, y in self.points):
+            return False
+        return not any(box.covers(x, y, 1) for start, end in self._leaders for x, y in _along(start, end))
+
+    def _is_clear(self, start: Point, end: Point, others: Sequence[Point]) -> bool:
+        """Return whether a leader line touches no label and no other point."""
+        steps = list(_along(start, end))
+        if any(box.covers(x, y, 1) for box in self._boxes for x, y in steps):
+            return False
+        return not any(abs(x - at) < RADIUS and abs(y - height) < RADIUS for at, height in others for x, y in steps)
+
+
+def _along(start: Point, end: Point) -> Iterator[Point]:
+    """Yield points of a line, about 4 px apart."""
+    count = max(1, round(math.dist(start, end) / 4))
+    for step in range(count + 1):
+        yield start[0] + (end[0] - start[0]) * step / count, start[1] + (end[1] - start[1]) * step / count
 
 
 def text(x: float, y: float, content: str, kind: str = "", anchor: str = "start") -> Markup:
@@ -185,5 +241,5 @@ def path(points: Iterable[tuple[float, float]], kind: str) -> Markup:
 
 def drawing(width: float, height: float, label: str, shapes: list[Markup]) -> Markup:
     """Return the whole figure; screen readers read `label` out."""
-    head = Markup('<svg viewBox="0 0 {} {}" role="img" aria-label="{}">').format(width, height, one_line(label))
+    head = Markup('<svg viewBox="0 0 {} {}" role="img" aria-label="{}">').format(width, round(height, 1), one_line(label))
     return head + Markup("").join(shapes) + Markup("</svg>")

@@ -24,24 +24,33 @@ RANK_WIDTH = 8
 PADDING = 3
 
 
-def print_table(board: Board, console: Console) -> None:
-    """Print the ranking within the console's width, how to read it, the shared work, failures and warnings."""
+def print_table(board: Board, console: Console, *, explain: bool = True) -> None:
+    """Print the ranking within the console's width, what it says, failures and warnings.
+
+    Args:
+        explain: with how to read the table, the first place on every metric, and the shared work; without, three sentences.
+    """
     console.print()
     console.print(Text(one_line(board.name), style="bold"), Text(one_line(board.description), style="dim"), sep="\n")
     if board.models:
-        _print_models(board, console)
+        _print_models(board, console, explain)
         return
     layout = _layout(board, console.width)
     if board.has_one_seed:
         console.print(Text(ONE_SEED, style="bold yellow"))
     console.print(_grid(board, layout))
-    console.print(Text(one_line(board.summary), style="bold"))
-    for sentence in board.first_places(layout.metrics):
+    console.print(Text(one_line(board.best_in_words), style="bold"))
+    places = board.first_places(layout.metrics)
+    for sentence in places if explain else places[:1]:
         console.print(Text(one_line(sentence)))
-    console.print(Text(one_line(board.tuned_alike)))
-    console.print(_reading(board, layout))
-    if board.sharing:
-        console.print(_shared(board))
+    if board.is_published and not explain:
+        console.print(_reading(board, layout))
+    else:
+        console.print(Text(one_line(board.tuned_alike)))
+    if explain:
+        console.print(_reading(board, layout))
+        if board.sharing:
+            console.print(_shared(board))
     for row in board.rows:
         if row.failed:
             console.print(Text.assemble(("✗ ", "red"), (one_line(row.method), "bold"), f" failed: {one_line(row.failed)}"))
@@ -49,7 +58,7 @@ def print_table(board: Board, console: Console) -> None:
         console.print(Text.assemble(("! ", "yellow"), one_line(warning)))
 
 
-def _print_models(board: Board, console: Console) -> None:
+def _print_models(board: Board, console: Console, explain: bool) -> None:
     """Print what carries over between starting models, and the ranking under each."""
     for label, of_model in board.by_model.items():
         console.print()
@@ -63,9 +72,10 @@ def _print_models(board: Board, console: Console) -> None:
             f"{entry.better} is better than {entry.worse} on {entry.metric} from {entry.left}, and worse from {entry.right}"
         )
         console.print(Text(one_line(f"{sentence} ({p_value(entry.p_adjusted)} after correction)."), style="yellow"))
-    console.print(Text(one_line(across_reading(board)), style="dim"))
-    if board.sharing:
-        console.print(_shared(board))
+    if explain:
+        console.print(Text(one_line(across_reading(board)), style="dim"))
+        if board.sharing:
+            console.print(_shared(board))
     own = [f"{entry.label}: {text}" for entry in board.models or () for text in entry.warnings]
     failed = [f"{row.method} failed: {row.failed}" for row in board.rows if row.failed]
     for text in (*failed, *board.warnings, *own):

@@ -24,7 +24,9 @@ from typing import Any, NamedTuple
 
 from harness.errors import StoreError, StoreWriteError
 from harness.store import canonical
+from harness.store.atomic import write_atomically
 from harness.store.failures import FULL, READ_ONLY
+from harness.store.reading import open_plain
 
 SUFFIX = ".jsonl"
 START, END = b'{"checksum":"', b'",'
@@ -55,7 +57,7 @@ class Lines:
         """Yield the lines added since the last call."""
         for name in self._files():
             path, offset = self.folder / name, self._read.get(name, 0)
-            with _readable(path), path.open("rb") as stream:
+            with _readable(path), open_plain(path) as stream:
                 stream.seek(offset)
                 for line in stream:
                     if not _arrived(line):
@@ -68,7 +70,7 @@ class Lines:
         """Yield the lines at `places`, in the places' order."""
         for name, in_file in groupby(sorted(places), key=lambda place: place.file):
             path = self.folder / name
-            with _readable(path), path.open("rb") as stream:
+            with _readable(path), open_plain(path) as stream:
                 for place in in_file:
                     stream.seek(place.offset)
                     yield place, _row(stream.readline(), path, place.offset)
@@ -79,6 +81,27 @@ class Lines:
                 return sorted(path.name for path in self.folder.iterdir() if path.suffix == SUFFIX)
             except FileNotFoundError:
                 return []
+
+
+def damaged_files(folder: Path) -> Iterator[tuple[Path, int]]:
+    """Yield the files with damaged lines, and how many each has. The torn last line of a killed process is no damage."""
+    for name in Lines(folder)._files():
+        with suppress(OSError), open_plain(folder / name) as stream:  # what is no plain file is found by `store.check`
+            if damaged := sum(_arrived(line) and not _is_whole(line) for line in stream):
+                yield folder / name, damaged
+
+
+def save_whole_lines(path: Path) -> Path:
+    """Write the whole lines of a damaged file to a new one beside it; return that.
+
+    Raises:
+        OSError: it cannot be read or written.
+    """
+    with open_plain(path) as stream:
+        whole = b"".join(line for line in stream if _arrived(line) and _is_whole(line))
+    saved = path.with_name(f"{platform.node()}-{os.getpid()}-{uuid.uuid4().hex[:DIGITS]}{SUFFIX}")
+    write_atomically(saved, whole)
+    return saved
 
 
 class OwnFile:
@@ -139,12 +162,15 @@ def line_of(row: Row) -> bytes:
     return START + _checksum(body) + END + body[1:] + b"\n"
 
 
-def _row(line: bytes, path: Path, offset: int) -> Row:
+def _is_whole(line: bytes) -> bool:
     checksum, _, rest = line.removeprefix(START).partition(END)
-    body = b"{" + rest.removesuffix(b"\n")
-    if checksum != _checksum(body):
+    return checksum == _checksum(b"{" + rest.removesuffix(b"\n"))
+
+
+def _row(line: bytes, path: Path, offset: int) -> Row:
+    if not _is_whole(line):
         raise StoreError(f"{path} is damaged at byte {offset}: move it away, and judges are asked again for what it holds")
-    row: Row = json.loads(body)
+    row: Row = json.loads(b"{" + line.partition(END)[2])
     return row
 
 

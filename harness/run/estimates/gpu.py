@@ -601,7 +601,8 @@ def _size_of(checkpoint: Checkpoint) -> ModelSize:
 
 def measured_lengths(comparison: Comparison, dataset: Dataset | None) -> Lengths:
     """Measured on the first training rows by the model's tokenizer, or assumed within the limits."""
-    if dataset is not None and dataset["train"] and comparison.checkpoint is not None and "model" not in comparison.unreachable:
+    known = comparison.checkpoint is not None and "model" not in {**comparison.unreachable, **comparison.unchecked}
+    if dataset is not None and dataset["train"] and known:
         return _measured(comparison, dataset)
     limits, assumed = comparison.config.limits, Lengths(ASSUMED, ASSUMED, "assumed (--lengths PROMPT/RESPONSE)")
     if limits is None:

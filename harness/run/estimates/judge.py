@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
 from typing import TYPE_CHECKING
+
+from harness.errors import Problem
+from harness.models.judge.settings import judge_of
 
 if TYPE_CHECKING:
     from harness.api.types import Example, Questions
@@ -94,3 +97,12 @@ def _estimate(name: str, settings: JudgeSettings, asked: Sequence[Questions | No
     usd = price.of(tokens_in, tokens_out) if price else None
     whose = "the config's prices" if settings.price else f"list prices of {price_table()['date']}"
     return JudgeEstimate(name, settings.model, len(asked), calls, tokens_in + tokens_out, usd, whose)
+
+
+def missing_keys(graph: Graph, is_held: Callable[[str], bool], variables: Mapping[str, str]) -> list[Problem]:
+    """Return a problem for each judge that is still to be asked and whose key the environment lacks."""
+    waiting = [stage for stage in graph if "judge" in stage.payload and not is_held(stage.key)]
+    judges = [judge_of(graph.judges, stage.payload) for stage in waiting]
+    names = sorted({judge.api_key_env for judge in judges if judge.api_key_env})
+    fix = "this environment variable is not set: put the judge's key into it, or write null for a server without keys"
+    return [Problem("judge.api_key_env", name, fix) for name in names if not variables.get(name)]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from pydantic import JsonValue
 
 from harness.run.elsewhere import RowElsewhere, rows_elsewhere, served_problems
-from harness.run.estimates.judge import JudgeEstimate, judge_estimates
+from harness.run.estimates.judge import JudgeEstimate, judge_estimates, missing_keys
 
 if TYPE_CHECKING:
     from harness.board.entries import FamilyEntry
@@ -175,7 +175,9 @@ class PlanReport:
         data: rows kept and left out, and why, with the prompts taken for equal; None where the hub is out of reach.
         gpu: None unless it was asked for.
         disk: bytes that remain to be written; None where the model's size is not known. `free` are free in the store's disk.
-        cpu: the time on this machine's cores; None where it has GPUs, one was asked for, or nothing is left to run.
+        cpu: the time on this machine's cores; None where it has GPUs, one was asked for, nothing is
+            left to run, or torch is not installed.
+        keys: a message for each judge's key that the environment lacks, where that judge is still to be asked.
         most: the same with all the seeds and prompts that rows can have; None where the config adds none.
         elsewhere: the rows that train nothing, as they are models from elsewhere.
         states: the intermediate states that are evaluated; None where none are.
@@ -198,6 +200,12 @@ class PlanReport:
     cpu: CpuEstimate | None = None
     disk: DiskEstimate | None = None
     free: int = 0
+    keys: Sequence[str] = ()
+
+    @property
+    def lacking(self) -> list[str]:
+        """Return everything that a run needs and this machine lacks: what the hub has, files, judges' keys."""
+        return [*self.comparison.unreachable.values(), *self.comparison.missing.values(), *self.keys]
 
     def as_dict(self) -> dict[str, JsonValue]:
         """Return the report as JSON, for `--json`."""
@@ -209,6 +217,10 @@ class PlanReport:
             "judges": [asdict(item) for item in self.judges],
             "unreachable": dict(self.comparison.unreachable),
         }
+        if self.comparison.unchecked:
+            report["unchecked"] = dict(self.comparison.unchecked)
+        if self.lacking:
+            report["lacking"] = [*self.lacking]
         report["families"] = [family.model_dump(mode="json") for family in self.families]
         if self.warning_of_one_seed:
             report["one_seed"] = self.warning_of_one_seed
@@ -370,7 +382,8 @@ def plan_report(
         judges = judge_estimates(comparison, graph, present, loaded[evaluation.split]) if loaded else []
         estimate = gpu_report(comparison, graph, present, gpu, loaded, lengths) if gpu else None
         elsewhere = rows_elsewhere(comparison, graph, is_held)
-        shown = gpu is None and cores and len(present) < len(graph)
+        shown = gpu is None and cores and len(present) < len(graph) and "model" not in comparison.unchecked
+        keys = missing_keys(graph, is_held, variables) if variables is not None else []
         return PlanReport(
             comparison=comparison,
             graph=graph,
@@ -387,6 +400,7 @@ def plan_report(
             cpu=cpu_estimate(comparison, graph, present, loaded, cores) if shown else None,
             disk=disk,
             free=disk_usage(next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())).free,
+            keys=[f"{key.field} = {key.value!r}: {key.fix}" for key in keys],
         )
 
     return report(least, report(largest_plan(comparison)) if config.grows else None)

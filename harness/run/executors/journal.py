@@ -12,6 +12,7 @@ import contextlib
 import json
 import os
 import platform
+import signal
 import time
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -25,6 +26,7 @@ import psutil
 
 from harness.config.problems import quoted
 from harness.errors import HarnessError, InterruptedRunError, TimeOverError
+from harness.interrupts import before_the_end, ended_by, ending
 from harness.run.executors.events import Events
 from harness.run.graph import Graph, Stage
 from harness.store.atomic import write_atomically
@@ -33,7 +35,6 @@ STATUS, EVENTS = "status.json", "events.jsonl"
 OFTEN_SECONDS = 1.0  # between two writings of progress
 SILENT_SECONDS = 120.0  # a run on another machine that says nothing for so long is doubted
 RUNNING = "running"
-TERMINATED = 143  # what the command line leaves with on SIGTERM
 
 
 def now() -> str:
@@ -101,22 +102,28 @@ class Journal(Events):
 
     @contextmanager
     def told(self) -> Iterator[None]:
-        """Ends the run as the block ends."""
-        try:
-            yield
-        except SystemExit as left:
-            self.end("terminated" if left.code == TERMINATED else "interrupted")
-            raise
-        except TimeOverError as error:
-            self.end("interrupted", str(error))
-            raise
-        except (KeyboardInterrupt, InterruptedRunError):
-            self.end("interrupted")
-            raise
-        except BaseException as error:
-            self.end("failed", quoted(str(error)))
-            raise
-        self.end("finished")
+        """Note how the run ended when the block ends, also where a signal ends the process there and then.
+
+        Raises:
+            SystemExit: a signal asked the run to end, and a library swallowed that, or made another error of it.
+        """
+        with before_the_end(self._end_by_signal):
+            try:
+                yield
+                if ended_by() is None:
+                    self.end("finished")
+                    return
+            except BaseException as error:
+                if ended_by() is None:
+                    stopped = isinstance(error, KeyboardInterrupt | InterruptedRunError | SystemExit)
+                    silent = stopped and not isinstance(error, TimeOverError)
+                    self.end("interrupted" if stopped else "failed", "" if silent else quoted(str(error)))
+                    raise
+            self._end_by_signal()
+            raise SystemExit(128 + (ended_by() or 0))
+
+    def _end_by_signal(self) -> None:
+        self.end(ending(ended_by() or signal.SIGTERM))
 
     def started(self, stage: Stage) -> None:
         self._starts[stage.key] += 1

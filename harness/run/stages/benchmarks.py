@@ -17,6 +17,7 @@ from harness.api.texts import fold
 from harness.api.types import Dataset, Example, Prompt, SplitName
 from harness.config import Comparison, describe
 from harness.errors import DataError, HarnessError
+from harness.extras import missing_extra
 from harness.run.records import BenchmarkFacts, BenchmarkOverlap, SplitOverlap
 from harness.run.stages.context import read_dataset
 from harness.store import Store, key_of
@@ -68,7 +69,7 @@ def read_benchmarks(evaluators: Iterable[Evaluator], source: Source) -> dict[str
             try:
                 benchmarks[evaluator.name] = Benchmark(evaluator.benchmark_prompts(shipped))
             except (HarnessError, ImportError) as error:
-                benchmarks[evaluator.name] = str(error)
+                benchmarks[evaluator.name] = str(missing_extra(error) or error)
     return benchmarks
 
 

@@ -22,6 +22,7 @@ from harness.errors import TimeOverError
 from harness.run.stages.context import answer_rows
 from harness.store import canonical
 from harness.store.atomic import write_atomically
+from harness.store.reading import open_plain
 
 CHUNK = "chunk"
 
@@ -121,8 +122,9 @@ def _checksum(text: str) -> str:
 def _read(path: Path, after: str) -> tuple[str, Mapping[str, Any]] | None:
     """Return a chunk's checksum and content, if it is whole and follows what it must."""
     try:
-        checksum, _, body = path.read_text(encoding="utf-8").partition("\n")
+        with open_plain(path) as stream:
+            checksum, _, body = stream.read().decode("utf-8").partition("\n")
         said: Mapping[str, Any] = json.loads(body)
         return (checksum, said) if checksum == _checksum(body) and said["after"] == after else None
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None

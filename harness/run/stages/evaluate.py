@@ -88,6 +88,8 @@ def run_evaluate(stage: Stage, context: Context, draft: ArtifactDraft) -> None:
             asked=judge,
             reader=AnswerReader.model_validate(payload.response) if payload.response is not None else None,
             writers={label: PolicyServices(services, key, backend) for label, key in payload.opponent_models.items()},
+            prefix=payload.prefix,
+            prefixes=payload.opponent_prefixes,
         )
         task.files.mkdir()
         with exact_products():
@@ -188,7 +190,12 @@ def _check(scores: Sequence[Score], evaluator: Evaluator) -> None:
 
 @dataclass
 class EvaluatorServices:
-    """`EvaluationTask` for evaluators."""
+    """`EvaluationTask` for evaluators.
+
+    Attributes:
+        prefix: of every prompt that the row answers; judges, rewards and gold read its answers under the prompt without it.
+        prefixes: those of opponents that answer here, by label.
+    """
 
     examples: Sequence[Example]
     seed: int
@@ -205,14 +212,18 @@ class EvaluatorServices:
     notes: dict[str, Any] = field(default_factory=dict)
     reader: AnswerReader | None = None
     writers: Mapping[str, PolicyServices] = field(default_factory=dict)
+    prefix: str = ""
+    prefixes: Mapping[str, str] = field(default_factory=dict)
 
     def respond(self, sampling: Sampling) -> list[list[Response]]:
         asked, prompts = run_sampling(sampling, self.seed), [example.prompt for example in self.examples]
-        return self._read(prompts, self.prepared[asked] if asked in self.prepared else self.model.respond(prompts, asked))
+        prepared = self.prepared.get(asked)
+        return self._read(prompts, self.model.respond(prefixed(prompts, self.prefix), asked) if prepared is None else prepared)
 
     def respond_to(self, prompts: Sequence[Prompt], sampling: Sampling, row: str | None = None) -> list[list[Response]]:
         policy = self.model if row is None else self.models[row]
-        return self._read(prompts, policy.respond(prompts, run_sampling(sampling, self.seed)), row)
+        prefix = self.prefix if row is None else self.prefixes.get(row, "")
+        return self._read(prompts, policy.respond(prefixed(prompts, prefix), run_sampling(sampling, self.seed)), row)
 
     def opponents(self) -> Mapping[str, list[list[Response]]]:
         prompts = [example.prompt for example in self.examples]
@@ -242,7 +253,9 @@ class EvaluatorServices:
             self._check_tokenizers()
         # The policy's own answers are scored as it sampled them: without its thoughts they are another sequence.
         sampled = [[_whole(response) for response in row] for row in responses]
-        return (self.start if reference else self.model).logps(prompts, sampled)
+        if reference:
+            return self.start.logps(prompts, sampled)
+        return self.model.logps(prefixed(prompts, self.prefix), sampled)  # the distribution that the row answers with
 
     def _check_tokenizers(self) -> None:
         """Raise UnavailableError where the row's model reads other tokens than its start: probabilities do not compare."""
@@ -264,6 +277,8 @@ class EvaluatorServices:
         return folder
 
     def policy(self) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+        if self.prefix:
+            raise UnavailableError("the row answers under a prefix, and this evaluator asks the model itself, without one")
         return self.model.loaded
 
 
@@ -277,9 +292,16 @@ def run_answers(stage: Stage, context: Context, draft: ArtifactDraft) -> None:
     sampling = payload.drawn
     backend = context.component("backend", payload.backend)
     policy = PolicyServices(Services(context), inputs.model, backend)
-    prompts = [example.prompt for example in evaluated_examples(payload, context.store.open(inputs.source))]
+    prompts = prefixed(
+        [example.prompt for example in evaluated_examples(payload, context.store.open(inputs.source))], payload.prefix
+    )
     tokens = policy.draw(draft, context.store.partial(stage.key), prompts, sampling, "answer")
     draft.facts |= Facts(tokens_generated=tokens).as_json()
+
+
+def prefixed(prompts: Sequence[Prompt], prefix: str) -> list[Prompt]:
+    """Return the prompts with a prefix before the last user turn; as they are without one."""
+    return [prompt.prefixed(prefix) for prompt in prompts] if prefix else list(prompts)
 
 
 def evaluated_examples(payload: EvaluatedPayload, source: Artifact) -> tuple[Example, ...]:

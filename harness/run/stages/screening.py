@@ -15,6 +15,7 @@ from harness.api.types import Dataset, Example, Prompt, Response, SplitName
 from harness.config import Comparison, RowConfig
 from harness.config.schema import Limits
 from harness.errors import Problem
+from harness.extras import missing_extra
 from harness.models.checkpoint import SANDBOX
 from harness.models.load import load_tokenizer
 from harness.models.tokenization import ChatTemplate
@@ -75,7 +76,7 @@ class Screening:
 def screened(
     comparison: Comparison, row: RowConfig | None = None, evaluated: Dataset | None = None
 ) -> tuple[Dataset, Screening] | None:
-    """Return the source's rows as the `source` stage will find them; None where the hub is out of reach.
+    """Return the source's rows as the `source` stage will find them; None where the hub or a package is out of reach.
 
     Args:
         row: one with a source of its own, which is read in place of the comparison's.
@@ -86,10 +87,16 @@ def screened(
     """
     limits, checkpoint = comparison.config.limits, comparison.checkpoint
     source, name = (row.source, row.source_name) if row and row.source else (comparison.source, "source")
-    if name in comparison.unreachable or (limits is not None and "model" in comparison.unreachable):
+    unknown = {**comparison.unreachable, **comparison.unchecked}
+    if name in unknown or (limits is not None and "model" in unknown):
         return None
-    template, loaded = None, source.load()
-    known = checkpoint is not None and "model" not in comparison.unreachable
+    try:
+        template, loaded = None, source.load()
+    except ModuleNotFoundError as error:
+        if not comparison.unchecked or missing_extra(error) is None:
+            raise
+        return None
+    known = checkpoint is not None and "model" not in unknown
     foreign = known and comparison.config.model.path != SANDBOX  # the sandbox's own template fits the sandbox's dialogues
     if checkpoint is not None and (limits is not None or foreign):
         template = ChatTemplate(load_tokenizer(checkpoint.files(weights=False), checkpoint.options))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -107,6 +107,9 @@ class AlpacaEval(Evaluator):
         if self.difficulty is not None:
             found += [("difficulty", fix) for fix in self.wrong_files()]
         return found
+
+    def absent(self) -> Collection[str]:
+        return () if Path(self.reference).is_file() else ("reference",)
 
     def fingerprint(self) -> str:
         """Return a hash of the files' contents and of the package's version, which brings the prompts."""

@@ -58,6 +58,7 @@ def figures(annotations: Sequence[Row], instructions: Sequence[str], hub: Path |
     The package takes a row's position for its instruction's number: rows are put at the place of their instruction first,
     so that an unread judgment or another order moves no difficulty to another instruction.
     """
+    _check_installed()
     import pandas as pd
 
     place = {instruction: number for number, instruction in enumerate(instructions)}
@@ -207,9 +208,15 @@ def _choice(answer: JudgeAnswer) -> Row:
     }
 
 
+def _check_installed() -> None:
+    if importlib.util.find_spec("alpaca_eval") is None:
+        raise DataError("AlpacaEval is not installed: pip install 'alignment-harness[judge]'")
+
+
 @contextlib.contextmanager
 def package() -> Iterator[Any]:
     """`alpaca_eval`, kept from changing what is not its own: the root logger, scikit-learn's settings, warnings."""
+    _check_installed()
     import sklearn
 
     root = logging.getLogger()

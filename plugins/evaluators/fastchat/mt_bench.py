@@ -31,7 +31,10 @@ from harness_plugins.evaluators.fastchat import matches as fastchat_matches
 from harness_plugins.evaluators.fastchat.files import Published, Row
 from harness_plugins.evaluators.fastchat.matches import Bench
 from harness_plugins.evaluators.fastchat.scores import pair_scores, question_scores, tie_scores
+from harness_plugins.evaluators.shown import Shown
 
+# FastChat's names of who won a comparison, for the first model.
+OUTCOMES = {"model_1": "won", "model_2": "lost", "tie": "tied", "error": "not read"}
 PAPER = Paper("Judging LLM-as-a-Judge with MT-Bench and Chatbot Arena", "2306.05685")
 
 
@@ -143,10 +146,12 @@ class _FastChatBench(Evaluator):
         bench = self._load()
         answers = self._answer(task, bench, None)
         fastchat.write_lines(task.files / "model_answer" / f"{fastchat.file_name(task.label)}.jsonl", list(answers.values()))
+        shown = Shown()
         if "single" in self.mode:
-            yield from self._single(task, bench, answers)
+            yield from self._single(task, bench, answers, shown)
         if "pair" in self.mode:
-            yield from self._pair(task, bench, answers)
+            yield from self._pair(task, bench, answers, shown)
+        shown.write(task.files)
 
     def _files(self) -> list[tuple[str, str]]:
         files = [("questions", self.questions), ("prompts", self.prompts)]
@@ -178,7 +183,7 @@ class _FastChatBench(Evaluator):
                     said[item["question_id"]].append(response.text)
         return {number: fastchat.answer_row(number, row or task.label, turns) for number, turns in said.items()}
 
-    def _single(self, task: EvaluationTask, bench: Bench, answers: Mapping[int, Row]) -> Iterator[Score]:
+    def _single(self, task: EvaluationTask, bench: Bench, answers: Mapping[int, Row], shown: Shown) -> Iterator[Score]:
         rounds = [(question, turn) for turn in self._rounds() for question in bench.questions]
         matches = [
             fastchat_matches.single_match(bench, question, answers[question["question_id"]], turn, task.label)
@@ -186,11 +191,15 @@ class _FastChatBench(Evaluator):
         ]
         played = fastchat_matches.play(task, matches, fastchat_matches.read_rating)
         fastchat.write_lines(task.files / "model_judgment" / "single.jsonl", [row for row, _ in played])
-        for (question, _), (row, judgments) in zip(rounds, played, strict=True):
+        for (question, turn), (row, judgments) in zip(rounds, played, strict=True):
             scores = list(question_scores(self.name, self.turns, row, question["category"]))
+            shown.answer(scores[0].example, *_exchange(question, answers[question["question_id"]], turn))
+            verdict = "not read" if row["score"] == fastchat.UNREAD else f"rated {row['score']:g}"
+            for judgment in judgments:
+                shown.judgment(scores[0].example, verdict, judgment.answer.text)
             yield from (*scores, *_unread(scores[0], judgments))
 
-    def _pair(self, task: EvaluationTask, bench: Bench, answers: Mapping[int, Row]) -> Iterator[Score]:
+    def _pair(self, task: EvaluationTask, bench: Bench, answers: Mapping[int, Row], shown: Shown) -> Iterator[Score]:
         everyone: list[Row] = []
         for number, (name, others) in enumerate(self._others(task, bench, answers)):
             asked = []
@@ -206,8 +215,12 @@ class _FastChatBench(Evaluator):
             ]
             played = fastchat_matches.play(task, matches, fastchat_matches.read_winner) if matches else []
             everyone += [row for row, _ in played]
-            for (question, turn, _), (row, judgments) in zip(asked, played, strict=True):
+            for (question, turn, pair), (row, judgments) in zip(asked, played, strict=True):
                 scores = list(pair_scores(self.name, question["question_id"], turn, row, number))
+                shown.answer(scores[0].example, *_exchange(question, pair[0], turn))
+                for winner, order, judgment in zip(("g1_winner", "g2_winner"), ("first", "second"), judgments, strict=True):
+                    verdict = f"{OUTCOMES[row[winner]]} against {name}, shown {order}"
+                    shown.judgment(scores[0].example, verdict, judgment.answer.text, number)
                 yield from (*scores, *_unread(scores[0], judgments))
         fastchat.write_lines(task.files / "model_judgment" / "pair.jsonl", everyone)
 
@@ -278,6 +291,16 @@ def _unread(beside: Score, judgments: Sequence[Judgment]) -> Iterator[Score]:
 def _turns(row: Row) -> list[str]:
     """Return the texts of a FastChat answer, turn by turn."""
     return list(row["choices"][0]["turns"])
+
+
+def _exchange(question: Row, answer: Row, turn: int) -> tuple[str, str]:
+    """Return a turn's prompt for people, with what was said before it, and the answer to it."""
+    texts = _turns(answer)
+    before = [
+        f"user: {asked}\n\nassistant: {said}\n\nuser: "
+        for asked, said in zip(question["turns"][: turn - 1], texts, strict=False)
+    ]
+    return f"{''.join(before)}{question['turns'][turn - 1]}", texts[turn - 1]
 
 
 def _dialogue(question: Row, said: Sequence[str]) -> Prompt:

@@ -6,8 +6,9 @@ for a revision and lists the machine's packages.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
+from importlib import metadata
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, ClassVar, Literal
@@ -54,7 +55,7 @@ class LmEval(Evaluator):
         SANDBOX_REPORT,
         min_length=1,
         description="what goes on the board: `task/metric`, or `task/metric,filter` where a task has several filters; "
-        f"`{AVERAGE}` is the mean over tasks of each one's first metric. For the source's tasks and the six it need not be said",
+        f"`{AVERAGE}` is the mean over tasks of each's first metric. For the source's tasks and the six it need not be said",
     )
     folder: str | None = Field(None, description="a folder of further lm-eval task files; they stand over lm-eval's own")
     data: str | None = Field(
@@ -127,15 +128,17 @@ class LmEval(Evaluator):
         return tuple(entry for entry in self.report if entry in first.values())
 
     def problems(self) -> Sequence[tuple[str, str]]:
+        metadata.version("lm_eval")  # raises where it is not installed
         given = {"folder": self.folder, "data": self.data}
         return [
             (field, f"{path}: no such folder") for field, path in given.items() if path is not None and not Path(path).is_dir()
         ]
 
+    def absent(self) -> Collection[str]:
+        return [field for field, _ in self.problems()]
+
     def fingerprint(self) -> str:
         """Return a hash of lm-eval's version, which brings the tasks, and of the files read; not of the source's tasks."""
-        from importlib import metadata
-
         if self.tasks == (SOURCE,):
             return ""
         return " ".join(["lm-eval", metadata.version("lm_eval"), self._files]).strip()
@@ -193,8 +196,6 @@ class LmEval(Evaluator):
 
     def _facts(self, results: Mapping[str, Any], loaded: Tasks, batch_size: int) -> dict[str, Any]:
         """Return facts for the board: versions, shots and documents of each reported task, and how it was asked."""
-        from importlib import metadata
-
         names = sorted({entry.partition("/")[0] for entry in self.report if entry != AVERAGE})
         tasks = {name: [task.task_name for task in loaded.of(name)] for name in names}
         return {

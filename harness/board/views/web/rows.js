@@ -17,21 +17,30 @@
     const caption = element("caption", "All statistics of this row");
     caption.className = "hidden";
     table.append(caption);
+    // An interval stands below its number, and a column that no metric fills is left out.
+    const below = (index) => (data.columns[index + 1] || "").startsWith("Interval") ? index + 1 : 0;
+    const shown = data.columns.map((_, index) => index).filter((index) => {
+      return !data.columns[index].startsWith("Interval") && (index === 0 || lines.some((line) => line[index]));
+    });
     const heads = table.createTHead().insertRow();
-    for (const name of data.columns) {
-      const head = element("th", name);
+    for (const index of shown) {
+      const head = element("th", data.columns[index]);
       head.scope = "col";
       heads.append(head);
     }
     const body = table.createTBody();
     for (const line of lines) {
       const row = body.insertRow();
-      data.columns.forEach((_, index) => {
-        const cell = element(index ? "td" : "th", line[index] || (index ? "–" : ""));
-        if (!index) cell.scope = "row";
-        else cell.className = index === 5 && line.length > data.columns.length ? `num ${line[line.length - 1]}` : "num";
+      for (const index of shown) {
+        const cell = element(index ? "td" : "th", index ? line[index] || "–" : "");
+        if (!index) {
+          cell.scope = "row";
+          for (const part of line[0].split(/(?<=[/_=])/)) cell.append(part, document.createElement("wbr"));
+        } else cell.className = "num";
+        if (data.columns[index] === "Δ" && line.length > data.columns.length) cell.classList.add(line[line.length - 1]);
+        if (below(index) && line[below(index)]) cell.append(element("small", line[below(index)]));
         row.append(cell);
-      });
+      }
     }
     place.className = "numbers scroll";
     place.tabIndex = 0;
