@@ -21,7 +21,7 @@ from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict, Field
 from pydantic.fields import FieldInfo
 
 import harness
@@ -376,15 +376,24 @@ def analyses(registry: Registry, page: Path) -> str:
     parts = []
     for analysis in (entry.component for entry in own(registry, "analysis")):
         place = f"leaderboards/analyses/{analysis.name}"
-        result = json.loads((ROOT / place / "result.json").read_text(encoding="utf-8"))
-        rows = [[item["claim"], item["place"], item["measured"], f"**{item['verdict']}**"] for item in result["findings"]]
         paper = f"[{analysis.paper.title}](https://arxiv.org/abs/{analysis.paper.arxiv})"
+        head = f"### {analysis.name}\n\n{analysis.question}. {paper}, {analysis.paper.equations}; "
+        claims = committed_claims(analysis.name)
+        if claims is None:
+            parts.append(f"{head}not committed: run `harness analyze {analysis.name}`.")
+            continue
+        rows = [[item["claim"], item["place"], item["measured"], f"**{item['verdict']}**"] for item in claims]
         parts.append(
-            f"### {analysis.name}\n\n{analysis.question}. {paper}, {analysis.paper.equations}; "
-            f"[table, figure and how it was measured](../{place}/README.md).\n\n"
+            f"{head}[table, figure and how it was measured](../{place}/README.md).\n\n"
             f"{table(['the paper says', 'where', 'measured', 'the numbers'], rows)}"
         )
     return "\n\n".join(parts)
+
+
+def committed_claims(name: str) -> list[dict[str, str]] | None:
+    """Return an analysis's claims with their verdicts, as leaderboards/analyses has them; None where it was not committed."""
+    file = ROOT / "leaderboards" / "analyses" / name / "result.json"
+    return list(json.loads(file.read_text(encoding="utf-8"))["findings"]) if file.is_file() else None
 
 
 # Papers
@@ -396,8 +405,7 @@ def findings(registry: Registry, page: Path) -> str:
     verdicts = ("agrees", "disagrees", "undecided")
     rows = []
     for analysis in (entry.component for entry in own(registry, "analysis") if entry.component.paper.arxiv == arxiv):
-        result = json.loads((ROOT / "leaderboards" / "analyses" / analysis.name / "result.json").read_text(encoding="utf-8"))
-        counts = Counter(finding["verdict"] for finding in result["findings"])
+        counts = Counter(finding["verdict"] for finding in committed_claims(analysis.name) or ())
         link = f"[{analysis.name}](../analyses.md#{analysis.name})"
         rows.append([link, analysis.question, analysis.paper.equations, *(str(counts[verdict]) for verdict in verdicts)])
     return table(["analysis", "what it asks", "of the paper", *verdicts], rows)
@@ -649,6 +657,43 @@ def _too_wide(cell: Mapping[str, Any]) -> str:
     return ", ".join(reason for reason, holds in reasons.items() if holds) or "a row may leave the pool by chance"
 
 
+class ListedPlugin(BaseModel):
+    """An entry of docs/plugin-index.yaml.
+
+    Attributes:
+        name: of the distribution.
+        adds: kind of component -> names.
+        url: an address with https, or a page of docs/.
+        licence: an SPDX identifier.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    adds: dict[Kind, list[str]] = Field(min_length=1)
+    summary: str = Field(min_length=10, max_length=200, pattern=r"[^.]$")
+    url: str = Field(pattern=r"^(https://[^\s()<>]+|[a-z-]+\.md)$")
+    licence: str = Field(pattern=r"^[A-Za-z0-9.+-]+$")
+
+
+def listed_plugins(path: Path = ROOT / "docs" / "plugin-index.yaml") -> list[ListedPlugin]:
+    """Read the index; an entry that lacks a field, or has another, is an error."""
+    plugins = [ListedPlugin.model_validate(item) for item in yaml.safe_load(path.read_text(encoding="utf-8"))]
+    names = [plugin.name for plugin in plugins]
+    if names != sorted(set(names)):
+        raise ValueError(f"{path}: put the entries in the order of their names, each once")
+    return plugins
+
+
+def plugin_index(registry: Registry, page: Path) -> str:
+    rows = []
+    for plugin in listed_plugins():
+        added = "; ".join(f"{kind} {', '.join(map(code, names))}" for kind, names in plugin.adds.items())
+        summary = plugin.summary.replace("|", "\\|").replace("<", "&lt;")
+        rows.append((f"[{plugin.name}]({plugin.url})", added, summary, plugin.licence))
+    return table(("plugin", "adds", "what it does", "licence"), rows)
+
+
 GENERATORS: dict[str, Callable[[Registry, Path], str]] = {
     "hooks": hooks,
     "components": all_components,
@@ -671,6 +716,7 @@ GENERATORS: dict[str, Callable[[Registry, Path], str]] = {
     "tutorial test": tutorial_test,
     "api": api,
     "calibration": calibration,
+    "plugin index": plugin_index,
 }
 
 if __name__ == "__main__":

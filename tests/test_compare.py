@@ -21,6 +21,8 @@ import yaml
 from distributions import write_distribution
 
 from harness.board.build import Board
+from harness.board.verify import Outcome
+from harness.run.verify import verification
 
 MAIN = "from harness.cli import main; main()"
 KILLED_AFTER = (8, 48)  # artifacts in the store; at twenty random moments: tests/test_faults.py
@@ -181,7 +183,7 @@ def test_a_board_is_rendered_again_from_its_file_alone(lab: Lab) -> None:
     command = [sys.executable, "-c", MAIN, "report", str(folder), "--out", str(again)]
     done = subprocess.run([*command, "--json"], capture_output=True, text=True, check=True)
     assert json.loads(done.stdout) == json.loads(before["board.json"])
-    own = ("board.json", "examples.jsonl", "scores.parquet", "status.json", "events.jsonl", "run.json")
+    own = ("board.json", "examples.jsonl", "scores.parquet", "evidence.json.gz", "status.json", "events.jsonl", "run.json")
     rendered = {name: content for name, content in before.items() if name not in own}
     assert {path.name: path.read_bytes() for path in again.iterdir()} == rendered
     shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
@@ -267,6 +269,7 @@ def test_a_row_that_fails_is_marked_and_the_others_finish(lab: Lab, monkeypatch:
     first = lab.board("first").row("dpo")
     assert first is not None
     assert {key: s.mean for key, s in dpo.scores.items()} == {key: s.mean for key, s in first.scores.items()}
+    assert verification(lab.folder / "failing").outcome() is Outcome.verified
 
 
 def test_a_baseline_that_fails_is_an_error_without_a_traceback(
@@ -341,3 +344,23 @@ def test_the_status_of_a_run(lab: Lab) -> None:
     assert (said["done"], said["failed"]) == (said["stages"], [])
     events = [json.loads(line) for line in (lab.folder / "first" / "events.jsonl").read_text().splitlines()]
     assert len([event for event in events if event["event"] == "stage_finished"]) == said["stages"]
+
+
+def test_the_events_hold_curves_means_and_samples_as_they_came(lab: Lab) -> None:
+    events = [json.loads(line) for line in (lab.folder / "first" / "events.jsonl").read_text().splitlines()]
+    (planned,) = [event for event in events if event["event"] == "rows_planned"]
+    measured = [event for event in events if event["event"] == "stage_measured"]
+    (row,) = [row for row in planned["rows"] if row["row"] == "dpo"]
+    dpo = lab.board("first").row("dpo")
+    assert dpo is not None
+    points = [point for event in measured if event["key"] in row["training"] for point in event.get("points", ())]
+    assert [point["step"] for point in points] == [point["step"] for point in dpo.curves["0"]] == [1, 2]
+    assert [point["loss"] for point in points] == pytest.approx([point["loss"] for point in dpo.curves["0"]], rel=1e-5)
+    for evaluator, keys in row["evaluations"].items():
+        last = [event for event in measured if event["key"] in keys][-1]
+        means = {f"{evaluator}/{metric}": mean for metric, mean in last["scores"].items()}
+        assert means
+        assert means == pytest.approx({key: dpo.scores[key].mean for key in means}, rel=1e-5)
+    samples = [event["sample"] for event in measured if "sample" in event]
+    assert samples
+    assert all(sample["prompt"] for sample in samples)

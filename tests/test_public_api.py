@@ -135,6 +135,8 @@ HOOKS = {
     "harness_run_extended": ["weights", "cached"],
     "harness_stage_started": ["key", "title"],
     "harness_stage_progress": ["key", "done", "total", "note"],
+    "harness_training_points": ["row", "seed", "points"],
+    "harness_row_scores": ["row", "seed", "means", "scored"],
     "harness_stage_finished": ["key", "title", "seconds", "error"],
     "harness_run_finished": [],
     "harness_board_ready": ["board", "folder"],

@@ -97,6 +97,18 @@ def harness_stage_progress(key: str, done: int, total: int, note: str) -> None:
 
 
 @hookspec
+def harness_training_points(row: str, seed: int, points: list[dict[str, float]]) -> None:
+    """A row's training has come further: the next points of its curve (`step`, counted from 1 through all rounds, `loss` and
+    what the objective measures), about once a second. Points of rounds from the store are in the board alone."""
+
+
+@hookspec
+def harness_row_scores(row: str, seed: int, means: dict[str, float], scored: int) -> None:
+    """A row is being evaluated: the means by metric (`evaluator/metric`) over so many scores, about once a second; the last
+    ones are of all scores at this seed."""
+
+
+@hookspec
 def harness_stage_finished(key: str, title: str, seconds: float, error: str | None) -> None:
     """A stage ended; `error` is the reason where it failed."""
 

@@ -29,8 +29,11 @@ from harness.cli import (
     runs,
     sandbox,
     serve,
+    sign,
     status,
     tune,
+    verify,
+    view,
 )
 from harness.errors import HarnessError
 from harness.extras import missing_extra
@@ -52,8 +55,11 @@ tune.register(app)
 data.register(app)
 analyze.register(app)
 report.register(app)
+verify.register(app)
+sign.register(app)
 status.register(app)
 runs.register(app)
+view.register(app)
 imports.register(app)
 merge.register(app)
 power.register(app)

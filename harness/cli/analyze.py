@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, TypedDict
 
 import typer
 
+from harness.cli import complete
 from harness.cli.options import (
     JsonOption,
     SeedsOption,
@@ -39,7 +40,12 @@ def register(app: typer.Typer) -> None:
 
 
 def analyze(
-    names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Analyses by name; `all`; or `list` to show them.")],
+    names: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="NAME...", help="Analyses by name; `all`; or `list` to show them.", autocompletion=complete.analyses
+        ),
+    ],
     config: Annotated[
         Path | None,
         typer.Option(

@@ -6,6 +6,7 @@ import json
 import os
 import shlex
 import signal
+import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -70,6 +71,7 @@ def compare(
     replace: Annotated[
         bool, typer.Option("--replace", help="Replace the folder's board, even if another comparison made it.")
     ] = False,
+    view: Annotated[bool, typer.Option("--view", help="Show the run on a local web page: see `harness view`.")] = False,
     explain: ExplainOption = False,
     json_: JsonOption = False,
 ) -> None:
@@ -103,6 +105,7 @@ def compare(
                 # With --log-json standard error is for events; with --json a bar would draw over what a script shows.
                 other_board="replace" if replace else "beside" if out is None else "refuse",
                 display="none" if log_json else "lines" if json_ else display_here(),
+                begun=show_live if view else None,
             ),
             command=hidden(shlex.join(["harness", *sys.argv[1:]])),
             where=str(path),
@@ -116,6 +119,18 @@ def compare(
             typer.echo(f"{folder} holds the board of another comparison, which was left as it is.")
     if result.outcome.failed or any(row.failed for row in result.board.rows):
         raise typer.Exit(SOME_FAILED)
+
+
+def show_live(folder: Path) -> None:
+    """Start `harness view` beside this process; it ends by itself once this process and the page's readers are gone."""
+    from harness.view.server import address, chosen_token, free_port
+
+    port, token = free_port(), chosen_token(os.environ.get("HARNESS_VIEW_TOKEN"))
+    command = [sys.executable, "-P", "-m", "harness", "view", str(folder), "--port", str(port), "--with", str(os.getpid())]
+    # In a session of its own, Ctrl-C for the run does not reach it.
+    environment = {**os.environ, "HARNESS_VIEW_TOKEN": token}
+    subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True, env=environment)
+    say(f"View: {address(port, token)}")
 
 
 def show(board: Board, folder: Path, explain: bool = False) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from harness.cli import complete
 from harness.cli.options import JsonOption, StoreOption, store_folder
 from harness.errors import HarnessError, StoreWriteError
 
@@ -25,8 +26,8 @@ def register(app: typer.Typer) -> None:
 
 
 def export(
-    run: Annotated[Path, typer.Argument(help="A run's folder with its board.json.")],
-    row: Annotated[str, typer.Argument(help="The row's label on the board.")],
+    run: Annotated[Path, typer.Argument(help="A run's folder with its board.json.", autocompletion=complete.boards)],
+    row: Annotated[str, typer.Argument(help="The row's label on the board.", autocompletion=complete.rows)],
     to: Annotated[Path, typer.Option(help="The checkpoint folder to write; it must not exist, or be empty.")],
     seed: Annotated[int | None, typer.Option(help="Seed of the row; default: its first.", show_default=False)] = None,
     adapter: Annotated[

@@ -129,23 +129,29 @@ def merge(
     name: Annotated[
         str | None, typer.Option(help="Name of the new board; default: the folder's name.", show_default=False)
     ] = None,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Replace the folder's board, even if it is not a merge of the same boards.")
+    ] = False,
     json_: JsonOption = False,
 ) -> None:
     """Merge boards into one: pool the baseline's seeds, and test every difference again, paired by prompt, in one family.
 
     Boards that differ in baseline, starting model, data, sampling, evaluators or judge are refused, with all reasons; other
     settings and versions become warnings. Measured boards need their scores.parquet. Rows of published tables are marked and
-    never tested; a published table without a board is written as a board.
+    never tested; a published table without a board is written as a board. Another board in --out is never replaced.
     """
     from harness.board.build import LoadedBoard
     from harness.board.merge import merge as merged
     from harness.board.views.page import write_all
     from harness.errors import HarnessError
+    from harness.run.folders import check_merge_folder
 
     if out.resolve() in {(path if path.is_dir() else path.parent).resolve() for path in boards if path.suffix != ".yaml"}:
         raise HarnessError(f"--out {out} holds one of the boards: choose another folder")
     created = datetime.now(UTC).isoformat(timespec="seconds")
     board = merged([LoadedBoard.read(path) for path in boards], name=name or out.resolve().name, created=created)
+    if not replace:
+        check_merge_folder(out, board)
     write_all(board, board.example_rows, out)
     if json_:
         typer.echo(json.dumps(board.model_dump(mode="json", by_alias=True)))

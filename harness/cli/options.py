@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from harness.cli import complete
 from harness.errors import HarnessError
 
 if TYPE_CHECKING:
     from harness.config.strict_yaml import RawConfig
 
 ConfigArgument = Annotated[
-    Path | None, typer.Argument(help="A YAML file; default: the packaged quickstart.", show_default=False)
+    Path | None,
+    typer.Argument(help="A YAML file; default: the packaged quickstart.", show_default=False, autocompletion=complete.configs),
 ]
 SetOption = Annotated[
     list[str] | None,
@@ -26,7 +28,10 @@ SetOption = Annotated[
 MethodsOption = Annotated[
     str | None,
     typer.Option(
-        metavar="A,B,…", help="Only these rows and the baseline, by label; or registered methods by name.", show_default=False
+        metavar="A,B,…",
+        help="Only these rows and the baseline, by label; or registered methods by name.",
+        show_default=False,
+        autocompletion=complete.methods,
     ),
 ]
 SeedsOption = Annotated[str | None, typer.Option(metavar="0,1,…", help="The seeds to repeat with.", show_default=False)]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NotRequired, TypedDict
 
 import typer
 
+from harness.cli import complete
 from harness.cli.options import JsonOption
 
 if TYPE_CHECKING:
@@ -63,7 +64,10 @@ def list_(
 
 
 @app.command(epilog="Example: harness plugins show self_contrast")
-def show(name: Annotated[str, typer.Argument(help="A component's name.")], json_: JsonOption = False) -> None:
+def show(
+    name: Annotated[str, typer.Argument(help="A component's name.", autocompletion=complete.components)],
+    json_: JsonOption = False,
+) -> None:
     """Show a component's documentation: purpose, paper, every field with bounds and default."""
     from harness.api.registry import KINDS, Registry
     from harness.errors import PluginError, did_you_mean
@@ -182,7 +186,7 @@ def _bounds(schema: Mapping[str, Any]) -> str:
     "harness plugins check my_loss --json",
 )
 def check(
-    names: Annotated[list[str], typer.Argument(metavar="NAME…", help="Components' names.")],
+    names: Annotated[list[str], typer.Argument(metavar="NAME…", help="Components' names.", autocompletion=complete.components)],
     set_: Annotated[
         list[str] | None,
         typer.Option(

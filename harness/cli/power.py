@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from harness.cli import complete
 from harness.cli.options import JsonOption
 
 
@@ -22,13 +23,18 @@ def register(app: typer.Typer) -> None:
 def power(
     board: Annotated[
         Path | None,
-        typer.Argument(help="A board.json or its folder; without one, describe a design by options.", show_default=False),
+        typer.Argument(
+            help="A board.json or its folder; without one, describe a design by options.",
+            show_default=False,
+            autocompletion=complete.boards,
+        ),
     ] = None,
     difference: Annotated[
         float | None, typer.Option(help="Compute how many prompts or seeds detect this difference.", show_default=False)
     ] = None,
     metric: Annotated[
-        list[str] | None, typer.Option(help="Only this metric, by its key; repeatable.", show_default=False)
+        list[str] | None,
+        typer.Option(help="Only this metric, by its key; repeatable.", show_default=False, autocompletion=complete.metrics),
     ] = None,
     seeds: Annotated[int | None, typer.Option(help="Seeds; default: the board's.", show_default=False)] = None,
     prompts: Annotated[int | None, typer.Option(help="Prompts; default: the board's.", show_default=False)] = None,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from harness.cli import complete
 from harness.cli.options import JsonOption, StoreOption, store_folder
 from harness.errors import HarnessError, did_you_mean
 
@@ -30,7 +31,9 @@ def register(app: typer.Typer) -> None:
 
 def serve_policy(
     run: Annotated[Path, typer.Argument(help="A run's folder with its board.json; or a checkpoint's folder.")],
-    row: Annotated[str | None, typer.Argument(help="The row's label on the board.", show_default=False)] = None,
+    row: Annotated[
+        str | None, typer.Argument(help="The row's label on the board.", show_default=False, autocompletion=complete.rows)
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the row; default: its first.", show_default=False)] = None,
     host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="The port to listen on; 0 for any free one.")] = 8000,

@@ -154,7 +154,14 @@ def checkpoint_hash(folder: Path, suffixes: frozenset[str] = _HASHED) -> str:
 
 
 def _check_weights(names: list[str], folder: Path, path: str) -> None:
-    """At least one safetensors file, and every shard that the index names."""
+    """At least one safetensors file, every shard that the index names, and nothing that would be waited for."""
+    odd = [
+        name
+        for name in names
+        if Path(name).suffix in _HASHED and not (folder / name).is_file() and not (folder / name).is_dir()
+    ]
+    if odd:
+        raise DataError(f"model.path = {path!r}: {odd[0]} in it is no file: is the download complete?")
     if not any(name.endswith(".safetensors") for name in names):
         raise DataError(f"model.path = {path!r}: no *.safetensors in {folder}; {_formats(names)}")
     if _INDEX not in names:

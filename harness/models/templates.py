@@ -13,6 +13,7 @@ from harness.api.types import Message, Prompt, Response
 from harness.errors import DataError
 from harness.models.fastchat_templates import fastchat_template
 from harness.models.options import SystemTurns
+from harness.models.rendering import render
 from harness.models.tokenization import ChatTemplate, is_lead
 
 if TYPE_CHECKING:
@@ -175,9 +176,8 @@ def _takes_system_turns(tokenizer: PreTrainedTokenizerBase, template: Any) -> bo
     """Whether a system turn's words come out."""
     from jinja2 import TemplateError
 
-    turns = [{"role": "system", "content": _SYSTEM}, {"role": "user", "content": "hi"}]
     try:
-        text = tokenizer.apply_chat_template(turns, chat_template=template, tokenize=False, add_generation_prompt=True)
+        text = render(tokenizer, [Message("system", _SYSTEM), Message("user", "hi")], template=template)
     except TemplateError:
         return False
     return _SYSTEM in text

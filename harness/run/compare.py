@@ -26,6 +26,7 @@ from harness.run.costs import measure_sharing
 from harness.run.elsewhere import served_problems
 from harness.run.estimates.disk import DiskEstimate, check_disk, disk_estimate
 from harness.run.estimates.judge import missing_keys
+from harness.run.evidence import stages_evidence
 from harness.run.executors.events import EventFanout, Executor, Outcome
 from harness.run.executors.journal import Journal
 from harness.run.executors.local import LocalExecutor
@@ -72,6 +73,7 @@ class RunOptions:
         tracking: names of the experiment trackers that take part.
         display: how progress is shown.
         other_board: what to do where the folder holds the board of another comparison.
+        begun: called with the run's folder when its journal begins.
     """
 
     executor: Callable[[int, Mapping[str, Any], Path], Executor] = LocalExecutor
@@ -80,6 +82,7 @@ class RunOptions:
     tracking: tuple[str, ...] = ()
     display: Display = "none"
     other_board: OtherBoard = "refuse"
+    begun: Callable[[Path], None] | None = None
 
 
 @dataclass(frozen=True)
@@ -278,6 +281,8 @@ class _Execution:
             if noted is not None:
                 note_run(self.folder, noted[0], self.store.root, noted[1])
             self.journal.begin(graph, present)
+            if options.begun is not None:
+                options.begun(self.folder)
             watching, display, tracking = self.observers.watching, options.display, options.tracking
             with watching(self.name, graph, present, display=display, workers=workers, folder=self.folder, tracking=tracking):
                 self._run(graph, present)
@@ -312,8 +317,8 @@ class _Execution:
         others = graph.stages.keys() - fresh
         present = stages_in_store(graph, (others | held).__contains__, self.store.dropped)
         again = [graph.stages[key] for key in others - present]  # models that the new stages need, and that were dropped
-        self.journal.extend([*stages, *again], held & present)
-        self.observers.extended([*stages, *again], held & present)
+        self.journal.extend(graph, [*stages, *again], held & present)
+        self.observers.extended(graph, [*stages, *again], held & present)
         self._run(graph, present)
 
     def _run(self, graph: Graph, present: set[str]) -> None:
@@ -465,7 +470,8 @@ def _publish(
         StageError: there is nothing to compare with.
         StoreWriteError: it cannot be written.
     """
-    board = assemble(runs, graph, command, observers.failures, choice)
+    made_of = graph if choice is None else choice.with_trials(graph)
+    board = assemble(runs, graph, command, observers.failures, choice).sealed([stages_evidence(runs, made_of)])
     try:
         write_all(board, board.example_rows, folder)
         for run in runs:
@@ -473,7 +479,6 @@ def _publish(
         update_index(folder)
     except OSError as error:
         raise StoreWriteError(f"the board cannot be written to {folder} ({error.strerror}): run it again with --out") from error
-    made_of = graph if choice is None else choice.with_trials(graph)
     need(runs[0].store, Root.of(board.name, folder, made_of.stages.keys()))
     observers.call("harness_board_ready", board=board.model_dump(mode="json", by_alias=True), folder=folder)
     return board
@@ -516,7 +521,9 @@ def _assemble_models(runs: Sequence[Run], graph: Graph, command: str, observer_f
     measured = measure_sharing(graph, runs[0].store, runs[0].outcome.ran).as_dict()
     board = join_models(boards, rows, SharingFacts.read({**first.sharing, **measured}))
     left_out = tuple(f"The starting model {label} is left out: {quoted(reason)}" for label, reason in failures.items())
-    return board.model_copy(update={"warnings": (*left_out, *board.warnings)}) if left_out else board
+    if not left_out or board.evidence is None:
+        return board
+    return board.model_copy(update={"warnings": (*left_out, *board.warnings)}).noting(board.evidence.builds, left_out)
 
 
 def _assemble(

@@ -22,6 +22,7 @@ from harness.config.file import called
 from harness.config.schema import Config
 from harness.errors import DataError, HarnessError, did_you_mean
 from harness.run.executors.journal import STATUS, read_status
+from harness.store.reading import read_plain
 
 # What to do where the folder holds a board that the run would not make again: refuse to run, take a folder beside it, or
 # replace it.
@@ -83,6 +84,34 @@ def _lost(folder: Path, comparisons: Sequence[Comparison], raw: Mapping[str, Any
         return "its starting model is not in this run"
     differences = (_difference(_content(config), _content(now[start])) for start, config in before.items())
     return next((difference for difference in differences if difference is not None), None)
+
+
+def check_merge_folder(folder: Path, merged: Board) -> None:
+    """Refuse to write a merged board over one that is not an earlier merge of the same boards, or has a row more.
+
+    Raises:
+        HarnessError: a board would be lost; names it and the way out.
+    """
+    if not (folder / BOARD).exists():
+        return
+    reason = None
+    try:
+        board = Board.read(folder, examples=False)
+    except DataError as error:
+        reason = str(error)
+    else:
+        before, now = (sorted(source["name"] for source in each.sharing.get("merged", ())) for each in (board, merged))
+        labels = {row.method for row in merged.rows}
+        if not before and not board.is_published:
+            reason = "a run or an import made it"
+        elif before != now:
+            reason = f"it was merged from {', '.join(before) or 'a published table'}"
+        elif missing := [row.method for row in board.rows if row.method not in labels]:
+            reason = f"its row {missing[0]!r} is not in the merged board"
+    if reason is not None:
+        raise HarnessError(
+            f"--out {folder} holds another board ({reason}): choose another folder, or give --replace to lose that board"
+        )
 
 
 def _is_noted(folder: Path, raw: Mapping[str, Any]) -> bool:
@@ -273,9 +302,9 @@ def read_run(folder: Path) -> NotedRun:
     """
     path = folder / RUN
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(read_plain(path))
         return NotedRun(dict(content["config"]), str(content["store"]), str(content["command"]))
     except FileNotFoundError:
         raise HarnessError(f"{path} is missing: a run writes it when it starts; start the run again") from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise HarnessError(f"{path} cannot be read ({error}): start the run again, which writes a new one") from error

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from harness.board.by_model import SEPARATOR
 from harness.store import key_of
 
 # Raise a kind's version when its runner gives other results for the same inputs: old artifacts are then not found.
@@ -177,7 +178,8 @@ def joined(graphs: Mapping[str | None, Graph]) -> Graph:
     """Return one graph with the stages of several, each once; the graph itself where there is only one.
 
     Args:
-        graphs: by the label of their starting model, which the titles of stages that only it has end with.
+        graphs: by the label of their starting model, which the titles of stages that only it has end with, and the labels of
+            its rows begin with, as on the board.
     """
     if len(graphs) == 1:
         return next(iter(graphs.values()))
@@ -187,7 +189,7 @@ def joined(graphs: Mapping[str | None, Graph]) -> Graph:
         for key, stage in graph.stages.items():
             title = stage.title if shared[key] > 1 else f"{stage.title} · {label}"
             whole.stages.setdefault(key, replace(stage, title=title))
-        whole.rows += graph.rows
+        whole.rows += [replace(row, label=f"{label}{SEPARATOR}{row.label}") for row in graph.rows]
         whole.checkpoints |= graph.checkpoints
         whole.judges |= graph.judges
     return whole

@@ -17,7 +17,7 @@ from harness.board.build import metric_entries
 from harness.config import Comparison
 from harness.config.schema import KeepModels, RunSection
 from harness.errors import StoreError
-from harness.run.executors.events import Events
+from harness.run.executors.events import Events, LiveValues
 from harness.run.graph import DROPPABLE, Graph, RowPlan, Stage
 from harness.run.results import Evaluation
 from harness.store import Store
@@ -89,6 +89,9 @@ class KeptModels(Events):
         pass
 
     def progress(self, key: str, done: int, total: int, note: str) -> None:
+        pass
+
+    def measured(self, key: str, values: LiveValues) -> None:
         pass
 
     def again(self, stage: Stage, reason: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Container, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -11,7 +12,7 @@ from typing import Any, Literal, TypeAlias
 from harness.api.registry import Registry
 from harness.config.problems import quoted
 from harness.errors import HarnessError, did_you_mean
-from harness.run.executors.events import Events
+from harness.run.executors.events import Events, LiveValues
 from harness.run.graph import Graph, Stage
 
 # How progress is shown: a bar that a terminal or a notebook redraws, plain lines on standard error, or not at all.
@@ -28,12 +29,25 @@ def display_here() -> Display:
     return "bar" if redraws else "lines"
 
 
+@dataclass(frozen=True)
+class _Training:
+    """A row's training at a seed in one round; `earlier` are the training stages of the rounds before."""
+
+    row: str
+    seed: int
+    earlier: tuple[str, ...]
+
+
 class Observers(Events):
     """The observer hooks of every plugin, as an executor's events."""
 
     def __init__(self, registry: Registry) -> None:
         self._manager = registry.manager
         self.failures: dict[str, str] = {}
+        # By stage: the rows whose training or evaluation it is. Rows that need the same stage share it.
+        self._trained: dict[str, list[_Training]] = {}
+        self._evaluated: dict[str, list[tuple[str, int, str]]] = {}
+        self._steps: dict[str, int] = {}  # training stage -> the last step that was told
 
     def call(self, hook: str, **arguments: Any) -> None:
         """Call every implementation of a hook; remember the first failure of each plugin and leave that plugin out."""
@@ -58,6 +72,7 @@ class Observers(Events):
         tracking: Sequence[str] = (),
     ) -> Iterator[None]:
         """Tell that a run of the stages that are not `present` begins, and however the block ends, that it has ended."""
+        self._know(graph)
         missing = {stage.key: stage.weight for stage in graph if stage.key not in present}
         self.call(
             "harness_run_started",
@@ -86,16 +101,46 @@ class Observers(Events):
             if (name := getattr(self._manager.get_plugin(plugin), "tracker", None)) in tracking:
                 raise HarnessError(f"--track {name}: it cannot start ({reason}): fix that, or leave the tracker out")
 
-    def extended(self, stages: Collection[Stage], present: Container[str]) -> None:
-        """Tell that the stages of a further seed or of further prompts are added; those that are not `present` will run."""
+    def extended(self, graph: Graph, stages: Collection[Stage], present: Container[str]) -> None:
+        """Tell that the stages of a further seed or of further prompts are added; those that are not `present` will run.
+
+        Args:
+            graph: holds the rows, those before among them.
+        """
+        self._know(graph)
         missing = {stage.key: stage.weight for stage in stages if stage.key not in present}
         self.call("harness_run_extended", weights=missing, cached=len(stages) - len(missing))
+
+    def _know(self, graph: Graph) -> None:
+        self._trained, self._evaluated = {}, {}
+        for row in graph.rows:
+            for place, key in enumerate(row.training):
+                self._trained.setdefault(key, []).append(_Training(row.label, row.seed, row.training[:place]))
+            for evaluator, keys in row.evaluations.items():
+                # Of rows that get prompts in blocks the first one: a later block's means are of other prompts.
+                self._evaluated.setdefault(keys[0], []).append((row.label, row.seed, evaluator))
 
     def started(self, stage: Stage) -> None:
         self.call("harness_stage_started", key=stage.key, title=stage.title)
 
     def progress(self, key: str, done: int, total: int, note: str) -> None:
         self.call("harness_stage_progress", key=key, done=done, total=total, note=note)
+
+    def measured(self, key: str, values: LiveValues) -> None:
+        # A training that begins again, or resumes, repeats points: nobody is told twice.
+        before = self._steps.get(key, 0)
+        points = [point for point in values.get("points", ()) if point["step"] > before]
+        if points:
+            self._steps[key] = int(points[-1]["step"])
+        for training in self._trained.get(key, ()) if points else ():
+            # Steps are counted through all rounds. Of a round from the store they are not known: the board has that curve.
+            if all(earlier in self._steps for earlier in training.earlier):
+                offset = sum(self._steps[earlier] for earlier in training.earlier)
+                counted = [{**point, "step": point["step"] + offset} for point in points]
+                self.call("harness_training_points", row=training.row, seed=training.seed, points=counted)
+        for row, seed, evaluator in self._evaluated.get(key, ()) if "scores" in values else ():
+            means = {f"{evaluator}/{metric}": mean for metric, mean in values["scores"].items()}
+            self.call("harness_row_scores", row=row, seed=seed, means=means, scored=values["scored"])
 
     def again(self, stage: Stage, reason: str) -> None:
         self.call("harness_stage_progress", key=stage.key, done=0, total=1, note=f"{reason}; trying once more")

@@ -15,7 +15,7 @@ from harness.models.tokenization import ChatTemplate
 from harness.training.batch import tokenize_target
 from harness.training.checkpoints import Checkpoints, train_resumably
 from harness.training.settings import SftSettings, resolve_precision
-from harness.training.trainer import Report, StepCallback, recompute_layers, shared_arguments
+from harness.training.trainer import Report, StepCallback, Watch, recompute_layers, shared_arguments
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -62,10 +62,14 @@ def fine_tune(
     scratch: Path,
     report: Report | None = None,
     checkpoints: Checkpoints | None = None,
+    watch: Watch | None = None,
 ) -> FineTuned:
     """Train `model` in place on the examples' targets.
 
     The loss is TRL's: the mean over all response tokens of a batch. Examples longer than `max_length` are dropped whole.
+
+    Args:
+        watch: takes the rows of the history as they are made.
 
     Raises:
         DataError: no example has a target that fits.
@@ -76,6 +80,10 @@ def fine_tune(
     if settings.gradient_checkpointing:
         recompute_layers(model)
     trainer = _build(model, tokenizer, rows, settings, seed, scratch, report, checkpoints)
+    if watch is not None:
+        from harness.training.sft_trainer import WatchCallback
+
+        trainer.add_callback(WatchCallback(watch))
 
     def restore(notes: Mapping[str, object]) -> None:
         from harness.training.sft_trainer import SftProgress

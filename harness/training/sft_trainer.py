@@ -9,11 +9,12 @@ import torch
 from pydantic import BaseModel
 from torch import Tensor
 from torch.utils.data import Sampler
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, TrainerCallback
 from trl import SFTTrainer
 
 from harness.training.sft_step import ID, SftStep
 from harness.training.step_trainer import StepTrainer
+from harness.training.trainer import Watch
 
 LOGGED = {"step": "step", "loss": "loss", "learning_rate": "learning_rate", "gradient_norm": "grad_norm"}  # ours: transformers'
 
@@ -52,7 +53,7 @@ class SftTrainer(StepTrainer, SFTTrainer):  # type: ignore[misc]
     @property
     def history(self) -> list[dict[str, float]]:
         """One row per optimiser step: step, loss, learning_rate, gradient_norm."""
-        return [{name: row[theirs] for name, theirs in LOGGED.items()} for row in self.state.log_history if "loss" in row]
+        return _history(self.state.log_history)
 
     @property
     def progress(self) -> SftProgress:
@@ -79,6 +80,22 @@ class SftTrainer(StepTrainer, SFTTrainer):  # type: ignore[misc]
     def _get_train_sampler(self, train_dataset: Any = None) -> _Order:
         self.order.rows = super()._get_train_sampler(train_dataset)
         return self.order
+
+
+def _history(log: Sequence[Mapping[str, float]]) -> list[dict[str, float]]:
+    return [{name: row[theirs] for name, theirs in LOGGED.items()} for row in log if "loss" in row]
+
+
+class WatchCallback(TrainerCallback):  # type: ignore[misc]
+    """Give the rows of the history to `watch` as they are logged; a resumed training's earlier ones come with its first."""
+
+    def __init__(self, watch: Watch) -> None:
+        self.watch = watch
+        self._read = 0  # rows of transformers' log
+
+    def on_log(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        rows, self._read = _history(state.log_history[self._read :]), len(state.log_history)
+        self.watch(rows)
 
 
 class _Order(Sampler[int]):

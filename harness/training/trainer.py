@@ -26,6 +26,7 @@ from harness.training.settings import Schedule, TrainingSettings
 from harness.training.step_trainer import StepTrainer
 
 Report = Callable[[int, int, str], None]
+Watch = Callable[[Sequence[Mapping[str, float]]], None]
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,7 @@ def train(
     layout: Layout | None = None,
     shuffle: bool = True,
     checkpoints: Checkpoints | None = None,
+    watch: Watch | None = None,
 ) -> Trained:
     """Train `model` in place.
 
@@ -71,6 +73,7 @@ def train(
         shuffle: whether each pass has an order of its own; otherwise groups are trained on as they come.
         layout: what `choose_layout` gave for this model and `settings.layout`, where the caller wants to know it.
         checkpoints: where to go on from, and where to keep how far this came; nothing is kept without.
+        watch: takes the rows of the history as they are made; first those of the checkpoint, where the training resumes.
 
     Raises:
         StageError: the loss or its gradient stopped being a number, which names step and prompts; a prompt does not fit in
@@ -88,11 +91,19 @@ def train(
         train_dataset=list(groups),
         data_collator=lambda batch: {"groups": batch},
     )
-    trainer.add_callback(StepCallback(report, lambda row: step.history[-1].update(row)))
+
+    def note(row: dict[str, float]) -> None:
+        step.history[-1].update(row)
+        if watch is not None:
+            watch(step.history[-1:])
+
+    trainer.add_callback(StepCallback(report, note))
 
     def restore(notes: Mapping[str, object]) -> None:
         progress = Progress.model_validate(notes)
         step.history, step.passes.size = progress.history, progress.tokens
+        if watch is not None:
+            watch(step.history)
 
     train_resumably(trainer, checkpoints, lambda: {"history": step.history, "tokens": step.passes.size}, restore)
     return Trained(step.history, step.passes.size)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from harness_plugins.observers.tracking import Tracker
 
 EXPERIMENT = "harness"
+MOST_METRICS = 1000  # in one request, says MLflow
 NOT_ALLOWED = re.compile(r"[^\w\-. /]")  # in the name of a metric
 
 
@@ -27,8 +29,17 @@ class MLflowObserver(Tracker):
         self.run = self.client.create_run(experiment, run_name=name).info.run_id
 
     def log(self, values: Mapping[str, float], step: int) -> None:
-        for name, value in values.items():
-            self.client.log_metric(self.run, NOT_ALLOWED.sub("_", name), value, step=step)
+        self.log_all([(step, values)])
+
+    def log_all(self, points: Sequence[tuple[int, Mapping[str, float]]]) -> None:
+        from mlflow.entities import Metric
+
+        now = int(time.time() * 1000)
+        metrics = [
+            Metric(NOT_ALLOWED.sub("_", name), value, now, step) for step, values in points for name, value in values.items()
+        ]
+        for start in range(0, len(metrics), MOST_METRICS):
+            self.client.log_batch(self.run, metrics[start : start + MOST_METRICS])
 
     def close(self, board: Mapping[str, Any]) -> None:
         self.client.log_dict(self.run, dict(board["config"]), "config.json")

@@ -23,6 +23,7 @@ class TensorBoardObserver(Tracker):
     def log(self, values: Mapping[str, float], step: int) -> None:
         for name, value in values.items():
             self.writer.add_scalar(name, value, step)
+        self.writer.flush()  # else nothing is seen for two minutes
 
     def close(self, board: Mapping[str, Any]) -> None:
         self.writer.add_text("config", "    " + json.dumps(board["config"], indent=2).replace("\n", "\n    "))

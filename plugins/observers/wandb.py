@@ -20,10 +20,12 @@ class WandbObserver(Tracker):
         import wandb
 
         self.run = wandb.init(project=PROJECT, name=name, dir=str(folder))
+        self.defined: set[str] = set()
 
     def log(self, values: Mapping[str, float], step: int) -> None:
-        for name in values:  # series have steps of their own, where W&B counts one for all
+        for name in values.keys() - self.defined:  # series have steps of their own, where W&B counts one for all
             self.run.define_metric(name, step_metric=f"{name.rpartition('/')[0]}/step")
+        self.defined |= values.keys()
         steps = {f"{name.rpartition('/')[0]}/step": step for name in values}
         self.run.log({**steps, **values})
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import re
 
@@ -45,6 +46,15 @@ def test_no_label_lies_over_a_point_or_a_label(chart: Chart, count: int, length:
 def test_a_full_chart_leaves_labels_out_rather_than_over_points() -> None:
     points = [(x, y) for x in range(60, 736, 8) for y in range(24, 330, 8)]
     assert Labels(FRONTIER, points).draw(0, "a label", "name") == []
+
+
+def test_on_a_crowded_chart_leader_lines_are_short() -> None:
+    points = clusters(FRONTIER, 100, 0)
+    labels = Labels(FRONTIER, points)
+    drawn = [labels.draw(number, "x" * 14, "name", far=False) for number in range(100)]
+    leaders = [re.findall(r'[xy][12]="([-\\d.]+)"', str(shapes[0])) for shapes in drawn if len(shapes) == 2]
+    assert leaders and sum(not shapes for shapes in drawn) > 10
+    assert max(math.dist(map(float, places[:2]), map(float, places[2:])) for places in leaders) < 70
 
 
 def test_on_phones_a_legend_names_every_point(board: Board) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from made_boards import full_board, hostile_board
-from opened_page import Open, Opened, watched
+from opened_page import PATIENCE, TALL, Open, Opened, watched
 
 from harness.board.views.page import to_html
 
@@ -21,7 +21,6 @@ QUIET = (
     *("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-sync", "--disable-default-apps"),
     *("--disable-background-networking", "--disable-component-update", "--disable-domain-reliability", "--mute-audio"),
 )
-TALL, PATIENCE = 900, 30_000  # pixels; milliseconds, for machines that are busy
 
 
 @pytest.fixture(scope="session")

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from playwright.sync_api import BrowserContext, Page
 
+TALL, PATIENCE = 900, 30_000  # pixels; milliseconds, for machines that are busy
+
 
 @dataclass
 class Opened:

@@ -136,6 +136,10 @@ def test_a_judge_of_the_same_mind_gives_the_published_figures_again(
     }
     written = json.loads((tmp_path / "annotations.json").read_text())
     assert len(written) == 805
+    lines = (tmp_path / "questions.jsonl").read_text().splitlines()
+    asked, judged = json.loads(lines[0]), (tmp_path / "judgments.jsonl").read_text().splitlines()
+    assert (asked["prompt"], asked["answer"]) == (outputs[0]["instruction"], outputs[0]["output"]) and len(lines) == 805
+    assert len(judged) <= 805 and sum(json.loads(line)["verdict"] == "not read" for line in judged) == 1
     again = package.figures([row for row in written if row["preference"]], list(rows), None)
     assert again.summary == task.notes["alpaca_eval"]
 

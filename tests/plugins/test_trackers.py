@@ -12,7 +12,7 @@ import pytest
 
 from harness.api.registry import Registry
 from harness.errors import HarnessError
-from harness.run.graph import Graph
+from harness.run.graph import Graph, RowPlan
 from harness.run.observers import Observers, check_trackers
 from harness_plugins.observers.tracking import Tracker
 
@@ -77,6 +77,54 @@ def test_a_tracker_is_told_stages_curves_and_scores() -> None:
         ),
         {"name": "tiny"},
     ]
+
+
+def two_rounds() -> Graph:
+    """One row of two rounds, which another row shares at the first, and its evaluation."""
+    graph = Graph()
+    keys = [graph.add("train", f"train {number}", {"n": number}, {}) for number in (1, 2)]
+    scored = graph.add("evaluate", "evaluate", {}, {})
+    graph.rows = [
+        RowPlan("dpo", 0, keys[1], (), tuple(keys), {"gold": (scored,)}),
+        RowPlan("twin", 0, keys[0], (), (keys[0],), {}),
+    ]
+    return graph
+
+
+def test_a_tracker_is_told_curves_and_scores_as_they_happen_and_no_point_twice(tmp_path: Path) -> None:
+    kept, graph = Kept(), two_rounds()
+    first, second, scored = graph.stages
+    observers = Observers(Registry.load(extra=[kept]))
+    with observers.watching("tiny", graph, set(), display="none", workers=1, folder=tmp_path, tracking=["kept"]):
+        kept.said.clear()
+        observers.measured(first, {"points": [{"step": 1, "loss": 0.7}]})
+        assert kept.said == [(1, {f"train/{row}/seed 0/loss": 0.7}) for row in ("dpo", "twin")]
+        kept.said.clear()
+        observers.measured(first, {"points": [{"step": 1, "loss": 0.7}, {"step": 2, "loss": 0.6}]})  # it resumed
+        observers.measured(second, {"points": [{"step": 1, "loss": 0.5}]})
+        observers.measured(scored, {"scores": {"mean": 7.5}, "scored": 4})
+        assert kept.said == [
+            (2, {"train/dpo/seed 0/loss": 0.6}),
+            (2, {"train/twin/seed 0/loss": 0.6}),
+            (3, {"train/dpo/seed 0/loss": 0.5}),
+            (4, {"score/gold/mean/dpo/seed 0": 7.5}),
+        ]
+        kept.said.clear()
+        points = [{"step": step, "round": 0, "loss": 1 - step / 10} for step in (1, 2, 3, 4)]
+        rows = [{"method": "dpo", "scores": {}, "curves": {"0": points}}]
+        observers.call("harness_board_ready", board={"config": {}, "rows": rows}, folder=tmp_path)
+        assert kept.said == [(4, {"train/dpo/seed 0/loss": 0.6}), (0, {}), {}]
+    assert observers.failures == {}
+
+
+def test_the_curve_of_a_round_after_one_from_the_store_comes_with_the_board(tmp_path: Path) -> None:
+    kept, graph = Kept(), two_rounds()
+    first, second, _ = graph.stages
+    observers = Observers(Registry.load(extra=[kept]))
+    with observers.watching("tiny", graph, {first}, display="none", workers=1, folder=tmp_path, tracking=["kept"]):
+        kept.said.clear()
+        observers.measured(second, {"points": [{"step": 1, "loss": 0.5}]})
+        assert kept.said == []
 
 
 def test_a_tracker_s_run_ends_also_where_there_is_no_board() -> None:
@@ -177,8 +225,8 @@ def test_mlflow_is_given_names_that_it_takes(monkeypatch: pytest.MonkeyPatch) ->
             said.append((experiment, run_name))
             return SimpleNamespace(info=SimpleNamespace(run_id="r"))
 
-        def log_metric(self, run: str, name: str, value: float, step: int) -> None:
-            said.append((run, name, value, step))
+        def log_batch(self, run: str, metrics: list[tuple[str, float, int, int]]) -> None:
+            said.extend((run, name, value, step) for name, value, _, step in metrics)
 
         def log_dict(self, run: str, config: dict[str, Any], name: str) -> None:
             said.append((run, config, name))
@@ -188,7 +236,10 @@ def test_mlflow_is_given_names_that_it_takes(monkeypatch: pytest.MonkeyPatch) ->
 
     module = ModuleType("mlflow")
     module.MlflowClient = Client  # type: ignore[attr-defined]
+    entities = ModuleType("mlflow.entities")
+    entities.Metric = lambda *fields: fields  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "mlflow", module)
+    monkeypatch.setitem(sys.modules, "mlflow.entities", entities)
     tell(Observers(Registry.load()), "mlflow")
     assert said[0] == ("experiment harness", "tiny")
     assert ("r", "train/dpo_β_/seed 0/loss", 0.6, 2) in said

@@ -13,12 +13,37 @@ WRAP_UP_SECONDS = 300.0  # after `run.max_hours`, for running stages to keep the
 TIME_OVER = "the run's time is over"  # why a stage is put back
 
 
+class LiveSample(TypedDict):
+    """A response that was just drawn, and its prompt; both may be cut."""
+
+    prompt: str
+    response: str
+
+
+class LiveValues(TypedDict, total=False):
+    """Intermediate results of a running stage.
+
+    Attributes:
+        points: the next points of its training curve: `step`, counted from 1, `loss` and other numbers.
+        scores: metric -> mean over the examples scored so far.
+        scored: how many those are.
+        sample: one of the responses that it draws.
+    """
+
+    points: list[dict[str, float]]
+    scores: dict[str, float]
+    scored: int
+    sample: LiveSample
+
+
 class Events(Protocol):
     """Told about every stage as it goes. `again`: it runs no more, and will be started once more."""
 
     def started(self, stage: Stage) -> None: ...
 
     def progress(self, key: str, done: int, total: int, note: str) -> None: ...
+
+    def measured(self, key: str, values: LiveValues) -> None: ...
 
     def again(self, stage: Stage, reason: str) -> None: ...
 
@@ -38,6 +63,10 @@ class EventFanout(Events):
     def progress(self, key: str, done: int, total: int, note: str) -> None:
         for listener in self.listeners:
             listener.progress(key, done, total, note)
+
+    def measured(self, key: str, values: LiveValues) -> None:
+        for listener in self.listeners:
+            listener.measured(key, values)
 
     def again(self, stage: Stage, reason: str) -> None:
         for listener in self.listeners:
@@ -130,10 +159,11 @@ class WorkerMessage(TypedDict, total=False):
     """One line of JSON that a process of a run writes to its parent.
 
     Attributes:
-        event: `ready` once a worker can run stages; `progress`; `finished`, also where the stage failed; `stopped` where it
-            kept its state because the run's time is over; `unwritable` where nothing can be written any more; `gone` where
-            the process has ended, which its parent adds.
+        event: `ready` once a worker can run stages; `progress`; `measured`; `finished`, also where the stage failed; `stopped`
+            where it kept its state because the run's time is over; `unwritable` where nothing can be written any more; `gone`
+            where the process has ended, which its parent adds.
         done, total, note: of `progress`.
+        values: of `measured`.
         error: why the stage failed; None where it did not.
         ours: whether the error is the harness's own, whose text is for users.
         mirror: why the mirror was left out; None where it was not.
@@ -141,10 +171,11 @@ class WorkerMessage(TypedDict, total=False):
         facts, earlier_seconds: of the draft that the first process of a training wrote.
     """
 
-    event: Required[Literal["ready", "progress", "finished", "stopped", "unwritable", "gone"]]
+    event: Required[Literal["ready", "progress", "measured", "finished", "stopped", "unwritable", "gone"]]
     done: int
     total: int
     note: str
+    values: LiveValues
     error: str | None
     ours: bool
     mirror: str | None

@@ -125,6 +125,9 @@ class LocalExecutor:
         if message["event"] == "progress":
             events.progress(stage.key, message["done"], message["total"], message["note"])
             return
+        if message["event"] == "measured":
+            events.measured(stage.key, message["values"])
+            return
         if message["event"] == "unwritable":
             raise StoreWriteError(str(message["error"]))
         worker.stage = None

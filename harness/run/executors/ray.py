@@ -158,9 +158,11 @@ class RayExecutor:
                 events.started(stage)
                 running[self._submit(stage, said)] = Running(stage)
             ended, _ = self.ray.wait(list(running), num_returns=1, timeout=LOOK_SECONDS)
-            for key, done, total, note in self._heard(said):
-                if key in schedule.running:
-                    events.progress(key, done, total, note)
+            for key, message in self._heard(said):
+                if key in schedule.running and message["event"] == "progress":
+                    events.progress(key, message["done"], message["total"], message["note"])
+                elif key in schedule.running:
+                    events.measured(key, message["values"])
             signals.handle()
             for reference in ended:
                 self._note(reference, running.pop(reference), schedule, events)
@@ -190,10 +192,10 @@ class RayExecutor:
         here = NodeAffinitySchedulingStrategy(self.ray.get_runtime_context().get_node_id(), soft=True)
         return Queue(actor_options={"num_cpus": 0, "max_restarts": -1, "scheduling_strategy": here})
 
-    def _heard(self, said: Any) -> Sequence[tuple[str, int, int, str]]:
-        """Return the progress since the last look; none while the queue cannot be reached, since a run does not need it."""
+    def _heard(self, said: Any) -> Sequence[tuple[str, WorkerMessage]]:
+        """Return stages' messages since the last look; none while the queue cannot be reached, since a run needs none."""
         try:
-            heard: Sequence[tuple[str, int, int, str]] = said.get_nowait_batch(min(said.qsize(), 1000))
+            heard: Sequence[tuple[str, WorkerMessage]] = said.get_nowait_batch(min(said.qsize(), 1000))
         except self.ray.exceptions.RayError:
             return ()
         return heard
@@ -301,6 +303,7 @@ def run_task(stage: Mapping[str, Any], settings: Mapping[str, Any], said: Any) -
     from harness.run.executors.ray import captured, tail
     from harness.run.executors.worker import attempt, make_context
     from harness.run.stages.context import quiet_libraries
+    from harness.run.stages.live import Live
 
     if apart := _apart(settings):
         return apart
@@ -311,11 +314,15 @@ def run_task(stage: Mapping[str, Any], settings: Mapping[str, Any], said: Any) -
         nonlocal last
         if time.monotonic() - last > REPORT_SECONDS:
             last = time.monotonic()
-            with contextlib.suppress(Exception):  # nobody hears it: the stage goes on
-                said.put_nowait((stage["key"], done, total, note))
+            send({"event": "progress", "done": done, "total": total, "note": note})
 
+    def send(message: WorkerMessage) -> None:
+        with contextlib.suppress(Exception):  # nobody hears it: the stage goes on
+            said.put_nowait((stage["key"], message))
+
+    live = Live(lambda values: send({"event": "measured", "values": values}))
     with captured() as written:
-        ended = attempt(Stage(**stage), lambda: make_context(settings, report))
+        ended = attempt(Stage(**stage), lambda: make_context(settings, report, live))
         return {**(_apart(settings) or ended), "log": tail(written)}
 
 

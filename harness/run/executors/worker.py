@@ -26,6 +26,7 @@ from harness.run.executors.events import WorkerMessage
 from harness.run.graph import Stage
 from harness.run.stages import run_stage
 from harness.run.stages.context import CHECKPOINT_MINUTES, Context, Report, quiet_libraries
+from harness.run.stages.live import Live
 from harness.store import Store
 from harness.store.mirror import Mirror
 
@@ -38,7 +39,8 @@ def main() -> None:
     threading.Thread(target=_listen, args=(inbox,), daemon=True).start()
     settings = inbox.get()
     quiet_libraries()
-    context = functools.cache(lambda: make_context(settings, lambda *progress: _progress(out, *progress)))
+    live = Live(lambda values: _send(out, {"event": "measured", "values": values}))
+    context = functools.cache(lambda: make_context(settings, lambda *progress: _progress(out, *progress), live))
     with contextlib.suppress(Exception):  # ahead of the first stage, which tells what fails here
         context()
     _send(out, {"event": "ready"})
@@ -46,7 +48,7 @@ def main() -> None:
         _send(out, attempt(Stage(**message), context))
 
 
-def make_context(settings: Mapping[str, Any], report: Report) -> Context:
+def make_context(settings: Mapping[str, Any], report: Report, live: Live) -> Context:
     """Make a worker's context from the executor's settings."""
     use_cache(cache_folder(os.environ))
     mirror = Mirror(settings["mirror"]) if settings.get("mirror") else None
@@ -61,6 +63,7 @@ def make_context(settings: Mapping[str, Any], report: Report) -> Context:
         run=settings.get("run", "alone"),
         gpus=tuple(settings.get("gpus", ())),
         ends_at=settings.get("ends_at"),
+        live=live,
     )
 
 
@@ -75,7 +78,9 @@ def attempt(stage: Stage, context: Callable[[], Context]) -> WorkerMessage:
     try:
         ready = context()
         mirror = ready.store.mirror
+        ready.live.begin()
         run_stage(stage, ready)
+        ready.live.flush()
     except StoreWriteError as unwritable:  # no other stage would fare better
         return {"event": "unwritable", "error": quoted(str(unwritable))}
     except TimeOverError:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -39,6 +39,7 @@ class KeptChunks:
         state: the backend's, after the last of them.
         ends_at: the time (seconds since the epoch) after which no further responses are drawn; None for never.
         earlier_seconds: spent by earlier processes up to the chunk that this one began at.
+        show: takes a prompt's place and one of its responses, as they are added.
     """
 
     folder: Path
@@ -48,6 +49,7 @@ class KeptChunks:
     state: bytes = b""
     earlier_seconds: float = 0.0
     ends_at: float | None = None
+    show: Callable[[int, Response], None] = lambda place, response: None
     _number: int = 0
     _last: str = ""  # checksum of the last chunk, or the request's
     _new: dict[int, list[Response]] = field(default_factory=dict)
@@ -81,6 +83,8 @@ class KeptChunks:
         self._new |= responses
         self.responses |= responses
         self.state = state
+        for place, row in responses.items():
+            self.show(place, row[0])
         if len(self.responses) == self.prompts:
             return
         over = self.ends_at is not None and time.time() >= self.ends_at

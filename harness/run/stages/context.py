@@ -19,6 +19,7 @@ from harness.models.options import LoadOptions, Use, weights_dtype
 from harness.models.served import BACKEND, ServedModel
 from harness.run.graph import CHECKPOINT, SERVED
 from harness.run.records import Description, SourceFacts
+from harness.run.stages.live import Live
 from harness.store import Artifact, Store
 from harness.store.environment import environment
 
@@ -101,6 +102,7 @@ class Context:
         run: name of the run; all its judges share one budget.
         checkpoints: hash -> models that are not artifacts, as `Checkpoint.as_dict` and `ServedModel.as_dict` give them.
         report: called with (done, total, a short note) while a stage runs.
+        live: takes intermediate results.
         checkpoint_minutes: between two checkpoints of a training, or two chunks of a generation; 0 after every step or batch.
         secret: returns the value of an environment variable that a config names, such as an API key.
         engine: generates for the stage that runs.
@@ -125,6 +127,7 @@ class Context:
     common_scratch: Path | None = None
     gpus: tuple[str, ...] = ()
     ends_at: float | None = None
+    live: Live = field(default_factory=Live)
 
     def component(self, kind: Kind, description: Description) -> Any:
         """Return a component as it was described when the run was planned.

@@ -152,6 +152,8 @@ def _follow(processes: list[_Process], inbox: Inbox, context: Context) -> Worker
         rank, message = inbox.get()
         if message["event"] == "progress":
             context.report(message["done"], message["total"], message["note"])
+        elif message["event"] == "measured":
+            context.live.send(message["values"])
         elif message["event"] == "finished" and message["error"] is None:
             results[rank], processes[rank].done = message, True
         elif message["event"] == "stopped":  # after the checkpoint, which all of them have written

@@ -45,6 +45,7 @@ from harness.run.records import (
 )
 from harness.run.stages.context import Context, StageProgress, read_answers, read_dataset
 from harness.run.stages.groups import read_source
+from harness.run.stages.live import Live
 from harness.run.stages.services import PolicyServices, Services, judge_facts, reward_values, stage_judge
 from harness.store import Artifact, ArtifactDraft
 
@@ -93,10 +94,10 @@ def run_evaluate(stage: Stage, context: Context, draft: ArtifactDraft) -> None:
         )
         task.files.mkdir()
         with exact_products():
-            scores = _scores(evaluator, task)
+            scores = _scores(evaluator, task, context.live)
     _check(scores, evaluator)
     report(1, 1, _means(scores, evaluator))
-    draft.write_lines("scores.jsonl", [_fields(score) for score in scores])
+    draft.write_lines("scores.jsonl", [score_fields(score) for score in scores])
     if not any(task.files.iterdir()):
         task.files.rmdir()
     facts = EvaluateFacts(
@@ -107,12 +108,13 @@ def run_evaluate(stage: Stage, context: Context, draft: ArtifactDraft) -> None:
     draft.facts |= facts.as_json()
 
 
-def _scores(evaluator: Evaluator, task: EvaluatorServices) -> list[Score]:
+def _scores(evaluator: Evaluator, task: EvaluatorServices, live: Live) -> list[Score]:
     """Return the scores; those that the row's model cannot give are noted as absent, with the reason."""
     scores = list[Score]()
     try:
         for score in evaluator.evaluate(task):  # one by one: those before an error are kept
             scores.append(score)
+            live.score(score.metric, score.value)
     except UnavailableError as error:
         given = {score.metric for score in scores}
         absent = [metric.name for metric in evaluator.metrics() if metric.name not in given and not metric.optional]
@@ -169,7 +171,7 @@ def _means(scores: Sequence[Score], evaluator: Evaluator) -> str:
     return ", ".join(f"{name} {fmean(values[name]):.4g}" for name in shown)
 
 
-def _fields(score: Score) -> list[str | float]:
+def score_fields(score: Score) -> list[str | float]:
     """Return a score as `Score(*fields)` reads it; the question only where there is one."""
     fields: list[str | float] = [score.example, score.metric, score.value, score.sample]
     return [*fields, score.question] if score.question else fields

@@ -18,9 +18,10 @@ from typing import IO, Any
 
 from harness.api.registry import Registry
 from harness.errors import HarnessError, StageError, TimeOverError
-from harness.run.executors.events import WorkerMessage
+from harness.run.executors.events import LiveValues, WorkerMessage
 from harness.run.graph import Stage
 from harness.run.stages.context import Context, quiet_libraries
+from harness.run.stages.live import Live
 from harness.store import ArtifactDraft, Store
 
 PATIENCE = timedelta(hours=12)  # for the others: a process that dies ends them all long before
@@ -67,8 +68,10 @@ def _run(order: Mapping[str, Any], draft: ArtifactDraft, out: IO[str]) -> None:
         checkpoint_minutes=order["checkpoint_minutes"],
         ends_at=order["ends_at"],
         common_scratch=Path(order["scratch"]),
+        live=Live(lambda values: _measured(out, order["rank"], values)),
     )
     RUNNERS[stage.kind](stage, context, draft)
+    context.live.flush()
 
 
 def _join(order: Mapping[str, Any]) -> None:
@@ -99,6 +102,11 @@ def _listen(inbox: queue.Queue[Mapping[str, Any]]) -> None:
 def _report(out: IO[str], rank: int, done: int, total: int, note: str) -> None:
     if rank == 0:
         _send(out, {"event": "progress", "done": done, "total": total, "note": note})
+
+
+def _measured(out: IO[str], rank: int, values: LiveValues) -> None:
+    if rank == 0:
+        _send(out, {"event": "measured", "values": values})
 
 
 def _send(out: IO[str], message: WorkerMessage) -> None:

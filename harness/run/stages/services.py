@@ -252,6 +252,7 @@ class PolicyServices:
         """
         context = self.services.context
         chunks = KeptChunks.of(folder, prompts, sampling, context.checkpoint_minutes * 60, context.ends_at)
+        chunks.show = lambda place, response: context.live.sample(prompts[place].messages[-1].content, response.text)
 
         before, whole = part or (0, len(prompts) * sampling.n)
 

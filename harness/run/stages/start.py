@@ -104,6 +104,7 @@ def run_sft(stage: Stage, context: Context, draft: ArtifactDraft) -> None:
             scratch=folder,
             report=context.report,
             checkpoints=checkpoints,
+            watch=context.live.points,
         )
     rounding = start.save(policy, tokenizer, draft)
     if not Ranks.here().first:

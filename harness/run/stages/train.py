@@ -195,6 +195,7 @@ class TrainerServices:
             layout=layout,
             shuffle=ordered is None,
             checkpoints=self.checkpoints,
+            watch=self.context.live.points,
         )
         self._save(policy, tokenizer)
         self.history, self.draft.earlier_seconds = trained.history, self.checkpoints.earlier_seconds
@@ -225,6 +226,7 @@ class TrainerServices:
 
         def go_on(kept: Mapping[str, Any]) -> None:
             self.history = list(kept["history"])
+            self.context.live.points(self.history)
             restore(kept["notes"])
 
         train_resumably(trainer, self.checkpoints, everything, go_on)
@@ -299,6 +301,7 @@ class TrainerServices:
                     f"{name} is {value} at step {step}: the training has left the numbers, lower its learning rate"
                 )
         self.history.append({str(name): float(value) for name, value in values.items()})
+        self.context.live.points(self.history[-1:])
 
     def log(self, text: str) -> None:
         if self._logged < LOG_BYTES:

@@ -31,6 +31,7 @@ from harness import (
     read_text,
 )
 from harness_plugins.evaluators.alpaca_eval.package import REASONS, Row, annotate, annotator_size, figures
+from harness_plugins.evaluators.shown import Shown
 from harness_plugins.evaluators.validation import named
 
 INSTRUCTIONS = 805
@@ -109,7 +110,13 @@ class AlpacaEval(Evaluator):
         return found
 
     def absent(self) -> Collection[str]:
-        return () if Path(self.reference).is_file() else ("reference",)
+        """Return the reference where it is not there, and a folder `difficulty` that does not exist."""
+        given = {"reference": Path(self.reference).is_file(), "difficulty": self._has_folder}
+        return [field for field, here in given.items() if not here]
+
+    @property
+    def _has_folder(self) -> bool:
+        return self.difficulty is None or Path(self.difficulty).is_dir()
 
     def fingerprint(self) -> str:
         """Return a hash of the files' contents and of the package's version, which brings the prompts."""
@@ -152,12 +159,20 @@ class AlpacaEval(Evaluator):
             for row, (answer,) in zip(reference, answers, strict=True)
         ]
         _write(task.files / "model_outputs.json", outputs)
-        annotations, reasons = annotate(task, self.annotator, reference, outputs)
+        annotations, reasons, words = annotate(task, self.annotator, reference, outputs)
         _write(task.files / "annotations.json", annotations)
         computed = figures(annotations, self.placed([row["instruction"] for row in reference], self.reference), self._hub())
         task.note("alpaca_eval", computed.summary)
         if self.difficulty is None:
             task.note("length_controlled_win_rate", UNCONTROLLED)
+        shown = Shown()
+        for row, other in zip(outputs, reference, strict=True):
+            example, preferred = example_name(row["instruction"]), computed.preferences.get(row["instruction"])
+            shown.answer(example, row["instruction"], row["output"], other["output"])
+            if row["instruction"] in words:
+                verdict = "not read" if preferred is None else f"preferred by {preferred['win_rate']:.1%}"
+                shown.judgment(example, verdict, words[row["instruction"]])
+        shown.write(task.files)
         for row in outputs:
             example = example_name(row["instruction"])
             yield Score(example, "characters", float(len(row["output"])))
@@ -220,6 +235,9 @@ class AlpacaEval(Evaluator):
 
     def wrong_files(self) -> list[str]:
         """Return the problems with the hub's files in `difficulty`, each with its fix."""
+        if not self._has_folder:
+            names = " and ".join(DIFFICULTY)
+            return [f"no such folder: make it, with {names} of the hub's tatsu-lab/alpaca_eval, or leave `difficulty` out"]
         found, folder = [], Path(self.difficulty or ".")
         for name, (begins, ends) in DIFFICULTY.items():
             if not (folder / name).is_file():

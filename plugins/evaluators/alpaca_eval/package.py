@@ -113,8 +113,8 @@ def _pseudo_values(table: pd.DataFrame, fits: Sequence[Fitted], win_rate: float)
 
 def annotate(
     task: EvaluationTask, annotator: str, reference: Sequence[Row], outputs: Sequence[Row]
-) -> tuple[list[Row], dict[str, dict[str, float]]]:
-    """Return the package's annotations of all pairs, asked through the task's judge, and `REASONS` by instruction."""
+) -> tuple[list[Row], dict[str, dict[str, float]], dict[str, str]]:
+    """Ask the task's judge about all pairs; return the package's annotations, and by instruction `REASONS` and its words."""
     import pandas as pd
 
     with package() as alpaca_eval:
@@ -130,7 +130,7 @@ def annotate(
         single.fn_completions = completions = _Completions(task, single, alpaca_eval)
         annotations = pairs.annotate_head2head(pd.DataFrame(list(reference)), pd.DataFrame(list(outputs)), chunksize=None)
     kept = [{name: value for name, value in row.items() if not name.endswith(PASSING)} for row in annotations]
-    return [{name: _plain(value) for name, value in row.items()} for row in kept], completions.reasons
+    return [{name: _plain(value) for name, value in row.items()} for row in kept], completions.reasons, completions.words
 
 
 def annotator_size(annotator: str) -> tuple[int, int | None] | None:
@@ -154,12 +154,14 @@ class _Completions:
 
     Attributes:
         reasons: instruction -> `REASONS` of its judgment, which the package keeps no column for.
+        words: instruction -> what the judge said.
     """
 
     def __init__(self, task: EvaluationTask, single: Any, alpaca_eval: Any) -> None:
         self.task, self.single, self.alpaca_eval = task, single, alpaca_eval
         self.instructions: list[str] = []
         self.reasons: dict[str, dict[str, float]] = {}
+        self.words: dict[str, str] = {}
         self._make_prompts, single._make_prompts = single._make_prompts, self.make_prompts
 
     def make_prompts(self, *args: Any, **fields: Any) -> Any:
@@ -178,6 +180,7 @@ class _Completions:
         judgments = self.task.judge(conversations, self._read, **parameters)
         for instruction, judgment in zip(self.instructions, judgments, strict=True):
             self.reasons[instruction] = {name: float(getattr(judgment, name)) for name in REASONS}
+            self.words[instruction] = judgment.answer.text
         # The package reads completions itself: of an answer that is no verdict it is shown nothing.
         answers = [judgment.answer if judgment.parsed else UNREAD for judgment in judgments]
         return {

@@ -14,7 +14,7 @@ import pytest
 from harness import HarnessError
 from harness.cli.status import _text
 from harness.run.executors.journal import Journal, read_status
-from harness.run.graph import Graph
+from harness.run.graph import Graph, RowPlan
 
 
 def graph_of(count: int) -> Graph:
@@ -85,6 +85,43 @@ def test_why_a_run_failed_is_kept_without_secrets(tmp_path: Path) -> None:
         journal.begin(graph_of(1), set())
         raise RuntimeError("401 for sk-0123456789abcdef")
     assert read_status(tmp_path)["note"] == "401 for (hidden)"
+
+
+def measured(folder: Path) -> list[dict[str, object]]:
+    events = [json.loads(line) for line in (folder / "events.jsonl").read_text().splitlines()]
+    return [event for event in events if event["event"] == "stage_measured"]
+
+
+def test_intermediate_results_are_thinned_and_the_last_means_are_kept(tmp_path: Path) -> None:
+    (stage,) = graph_of(1)
+    journal = Journal(tmp_path, "tiny")
+    journal.begin(graph_of(1), set())
+    journal.measured(stage.key, {"scored": 1, "scores": {"mean": 1.0}})  # it does not run yet
+    journal.started(stage)
+    journal.measured(stage.key, {"points": [{"step": step, "loss": 1 / 3} for step in range(1, 601)]})
+    for scored in (1, 2, 3):
+        sample = {"prompt": "p", "response": f"sk-0123456789abcdef {scored}"}
+        journal.measured(stage.key, {"scores": {"mean": 1 / scored}, "scored": scored, "sample": sample})  # type: ignore[typeddict-item]
+    journal.finished(stage, 1.0, None)
+    curve, first, last = measured(tmp_path)
+    steps = [point["step"] for point in curve["points"]]  # type: ignore[attr-defined]
+    assert steps == [*range(1, 201), *range(202, 601, 2)]
+    assert curve["points"][0]["loss"] == 0.333333  # type: ignore[index]
+    assert (first["scores"], first["sample"]) == ({"mean": 1.0}, {"prompt": "p", "response": "(hidden) 1"})
+    assert (last["scores"], last["scored"], last.get("sample")) == ({"mean": 0.333333}, 3, None)
+
+
+def test_the_rows_of_a_run_and_of_its_extension_are_told(tmp_path: Path) -> None:
+    graph = graph_of(2)
+    first, second = graph
+    graph.rows = [RowPlan("dpo", 0, first.key, (), (first.key,), {"gold": (second.key,)})]
+    journal = Journal(tmp_path, "tiny")
+    journal.begin(graph, {first.key})
+    journal.extend(graph, [second], set())
+    events = [json.loads(line) for line in (tmp_path / "events.jsonl").read_text().splitlines()]
+    planned = [event for event in events if event["event"] == "rows_planned"]
+    row = {"row": "dpo", "seed": 0, "training": [first.key], "evaluations": {"gold": [second.key]}}
+    assert [(event["rows"], event["present"]) for event in planned] == [([row], [first.key]), ([row], [])]
 
 
 def changed(folder: Path, **fields: object) -> None:

@@ -16,7 +16,7 @@ from distributions import write_distribution
 
 from harness import HarnessError, StoreError
 from harness.errors import StoreWriteError
-from harness.run.executors.events import Outcome, Stop
+from harness.run.executors.events import LiveValues, Outcome, Stop
 from harness.run.executors.local import WORKER_STARTS, LocalExecutor
 from harness.run.graph import Graph, Stage
 from harness.store import Store
@@ -112,6 +112,9 @@ class Watcher:
             self.said.append(("progress", note))
         else:
             self.starts.append(note)
+
+    def measured(self, key: str, values: LiveValues) -> None:
+        self.said.append(("measured", str(dict(values))))
 
     def again(self, stage: Stage, reason: str) -> None:
         self.said.append((reason, stage.title))

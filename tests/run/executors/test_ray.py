@@ -19,7 +19,7 @@ from distributions import write_distribution
 
 from harness import HarnessError
 from harness.errors import StoreWriteError
-from harness.run.executors.events import Stop
+from harness.run.executors.events import LiveValues, Stop
 from harness.run.executors.ray import RayExecutor, resources, run_task
 from harness.run.graph import Graph, Stage
 from harness.store import Store
@@ -63,6 +63,9 @@ class Watcher:
 
     def progress(self, key: str, done: int, total: int, note: str) -> None:
         self.said.append(("progress", done, total, note))
+
+    def measured(self, key: str, values: LiveValues) -> None:
+        self.values = values
 
     def again(self, stage: Stage, reason: str) -> None:
         self.said.append((reason, stage.title))
@@ -125,7 +128,9 @@ class Scripted(ModuleType):
             assert settings.keys() == {"store", "mark"}
             assert Path(settings["mark"]).parent == Path("there/parts").absolute()
             assert Path(settings["mark"]).is_dir()
-            said.append((stage["key"], 1, 2, f"half of {stage['title']}"))
+            progress = {"event": "progress", "done": 1, "total": 2, "note": f"half of {stage['title']}"}
+            said.append((stage["key"], progress))
+            said.append((stage["key"], {"event": "measured", "values": {"scores": {"mean": 0.5}, "scored": 1}}))
             return str(stage["title"])
 
         return SimpleNamespace(remote=start)
@@ -202,6 +207,7 @@ def test_a_graph_is_run_as_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(outcome.ran) == len(graph) - 4
     assert not outcome.stopped
     assert watcher.said[:3] == [("started", "data"), ("progress", 1, 2, "half of data"), ("finished", "data", None)]
+    assert watcher.values == {"scores": {"mean": 0.5}, "scored": 1}
     assert not ray.up
     assert ray.most == 4  # the CPUs of the cluster
     assert list(Path("there/parts").iterdir()) == []
