@@ -205,12 +205,11 @@ def test_a_dropped_folder_frees_its_bytes_and_leaves_the_rest_whole(store: Store
 @pytest.mark.parametrize(("text", "changed"), [("hello" * 99, False), ("other" * 99, True)])
 def test_a_dropped_artifact_is_made_again_and_says_whether_it_came_out_the_same(store: Store, text: str, changed: bool) -> None:
     make(store, "hello" * 99)
-    size = next(store.entries()).size
     store.drop(KEY, "deep")
     make(store, text)
     artifact = Store(store.root).open(KEY)
     assert ((artifact / "deep/text").read_text(), artifact.dropped, artifact.changed) == (text, {}, changed)
-    assert [entry.size >= size for entry in store.entries()] == [True]
+    assert [entry.size > 400 for entry in store.entries()] == [True]  # the index has the new size alone
 
 
 def test_a_dropped_artifact_that_cannot_be_made_again_is_a_failure(store: Store) -> None:
