@@ -35,8 +35,14 @@ compare: $(VENV)/.installed ## run the quickstart (or ARGS="my.yaml …") and wr
 test: $(VENV)/.installed-dev ## run the tests that need no GPU, no network and no minutes, with coverage
 	@$(ONE_THREAD) $(BIN)/python -m pytest -m "$(SELECT)" -n $(PROCESSES) --dist loadfile --no-loadscope-reorder --cov --cov-report=term $(ARGS)
 
-faults: $(VENV)/.installed-faults ## kill, terminate, damage and fill up the quickstart (20 minutes; half of it with CONFIG=)
-	@$(ONE_THREAD) FAULTS_CONFIG="$(CONFIG)" $(BIN)/python -m pytest tests/test_faults.py -m slow $(ARGS)
+# The trials of what other people may send: fast, so `make test` has them too.
+HOSTILE := tests/fuzz/test_hostile_models.py tests/fuzz/test_fuzz_imports.py tests/models/test_rendering.py tests/models/test_client.py \
+	tests/models/test_server.py tests/models/judge/test_judge_retries.py tests/store/test_damage.py tests/store/test_exchange.py \
+	tests/store/test_odd_archives.py tests/test_limits.py tests/test_registry.py tests/cli/test_signals.py tests/board/test_site_folder.py
+
+faults: $(VENV)/.installed-faults ## kill, terminate, damage and fill up the quickstart, and the hostile trials (25 minutes; less with CONFIG=)
+	@$(ONE_THREAD) $(BIN)/python -m pytest $(HOSTILE) -m "not gpu and not network" $(ARGS)
+	@$(ONE_THREAD) FAULTS_CONFIG="$(CONFIG)" $(BIN)/python -m pytest tests/test_faults.py tests/test_judged_odd_replies.py -m slow $(ARGS)
 
 calibration: $(VENV)/.installed ## simulate whether intervals and tests hold (an hour; ARGS=--quick takes ten minutes)
 	@$(ONE_THREAD) $(BIN)/python benchmarks/calibration.py --processes $(PROCESSES) $(ARGS)

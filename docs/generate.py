@@ -28,6 +28,7 @@ import harness
 import harness.testing
 from harness.api import hookspecs
 from harness.api.registry import KINDS, Kind, Registered, Registry
+from harness.board.board import Scores, board_scores
 from harness.config.schema import Config, Named
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -376,15 +377,24 @@ def analyses(registry: Registry, page: Path) -> str:
     parts = []
     for analysis in (entry.component for entry in own(registry, "analysis")):
         place = f"leaderboards/analyses/{analysis.name}"
-        result = json.loads((ROOT / place / "result.json").read_text(encoding="utf-8"))
-        rows = [[item["claim"], item["place"], item["measured"], f"**{item['verdict']}**"] for item in result["findings"]]
         paper = f"[{analysis.paper.title}](https://arxiv.org/abs/{analysis.paper.arxiv})"
+        head = f"### {analysis.name}\n\n{analysis.question}. {paper}, {analysis.paper.equations}; "
+        claims = committed_claims(analysis.name)
+        if claims is None:
+            parts.append(f"{head}not committed: run `harness analyze {analysis.name}`.")
+            continue
+        rows = [[item["claim"], item["place"], item["measured"], f"**{item['verdict']}**"] for item in claims]
         parts.append(
-            f"### {analysis.name}\n\n{analysis.question}. {paper}, {analysis.paper.equations}; "
-            f"[table, figure and how it was measured](../{place}/README.md).\n\n"
+            f"{head}[table, figure and how it was measured](../{place}/README.md).\n\n"
             f"{table(['the paper says', 'where', 'measured', 'the numbers'], rows)}"
         )
     return "\n\n".join(parts)
+
+
+def committed_claims(name: str) -> list[dict[str, str]] | None:
+    """Return an analysis's claims with their verdicts, as leaderboards/analyses has them; None where it was not committed."""
+    file = ROOT / "leaderboards" / "analyses" / name / "result.json"
+    return list(json.loads(file.read_text(encoding="utf-8"))["findings"]) if file.is_file() else None
 
 
 # Papers
@@ -396,8 +406,7 @@ def findings(registry: Registry, page: Path) -> str:
     verdicts = ("agrees", "disagrees", "undecided")
     rows = []
     for analysis in (entry.component for entry in own(registry, "analysis") if entry.component.paper.arxiv == arxiv):
-        result = json.loads((ROOT / "leaderboards" / "analyses" / analysis.name / "result.json").read_text(encoding="utf-8"))
-        counts = Counter(finding["verdict"] for finding in result["findings"])
+        counts = Counter(finding["verdict"] for finding in committed_claims(analysis.name) or ())
         link = f"[{analysis.name}](../analyses.md#{analysis.name})"
         rows.append([link, analysis.question, analysis.paper.equations, *(str(counts[verdict]) for verdict in verdicts)])
     return table(["analysis", "what it asks", "of the paper", *verdicts], rows)
@@ -456,6 +465,43 @@ def coverage(registry: Registry, page: Path) -> str:
         header = ["of the paper", "kind", "at full size", "what that needs", "on two CPU cores", "what came out"]
         parts.append(f"## [{paper.title}](https://arxiv.org/abs/{paper.arxiv})\n\n{table(header, rows)}")
     return "\n\n".join(parts)
+
+
+def twins(registry: Registry, page: Path) -> str:
+    """The claims of docs/papers/claims against the scores of the boards that stand for the papers' tables here.
+
+    A file names a `board`, its `title`, the `config` that makes it, what `differs` from the paper, and `claims`: in words, with
+    their place in the paper, a metric, and the rows of which the one has `more` of it than the other has, `less`. The verdict
+    is that of `harness analyze`.
+    """
+    parts = []
+    for file in sorted((ROOT / "docs" / "papers" / "claims").glob("*.yaml")):
+        twin = yaml.safe_load(file.read_text(encoding="utf-8"))
+        head = f"## {twin['title']}\n\n`harness compare {twin['config']}`. {twin['differs'].strip()}"
+        folder = ROOT / "leaderboards" / "papers" / twin["board"]
+        if not folder.is_dir():
+            asked = [[claim["claim"], claim["place"], _compared(claim)] for claim in twin["claims"]]
+            parts.append(
+                f"{head} No board of it is committed.\n\n{table(['the paper says', 'where', 'to be measured'], asked)}"
+            )
+            continue
+        scores = board_scores(folder)
+        rows = [_claim_row(claim, scores) for claim in twin["claims"]]
+        header = ["the paper says", "where", "measured", "the numbers"]
+        parts.append(f"{head} [Board](../../leaderboards/papers/{twin['board']}/board.md).\n\n{table(header, rows)}")
+    return "\n\n".join(parts)
+
+
+def _compared(claim: Mapping[str, str]) -> str:
+    return f"`{claim['metric']}` of `{claim['more']}` less that of `{claim['less']}`"
+
+
+def _claim_row(claim: Mapping[str, str], scores: Scores) -> list[str]:
+    evaluator, _, metric = claim["metric"].partition("/")
+    more, less = (harness.Values.from_scores(scores[claim[side]][evaluator], metric) for side in ("more", "less"))
+    gap = harness.contrast([more, less], [1, -1])
+    checked = harness.CheckedClaim.above_zero(claim["claim"], claim["place"], _compared(claim), gap)
+    return [checked.claim, checked.place, checked.measured, f"**{checked.verdict.value}**"]
 
 
 def board_rows(registry: Registry, page: Path) -> str:
@@ -697,6 +743,7 @@ GENERATORS: dict[str, Callable[[Registry, Path], str]] = {
     "findings": findings,
     "board rows": board_rows,
     "coverage": coverage,
+    "twins": twins,
     "component fields": component_fields,
     "config": config_reference,
     "command line": command_line,

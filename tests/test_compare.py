@@ -21,6 +21,8 @@ import yaml
 from distributions import write_distribution
 
 from harness.board.build import Board
+from harness.board.verify import Outcome
+from harness.run.verify import verification
 
 MAIN = "from harness.cli import main; main()"
 KILLED_AFTER = (8, 48)  # artifacts in the store; at twenty random moments: tests/test_faults.py
@@ -181,7 +183,7 @@ def test_a_board_is_rendered_again_from_its_file_alone(lab: Lab) -> None:
     command = [sys.executable, "-c", MAIN, "report", str(folder), "--out", str(again)]
     done = subprocess.run([*command, "--json"], capture_output=True, text=True, check=True)
     assert json.loads(done.stdout) == json.loads(before["board.json"])
-    own = ("board.json", "examples.jsonl", "scores.parquet", "status.json", "events.jsonl", "run.json")
+    own = ("board.json", "examples.jsonl", "scores.parquet", "evidence.json.gz", "status.json", "events.jsonl", "run.json")
     rendered = {name: content for name, content in before.items() if name not in own}
     assert {path.name: path.read_bytes() for path in again.iterdir()} == rendered
     shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
@@ -267,6 +269,7 @@ def test_a_row_that_fails_is_marked_and_the_others_finish(lab: Lab, monkeypatch:
     first = lab.board("first").row("dpo")
     assert first is not None
     assert {key: s.mean for key, s in dpo.scores.items()} == {key: s.mean for key, s in first.scores.items()}
+    assert verification(lab.folder / "failing").outcome() is Outcome.verified
 
 
 def test_a_baseline_that_fails_is_an_error_without_a_traceback(

@@ -15,7 +15,7 @@ from harness.board import Board
 from harness.board.board import board_states
 from harness.board.build import LoadedBoard
 from harness.board.merge import merge
-from harness.board.verify import verify
+from harness.board.verify import Outcome, verify
 from harness.cli import app
 from harness.config import Comparison, resolve
 from harness.errors import ConfigError
@@ -25,6 +25,7 @@ from harness.run.plan import plan
 from harness.run.records import StateFacts, StatePayload
 from harness.run.stages import run_stage
 from harness.run.stages.context import Context
+from harness.run.verify import verification
 from harness.store import Store
 
 TWO = {"method": "dpo", "label": "two", "rounds": [{}, {"learning_rate_factor": 0.5}]}
@@ -215,7 +216,7 @@ def test_the_board_has_a_learning_curve_of_each_row_that_trains(lab: Lab) -> Non
         assert (point.mean, point.per_seed, point.n) == (score.mean, score.per_seed, 6)
         assert point.low < point.mean < point.high
     assert not any(key.startswith("response_stats") for state in rows["dpo"].states or () for key in state.scores)
-    assert set(board.files or {}) == {"examples.jsonl", "scores.parquet", "states.parquet"}
+    assert set(board.files or {}) == {"evidence.json.gz", "examples.jsonl", "scores.parquet", "states.parquet"}
     assert "## Learning curves" in (lab.run / "board.md").read_text()
     page = (lab.run / "index.html").read_text()
     assert 'id="learning"' in page and "sft (it trains nothing)." in page
@@ -223,7 +224,7 @@ def test_the_board_has_a_learning_curve_of_each_row_that_trains(lab: Lab) -> Non
 
 
 def test_its_numbers_follow_from_the_states_scores(lab: Lab, tmp_path: Path) -> None:
-    assert verify(lab.run) == []
+    assert verification(lab.run).outcome() is Outcome.verified
     point = (Board.read(lab.run).row("dpo").states or ())[1].scores["gold_reward/gold"]  # type: ignore[union-attr]
     for file in lab.run.iterdir():
         if file.is_file():
@@ -295,5 +296,5 @@ def test_boards_with_and_without_states_are_merged(lab: Lab) -> None:
     merged = merge([LoadedBoard.read(lab.run), LoadedBoard.read(lab.folder / "plain")], name="both", created="")
     assert merged.row("two@2").states == Board.read(lab.run).row("two@2").states  # type: ignore[union-attr]
     merged.write(lab.folder / "merged")
-    assert verify(lab.folder / "merged") == []
+    assert verification(lab.folder / "merged").outcome() is Outcome.verified
     assert set(board_states(lab.folder / "merged")) == {0.0, 0.125, 0.25, 0.5, 0.625, 0.75}

@@ -27,7 +27,7 @@ from test_compare import Lab, made_lab, tiny_config, wait_until
 
 pytestmark = pytest.mark.slow
 
-KILLS, TERMINATIONS, DAMAGES = 20, 10, 10
+KILLS, TERMINATIONS, ENDINGS, DAMAGES = 30, 10, 10, 40
 LEFT = 30.0  # seconds that a run has left to do, of all but the one that is killed, where the undisturbed one took longer
 # Seconds within which a moment is drawn, at most: so that the last finds the run still under way, and not at its beginning.
 SPAN_OF_ALL, SPAN_OF_LEFT = 35.0, 12.0
@@ -116,17 +116,109 @@ def test_terminated_at_random_moments(lab: TimedLab) -> None:
     assert same(lab, "terms")
 
 
+# A plugin that says when a run is between its last stage and the first byte of its board.
+ENDING = """
+    import sys
+
+    from harness.run import compare
+
+    assemble = compare.assemble
+
+
+    def held(*arguments, **options):
+        board = assemble(*arguments, **options)
+        print("assembled", file=sys.stderr, flush=True)
+        return board
+
+
+    compare.assemble = held
+"""
+
+
+def test_signals_while_the_board_is_written(lab: TimedLab, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """SIGTERM, and Ctrl-C once and twice, at moments between the last stage and the end of the process."""
+    monkeypatch.setenv("PYTHONPATH", str(write_distribution(tmp_path / "site", "ending", ENDING)))
+    rng, seen = random.Random(3), Counter[str]()
+    for number in range(ENDINGS):
+        signals = [[signal.SIGTERM], [signal.SIGINT], [signal.SIGINT, signal.SIGINT], [signal.SIGTERM, signal.SIGINT]][
+            number % 4
+        ]
+        process = lab.start(f"ending-{number}", "--workers", "1", store="store")
+        assert process.stderr is not None
+        said = []
+        while (line := process.stderr.readline()) and line != "assembled\n":
+            said.append(line)
+        time.sleep(rng.uniform(0, 1.0))
+        for each in signals:
+            process.send_signal(each)
+            time.sleep(rng.uniform(0, 0.05))
+        rest = process.communicate(timeout=PATIENCE)[1]
+        folder = lab.folder / f"ending-{number}"
+        state = json.loads((folder / "status.json").read_text())["state"]
+        seen[state] += 1
+        assert "Traceback" not in rest, rest
+        assert process.returncode in (128 + signals[0], 0, -signals[0]), rest
+        if process.returncode == 128 + signals[0] and state != "finished":
+            assert state == ("interrupted" if signals[0] == signal.SIGINT else "terminated")
+            assert rest.splitlines()[-1].startswith(state)
+        if (folder / "board.json").exists():
+            assert same(lab, folder.name)
+        lab.run(folder.name, "--workers", "1")
+        assert same(lab, folder.name)
+        assert [path for path in folder.rglob(".*") if path.name.endswith(".part")] == []
+    assert seen["interrupted"] + seen["terminated"] > 0
+
+
+def flip(path: Path, rng: random.Random) -> None:
+    content = bytearray(path.read_bytes() or b"x")
+    content[rng.randrange(len(content))] ^= 1 << rng.randrange(8)
+    path.write_bytes(content)
+
+
+def cut(path: Path, rng: random.Random) -> None:
+    path.write_bytes(path.read_bytes()[: rng.randrange(max(1, path.stat().st_size))])
+
+
+def lose(path: Path, rng: random.Random) -> None:
+    path.unlink()
+
+
+def become_fifo(path: Path, rng: random.Random) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+def become_link(path: Path, rng: random.Random) -> None:
+    path.unlink()
+    path.symlink_to("/dev/zero")
+
+
+def lengthen(path: Path, rng: random.Random) -> None:
+    with path.open("ab") as stream:
+        stream.write(b"\0")
+
+
+KINDS = (flip, cut, lose, become_fifo, become_link, lengthen)
+
+
 def test_damaged_at_random(lab: Lab) -> None:
+    """Damage of every kind to any file of an artifact: all is found, and the run gives the same board."""
     store, rng = lab.folder / "damaged", random.Random(0)
     shutil.copytree(lab.folder / "store", store)
-    for manifest in rng.sample(sorted(store.glob("artifacts/*/*/artifact.json")), DAMAGES):
+    manifests = sorted(store.glob("artifacts/*/*/artifact.json"))
+    damaged = rng.sample(manifests, min(DAMAGES, len(manifests)))
+    for number, manifest in enumerate(damaged):
         path = rng.choice([path for path in sorted(manifest.parent.rglob("*")) if path.is_file()])
-        content = bytearray(path.read_bytes() or b"x")
-        content[rng.randrange(len(content))] ^= 0xFF
-        path.write_bytes(content)
+        KINDS[number % len(KINDS)](path, rng)
+    verify = [*lab.command("x")[:3], "cache", "verify", "--json", "--store", str(store)]
+    done = subprocess.run(verify, capture_output=True, text=True, timeout=PATIENCE)
+    assert done.returncode == 4, done.stderr
+    assert set(json.loads(done.stdout)["damaged"]) == {manifest.parent.name for manifest in damaged}
     lab.run("damaged", "--workers", "2", store="damaged")
     assert same(lab, "damaged")
-    assert len(list((store / "damaged").iterdir())) >= DAMAGES // 2  # what no later stage reads is not looked at
+    assert len(list((store / "damaged").iterdir())) >= len(damaged) // 2  # what no later stage reads is not looked at
+    done = subprocess.run([*verify, "--repair"], capture_output=True, text=True, timeout=PATIENCE)
+    assert subprocess.run(verify, capture_output=True, timeout=PATIENCE).returncode == 0
 
 
 def needs(folder: Path) -> int:

@@ -45,7 +45,9 @@ def stand_in(raw: dict[str, Any], checkpoint: Path, folder: Path) -> dict[str, A
     }
     pairs = {"name": "hub", "dataset": str(folder), "format": "hh_rlhf"}
     methods = [row if isinstance(row, str) or "source" not in row else {**row, "source": pairs} for row in raw["methods"]]
-    rest = {"methods": methods, "evaluators": ["response_stats"], "judge": None, "reward": None}
+    methods = [row for row in methods if isinstance(row, str) or "checkpoint" not in row]  # released ones are the hub's
+    methods = [row if isinstance(row, str) else {name: row[name] for name in row if name != "tuning"} for row in methods]
+    rest = {"methods": methods, "evaluators": ["response_stats"], "judge": None, "reward": None, "tuning": None}
     return {**raw, "source": source, "model": {**model, "path": str(checkpoint)}, **rest}
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from distributions import write_distribution
 
-from harness import PluginError, hookimpl
+from harness import Evaluator, PluginError, hookimpl
 from harness.api.registry import KINDS, Registry
 
 METHODS = """
@@ -211,3 +211,24 @@ def test_an_analysis_is_found_with_its_origin(site: Path, name: str) -> None:
 def test_a_name_that_cannot_be_an_argument_and_a_folder_is_refused(site: Path, name: str) -> None:
     write_distribution(site, "my-plugin", ANALYSIS.format(name=name))
     assert f"harness_analyses of my-plugin returned an analysis called {name!r}: write small letters" in refused()
+
+
+@pytest.mark.parametrize(
+    "name", ["", "../up", "a/b", "\x1b[31mred", "a b", "<b>", "=1+1", "-x", ".x", "a\nb", "x" * 81, "\u202ex"]
+)
+def test_a_name_that_is_no_word_is_refused(name: str) -> None:
+    """It would reach terminals, pages, spreadsheets and file names."""
+
+    class Odd(Evaluator):
+        """An evaluator."""
+
+    Odd.name = name
+
+    class Plugin:
+        @hookimpl
+        def harness_evaluators(self) -> list[type[Evaluator]]:
+            return [Odd]
+
+    with pytest.raises(PluginError, match="returned a component called") as refused:
+        Registry.load([Plugin()])
+    assert str(refused.value).isprintable()

@@ -32,6 +32,8 @@ _HOOKS: dict[Kind, tuple[str, type]] = {
 }
 KINDS: tuple[Kind, ...] = tuple(_HOOKS)
 
+# Names appear in terminals, pages, file names and keys.
+NAME = re.compile(r"\w[\w.+-]{0,79}")
 # `harness analyze` takes names as arguments beside these words, and writes into a folder of each name.
 ANALYSIS_NAME = re.compile(r"[a-z][a-z0-9]*([_-][a-z0-9]+)*")
 RESERVED_ANALYSIS_NAMES = ("all", "list")
@@ -182,6 +184,9 @@ def _components(implementation: pluggy.HookImpl, base: type, where: str) -> list
             raise PluginError(f'{component!r} of {where} has no name: set `name: ClassVar[str] = "..."` on the class')
         if base is Analysis:
             _check_analysis_name(component.name, where)
+        elif not NAME.fullmatch(component.name):
+            fix = "letters, digits and _ . + -, 80 at most, and a letter or digit first"
+            raise PluginError(f"{where} returned a component called {component.name[:100]!a}: write {fix}")
     return list(returned)
 
 

@@ -327,7 +327,9 @@ def join_models(boards: Mapping[str, Board], rows: Mapping[str, Sequence[RowResu
     }
     joined = joined.with_examples(_joined_examples(boards)).with_scores(scores)
     relabelled = [replace(row, label=f"{label}{SEPARATOR}{row.label}") for label, listed in rows.items() for row in listed]
-    return joined.with_states(states) if (states := states_by_position(relabelled)) else joined
+    joined = joined.with_states(states) if (states := states_by_position(relabelled)) else joined
+    builds = {label: board.evidence.builds[""] for label, board in boards.items() if board.evidence is not None}
+    return joined.noting(builds)
 
 
 def _joined_examples(boards: Mapping[str, Board]) -> list[ExampleRow]:

@@ -34,9 +34,11 @@ from harness.board.entries import (
     first_duplicate,
     unwritable,
 )
+from harness.board.evidence import BuildRecord, Evidence, StagesEvidence
 from harness.board.facts import SharingFacts
 from harness.board.files import (
     BOARD,
+    EVIDENCE,
     EXAMPLES,
     SCORES,
     STATES,
@@ -99,7 +101,7 @@ class Board(BoardEntry):
 
     `examples` is the bare name of the file beside it that holds prompts and answers; `scores.parquet` beside it holds every
     score of every example, from which `harness verify` makes all statistics again, and `states.parquet` those of intermediate
-    states where they were evaluated. `files` maps their names to SHA-256.
+    states where they were evaluated; `evidence.json.gz` what else it was built from. `files` maps their names to SHA-256.
 
     With several starting models `rows` has those of all, each labelled `<model>/<row>`; `models` has each model's statistics,
     `across` what carries over between models, and `baseline` names the row that is the baseline under each.
@@ -128,6 +130,8 @@ class Board(BoardEntry):
     _example_rows: tuple[ExampleRow, ...] = PrivateAttr(default=())
     _score_file: bytes = PrivateAttr(default=b"")
     _state_file: bytes = PrivateAttr(default=b"")
+    _evidence: Evidence | None = PrivateAttr(default=None)
+    _evidence_file: bytes = PrivateAttr(default=b"")
 
     @field_validator("examples")
     @classmethod
@@ -201,6 +205,37 @@ class Board(BoardEntry):
         board._state_file = content
         return board
 
+    @property
+    def evidence(self) -> Evidence | None:
+        """What the board was built from beside its scores, as built or as read from the file beside it; None without one.
+
+        Raises:
+            DataError: the file is no evidence.
+        """
+        if self._evidence is None and self._evidence_file:
+            return Evidence.read(self._evidence_file)
+        return self._evidence
+
+    def noting(self, builds: Mapping[str, BuildRecord], left_out: Sequence[str] = ()) -> Self:
+        """Return the same board with the builds that it came from, for `sealed` to write."""
+        board = self.model_copy()
+        board._evidence, board._evidence_file = Evidence(builds=dict(builds), left_out=tuple(left_out)), b""
+        return board
+
+    def sealed(self, runs: Sequence[StagesEvidence] = ()) -> Self:
+        """Return the same board with its evidence: call it last, since any later change contradicts that.
+
+        Args:
+            runs: the stages of the runs that made its rows.
+        """
+        if self._evidence is None:
+            raise ValueError("`build_board` notes how a board is built, and this board was not built by it")
+        evidence = self._evidence.model_copy(update={"runs": tuple(runs)}).sealed(self)
+        content = evidence.to_bytes()
+        board = self.model_copy(update={"files": {**(self.files or {}), EVIDENCE: digest(content)}})
+        board._evidence, board._evidence_file = evidence, content
+        return board
+
     def of_model(self, label: str) -> Self:
         """Return the board of one of several starting models: its rows under their own labels, with its statistics.
 
@@ -234,7 +269,8 @@ class Board(BoardEntry):
         def own(texts: Mapping[str, Text]) -> dict[str, Text]:
             return {name.removeprefix(prefix): text for name, text in texts.items() if name.startswith(prefix)}
 
-        board._score_file = board._state_file = b""  # they have the rows of all models
+        board._score_file = board._state_file = board._evidence_file = b""  # they have the rows of all models
+        board._evidence = None
         board._example_rows = tuple(
             replace(example, answers=own(example.answers), judged=own(example.judged)) for example in self._example_rows
         )
@@ -436,7 +472,8 @@ class Board(BoardEntry):
     def without_times(self) -> dict[str, Any]:
         """Return the board without what differs between two runs of one config: times, the commit and what was reused."""
         content = _timeless(self.model_dump(mode="json", by_alias=True, exclude={"sharing"}))
-        return {**content, "config": plain(self.config)}
+        files = {name: digest for name, digest in (self.files or {}).items() if name != EVIDENCE}  # it holds times
+        return {**content, "config": plain(self.config), **({"files": files} if files else {})}
 
     def to_json(self) -> str:
         """Return stable text: sorted keys, one space of indent, ASCII only, so that nothing in it can hide."""
@@ -449,6 +486,8 @@ class Board(BoardEntry):
             write_bytes(Path(folder) / SCORES, self._score_file)
         if self._state_file:
             write_bytes(Path(folder) / STATES, self._state_file)
+        if self._evidence_file:
+            write_bytes(Path(folder) / EVIDENCE, self._evidence_file)
         return write_text(Path(folder) / BOARD, self.to_json())
 
     @classmethod
@@ -488,6 +527,8 @@ class Board(BoardEntry):
         board._score_file = scores.read_bytes() if scores.is_file() else b""
         states = path.parent / STATES
         board._state_file = states.read_bytes() if states.is_file() and STATES in (board.files or {}) else b""
+        evidence = path.parent / EVIDENCE
+        board._evidence_file = evidence.read_bytes() if evidence.is_file() and EVIDENCE in (board.files or {}) else b""
         return board
 
 

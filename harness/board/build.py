@@ -27,6 +27,7 @@ from harness.board.entries import (
     WinsEntry,
     first_duplicate,
 )
+from harness.board.evidence import BuildRecord
 from harness.board.facts import Provenance, SharingFacts
 from harness.board.files import SCORES, STATES, Scores, States, digest
 from harness.board.learning import learning_curves
@@ -120,18 +121,33 @@ def build_board(
     )
     curves = learning_curves(rows, entries)
     entered = [_with_derived(_with_states(row_entry(statistics, row), row, curves), derived) for row in rows]
-    ordered = _ordered(entered, board.primary, baseline if prompts else None)
+    best_first = ordered(entered, board.primary, baseline if prompts else None)
     noted = (*declared.warnings(entries), *statistics.warnings)
-    texts = (*warnings, *noted, *_noise_warnings(ordered, board.primary), *tuning_warnings(ordered))
+    texts = (*warnings, *noted, *_noise_warnings(best_first, board.primary), *tuning_warnings(best_first))
     board = board.model_copy(
         update={
-            "rows": ordered,
+            "rows": best_first,
             "warnings": tuple(plain(text) for text in texts),
             "analysis": analyse(statistics, board.config),
         }
     ).with_examples(examples)
     board = board.with_scores({row.label: row.scores for row in rows if not row.failed})
-    return board.with_states(states_by_position(rows)) if curves else board
+    board = board.with_states(states_by_position(rows)) if curves else board
+    record = BuildRecord(
+        order=tuple(plain(row.label) for row in rows),
+        metrics=tuple(f"{evaluator}/{metric.name}" for evaluator, listed in metrics.items() for metric in listed),
+        derived=tuple(item.metric.key for item in derived),
+        warnings=tuple(plain(text) for text in warnings),
+        empty={plain(row.label): empty for row in rows if (empty := _seeds_without_scores(row))},
+        mixed_judges=mixed_judges,
+    )
+    return board.noting({"": record})
+
+
+def _seeds_without_scores(row: RowResult) -> dict[str, tuple[int, ...]]:
+    """Return evaluator -> the seeds at which it ran and gave nothing, which a file of scores cannot hold."""
+    empty = {name: tuple(seed for seed, scores in runs.items() if not scores) for name, runs in row.scores.items()}
+    return {name: seeds for name, seeds in empty.items() if seeds and not row.failed}
 
 
 def _with_states(entry: RowEntry, row: RowResult, curves: Mapping[str, tuple[StateEntry, ...]]) -> RowEntry:
@@ -196,7 +212,7 @@ def _check_labels(rows: Sequence[RowResult], baseline: str) -> None:
         raise DataError(f"the baseline {baseline!r} is not a row of the board: {did_you_mean(baseline, labels)}")
 
 
-def _ordered(rows: Sequence[RowEntry], primary: Sequence[MetricEntry], baseline: str | None = None) -> tuple[RowEntry, ...]:
+def ordered(rows: Sequence[RowEntry], primary: Sequence[MetricEntry], baseline: str | None = None) -> tuple[RowEntry, ...]:
     """Sort by the first primary metric, best first; rows without it by the first they have; failed rows last; ties as given.
 
     Args:
@@ -286,7 +302,7 @@ def row_entry(statistics: Statistics, row: RowResult) -> RowEntry:
         cost=mean_cost(row.costs),
         budget={key: float(value) for key, value in row.budget.items() if isfinite(value)},
         provenance=row.provenance,
-        curves={str(seed): _thinned(points) for seed, points in sorted(row.curves.items())},
+        curves={str(seed): thinned(points) for seed, points in sorted(row.curves.items())},
         failed=None if row.failed is None else plain(row.failed) or "no reason given",
         tuning=row.tuning,
     )
@@ -377,8 +393,8 @@ def mean_cost(costs: Mapping[int, Cost]) -> CostEntry:
     return CostEntry(**means)
 
 
-def _thinned(points: Sequence[Mapping[str, float]]) -> list[dict[str, float]]:
-    """Return evenly spaced points, the last among them; a number that is not finite is left out of its point."""
+def thinned(points: Sequence[Mapping[str, float]]) -> list[dict[str, float]]:
+    """Return evenly spaced points of a training's log, the last among them, without numbers that are not finite."""
     keep = np.unique(np.linspace(0, len(points) - 1, min(len(points), CURVE_POINTS)).round().astype(int))
     return [{key: float(value) for key, value in points[index].items() if isfinite(value)} for index in keep]
 

@@ -16,6 +16,7 @@ from harness.errors import DataError, StoreError
 from harness.store.atomic import write_atomically
 
 BOARD, EXAMPLES, SCORES, STATES = "board.json", "examples.jsonl", "scores.parquet", "states.parquet"
+EVIDENCE = "evidence.json.gz"
 MOST_TEXT = 50_000_000  # characters of prompts, answers and judges' words that a board keeps
 LONGEST_WORDS = 8000  # characters of one verdict's words; the evaluator's own file beside the board has all
 MOST_SCORES = 20_000_000  # a hundred rows with ten seeds on a thousand prompts have ten million for ten metrics

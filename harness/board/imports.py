@@ -78,7 +78,10 @@ def import_rows(found: Sequence[Imported], request: ImportRequest, name: str, ex
         mixed_judges=request.allow_mixed_judges or bool(old and old.board.mixed_judges),
         derived=old.derived if old else (),
     )
-    return board.model_copy(update={"rows": tuple(old.with_costs(row) for row in board.rows)}) if old else board
+    if old is None:
+        return board.sealed()
+    board = board.model_copy(update={"rows": tuple(old.with_costs(row) for row in board.rows)})
+    return board.sealed(old.board.evidence.runs if old.board.evidence else ())
 
 
 def _check_values(found: Iterable[Imported], request: ImportRequest) -> None:

@@ -12,6 +12,7 @@ from harness.board.board import Board, ExampleRow, RowEntry
 from harness.board.build import LoadedBoard, build_board
 from harness.board.compare import RowResult
 from harness.board.declared import Declared
+from harness.board.evidence import StagesEvidence
 from harness.board.facts import MergedBoard, Provenance, SharingFacts
 from harness.board.files import digest
 from harness.board.learning import merged_states
@@ -42,7 +43,7 @@ def merge(boards: Sequence[LoadedBoard], *, name: str, created: str) -> Board:
     over_rows = sorted({key for loaded in measured for key in _over_rows(loaded)})
     if over_rows:
         warnings.append(f"Left out, since they are computed over all rows of one board: {', '.join(over_rows)}.")
-    return build_board(
+    board = build_board(
         name=name,
         description=f"Merged from {', '.join(loaded.board.name for loaded in boards)}. {first.board.description}",
         config=_config(measured, name),
@@ -60,6 +61,20 @@ def merge(boards: Sequence[LoadedBoard], *, name: str, created: str) -> Board:
         mixed_judges=all(loaded.board.mixed_judges for loaded in measured),
         prompts=_prompts(measured),
     )
+    return board.sealed([run for loaded in measured for run in _runs(loaded, rows)])
+
+
+def _runs(loaded: LoadedBoard, rows: Sequence[RowResult]) -> Iterator[StagesEvidence]:
+    """Yield the evidence of a board's stages, with the labels that its rows have on the merged board."""
+    renamed = {row.label: row.label for row in loaded.rows}
+    for row in rows:
+        label = row.label.partition(f" ({loaded.board.name}")[0]
+        if label != row.label and label in renamed and row.provenance.board == loaded.board.name:
+            renamed[label] = row.label
+    evidence = loaded.board.evidence
+    for run in evidence.runs if evidence else ():
+        plans = [plan.model_copy(update={"row": None if plan.row is None else renamed.get(plan.row)}) for plan in run.plans]
+        yield run.model_copy(update={"plans": tuple(plans)})
 
 
 def _prompts(measured: Sequence[LoadedBoard]) -> PromptsDesign | None:

@@ -69,7 +69,8 @@ def restated(loaded: LoadedBoard, *, created: str, registry: Registry | None = N
         trainings=None if trained[0] is None or trained[1] is None else (trained[0], trained[1]),
     )
     rows = tuple(loaded.with_costs(row) for row in board.rows)
-    return board.model_copy(update={"rows": rows, "harness": before.harness})
+    board = board.model_copy(update={"rows": rows, "harness": before.harness})
+    return board.sealed(before.evidence.runs if before.evidence else ())
 
 
 def stated_bounds(config: Mapping[str, Any], registry: Registry) -> dict[str, tuple[float | None, float | None]]:

@@ -29,8 +29,10 @@ from harness.cli import (
     runs,
     sandbox,
     serve,
+    sign,
     status,
     tune,
+    verify,
     view,
 )
 from harness.errors import HarnessError
@@ -53,6 +55,8 @@ tune.register(app)
 data.register(app)
 analyze.register(app)
 report.register(app)
+verify.register(app)
+sign.register(app)
 status.register(app)
 runs.register(app)
 view.register(app)

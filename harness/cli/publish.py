@@ -68,6 +68,10 @@ def publish(
         ),
     ] = None,
     title: Annotated[str, typer.Option(help="Title of the index.")] = "Leaderboards",
+    signers: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Allowed signers: the index names who signed a board.", show_default=False),
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="List what would be written, and write nothing.")] = False,
     workflows: Annotated[
         Path | None,
@@ -99,7 +103,7 @@ def publish(
         if repository or row or kind is not RepositoryKind.space:
             raise HarnessError("--repository, --kind and --row go with --to hub")
         check_folder(Path(to))
-        _write(build_site(boards, Path(to), title), Path(to), dry_run, json_)
+        _write(build_site(boards, Path(to), title, signers), Path(to), dry_run, json_)
         return
     if not repository:
         raise HarnessError("--to hub needs --repository owner/name")
@@ -107,7 +111,7 @@ def publish(
 
     if NAME.fullmatch(repository) is None:
         raise HarnessError(f"--repository {repository!r}: write owner/name")
-    answer = _to_hub(boards, repository, kind, row, title, dry_run)
+    answer = _to_hub(boards, repository, kind, row, title, dry_run, signers)
     typer.echo(json.dumps(answer) if json_ else _summary(answer))
 
 
@@ -134,7 +138,13 @@ def _summary(answer: Publication) -> str:
 
 
 def _to_hub(
-    boards: list[Path], repository: str, kind: RepositoryKind, row: str | None, title: str, dry_run: bool
+    boards: list[Path],
+    repository: str,
+    kind: RepositoryKind,
+    row: str | None,
+    title: str,
+    dry_run: bool,
+    signers: Path | None,
 ) -> Publication:
     from harness.board.board import Board
     from harness.board.views.site import Site, build_site, model_metadata, site_card
@@ -153,7 +163,7 @@ def _to_hub(
     if row is not None:
         raise HarnessError("--row goes with --kind model")
     with tempfile.TemporaryDirectory() as folder:
-        site = build_site(boards, Path(folder), title)
+        site = build_site(boards, Path(folder), title, signers)
         card = site_card([Board.read(path) for path in boards], "space" if kind is RepositoryKind.space else "dataset", title)
         site = Site({**site.files, "README.md": card.encode("utf-8")})
         answer["files"] = {name: len(content) for name, content in site.files.items()}

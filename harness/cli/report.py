@@ -1,4 +1,4 @@
-"""`harness report` and `harness verify`: render a board again; check it against its scores."""
+"""`harness report`: render a board again."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 BoardArgument = Annotated[
     Path, typer.Argument(help="A board.json, or the folder that holds it.", autocompletion=complete.boards)
 ]
-DOES_NOT_HOLD = 4  # exit code
 
 
 class Format(StrEnum):
@@ -43,7 +42,6 @@ def register(app: typer.Typer) -> None:
     app.command(
         name="report", epilog="Examples: harness report runs/quickstart  ·  harness report runs/quickstart --format latex"
     )(report)
-    app.command(name="verify", epilog="Example: harness verify leaderboards/quickstart")(verify)
 
 
 def report(
@@ -163,34 +161,3 @@ def _rendered(board: Board, path: Path, format_: Format) -> bytes:
         return board.to_json().encode("utf-8")
     render = {Format.markdown: to_markdown, Format.csv: to_csv, Format.latex: to_latex}[format_]
     return render(board).encode("utf-8")
-
-
-def verify(board: BoardArgument = Path("runs/quickstart"), json_: JsonOption = False) -> None:
-    """Compute every statistic of a board again from its scores per example, check every hash, and list what differs.
-
-    Nothing is trained and no model is loaded, so a board from anywhere can be checked. Exit code 0: the board holds. 4: it
-    does not.
-    """
-    from harness.board.board import Board, board_scores
-    from harness.board.verify import earlier_methods
-    from harness.board.verify import verify as problems_of
-    from harness.board.views.text import one_line
-
-    problems, loaded = problems_of(board), Board.read(board)
-    unchecked = [] if loaded.is_published else [metric.key for metric in loaded.unscored_metrics(board_scores(board))]
-    earlier = earlier_methods(loaded)
-    if json_:
-        answer = {"board": str(board), "holds": not problems, "problems": problems, "not_made_again": unchecked}
-        typer.echo(json.dumps(answer | ({"earlier_methods": earlier} if earlier else {})))
-    elif problems:
-        typer.echo("\n".join(one_line(problem) for problem in problems))
-    elif loaded.is_published:
-        typer.echo("Published numbers only: the files are whole, and there is nothing to compute again.")
-    elif earlier:
-        typer.echo(f"The board holds. {earlier}")
-    else:
-        typer.echo("The board holds: every statistic follows from its scores, every hash from its files.")
-    if unchecked and not json_:
-        typer.echo(f"Not computed again, since the board has no scores per example of them: {one_line(', '.join(unchecked))}")
-    if problems:
-        raise typer.Exit(DOES_NOT_HOLD)

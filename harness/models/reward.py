@@ -19,6 +19,7 @@ from harness.extras import require
 from harness.models.fit import classifier_problem, starling_problem
 from harness.models.hub import hub_snapshot
 from harness.models.logps import TokenRow, cut
+from harness.models.rendering import render
 from harness.models.starling import StarlingReward, starling_ids
 from harness.models.verifier import Verifier
 from harness.models.weights import Weights
@@ -371,8 +372,9 @@ def _load(model: RewardModel) -> tuple[Callable[[Sequence[Message]], Ids], Score
     classifier, pad_id = _classifier(model, tokenizer, device, dtype)
 
     def encode(messages: Sequence[Message]) -> Ids:
-        dialogue = [{"role": message.role, "content": message.content} for message in messages]
-        return tuple(tokenizer.apply_chat_template(dialogue, return_dict=False))
+        # As `apply_chat_template` with `tokenize`, whose text is rendered within limits here.
+        text = render(tokenizer, messages, add_generation_prompt=False)
+        return tuple(tokenizer(text, add_special_tokens=False)["input_ids"])
 
     def score(ids: Tensor, mask: Tensor) -> Tensor:
         if pad_id is None:  # decoders find each row's last token by this id

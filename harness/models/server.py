@@ -6,6 +6,7 @@ It reads strictly: a body has a length, which is limited, and so is its depth; a
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -17,6 +18,7 @@ from harness.errors import HarnessError
 LARGEST_BODY = 16 * 2**20  # bytes
 DEEPEST_BODY = 32  # lists and objects within each other; a chat with parts of content has 5
 STALL_SECONDS = 60.0  # a connection that sends nothing for so long, also between two requests, is closed
+BODY_SECONDS = 120.0  # for a whole body
 ADDRESS = "127.0.0.1"  # it has no keys and no encryption: for this machine alone, unless it is told otherwise
 CHAT = "/v1/chat/completions"
 MODELS = "/v1/models"
@@ -38,7 +40,7 @@ class BodyError(HarnessError):
     """A request whose body is not read.
 
     Attributes:
-        status: 400, 411 or 413.
+        status: 400, 408, 411 or 413.
         ends: whether the connection has to end, since what follows on it may be the rest of the body.
     """
 
@@ -151,7 +153,7 @@ class _Handler(BaseHTTPRequestHandler):
             raise BodyError(411 if not stated else 400, f"Content-Length is {stated!r}: send the body's size in bytes")
         if len(stated) > 20 or (size := int(stated)) > LARGEST_BODY:
             raise BodyError(413, f"the request has {stated[:20]} bytes, at most {LARGEST_BODY} are read")
-        content = self.rfile.read(size)
+        content = self._read(size)
         if len(content) < size:
             raise BodyError(400, f"the request has {len(content)} bytes, and Content-Length is {size}")
         try:
@@ -163,6 +165,16 @@ class _Handler(BaseHTTPRequestHandler):
         if _deeper(body, DEEPEST_BODY):
             raise BodyError(400, f"the body is nested more than {DEEPEST_BODY} deep", ends=False)
         return body
+
+    def _read(self, size: int) -> bytes:
+        """Read so many bytes, or those that come before the connection ends."""
+        ends, content = time.monotonic() + BODY_SECONDS, bytearray()
+        while len(content) < size and (part := self.rfile.read1(min(size - len(content), 1 << 16))):
+            content += part
+            # A client that sends a byte a minute never stalls, and would keep its thread for ever.
+            if len(content) < size and time.monotonic() > ends:
+                raise BodyError(408, f"the body took longer than {BODY_SECONDS:g} seconds")
+        return bytes(content)
 
     def _no_endpoint(self) -> HttpReply:
         served = ", ".join((*self.server.answers, *self.server.documents))

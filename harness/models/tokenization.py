@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from harness.api.types import Message, Prompt, Response
 from harness.errors import DataError
+from harness.models.rendering import TemplateLimitError, render
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -131,11 +132,8 @@ class ChatTemplate:
         return text[1:] if text[:1] == " " and not text[1:2].isspace() else text
 
     def render(self, messages: Sequence[Message], *, add_generation_prompt: bool = True) -> str:
-        """Return the dialogue as text."""
-        text: str = self.tokenizer.apply_chat_template(
-            _messages(messages), tokenize=False, add_generation_prompt=add_generation_prompt
-        )
-        return text
+        """Return the dialogue as text; errors as of `rendering.render`."""
+        return render(self.tokenizer, messages, add_generation_prompt=add_generation_prompt)
 
     @cached_property
     def lead(self) -> str:
@@ -220,6 +218,8 @@ class ChatTemplate:
             return self.render(messages, add_generation_prompt=asked)
         except TemplateError as error:
             raise DataError(f"prompt {prompt.id}: the chat template refuses it: {error}{_system_fix(prompt)}") from error
+        except TemplateLimitError as error:
+            raise DataError(f"prompt {prompt.id}: {error}: read the template before you use it") from error
 
     def _check_words(self, prompt: Prompt, text: str) -> tuple[Span, ...]:
         """The place of every turn in the rendered prompt; earlier thoughts may be left out, nothing else.
@@ -432,7 +432,3 @@ def _excerpt(text: str) -> str:
 def _system_fix(prompt: Prompt) -> str:
     system = prompt.messages[0].role == "system"
     return "; set model.system_turns to merge to put the system turn before the first user turn" if system else ""
-
-
-def _messages(messages: Sequence[Message]) -> list[dict[str, str]]:
-    return [{"role": message.role, "content": message.content} for message in messages]

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import asdict, dataclass
+from typing import Protocol
 
 from pydantic import JsonValue
 
 from harness.api.types import Cost
 from harness.run.graph import Graph
 from harness.run.records import Facts, TrainFacts
-from harness.store import Artifact, Store
+from harness.store import Artifact
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,21 @@ class Sharing:
         }
 
 
-def measure_sharing(graph: Graph, store: Store, ran: set[str]) -> Sharing:
+class Artifacts(Protocol):
+    """Where finished artifacts are read: a store, or the evidence of a board."""
+
+    def holds(self, key: str) -> bool:
+        """Return whether there is a whole artifact."""
+
+    def open(self, key: str) -> Artifact:
+        """Return an artifact.
+
+        Raises:
+            StoreError: it is absent or damaged.
+        """
+
+
+def measure_sharing(graph: Graph, store: Artifacts, ran: Set[str]) -> Sharing:
     """Count the artifacts that the finished rows of a graph needed.
 
     Args:
@@ -56,7 +71,7 @@ def measure_sharing(graph: Graph, store: Store, ran: set[str]) -> Sharing:
     services: dict[str, set[str]] = {}  # stage -> artifacts that it asked for beside its inputs
     for row in graph.rows:
         for key in graph.needed_by(row):
-            if store.place(key).exists():
+            if store.holds(key):
                 if key not in services:
                     services[key] = {used for used in Facts.of(store.open(key)).used if store.holds(used)}
                 requests.update({key, *services[key]})

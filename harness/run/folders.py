@@ -22,6 +22,7 @@ from harness.config.file import called
 from harness.config.schema import Config
 from harness.errors import DataError, HarnessError, did_you_mean
 from harness.run.executors.journal import STATUS, read_status
+from harness.store.reading import read_plain
 
 # What to do where the folder holds a board that the run would not make again: refuse to run, take a folder beside it, or
 # replace it.
@@ -301,9 +302,9 @@ def read_run(folder: Path) -> NotedRun:
     """
     path = folder / RUN
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(read_plain(path))
         return NotedRun(dict(content["config"]), str(content["store"]), str(content["command"]))
     except FileNotFoundError:
         raise HarnessError(f"{path} is missing: a run writes it when it starts; start the run again") from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise HarnessError(f"{path} cannot be read ({error}): start the run again, which writes a new one") from error

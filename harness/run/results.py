@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from pydantic import JsonValue
 
@@ -37,7 +37,7 @@ from harness.models.options import LoadOptions, weights_dtype
 from harness.models.reward import RewardModel, reward_dtype
 from harness.models.scratch import CHAT_TEMPLATE
 from harness.models.served import ASKED_AS
-from harness.run.costs import judge_cost, stage_cost, used_budget
+from harness.run.costs import Artifacts, judge_cost, stage_cost, used_budget
 from harness.run.executors.events import Outcome
 from harness.run.graph import Graph, RowPlan, StatePlan
 from harness.run.records import (
@@ -110,13 +110,11 @@ class SeedResult:
     states: tuple[tuple[StatePlan, Mapping[str, Evaluation]], ...] = ()
 
 
-@dataclass(frozen=True)
-class Run:
-    """A comparison whose stages have ended, well or not."""
+class FinishedStages:
+    """Stages that have ended, well or not, and the rows that they are of: those of a run, or those that a board names."""
 
-    comparison: Comparison
     graph: Graph
-    store: Store
+    store: Artifacts
     outcome: Outcome
 
     def failure(self, *keys: str) -> str | None:
@@ -138,7 +136,17 @@ class Run:
         return [result for result in self.seeds if result.plan.label == label]
 
 
-def _read(plan: RowPlan, run: Run) -> SeedResult:
+@dataclass(frozen=True)
+class Run(FinishedStages):
+    """A comparison whose stages have ended, well or not."""
+
+    comparison: Comparison
+    graph: Graph
+    store: Store
+    outcome: Outcome
+
+
+def _read(plan: RowPlan, run: FinishedStages) -> SeedResult:
     """Read a row at one seed from the store."""
     failed, store = run.failure(plan.model), run.store
     evaluations = {
@@ -181,6 +189,43 @@ def _read(plan: RowPlan, run: Run) -> SeedResult:
 # Rows
 
 
+@dataclass(frozen=True)
+class MeasuredFacts:
+    """The facts of a row that follow from its stages alone.
+
+    Attributes:
+        costs, curves: per seed.
+        provenance: its part: the keys of its models, counts of its data, judges and notes.
+    """
+
+    costs: dict[int, Cost]
+    budget: dict[str, float]
+    curves: dict[int, list[dict[str, float]]]
+    provenance: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, seeds: Sequence[SeedResult], *, trained: bool = True) -> Self:
+        """Compute them.
+
+        Args:
+            seeds: all seeds of a row that did not fail.
+            trained: False for a model from elsewhere, which has no budget.
+        """
+        budgets = [used_budget(result.training) for result in seeds] if trained else []
+        judges, notes = _judges(seeds), _notes(seeds)
+        return cls(
+            costs={result.plan.seed: result.cost for result in seeds},
+            budget={name: statistics.fmean(budget[name] for budget in budgets) for name in budgets[0]} if budgets else {},
+            curves={result.plan.seed: result.curve for result in seeds if result.training},
+            provenance={
+                "models": {str(result.plan.seed): result.plan.model for result in seeds},
+                **({"judges": judges} if judges else {}),
+                **({"notes": notes} if notes else {}),
+                "data": {str(result.plan.seed): [_data(facts) for facts in result.groups] for result in seeds},
+            },
+        )
+
+
 def row_result(config: RowConfig, run: Run) -> RowResult:
     """Return a row over all its seeds.
 
@@ -195,7 +240,7 @@ def row_result(config: RowConfig, run: Run) -> RowResult:
         failed = run.failure(*(key for result in done for key in result.plan.evaluations[label]))
         complete = [] if failed else done
         scores[label] = {result.plan.seed: result.evaluations[label].scores() for result in complete}
-    budgets = [used_budget(result.training) for result in done]
+    facts = MeasuredFacts.of(done, trained=not config.is_as_it_is)
     return RowResult(
         label=config.label,
         data=config.data,
@@ -203,15 +248,11 @@ def row_result(config: RowConfig, run: Run) -> RowResult:
         rounds=len(config.rounds),
         kind=config.kind,
         scores=scores,
-        costs={result.plan.seed: result.cost for result in done},
-        budget={}
-        if config.is_as_it_is
-        else {name: statistics.fmean(budget[name] for budget in budgets) for name in budgets[0]}
-        if budgets
-        else {},
-        provenance=Provenance.read(_provenance(config, done, run)),
+        costs=facts.costs,
+        budget=facts.budget,
+        provenance=Provenance.read({**_provenance(config, run), **facts.provenance}),
         failed=reason,
-        curves={result.plan.seed: result.curve for result in done if result.training},
+        curves=facts.curves,
         states=_states(done, run),
         without_states=without_states(config) if run.comparison.during_evaluators else None,
     )
@@ -248,9 +289,8 @@ def prompts_so_far(run: Run) -> PromptsDesign | None:
     return replace(design, blocks=tuple(tuple(names[first:last]) for first, last in pairwise((0, *looks))))
 
 
-def _provenance(config: RowConfig, seeds: Sequence[SeedResult], run: Run) -> Mapping[str, Any]:
-    """Return how a row came about: starting model, components with all their fields, keys of its models, counts of its data."""
-    judges, notes = _judges(seeds), _notes(seeds)
+def _provenance(config: RowConfig, run: Run) -> Mapping[str, Any]:
+    """Return how a row came about, as far as its config says: starting model, components with all their fields."""
     base = run.comparison.config.budget
     sourced = any(row.source is not None for row in run.comparison.rows)
     budgeted = bool(config.rounds) and any(row.budget != base for row in run.comparison.rows)
@@ -275,10 +315,6 @@ def _provenance(config: RowConfig, seeds: Sequence[SeedResult], run: Run) -> Map
         **({"served": {"model": config.served.model, **config.served.identity}} if config.served else {}),
         "backend": describe(run.comparison.backend) if config.backend is None else _asking(config.backend),
         "precision": row_precision(config, run),
-        "models": {str(result.plan.seed): result.plan.model for result in seeds},
-        **({"judges": judges} if judges else {}),
-        **({"notes": notes} if notes else {}),
-        "data": {str(result.plan.seed): [_data(facts) for facts in result.groups] for result in seeds},
     }
 
 
@@ -546,6 +582,7 @@ def run_warnings(run: Run) -> list[str]:
         *unused_settings(run.comparison),
         *_passes_warning(run),
         *_training_warnings(run),
+        *_changed_warning(run),
         *(text for label in rows for text in _row_warnings(label, run)),
     ]
 
@@ -630,6 +667,16 @@ def _training_warnings(run: Run) -> list[str]:
     trained = {result.plan.label for result in run.seeds if result.plan.training}
     own = [text if set(labels) == trained else f"{', '.join(dict.fromkeys(labels))}: {text}" for text, labels in rows.items()]
     return [*shared, *own]
+
+
+def _changed_warning(run: Run) -> Iterator[str]:
+    """Name the trainings whose model was dropped, and came out differently when it was made again."""
+    keys = dict.fromkeys(key for result in run.seeds if result.failed is None for key in result.plan.training)
+    if changed := [run.graph.stages[key].title for key in keys if run.store.open(key).changed]:
+        yield (
+            f"models were dropped (run.keep_models) and made again to other weights ({', '.join(changed)}): scores from before "
+            "and after are of different weights"
+        )
 
 
 def _unpaired_warning(facts: TrainFacts) -> str:

@@ -34,3 +34,16 @@ def environment() -> dict[str, str]:
     found, device = versions(), device_kind()
     scoring = {"scoring": "float32"} if device == "cuda" else {}
     return {"device": device, **scoring, **{name: found[name] for name in DECIDING if name in found}}
+
+
+def cpu_kind() -> str:
+    """Return the processor's kind as far as it decides the last bits of sums, such as `x86_64 avx512`; in no key.
+
+    Kernels are chosen by these instruction sets (docs/reproducibility.md).
+    """
+    try:
+        flags = set(Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").split())
+    except OSError:
+        return platform.machine()
+    sets = [name for name, flag in (("avx512", "avx512f"), ("avx2", "avx2")) if flag in flags]
+    return " ".join([platform.machine(), *sets[:1]])

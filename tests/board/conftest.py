@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -193,6 +194,23 @@ def with_stars(board: Board, *methods: str) -> Board:
 def mark() -> Callable[..., Board]:
     """Makes differences of some rows significant."""
     return with_stars
+
+
+@pytest.fixture(scope="session")
+def few_rows() -> Callable[..., tuple[list[RowResult], dict[str, list[Metric]]]]:
+    """Make some rows on few examples, with the metrics of some evaluators, for boards that are computed often."""
+
+    def make(
+        labels: Sequence[str], evaluators: Sequence[str], examples: int = 6
+    ) -> tuple[list[RowResult], dict[str, list[Metric]]]:
+        rows = [
+            replace(row, scores={name: runs for name, runs in row.scores.items() if name in evaluators})
+            for row in make_rows(examples)
+            if row.label in labels or row.failed
+        ]
+        return rows, {name: METRICS[name] for name in evaluators}
+
+    return make
 
 
 @pytest.fixture

@@ -7,12 +7,28 @@ from pathlib import Path
 import pytest
 import yaml
 
+from harness.api.registry import Registry
 from harness.board.published import Table, mean_of, published_board, read_table
 from harness.board.views.markdown import to_markdown
+from harness.config import resolve
+from harness.config.file import load_raw
 from harness.errors import DataError
 
 PAPERS = sorted((Path(__file__).resolve().parents[2] / "leaderboards" / "papers").glob("*.yaml"))
-ODD = {("sr-dpo-mt-bench", "Sr-IPO vs IPO"): 90.0, ("sr-dpo-vicuna-bench", "Sr-DPO vs IPO"): 104.0}
+ODD = {("sr-dpo-mt-bench", "Sr-IPO", "ipo"): 90.0, ("sr-dpo-vicuna-bench", "Sr-DPO", "ipo"): 104.0}
+MEASURED = {
+    "only-prompting-mistral": "only_prompting",
+    "only-prompting-mistral-instruct": "only_prompting_instruct",
+    "only-prompting-arithmetic-control": "only_prompting",
+    "only-prompting-inference": "only_prompting",
+    "self-contrast-ultrachat": "self_contrast",
+    "self-contrast-nectar": "self_contrast_nectar",
+    "self-contrast-hh-rlhf": "self_contrast_hh_rlhf",
+    "sr-dpo-mt-bench": "self_refined",
+    "sr-dpo-vicuna-bench": "self_refined",
+    "sr-dpo-variants": "self_refined",
+    "sr-dpo-open-llm": "self_refined_zephyr",
+}
 
 
 def tables() -> dict[str, Table]:
@@ -34,12 +50,14 @@ def test_every_table_of_the_three_papers_is_there() -> None:
 def test_win_tie_and_lose_rates_add_up_but_for_two_that_are_noted() -> None:
     checked = 0
     for name, table in tables().items():
-        if table.columns[0].printed == "Win Rate" and len(table.columns) == 3:
-            for row in table.rows:
-                total = sum(mean_of(value or "") for value in row.values)
-                assert total == pytest.approx(ODD.get((name, row.method), 100.0), abs=0.02)
-                noted = any(row.method in note and "add up" in note for note in table.notes)
-                assert noted == ((name, row.method) in ODD)
+        opponents = [column.metric.partition("_against_")[2].partition("/")[0] for column in table.columns]
+        for row in table.rows:
+            for opponent in dict.fromkeys(filter(None, opponents)):
+                rates = [value for value, met in zip(row.values, opponents, strict=True) if met == opponent]
+                total = sum(mean_of(value or "") for value in rates)
+                assert len(rates) == 3 and total == pytest.approx(ODD.get((name, row.method, opponent), 100.0), abs=0.02)
+                noted = any(f"{row.method} vs {opponent.upper()}" in note and "add up" in note for note in table.notes)
+                assert noted == ((name, row.method, opponent) in ODD)
                 checked += 1
     assert checked == 11
 
@@ -91,3 +109,15 @@ def test_a_mistake_in_a_table_is_named(field: str, value: object, said: str, tmp
     with pytest.raises(DataError) as error:
         published_board(path)
     assert said in str(error.value)
+
+
+def test_published_and_measured_rows_have_the_same_keys() -> None:
+    """Each column of a published table is a metric of the config that measures it, so that both line up in `merge`."""
+    registry, configs = Registry.load(), Path(__file__).resolve().parents[2] / "configs" / "papers"
+    for stem, config in MEASURED.items():
+        table = read_table(PAPERS[0].parent / f"{stem}.yaml")
+        comparison = resolve(load_raw(configs / f"{config}.yaml"), registry, offline=True)
+        keys = {
+            f"{label}/{metric.name}" for label, evaluator in comparison.evaluators.items() for metric in evaluator.metrics()
+        }
+        assert {column.metric for column in table.columns} <= keys, stem

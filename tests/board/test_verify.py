@@ -59,10 +59,11 @@ def test_a_board_of_earlier_methods_is_checked_as_far_as_methods_agree(board: Bo
     sentence = earlier_methods(Board.read(tmp_path))
     assert sentence is not None and "an earlier version of the statistics" in sentence
     run = CliRunner().invoke(app, ["verify", str(tmp_path), "--json"])
-    assert run.exit_code == 0 and json.loads(run.stdout)["earlier_methods"] == sentence
+    assert run.exit_code == 1 and json.loads(run.stdout)["earlier_methods"] == sentence
     kto["mean"] += 0.1
     (tmp_path / "board.json").write_text(json.dumps(content))
-    assert len(verify(tmp_path)) == 1 and "kto: gold/win_rate mean is" in verify(tmp_path)[0]
+    mean, order = verify(tmp_path)
+    assert "kto: gold/win_rate mean is" in mean and "rows: they are not ordered by their means" in order
 
 
 def test_changed_scores_are_named(folder: Path, tmp_path: Path) -> None:
@@ -73,7 +74,7 @@ def test_changed_scores_are_named(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "scores.parquet").write_bytes(scores_bytes(scores))
     problems = verify(tmp_path)
     assert "scores.parquet is not the file that board.json was written with: its SHA-256 differs" in problems
-    assert "kto: gold/reward is on the board, and its scores do not give it" in problems
+    assert "kto: gold/reward is on the board, and the scores give none" in problems
 
 
 def test_a_board_without_scores_cannot_be_verified(folder: Path, tmp_path: Path) -> None:

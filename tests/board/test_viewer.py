@@ -28,6 +28,11 @@ def test_what_judges_said_is_shown_as_text(board: Board, nasty: str) -> None:
     assert "judged" not in examples_text([ExampleRow("e", "p", None, {"dpo": "a"})])
 
 
+def test_a_board_of_one_row_shows_it_once(board: Board) -> None:
+    shown = viewer(board, [ExampleRow("e", "p", None, {"dpo": "a"})])
+    assert shown is not None and json.loads(shown.head)["first"] == [0]
+
+
 def test_many_are_packed_and_whole(board: Board, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "PLAIN", 100)
     many = [ExampleRow(f"e{i}", f"prompt <{i}> \ud800", None, {"dpo": "a" * 9}) for i in range(450)]

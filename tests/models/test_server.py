@@ -62,6 +62,12 @@ def test_a_body_without_a_sound_length_is_not_read(server: OpenAIServer, headers
     assert isinstance(answer, dict) and answer["error"]["message"]
 
 
+def test_a_body_that_comes_too_slowly_is_given_up(server: OpenAIServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("harness.models.server.BODY_SECONDS", -1.0)
+    code, _, closes = send(server, b'{"a":', Content_Length="10")
+    assert (code, closes) == (408, True)
+
+
 def nested(levels: int) -> bytes:
     return b'{"a":' + b"[" * (levels - 1) + b"]" * (levels - 1) + b"}"
 

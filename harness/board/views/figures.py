@@ -8,7 +8,7 @@ from __future__ import annotations
 import os.path
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -27,7 +27,7 @@ from harness.board.views.text import count, duration, number, one_line, shortene
 # Figures with a line of text for each row: names at the left, an interval, numbers at the right. In pixels.
 WIDTH, NAMES, NUMBERS, TOP, STEP = 772, 202, 212, 34, 28
 # On a phone the names and numbers stand above the intervals, and points have numbers that a legend explains.
-NARROW, NARROW_STEP = 344, 40
+NARROW, NARROW_STEP = svg.NARROW, 40
 FRONTIER = svg.Chart(left=56, right=736, top=24, floor=330)
 NARROW_FRONTIER = svg.Chart(left=44, right=NARROW - 22, top=24, floor=260)
 SWEEP = svg.Chart(left=56, right=570, top=24, floor=300)
@@ -57,18 +57,6 @@ Settings = dict[str, float | str | None]
 
 
 # Differences and ranks
-
-
-def for_all_widths(draw: Callable[[bool], Markup | None]) -> Markup | None:
-    """Return a figure for screens and one for phones, of which the page's style shows one; None if there is none.
-
-    Args:
-        draw: draws the narrow one where it is given True.
-    """
-    wide, narrow = draw(False), draw(True)
-    if wide is None or narrow is None:
-        return wide
-    return Markup('<div class="wide">{}</div><div class="narrow">{}</div>').format(wide, narrow)
 
 
 def forest(board: Board, metric: MetricEntry, narrow: bool = False) -> Markup | None:
@@ -147,7 +135,7 @@ def _narrow_difference(row: RowEntry, metric: MetricEntry, scale: svg.Scale, y: 
     ]
 
 
-def gains(board: Board, metric: MetricEntry) -> Markup | None:
+def gains(board: Board, metric: MetricEntry, narrow: bool = False) -> Markup | None:
     """Draw every row's difference from the baseline under each starting model; ✱ where two of them differ significantly.
 
     None if no row has a difference under two models.
@@ -164,22 +152,34 @@ def gains(board: Board, metric: MetricEntry) -> Markup | None:
     starred = {
         gain.row for gain in (board.across.gains if board.across else ()) if gain.metric == metric.key and gain.is_significant
     }
-    step = max(STEP, 12 + 13 * len(models))
-    top = TOP + 18
-    chart = svg.Chart(NAMES + 8, WIDTH - NUMBERS, top - 6, top + step * len(shown))
+    width = NARROW if narrow else WIDTH
+    # On a phone the models' names stand one below the other, and each row's name above its intervals.
+    above = 18 if narrow else 0
+    step = max(STEP, 12 + 13 * len(models)) + above
+    top = TOP + (16 * len(models) if narrow else 18)
+    chart = (
+        svg.Chart(16, NARROW - 76, top - 6, top + step * len(shown))
+        if narrow
+        else (svg.Chart(NAMES + 8, WIDTH - NUMBERS, top - 6, top + step * len(shown)))
+    )
     bounds = [bound for by_model in shown.values() for delta in by_model.values() for bound in (delta.low, delta.high)]
     scale = chart.across([*bounds, 0.0])
     shapes = chart.ticks_across((scale(tick), signed(tick)) for tick in scale.ticks())
     shapes += [svg.line(scale(0), chart.top - 4, scale(0), chart.floor + 3, "zero")]
-    shapes += _directions(metric, scale(0), board.baseline)
-    x = chart.left
+    shapes += _directions(metric, scale(0), board.baseline, narrow)
+    x, y = chart.left, 30.0
     for place, label in enumerate(models):
         kind = f"series{place % SERIES_COLOURS}"
-        shapes += [svg.circle(x, 30, f"point {kind}"), svg.text(x + 9, 34, shortened(label, 24), f"name {kind}")]
-        x += 24 + 7 * len(shortened(label, 24))
+        shapes += [svg.circle(x, y, f"point {kind}"), svg.text(x + 9, y + 4, shortened(label, 24), f"name {kind}")]
+        x, y = (x, y + 16) if narrow else (x + 24 + 7 * len(shortened(label, 24)), y)
     for index, (name, by_model) in enumerate(shown.items()):
-        middle = top + step * index + step / 2
-        shapes.append(svg.text(NAMES - 6, middle + 4, shortened(name) + (" ✱" if name in starred else ""), "name", "end"))
+        middle = top + step * index + above + (step - above) / 2
+        title = shortened(name) + (" ✱" if name in starred else "")
+        shapes.append(
+            svg.text(4, top + step * index + 14, title, "name")
+            if narrow
+            else svg.text(NAMES - 6, middle + 4, title, "name", "end")
+        )
         for place, label in enumerate(models):
             if label not in by_model:
                 continue
@@ -188,12 +188,17 @@ def gains(board: Board, metric: MetricEntry) -> Markup | None:
             shapes += [
                 svg.line(scale(delta.low), y, scale(delta.high), y, f"whisker {kind}"),
                 svg.circle(scale(delta.mean), y, f"point {kind}", f"{name} from {label}: {signed(delta.mean)} ({interval})"),
+            ]
+            if narrow:
+                shapes.append(svg.text(NARROW - 4, y + 4, f"{signed(delta.mean)}{delta.mark}", f"value {kind}", "end"))
+                continue
+            shapes += [
                 svg.text(WIDTH - NUMBERS + 58, y + 4, signed(delta.mean), f"value {kind}", "end"),
                 svg.text(WIDTH - NUMBERS + 61, y + 4, delta.mark, "value"),
                 svg.text(WIDTH - 4, y + 4, f"{signed(delta.low)} … {signed(delta.high)}", "tick", "end"),
             ]
     label = f"Difference from {board.baseline} on {metric.key} under each starting model, for {len(shown)} rows"
-    return svg.drawing(WIDTH, chart.floor + 28, label, shapes)
+    return svg.drawing(width, chart.floor + 28, label, shapes)
 
 
 def ranks(board: Board, metric: MetricEntry, narrow: bool = False) -> Markup | None:
@@ -254,7 +259,7 @@ def frontiers(board: Board) -> Iterator[tuple[str, Markup]]:
     for metric in board.primary:
         for cost, title in COSTS.items():
             if metric == board.primary[0] or cost == "seconds":
-                drawn = for_all_widths(partial(frontier, board, metric, cost))
+                drawn = svg.for_all_widths(partial(frontier, board, metric, cost))
                 if drawn is not None:
                     yield f"{board.short_name(metric)} against {title}", drawn
 
@@ -304,20 +309,9 @@ def frontier(board: Board, metric: MetricEntry, cost: str = "seconds", narrow: b
         for place, (row, *_) in enumerate(points)
         if place in labelled
     ]
-    return svg.drawing(NARROW, chart.floor + 50 + _legend_height(legend), label, [*shapes, *_legend(legend, chart.floor + 56)])
-
-
-def _legend(entries: Sequence[tuple[str, str]], top: float) -> list[Markup]:
-    """Draw texts and their classes in two columns, the first one filled first."""
-    lines = -(-len(entries) // 2)
-    return [
-        svg.text(4 + NARROW / 2 * (place // lines), top + 16 * (place % lines), content, kind)
-        for place, (content, kind) in enumerate(entries)
-    ]
-
-
-def _legend_height(entries: Sequence[object]) -> float:
-    return 16 * -(-len(entries) // 2)
+    return svg.drawing(
+        NARROW, chart.floor + 50 + svg.legend_height(legend), label, [*shapes, *svg.legend(legend, chart.floor + 56)]
+    )
 
 
 def pareto_front(points: Points, higher_is_better: bool | None) -> Points:
@@ -515,7 +509,7 @@ def sweep_figures(board: Board) -> Iterator[tuple[str, Markup]]:
     """Yield title and figure for each swept parameter and primary metric."""
     for name, series in sweeps(board).items():
         for metric in board.primary:
-            drawn = for_all_widths(partial(scaling, board, metric, name, series))
+            drawn = svg.for_all_widths(partial(scaling, board, metric, name, series))
             if drawn is not None:
                 yield f"{board.short_name(metric)} over {one_line(name)}", drawn
 
@@ -550,18 +544,16 @@ def scaling(board: Board, metric: MetricEntry, name: str, series: list[Series], 
         for (x, y), (value, row) in zip(places, one.points, strict=True):
             hint = f"{one.label}, {name} {value:g}: {number(row.scores[metric.key].mean)}"
             shapes.append(svg.circle(x, y, f"point {kind}", "" if narrow else hint, 3.5))
-        ends.append((places[-1], one.label, kind))
+        ends.append((places[-1], one.label, f"name {kind}"))
     ends.sort(key=lambda end: (end[0][1], end[1]))
     title = f"{metric.key} over {name}, a line for each of {', '.join(one.label for one in scored)}"
     if narrow:
-        legend = [(shortened(label, 22), f"name {kind}") for _, label, kind in ends]
+        legend = [(shortened(label, 22), kind) for _, label, kind in ends]
         return svg.drawing(
-            NARROW, chart.floor + 50 + _legend_height(legend), title, [*shapes, *_legend(legend, chart.floor + 56)]
+            NARROW, chart.floor + 50 + svg.legend_height(legend), title, [*shapes, *svg.legend(legend, chart.floor + 56)]
         )
-    for height, ((x, y), label, kind) in zip(chart.level_labels([end[0][1] for end in ends], 14), ends, strict=True):
-        if abs(height - y) > svg.LINE / 2 or x < chart.right - 40:  # apart from its line's end
-            shapes.insert(0, svg.line(x, y, chart.right + 7, round(height, 1), "leader"))
-        shapes.append(svg.text(chart.right + 10, round(height + 4, 1), shortened(label, 24), f"name {kind}"))
+    leaders, names = svg.end_labels(chart, ends)
+    shapes = [*leaders, *shapes, *names]
     return svg.drawing(760, chart.floor + 40, title, shapes)
 
 

@@ -20,7 +20,7 @@ from markupsafe import Markup, escape
 from harness.board.board import ONE_SEED, Board, ExampleRow, MetricEntry, RowEntry, write_text
 from harness.board.by_model import SEPARATOR
 from harness.board.facts import Provenance
-from harness.board.views import figures, text
+from harness.board.views import figures, svg, text
 from harness.board.views.markdown import across_reading, board_precision, equivalence, precision, to_csv, to_markdown
 from harness.board.views.tuning import expected_figure, no_expected_best, sensitivity, tuning_lines
 from harness.board.views.viewer import LONGEST_NAME, Scored, embedded, viewer
@@ -82,7 +82,8 @@ def _models_page(board: Board) -> str:
         ModelPart(entry.label, board.of_model(entry.label), _model_page(entry.label), entry.warnings)
         for entry in board.models or ()
     ]
-    drawn = [(metric, figure) for metric in board.primary if (figure := figures.gains(board, metric)) is not None]
+    both = ((metric, svg.for_all_widths(partial(figures.gains, board, metric))) for metric in board.primary)
+    drawn = [(metric, figure) for metric, figure in both if figure is not None]
     return (
         templates()
         .get_template("models.html")
@@ -149,7 +150,7 @@ def _figures(board: Board) -> dict[str, object]:
     def of_metrics(
         draw: Callable[[Board, MetricEntry, bool], Markup | None], metrics: Sequence[MetricEntry]
     ) -> list[tuple[MetricEntry, Markup]]:
-        drawings = ((metric, figures.for_all_widths(partial(draw, board, metric))) for metric in metrics)
+        drawings = ((metric, svg.for_all_widths(partial(draw, board, metric))) for metric in metrics)
         return [(metric, drawn) for metric, drawn in drawings if drawn is not None]
 
     others = [metric for metric in board.metrics if metric not in board.primary]
@@ -165,7 +166,7 @@ def _figures(board: Board) -> dict[str, object]:
         "without_states": [(row, row.without_states) for row in board.rows if row.without_states],
         "training": figures.training(board),
         "tuning": tuning_lines(board),
-        "expected": expected_figure(board),
+        "expected": svg.for_all_widths(partial(expected_figure, board)),
         "no_expected": no_expected_best(board),
         "sensitivities": sensitivity(board),
     }

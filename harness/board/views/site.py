@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib import resources
@@ -18,7 +18,8 @@ from markupsafe import Markup
 
 from harness.board.board import ONE_SEED, Board
 from harness.board.diff import changes
-from harness.board.files import BOARD, SCORES, STATES, digest, examples_text, write_bytes
+from harness.board.files import BOARD, EVIDENCE, SCORES, STATES, digest, examples_text, write_bytes
+from harness.board.signatures import SIGNATURE, signature_of
 from harness.board.views.latex import to_latex
 from harness.board.views.markdown import markdown_text, to_csv, to_markdown
 from harness.board.views.page import content_policy, model_pages, templates, to_html, web_file
@@ -88,13 +89,16 @@ def _is_index(path: Path) -> bool:
         return False
 
 
-def build_site(boards: Sequence[Path], folder: Path, title: str = "Leaderboards") -> Site:
+def build_site(boards: Sequence[Path], folder: Path, title: str = "Leaderboards", signers: Path | None = None) -> Site:
     """Render these boards, and index the boards that `folder` already holds. A changed board keeps its earlier versions.
 
     Nothing is written: `Site.write` does that, after everything is rendered.
 
+    Args:
+        signers: the file of allowed signers, by whose names the index says who signed a board.
+
     Raises:
-        DataError: a board cannot be read, or two boards have the same name.
+        DataError: a board cannot be read, its signature is none of it, or two boards have the same name.
     """
     published: dict[str, tuple[Board, Path]] = {}
     for path in boards:
@@ -104,13 +108,26 @@ def build_site(boards: Sequence[Path], folder: Path, title: str = "Leaderboards"
             raise DataError(f"{path} and {published[name][1]} are both called {name!r}: publish them into different folders")
         published[name] = (board, path)
     files: dict[str, bytes] = {}
-    entries = []
+    entries, signed = [], dict[str, str]()
     for name, (board, path) in published.items():
         past = _history(folder / name, board)
         files |= {f"{name}/{file}": content for file, content in _board_files(board, path, past).items()}
         entries.append((name, board, len(past)))
+        if signature := signature_of(path, signers):
+            signed[name] = signature.sentence
     entries += sorted(((name, board, 0) for name, board in _others(folder, set(published))), key=lambda entry: entry[0])
-    return Site({**files, "index.html": _index(title, entries).encode("utf-8")})
+    for name in (name for name, _, _ in entries if name not in published):
+        signed[name] = _signed_earlier(folder / name, signers)
+    return Site({**files, "index.html": _index(title, entries, signed).encode("utf-8")})
+
+
+def _signed_earlier(folder: Path, signers: Path | None) -> str:
+    """Return who signed a board that is on the site already; the signature may be of the version before."""
+    try:
+        signature = signature_of(folder, signers)
+    except DataError:
+        return "signed before it was changed"
+    return signature.sentence if signature else ""
 
 
 def slug(name: str) -> str:
@@ -129,14 +146,17 @@ def _board_files(board: Board, path: Path, past: Sequence[Board]) -> dict[str, b
     """Return a board's files, its views, its earlier versions and the page of their changes."""
     source = path if path.is_dir() else path.parent
     files = {board.examples: examples_text(board.example_rows).encode("utf-8")} if board.example_rows else {}
-    files |= {name: (source / name).read_bytes() for name in (SCORES, STATES) if (source / name).is_file()}
+    files |= {name: (source / name).read_bytes() for name in (SCORES, STATES, EVIDENCE) if (source / name).is_file()}
     files |= {f"{HISTORY}/{_stamp(old)}.json": old.to_json().encode("utf-8") for old in past}
     rendered = {"board.md": to_markdown(board), "board.csv": to_csv(board), "board.tex": to_latex(board)}
     rendered["history.html"] = _history_page(board, [board, *reversed(past)])
     rendered[BOARD] = board.to_json()
     rendered |= model_pages(board)
     rendered["index.html"] = to_html(board, board.example_rows)
-    return files | {name: text.encode("utf-8") for name, text in rendered.items()}
+    files |= {name: text.encode("utf-8") for name, text in rendered.items()}
+    if (source / SIGNATURE).is_file():  # of these bytes, which an earlier version may have written otherwise
+        files |= {name: (source / name).read_bytes() for name in (BOARD, SIGNATURE)}
+    return files
 
 
 def _history(folder: Path, board: Board) -> list[Board]:
@@ -174,11 +194,12 @@ def write_index(folder: Path, title: str) -> None:
         write_bytes(folder / "index.html", _index(title, entries).encode("utf-8"))
 
 
-def _index(title: str, entries: Sequence[tuple[str, Board, int]]) -> str:
+def _index(title: str, entries: Sequence[tuple[str, Board, int]], signed: Mapping[str, str] | None = None) -> str:
     """Return the index page.
 
     Args:
         entries: each board's folder, the board, and the number of its earlier versions.
+        signed: folder -> who signed its board.
     """
     boards = [
         # Quoted: a name may look like an address (`javascript:…`), hold `?` or `#`, or bytes that are no text.
@@ -188,6 +209,7 @@ def _index(title: str, entries: Sequence[tuple[str, Board, int]]) -> str:
             "rows": len(board.ranked),
             "earlier": earlier,
             "caveats": caveats(board),
+            "signed": (signed or {}).get(name, ""),
         }
         for name, board, earlier in entries
     ]

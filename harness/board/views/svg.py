@@ -6,15 +6,16 @@ Every text is escaped where it is put in. Colours come from the page's style, by
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from harness.board.views.text import one_line
+from harness.board.views.text import one_line, shortened
 
 CHARACTER = 7.3  # the width in pixels of a character of a label, in the page's monospaced font at 12 px
 LINE = 12  # the least distance in pixels between the base lines of two labels
+NARROW = 344  # the width of a figure on a phone, in pixels
 RADIUS = 6.0  # of a point with its outline, in pixels
 NEAR = 50  # the longest leader line on a crowded figure, in pixels
 BESIDE = 9  # pixels between a point and a label beside it
@@ -245,6 +246,46 @@ def circle(x: float, y: float, kind: str, hint: str = "", radius: float = 4.5) -
 def path(points: Iterable[tuple[float, float]], kind: str) -> Markup:
     """Draw straight lines from point to point."""
     return Markup('<polyline points="{}" class="{}"/>').format(" ".join(f"{x},{y}" for x, y in points), kind)
+
+
+def legend(entries: Sequence[tuple[str, str]], top: float) -> list[Markup]:
+    """Draw texts and their classes in two columns, the first one filled first."""
+    lines = -(-len(entries) // 2)
+    return [
+        text(4 + NARROW / 2 * (place // lines), top + 16 * (place % lines), content, kind)
+        for place, (content, kind) in enumerate(entries)
+    ]
+
+
+def legend_height(entries: Sequence[object]) -> float:
+    """Return a legend's height in pixels."""
+    return 16 * -(-len(entries) // 2)
+
+
+def end_labels(chart: Chart, ends: Sequence[tuple[Point, str, str]]) -> tuple[list[Markup], list[Markup]]:
+    """Draw labels right of lines' ends, none over another: return the leader lines of those that stand apart, and the texts.
+
+    Args:
+        ends: each line's end, its label and the label's class, from top to floor.
+    """
+    leaders, names = list[Markup](), list[Markup]()
+    for height, ((x, y), label, kind) in zip(chart.level_labels([end[0][1] for end in ends], 14), ends, strict=True):
+        if abs(height - y) > LINE / 2 or x < chart.right - 40:
+            leaders.append(line(x, y, chart.right + 7, round(height, 1), "leader"))
+        names.append(text(chart.right + 10, round(height + 4, 1), shortened(label, 24), kind))
+    return leaders, names
+
+
+def for_all_widths(draw: Callable[[bool], Markup | None]) -> Markup | None:
+    """Return a figure for screens and one for phones, of which the page's style shows one; None if there is none.
+
+    Args:
+        draw: draws the narrow one where it is given True.
+    """
+    wide, narrow = draw(False), draw(True)
+    if wide is None or narrow is None:
+        return wide
+    return Markup('<div class="wide">{}</div><div class="narrow">{}</div>').format(wide, narrow)
 
 
 def drawing(width: float, height: float, label: str, shapes: list[Markup]) -> Markup:

@@ -14,6 +14,7 @@ from harness.board.views import svg
 from harness.board.views.text import count, duration, number, one_line, shortened, signed
 
 EXPECTED = svg.Chart(left=56, right=570, top=24, floor=300)
+NARROW_EXPECTED = svg.Chart(left=44, right=svg.NARROW - 12, top=24, floor=230)
 SENSITIVITY = svg.Chart(left=46, right=232, top=10, floor=92)
 COLOURS = 8  # further lines repeat them, dashed
 JITTER = 3.0  # pixels between the whiskers of two rows at the same number of trials
@@ -97,22 +98,23 @@ def no_expected_best(board: Board) -> str:
 # Figures
 
 
-def expected_figure(board: Board) -> Markup | None:
+def expected_figure(board: Board, narrow: bool = False) -> Markup | None:
     """Draw the expected best of the first k trials of every row, with its interval; None where no row has one."""
     rows = [row for row in board.rows if row.tuning is not None and row.tuning.expected and not row.is_null]
     if not rows:
         return None
     lines = [(row, (row.tuning and row.tuning.expected) or ()) for row in rows]
+    chart = NARROW_EXPECTED if narrow else EXPECTED
     most = max(len(points) for _, points in lines)
-    across = svg.Scale(0.6, most + 0.4, EXPECTED.left, EXPECTED.right)
-    up = EXPECTED.up(bound for _, points in lines for point in points for bound in (point.low, point.high))
+    across = svg.Scale(0.6, most + 0.4, chart.left, chart.right)
+    up = chart.up(bound for _, points in lines for point in points for bound in (point.low, point.high))
     shapes = [
-        *EXPECTED.ticks_across(
+        *chart.ticks_across(
             (across(k), str(k)) for k in sorted({round(tick) for tick in across.ticks(8)} & {*range(1, most + 1)})
         ),
-        *EXPECTED.ticks_up((up(tick), number(tick)) for tick in up.ticks()),
-        svg.text(EXPECTED.left, 14, one_line(rows[0].tuning.metric or "") if rows[0].tuning else "", "tick"),
-        svg.text(EXPECTED.right, EXPECTED.floor + 35, "trials", "tick", "end"),
+        *chart.ticks_up((up(tick), number(tick)) for tick in up.ticks()),
+        svg.text(chart.left, 14, one_line(rows[0].tuning.metric or "") if rows[0].tuning else "", "tick"),
+        svg.text(chart.right, chart.floor + 35, "trials", "tick", "end"),
     ]
     ends = []
     for index, (row, points) in enumerate(lines):
@@ -124,13 +126,17 @@ def expected_figure(board: Board) -> Markup | None:
         shapes.append(svg.path(places, f"line {kind}{' again' if index >= COLOURS else ''}"))
         for (x, y), point in zip(places, points, strict=True):
             hint = f"{row.method}, best of {point.trials}: {number(point.mean)} ({number(point.low)} to {number(point.high)})"
-            shapes.append(svg.circle(x, y, f"point {kind}", hint, 3))
-        ends.append((places[-1][1], row.method, kind))
-    ends.sort()
-    for height, (_, label, kind) in zip(EXPECTED.level_labels([end[0] for end in ends], 14), ends, strict=True):
-        shapes.append(svg.text(EXPECTED.right + 10, round(height + 4, 1), shortened(label, 24), f"name {kind}"))
+            shapes.append(svg.circle(x, y, f"point {kind}", "" if narrow else hint, 3))
+        ends.append((places[-1], row.method, f"name {kind}"))
+    ends.sort(key=lambda end: (end[0][1], end[1]))
     label = f"Expected best of the first trials on the tuning split, a line for each of {', '.join(row.method for row in rows)}"
-    return svg.drawing(760, EXPECTED.floor + 40, label, shapes)
+    if narrow:
+        legend = [(shortened(name, 22), kind) for _, name, kind in ends]
+        return svg.drawing(
+            svg.NARROW, chart.floor + 50 + svg.legend_height(legend), label, [*shapes, *svg.legend(legend, chart.floor + 56)]
+        )
+    leaders, names = svg.end_labels(chart, ends)
+    return svg.drawing(760, chart.floor + 40, label, [*leaders, *shapes, *names])
 
 
 def sensitivity(board: Board) -> list[tuple[str, list[tuple[RowEntry, Markup]]]]:

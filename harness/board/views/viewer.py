@@ -83,7 +83,7 @@ def viewer(board: Board, examples: Sequence[ExampleRow], scored: Scored | None =
         starts.append(shown)
         size, shown = size + len(written), shown + count
     ranked = [row.method for row in board.ranked if row.method != board.baseline]
-    first = [labels.index(label) for label in (board.baseline, *ranked, *labels) if label in labels]
+    first = [labels.index(label) for label in dict.fromkeys((board.baseline, *ranked, *labels)) if label in labels]
     scored = scored or Scored(board)
     read = ExampleScores.read(scored.board, labels, [example.id for example in examples[:shown]], scored.prefix)
     coded, unscored = _coded(board, read) if read else ([], 0)

@@ -26,11 +26,12 @@ from typing import Any, TextIO
 import psutil
 
 from harness.config.problems import hidden, quoted
-from harness.errors import HarnessError, InterruptedRunError
+from harness.errors import HarnessError, InterruptedRunError, TimeOverError
 from harness.interrupts import before_the_end, ended_by, ending
 from harness.run.executors.events import Events, LiveValues
 from harness.run.graph import Graph, Stage
 from harness.store.atomic import write_atomically
+from harness.store.reading import read_plain
 
 STATUS, EVENTS = "status.json", "events.jsonl"
 OFTEN_SECONDS = 1.0  # between two writings of progress
@@ -187,7 +188,8 @@ class Journal(Events):
             except BaseException as error:
                 if ended_by() is None:
                     stopped = isinstance(error, KeyboardInterrupt | InterruptedRunError | SystemExit)
-                    self.end("interrupted" if stopped else "failed", "" if stopped else quoted(str(error)))
+                    silent = stopped and not isinstance(error, TimeOverError)
+                    self.end("interrupted" if stopped else "failed", "" if silent else quoted(str(error)))
                     raise
             self._end_by_signal()
             raise SystemExit(128 + (ended_by() or 0))
@@ -270,7 +272,7 @@ def read_status(folder: Path) -> dict[str, Any]:
     """
     place = folder / STATUS
     try:
-        said: dict[str, Any] = json.loads(place.read_text(encoding="utf-8"))
+        said: dict[str, Any] = json.loads(read_plain(place))
         silent = (datetime.now(UTC) - datetime.fromisoformat(said["updated"])).total_seconds()
         spent = (datetime.fromisoformat(said["updated"]) - datetime.fromisoformat(said["began"])).total_seconds()
         work, work_done = float(said["work"]), float(said["work_done"])
@@ -278,7 +280,7 @@ def read_status(folder: Path) -> dict[str, Any]:
             said["state"] = _state(said, silent)
     except FileNotFoundError:
         raise HarnessError(f"no run at {folder}: give the folder of a run, runs/<name> unless --out said otherwise") from None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise HarnessError(f"{place} is no status of a run ({error}): the next run there writes a new one") from error
     if said["state"] == RUNNING and work_done > 0.05 * work:
         said["seconds_left"] = round(spent * (work - work_done) / work_done)

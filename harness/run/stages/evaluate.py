@@ -97,7 +97,7 @@ def run_evaluate(stage: Stage, context: Context, draft: ArtifactDraft) -> None:
             scores = _scores(evaluator, task, context.live)
     _check(scores, evaluator)
     report(1, 1, _means(scores, evaluator))
-    draft.write_lines("scores.jsonl", [_fields(score) for score in scores])
+    draft.write_lines("scores.jsonl", [score_fields(score) for score in scores])
     if not any(task.files.iterdir()):
         task.files.rmdir()
     facts = EvaluateFacts(
@@ -171,7 +171,7 @@ def _means(scores: Sequence[Score], evaluator: Evaluator) -> str:
     return ", ".join(f"{name} {fmean(values[name]):.4g}" for name in shown)
 
 
-def _fields(score: Score) -> list[str | float]:
+def score_fields(score: Score) -> list[str | float]:
     """Return a score as `Score(*fields)` reads it; the question only where there is one."""
     fields: list[str | float] = [score.example, score.metric, score.value, score.sample]
     return [*fields, score.question] if score.question else fields

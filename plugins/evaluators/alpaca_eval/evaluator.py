@@ -110,7 +110,13 @@ class AlpacaEval(Evaluator):
         return found
 
     def absent(self) -> Collection[str]:
-        return () if Path(self.reference).is_file() else ("reference",)
+        """Return the reference where it is not there, and a folder `difficulty` that does not exist."""
+        given = {"reference": Path(self.reference).is_file(), "difficulty": self._has_folder}
+        return [field for field, here in given.items() if not here]
+
+    @property
+    def _has_folder(self) -> bool:
+        return self.difficulty is None or Path(self.difficulty).is_dir()
 
     def fingerprint(self) -> str:
         """Return a hash of the files' contents and of the package's version, which brings the prompts."""
@@ -229,6 +235,9 @@ class AlpacaEval(Evaluator):
 
     def wrong_files(self) -> list[str]:
         """Return the problems with the hub's files in `difficulty`, each with its fix."""
+        if not self._has_folder:
+            names = " and ".join(DIFFICULTY)
+            return [f"no such folder: make it, with {names} of the hub's tatsu-lab/alpaca_eval, or leave `difficulty` out"]
         found, folder = [], Path(self.difficulty or ".")
         for name, (begins, ends) in DIFFICULTY.items():
             if not (folder / name).is_file():

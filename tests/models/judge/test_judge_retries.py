@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
+import json
 import random
 import threading
 from collections import Counter
@@ -14,7 +16,7 @@ from models.judge.bench import Bench, always, answers_in
 from models.judge.scripted import FakeClock
 
 from harness.errors import StageError
-from harness.models.server import HttpReply
+from harness.models.server import HttpReply, completion
 
 
 def limited(prompt: str, times: int) -> Any:
@@ -90,6 +92,7 @@ def test_a_server_that_asks_for_hours_ends_the_run_and_says_when_to_come_back(tm
     assert sum(bench.server.asked.values()) == 1  # nothing more is sent
 
 
+GOOD = json.dumps(completion("[[9999]]", "judge-2026-01-01", "a question")).encode()
 FAULTS: dict[int, Any] = {
     0: HttpReply({"error": {"message": "overloaded"}}, 429, {"retry-after": "1"}),
     1: HttpReply({"error": {"message": "boom"}}, 500),
@@ -97,11 +100,19 @@ FAULTS: dict[int, Any] = {
     3: HttpReply(b'{"choices": [{"mess', 200),
     4: HttpReply({"object": "chat.completion"}, 200),
     5: HttpReply(b"half", 200, {"content-length": "400", "connection": "close"}),
+    6: HttpReply(b"[" * 100_000, 200),
+    7: HttpReply(gzip.compress(bytes(20_000_000)), 200, {"content-encoding": "gzip"}),
+    8: HttpReply(gzip.compress(GOOD)[:-20], 200, {"content-encoding": "gzip"}),
+    9: HttpReply(GOOD + b" " * 9_000_000, 200),
+    10: HttpReply(GOOD, 200, {"content-encoding": "zstd"}),
+    11: HttpReply(GOOD, 200, {"content-encoding": "gzip"}),
+    12: HttpReply(GOOD[:-1], 503),
+    13: HttpReply({"error": {"message": "busy"}}, 425),
 }
 
 
 def faulty(prompt: str, times: int) -> Any:
-    kind = sum(prompt.encode()) % 20  # 30 % of the questions meet a fault at first
+    kind = sum(prompt.encode()) % 20  # 70 % of the questions meet a fault at first
     return FAULTS[kind] if kind in FAULTS and times == 0 else f"[[{len(prompt)}]]"
 
 
@@ -111,7 +122,7 @@ def test_with_faults_every_judgment_is_as_without(bench: Bench) -> None:
     judgments = bench.judge(timeout_seconds=60.0).judge(*always(*texts))
     assert [judgment.value for judgment in judgments] == [len(text) for text in texts]
     faults = sum(sum(text.encode()) % 20 in FAULTS for text in texts)
-    assert faults > 20
+    assert faults > 50 and {sum(text.encode()) % 20 for text in texts} >= FAULTS.keys()
     assert sum(bench.server.asked.values()) == 100 + faults
     assert len(answers_in(bench)) == 100
 
