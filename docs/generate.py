@@ -28,6 +28,7 @@ import harness
 import harness.testing
 from harness.api import hookspecs
 from harness.api.registry import KINDS, Kind, Registered, Registry
+from harness.board.board import Scores, board_scores
 from harness.config.schema import Config, Named
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -466,6 +467,43 @@ def coverage(registry: Registry, page: Path) -> str:
     return "\n\n".join(parts)
 
 
+def twins(registry: Registry, page: Path) -> str:
+    """The claims of docs/papers/claims against the scores of the boards that stand for the papers' tables here.
+
+    A file names a `board`, its `title`, the `config` that makes it, what `differs` from the paper, and `claims`: in words, with
+    their place in the paper, a metric, and the rows of which the one has `more` of it than the other has, `less`. The verdict
+    is that of `harness analyze`.
+    """
+    parts = []
+    for file in sorted((ROOT / "docs" / "papers" / "claims").glob("*.yaml")):
+        twin = yaml.safe_load(file.read_text(encoding="utf-8"))
+        head = f"## {twin['title']}\n\n`harness compare {twin['config']}`. {twin['differs'].strip()}"
+        folder = ROOT / "leaderboards" / "papers" / twin["board"]
+        if not folder.is_dir():
+            asked = [[claim["claim"], claim["place"], _compared(claim)] for claim in twin["claims"]]
+            parts.append(
+                f"{head} No board of it is committed.\n\n{table(['the paper says', 'where', 'to be measured'], asked)}"
+            )
+            continue
+        scores = board_scores(folder)
+        rows = [_claim_row(claim, scores) for claim in twin["claims"]]
+        header = ["the paper says", "where", "measured", "the numbers"]
+        parts.append(f"{head} [Board](../../leaderboards/papers/{twin['board']}/board.md).\n\n{table(header, rows)}")
+    return "\n\n".join(parts)
+
+
+def _compared(claim: Mapping[str, str]) -> str:
+    return f"`{claim['metric']}` of `{claim['more']}` less that of `{claim['less']}`"
+
+
+def _claim_row(claim: Mapping[str, str], scores: Scores) -> list[str]:
+    evaluator, _, metric = claim["metric"].partition("/")
+    more, less = (harness.Values.from_scores(scores[claim[side]][evaluator], metric) for side in ("more", "less"))
+    gap = harness.contrast([more, less], [1, -1])
+    checked = harness.CheckedClaim.above_zero(claim["claim"], claim["place"], _compared(claim), gap)
+    return [checked.claim, checked.place, checked.measured, f"**{checked.verdict.value}**"]
+
+
 def board_rows(registry: Registry, page: Path) -> str:
     """Every row of the board `sandbox-full` that trains one of the page's methods, by the primary metric."""
     board = harness.Board.read(ROOT / "leaderboards" / "sandbox-full")
@@ -705,6 +743,7 @@ GENERATORS: dict[str, Callable[[Registry, Path], str]] = {
     "findings": findings,
     "board rows": board_rows,
     "coverage": coverage,
+    "twins": twins,
     "component fields": component_fields,
     "config": config_reference,
     "command line": command_line,

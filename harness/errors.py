@@ -10,6 +10,7 @@ HarnessError                 prints as one message without a traceback
 ├── StageError               a stage failed while running: names the stage and the cause (exit code 3)
 │   └── UnavailableError     a row's model cannot give what is asked of it, such as a server's weights (exit code 3)
 └── InterruptedRunError      the run was asked to end before all was done (exit code 130)
+    └── TimeOverError        its `run.max_hours` are over; the same command continues (exit code 75)
 """
 
 from __future__ import annotations
@@ -100,6 +101,12 @@ class InterruptedRunError(HarnessError):
     """A run that was asked to end, and did after what was running."""
 
     exit_code = 130
+
+
+class TimeOverError(InterruptedRunError):
+    """A run, or a stage of it, that ended because `run.max_hours` are over; what it has done is kept."""
+
+    exit_code = 75  # EX_TEMPFAIL of sysexits.h: nothing is wrong, try again
 
 
 def did_you_mean(given: str, known: Iterable[str]) -> str:

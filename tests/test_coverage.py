@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import typer
+import yaml
 
 from harness.api.registry import KINDS, Registry
 from harness.cli import app
@@ -83,7 +84,20 @@ def test_a_command_names_what_exists(command: str) -> None:
     assert not [word for word in words if word.startswith("--") and word not in options]
     for path in (word for word in words if word.endswith(".yaml")):
         raw = load_raw(ROOT / path)
-        labels = {row if isinstance(row, str) else row.get("label") or row["method"] for row in raw["methods"]}
+        labels = {row if isinstance(row, str) else row.get("label", row.get("method")) for row in raw["methods"]}
         assert set(values.get("--methods", "").split(",")) - {""} <= labels
     if subcommand == "analyze":
         assert words[0] in Registry.load().entries["analysis"]
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "docs" / "papers" / "claims").glob("*.yaml")), ids=lambda path: path.stem)
+def test_a_twins_claims_are_about_its_configs_rows_and_evaluators(path: Path) -> None:
+    twin = yaml.safe_load(path.read_text(encoding="utf-8"))
+    raw = load_raw(ROOT / twin["config"])
+    assert raw["name"] == twin["board"]
+    labels = {row if isinstance(row, str) else row.get("label", row.get("method")) for row in raw["methods"]}
+    evaluators = {item if isinstance(item, str) else item.get("label", item["name"]) for item in raw["evaluators"]}
+    assert twin["claims"]
+    for claim in twin["claims"]:
+        assert claim["more"] != claim["less"] and {claim["more"], claim["less"]} <= labels, claim
+        assert claim["metric"].partition("/")[0] in evaluators, claim

@@ -216,7 +216,7 @@ def test_the_board_has_a_learning_curve_of_each_row_that_trains(lab: Lab) -> Non
         assert (point.mean, point.per_seed, point.n) == (score.mean, score.per_seed, 6)
         assert point.low < point.mean < point.high
     assert not any(key.startswith("response_stats") for state in rows["dpo"].states or () for key in state.scores)
-    assert set(board.files or {}) == {"examples.jsonl", "scores.parquet", "states.parquet"}
+    assert set(board.files or {}) == {"evidence.json.gz", "examples.jsonl", "scores.parquet", "states.parquet"}
     assert "## Learning curves" in (lab.run / "board.md").read_text()
     page = (lab.run / "index.html").read_text()
     assert 'id="learning"' in page and "sft (it trains nothing)." in page

@@ -81,7 +81,10 @@ def plan(
             return
         folder, gpus = store_folder(store), visible_gpus()
         cores = 0 if gpus else places(gpus)
-        reports = [plan_report(comparison, folder, chosen, given, str(path), os.environ, cores) for comparison in comparisons]
+        reports = [
+            plan_report(comparison, folder, chosen, given, str(path), os.environ, cores, places(gpus))
+            for comparison in comparisons
+        ]
     if json_:
         typer.echo(json.dumps(reports[0].as_dict() if len(reports) == 1 else reports_of_models(reports)))
         return
@@ -104,7 +107,7 @@ def _print_config(config: Mapping[str, object], json_: bool) -> None:
 
 
 def print_plan(report: PlanReport) -> None:
-    """Print the stages by kind, then what is missing, the data, the judges and the GPU estimate."""
+    """Print the stages by kind, then what is missing, the data, the judges, the disk and the GPU estimate."""
     from harness.config.checks import unused_settings
 
     comparison = report.comparison
@@ -124,6 +127,8 @@ def print_plan(report: PlanReport) -> None:
     _print_lines([row.line() for row in report.elsewhere], "dim")
     _print_lines([report.states.line()] if report.states else [], "dim")
     _print_lines([estimate.line() for estimate in report.judges], "dim")
+    if report.disk is not None and report.disk.peak:
+        _print_lines([report.disk.line(report.free)], "yellow" if report.disk.peak > report.free else "dim")
     if report.gpu is not None:
         _print_gpu(report.gpu)
     if report.most is not None:

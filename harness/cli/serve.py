@@ -89,6 +89,7 @@ def row_checkpoint(board: Board, row: str, seed: int | None, store: Path) -> tup
     """
     from harness.models.checkpoint import locate
     from harness.run.graph import CHECKPOINT, SERVED
+    from harness.run.stages.context import stored_model
     from harness.run.stages.services import policy_name
     from harness.store import Store
 
@@ -104,7 +105,7 @@ def row_checkpoint(board: Board, row: str, seed: int | None, store: Path) -> tup
         where = "only its server has it" if reference.startswith(SERVED) else "take it from where the config has it"
         raise HarnessError(f"the row {row!r} is a model from elsewhere: {where}")
     if not reference.startswith(CHECKPOINT):
-        return Store(store).open(reference) / "model", policy_name(reference)
+        return stored_model(Store(store), reference), policy_name(reference)
     whole = board.of_model(entry.model) if entry.model is not None else board
     section = whole.config.get("model") or {}
     checkpoint = locate(str(section.get("path")), section.get("revision"))

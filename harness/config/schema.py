@@ -336,6 +336,9 @@ class EvaluationSection(_Section):
         return self.prompts if self.until is None else self.most
 
 
+KeepModels = Literal["all", "best", "none"]
+
+
 class RunSection(_Section):
     """How a comparison is run. Nothing here changes a result or a key."""
 
@@ -344,6 +347,21 @@ class RunSection(_Section):
         ge=0,
         description="a training or a generation keeps its state so often, for a later run to go on from; "
         "0 is after every step or batch",
+    )
+    keep_models: KeepModels = Field(
+        "all",
+        exclude_if=lambda kept: kept == "all",
+        description="which rows' models stay when their answers and scores are there: all; the best row's at each seed, by the "
+        "first primary metric (best); or none. What another run needs stays, and so do SFT models; `all`, written out, makes "
+        "dropped ones again",
+    )
+    max_hours: float | None = Field(
+        None,
+        gt=0,
+        allow_inf_nan=False,
+        exclude_if=lambda hours: hours is None,
+        description="end the run after so many hours with exit code 75: trainings and generations keep their state at once, "
+        "other stages have five minutes to finish; no limit if absent",
     )
     examples: bool = Field(
         True, description="show the prompts and each row's answers on the board; false where their text must stay here"

@@ -14,10 +14,11 @@ from typing import Any
 
 from harness.api.limits import read_json
 from harness.errors import DataError
-from harness.models.fetched import CAUSAL_LM, fetched
+from harness.models.fetched import CAUSAL_LM, fetched, hashes_folder
 from harness.models.hub import NAME, hub_commit, hub_files, hub_snapshot
 from harness.models.options import LoadOptions
-from harness.store import canonical, file_hash
+from harness.store import canonical
+from harness.store.hashes import known_hashes
 
 SANDBOX = "sandbox"
 ADAPTER = "adapter_config.json"
@@ -141,11 +142,14 @@ def adapter_folder(path: str) -> Path:
 
 
 def checkpoint_hash(folder: Path, suffixes: frozenset[str] = _HASHED) -> str:
-    """A hash of everything that decides what the checkpoint computes: weights, configuration, tokenizer, template."""
+    """A hash of everything that decides what the checkpoint computes: weights, configuration, tokenizer, template.
+
+    Large files are read once on a machine: `harness.store.hashes`.
+    """
     digest = hashlib.sha256()
-    for file in sorted(folder.iterdir()):
-        if file.suffix in suffixes and file.name not in _IGNORED:
-            digest.update(f"{file.name} {file_hash(file)}\n".encode())
+    files = [file for file in sorted(folder.iterdir()) if file.suffix in suffixes and file.name not in _IGNORED]
+    for file, checksum in zip(files, known_hashes(files, hashes_folder()), strict=True):
+        digest.update(f"{file.name} {checksum}\n".encode())
     return digest.hexdigest()[:32]
 
 

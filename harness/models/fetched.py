@@ -159,6 +159,11 @@ def use_cache(folder: Path) -> None:
     _Cache.folder = folder
 
 
+def hashes_folder() -> Path:
+    """Return the folder in this process's cache where checksums of large files are remembered."""
+    return (_Cache.folder or cache_folder({})) / "hashes"
+
+
 def fetched(name: str, kind: str, cache: Path | None = None) -> Path | None:
     """Return the folder of a fetched model that a config names, or None where the name is none of `CATALOGUE`.
 

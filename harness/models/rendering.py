@@ -41,6 +41,17 @@ GENERATION = re.compile(r"\{%[-+]?\s*(end)?generation\s*[-+]?%\}")
 PLAIN_FILTERS = frozenset({"trim", "length", "count", "lower", "upper", "first", "last", "default", "d", "string", "safe"})
 PLAIN_METHODS = frozenset({"strip", "lstrip", "rstrip", "startswith", "endswith"})
 
+# What `model.system_turns` puts before a template.
+MERGE_SYSTEM = (
+    "{%- if messages and messages[0]['role'] == 'system' and messages|length > 1 -%}"
+    "{%- set messages = [{'role': messages[1]['role'], 'content': messages[0]['content'] + '\\n\\n' + messages[1]['content']}]"
+    " + messages[2:] -%}{%- endif -%}"
+)
+EMPTY_SYSTEM = (
+    "{%- if messages and messages[0]['role'] != 'system' -%}"
+    "{%- set messages = [{'role': 'system', 'content': ''}] + messages -%}{%- endif -%}"
+)
+
 
 class TemplateLimitError(DataError):
     """A chat template took too long, too much memory, or wrote too much."""
@@ -75,7 +86,7 @@ def render(
 # Templates that are rendered here
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=512)
 def is_plain(template: str) -> bool:
     """Return whether a template's own words show that it takes little time and memory for any dialogue.
 
@@ -85,6 +96,8 @@ def is_plain(template: str) -> bool:
     from jinja2 import TemplateError
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+    for own in (MERGE_SYSTEM, EMPTY_SYSTEM):  # they add two turns at most
+        template = template.removeprefix(own)
     if len(template) > LONGEST_PLAIN:
         return False
     try:

@@ -13,26 +13,17 @@ from harness.api.types import Message, Prompt, Response
 from harness.errors import DataError
 from harness.models.fastchat_templates import fastchat_template
 from harness.models.options import SystemTurns
-from harness.models.rendering import render
+from harness.models.rendering import EMPTY_SYSTEM, MERGE_SYSTEM, render
 from harness.models.tokenization import ChatTemplate, is_lead
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 _SYSTEM, _ANSWER = "§system§", "§answer§"
-_MERGE = (
-    "{%- if messages and messages[0]['role'] == 'system' and messages|length > 1 -%}"
-    "{%- set messages = [{'role': messages[1]['role'], 'content': messages[0]['content'] + '\\n\\n' + messages[1]['content']}]"
-    " + messages[2:] -%}{%- endif -%}"
-)
 # Turns that no template holds itself, so that one which is left out shows.
 _PROBES = (
     (Message("user", "§first§"),),
     (Message("user", "§first§"), Message("assistant", "§second§"), Message("user", "§third§")),
-)
-_EMPTY_SYSTEM = (
-    "{%- if messages and messages[0]['role'] != 'system' -%}"
-    "{%- set messages = [{'role': 'system', 'content': ''}] + messages -%}{%- endif -%}"
 )
 
 
@@ -93,11 +84,11 @@ def choose_template(
     if arguments:
         chosen = _with_arguments(str(chosen), arguments)
     if system_turns == "merge" and not _takes_system_turns(tokenizer, chosen):
-        chosen = _MERGE + str(chosen)
+        chosen = MERGE_SYSTEM + str(chosen)
     if system_turns == "empty":
         if not _takes_system_turns(tokenizer, chosen):
             raise DataError("model.system_turns = 'empty': the chat template has no place for a system turn; leave it out")
-        chosen = _EMPTY_SYSTEM + str(chosen)
+        chosen = EMPTY_SYSTEM + str(chosen)
     return chosen if chosen != tokenizer.chat_template else None
 
 

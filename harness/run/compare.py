@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
@@ -20,9 +21,10 @@ from harness.board.views.page import write_all
 from harness.config import Comparison, prepare_evaluators, resolve_each
 from harness.config.problems import ABSENT, quoted
 from harness.config.schema import raise_all
-from harness.errors import ConfigError, InterruptedRunError, Problem, StageError, StoreWriteError
+from harness.errors import ConfigError, InterruptedRunError, Problem, StageError, StoreWriteError, TimeOverError
 from harness.run.costs import measure_sharing
 from harness.run.elsewhere import served_problems
+from harness.run.estimates.disk import DiskEstimate, check_disk, disk_estimate
 from harness.run.estimates.judge import missing_keys
 from harness.run.evidence import stages_evidence
 from harness.run.executors.events import EventFanout, Executor, Outcome
@@ -30,6 +32,7 @@ from harness.run.executors.journal import Journal
 from harness.run.executors.local import LocalExecutor
 from harness.run.folders import OtherBoard, board_folder, note_run, update_index
 from harness.run.graph import Graph, joined
+from harness.run.kept_models import KeptModels, missing_models, stages_in_store
 from harness.run.observers import Display, Observers, check_trackers
 from harness.run.plan import Planner, largest_plan
 from harness.run.records import ScreeningCounts, SourceFacts
@@ -119,7 +122,9 @@ def compare(
         StageError: no row could be finished.
         StoreWriteError: the disk is full, or the store or `folder` read-only.
         InterruptedRunError: the run was asked to end, and did.
+        TimeOverError: `run.max_hours` are over.
     """
+    began = time.time()
     # From the config to the graph: every name is resolved and every key fixed before anything runs.
     registry, options = Registry.load(), options or RunOptions()
     check_trackers(options.tracking, registry)
@@ -136,10 +141,11 @@ def compare(
     for each in planners:
         _check(each.comparison, each.graph, search, artifacts, variables, where)
     _make_folder(folder)
+    _check_room(planners, search, artifacts, workers)
 
-    run = _Execution(
-        comparison.config.name, folder, artifacts, Observers(registry), Journal(folder, comparison.config.name, options.log)
-    )
+    journal = Journal(folder, comparison.config.name, options.log)
+    hours = comparison.config.run.max_hours
+    run = _Execution(comparison.config.name, folder, artifacts, Observers(registry), journal, hours, began)
     first = graph if search is None else search.graph
     with run.going(first, comparison, graph, workers, options, noted=(raw, command)):
         choice = None
@@ -160,9 +166,11 @@ def compare(
             _check_evaluators(comparison, graph, artifacts, variables, where)
             run.add(graph, fresh)
         if run.outcome.stopped:
-            raise InterruptedRunError(STOPPED)
+            raise run.ending()
         runs = [Run(each.comparison, each.graph, artifacts, run.outcome) for each in planners]
         board = _publish(runs, graph, folder, command, run.observers, choice)
+        assert run.models is not None
+        run.models.finish([graph] if search is None else [graph, search.graph])
     return RunResult(board, folder, run.outcome)
 
 
@@ -183,6 +191,7 @@ def tune(
     Raises:
         ConfigError: the config has no `tuning` section.
     """
+    began = time.time()
     registry, options = Registry.load(), options or RunOptions()
     check_trackers(options.tracking, registry)
     comparison = resolve_each(raw, registry, where)[0]  # of several starting models no search is resolved
@@ -194,9 +203,10 @@ def tune(
     artifacts = Store(store, Mirror(options.mirror) if options.mirror else None)
     _check(comparison, graph, search, artifacts, variables, where)
     _make_folder(folder)
-    run = _Execution(
-        comparison.config.name, folder, artifacts, Observers(registry), Journal(folder, comparison.config.name, options.log)
-    )
+    _check_room([], search, artifacts, workers)
+    journal = Journal(folder, comparison.config.name, options.log)
+    hours = comparison.config.run.max_hours
+    run = _Execution(comparison.config.name, folder, artifacts, Observers(registry), journal, hours, began)
     with run.going(search.graph, comparison, graph, workers, options):
         return _settle(search, run)
 
@@ -214,7 +224,9 @@ class _Execution:
     """The run of a graph that grows: with further trials, with the rows that they settled, and with further seeds.
 
     Attributes:
-        executor: set while the run is going.
+        max_hours: after which the run ends; None for no limit.
+        began: the time (seconds since the epoch) from which they count.
+        executor, models: set while the run is going.
         outcome: of all stages so far.
     """
 
@@ -223,7 +235,10 @@ class _Execution:
     store: Store
     observers: Observers
     journal: Journal
+    max_hours: float | None
+    began: float
     executor: Executor | None = None
+    models: KeptModels | None = None
     outcome: Outcome = field(default_factory=Outcome)
 
     @contextmanager
@@ -247,6 +262,8 @@ class _Execution:
         settings = {
             **_worker_settings(comparison, board),
             "store": str(self.store.root),
+            "ends_at": self.ends_at,
+            "models_first": comparison.config.run.keep_models != "all",
             "mirror": options.mirror,
         }
         # The folder is locked so that two runs never write one board; `swept` removes what killed runs left half-written.
@@ -254,8 +271,12 @@ class _Execution:
             sweep_unfinished(self.folder, deep=True)
             sweep_unfinished(self.folder.parent)  # the index of runs
             # The root comes before the look at the store: from here on `collect` removes nothing that this run counts on.
-            self.need(_possible_stages(comparison, board) | graph.stages.keys())
-            present = {stage.key for stage in graph if self.store.holds(stage.key)}
+            root = Root.of(self.name, self.folder, _possible_stages(comparison, board) | graph.stages.keys())
+            self.need(set(root.keys))
+            present = stages_in_store(graph, self.store.holds, self.store.dropped)
+            present -= missing_models(comparison.config.run, board, self.store.dropped)
+            present = stages_in_store(graph, present.__contains__, self.store.dropped)
+            self.models = KeptModels.of(comparison, self.store, root)
             self.executor = options.executor(workers, settings, self.folder / "logs")
             if noted is not None:
                 note_run(self.folder, noted[0], self.store.root, noted[1])
@@ -266,6 +287,19 @@ class _Execution:
             with watching(self.name, graph, present, display=display, workers=workers, folder=self.folder, tracking=tracking):
                 self._run(graph, present)
                 yield
+
+    @property
+    def ends_at(self) -> float | None:
+        return None if self.max_hours is None else self.began + 3600 * self.max_hours
+
+    def ending(self) -> InterruptedRunError:
+        """Return the error of a run that stopped before all was done."""
+        if self.ends_at is None or time.time() < self.ends_at:
+            return InterruptedRunError(STOPPED)
+        return TimeOverError(
+            f"run.max_hours = {self.max_hours:g} are over, and {len(self.outcome.ran):,} stages were finished in them: all "
+            "work is kept, and the same command continues from it"
+        )
 
     def need(self, keys: Set[str]) -> None:
         """Keep these artifacts from `collect`."""
@@ -280,13 +314,17 @@ class _Execution:
             return
         stages = [stage for stage in graph if stage.key in fresh]
         held = {stage.key for stage in stages if self.store.holds(stage.key)}
-        self.journal.extend(graph, stages, held)
-        self.observers.extended(graph, stages, held)
-        self._run(graph, (graph.stages.keys() - fresh) | held)
+        others = graph.stages.keys() - fresh
+        present = stages_in_store(graph, (others | held).__contains__, self.store.dropped)
+        again = [graph.stages[key] for key in others - present]  # models that the new stages need, and that were dropped
+        self.journal.extend(graph, [*stages, *again], held & present)
+        self.observers.extended(graph, [*stages, *again], held & present)
+        self._run(graph, present)
 
     def _run(self, graph: Graph, present: set[str]) -> None:
-        assert self.executor is not None
-        self.outcome.add(self.executor.run(graph, present, EventFanout((self.journal, self.observers))))
+        assert self.executor is not None and self.models is not None
+        self.models.watch(graph, present)
+        self.outcome.add(self.executor.run(graph, present, EventFanout((self.journal, self.observers, self.models))))
 
 
 def _check(
@@ -303,6 +341,22 @@ def _check(
         _check_data(checked, stages, store, where)
 
 
+def _check_room(planners: Sequence[Planner], search: Search | None, store: Store, workers: int) -> None:
+    """Check that what the rows and the first trials will write fits into the store.
+
+    Raises:
+        StoreWriteError: it does not.
+    """
+    planned = [(each.comparison, each.graph) for each in planners]
+    planned += [(search.on_tuning_split(), search.graph)] if search else []
+    need, counted = DiskEstimate(), set[str]()
+    for comparison, graph in planned:
+        held = stages_in_store(graph, lambda key: store.place(key).exists(), store.dropped)
+        need += disk_estimate(comparison, graph, held | counted, workers) or DiskEstimate()
+        counted |= graph.stages.keys()
+    check_disk(need, store.root)
+
+
 def _possible_stages(comparison: Comparison, graph: Graph) -> set[str]:
     """Return the keys of a plan's stages, those of all the seeds and prompts that rows can get among them."""
     return set((largest_plan(comparison) if comparison.config.grows else graph).stages)
@@ -312,7 +366,7 @@ def _settle(search: Search, run: _Execution) -> TuningResult:
     """Run the trials that are left, and choose every row's settings. The held-out split is in no stage until this returns.
 
     Raises:
-        InterruptedRunError: the run was asked to stop, so nothing can be chosen yet.
+        InterruptedRunError: the run was asked to stop, or its time is over, so nothing can be chosen yet.
         StageError: every trial of the baseline failed.
     """
     # Trials that depend on earlier ones are asked for in batches; the first batch ran already.
@@ -320,7 +374,7 @@ def _settle(search: Search, run: _Execution) -> TuningResult:
         run.need(search.graph.stages.keys())
         run.add(search.graph, fresh)
     if run.outcome.stopped:
-        raise InterruptedRunError(STOPPED)
+        raise run.ending()
     return search.finish(run.store, run.outcome)
 
 

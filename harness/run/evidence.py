@@ -200,4 +200,5 @@ class RecordedStages:
             raise DataError(
                 f"the manifest of stage {key} is none: kind, facts and seconds should be a text, a mapping, a number"
             )
-        return RecordedArtifact(key, kind, Path(), facts, float(seconds), stage.history or ())
+        changed, history = stage.manifest.get("changed") is True, stage.history or ()
+        return RecordedArtifact(key, kind, Path(), facts, float(seconds), changed=changed, history=history)

@@ -22,6 +22,7 @@ VERSIONS = {
     "evaluate": 2,
     "state": 1,
 }
+DROPPABLE = frozenset({"train", "state"})  # kinds whose model may be dropped when its answers and scores are there
 CHECKPOINT = "checkpoint:"  # begins a model input that is a folder given by the user, by its hash, and not an artifact
 SERVED = "served:"  # begins a model input that only a server has, by the hash of its identity
 

@@ -582,6 +582,7 @@ def run_warnings(run: Run) -> list[str]:
         *unused_settings(run.comparison),
         *_passes_warning(run),
         *_training_warnings(run),
+        *_changed_warning(run),
         *(text for label in rows for text in _row_warnings(label, run)),
     ]
 
@@ -666,6 +667,16 @@ def _training_warnings(run: Run) -> list[str]:
     trained = {result.plan.label for result in run.seeds if result.plan.training}
     own = [text if set(labels) == trained else f"{', '.join(dict.fromkeys(labels))}: {text}" for text, labels in rows.items()]
     return [*shared, *own]
+
+
+def _changed_warning(run: Run) -> Iterator[str]:
+    """Name the trainings whose model was dropped, and came out differently when it was made again."""
+    keys = dict.fromkeys(key for result in run.seeds if result.failed is None for key in result.plan.training)
+    if changed := [run.graph.stages[key].title for key in keys if run.store.open(key).changed]:
+        yield (
+            f"models were dropped (run.keep_models) and made again to other weights ({', '.join(changed)}): scores from before "
+            "and after are of different weights"
+        )
 
 
 def _unpaired_warning(facts: TrainFacts) -> str:

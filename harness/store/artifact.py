@@ -34,6 +34,8 @@ class Artifact:
     Attributes:
         facts: numbers that the stage noted: tokens, counts, losses.
         seconds: wall time it took to make.
+        dropped: names of the files that were removed on purpose (`Store.drop`), with their checksums.
+        changed: whether it was made again after that, to other bytes.
     """
 
     key: str
@@ -41,6 +43,8 @@ class Artifact:
     folder: Path
     facts: Mapping[str, Any]
     seconds: float
+    dropped: Mapping[str, str] = field(default_factory=dict)
+    changed: bool = False
 
     def __truediv__(self, name: str) -> Path:
         return self.folder / name
@@ -88,7 +92,8 @@ def read_artifact(folder: Path, key: str, *, verify: bool) -> Artifact:
         content = read_plain(folder / MANIFEST)
         manifest = _manifest(content, folder)
         sealed = _check_seal(content, folder, manifest.get("format", 1))
-        artifact = Artifact(key, manifest["kind"], folder, manifest["facts"], manifest["seconds"])
+        dropped, changed = manifest.get("dropped", {}), manifest.get("changed", False)
+        artifact = Artifact(key, manifest["kind"], folder, manifest["facts"], manifest["seconds"], dropped, changed)
         for name, checksum in manifest["files"].items() if verify else ():
             if _plain_hash(folder / name) != checksum:
                 raise StoreError(f"{folder / name} does not match its checksum: delete {folder} and run again")
@@ -142,6 +147,8 @@ def _manifest(content: bytes, folder: Path) -> Any:
         raise ValueError(f"its kind {str(manifest['kind'])[:60]!r} is no word of letters and digits")
     if not isinstance(manifest["facts"], dict) or not isinstance(manifest["seconds"], int | float):
         raise ValueError("its facts should be a mapping and its seconds a number")
+    if not isinstance(manifest.get("dropped", {}), dict) or not isinstance(manifest.get("changed", False), bool):
+        raise ValueError("its dropped files should be a mapping, and `changed` true or false")
     if not isinstance(manifest.get("format", 1), int):
         raise ValueError("its format should be a number")
     for name in manifest["files"]:

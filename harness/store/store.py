@@ -16,11 +16,12 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import json
 import os
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
@@ -161,7 +162,7 @@ class Store:
                 yield draft
                 self._publish(kind, key, draft, draft.earlier_seconds + time.monotonic() - started)
         except Exception:
-            if not self.place(key).exists() or not self.holds(key):
+            if not self.place(key).exists() or not self.holds(key) or self.open(key).dropped:
                 raise
         if self.mirror is not None:
             with contextlib.suppress(OSError), self.part() as scratch:
@@ -173,12 +174,16 @@ class Store:
 
     def _publish(self, kind: str, key: str, draft: ArtifactDraft, seconds: float) -> None:
         files = contents(draft.folder)
+        checksums = {name: file_hash(path) for name, path in files.items()}
+        before = self.dropped(key)
+        changed = any(checksums.get(name) != checksum for name, checksum in before.items())
         manifest = {
             "format": FORMAT,
             "kind": kind,
             "facts": draft.facts,
             "seconds": seconds,
-            "files": {name: file_hash(path) for name, path in files.items()},
+            "files": checksums,
+            **({"changed": True} if changed else {}),
         }
         draft.write_json(MANIFEST, manifest)
         seal(draft.folder)
@@ -188,6 +193,37 @@ class Store:
                 os.fsync(stream.fileno())
         self.put(draft.folder, key, kind)
         shutil.rmtree(self.partial(key), ignore_errors=True)
+
+    def dropped(self, key: str) -> Mapping[str, str]:
+        """Return the files that were removed from an artifact on purpose, with their checksums; none of an absent one."""
+        try:
+            return read_artifact(self.place(key), key, verify=False).dropped
+        except StoreError:
+            return {}
+
+    def drop(self, key: str, folder: str) -> int:
+        """Remove a folder from an artifact, whose other files and facts stay; return the bytes that this frees.
+
+        Raises:
+            StoreError: the artifact is absent or damaged, or the store cannot be written.
+        """
+        place = self.place(key)
+        with self.writing(f"the artifact {key}"), self.part() as scratch:
+            artifact = read_artifact(place, key, verify=False)
+            before, manifest = folder_size(place), json.loads((place / MANIFEST).read_text(encoding="utf-8"))
+            going = {name: checksum for name, checksum in manifest["files"].items() if name.startswith(f"{folder}/")}
+            manifest["files"] = {name: checksum for name, checksum in manifest["files"].items() if name not in going}
+            # Beside it, and then in its place: a manifest and its seal cannot be replaced at once.
+            lean = ArtifactDraft(scratch / key)
+            for name in manifest["files"]:
+                (lean.folder / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(place / name, lean.folder / name)
+            lean.folder.mkdir(exist_ok=True)
+            lean.write_json(MANIFEST, {**manifest, "format": FORMAT, "dropped": {**artifact.dropped, **going}})
+            seal(lean.folder)
+            self.remove(IndexEntry(key, artifact.kind, before))
+            self.put(lean.folder, key, artifact.kind)
+            return before - folder_size(place)
 
     def partial(self, key: str) -> Path:
         """Return the folder for the unfinished work of the process that has claimed `key`, written atomically; may be absent.
@@ -206,7 +242,9 @@ class Store:
         # A key that is claimed although its artifact is there: its training is gone through again for a state in between.
         removed = sweep_partial(
             self.root / "partial",
-            lambda key: (self.place(key) / MANIFEST).exists() and not (self.root / "claims" / key).exists(),
+            lambda key: (
+                (self.place(key) / MANIFEST).exists() and not (self.root / "claims" / key).exists() and not self.dropped(key)
+            ),
         )
         for folder in ("roots", "partial"):
             removed += sweep_unfinished(self.root / folder, deep=True)
@@ -232,7 +270,9 @@ class Store:
         place, entry = self.place(key), IndexEntry(key, kind, folder_size(folder))
         place.parent.mkdir(exist_ok=True)
         if (place / MANIFEST).exists():
-            return False
+            if not self.dropped(key):
+                return False
+            self.remove(IndexEntry(key, kind, folder_size(place)))
         try:
             folder.rename(place)  # fails if another process has put the same there: the first one stays
         except OSError as error:

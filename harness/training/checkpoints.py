@@ -23,7 +23,7 @@ from pydantic import BaseModel, ValidationError
 from transformers import TrainerCallback, TrainerState
 from transformers.trainer import TRAINER_STATE_NAME
 
-from harness.errors import StageError
+from harness.errors import StageError, TimeOverError
 from harness.store import canonical, file_hash
 from harness.store.reading import read_plain
 from harness.training.ranks import Ranks
@@ -63,6 +63,7 @@ class Checkpoints:
         earlier_seconds: `Manifest.seconds` of that checkpoint.
         share: the training ends after this share of its steps, with a checkpoint to go on from; None where it ends by itself.
         reached: steps done, and steps in all, once the training has begun.
+        ends_at: the time (seconds since the epoch) from which the next step is the process's last; None for never.
     """
 
     folder: Path
@@ -71,6 +72,12 @@ class Checkpoints:
     notes: Mapping[str, object] = field(default_factory=dict)
     earlier_seconds: float = 0.0
     reached: tuple[int, int] = (0, 0)
+    ends_at: float | None = None
+
+    @property
+    def time_over(self) -> bool:
+        """Whether the run's time is over."""
+        return self.ends_at is not None and time.time() >= self.ends_at
 
     def last_step(self, steps: int) -> int:
         """Return the step after which a training of so many ends.
@@ -172,6 +179,7 @@ class CheckpointCallback(TrainerCallback):  # type: ignore[misc]
         self.ranks = ranks
         self.notes = notes
         self.began = self.last = time.monotonic()
+        self.ending = False  # whether the run's time is over, by the first process's clock
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self._reach(state)
@@ -180,8 +188,9 @@ class CheckpointCallback(TrainerCallback):  # type: ignore[misc]
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self._reach(state)
-        due = self.ranks.from_first(time.monotonic() - self.last >= self.checkpoints.seconds)
-        control.should_save = due and state.global_step < state.max_steps
+        passed = time.monotonic() - self.last >= self.checkpoints.seconds
+        due, self.ending = self.ranks.from_first((passed, self.checkpoints.time_over))
+        control.should_save = (due or self.ending) and state.global_step < state.max_steps
         if self.checkpoints.share is not None and self._is_at_end(state):
             control.should_save = control.should_training_stop = True
 
@@ -198,6 +207,8 @@ class CheckpointCallback(TrainerCallback):  # type: ignore[misc]
         if self.ranks.first:
             self.checkpoints.keep(written, self.notes(), self.last - self.began)
         self.ranks.wait()
+        if self.ending and not (self.checkpoints.share is not None and self._is_at_end(state)):
+            raise TimeOverError("the run's time is over: the training goes on from its checkpoint")
 
 
 def train_resumably(

@@ -185,3 +185,36 @@ def test_who_must_wait_for_a_claim_is_told_first(store: Store) -> None:
         order.append("first")
     thread.join()
     assert order == ["first", "second"]
+
+
+# Dropped files
+
+
+def test_a_dropped_folder_frees_its_bytes_and_leaves_the_rest_whole(store: Store) -> None:
+    make(store, "weights" * 1000)
+    before = next(store.entries()).size
+    assert store.drop(KEY, "deep") > 0 and not (store.place(KEY) / "deep").exists()
+    again = Store(store.root)  # which verifies anew
+    artifact = again.open(KEY)
+    assert again.holds(KEY) and artifact.facts == {"tokens": 3} and next(iter(artifact.read_lines("rows.jsonl"))) == [1]
+    assert list(artifact.dropped) == ["deep/text"] == list(store.dropped(KEY))
+    assert [entry.size < before for entry in store.entries()] == [True]
+    assert store.dropped("f" * 32) == {} and parts(store) == []
+
+
+@pytest.mark.parametrize(("text", "changed"), [("hello" * 99, False), ("other" * 99, True)])
+def test_a_dropped_artifact_is_made_again_and_says_whether_it_came_out_the_same(store: Store, text: str, changed: bool) -> None:
+    make(store, "hello" * 99)
+    store.drop(KEY, "deep")
+    make(store, text)
+    artifact = Store(store.root).open(KEY)
+    assert ((artifact / "deep/text").read_text(), artifact.dropped, artifact.changed) == (text, {}, changed)
+    assert [entry.size > 400 for entry in store.entries()] == [True]  # the index has the new size alone
+
+
+def test_a_dropped_artifact_that_cannot_be_made_again_is_a_failure(store: Store) -> None:
+    make(store)
+    store.drop(KEY, "deep")
+    with pytest.raises(RuntimeError, match="no memory"), store.draft("test", KEY):
+        raise RuntimeError("no memory")
+    assert list(store.dropped(KEY)) == ["deep/text"]

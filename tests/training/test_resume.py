@@ -17,7 +17,7 @@ import torch
 from stage_run import run as run_stage_alone
 from token_groups import groups
 
-from harness.errors import StageError
+from harness.errors import StageError, TimeOverError
 from harness.sandbox import build_dataset
 from harness.store import MANIFEST as ARTIFACT
 from harness.training.adapters import add_adapters
@@ -90,6 +90,19 @@ def test_an_interrupted_training_ends_as_one_that_was_not(tiny, tmp_path: Path, 
     assert trained == expected and len(trained.history) == STEPS
     for (key, found), right in zip(policy.state_dict().items(), whole.state_dict().values(), strict=True):
         assert torch.equal(found, right), key
+
+
+def test_a_training_whose_time_is_over_keeps_its_last_step(tiny, tmp_path: Path) -> None:
+    batch = groups(tiny[0])
+    whole, expected, _ = run(tiny[0], batch, DPO(), SETTINGS, tmp_path / "whole")
+    (tmp_path / "late").mkdir()
+    late = Checkpoints(tmp_path / "late" / "partial" / "key", 3600, ends_at=0.0)
+    with pytest.raises(TimeOverError):
+        train(copy.deepcopy(tiny[0]), batch, DPO(), SETTINGS, seed=0, scratch=tmp_path / "late", checkpoints=late)
+    assert [path.name for path in late.folder.iterdir()] == ["checkpoint-1"]
+    policy, trained, kept = run(tiny[0], batch, DPO(), SETTINGS, tmp_path / "late")
+    assert kept.notes["history"] == expected.history[:1] and trained == expected
+    assert all(torch.equal(weight, whole.state_dict()[name]) for name, weight in policy.state_dict().items())
 
 
 def test_one_checkpoint_is_kept_without_a_pickle_that_nothing_reads(tiny, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from shutil import disk_usage
 from typing import TYPE_CHECKING
 
 from pydantic import JsonValue
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from harness.board.entries import FamilyEntry
     from harness.config import Comparison
     from harness.run.estimates.cpu import CpuEstimate
+    from harness.run.estimates.disk import DiskEstimate
     from harness.run.estimates.gpu import Gpu, GpuReport
     from harness.run.graph import Graph, Stage
     from harness.run.stages.screening import Screening
@@ -172,6 +174,7 @@ class PlanReport:
         requests: a stage's key -> how many rows need it.
         data: rows kept and left out, and why, with the prompts taken for equal; None where the hub is out of reach.
         gpu: None unless it was asked for.
+        disk: bytes that remain to be written; None where the model's size is not known. `free` are free in the store's disk.
         cpu: the time on this machine's cores; None where it has GPUs, one was asked for, nothing is
             left to run, or torch is not installed.
         keys: a message for each judge's key that the environment lacks, where that judge is still to be asked.
@@ -195,6 +198,8 @@ class PlanReport:
     rows: Sequence[RowEstimate] = ()
     trials: TrialsReport | None = None
     cpu: CpuEstimate | None = None
+    disk: DiskEstimate | None = None
+    free: int = 0
     keys: Sequence[str] = ()
 
     @property
@@ -227,6 +232,8 @@ class PlanReport:
             report["tuning"] = asdict(self.trials)
         if self.gpu:
             report["gpu"] = self.gpu.as_dict()
+        if self.disk:
+            report["disk"] = self.disk.as_dict(self.free)
         if self.cpu:
             report["cpu"] = {"core_seconds": self.cpu.core_seconds, "workers": self.cpu.workers}
         if self.most:
@@ -309,11 +316,13 @@ def plan_report(
     where: str = "the configuration",
     variables: Mapping[str, str] | None = None,
     cores: int = 0,
+    workers: int = 0,
 ) -> PlanReport:
     """Plan a comparison against the store in `folder`, which need not exist.
 
     Args:
         cores: that would run stages; 0 where GPUs would, whose time is estimated by `gpu` alone.
+        workers: stages at a time; as many as `cores` if 0.
         variables: the environment; where it is given, the servers of served rows that are still to be asked are looked for.
 
     Raises:
@@ -322,7 +331,9 @@ def plan_report(
     """
     from harness.config.schema import raise_all
     from harness.run.estimates.cpu import cpu_estimate
+    from harness.run.estimates.disk import DiskEstimate, disk_estimate
     from harness.run.estimates.gpu import gpu_report
+    from harness.run.kept_models import stages_in_store
     from harness.run.plan import largest_plan, plan
     from harness.run.stages.benchmarks import overlap, read_benchmarks, trained_on
     from harness.run.stages.screening import row_source_problems, screened, split_problems
@@ -333,6 +344,9 @@ def plan_report(
 
     def is_held(key: str) -> bool:
         return kept is not None and (kept.place(key) / MANIFEST).exists()
+
+    def in_store(graph: Graph) -> set[str]:
+        return stages_in_store(graph, is_held, kept.dropped) if kept is not None else set()
 
     least, search = plan(comparison), Search.of(comparison)
     if variables is not None:
@@ -353,13 +367,17 @@ def plan_report(
     trials = None
     if search is not None:
         stages, alike = search.graph, search.on_tuning_split()
-        present = {stage.key for stage in stages if is_held(stage.key)}
+        present = in_store(stages)
         asked = judge_estimates(alike, stages, present, loaded["tuning"]) if loaded else []
         hours = gpu_report(alike, stages, present, gpu, loaded, lengths).hours if gpu else None
         trials = _trials(search, len(stages) - len(present), asked, hours)
 
     def report(graph: Graph, most: PlanReport | None = None) -> PlanReport:
-        present = {stage.key for stage in graph if is_held(stage.key)}
+        present = in_store(graph)
+        disk = disk_estimate(comparison, graph, present, workers or cores)
+        if search is not None and disk is not None:
+            counted = in_store(search.graph) | graph.stages.keys()
+            disk += disk_estimate(search.on_tuning_split(), search.graph, counted, workers or cores) or DiskEstimate()
         requests: Counter[str] = Counter(key for row in graph.rows for key in graph.needed_by(row))
         judges = judge_estimates(comparison, graph, present, loaded[evaluation.split]) if loaded else []
         estimate = gpu_report(comparison, graph, present, gpu, loaded, lengths) if gpu else None
@@ -380,6 +398,8 @@ def plan_report(
             rows=row_estimates(comparison, graph, present, estimate.by_stage if estimate else None),
             trials=trials,
             cpu=cpu_estimate(comparison, graph, present, loaded, cores) if shown else None,
+            disk=disk,
+            free=disk_usage(next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())).free,
             keys=[f"{key.field} = {key.value!r}: {key.fix}" for key in keys],
         )
 

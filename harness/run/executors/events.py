@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, Required, TypedDict
 
 from harness.run.graph import Graph, Stage
+
+WRAP_UP_SECONDS = 300.0  # after `run.max_hours`, for running stages to keep their state or to finish
+TIME_OVER = "the run's time is over"  # why a stage is put back
 
 
 class LiveSample(TypedDict):
@@ -80,16 +84,29 @@ class Stop:
     Attributes:
         running: whether an executor runs stages now; without one there is nothing to finish.
         wake: called when the wish comes; safe to call in a signal handler.
+        ends_at: the time (seconds since the epoch) at which the wish comes by itself; None for never.
     """
 
     asked: bool = False
     running: bool = False
     wake: Callable[[], None] | None = None
+    ends_at: float | None = None
 
     def ask(self) -> None:
         self.asked = True
         if self.wake is not None:
             self.wake()
+
+    def ends(self, busy: bool) -> bool:
+        """Return whether an executor ends now; ask for it when `ends_at` is reached.
+
+        Args:
+            busy: whether stages run, which are waited for: without limit, but only `WRAP_UP_SECONDS` beyond `ends_at`.
+        """
+        late = None if self.ends_at is None else time.time() - self.ends_at
+        if late is not None and late >= 0 and not self.asked:
+            self.ask()
+        return self.asked and (not busy or (late is not None and late >= WRAP_UP_SECONDS))
 
 
 @dataclass
@@ -142,8 +159,9 @@ class WorkerMessage(TypedDict, total=False):
     """One line of JSON that a process of a run writes to its parent.
 
     Attributes:
-        event: `ready` once a worker can run stages; `progress`; `measured`; `finished`, also where the stage failed;
-            `unwritable` where nothing can be written any more; `gone` where the process has ended, which its parent adds.
+        event: `ready` once a worker can run stages; `progress`; `measured`; `finished`, also where the stage failed; `stopped`
+            where it kept its state because the run's time is over; `unwritable` where nothing can be written any more; `gone`
+            where the process has ended, which its parent adds.
         done, total, note: of `progress`.
         values: of `measured`.
         error: why the stage failed; None where it did not.
@@ -153,7 +171,7 @@ class WorkerMessage(TypedDict, total=False):
         facts, earlier_seconds: of the draft that the first process of a training wrote.
     """
 
-    event: Required[Literal["ready", "progress", "measured", "finished", "unwritable", "gone"]]
+    event: Required[Literal["ready", "progress", "measured", "finished", "stopped", "unwritable", "gone"]]
     done: int
     total: int
     note: str

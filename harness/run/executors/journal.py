@@ -26,7 +26,7 @@ from typing import Any, TextIO
 import psutil
 
 from harness.config.problems import hidden, quoted
-from harness.errors import HarnessError, InterruptedRunError
+from harness.errors import HarnessError, InterruptedRunError, TimeOverError
 from harness.interrupts import before_the_end, ended_by, ending
 from harness.run.executors.events import Events, LiveValues
 from harness.run.graph import Graph, Stage
@@ -188,7 +188,8 @@ class Journal(Events):
             except BaseException as error:
                 if ended_by() is None:
                     stopped = isinstance(error, KeyboardInterrupt | InterruptedRunError | SystemExit)
-                    self.end("interrupted" if stopped else "failed", "" if stopped else quoted(str(error)))
+                    silent = stopped and not isinstance(error, TimeOverError)
+                    self.end("interrupted" if stopped else "failed", "" if silent else quoted(str(error)))
                     raise
             self._end_by_signal()
             raise SystemExit(128 + (ended_by() or 0))

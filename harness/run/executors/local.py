@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import HarnessError, StoreError, StoreWriteError
-from harness.run.executors.events import Events, Outcome, Stop, WorkerMessage
+from harness.run.executors.events import TIME_OVER, Events, Outcome, Stop, WorkerMessage
 from harness.run.executors.process import Inbox, Worker
 from harness.run.executors.schedule import Schedule
 from harness.run.graph import Graph
-from harness.run.stages.time_limit import TIME_OVER
+from harness.run.stages.time_limit import TIME_OVER as STAGE_TIME_OVER
 
 LOOK_SECONDS = 1.0  # between two looks for workers that are gone
 
@@ -35,7 +35,7 @@ class LocalExecutor:
 
     Args:
         workers: processes; each computes on one thread, or on a GPU.
-        settings: what a worker needs to make its context: `store`, `mirror` and `checkpoints`.
+        settings: what a worker needs to make its context: `store`, `mirror` and `checkpoints`; `ends_at` as of `Stop`.
         logs: a folder for what workers write to their standard error.
         gpus: names of the GPUs as `CUDA_VISIBLE_DEVICES` takes them: one for each of the first workers.
         stop: a wish to end.
@@ -56,6 +56,7 @@ class LocalExecutor:
         self.gpus = tuple(gpus)
         self.inbox: Inbox = queue.SimpleQueue()
         self.stop = stop or Stop()
+        self.stop.ends_at = settings.get("ends_at")
         self.stop.wake = lambda: self.inbox.put((None, None))
         self._looked = 0.0
         self._deaths: Counter[int] = Counter()
@@ -67,13 +68,13 @@ class LocalExecutor:
             HarnessError: workers end before they are given a stage, again and again.
             StoreWriteError: nothing can be written any more.
         """
-        schedule = Schedule(graph, present)
+        schedule = Schedule(graph, present, self.settings.get("models_first", False))
         workers: list[Worker] = []
         self.stop.running = True
         try:
             for number in range(min(self.count, len(schedule.waiting))):
                 workers.append(self._worker(number))
-            while not schedule.done and not (self.stop.asked and not schedule.running):
+            while not schedule.done and not self.stop.ends(bool(schedule.running)):
                 if not self.stop.asked:
                     self._hand_out(schedule, workers, events)
                 worker, message = self._heard(workers)
@@ -130,6 +131,10 @@ class LocalExecutor:
         if message["event"] == "unwritable":
             raise StoreWriteError(str(message["error"]))
         worker.stage = None
+        if message["event"] == "stopped":
+            schedule.put_back(stage)
+            events.again(stage, TIME_OVER)
+            return
         gone = message["event"] == "gone"
         if gone and worker.process.wait() < 0 and schedule.again(stage):
             events.again(stage, "its worker process was killed")
@@ -163,7 +168,7 @@ class LocalExecutor:
 
     def _death(self, worker: Worker) -> str:
         code = worker.process.wait()
-        if code == TIME_OVER:
+        if code == STAGE_TIME_OVER:
             return "it ran longer than its time limit and did not end, so its worker process was ended: raise the limit"
         how = f"was killed by {signal.Signals(-code).name} twice" if code < 0 else f"ended with code {code}"
         why = "; the machine may be out of memory: try fewer --workers" if -code == signal.SIGKILL else ""

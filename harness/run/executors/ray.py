@@ -25,7 +25,7 @@ from typing import Any, BinaryIO
 
 from harness.config.problems import quoted
 from harness.errors import HarnessError, StoreWriteError
-from harness.run.executors.events import Events, Outcome, Stop, WorkerMessage
+from harness.run.executors.events import TIME_OVER, Events, Outcome, Stop, WorkerMessage
 from harness.run.executors.process import WORKER_ENVIRONMENT
 from harness.run.executors.schedule import Schedule, wants_gpu
 from harness.run.graph import Graph, Stage
@@ -65,7 +65,8 @@ class RayExecutor:
 
     Args:
         workers: stages at a time; 0 for as many as the cluster has CPUs.
-        settings: what a task needs to make its context: `store`, `mirror` and `checkpoints`, the same on every node.
+        settings: what a task needs to make its context: `store`, `mirror` and `checkpoints`, the same on every node; `ends_at`
+            as of `Stop`.
         logs: a folder for what stages write to their standard streams, which comes back when they end.
         address: of a running cluster; a local one is started, and ended, without it.
         gpus: 0 to keep stages off GPUs; one for each stage with a model, where the cluster has any, otherwise.
@@ -99,6 +100,7 @@ class RayExecutor:
         self.gpus = gpus
         self.memory_bytes = memory_bytes
         self.stop = stop or Stop()
+        self.stop.ends_at = self.settings.get("ends_at")
 
     def run(self, graph: Graph, present: set[str], events: Events) -> Outcome:
         """Make every stage of `graph` that is not in `present`, parents first.
@@ -107,7 +109,7 @@ class RayExecutor:
             HarnessError: the cluster cannot be reached, or no node of it can hold a stage.
             StoreWriteError: nothing can be written any more, or a node does not see the store.
         """
-        schedule = Schedule(graph, present)
+        schedule = Schedule(graph, present, self.settings.get("models_first", False))
         if schedule.done:
             return schedule.outcome
         self._connect()
@@ -151,7 +153,7 @@ class RayExecutor:
     def _run(self, schedule: Schedule, events: Events, signals: Deferred) -> None:
         said = self._queue()
         running: dict[Any, Running] = {}
-        while not schedule.done and not (self.stop.asked and not running):
+        while not schedule.done and not self.stop.ends(bool(running)):
             while not self.stop.asked and len(running) < self._slots() and (stage := schedule.take()) is not None:
                 events.started(stage)
                 running[self._submit(stage, said)] = Running(stage)
@@ -174,6 +176,10 @@ class RayExecutor:
                 events.again(entry.stage, f"its task was lost ({lost})")
                 return
             message = {"event": "finished", "error": f"its task was lost, and {RETRIES} times again: {lost}"}
+        if message["event"] == "stopped":
+            schedule.put_back(entry.stage)
+            events.again(entry.stage, TIME_OVER)
+            return
         schedule.outcome.mirror = schedule.outcome.mirror or message.get("mirror")
         schedule.finish(entry.stage, message["error"])
         events.finished(entry.stage, time.monotonic() - entry.began, message["error"])

@@ -9,7 +9,7 @@ import heapq
 from collections import defaultdict
 
 from harness.run.executors.events import Outcome
-from harness.run.graph import Graph, Stage
+from harness.run.graph import DROPPABLE, Graph, Stage
 
 WITHOUT_MODEL = frozenset({"source"})  # kinds that no GPU would make faster
 ATTEMPTS = 2  # for a stage whose worker is killed
@@ -23,12 +23,21 @@ def wants_gpu(stage: Stage) -> bool:
 class Schedule:
     """The longest way to go first, and of stages that share samples one at a time."""
 
-    def __init__(self, graph: Graph, present: set[str]) -> None:
+    def __init__(self, graph: Graph, present: set[str], models_first: bool = False) -> None:
+        """Begin with the stages that need no other.
+
+        Args:
+            models_first: whether stages that use a row's model go before all others, so that it can be dropped soon.
+        """
         self.graph = graph
         self.outcome = Outcome()
         self.waiting = {stage.key for stage in graph if stage.key not in present}
         self.running: dict[str, Stage] = {}
         self._urgency = ways_to_go(graph)
+        if models_first:
+            longest = max(self._urgency.values(), default=0.0)
+            for key in users_of_models(graph):
+                self._urgency[key] += longest
         self._children: defaultdict[str, list[str]] = defaultdict(list)
         self._missing: dict[str, int] = {}
         self._ready: dict[bool, list[tuple[float, str]]] = {True: [], False: []}  # by whether a GPU is wanted
@@ -84,10 +93,14 @@ class Schedule:
         """Put a stage back whose worker was killed; False if it has had its attempts."""
         if self._attempts[stage.key] >= attempts:
             return False
+        self.put_back(stage)
+        return True
+
+    def put_back(self, stage: Stage) -> None:
+        """Let a running stage wait again, as if it had not begun."""
         self._leave(stage)
         self.waiting.add(stage.key)
         self._offer(stage)
-        return True
 
     def _leave(self, stage: Stage) -> None:
         """A stage runs no more: those that wait for its samples may."""
@@ -122,6 +135,12 @@ class Schedule:
     def _most_urgent(self, gpu: bool | None) -> list[tuple[float, str]] | None:
         queues = [queue for wanted, queue in self._ready.items() if queue and gpu in (None, wanted)]
         return min(queues, key=lambda queue: queue[0], default=None)
+
+
+def users_of_models(graph: Graph) -> set[str]:
+    """Return the stages that load a model which may be dropped after them."""
+    models = {stage.key for stage in graph if stage.kind in DROPPABLE}
+    return {stage.key for stage in graph if stage.parents & models}
 
 
 def ways_to_go(graph: Graph) -> dict[str, float]:

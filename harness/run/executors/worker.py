@@ -20,7 +20,7 @@ from typing import IO, Any
 
 from harness.api.registry import Registry
 from harness.config.problems import quoted
-from harness.errors import HarnessError, StoreWriteError
+from harness.errors import HarnessError, StoreWriteError, TimeOverError
 from harness.models.fetched import cache_folder, use_cache
 from harness.run.executors.events import WorkerMessage
 from harness.run.graph import Stage
@@ -62,6 +62,7 @@ def make_context(settings: Mapping[str, Any], report: Report, live: Live) -> Con
         judges=settings.get("judges", {}),
         run=settings.get("run", "alone"),
         gpus=tuple(settings.get("gpus", ())),
+        ends_at=settings.get("ends_at"),
         live=live,
     )
 
@@ -82,6 +83,8 @@ def attempt(stage: Stage, context: Callable[[], Context]) -> WorkerMessage:
         ready.live.flush()
     except StoreWriteError as unwritable:  # no other stage would fare better
         return {"event": "unwritable", "error": quoted(str(unwritable))}
+    except TimeOverError:
+        return {"event": "stopped"}
     except HarnessError as mistake:
         error = quoted(str(mistake))
     except Exception as bug:  # a plugin or a library failed: the stage fails, the run goes on

@@ -32,7 +32,7 @@ RUNNERS: Mapping[str, Callable[[Stage, Context, ArtifactDraft], None]] = {
 def run_stage(stage: Stage, context: Context) -> None:
     """Make a stage's artifact unless the store holds it. Two processes that want the same one make it once."""
     with context.store.claim(stage.key), _training_claim(stage, context):
-        if context.store.holds(stage.key):
+        if context.store.holds(stage.key) and not context.store.open(stage.key).dropped:
             return
         with context.store.draft(stage.kind, stage.key) as draft:
             try:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.api.types import Prompt, Response, Sampling
+from harness.errors import TimeOverError
 from harness.run.stages.context import answer_rows
 from harness.store import canonical
 from harness.store.atomic import write_atomically
@@ -36,6 +37,7 @@ class KeptChunks:
         seconds: at least so many between two chunks; 0 keeps whatever is added at once.
         responses: of this process and the ones before it, by the place of their prompt.
         state: the backend's, after the last of them.
+        ends_at: the time (seconds since the epoch) after which no further responses are drawn; None for never.
         earlier_seconds: spent by earlier processes up to the chunk that this one began at.
         show: takes a prompt's place and one of its responses, as they are added.
     """
@@ -46,6 +48,7 @@ class KeptChunks:
     responses: dict[int, list[Response]] = field(default_factory=dict)
     state: bytes = b""
     earlier_seconds: float = 0.0
+    ends_at: float | None = None
     show: Callable[[int, Response], None] = lambda place, response: None
     _number: int = 0
     _last: str = ""  # checksum of the last chunk, or the request's
@@ -54,11 +57,13 @@ class KeptChunks:
     _kept: float = 0.0  # when the last chunk was
 
     @classmethod
-    def of(cls, folder: Path, prompts: Sequence[Prompt], sampling: Sampling, seconds: float) -> KeptChunks:
+    def of(
+        cls, folder: Path, prompts: Sequence[Prompt], sampling: Sampling, seconds: float, ends_at: float | None = None
+    ) -> KeptChunks:
         """Read the chunks of a request from a folder: up to the first that is missing or damaged; remove the others."""
         request = canonical([[asdict(prompt) for prompt in prompts], asdict(sampling)])
         now = time.monotonic()
-        chunks = cls(folder, len(prompts), seconds, _last=_checksum(request), _began=now, _kept=now)
+        chunks = cls(folder, len(prompts), seconds, ends_at=ends_at, _last=_checksum(request), _began=now, _kept=now)
         while (found := _read(chunks._place(chunks._number + 1), chunks._last)) is not None:
             chunks._number += 1
             chunks._last, said = found
@@ -70,14 +75,23 @@ class KeptChunks:
         return chunks
 
     def add(self, responses: Mapping[int, list[Response]], state: bytes = b"") -> None:
-        """Keep responses, with those added before, unless the last chunk is younger than `seconds` or nothing is missing."""
+        """Keep responses, with those added before, unless the last chunk is younger than `seconds` or nothing is missing.
+
+        Raises:
+            TimeOverError: responses are missing, and the run's time is over; those that came are kept.
+        """
         self._new |= responses
         self.responses |= responses
         self.state = state
         for place, row in responses.items():
             self.show(place, row[0])
-        if len(self.responses) < self.prompts and time.monotonic() - self._kept >= self.seconds:
+        if len(self.responses) == self.prompts:
+            return
+        over = self.ends_at is not None and time.time() >= self.ends_at
+        if over or time.monotonic() - self._kept >= self.seconds:
             self.keep()
+        if over:
+            raise TimeOverError("the run's time is over: the generation goes on from the responses that came")
 
     @contextmanager
     def kept_on_failure(self) -> Iterator[None]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from harness.api.interfaces import Backend, Component, Generate
 from harness.api.registry import Kind, Registry
 from harness.api.types import Dataset, Example, Group, Message, Prompt, Response, SplitName
-from harness.errors import StageError, UnavailableError
+from harness.errors import StageError, StoreError, UnavailableError
 from harness.models.checkpoint import Checkpoint
 from harness.models.load import generation_eos, load_model, load_tokenizer, read_config
 from harness.models.options import LoadOptions, Use, weights_dtype
@@ -108,6 +108,8 @@ class Context:
         engine: generates for the stage that runs.
         common_scratch: the folder that `scratch` returns to each of several processes which run one stage together; the parent
             process removes it.
+        ends_at: when the run's time is over, in seconds since the epoch: trainings and generations then keep their state and
+            raise `TimeOverError`; None for never.
         gpus: names of this machine's GPUs as `CUDA_VISIBLE_DEVICES` takes them, for a training on several; empty for those
             that this process sees.
     """
@@ -124,6 +126,7 @@ class Context:
     run: str = "alone"
     common_scratch: Path | None = None
     gpus: tuple[str, ...] = ()
+    ends_at: float | None = None
     live: Live = field(default_factory=Live)
 
     def component(self, kind: Kind, description: Description) -> Any:
@@ -146,7 +149,7 @@ class Context:
     def model_folder(self, reference: str) -> Path:
         """The checkpoint folder of a model input; a hub model is downloaded unless it is cached."""
         checkpoint = self._checkpoint(reference)
-        return checkpoint.files() if checkpoint else self.store.open(reference) / "model"
+        return checkpoint.files() if checkpoint else stored_model(self.store, reference)
 
     def load(self, reference: str, use: Use) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
         """Model and tokenizer of a model input."""
@@ -213,6 +216,21 @@ class Context:
             return
         with self.store.part() as folder:
             yield folder
+
+
+def stored_model(store: Store, key: str) -> Path:
+    """Return the checkpoint folder of a trained model.
+
+    Raises:
+        StoreError: the artifact is absent or damaged, or its weights were dropped.
+    """
+    artifact = store.open(key)
+    if artifact.dropped:
+        raise StoreError(
+            f"the weights of the model {key} were dropped, as run.keep_models asks: `harness compare` of its config with "
+            "--set run.keep_models=all makes them again"
+        )
+    return artifact / "model"
 
 
 def save_checkpoint(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:

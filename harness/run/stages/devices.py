@@ -19,8 +19,8 @@ from dataclasses import asdict
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
-from harness.errors import StageError
-from harness.run.executors.events import WorkerMessage
+from harness.errors import StageError, TimeOverError
+from harness.run.executors.events import TIME_OVER, WorkerMessage
 from harness.run.graph import Stage
 from harness.run.records import TrainingPayload
 from harness.store import ArtifactDraft
@@ -45,6 +45,7 @@ def run_on_devices(stage: Stage, context: Context, draft: ArtifactDraft) -> None
 
     Raises:
         StageError: what the first of them to fail says, or how it died.
+        TimeOverError: the run's time is over; a checkpoint was kept.
     """
     devices = devices_of(stage)
     assert devices is not None
@@ -56,6 +57,7 @@ def run_on_devices(stage: Stage, context: Context, draft: ArtifactDraft) -> None
             "store": str(context.store.root),
             "checkpoints": dict(context.checkpoints),
             "checkpoint_minutes": context.checkpoint_minutes,
+            "ends_at": context.ends_at,
             "count": devices.count,
             "scratch": str(scratch),
             "draft": str(draft.folder),
@@ -154,6 +156,8 @@ def _follow(processes: list[_Process], inbox: Inbox, context: Context) -> Worker
             context.live.send(message["values"])
         elif message["event"] == "finished" and message["error"] is None:
             results[rank], processes[rank].done = message, True
+        elif message["event"] == "stopped":  # after the checkpoint, which all of them have written
+            raise TimeOverError(TIME_OVER)
         elif rank not in results:
             raise StageError(_reason(processes, rank, message))
     return results[0]

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from harness.api.registry import Registry
-from harness.errors import HarnessError, StageError
+from harness.errors import HarnessError, StageError, TimeOverError
 from harness.run.executors.events import LiveValues, WorkerMessage
 from harness.run.graph import Stage
 from harness.run.stages.context import Context, quiet_libraries
@@ -44,6 +44,8 @@ def _attempt(order: Mapping[str, Any], out: IO[str]) -> WorkerMessage:
     draft = ArtifactDraft(Path(order["draft"]))
     try:
         _run(order, draft, out)
+    except TimeOverError:
+        return {"event": "stopped"}
     except HarnessError as error:
         return {"event": "finished", "error": str(error), "ours": True}
     except Exception as error:  # a plugin or a library failed
@@ -64,6 +66,7 @@ def _run(order: Mapping[str, Any], draft: ArtifactDraft, out: IO[str]) -> None:
         order["checkpoints"],
         lambda *progress: _report(out, order["rank"], *progress),
         checkpoint_minutes=order["checkpoint_minutes"],
+        ends_at=order["ends_at"],
         common_scratch=Path(order["scratch"]),
         live=Live(lambda values: _measured(out, order["rank"], values)),
     )

@@ -251,8 +251,9 @@ class PolicyServices:
             part: of a larger request: how many responses came before these, and how many there are in all.
         """
         context = self.services.context
-        chunks = KeptChunks.of(folder, prompts, sampling, context.checkpoint_minutes * 60)
+        chunks = KeptChunks.of(folder, prompts, sampling, context.checkpoint_minutes * 60, context.ends_at)
         chunks.show = lambda place, response: context.live.sample(prompts[place].messages[-1].content, response.text)
+
         before, whole = part or (0, len(prompts) * sampling.n)
 
         def report(done: int, total: int) -> None:

@@ -412,7 +412,7 @@ def checkpoints_of(stage: Stage, context: Context) -> Checkpoints:
 
     state = StatePayload.of(stage) if stage.kind == "state" else None
     folder = context.store.partial(state.training if state else stage.key)
-    return Checkpoints(folder, context.checkpoint_minutes * 60, state.share if state else None)
+    return Checkpoints(folder, context.checkpoint_minutes * 60, state.share if state else None, ends_at=context.ends_at)
 
 
 @dataclass(frozen=True)

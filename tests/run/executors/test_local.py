@@ -31,6 +31,7 @@ ACTING = """
     import psutil
 
     from harness import DataError, Dataset, Source, hookimpl
+    from harness.errors import TimeOverError
 
 
     class Acting(Source):
@@ -42,6 +43,8 @@ ACTING = """
         def load(self):
             if self.act == "mistake":
                 raise DataError("rows.jsonl:3 is not JSON")
+            if self.act == "keep":
+                raise TimeOverError("kept")
             if self.act == "bug":
                 raise RuntimeError("a bug")
             if self.act == "die":
@@ -349,6 +352,21 @@ def test_who_is_asked_to_stop_finishes_what_runs(site: Path, tmp_path: Path) -> 
     outcome = executor.run(graph, set(), watcher)
     assert (outcome.ran, outcome.failed, outcome.stopped) == ({first}, {}, True)
     assert not LocalExecutor(1, {}, tmp_path / "logs").run(graph, set(graph.stages), watcher).stopped
+
+
+@pytest.mark.parametrize(("act", "patience"), [("keep", 300.0), ("hang", 0.0)])
+def test_a_run_whose_time_is_over_ends_and_fails_nothing(
+    site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, act: str, patience: float
+) -> None:
+    """A stage that keeps its state is put back; one that goes on is ended with its worker after a while."""
+    monkeypatch.setattr("harness.run.executors.events.WRAP_UP_SECONDS", patience)
+    graph, watcher = Graph(), Watcher()
+    add(graph, "second", after=add(graph, "first", act, weight=9))
+    executor = LocalExecutor(1, {"store": str(tmp_path / "store"), "checkpoints": {}}, tmp_path / "logs")
+    watcher.started = lambda stage: setattr(executor.stop, "ends_at", time.time())  # type: ignore[method-assign]
+    outcome = executor.run(graph, set(), watcher)
+    assert (outcome.ran, outcome.failed, outcome.skipped, outcome.stopped) == (set(), {}, {}, True)
+    assert watcher.said == ([("the run's time is over", "first")] if act == "keep" else [])
 
 
 def test_each_worker_has_a_gpu_of_its_own_or_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 from test_compare import tiny_config
 
-from harness.errors import InterruptedRunError
+from harness.errors import InterruptedRunError, TimeOverError
 from harness.run.compare import RunOptions, compare
 from harness.run.executors.events import Events, Outcome
+from harness.run.executors.journal import read_status
 from harness.run.graph import Graph
 from harness.run.observers import Observers
 
@@ -50,6 +53,21 @@ def test_a_run_ends_after_its_board_which_says_that_workers_left_the_mirror_out(
     assert told[0] == "harness_run_started"
     assert told[-2:] == ["harness_board_ready", "harness_run_finished"]
     assert not (tmp_path / "run" / ".lock").exists()
+
+
+def test_a_run_whose_hours_are_over_ends_with_a_code_of_its_own(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    config = tiny_config(tiny_checkpoint) | {"run": {"max_hours": 1e-9}}
+    given: list[Mapping[str, Any]] = []
+
+    class Late(Stopped):
+        def __init__(self, workers: int, settings: Mapping[str, Any], logs: Path) -> None:
+            given.append(settings)
+
+    with pytest.raises(TimeOverError, match=r"run\.max_hours = 1e-09 are over, and 0 stages") as ended:
+        compare(config, folder=tmp_path / "run", store=tmp_path / "store", workers=1, options=RunOptions(executor=Late))
+    assert ended.value.exit_code == 75 and given[0]["ends_at"] <= time.time()
+    status = read_status(tmp_path / "run")
+    assert (status["state"], status["note"]) == ("interrupted", str(ended.value))
 
 
 def test_a_run_that_has_no_board_ends_too(told: list[str], tiny_checkpoint: Path, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from test_services import context
 
 from harness.api.interfaces import Backend, Policy
 from harness.api.types import Prompt, Response, Sampling
-from harness.errors import StageError
+from harness.errors import StageError, TimeOverError
 from harness.run.stages import chunks as module
 from harness.run.stages.chunks import KeptChunks
 from harness.run.stages.context import Context
@@ -127,6 +127,15 @@ def test_a_chunk_of_another_process_is_not_gone_on_from(tmp_path: Path) -> None:
     shutil.copy(tmp_path / "other" / "partial" / "chunk-00000002.json", tmp_path / "partial")
     assert sorted(kept(tmp_path).responses) == [0, 2]
     assert files(tmp_path) == ["chunk-00000001.json"]
+
+
+def test_a_generation_whose_time_is_over_keeps_what_came(tmp_path: Path) -> None:
+    chunks = KeptChunks.of(tmp_path / "partial", PROMPTS, SAMPLING, 3600, ends_at=0.0)
+    with pytest.raises(TimeOverError):
+        chunks.add({2: ROWS[2]}, b"after")
+    again = KeptChunks.of(tmp_path / "partial", PROMPTS, SAMPLING, 3600, ends_at=0.0)
+    assert (again.responses, again.state) == ({2: ROWS[2]}, b"after")
+    again.add(ROWS)  # nothing is missing any more: the stage ends as ever
 
 
 def test_chunks_come_by_the_clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

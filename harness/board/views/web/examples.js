@@ -14,7 +14,8 @@ if (head) {
 
   // Unpacking: block → its examples, of which the last few are kept; metric → its scores.
   const bytesOf = async (packed) => {
-    const bytes = Uint8Array.from(atob(packed), (letter) => letter.charCodeAt(0));
+    const text = atob(packed), bytes = new Uint8Array(text.length);
+    for (let place = 0; place < text.length; place++) bytes[place] = text.charCodeAt(place);
     return new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"))).arrayBuffer();
   };
   const unpack = async (content) => (typeof content === "string" ? JSON.parse(new TextDecoder().decode(await bytesOf(content))) : content);
@@ -410,9 +411,12 @@ if (head) {
   }
   addEventListener("hashchange", restore);
   putColumns();
-  unpack(JSON.parse(document.getElementById("examples-index").textContent)).then(async (content) => {
-    index = content;
+  const start = async () => {
+    index = await unpack(JSON.parse(document.getElementById("examples-index").textContent));
     viewer.hidden = false;
     if (!(await restore())) await Promise.all([putList(), showTexts()]);
-  });
+  };
+  // Nothing is unpacked before the page is there.
+  if (document.readyState === "complete") start();
+  else addEventListener("load", () => setTimeout(start));
 }
