@@ -75,7 +75,7 @@ json.dump(answers, sys.stdout)
 WORKING = {
     "verify": ["verify", str(MEASURED)],
     "verify published": ["verify", str(PUBLISHED)],
-    "report": ["report", str(MEASURED)],
+    "report": ["report", str(MEASURED), "--out", "rendered"],
     "page": ["report", str(MEASURED), "--format", "html", "--out", "page"],
     "power": ["power", str(MEASURED)],
     "diff": ["diff", str(MEASURED), str(MEASURED)],

@@ -140,7 +140,7 @@ def test_a_light_install_opens_and_verifies_every_board(dist: Path, tmp_path: Pa
     assert len(boards) > 15
     for board in boards:
         assert "holds" in (said := harness(folder, tmp_path, "verify", str(board))) or "Published numbers only" in said
-        assert "Board: " in harness(folder, tmp_path, "report", str(board))
+        assert "Board: " in harness(folder, tmp_path, "report", str(board), "--out", "rendered")
     assert json.loads(harness(folder, tmp_path, "plan", "--json"))["unchecked"]
 
 
