@@ -39,7 +39,7 @@ def view(
 
     def ready(address: str) -> None:
         typer.echo(
-            f"{folder} at {address}; stop it with Ctrl-C" if parent is None else f"View: {address}", err=parent is not None
+            f"{folder} at {address} (stop it with Ctrl-C)" if parent is None else f"View: {address}", err=parent is not None
         )
         (sys.stdout if parent is None else sys.stderr).flush()
         if not no_browser:
