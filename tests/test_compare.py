@@ -21,7 +21,7 @@ import yaml
 from distributions import write_distribution
 
 from harness.board.build import Board
-from harness.board.verify import Outcome
+from harness.board.verify import VerifyOutcome
 from harness.run.verify import verification
 
 MAIN = "from harness.cli import main; main()"
@@ -269,7 +269,7 @@ def test_a_row_that_fails_is_marked_and_the_others_finish(lab: Lab, monkeypatch:
     first = lab.board("first").row("dpo")
     assert first is not None
     assert {key: s.mean for key, s in dpo.scores.items()} == {key: s.mean for key, s in first.scores.items()}
-    assert verification(lab.folder / "failing").outcome() is Outcome.verified
+    assert verification(lab.folder / "failing").outcome() is VerifyOutcome.verified
 
 
 def test_a_baseline_that_fails_is_an_error_without_a_traceback(

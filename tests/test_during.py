@@ -15,7 +15,7 @@ from harness.board import Board
 from harness.board.board import board_states
 from harness.board.build import LoadedBoard
 from harness.board.merge import merge
-from harness.board.verify import Outcome, verify
+from harness.board.verify import VerifyOutcome, verify
 from harness.cli import app
 from harness.config import Comparison, resolve
 from harness.errors import ConfigError
@@ -224,7 +224,7 @@ def test_the_board_has_a_learning_curve_of_each_row_that_trains(lab: Lab) -> Non
 
 
 def test_its_numbers_follow_from_the_states_scores(lab: Lab, tmp_path: Path) -> None:
-    assert verification(lab.run).outcome() is Outcome.verified
+    assert verification(lab.run).outcome() is VerifyOutcome.verified
     point = (Board.read(lab.run).row("dpo").states or ())[1].scores["gold_reward/gold"]  # type: ignore[union-attr]
     for file in lab.run.iterdir():
         if file.is_file():
@@ -296,5 +296,5 @@ def test_boards_with_and_without_states_are_merged(lab: Lab) -> None:
     merged = merge([LoadedBoard.read(lab.run), LoadedBoard.read(lab.folder / "plain")], name="both", created="")
     assert merged.row("two@2").states == Board.read(lab.run).row("two@2").states  # type: ignore[union-attr]
     merged.write(lab.folder / "merged")
-    assert verification(lab.folder / "merged").outcome() is Outcome.verified
+    assert verification(lab.folder / "merged").outcome() is VerifyOutcome.verified
     assert set(board_states(lab.folder / "merged")) == {0.0, 0.125, 0.25, 0.5, 0.625, 0.75}

@@ -23,7 +23,7 @@ from models.checkpoints import make_checkpoint
 from models.judge.scripted import ScriptedJudge
 
 from harness.board import Board
-from harness.board.verify import Outcome
+from harness.board.verify import VerifyOutcome
 from harness.models.serve import PolicyServer
 from harness.run.verify import verification
 from harness.sandbox.judge import SandboxJudge
@@ -148,7 +148,7 @@ def test_every_row_is_on_the_board_with_its_kind(lab: Lab) -> None:
     page = (lab.folder / "run" / "index.html").read_text()
     for kind in ("checkpoint", "served"):
         assert f'<span class="tag {kind}">{kind}</span>' in page
-    assert verification(lab.folder / "run").outcome() is Outcome.verified
+    assert verification(lab.folder / "run").outcome() is VerifyOutcome.verified
 
 
 def test_what_came_back_has_the_scores_of_what_went_out(lab: Lab) -> None:

@@ -15,7 +15,7 @@ import yaml
 from models.judge.scripted import ScriptedJudge
 
 from harness.board.build import Board
-from harness.board.verify import Outcome
+from harness.board.verify import VerifyOutcome
 from harness.run.verify import verification
 from harness.sandbox.judge import SandboxJudge
 
@@ -191,4 +191,4 @@ def test_two_judges_stand_side_by_side(lab: Lab) -> None:
     assert [entry["label"] for entry in board.config["evaluators"]] == ["one", "other"]
     (entry,) = [pair for pair in board.analysis.raters or () if pair.left == "one/win_rate"]  # type: ignore[union-attr]
     assert entry.right == "other/win_rate" and entry.questions == row.scores["one/win_rate"].n
-    assert verification(lab.folder / "labels").outcome() is Outcome.verified
+    assert verification(lab.folder / "labels").outcome() is VerifyOutcome.verified

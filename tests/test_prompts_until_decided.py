@@ -18,7 +18,7 @@ from distributions import write_distribution
 from test_compare import MAIN, Lab, alive, made_lab, tiny_config, wait_until
 
 from harness.api.registry import Registry
-from harness.board.verify import Outcome
+from harness.board.verify import VerifyOutcome
 from harness.config import resolve
 from harness.errors import ConfigError
 from harness.run.plan import Planner, largest_plan, plan
@@ -106,7 +106,7 @@ def test_rows_have_prompts_until_they_are_decided(lab: Lab) -> None:
     assert {row.seeds for row in board.rows} == {tuple(SEEDS)}
     assert added.evaluations == 3 * sum(added.prompts.values()) < added.evaluations_fixed == 3 * 4 * 48
     assert not any("examples of" in warning for warning in board.warnings)
-    assert verification(lab.folder / "first").outcome() is Outcome.verified
+    assert verification(lab.folder / "first").outcome() is VerifyOutcome.verified
     assert " ".join(added.sentence.split()) in " ".join((lab.folder / "first.stdout").read_text().split())
     assert added.sentence in (lab.folder / "first" / "index.html").read_text()
 

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from harness.api.registry import Registry
 from harness.board.board import Board, board_scores
-from harness.board.verify import Outcome
+from harness.board.verify import VerifyOutcome
 from harness.cli import app
 from harness.config import resolve, starting_model
 from harness.errors import ConfigError, UnreachableError
@@ -179,7 +179,7 @@ def test_no_seeds_are_paired_for_a_model_from_elsewhere(run: Path) -> None:
     delta = same.delta("gold_reward/gold")
     assert delta is not None and delta.seeds == 0 and delta.n == 6
     assert sum("no seeds were sampled" in text for text in board.warnings) == 1
-    assert verification(run).outcome() is Outcome.verified
+    assert verification(run).outcome() is VerifyOutcome.verified
     assert "not measured here" in (run / "board.md").read_text() and "not measured here" in (run / "index.html").read_text()
 
 
@@ -314,4 +314,4 @@ def test_a_checkpoint_as_the_baseline_is_compared_by_prompt(run: Path, lab: Lab)
     deltas = {row.method: row.delta("gold_reward/gold") for row in board.rows if row.method != "same"}
     assert deltas["dpo"] is not None and deltas["dpo"].seeds == 0
     assert deltas["other"] is not None and deltas["other"].seeds == 1
-    assert verification(lab.folder / "baseline").outcome() is Outcome.verified
+    assert verification(lab.folder / "baseline").outcome() is VerifyOutcome.verified

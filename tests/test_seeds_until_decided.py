@@ -18,7 +18,7 @@ from distributions import write_distribution
 from test_compare import MAIN, Lab, alive, made_lab, tiny_config, wait_until
 
 from harness.api.registry import Registry
-from harness.board.verify import Outcome
+from harness.board.verify import VerifyOutcome
 from harness.config import resolve
 from harness.errors import ConfigError
 from harness.run.plan import Planner, largest_plan, plan
@@ -94,7 +94,7 @@ def test_rows_have_seeds_until_they_are_decided(lab: Lab) -> None:
     assert added.seeds["null"] < max(added.seeds.values())  # else this module tests nothing
     assert added.trainings_fixed == TRAINED * MOST
     assert added.trainings == max(added.seeds.values()) + sum(added.seeds[label] for label in ("null", "fast", "slow"))
-    assert verification(lab.folder / "first").outcome() is Outcome.verified
+    assert verification(lab.folder / "first").outcome() is VerifyOutcome.verified
     stdout = (lab.folder / "first.stdout").read_text()
     assert " ".join(added.sentence.split()) in " ".join(stdout.split())
 

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from harness.api.registry import Registry
 from harness.board.board import Board
-from harness.board.verify import Outcome
+from harness.board.verify import VerifyOutcome
 from harness.cli import app
 from harness.config import resolve, resolve_each, resolved_configs
 from harness.config.file import load_raw, override
@@ -204,7 +204,7 @@ def compare(folder: Path, out: str) -> None:
 def test_one_run_gives_one_board_with_the_rows_of_both_models(run: Path) -> None:
     board = Board.read(run / "first")
     assert {row.method for row in board.rows} == {f"{m}/{row}" for m in ("tiny", "b") for row in ("sft", "dpo", "ipo", "there")}
-    assert verification(run / "first").outcome() is Outcome.verified
+    assert verification(run / "first").outcome() is VerifyOutcome.verified
     assert board.across is not None
     assert [(order.left, order.right, order.rows) for order in board.across.orders] == [("tiny", "b", 3)]
     hashes = {row.model: row.provenance["model"]["hash"] for row in board.rows}

@@ -21,7 +21,7 @@ from test_compare import EMPTY_BUILDER, MAIN, Lab, alive, made_lab, tiny_config,
 from harness.api.registry import Registry
 from harness.api.spaces import SearchSpace
 from harness.board.entries import TuningEntry
-from harness.board.verify import Outcome
+from harness.board.verify import VerifyOutcome
 from harness.config import resolve
 from harness.config.tuning import Dimension
 from harness.run.plan import plan
@@ -98,7 +98,7 @@ def test_rows_that_search_nothing_and_rows_that_found_nothing_are_marked(lab: La
     assert "the test wants none" in str((tuning_of(lab, "broken").trials or ())[0].reason)
     assert board.tuned_alike.startswith("Not tuned alike: ")
     assert {row.method for row in board.rows if row.failed} == {"broken"}
-    assert verification(lab.folder / "first").outcome() is Outcome.verified
+    assert verification(lab.folder / "first").outcome() is VerifyOutcome.verified
 
 
 def test_nothing_is_evaluated_on_held_out_prompts_before_every_trial_has_ended(lab: Lab) -> None:

@@ -18,7 +18,7 @@ from harness.board.build import LoadedBoard
 from harness.board.evidence import hash_of
 from harness.board.merge import merge
 from harness.board.restate import restated
-from harness.board.verify import Outcome
+from harness.board.verify import VerifyOutcome
 from harness.cli import app
 from harness.run.recompute import chance_of_finding
 from harness.run.verify import verification
@@ -65,7 +65,7 @@ def test_boards_that_are_made_from_it_keep_its_stages(lab: Lab, tmp_path: Path) 
     restated(LoadedBoard.read(first), created="").write(tmp_path / "restated")
     for name in ("merged", "restated"):
         checked = verification(tmp_path / name)
-        assert checked.outcome() is Outcome.verified, (name, checked)
+        assert checked.outcome() is VerifyOutcome.verified, (name, checked)
 
 
 def cost(content: Content, folder: Path) -> None:
@@ -156,7 +156,7 @@ def test_a_doctored_stage_is_named_when_it_is_computed_again(forged: Path) -> No
     edit_evidence(forged, doctor)
     save(content_of(forged), forged)
     reseal(forged)
-    assert verification(forged).outcome() is Outcome.verified  # nothing beside the board says otherwise
+    assert verification(forged).outcome() is VerifyOutcome.verified  # nothing beside the board says otherwise
     run = CliRunner().invoke(app, ["verify", str(forged), "--recompute", "99", "--seed", "1", "--json"], catch_exceptions=False)
     answer = json.loads(run.stdout)
     assert run.exit_code == 4 and len(answer["problems"]) == 1, answer["problems"]

@@ -207,7 +207,7 @@ class Board(BoardEntry):
 
     @property
     def evidence(self) -> Evidence | None:
-        """What the board was built from beside its scores, as built or as read from the file beside it; None without one.
+        """The input that the board was built from beside its scores, as built or as read from the file beside it; None without one.
 
         Raises:
             DataError: the file is no evidence.

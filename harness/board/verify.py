@@ -45,7 +45,7 @@ NO_EVIDENCE = (
 TOLERANCE = f"changes of a computed number by less than {RELATIVE:g} of it, or {ABSOLUTE:g}"  # all that is not noticed
 
 
-class Outcome(StrEnum):
+class VerifyOutcome(StrEnum):
     """The three ways in which a verification ends."""
 
     verified = "verified"
@@ -71,15 +71,15 @@ class Verification:
     beyond: tuple[str, ...] = ()
     root: str = ""
 
-    def outcome(self, *, accept_outside: bool = False) -> Outcome:
+    def outcome(self, *, accept_outside: bool = False) -> VerifyOutcome:
         """Return the outcome.
 
         Args:
             accept_outside: rows of kind published or imported do not keep the others from being verified.
         """
         if self.differences:
-            return Outcome.differs
-        return Outcome.partial if self.missing or (self.outside and not accept_outside) else Outcome.verified
+            return VerifyOutcome.differs
+        return VerifyOutcome.partial if self.missing or (self.outside and not accept_outside) else VerifyOutcome.verified
 
     def with_more(
         self, differences: Iterable[str] = (), missing: Iterable[str] = (), beyond: Iterable[str] = ()

@@ -15,7 +15,7 @@ from harness.cli.options import JsonOption, MirrorOption, StoreOption, find_conf
 
 if TYPE_CHECKING:
     from harness.store import Store
-    from harness.store.check import Fault
+    from harness.store.check import StoreFault
 
 app = typer.Typer(
     help="The store: list it, verify it, free space, export and import artifacts.",
@@ -91,14 +91,14 @@ def verify(
     """
     from harness.models.judge.answer_files import damaged_files, save_whole_lines
     from harness.models.judge.answers import FOLDER
-    from harness.store.check import Fault, check, put_aside
+    from harness.store.check import StoreFault, check, put_aside
     from harness.store.check import repair as repair_store
     from harness.store.mirror import Mirror
 
     kept = _store(store)
     faults = list(check(kept))
     torn = [
-        Fault(path, f"{count:,} damaged {'answer' if count == 1 else 'answers'} of judges")
+        StoreFault(path, f"{count:,} damaged {'answer' if count == 1 else 'answers'} of judges")
         for path, count in damaged_files(kept.root / FOLDER)
     ]
     keys = [entry.key for entry in kept.entries()]
@@ -131,7 +131,7 @@ def verify(
 
 
 def _print_check(
-    store: Store, faults: Sequence[Fault], artifacts: int, damaged: Sequence[str], fetched: Sequence[str], repaired: bool
+    store: Store, faults: Sequence[StoreFault], artifacts: int, damaged: Sequence[str], fetched: Sequence[str], repaired: bool
 ) -> None:
     from harness.board.views.text import visible
     from harness.store.roots import roots

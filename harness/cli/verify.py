@@ -13,10 +13,10 @@ from harness.cli.report import BoardArgument
 
 if TYPE_CHECKING:
     from harness.board.signatures import Signature
-    from harness.board.verify import Outcome, Verification
+    from harness.board.verify import Verification, VerifyOutcome
     from harness.run.recompute import Recomputation
 
-EXIT_CODES = {"verified": 0, "partial": 1, "differs": 4}  # by the name of `Outcome`
+EXIT_CODES = {"verified": 0, "partial": 1, "differs": 4}  # by the name of `VerifyOutcome`
 
 
 def register(app: typer.Typer) -> None:
@@ -156,14 +156,14 @@ def _sample_lines(sample: Recomputation) -> list[str]:
     return [one_line(line) for line in [*lines, f"A draw of {sample.drawn} finds a forged stage with a chance of {chances}."]]
 
 
-def _lines(checked: Verification, outcome: Outcome) -> list[str]:
+def _lines(checked: Verification, outcome: VerifyOutcome) -> list[str]:
     """Return the result in words."""
-    from harness.board.verify import TOLERANCE, Outcome
+    from harness.board.verify import TOLERANCE, VerifyOutcome
     from harness.board.views.text import one_line
 
-    if outcome is Outcome.differs:
+    if outcome is VerifyOutcome.differs:
         lines = ["The board does not hold:", *(f"  {problem}" for problem in checked.differences)]
-    elif outcome is Outcome.partial:
+    elif outcome is VerifyOutcome.partial:
         lines = ["The board holds as far as there is evidence."]
     elif checked.outside:
         lines = ["All rows but those from elsewhere are verified."]

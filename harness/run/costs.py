@@ -48,7 +48,7 @@ class Sharing:
 
 
 class Artifacts(Protocol):
-    """Where finished artifacts are read: a store, or the evidence of a board."""
+    """The place that finished artifacts are read from: a store, or the evidence of a board."""
 
     def holds(self, key: str) -> bool:
         """Return whether there is a whole artifact."""

@@ -36,7 +36,7 @@ KINDS = {
 
 
 @dataclass(frozen=True)
-class Fault:
+class StoreFault:
     """Something in a store that does not belong there, or is not as it was written.
 
     Attributes:
@@ -52,13 +52,13 @@ class Fault:
     entry: bool = False
 
 
-def check(store: Store) -> Iterator[Fault]:
+def check(store: Store) -> Iterator[StoreFault]:
     """Yield every fault of a store; nothing is changed."""
     for place in sorted(store.root.iterdir()):
         if place.name not in (*CHECKED, *LEFT_OUT):
             yield _foreign(place)
         elif not _is(place, stat.S_IFDIR):
-            yield Fault(place, f"{_kind(place)} in place of a folder")
+            yield StoreFault(place, f"{_kind(place)} in place of a folder")
         elif place.name in CHECKED and place.name not in ("artifacts", "index"):
             yield from _odd_kinds(place)
     of_artifacts = list(_artifact_faults(store))
@@ -67,10 +67,10 @@ def check(store: Store) -> Iterator[Fault]:
     yield from _index_faults(store, {part for fault in of_artifacts for part in fault.place.parts if KEY.fullmatch(part)})
     for place, root in roots(store.root):
         if root is None and _is(place, stat.S_IFREG):
-            yield Fault(place, "the note of what a run needs cannot be read: run it again")
+            yield StoreFault(place, "the note of what a run needs cannot be read: run it again")
 
 
-def repair(store: Store, faults: list[Fault]) -> None:
+def repair(store: Store, faults: list[StoreFault]) -> None:
     """Put aside what faults name, fetch artifacts from the mirror if there is one, and make the index again.
 
     Raises:
@@ -109,7 +109,7 @@ def put_aside(store: Store, place: Path) -> Path:
     return aside
 
 
-def _artifact_faults(store: Store) -> Iterator[Fault]:
+def _artifact_faults(store: Store) -> Iterator[StoreFault]:
     for first in _listed(store.root / "artifacts"):
         if not _is(first, stat.S_IFDIR) or len(first.name) != 2:
             yield _foreign(first)
@@ -118,18 +118,18 @@ def _artifact_faults(store: Store) -> Iterator[Fault]:
             if KEY.fullmatch(folder.name) is None or folder.name[:2] != first.name:
                 yield _foreign(folder)
             elif not _is(folder, stat.S_IFDIR):
-                yield Fault(folder, f"{_kind(folder)} in place of an artifact's folder", folder.name)
+                yield StoreFault(folder, f"{_kind(folder)} in place of an artifact's folder", folder.name)
             else:
                 yield from _faults_of(folder)
 
 
-def _faults_of(folder: Path) -> Iterator[Fault]:
+def _faults_of(folder: Path) -> Iterator[StoreFault]:
     """Yield the faults of one artifact: its own, and the files that its manifest does not list."""
     try:
         read_artifact(folder, folder.name, verify=True)
         listed = listed_files(folder)
     except StoreError as error:
-        yield Fault(folder, str(error).partition(": delete")[0], folder.name)
+        yield StoreFault(folder, str(error).partition(": delete")[0], folder.name)
         return
     for place, folders, names in os.walk(folder):
         for name in (*names, *(name for name in folders if not _is(Path(place, name), stat.S_IFDIR))):
@@ -139,7 +139,7 @@ def _faults_of(folder: Path) -> Iterator[Fault]:
                 yield _foreign(path)
 
 
-def _index_faults(store: Store, damaged: Set[str]) -> Iterator[Fault]:
+def _index_faults(store: Store, damaged: Set[str]) -> Iterator[StoreFault]:
     for first in _listed(store.root / "index"):
         if not _is(first, stat.S_IFDIR):
             yield _foreign(first)
@@ -149,7 +149,7 @@ def _index_faults(store: Store, damaged: Set[str]) -> Iterator[Fault]:
             if entry is None or entry.key[:2] != first.name or not _is(place, stat.S_IFREG):
                 yield _foreign(place)
             elif entry.key not in damaged and (problem := _entry_problem(store, entry)) is not None:
-                yield Fault(place, problem, entry=True)
+                yield StoreFault(place, problem, entry=True)
 
 
 def _entry_problem(store: Store, entry: IndexEntry) -> str | None:
@@ -166,7 +166,7 @@ def _entry_problem(store: Store, entry: IndexEntry) -> str | None:
     return None if entry.size in (size, size - seal) else f"the index says {entry.size:,} bytes, and there are {size:,}"
 
 
-def _odd_kinds(folder: Path) -> Iterator[Fault]:
+def _odd_kinds(folder: Path) -> Iterator[StoreFault]:
     """Yield what is neither a plain file nor a folder."""
     for place, folders, names in os.walk(folder):
         for path in (Path(place, name) for name in (*folders, *names)):
@@ -174,8 +174,8 @@ def _odd_kinds(folder: Path) -> Iterator[Fault]:
                 yield _foreign(path)
 
 
-def _foreign(place: Path) -> Fault:
-    return Fault(place, f"{_kind(place)} that is no part of the store")
+def _foreign(place: Path) -> StoreFault:
+    return StoreFault(place, f"{_kind(place)} that is no part of the store")
 
 
 def _listed(folder: Path) -> list[Path]:

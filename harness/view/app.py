@@ -35,7 +35,7 @@ BOARD_POLICY = "sandbox allow-scripts; frame-ancestors 'none'"
 
 
 @dataclass
-class Viewer:
+class OpenPages:
     """The state behind the pages.
 
     Attributes:
@@ -87,9 +87,9 @@ class Viewer:
             return False
 
 
-def build(runs: Runs, token: str) -> tuple[Guard, Viewer]:
+def build(runs: Runs, token: str) -> tuple[Guard, OpenPages]:
     """Return the application behind its guard, and its state."""
-    viewer = Viewer(runs)
+    viewer = OpenPages(runs)
     templates = jinja2.Environment(loader=jinja2.PackageLoader("harness.view", "web"), autoescape=True)
 
     def page(request: Request, kind: str, names: list[str], title: str) -> Response:
@@ -164,7 +164,7 @@ def build(runs: Runs, token: str) -> tuple[Guard, Viewer]:
     return Guard(app, token), viewer
 
 
-def _events(stream: AsyncIterator[str], viewer: Viewer) -> Response:
+def _events(stream: AsyncIterator[str], viewer: OpenPages) -> Response:
     """Return a response of server-sent events, counted while it is open."""
 
     async def counted() -> AsyncIterator[str]:
@@ -201,7 +201,7 @@ async def _run_stream(run: LiveRun, builder: ProvisionalBuilder) -> AsyncIterato
         await asyncio.sleep(RUN_SECONDS)
 
 
-async def _index_stream(viewer: Viewer) -> AsyncIterator[str]:
+async def _index_stream(viewer: OpenPages) -> AsyncIterator[str]:
     """Yield the list of runs, and again whenever it has changed."""
     last, quiet = "", 0.0
     while True:

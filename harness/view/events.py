@@ -80,7 +80,7 @@ class Ended(BaseModel):
     error: str | None
 
 
-class Message(BaseModel):
+class JournalMessage(BaseModel):
     """A line of the run's log; `grave` for a failure."""
 
     time: str
@@ -137,7 +137,7 @@ class RunEvents:
     curves: dict[str, Curve] = field(default_factory=dict)
     means: dict[str, Means] = field(default_factory=dict)
     samples: deque[Sample] = field(default_factory=lambda: deque(maxlen=MOST_SAMPLES))
-    messages: deque[Message] = field(default_factory=lambda: deque(maxlen=MOST_MESSAGES))
+    messages: deque[JournalMessage] = field(default_factory=lambda: deque(maxlen=MOST_MESSAGES))
     rows: list[PlannedRow] = field(default_factory=list)
     present: set[str] = field(default_factory=set)
     version: int = 0
@@ -207,4 +207,4 @@ class RunEvents:
         self._say(event, failed if event.error else f"finished: {event.title} ({event.seconds:.1f} s)", grave=bool(event.error))
 
     def _say(self, event: Event, text: str, grave: bool = False) -> None:
-        self.messages.append(Message(time=event.time, text=text, grave=grave))
+        self.messages.append(JournalMessage(time=event.time, text=text, grave=grave))

@@ -18,7 +18,7 @@ NICENESS = 5  # the run that is watched comes first
 
 
 class Provisional(BaseModel):
-    """What the process writes: the board in short with its page, or why there is none."""
+    """The answer of the process: the board in short with its page, or why there is none."""
 
     summary: Summary | None = None
     page: str = ""

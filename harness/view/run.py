@@ -14,7 +14,7 @@ from harness.board.board import Board
 from harness.board.files import BOARD
 from harness.errors import DataError, HarnessError
 from harness.run.executors.journal import EVENTS, RUNNING, STATUS, read_status
-from harness.view.events import Ended, Message, PlannedRow, RunEvents, Sample
+from harness.view.events import Ended, JournalMessage, PlannedRow, RunEvents, Sample
 from harness.view.provisional import Provisional
 from harness.view.summary import MetricName, ScoreCell, Shown, Summary, SummaryRow, summarise
 from harness.view.tail import Tail
@@ -22,7 +22,7 @@ from harness.view.tail import Tail
 MOST_METRICS = 6  # columns of means so far, while there is no provisional board that says which metrics are primary
 
 
-class RunningStage(BaseModel):
+class StageUnderWay(BaseModel):
     """A stage that runs now, or ran when its run was killed."""
 
     model_config = ConfigDict(allow_inf_nan=False)
@@ -57,7 +57,7 @@ class Status(BaseModel):
     done: int
     work: float
     work_done: float
-    running: list[RunningStage] = []
+    running: list[StageUnderWay] = []
     failed: list[FailedStage] = []
     note: Shown = ""
     seconds_left: float | None = None
@@ -94,7 +94,7 @@ class CurveLine(BaseModel):
     keys: list[str]
 
 
-class Figure(BaseModel):
+class CurvesOfRow(BaseModel):
     """The training curves of a row, a line for each seed."""
 
     title: str
@@ -123,10 +123,10 @@ class Snapshot(BaseModel):
     warnings: list[str] = []
     metrics: list[MetricName] = []
     rows: list[RowLine] = []
-    figures: list[Figure] = []
+    figures: list[CurvesOfRow] = []
     samples: list[Sample] = []
     latest: list[Ended] = []
-    messages: list[Message] = []
+    messages: list[JournalMessage] = []
     seconds: dict[str, float] = {}
     unreadable: int = 0
 
@@ -299,7 +299,7 @@ class LiveRun:
         ]
         return ScoreCell(mean=fmean(mean for mean, _ in means), scored=sum(n for _, n in means)) if means else None
 
-    def _figures(self) -> list[Figure]:
+    def _figures(self) -> list[CurvesOfRow]:
         """Return a figure for each row that has points, then one for each training that no row names, such as SFT."""
         curves, figures = self.events.curves, dict[str, list[CurveLine]]()
         named: set[str] = set()
@@ -311,4 +311,4 @@ class LiveRun:
         for key, curve in curves.items():
             if key not in named:
                 figures.setdefault(curve.title.partition(" · ")[0], []).append(CurveLine(seed=None, keys=[key]))
-        return [Figure(title=title, lines=lines) for title, lines in figures.items()]
+        return [CurvesOfRow(title=title, lines=lines) for title, lines in figures.items()]

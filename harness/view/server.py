@@ -12,7 +12,7 @@ import psutil
 import uvicorn
 
 from harness.errors import HarnessError
-from harness.view.app import Viewer, build
+from harness.view.app import OpenPages, build
 from harness.view.boards import INDEX
 from harness.view.folders import ITSELF, Runs
 from harness.view.run import LiveRun
@@ -84,7 +84,7 @@ def serve(runs: Runs, port: int, token: str, ready: Callable[[str], None], *, pa
         server.run(sockets=[listening])
 
 
-def _end_after(parent: int, server: uvicorn.Server, viewer: Viewer) -> None:
+def _end_after(parent: int, server: uvicorn.Server, viewer: OpenPages) -> None:
     left = time.monotonic()
     while not server.should_exit:
         if psutil.pid_exists(parent) or viewer.streams:

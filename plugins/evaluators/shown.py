@@ -9,7 +9,7 @@ QUESTIONS, JUDGMENTS = "questions.jsonl", "judgments.jsonl"
 
 
 class Shown:
-    """What a reader of the board sees of an evaluation; each line's `example` is the one of its scores."""
+    """The texts of an evaluation that a reader of the board sees; each line's `example` is the one of its scores."""
 
     def __init__(self) -> None:
         self._questions: dict[str, dict[str, str | None]] = {}

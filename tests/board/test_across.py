@@ -21,7 +21,7 @@ from harness.board.compare import RowState
 from harness.board.diff import changes
 from harness.board.facts import SharingFacts
 from harness.board.power import Target, analyse_board
-from harness.board.verify import Outcome, check, verify
+from harness.board.verify import VerifyOutcome, check, verify
 from harness.board.views.latex import to_latex
 from harness.board.views.markdown import to_csv, to_markdown
 from harness.board.views.page import model_pages, to_html, write_all
@@ -138,7 +138,7 @@ def test_one_seed_decides_nothing() -> None:
 
 def test_verify_computes_every_model_and_the_comparison_of_models_again(board: Board, tmp_path: Path) -> None:
     board.sealed().write(tmp_path / "sealed")
-    assert check(tmp_path / "sealed").outcome() is Outcome.verified
+    assert check(tmp_path / "sealed").outcome() is VerifyOutcome.verified
     write_all(board, board.example_rows, tmp_path)
     assert verify(tmp_path) == []
     content = json.loads((tmp_path / "board.json").read_text())
@@ -159,7 +159,7 @@ def test_learning_curves_of_all_models_lie_beside_the_board_and_are_verified(tmp
         rows[model] = [replace(one, states=[RowState(0.5, 1, 0.5, halfway)]) if one.label == "dpo" else one for one in listed]
     both = join_models({model: board_of(listed, model) for model, listed in rows.items()}, rows, SharingFacts())
     both.sealed().write(tmp_path / "sealed")
-    assert check(tmp_path / "sealed").outcome() is Outcome.verified
+    assert check(tmp_path / "sealed").outcome() is VerifyOutcome.verified
     write_all(both, both.example_rows, tmp_path)
     assert verify(tmp_path) == [] and Board.read(tmp_path).of_model("base").row("dpo").states  # type: ignore[union-attr]
     content = json.loads((tmp_path / "board.json").read_text())

@@ -16,7 +16,7 @@ from harness.board.board import board_scores
 from harness.board.entries import METHODS
 from harness.board.files import EVIDENCE, EXAMPLES, SCORES
 from harness.board.published import published_board
-from harness.board.verify import Outcome, check
+from harness.board.verify import VerifyOutcome, check
 from harness.board.views.markdown import to_csv, to_markdown
 from harness.board.views.page import to_html
 from harness.cli import app
@@ -51,7 +51,7 @@ def test_boards_hold(folder: Path) -> None:
         pytest.skip("made before boards kept scores per example: there is nothing to verify it by")
     checked = check(folder)
     assert checked.differences == ()
-    assert checked.outcome() is (Outcome.partial if checked.missing or checked.outside else Outcome.verified)
+    assert checked.outcome() is (VerifyOutcome.partial if checked.missing or checked.outside else VerifyOutcome.verified)
     assert checked.missing or checked.outside or EVIDENCE in (Board.read(folder).files or {})
 
 

@@ -18,7 +18,7 @@ from harness.board import Board
 from harness.board import verify as verifying
 from harness.board.evidence import Evidence, hash_of, merkle_root, written_parts
 from harness.board.files import EVIDENCE, EXAMPLES, SCORES
-from harness.board.verify import Outcome, check
+from harness.board.verify import VerifyOutcome, check
 from harness.cli import app
 from harness.errors import DataError
 
@@ -61,7 +61,7 @@ def unnoticed(content: Content, folder: Path, places: list[Place]) -> list[Place
         change(forged, place, changed(value))
         (folder / "board.json").write_text(json.dumps(forged))
         try:
-            if check(folder).outcome() is not Outcome.differs:
+            if check(folder).outcome() is not VerifyOutcome.differs:
                 missed.append(place)
         except DataError:
             pass  # refused as no board at all
@@ -81,7 +81,7 @@ def is_written(board: Board, place: Place) -> bool:
 
 def test_a_board_with_evidence_holds_and_says_what_it_lacks(folder: Path) -> None:
     checked = check(folder)
-    assert checked.outcome() is Outcome.verified and not checked.differences and len(checked.root) == 64
+    assert checked.outcome() is VerifyOutcome.verified and not checked.differences and len(checked.root) == 64
     assert Board.read(folder).evidence == Evidence.read((folder / EVIDENCE).read_bytes())
 
 
@@ -230,7 +230,7 @@ def test_forgeries_are_named(name: str, folder: Path, tmp_path: Path) -> None:
         checked = check(tmp_path)
     except DataError:
         return  # no board at all
-    assert checked.outcome() is Outcome.differs and all(checked.differences), name
+    assert checked.outcome() is VerifyOutcome.differs and all(checked.differences), name
 
 
 def test_a_forger_who_hashes_again_is_caught_by_what_is_computed(folder: Path, tmp_path: Path) -> None:
@@ -249,7 +249,7 @@ def test_without_evidence_a_board_is_not_verified_and_says_what_is_as_written(fo
     without_evidence(of_row("simpo", "cost", "seconds", value=1.0))(forged, tmp_path)
     save(forged, tmp_path)
     checked = check(tmp_path)
-    assert checked.outcome() is Outcome.partial and "costs" in checked.missing[0]
+    assert checked.outcome() is VerifyOutcome.partial and "costs" in checked.missing[0]
     run = CliRunner().invoke(app, ["verify", str(tmp_path)])
     assert run.exit_code == 1 and "as far as there is evidence" in run.stdout and "costs" in run.stdout
 
@@ -261,8 +261,8 @@ def test_imported_and_published_rows_are_listed_and_never_verified(folder: Path,
     published_board(table).with_examples(()).write(tmp_path)
     checked = check(tmp_path)
     rows = [row.method for row in Board.read(tmp_path).rows]
-    assert [label for label, _ in checked.outside] == rows and checked.outcome() is Outcome.partial
-    assert checked.outcome(accept_outside=True) is Outcome.verified
+    assert [label for label, _ in checked.outside] == rows and checked.outcome() is VerifyOutcome.partial
+    assert checked.outcome(accept_outside=True) is VerifyOutcome.verified
     for options, code in (([], 1), (["--accept-outside"], 0)):
         run = CliRunner().invoke(app, ["verify", str(tmp_path), *options])
         assert run.exit_code == code and rows[0] in run.stdout and "Not verified" in run.stdout

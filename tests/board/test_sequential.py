@@ -16,7 +16,7 @@ from harness.board.build import LoadedBoard, look
 from harness.board.entries import Delta, SequentialEntry
 from harness.board.merge import merge
 from harness.board.sequential import Decisions, PromptsDesign, SeedsDesign, design_of
-from harness.board.verify import Outcome, check, verify
+from harness.board.verify import VerifyOutcome, check, verify
 from harness.board.views.markdown import to_markdown
 from harness.board.views.page import write_all
 
@@ -164,7 +164,7 @@ def test_a_board_says_what_was_saved_and_holds(tmp_path: Path) -> None:
     decided, rows = run({"base": 0.0, "clear": 3.0, "close": 0.16, "poor": -3.0})
     board = board_of(rows, trainings=(9, 24))
     board.sealed().write(tmp_path / "sealed")
-    assert check(tmp_path / "sealed").outcome() is Outcome.verified
+    assert check(tmp_path / "sealed").outcome() is VerifyOutcome.verified
     added = board.statistics.sequential
     assert added is not None
     assert (added.seeds, added.may_be_best) == (dict(decided.counts), ("clear",))
@@ -267,7 +267,7 @@ def test_prompts_are_added_to_close_rows_alone(tmp_path: Path) -> None:
     assert decided.may_be_best == ("clear",) and {"clear", "poor"} <= decided.significant
     board = prompts_board(decided, rows)
     board.sealed().write(tmp_path / "sealed")
-    assert check(tmp_path / "sealed").outcome() is Outcome.verified
+    assert check(tmp_path / "sealed").outcome() is VerifyOutcome.verified
     added = board.statistics.sequential_prompts
     assert added is not None and added.prompts == decided.counts
     place = board.first_place("e/m")

@@ -20,7 +20,7 @@ from harness.board.views.page import to_html
 from harness.board.views.text import visible
 from harness.errors import HarnessError
 from harness.run.executors.journal import Journal
-from harness.view.app import Viewer, _run_stream
+from harness.view.app import OpenPages, _run_stream
 from harness.view.boards import ProvisionalBuilder
 from harness.view.events import MOST_POINTS, Curve
 from harness.view.folders import Runs
@@ -191,7 +191,7 @@ def test_the_index_lists_runs_that_run_first_and_boards_without_a_journal(root: 
     board.write(root / "done")
     (root / "broken").mkdir()
     (root / "broken" / "board.json").write_text("{")
-    viewer = Viewer(Runs.of(root))
+    viewer = OpenPages(Runs.of(root))
     first, *others = viewer.index()
     assert (first["id"], first["state"], first["done"], first["stages"]) == ("half", "running", 10, 24)
     by_name = {str(card["id"]): card for card in others}
