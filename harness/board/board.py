@@ -207,7 +207,7 @@ class Board(BoardEntry):
 
     @property
     def evidence(self) -> Evidence | None:
-        """The input that the board was built from beside its scores, as built or as read from the file beside it; None without one.
+        """The input of the board beside its scores, as built or as read from the file beside it; None without one.
 
         Raises:
             DataError: the file is no evidence.
