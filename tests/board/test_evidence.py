@@ -301,6 +301,7 @@ def hash_with(content: bytes) -> str:
         gzip.compress(json.dumps({"builds": {}, "written": {"name": "\ud800"}}).encode()),
         gzip.compress(b"{}")[:-4],
     ],
+    ids=["no gzip", "half an object", "too deep", "another version", "no text", "cut off"],
 )
 def test_evidence_that_is_none_is_a_difference(file: bytes, folder: Path, tmp_path: Path) -> None:
     forged = copied(folder, tmp_path)
