@@ -107,6 +107,7 @@ def tuned_alike(rows: Sequence[RowEntry]) -> str:
 
     Null rows have their baseline's settings and do not count; rows from elsewhere are named.
     """
+    rows = sorted(rows, key=lambda row: row.is_reference)  # as every view orders them: those that compete come first
     trained = [row for row in rows if row.is_trained_here and not row.is_null and row.rounds]
     elsewhere = [row.method for row in rows if not row.is_trained_here]
     unknown = f"how {_listed(elsewhere)} {'was' if len(elsewhere) == 1 else 'were'} tuned is not known" if elsewhere else ""
@@ -206,7 +207,7 @@ def _failures(tuning: TuningEntry) -> int:
 
 
 def _edges(label: str, tuning: TuningEntry) -> Iterator[str]:
-    for path, value in (tuning.chosen or {}).items():
+    for path, value in sorted((tuning.chosen or {}).items()):  # as board.json orders them, so that a board is built again alike
         space = (tuning.space or {}).get(path)
         if space is not None and (side := edge_of(space, value)):
             yield (

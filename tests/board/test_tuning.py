@@ -120,7 +120,7 @@ def test_a_choice_among_equal_trials_is_told_from_one_among_different_ones() -> 
         (lambda row: None, "Not tuned alike: no search for settings is on this board, rows have those of its config."),
         (
             lambda row: searched([1.0, 2.0]) if row.label == "kto" else alike(row),
-            "Not tuned alike: 4 trials for gold_dpo, self_contrast_16, iterative_dpo, dpo, self_contrast_4 and 4 more; "
+            "Not tuned alike: 4 trials for self_contrast_16, iterative_dpo, dpo, self_contrast_4, self_refined and 4 more; "
             "2 trials for kto.",
         ),
         (
@@ -181,6 +181,16 @@ def test_warnings_name_the_rows(build: Callable[..., Board]) -> None:
     assert "The tuning split (30 prompts) is too small to tell the best trial from the median one for dpo: " in text
     assert "Trials failed: simpo 1; board.json has the reasons." in text
     assert not [warning for warning in make_board(tuned_rows(alike)).warnings if "tuning" in warning.lower()]
+
+
+@pytest.mark.parametrize("order", [1, -1], ids=["as chosen", "as in the file"])
+def test_edges_are_named_in_one_order_so_that_a_board_is_built_again_alike(order: int) -> None:
+    space = {RATE: SPACE[RATE], "objective.beta": SpaceEntry(choices=(0.01, 0.05, 0.1))}
+    settings = {RATE: 1e-3, "objective.beta": 0.01}
+    trial = TrialEntry(number=0, settings=dict(list(settings.items())[::order]), seed=100, score=1.0)
+    entry = searched([1.0], space=space, trials=(trial,)).model_copy(update={"chosen": trial.settings, "number": 0})
+    text = "\n".join(make_board(tuned_rows(lambda row: entry if row.label == "dpo" else None)).warnings)
+    assert "dpo objective.beta = 0.01 (low end); dpo training.learning_rate = 0.001 (high end)." in text
 
 
 def test_intervals_count_that_tuning_would_have_chosen_otherwise() -> None:
