@@ -714,6 +714,10 @@ class ListedPlugin(BaseModel):
     licence: str = Field(pattern=r"^[A-Za-z0-9.+-]+$")
 
 
+# Where this file is loaded by its path, pydantic cannot look the name up.
+ListedPlugin.model_rebuild(_types_namespace={"Kind": Kind})
+
+
 def listed_plugins(path: Path = ROOT / "docs" / "plugin-index.yaml") -> list[ListedPlugin]:
     """Read the index; an entry that lacks a field, or has another, is an error."""
     plugins = [ListedPlugin.model_validate(item) for item in yaml.safe_load(path.read_text(encoding="utf-8"))]

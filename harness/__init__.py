@@ -37,7 +37,6 @@ from harness.api.interfaces import (
     TrainingTask,
     TrainingUse,
 )
-from harness.api.limits import read_parquet_rows
 from harness.api.methods import Method, Round
 from harness.api.registry import source_named
 from harness.api.spaces import SearchSpace
@@ -97,6 +96,7 @@ if TYPE_CHECKING:
     from harness.analysis.contrasts import contrast, resampled
     from harness.analysis.figure import Axes, Figure, Line, Panel
     from harness.analysis.report import Cell, CheckedClaim, Report
+    from harness.api.limits import read_parquet_rows
     from harness.board.board import Board
     from harness.board.statistics import Interval, Values, interval, logistic, pseudo_values
     from harness.library import Choice, compare
@@ -220,6 +220,7 @@ _LAZY = {
         "harness.analysis.figure": ("Axes", "Figure", "Line", "Panel"),
         "harness.analysis.report": ("Cell", "CheckedClaim", "Report"),
         "harness.board.board": ("Board",),
+        "harness.api.limits": ("read_parquet_rows",),
         "harness.library": ("Choice", "compare"),
         "harness.store.atomic": ("write_atomically",),
         "harness.board.statistics": ("Interval", "Values", "interval", "logistic", "pseudo_values"),

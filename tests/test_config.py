@@ -23,7 +23,7 @@ SMALLEST: dict[str, Any] = {
 
 MODEL_FIELDS = (
     "path, revision, scratch, dtype, storage, attn_implementation, adapter, quantization, trust_remote_code, chat_template, "
-    "system_turns, chat_template_kwargs"
+    "add_tokens, system_turns, chat_template_kwargs"
 )
 
 

@@ -92,7 +92,8 @@ def missing_options(text: str) -> list[str]:
     def check(command: Any, path: str) -> None:
         (body,) = [body for heading, body in found.items() if heading.rpartition("/")[2] == path] or [""]
         missing.extend([path] if not body else [])
-        for option in (option for parameter in command.params for option in parameter.opts if option.startswith("-")):
+        shown = [parameter for parameter in command.params if not getattr(parameter, "hidden", False)]
+        for option in (option for parameter in shown for option in parameter.opts if option.startswith("-")):
             if option != "--help" and not re.search(rf"<code>[^<]*(?<![\w-]){re.escape(option)}(?![\w-])", body):
                 missing.append(f"{path} {option}")
         for name, child in getattr(command, "commands", {}).items():

@@ -159,13 +159,12 @@ def test_the_board_says_how_far_the_judge_agrees_with_itself(lab: Lab) -> None:
     """The sandbox's judge gives a question one answer, whenever it is asked."""
     more = ("--set", "judge.max_calls=1000", "--set", "judge.repeats=2", "--set", "judge.repeat_share=1.0")
     before = lab.board("whole")
-    done = lab.run("repeated", *more)
+    lab.run("repeated", *more)
     board = lab.board("repeated")
     (entry,) = board.statistics.judges or ()
     assert (entry.evaluator, entry.verdicts, entry.agreement) == ("pairwise_judge", 3.0, 1.0)
     assert entry.questions > 10
     assert before.statistics.judges is None
-    assert "gave the same verdict in 100% of pairs" in " ".join(done.stdout.split())
     assert "gave the same verdict in 100% of pairs" in (lab.folder / "repeated" / "index.html").read_text()
     one, other = board.row("dpo_hot"), before.row("dpo_hot")
     assert one is not None and other is not None

@@ -128,7 +128,8 @@ def answers(folder: Path) -> dict[str, tuple[int, str, str]]:
 @pytest.mark.parametrize("name", WORKING)
 def test_what_boards_need_works_without_an_extra(answers: Any, name: str) -> None:
     code, out, err = answers[name]
-    assert code == 0 and out and not err, err
+    # The committed boards hold as far as there is evidence: published and older ones have none.
+    assert code == (1 if name.startswith("verify") else 0) and out and not err, err
 
 
 def test_their_results_are_whole(answers: Any, folder: Path) -> None:

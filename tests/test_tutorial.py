@@ -99,7 +99,11 @@ def test_the_fault_that_the_tutorial_shows_is_told(tmp_path: Path, monkeypatch: 
     assert "return [4, 3], [G, M]" in verdict.failed[0].fix
 
 
-@pytest.mark.parametrize("page", sorted((DOCS / "papers").glob("*.md")), ids=lambda page: page.stem)
+@pytest.mark.parametrize(
+    "page",
+    PAPERS,
+    ids=lambda page: page.stem,
+)
 def test_the_rows_of_a_papers_page_are_valid(page: Path) -> None:
     (block,) = re.findall(r"```yaml\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
     assert len(rows_of(block, Registry.load())) > 1

@@ -44,8 +44,9 @@ def stages_evidence(runs: Sequence[Run], graph: Graph) -> StagesEvidence:
             if used not in stages and used not in graph.stages and store.holds(used):
                 stages[used] = _stage(store.open(used), {}, False)
     of_rows = [_plan(row, run.comparison.start) for run in runs for row in run.graph.rows]
-    of_board = {(plan.label, plan.seed, plan.model) for plan in of_rows}
-    trials = [_plan(row, None, trial=True) for row in graph.rows if (row.label, row.seed, row.model) not in of_board]
+    # Told by their stages: under several starting models a row has another label in the common graph.
+    of_board = {frozenset(run.graph.needed_by(row)) for run in runs for row in run.graph.rows}
+    trials = [_plan(row, None, trial=True) for row in graph.rows if frozenset(graph.needed_by(row)) not in of_board]
     return StagesEvidence(
         environment=dict(graph.environment),
         versions=dict(VERSIONS),

@@ -14,6 +14,7 @@ from harness import (
     ComparisonResults,
     Example,
     Figure,
+    HarnessError,
     Line,
     Panel,
     Prompt,
@@ -60,6 +61,8 @@ def run(context: AnalysisContext) -> Report:
     unread = 1 - sum(len(row) for rows in read.values() for row in rows.values()) / sum(
         len(row) for rows in per_seed.values() for row in rows.values()
     )
+    if not shares:
+        raise HarnessError("no judgment gave a score, so there is nothing to count: raise budget.prompts")
     commonest = max(shares, key=lambda place: interval(shares[place]).mean)
     shown = interval(shares[commonest])
     return Report(

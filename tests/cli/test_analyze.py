@@ -94,7 +94,10 @@ def bench(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Be
         "training": {"prompts_per_batch": 8},
         "generation": {"max_tokens": 6},
         "budget": {"prompts": 8},
-        "methods": [{"method": "dpo", "training": {"learning_rate": 3.0e-4}}],
+        "methods": [
+            {"method": "dpo", "training": {"learning_rate": 3.0e-4}},
+            {"method": "self_rewarding", "data": {"judge": {"kind": "likelihood"}}},  # its scores can always be read
+        ],
         "evaluators": [{"name": "gold_reward", "n": 1, "max_tokens": 6}],
         "seeds": [0],
         "baseline": "dpo",

@@ -82,7 +82,13 @@ def test_names_with_path_parts_choose_no_place(tmp_path: Path) -> None:
     assert sorted(path.name for path in (tmp_path / "here").iterdir()) == ["j.jsonl", "out", "site"]
 
 
-NO_JSON = {"sandbox train", "sandbox train-reward", "sandbox serve-judge"}  # what they make is a folder, or a server
+NO_JSON = {
+    "sandbox train",
+    "sandbox train-reward",
+    "sandbox serve-judge",
+    "sign",
+    "view",
+}  # a folder, a file or a server
 
 
 def test_every_command_that_tells_something_tells_scripts_too() -> None:

@@ -179,7 +179,7 @@ CASES: list[tuple[Objective, Callable[[World], float]]] = [
     ),
     (SrDPO(beta=0.2, refinement_weight=0.0), lambda w: w.over_pairs(lambda g, k: penalty(0.2 * gap(g, k)))),
     (
-        SrIPO(beta=0.2, refinement_weight=0.3),
+        SrIPO(beta=0.2, refinement_weight=0.3, normalize="sum"),
         lambda w: w.over_pairs(lambda g, k: (gap(g, k) - 0.3 * 0.2 * view_gap(g, k) - 2.5) ** 2),
     ),
     (

@@ -129,7 +129,7 @@ def test_sr_ipo_without_weight_is_ipo_and_asks_for_no_view(normalize) -> None:
 def test_sr_ipo_naive_shifts_the_error_but_not_its_gradient() -> None:
     policy = logps()
     policy.chosen.requires_grad_()
-    loss = SrIPO(beta=0.2, refinement_weight=0.5, refinement="naive").loss(GroupLogps(policy, REFERENCE))
+    loss = SrIPO(beta=0.2, refinement_weight=0.5, refinement="naive", normalize="sum").loss(GroupLogps(policy, REFERENCE))
     assert valid(loss.per_pair) == pytest.approx([(0.9 * gap - 2.5) ** 2 for gap in GAPS], abs=1e-12)
     loss.per_pair[0, 0].backward()
     # d/dh⁺ of (h − λ·sg[βh] − 1/(2β))² is 2(0.9h − 2.5), without the factor 0.9 of the margin
@@ -173,7 +173,9 @@ def test_gradients(objective: Objective) -> None:
 
 
 @pytest.mark.parametrize(
-    "objective", [DPO(), IPO(normalize="sum"), Hinge(), RDPO(), SLiCHF(), SrDPO(), SrIPO()], ids=lambda o: o.name
+    "objective",
+    [DPO(), IPO(normalize="sum"), Hinge(), RDPO(), SLiCHF(), SrDPO(), SrIPO(normalize="sum")],
+   , ids=lambda o: o.name
 )
 def test_a_shift_of_a_prompts_log_probabilities_changes_nothing(objective: Objective) -> None:
     shifted = GroupLogps(logps(shift=-3.0), REFERENCE, {AUGMENTED: VIEW})

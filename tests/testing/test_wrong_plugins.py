@@ -31,6 +31,7 @@ from harness import (
     Method,
     Objective,
     Panel,
+    PluginError,
     Prompt,
     Report,
     Response,
@@ -321,8 +322,8 @@ def test_what_an_importer_must_not_do(read: Any, said: str) -> None:
 
 
 def test_a_method_is_spelt_as_a_component_is() -> None:
-    found = fault(Method(name="My Method", description="d", data="preference", objective="dpo"), "harness_methods")
-    assert found[:2] == ("name", "its name is 'My Method'")
+    with pytest.raises(PluginError, match="a component called 'My Method'"):
+        fault(Method(name="My Method", description="d", data="preference", objective="dpo"), "harness_methods")
 
 
 # Analyses

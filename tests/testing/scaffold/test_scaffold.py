@@ -55,7 +55,7 @@ def test_a_package_is_whole(kind: ComponentKind, tmp_path: Path, registry: Regis
     project = tomllib.loads((made.folder / "pyproject.toml").read_text())["project"]
     assert project["name"] == "harness-my-idea"
     assert project["entry-points"] == {"harness": {"my_idea": "harness_my_idea"}}
-    assert project["dependencies"] == [f"alignment-harness>={__version__}"]
+    assert project["dependencies"] == [f"alignment-harness[train]>={__version__}"]
     assert [path.name for path in tmp_path.iterdir()] == ["harness-my-idea"]
 
 
