@@ -175,7 +175,7 @@ def test_gradients(objective: Objective) -> None:
 @pytest.mark.parametrize(
     "objective",
     [DPO(), IPO(normalize="sum"), Hinge(), RDPO(), SLiCHF(), SrDPO(), SrIPO(normalize="sum")],
-   , ids=lambda o: o.name
+    ids=lambda o: o.name,
 )
 def test_a_shift_of_a_prompts_log_probabilities_changes_nothing(objective: Objective) -> None:
     shifted = GroupLogps(logps(shift=-3.0), REFERENCE, {AUGMENTED: VIEW})
