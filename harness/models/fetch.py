@@ -195,10 +195,10 @@ def _download(wheel: Wheel, working: Path, progress: Progress) -> Path:
 
 def _bytes_in(*folders: Path) -> int:
     count = 0
-    for folder in folders:
-        for path in folder.rglob("*"):
-            with contextlib.suppress(OSError):  # pip moves its files as it goes
-                count += path.stat().st_size if path.is_file() else 0
+    # pip moves its files and folders as it goes: `os.walk` passes over a folder that is gone, as `Path.rglob` does not.
+    for place in (Path(root, name) for folder in folders for root, _, names in os.walk(folder) for name in names):
+        with contextlib.suppress(OSError):
+            count += place.stat().st_size
     return count
 
 

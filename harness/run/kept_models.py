@@ -1,4 +1,4 @@
-"""Which rows' models stay in the store: `run.keep_models`.
+"""`run.keep_models`: drop the models of rows whose answers and scores exist, and have them made again when needed.
 
 A model that was answered with and scored is needed by nothing of its run any more. Its weights may then be dropped, while the
 artifact stays with its history and facts, so that a board is made without them. A stage that is missing later, such as a new
