@@ -46,6 +46,13 @@ def verify(
     seed: Annotated[
         int | None, typer.Option(help="Of the draw; default: a new one, which is printed.", show_default=False)
     ] = None,
+    run_programs: Annotated[
+        bool,
+        typer.Option(
+            "--run-programs",
+            help="With --recompute: let programs, functions and checkpoints' code that the board's config names run here.",
+        ),
+    ] = False,
     signers: Annotated[
         Path | None,
         typer.Option(
@@ -57,9 +64,9 @@ def verify(
     """Build a board again from its scores and evidence, compare every field, and list what differs.
 
     Nothing is trained and no model is loaded, so a board from anywhere can be checked. With --recompute, stages are made again
-    with the plugins, the data and the model that its config names: read the config of a stranger's board first. Exit code 0:
-    verified. 1: it holds as far as there is evidence, and what is only as written is listed: boards of version 0.1.0, published
-    and imported rows. 4: it does not hold.
+    with the plugins, the data and the model that its config names; code that its writer chose runs only with --run-programs.
+    Exit code 0: verified. 1: it holds as far as there is evidence, and what is only as written is listed: boards of version
+    0.1.0, published and imported rows. 4: it does not hold.
     """
     from harness.board.board import Board, board_scores
     from harness.board.verify import TOLERANCE, earlier_methods
@@ -76,7 +83,7 @@ def verify(
         signature, problem = _signed(board, signers)
         checked = checked.with_more(differences=problem)
     if recompute is not None and not checked.differences:  # else the evidence is not the board's
-        sample = _recomputed(board, recompute, seed)
+        sample = _recomputed(board, recompute, seed, run_programs)
         checked = checked.with_more(sample.differences, sample.undecided)
     outcome = checked.outcome(accept_outside=accept_outside)
     if json_:
@@ -119,7 +126,7 @@ def _signed(board: Path, signers: Path) -> tuple[Signature | None, list[str]]:
     return signature, [] if signature.signer else [f"{SIGNATURE}: {signature.sentence} in {signers}"]
 
 
-def _recomputed(board: Path, count: int, seed: int | None) -> Recomputation:
+def _recomputed(board: Path, count: int, seed: int | None, run_programs: bool) -> Recomputation:
     """Make a sample of stages in a folder that is removed afterwards."""
     import secrets
     import tempfile
@@ -127,7 +134,8 @@ def _recomputed(board: Path, count: int, seed: int | None) -> Recomputation:
     from harness.run.recompute import recompute
 
     with tempfile.TemporaryDirectory(prefix="harness-verify-") as folder:
-        return recompute(board, count, folder=Path(folder), seed=secrets.randbits(32) if seed is None else seed)
+        drawn_by = secrets.randbits(32) if seed is None else seed
+        return recompute(board, count, folder=Path(folder), seed=drawn_by, run_programs=run_programs)
 
 
 def _as_dict(sample: Recomputation) -> dict[str, object]:

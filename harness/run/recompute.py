@@ -22,6 +22,7 @@ from harness.board.board import Board, board_scores
 from harness.board.evidence import StageEvidence, StagesEvidence
 from harness.board.files import Scores
 from harness.config import resolve_each
+from harness.config.problems import quoted
 from harness.errors import DataError
 from harness.run.evidence import HISTORY, SCORE_LINES
 from harness.run.executors.events import EventFanout
@@ -34,6 +35,7 @@ from harness.store import MANIFEST, Artifact, Store, key_of
 from harness.store.environment import cpu_kind
 
 HERE = "transformers"  # the backend that generates in the harness itself
+PROGRAM = "command"  # the trainer that runs a program
 SHARES = (0.01, 0.05, 0.1, 0.25)  # of forged stages, for which the chance of finding one is stated
 TIMES = frozenset({"used", "made_seconds", "charged_seconds", "judge"})  # facts that two computations need not share
 # On another kind of machine: the least share of equal scores or tokens, and the largest mean difference of log-probabilities.
@@ -117,23 +119,46 @@ def chance_of_finding(stages: int, drawn: int, share: float) -> float:
     return 1.0 - comb(stages - forged, drawn) / comb(stages, drawn) if stages and drawn <= stages else 0.0
 
 
-def recompute(path: Path, count: int, *, folder: Path, seed: int, workers: int = 1) -> Recomputation:
+def senders_code(config: object, place: str = "") -> Iterator[str]:
+    """Yield the places of a config that would run code which its writer chose: even a plan asks such programs their version."""
+    if isinstance(config, Mapping):
+        for name, value in config.items():
+            at = f"{place}.{name}" if place else str(name)
+            program = name in ("command", "version_command") and isinstance(value, str)
+            function = name == "checker" and isinstance(value, str) and ":" in value
+            if program or function or (name == "trust_remote_code" and value is True):
+                yield f"{at} = {quoted(repr(value))}"
+            yield from senders_code(value, at)
+    elif isinstance(config, list | tuple):
+        for number, value in enumerate(config):
+            yield from senders_code(value, f"{place}.{number}")
+
+
+def recompute(
+    path: Path, count: int, *, folder: Path, seed: int, workers: int = 1, run_programs: bool = False
+) -> Recomputation:
     """Draw stages of a board, make them and what they need from its config, and compare.
 
-    The board's config is run with the plugins that are installed here. Read it first: it names data, models and programs.
+    The board's config is run with the plugins that are installed here. Read it first: it names data and models.
 
     Args:
         count: stages to draw; all that can be made again, if there are fewer.
         folder: for a store of its own, which the caller removes.
         seed: of the draw: the verifier's, so that the sender could not know it.
+        run_programs: whether programs, functions and checkpoints' code that the config names may run here.
 
     Raises:
-        DataError: the board has no stages in its evidence, or none that its config gives here.
+        DataError: the board has no stages in its evidence, or none that its config gives here; or its config would run code
+            of its writer, and `run_programs` is not set.
         ConfigError: the config cannot be resolved here: a plugin, the data or the model is missing.
         StageError: a stage cannot be made here.
     """
     began = time.monotonic()
     board = Board.read(path)
+    if not run_programs and (code := list(senders_code(board.config))):
+        raise DataError(
+            f"{path}: its config runs code that its writer chose ({'; '.join(code)}): read it, and allow it with --run-programs"
+        )
     runs = board.evidence.runs if board.evidence else ()
     if len(runs) != 1:
         raise DataError(f"{path}: its evidence has the stages of {len(runs) or 'no'} runs, and a sample needs those of one")
@@ -184,6 +209,9 @@ def _not_here(stage: Stage) -> str:
     """Return why a stage cannot be made again; "" where it can."""
     if "judge" in stage.payload:
         return "a judge's verdicts"
+    trainer = stage.payload.get("trainer")
+    if isinstance(trainer, Mapping) and trainer.get("name") == PROGRAM:
+        return "trained by another program"
     if any(key.startswith(SERVED) for key in stage.inputs.values()):
         return "answers of a served model"
     backend = stage.payload.get("backend")
