@@ -61,6 +61,10 @@ class LocalExecutor:
         self._looked = 0.0
         self._deaths: Counter[int] = Counter()
 
+    def width(self) -> int:
+        """Return how many stages that use a model it runs at a time."""
+        return min(self.count, len(self.gpus) or self.count)
+
     def run(self, graph: Graph, present: set[str], events: Events) -> Outcome:
         """Make every stage of `graph` that is not in `present`, parents first.
 

@@ -101,6 +101,17 @@ class RayExecutor:
         self.memory_bytes = memory_bytes
         self.stop = stop or Stop()
         self.stop.ends_at = self.settings.get("ends_at")
+        self._connected = False
+
+    def width(self) -> int:
+        """Return how many stages that use a model it runs at a time, with the nodes that the cluster has now.
+
+        Raises:
+            HarnessError: the cluster cannot be reached.
+        """
+        self._connect()
+        gpus = 0 if self.gpus == 0 else int(self.ray.cluster_resources().get("GPU", 0))
+        return min(self._slots(), gpus or self._slots())
 
     def run(self, graph: Graph, present: set[str], events: Events) -> Outcome:
         """Make every stage of `graph` that is not in `present`, parents first.
@@ -128,10 +139,13 @@ class RayExecutor:
         finally:
             self.stop.running = False
             self.ray.shutdown()
+            self._connected = False
         schedule.outcome.stopped = not schedule.done
         return schedule.outcome
 
     def _connect(self) -> None:
+        if self._connected:
+            return
         before = signal.getsignal(signal.SIGTERM)
         quiet = {"log_to_driver": False, "logging_level": "ERROR"}
         try:
@@ -147,6 +161,7 @@ class RayExecutor:
                 f"no Ray cluster {place} ({type(error).__name__}: {error}): start one with `ray start --head`; "
                 "with token authentication every process needs RAY_AUTH_MODE=token and the same token"
             ) from error
+        self._connected = True
         if threading.current_thread() is threading.main_thread() and callable(before):
             signal.signal(signal.SIGTERM, before)  # Ray puts its own there, which would hide how the run ended
 
