@@ -53,8 +53,8 @@ def test_everything_runs_on_a_gpu(tmp_path: Path) -> None:
 
 def test_a_part_past_its_time_limit_is_ended_and_said_to_be(tmp_path: Path) -> None:
     code, content, page = kit(tmp_path, "--device", "cpu", "--parts", "smollm2", "--limit", "0.05")
-    assert code == 1 and content["parts"]["machine"]["error"] == "ended after 0 s, its time limit"
-    assert "- machine: ended after 0 s, its time limit" in page
+    assert code == 1 and content["parts"]["machine"]["error"] == "ended after 0.05 s, its time limit"
+    assert "- machine: ended after 0.05 s, its time limit" in page
 
 
 def test_without_a_gpu_nothing_is_measured(tmp_path: Path) -> None:

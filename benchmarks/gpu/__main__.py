@@ -54,13 +54,13 @@ def main() -> int:
     environment, problems = wheels.prepare(options.device)
     results = Results(options, problems)
     for name in dict.fromkeys(["machine", *options.parts]):
-        left = min(options.limit or LIMITS[name], began + options.total - time.monotonic())
+        left = began + options.total - time.monotonic()
         print(f"{name} …", flush=True)
         if left < 1:
             results.end(name, 0.0, "not begun: the time was up")
             continue
         start = time.monotonic()
-        error = supervise(name, results, environment, left)
+        error = supervise(name, results, environment, min(left, options.limit or LIMITS[name]))
         results.end(name, time.monotonic() - start, error)
         if name == "machine" and results.failures():
             break  # no device: the rest would fail one after the other
@@ -133,7 +133,7 @@ def supervise(name: str, results: Results, environment: Mapping[str, str], limit
     if not log.stat().st_size:
         log.unlink()
     if late.is_set():
-        return f"ended after {limit:.0f} s, its time limit"
+        return f"ended after {limit:g} s, its time limit"
     if code:
         return f"ended with code {code}: " + " | ".join(log.read_text(errors="replace").strip().splitlines()[-3:])
     return None

@@ -133,8 +133,9 @@ def prepare(device: str) -> tuple[dict[str, str], list[str]]:
     if device != "cuda":
         environment["CUDA_VISIBLE_DEVICES"] = ""
     wheels = {canonicalize_name(file.name.split("-")[0]): Wheel.of(file) for file in sorted(WHEELS.glob("*.whl"))}
-    absent, problems = lacking(wheels, EXTRA if device == "cuda" else ())
-    if not absent and installed("alignment-harness"):
+    absent, problems = lacking(wheels, EXTRA if device == "cuda" and installed("triton") else ())
+    alone = installed("alignment-harness") is None
+    if not absent and not alone:
         return environment, problems
     if SITE.exists():
         shutil.rmtree(SITE)
@@ -142,9 +143,11 @@ def prepare(device: str) -> tuple[dict[str, str], list[str]]:
     environment |= {"PYTHONPATH": path}
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--no-deps", "--no-compile", "--target", str(SITE)]
     pip += ["--disable-pip-version-check", "--root-user-action=ignore"]
-    print(f"installing {len(absent)} wheels and the harness into {SITE} …", flush=True)
+    print(f"installing {len(absent)} wheels{' and the harness' if alone else ''} into {SITE} …", flush=True)
     if absent:
         subprocess.run([*pip, *(str(wheel.file) for wheel in absent)], check=True)
+    if not alone:
+        return environment, problems
     with tempfile.TemporaryDirectory() as folder:  # setuptools writes beside its sources
         for name in ("pyproject.toml", "README.md", "LICENSE"):
             shutil.copy(ROOT / name, folder)
