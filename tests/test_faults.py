@@ -1,7 +1,7 @@
 """What a run lives through: killed, terminated, damaged, on a full disk, beside another, a Ray node lost.
 
-`make faults` does it to the quickstart at one seed, `make faults CONFIG=` to a comparison of seconds. Of a long one only the kills meet the
-whole, from an empty store; the other faults meet the part that is left to do.
+`make faults` does it to the quickstart at one seed, `make faults CONFIG=` to a comparison of seconds. Of a long one only the
+kills meet the whole, from an empty store; the other faults meet the part that is left to do.
 """
 
 from __future__ import annotations
