@@ -40,7 +40,7 @@ HOSTILE := tests/fuzz/test_hostile_models.py tests/fuzz/test_fuzz_imports.py tes
 	tests/models/test_server.py tests/models/judge/test_judge_retries.py tests/store/test_damage.py tests/store/test_exchange.py \
 	tests/store/test_odd_archives.py tests/test_limits.py tests/test_registry.py tests/cli/test_signals.py tests/board/test_site_folder.py
 
-faults: $(VENV)/.installed-faults ## kill, terminate, damage and fill up the quickstart, and the hostile trials (25 minutes; less with CONFIG=)
+faults: $(VENV)/.installed-faults ## kill, terminate, damage and fill up the quickstart at one seed, and the hostile trials (25 minutes; less with CONFIG=)
 	@$(ONE_THREAD) $(BIN)/python -m pytest $(HOSTILE) -m "not gpu and not network" $(ARGS)
 	@$(ONE_THREAD) FAULTS_CONFIG="$(CONFIG)" $(BIN)/python -m pytest tests/test_faults.py tests/test_judged_odd_replies.py -m slow $(ARGS)
 
