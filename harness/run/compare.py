@@ -298,8 +298,8 @@ class _Execution:
         if self.ends_at is None or time.time() < self.ends_at:
             return InterruptedRunError(STOPPED)
         return TimeOverError(
-            f"run.max_hours = {self.section.max_hours:g} are over, and {len(self.outcome.ran):,} stages were finished in them: all "
-            "work is kept, and the same command continues from it"
+            f"run.max_hours = {self.section.max_hours:g} are over, and {len(self.outcome.ran):,} stages were finished in them: "
+            "all work is kept, and the same command continues from it"
         )
 
     def need(self, keys: Set[str]) -> None:

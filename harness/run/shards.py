@@ -23,7 +23,7 @@ from harness.run.stages.groups import sample_request
 
 Shards = int | Literal["auto"]  # as `run.shards`
 LEAST_PROMPTS = 32  # of a shard, with `auto`: a worker loads the model for it
-DRAWING = 0.8  # share of a stage's weight that drawing its responses has
+DRAWING = {"answers": 0.98, "groups": 0.9}  # share of a stage's weight that drawing its responses has
 
 
 @dataclass(frozen=True)
@@ -81,10 +81,13 @@ class _Cutter:
                 for number in range(count) if count > 1 else ():
                     payload = request.payload.model_copy(update={"sampling": sampling, "number": number, "count": count})
                     title = f"{stage.title} · shard {number + 1} of {count}"
-                    weight = DRAWING * stage.weight / count / len(requests)
-                    before.append(whole.add("shard", title, payload.as_json(), request.inputs.named(), weight=weight))
+                    weight = DRAWING[stage.kind] * stage.weight / count / len(requests)
+                    key = whole.add("shard", title, payload.as_json(), request.inputs.named(), weight=0.0)
+                    # A shard of what several stages share has the work that they would have had.
+                    whole.stages[key] = replace(whole.stages[key], weight=whole.stages[key].weight + weight)
+                    before.append(key)
             if before:
-                stage = replace(stage, after=(*stage.after, *before), weight=(1 - DRAWING) * stage.weight)
+                stage = replace(stage, after=(*stage.after, *before), weight=(1 - DRAWING[stage.kind]) * stage.weight)
             whole.stages[stage.key] = stage
         return whole
 

@@ -146,7 +146,7 @@ def test_one_stream_for_all_responses_cannot_be_cut(tiny_checkpoint: Path) -> No
         resolve(raw, Registry.load(), "test")
     for wrong in (0, "many", True):
         raw["run"] = {"shards": wrong}
-        with pytest.raises(ConfigError, match=r"^test: run\.shards = .*: it should be auto, or a whole number from 1 to 4096"):
+        with pytest.raises(ConfigError, match=r"run\.shards = .*: it should be auto, or a whole number from 1 to 4096$"):
             resolve(raw, Registry.load(), "test")
 
 
