@@ -47,8 +47,13 @@ def main() -> None:
         context()
     _send(out, {"event": "ready"})
     while message := inbox.get():
-        _send(out, attempt(Stage(**message["stage"]), lambda gpus=tuple(message["gpus"]): replace(context(), gpus=gpus)))
+        _send(out, attempt(Stage(**message["stage"]), functools.partial(_granted, context, tuple(message["gpus"]))))
         free_gpu()
+
+
+def _granted(context: Callable[[], Context], gpus: tuple[str, ...]) -> Context:
+    """Return the worker's context with the GPUs that the next stage has."""
+    return replace(context(), gpus=gpus)
 
 
 def free_gpu() -> None:
