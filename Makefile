@@ -18,7 +18,8 @@ BIN := $(VENV)/bin
 ARGS ?=
 CONFIG ?= configs/quickstart.yaml
 SELECT ?= not slow and not gpu and not network
-PROCESSES ?= 2
+# One more than cores: tests wait for the processes that they start.
+PROCESSES ?= 3
 PIP_ARGS ?=
 PIP := $(BIN)/python -m pip install --no-input --disable-pip-version-check --progress-bar off -qq -c constraints.txt $(PIP_ARGS)
 # One thread per process: the harness starts one process per core, and two torch threads on busy cores are slower than one.
