@@ -18,7 +18,8 @@ BIN := $(VENV)/bin
 ARGS ?=
 CONFIG ?= configs/quickstart.yaml
 SELECT ?= not slow and not gpu and not network
-PROCESSES ?= 2
+# One more than cores: tests wait for the processes that they start.
+PROCESSES ?= 3
 PIP_ARGS ?=
 PIP := $(BIN)/python -m pip install --no-input --disable-pip-version-check --progress-bar off -qq -c constraints.txt $(PIP_ARGS)
 # One thread per process: the harness starts one process per core, and two torch threads on busy cores are slower than one.
@@ -38,7 +39,8 @@ test: $(VENV)/.installed-dev ## run the tests that need no GPU, no network and n
 # The trials of what other people may send: fast, so `make test` has them too.
 HOSTILE := tests/fuzz/test_hostile_models.py tests/fuzz/test_fuzz_imports.py tests/models/test_rendering.py tests/models/test_client.py \
 	tests/models/test_server.py tests/models/judge/test_judge_retries.py tests/store/test_damage.py tests/store/test_exchange.py \
-	tests/store/test_odd_archives.py tests/test_limits.py tests/test_registry.py tests/cli/test_signals.py tests/board/test_site_folder.py
+	tests/store/test_odd_archives.py tests/test_limits.py tests/test_registry.py tests/cli/test_signals.py tests/board/test_site_folder.py \
+	tests/board/test_evidence.py tests/board/test_senders_code.py tests/test_verified_comparison.py tests/fuzz/test_fuzz_boards.py
 
 faults: $(VENV)/.installed-faults ## kill, terminate, damage and fill up the quickstart at one seed, and the hostile trials (25 minutes; less with CONFIG=)
 	@$(ONE_THREAD) $(BIN)/python -m pytest $(HOSTILE) -m "not gpu and not network" $(ARGS)

@@ -1,17 +1,18 @@
-"""One search against its trials as separate comparisons, each from an empty store: wall time, tokens generated and trained.
+"""One search against its trials as separate comparisons, each from an empty store: time, tokens generated and trained.
 
     python benchmarks/tuning.py                    # four methods, eight trials each, of configs/sandbox-tuned.yaml
     python benchmarks/tuning.py --trials 2 --quick  # small numbers, to see that it works
 
 A separate trial is a comparison of one row on the tuning split, its baseline itself: it pays for its data, its starting
-model, its training and its scores and for nothing else. Wall time includes the start of the workers; tokens are counted
-from the stores.
+model, its training and its scores and for nothing else. Wall and processor time include the start of the workers; tokens are
+counted from the stores.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import tempfile
 import time
 from collections import Counter
@@ -19,7 +20,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from sharing import FACTS, QUICK, RESULTS, ROOT, run, tokens
+from sharing import FACTS, QUICK, RESULTS, ROOT, processor_seconds, run, tokens
 
 from harness.config.file import load_raw, override
 from harness.config.sweep import with_settings
@@ -51,9 +52,15 @@ def main() -> None:
                 **{"evaluation": {"split": "tuning"}, "evaluators": ["gold_reward"]},
             }
             separate.update(run(alone, options.workers))
-    ratios = {name: separate[name] / together[name] for name in ("seconds", *FACTS) if together[name]}
+    ratios = {name: separate[name] / together[name] for name in ("seconds", "processor_seconds", *FACTS) if together[name]}
     measured = {
-        **{"methods": list(options.methods), "trials": options.trials, "workers": options.workers, "torch": version("torch")},
+        **{
+            "methods": list(options.methods),
+            "trials": options.trials,
+            "workers": options.workers,
+            "torch": version("torch"),
+            "load": round(os.getloadavg()[0], 1),
+        },
         **{"together": together, "separate": dict(separate), "ratios": ratios},
     }
     name = "tuning-quick" if options.quick else "tuning"
@@ -65,9 +72,10 @@ def searched(raw: dict[str, Any], workers: int) -> tuple[dict[str, Any], TuningR
     """Seconds and tokens of the search from an empty store, and what it tried."""
     with tempfile.TemporaryDirectory() as folder:
         store = Path(folder) / "store"
-        start = time.perf_counter()
+        start, before = time.perf_counter(), processor_seconds()
         choice = tune(raw, folder=Path(folder) / "run", store=store, workers=workers)
-        return {"seconds": time.perf_counter() - start, **tokens(Store(store))}, choice
+        spent = {"seconds": time.perf_counter() - start, "processor_seconds": processor_seconds() - before}
+        return {**spent, **tokens(Store(store))}, choice
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ This module is imported before everything else, so it imports next to nothing it
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import sys
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 KEPT = "finished stages are kept, and the same command continues from them"
 
 _first: int | None = None
+_keeps_exit_code = False
 _last_acts: list[Callable[[], None]] = []
 
 
@@ -133,3 +135,18 @@ def end_on_interrupt() -> None:
         signal.signal(signal.SIGINT, end_at_once)
     if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
         signal.signal(signal.SIGTERM, end_at_once)
+    keep_exit_code()
+
+
+def keep_exit_code() -> None:
+    """Let no signal change the exit code once all that runs at exit has run; call it early, since that runs in reverse."""
+    global _keeps_exit_code
+    if not _keeps_exit_code:
+        _keeps_exit_code = True
+        atexit.register(_ignore_signals)
+
+
+def _ignore_signals() -> None:
+    # Python gives signals their default back while it takes itself apart, and the process would die of them.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)

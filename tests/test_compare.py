@@ -294,6 +294,7 @@ def running(status: Path) -> list[str]:
     return [stage["key"] for stage in json.loads(status.read_text())["running"]] if status.exists() else []
 
 
+@pytest.mark.slow  # tests/cli/test_signals.py has quick ones
 def test_an_interrupted_run_finishes_what_runs_and_goes_on(lab: Lab) -> None:
     """All that runs, on every worker: with one, what ends a run after the first stage would look the same."""
     process = lab.start("interrupted", "--workers", "2", store="interrupted-store")
@@ -317,6 +318,7 @@ def test_an_interrupted_run_finishes_what_runs_and_goes_on(lab: Lab) -> None:
     assert list((lab.folder / "interrupted-store" / "parts").iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_run_interrupted_twice_ends_at_once(lab: Lab) -> None:
     process = lab.start("twice", store="twice-store")
     status = lab.folder / "twice" / "status.json"

@@ -60,6 +60,7 @@ def accuracy(board: dict[str, Any], label: str) -> dict[str, Any]:
     return score
 
 
+@pytest.mark.slow
 def test_every_method_goes_the_way_of_real_data(pairs: Path, tmp_path: Path) -> None:
     board = compare(pairs, tmp_path, SMALL)
     assert accuracy(board, "sft")["mean"] == 0.5  # the starting model has no preference against itself

@@ -37,7 +37,7 @@ from harness.cli import (
 )
 from harness.errors import HarnessError
 from harness.extras import missing_extra
-from harness.interrupts import end_at_once, ended_by, leave
+from harness.interrupts import end_at_once, ended_by, keep_exit_code, leave
 from harness.models.fetched import cache_folder, use_cache
 from harness.version import __version__
 
@@ -91,6 +91,7 @@ def main() -> None:
     """Run the command line. A user's mistake prints one error without a traceback."""
     signal.signal(signal.SIGTERM, leave)
     signal.signal(signal.SIGINT, leave)
+    keep_exit_code()
     try:
         app(prog_name="harness", standalone_mode=True)
     except BaseException as error:

@@ -8,7 +8,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -105,6 +105,35 @@ def test_imports_are_interrupted_in_one_line(module: str, number: signal.Signals
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     assert (done.returncode, done.stdout, done.stderr) == (128 + number, "", line)
+
+
+# What is left of a process that signals itself while Python takes its modules apart, after all that runs at exit.
+LATE = """
+import os, signal, sys
+from harness import interrupts
+
+signal.signal(signal.SIGINT, interrupts.end_at_once)
+signal.signal(signal.SIGTERM, interrupts.end_at_once)
+{}
+
+
+class Late:
+    def __del__(self, press=os.kill, own=os.getpid()):
+        press(own, {:d})
+
+
+late = Late()
+sys.exit(7)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(("kept", "code"), [("interrupts.keep_exit_code()", lambda _: 7), ("", lambda number: -number)])
+def test_a_signal_at_the_very_end_does_not_change_the_exit_code(
+    kept: str, code: Callable[[int], int], number: signal.Signals
+) -> None:
+    done = subprocess.run([sys.executable, "-c", LATE.format(kept, number)], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (code(number), "")
 
 
 def test_next_to_nothing_is_imported_before_signals_are_handled() -> None:
