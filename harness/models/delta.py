@@ -235,7 +235,8 @@ def decode(planes: Planes, start: Bits) -> Bits:
 def _sign(bits: Bits) -> Bits:
     """Return all ones where the highest bit is set, else zero."""
     signed: NDArray[Any] = bits.view(np.int32 if bits.itemsize == 4 else np.int16)
-    return np.right_shift(signed, 8 * bits.itemsize - 1).view(bits.dtype)
+    sign: Bits = np.right_shift(signed, 8 * bits.itemsize - 1).view(bits.dtype)
+    return sign
 
 
 def _top(bits: Bits) -> Any:

@@ -43,7 +43,8 @@ def _linear(layer: nn.Linear, rows: Tensor) -> Tensor:
     device = rows.device.type
     if not torch.is_autocast_enabled(device):
         return functional.linear(rows, layer.weight, layer.bias)
-    product: Tensor = _Product.apply(rows.to(torch.get_autocast_dtype(device)), layer.weight, layer.bias)
+    rounded = rows.to(torch.get_autocast_dtype(device))
+    product: Tensor = _Product.apply(rounded, layer.weight, layer.bias)  # type: ignore[no-untyped-call]
     return product
 
 
