@@ -24,7 +24,7 @@ PIP := $(BIN)/python -m pip install --no-input --disable-pip-version-check --pro
 # One thread per process: the harness starts one process per core, and two torch threads on busy cores are slower than one.
 ONE_THREAD := OMP_NUM_THREADS=1
 
-.PHONY: help compare test faults calibration mutants lint docs docs-check site release clean
+.PHONY: help compare test faults calibration mutants gpu gpu-wheels lint docs docs-check site release clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -40,7 +40,7 @@ HOSTILE := tests/fuzz/test_hostile_models.py tests/fuzz/test_fuzz_imports.py tes
 	tests/models/test_server.py tests/models/judge/test_judge_retries.py tests/store/test_damage.py tests/store/test_exchange.py \
 	tests/store/test_odd_archives.py tests/test_limits.py tests/test_registry.py tests/cli/test_signals.py tests/board/test_site_folder.py
 
-faults: $(VENV)/.installed-faults ## kill, terminate, damage and fill up the quickstart, and the hostile trials (25 minutes; less with CONFIG=)
+faults: $(VENV)/.installed-faults ## kill, terminate, damage and fill up the quickstart at one seed, and the hostile trials (25 minutes; less with CONFIG=)
 	@$(ONE_THREAD) $(BIN)/python -m pytest $(HOSTILE) -m "not gpu and not network" $(ARGS)
 	@$(ONE_THREAD) FAULTS_CONFIG="$(CONFIG)" $(BIN)/python -m pytest tests/test_faults.py tests/test_judged_odd_replies.py -m slow $(ARGS)
 
@@ -49,6 +49,12 @@ calibration: $(VENV)/.installed ## simulate whether intervals and tests hold (an
 
 mutants: $(VENV)/.installed-dev ## break 100 places of the code, one at a time, and list those that no test notices (an hour)
 	@$(ONE_THREAD) nice -n 10 $(BIN)/python benchmarks/mutants.py $(ARGS)
+
+gpu: ## measure in nine minutes what only a GPU can tell, without network (ARGS="--small --device cpu" anywhere)
+	@$(or $(PYTHON),$(wildcard $(BIN)/python),python3) benchmarks/gpu $(ARGS)
+
+gpu-wheels: $(VENV)/.installed ## before `make gpu`, with network: download what a machine with PyTorch and transformers lacks
+	@$(BIN)/python benchmarks/gpu/wheels.py $(ARGS)
 
 lint: $(VENV)/.installed-dev ## ruff, mypy and the import contracts
 	@echo "ruff check"; $(BIN)/ruff check .

@@ -487,7 +487,7 @@ def twins(registry: Registry, page: Path) -> str:
             continue
         scores = board_scores(folder)
         rows = [_claim_row(claim, scores) for claim in twin["claims"]]
-        header = ["the paper says", "where", "measured", "the numbers"]
+        header = ["the paper says", "where", "measured", "verdict"]
         parts.append(f"{head} [Board](../../leaderboards/papers/{twin['board']}/board.md).\n\n{table(header, rows)}")
     return "\n\n".join(parts)
 

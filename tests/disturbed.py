@@ -63,7 +63,7 @@ def same(lab: Lab, out: str) -> bool:
     return board | {"config": board["config"] | {"run": first["config"]["run"]}} == first
 
 
-Victim = Callable[[subprocess.Popen[str], list[psutil.Process]], bool]  # whether it was running, and is ended
+Victim = Callable[[subprocess.Popen[bytes], list[psutil.Process]], bool]  # whether it was running, and is ended
 
 
 @dataclass
@@ -82,7 +82,7 @@ class Disturbed:
     rng: random.Random
     span: float
     anew: Callable[[str], object] = lambda store: None
-    process: subprocess.Popen[str] | None = None
+    process: subprocess.Popen[bytes] | None = None
     began: float = 0.0
     begun: int = 0
     halfway: int = 0  # times at which a stage was interrupted that had kept how far it was
@@ -104,7 +104,7 @@ class Disturbed:
         if inside:
             wait_until(lambda: self._kept() or process.poll() is not None, PATIENCE)
         if process.poll() is not None:
-            assert (process.communicate()[1], process.returncode) == ("", 0)
+            assert process.returncode == 0, self._errors.read_text()
             assert same(self.lab, self.name)
             shutil.rmtree(self.lab.folder / self.name)
             return False
@@ -113,21 +113,27 @@ class Disturbed:
         ended = victim(process, workers)
         self.halfway += ended and kept
         if process.poll() is not None:
-            process.communicate()
             assert alive(workers) == []
         return ended
+
+    @property
+    def _errors(self) -> Path:
+        return self.lab.folder / f"{self.name}.stderr"
 
     def _kept(self) -> bool:
         """Whether a stage under way has kept how far it is."""
         return any((self.lab.folder / self.name / "store" / "partial").glob("*"))
 
-    def _running(self) -> subprocess.Popen[str]:
+    def _running(self) -> subprocess.Popen[bytes]:
         """The run that goes on: with two workers, and every third time with one."""
         if self.process is None or self.process.poll() is not None:
             workers, store = str(2 - (self.begun % 3 == 2)), f"{self.name}/store"
             if not (self.lab.folder / store).exists():
                 self.anew(store)
-            self.process = self.lab.start(self.name, "--workers", workers, store=store)
+            command = self.lab.command(self.name, "--workers", workers, store=store)
+            # A line for each stage, which nothing reads while it runs: a pipe would fill and hold it.
+            with self._errors.open("w") as errors:
+                self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=errors, start_new_session=True)
             self.began, self.begun = time.monotonic(), self.begun + 1
         return self.process
 

@@ -47,7 +47,14 @@ def stand_in(raw: dict[str, Any], checkpoint: Path, folder: Path) -> dict[str, A
     methods = [row if isinstance(row, str) or "source" not in row else {**row, "source": pairs} for row in raw["methods"]]
     methods = [row for row in methods if isinstance(row, str) or "checkpoint" not in row]  # released ones are the hub's
     methods = [row if isinstance(row, str) else {name: row[name] for name in row if name != "tuning"} for row in methods]
-    rest = {"methods": methods, "evaluators": ["response_stats"], "judge": None, "reward": None, "tuning": None}
+    rest = {
+        "methods": methods,
+        "evaluators": ["response_stats"],
+        "statistics": None,
+        "judge": None,
+        "reward": None,
+        "tuning": None,
+    }
     return {**raw, "source": source, "model": {**model, "path": str(checkpoint)}, **rest}
 
 

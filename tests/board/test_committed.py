@@ -7,6 +7,7 @@ import re
 import shlex
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -22,7 +23,8 @@ from harness.board.views.page import to_html
 from harness.cli import app
 
 LEADERBOARDS = Path(__file__).resolve().parents[2] / "leaderboards"
-FOLDERS = sorted(path.parent for path in LEADERBOARDS.rglob("board.json"))
+FOLDERS = sorted(path.parent for path in LEADERBOARDS.rglob("board.json") if "boards" not in path.parts)  # those are ignored
+LONG = 500_000  # bytes of scores
 RENDERED: dict[str, Callable[[Board], str]] = {
     "board.md": to_markdown,
     "board.csv": to_csv,
@@ -32,6 +34,13 @@ RENDERED: dict[str, Callable[[Board], str]] = {
 
 def named(folder: Path) -> str:
     return str(folder.relative_to(LEADERBOARDS))
+
+
+def quick_or_slow(folder: Path) -> Any:
+    """The folder; marked slow where its statistics take many seconds, but for the quickstart."""
+    scores = folder / SCORES
+    is_long = scores.is_file() and scores.stat().st_size > LONG and folder.name != "quickstart"
+    return pytest.param(folder, marks=[pytest.mark.slow] if is_long else [])
 
 
 def test_there_are_boards() -> None:
@@ -45,7 +54,7 @@ def test_renderings_are_not_stale(folder: Path) -> None:
     assert not stale, f"run `harness report leaderboards/{named(folder)}`"
 
 
-@pytest.mark.parametrize("folder", FOLDERS, ids=named)
+@pytest.mark.parametrize("folder", [quick_or_slow(folder) for folder in FOLDERS], ids=named)
 def test_boards_hold(folder: Path) -> None:
     if not (folder / SCORES).is_file() and not Board.read(folder).is_published:
         pytest.skip("made before boards kept scores per example: there is nothing to verify it by")

@@ -179,6 +179,18 @@ def test_write_all_writes_six_files_and_the_same_twice(board: Board, examples: l
     assert [(again / name).read_bytes() for name in names] == [(tmp_path / name).read_bytes() for name in names]
 
 
+def test_pages_do_not_depend_on_the_order_in_which_a_run_counted(build: Callable[..., Board], tmp_path: Path) -> None:
+    counts = {"train": {"prompts": 0, "of": 720}, "sft": {"prompts": 2, "of": 1600}}
+    benchmarks = {name: {"questions": 9, "splits": counts} for name in ("second", "first")}
+    board = build(sharing={"data": {"kept": {"train": 720, "sft": 1600}, "benchmarks": benchmarks}})
+    write_all(board, board.example_rows, tmp_path)
+    pages = {name: (tmp_path / name).read_bytes() for name in ("index.html", "board.md")}
+    assert b"sft 2 of 1,600, train 0 of 720" in pages["index.html"] and b"train 720" in pages["index.html"]
+    read = Board.read(tmp_path)
+    render_all(read, read.example_rows, tmp_path)
+    assert {name: (tmp_path / name).read_bytes() for name in pages} == pages
+
+
 def test_rendering_again_writes_neither_board_nor_examples(board: Board, examples: list[ExampleRow], tmp_path: Path) -> None:
     assert render_all(board, examples, tmp_path) == tmp_path / "index.html"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["board.csv", "board.md", "index.html"]

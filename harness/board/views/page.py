@@ -174,8 +174,8 @@ def _figures(board: Board) -> dict[str, object]:
 
 def write_all(board: Board, examples: Sequence[ExampleRow], folder: Path) -> Path:
     """Write `board.json` and `examples.jsonl`, and what is rendered from them. Returns the path of the page."""
-    board.with_examples(examples).write(folder)
-    return render_all(board, examples, folder)
+    # What was written is read again: its mappings are sorted, and `harness report` has to make the very same pages.
+    return render_all(Board.read(board.with_examples(examples).write(folder)), examples, folder)
 
 
 def render_all(board: Board, examples: Sequence[ExampleRow], folder: Path) -> Path:

@@ -1,0 +1,1 @@
+"""The GPU kit, `make gpu`: see `__main__.py`."""
