@@ -42,7 +42,7 @@ def export(
     With --adapter, so has a row `{checkpoint: {path: START, adapter: FOLDER}}` with the model that the round started from.
     """
     from harness.board.build import Board
-    from harness.cli.serve import row_checkpoint
+    from harness.cli.serve import row_checkpoint, whole_checkpoint
 
     board = Board.read(run)
     folder, _ = row_checkpoint(board, row, seed, store_folder(store))
@@ -56,7 +56,8 @@ def export(
     if to.exists() and (not to.is_dir() or any(to.iterdir())):
         raise HarnessError(f"--to {to}: it is there already; name a folder that is not")
     try:
-        _copy(folder, to, model_card(board, entry, chosen))
+        with whole_checkpoint(folder, store_folder(store), to.parent) as whole:
+            _copy(whole, to, model_card(board, entry, chosen))
     except OSError as error:
         raise StoreWriteError(f"--to {to} cannot be written ({error.strerror}): choose another folder") from error
     written = sorted(path.name for path in to.iterdir())

@@ -55,6 +55,10 @@ def plan(
             show_default=False,
         ),
     ] = None,
+    measure: Annotated[
+        bool,
+        typer.Option("--measure", help="Measure this machine first, in about a minute: this and later plans take its rates."),
+    ] = False,
     resolved: Annotated[
         bool,
         typer.Option("--resolved", help="Print the whole config instead: parents merged, sweeps and defaults written out."),
@@ -68,7 +72,9 @@ def plan(
     """
     from harness.api.registry import Registry
     from harness.config import resolve_each, resolved_configs
+    from harness.models.fetched import cache_folder
     from harness.run.estimates.gpu import gpu_of, parse_lengths
+    from harness.run.estimates.measured import Calibration
     from harness.run.estimates.plan import plan_report, reports_of_models
     from harness.run.executors.local import places, visible_gpus
 
@@ -80,9 +86,9 @@ def plan(
             _print_config(resolved_configs(comparisons), json_)
             return
         folder, gpus = store_folder(store), visible_gpus()
-        cores = 0 if gpus else places(gpus)
+        cores, calibration = 0 if gpus else places(gpus), Calibration(cache_folder(os.environ), measure)
         reports = [
-            plan_report(comparison, folder, chosen, given, str(path), os.environ, cores, places(gpus))
+            plan_report(comparison, folder, chosen, given, str(path), os.environ, cores, places(gpus), calibration)
             for comparison in comparisons
         ]
     if json_:

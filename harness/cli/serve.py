@@ -6,6 +6,9 @@ import json
 import os
 import shlex
 import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -52,6 +55,7 @@ def serve_policy(
     `--engine vllm` starts vLLM's server in place of this process. `--engine transformers` is a small server for checks and
     small models; it answers one request at a time.
     """
+    from harness.models.delta import is_delta
     from harness.models.serve import PolicyServer, vllm_command
 
     if engine not in ENGINES:
@@ -59,10 +63,16 @@ def serve_policy(
     folder, default = _checkpoint(run, row, seed, store_folder(store))
     model_name = name or default
     if engine == "vllm":
+        if is_delta(folder):
+            raise HarnessError(
+                f"{folder} holds a difference from another model, which vLLM cannot read: `harness export` it first"
+            )
         command = vllm_command(python, str(folder), model_name, str(port), ["--host", host, *(argument or [])])
         _exec(command, json_, dry_run)
         return
-    with PolicyServer.of(folder, model_name).listen(host, port) as server:
+    with whole_checkpoint(folder, store_folder(store), store_folder(store) / "engines") as whole:
+        policy = PolicyServer.of(whole, model_name)
+    with policy.listen(host, port) as server:
         url = f"http://{host}:{server.server_address[1]}/v1"
         typer.echo(json.dumps({"url": url, "model": model_name}) if json_ else f"{model_name} at {url}; stop it with Ctrl-C")
         sys.stdout.flush()
@@ -115,6 +125,26 @@ def row_checkpoint(board: Board, row: str, seed: int | None, store: Path) -> tup
             "loads with options (adapter, template, dtype …) that only trained checkpoints store: choose a trained row"
         )
     return checkpoint.files(), policy_name(reference)
+
+
+@contextmanager
+def whole_checkpoint(folder: Path, store: Path, scratch: Path) -> Iterator[Path]:
+    """Yield a checkpoint folder with whole weights: itself, or what a delta stands for, until the block ends.
+
+    Args:
+        scratch: the folder in which that is written.
+    """
+    from harness.models.delta import is_delta, read_note, rebuild
+    from harness.run.stages.context import base_folder
+    from harness.store import Store
+
+    if not is_delta(folder):
+        yield folder
+        return
+    base = base_folder(read_note(folder).base, Store(store), {})
+    scratch.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=scratch, prefix=".whole-") as place:
+        yield rebuild(folder, base, Path(place) / "model")
 
 
 def _checkpoint(run: Path, row: str | None, seed: int | None, store: Path) -> tuple[Path, str]:

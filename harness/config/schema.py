@@ -32,7 +32,7 @@ from harness.config.problems import LIST, QUOTE_NULL, SECTION, impossible, probl
 from harness.config.spaces import RowTuning, TuningSection, row_tuning
 from harness.errors import ConfigError, Problem
 from harness.models.judge.settings import BUILDERS, JudgeSettings
-from harness.models.options import Dtype, Quantization, Storage, SystemTurns
+from harness.models.options import Dtype, Kept, Quantization, SystemTurns
 from harness.models.reward import Reward
 from harness.models.scratch import ScratchModel
 from harness.training.budget import Spending
@@ -118,10 +118,11 @@ class ModelSection(_Section):
         "auto",
         description="of weights in memory; auto: float32, but bfloat16 to generate on a GPU; scores are always float32",
     )
-    storage: Storage = Field(
+    storage: Kept = Field(
         "float32",
-        description="of the weights that training leaves on disk; where it is not float32, the board says how much of an "
-        "update that loses",
+        description="of the weights that training leaves on disk. float16 and bfloat16 lose some of an update, and the board "
+        "says how much; delta is float32 to the bit, kept as the compressed difference from the starting model, which loading "
+        "then needs",
     )
     attn_implementation: str | None = Field(
         None, description="eager, sdpa, flash_attention_2 or another that transformers knows; its own choice if absent"

@@ -88,7 +88,7 @@ def _located(
     options = LoadOptions()
     try:
         options = _options(section)
-        checkpoint = replace(locate(section.path, section.revision), options=options)
+        checkpoint = replace(locate(section.path, section.revision), options=options, deltas=section.storage == "delta")
         try:
             if as_it_is:
                 checkpoint = _with_saved_options(checkpoint, section)
@@ -152,7 +152,7 @@ def _options(section: ModelSection) -> LoadOptions:
         raise DataError(f"model.quantization = {section.quantization!r}: {problem}")
     return LoadOptions(
         dtype=section.dtype,
-        storage=section.storage,
+        storage="float32" if section.storage == "delta" else section.storage,  # the same numbers, so the same keys
         attn_implementation=section.attn_implementation,
         quantization=section.quantization,
         trust_remote_code=section.trust_remote_code,

@@ -14,6 +14,7 @@ from typing import Any
 
 from harness.api.limits import read_json
 from harness.errors import DataError
+from harness.models.delta import Base, is_delta
 from harness.models.fetched import CAUSAL_LM, fetched, hashes_folder
 from harness.models.hub import NAME, hub_commit, hub_files, hub_snapshot
 from harness.models.options import LoadOptions
@@ -41,6 +42,8 @@ class Checkpoint:
         commit: of a hub model: the whole hash.
         options: how it is loaded.
         template_hash: SHA-256 of the chat template that it is used with.
+        deltas: whether models that are trained from it are kept as their difference from it (`harness.models.delta`); no part
+            of its identity.
     """
 
     folder: str | None
@@ -48,6 +51,7 @@ class Checkpoint:
     commit: str | None = None
     options: LoadOptions = field(default_factory=LoadOptions)
     template_hash: str | None = None
+    deltas: bool = False
 
     @classmethod
     def of(cls, row: Mapping[str, Any]) -> Checkpoint:
@@ -73,6 +77,11 @@ class Checkpoint:
         changed = {name: value for name, value in self.options.changed().items() if name != "chat_template"}
         return {**named, **changed, "hash": self.digest, "chat_template_sha256": self.template_hash}
 
+    @property
+    def place(self) -> str:
+        """Where it lies: a folder, or `owner/name@commit`; `base_checkpoint` finds it there."""
+        return f"{self.hub}@{self.commit}" if self.hub else str(Path(self.folder or "").resolve())
+
     def files(self, *, weights: bool = True) -> Path:
         """The folder with its files, downloaded if they are the hub's and not in its cache."""
         if self.hub is None or self.commit is None:
@@ -82,6 +91,24 @@ class Checkpoint:
         if weights:
             _check_weights([path.name for path in folder.iterdir()], folder, self.hub)
         return folder
+
+
+def base_checkpoint(base: Base) -> Checkpoint:
+    """Return the starting model that a delta is added to, from where the training had it.
+
+    Raises:
+        DataError: it is not there any more.
+    """
+    place = base.place or ""
+    hub, _, commit = place.rpartition("@")
+    if NAME.fullmatch(hub) and not Path(place).is_dir():
+        return Checkpoint(None, hub, commit)
+    if not Path(place).is_dir():
+        raise DataError(
+            f"the model is kept as its difference from {base.model}, and {place or 'that'} is no folder of this machine: bring "
+            "the starting model back there, or name it as the config's model.path"
+        )
+    return Checkpoint(place)
 
 
 def locate(path: str, revision: str | None = None) -> Checkpoint:
@@ -122,6 +149,11 @@ def checkpoint_folder(path: str) -> Path:
         folder = known
     if (folder / ADAPTER).exists() and not (folder / "config.json").exists():
         raise DataError(f"model.path = {path!r}: it is a PEFT adapter; name its base here and the adapter as model.adapter")
+    if is_delta(folder):
+        raise DataError(
+            f"model.path = {path!r}: it holds a difference from another model (model.storage: delta): write the whole model "
+            "with `harness export`, and name that"
+        )
     _check_weights([file.name for file in folder.iterdir()], folder, path)
     return folder
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from harness.api.limits import read_json
 from harness.errors import DataError
 from harness.models.added_tokens import add_rows, add_tokens
+from harness.models.delta import is_delta, read_note, state_dict
 from harness.models.options import KEPT, LoadOptions, Use, weights_dtype
 
 if TYPE_CHECKING:
@@ -38,14 +40,22 @@ def load_tokenizer(folder: Path, options: LoadOptions | None = None) -> PreTrain
 
 
 def load_model(
-    folder: Path, options: LoadOptions | None = None, *, use: Use = "generation", device: str | None = None
+    folder: Path,
+    options: LoadOptions | None = None,
+    *,
+    use: Use = "generation",
+    device: str | None = None,
+    base: Path | None = None,
+    place: str | None = None,
 ) -> PreTrainedModel:
     """The checkpoint's model in evaluation mode, dropout off, an adapter merged.
 
     Args:
         options: those of the checkpoint's own configuration if None, where a run saved it; else the defaults.
         use: what for, which decides the type of its weights: `weights_dtype`.
-        device: `cuda` or `cpu`: whose rules decide that type; of this machine if None. The model goes to a GPU if there is one.
+        device: `cuda` or `cpu`: whose rules decide that type; of this machine if None.
+        base: the folder of the model that the checkpoint is a difference from, where it is one (`harness.models.delta`).
+        place: `cuda` or `cpu`: where the weights go; to a GPU, if there is one, if None.
 
     Raises:
         DataError: the files or the options cannot be loaded: attention that is not installed, no quantisation here.
@@ -54,7 +64,7 @@ def load_model(
     from transformers import AutoModelForCausalLM
 
     options = options or LoadOptions.of_config(read_config(folder))
-    place = "cuda" if torch.cuda.is_available() else "cpu"
+    place = place or ("cuda" if torch.cuda.is_available() else "cpu")
     scored, dtype = use == "scoring", weights_dtype(options, device or place, use)
     # What is scored, and what an adapter is added to, are the weights as they are trained: rounded where the options round.
     read = weights_dtype(options, device or place, "training") if scored or options.adapter else dtype
@@ -65,7 +75,10 @@ def load_model(
     if options.quantization is not None:
         keywords |= {"quantization_config": _quantization(), "device_map": {"": place}}
     try:
-        model = AutoModelForCausalLM.from_pretrained(folder, use_safetensors=True, **keywords)
+        if is_delta(folder):
+            model = _from_delta(folder, base, keywords)
+        else:
+            model = AutoModelForCausalLM.from_pretrained(folder, use_safetensors=True, **keywords)
     except (OSError, ValueError, ImportError) as error:
         raise DataError(f"the model in {folder} cannot be loaded: {_first_line(error)}") from error
     if options.quantization is None:
@@ -79,6 +92,26 @@ def load_model(
     if options.kept():
         setattr(model.config, KEPT, options.kept())
     return _without_dropout(model if options.quantization and not scored else cast(model, dtype)).eval()
+
+
+def _from_delta(folder: Path, base: Path | None, keywords: Mapping[str, Any]) -> PreTrainedModel:
+    """Return the model of a checkpoint that is kept as its difference from another one.
+
+    Raises:
+        DataError: that other model is not given, or not the one.
+    """
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
+
+    if base is None:
+        raise DataError(f"{folder} holds the difference from the model {read_note(folder).base.model}: it is loaded with that")
+    kept = {"generation_config": GenerationConfig.from_pretrained(folder)} if (folder / GENERATION).is_file() else {}
+    config = AutoConfig.from_pretrained(folder)
+    with torch.device("meta"):  # for its class: the automatic one takes no weights without a folder
+        kind: type[PreTrainedModel] = type(AutoModelForCausalLM.from_config(config))
+    model: PreTrainedModel = kind.from_pretrained(None, config=config, state_dict=state_dict(folder, base), **kept, **keywords)
+    model.name_or_path = model.config.name_or_path = str(folder)
+    return model
 
 
 def load(

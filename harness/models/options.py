@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 Storage = Literal["float32", "bfloat16", "float16"]
+Kept = Literal[Storage, "delta"]  # delta is float32, written as its difference from the starting model
 Quantization = Literal["4bit"]
 SystemTurns = Literal["error", "merge", "empty"]
 

@@ -24,6 +24,7 @@ VERSIONS = {
     "shard": 1,
 }
 DROPPABLE = frozenset({"train", "state"})  # kinds whose model may be dropped when its answers and scores are there
+MODEL = "model"  # the folder of a trained model in its artifact
 CHECKPOINT = "checkpoint:"  # begins a model input that is a folder given by the user, by its hash, and not an artifact
 SERVED = "served:"  # begins a model input that only a server has, by the hash of its identity
 

@@ -16,15 +16,14 @@ from dataclasses import dataclass, field
 from harness.board.build import metric_entries
 from harness.config import Comparison
 from harness.config.schema import KeepModels, RunSection
-from harness.errors import StoreError
+from harness.errors import DataError, StoreError
+from harness.models.delta import is_delta, stands_for
 from harness.run.executors.events import Events, LiveValues
-from harness.run.graph import DROPPABLE, Graph, RowPlan, Stage
+from harness.run.graph import DROPPABLE, MODEL, Graph, RowPlan, Stage
 from harness.run.results import Evaluation
 from harness.store import Store
 from harness.store.collect import collecting
 from harness.store.roots import Root, roots
-
-MODEL = "model"  # the folder of a trained model in its artifact
 
 
 def stages_in_store(graph: Graph, holds: Callable[[str], bool], dropped: Callable[[str], Collection[str]]) -> set[str]:
@@ -135,9 +134,10 @@ class KeptModels(Events):
 
     def _drop(self, model: str) -> None:
         # Under the lock that runs register their needs with: one that registers now is seen, or finds the model dropped.
-        with suppress(StoreError), collecting(self.store):
+        with suppress(DataError, StoreError), collecting(self.store):
             if not self.store.dropped(model) and not self._is_needed_elsewhere(model):
-                self.store.drop(model, MODEL)
+                folder = self.store.place(model) / MODEL
+                self.store.drop(model, MODEL, stands_for(folder, MODEL) if is_delta(folder) else None)
 
     def _is_needed_elsewhere(self, model: str) -> bool:
         """Return whether another run needs a model; a note that cannot be read may be of one that does."""

@@ -191,7 +191,7 @@ class Planner:
             return RowPlan(config.label, seed, model, (), (), {}, model, training_seed)
         start = self._start(training_seed)
         if config.checkpoint is not None:
-            self.graph.checkpoints[config.checkpoint.digest] = config.checkpoint.as_dict()
+            self.graph.checkpoints.setdefault(config.checkpoint.digest, config.checkpoint.as_dict())
             return RowPlan(config.label, seed, CHECKPOINT + config.checkpoint.digest, (), (), {}, start, training_seed)
         row = RowPlan(config.label, seed, start, (), (), {}, start, training_seed)
         for number in range(len(config.rounds)):

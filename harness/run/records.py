@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypedDict
 
 from pydantic import BaseModel, ConfigDict, JsonValue, TypeAdapter, ValidationError
 
@@ -446,16 +446,37 @@ class SourceFacts(Facts):
     usable: dict[str, dict[str, int]] = {}
 
 
+class DeltaFacts(StageRecord):
+    """How small a model is that is kept as its difference from another one.
+
+    Attributes:
+        base: the other one: a stage's key, or `checkpoint:<hash>`.
+        share: bytes of the difference over those of the weights.
+    """
+
+    base: str
+    share: float
+
+
+class StorageFacts(TypedDict, total=False):
+    """The fields of `TrainingFacts` that tell how a model was stored, where it was not as it was trained."""
+
+    rounding: Rounding
+    delta: DeltaFacts
+
+
 class TrainingFacts(Facts):
     """The facts of fine-tuning and of preference training.
 
     Attributes:
         memory_warning: for the board, where memory ran out; empty where it did not.
         rounding: what storage in a smaller type than float32 lost; None where nothing was rounded.
+        delta: None where the weights are stored whole.
     """
 
     memory_warning: str = ""
     rounding: Rounding | None = None
+    delta: DeltaFacts | None = None
 
 
 class SftFacts(TrainingFacts):

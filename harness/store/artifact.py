@@ -65,11 +65,13 @@ class ArtifactDraft:
 
     Attributes:
         earlier_seconds: spent by earlier runs on the work that this run resumes.
+        stands_for: files that are not written, since others of the artifact give them again, with their checksums.
     """
 
     folder: Path
     facts: dict[str, Any] = field(default_factory=dict)
     earlier_seconds: float = 0.0
+    stands_for: dict[str, str] = field(default_factory=dict)
 
     def write_json(self, name: str, value: Any) -> None:
         (self.folder / name).write_text(canonical(value) + "\n", encoding="utf-8")

@@ -176,7 +176,7 @@ class Store:
         files = contents(draft.folder)
         checksums = {name: file_hash(path) for name, path in files.items()}
         before = self.dropped(key)
-        changed = any(checksums.get(name) != checksum for name, checksum in before.items())
+        changed = any({**draft.stands_for, **checksums}.get(name) != checksum for name, checksum in before.items())
         manifest = {
             "format": FORMAT,
             "kind": kind,
@@ -201,8 +201,12 @@ class Store:
         except StoreError:
             return {}
 
-    def drop(self, key: str, folder: str) -> int:
+    def drop(self, key: str, folder: str, stands_for: Mapping[str, str] | None = None) -> int:
         """Remove a folder from an artifact, whose other files and facts stay; return the bytes that this frees.
+
+        Args:
+            stands_for: the files that those of the folder give, with their checksums, which are noted as the dropped ones; the
+                folder's own if None.
 
         Raises:
             StoreError: the artifact is absent or damaged, or the store cannot be written.
@@ -219,7 +223,8 @@ class Store:
                 (lean.folder / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(place / name, lean.folder / name)
             lean.folder.mkdir(exist_ok=True)
-            lean.write_json(MANIFEST, {**manifest, "format": FORMAT, "dropped": {**artifact.dropped, **going}})
+            dropped = {**artifact.dropped, **(going if stands_for is None else stands_for)}
+            lean.write_json(MANIFEST, {**manifest, "format": FORMAT, "dropped": dropped})
             seal(lean.folder)
             self.remove(IndexEntry(key, artifact.kind, before))
             self.put(lean.folder, key, artifact.kind)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
+from types import MethodType
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional
 from transformers import PreTrainedModel
 
 from harness.training.settings import Rounding, resolve_precision
@@ -22,6 +25,48 @@ def autocast(model: PreTrainedModel, asked: str = "auto") -> AbstractContextMana
     if resolve_precision(asked, device) == "float32":
         return nullcontext()
     return torch.autocast(device, dtype=torch.bfloat16)
+
+
+def recast_in_backward(model: nn.Module) -> None:
+    """Have the model's linear layers keep no bfloat16 copy of their weights for backward under autocast; it is made again.
+
+    A weight that autocast rounds is kept twice until its gradient is there: as it is, and rounded. FSDP frees the first after
+    the layer's pass and gathers it again, and knows nothing of the second: every process would hold a rounded copy of the
+    whole model. Values and gradients stay the same to the bit.
+    """
+    for module in model.modules():
+        if type(module) is nn.Linear:  # not a subclass, whose pass may be another one
+            module.forward = MethodType(_linear, module)  # type: ignore[method-assign]
+
+
+def _linear(layer: nn.Linear, rows: Tensor) -> Tensor:
+    device = rows.device.type
+    if not torch.is_autocast_enabled(device):
+        return functional.linear(rows, layer.weight, layer.bias)
+    rounded = rows.to(torch.get_autocast_dtype(device))
+    product: Tensor = _Product.apply(rounded, layer.weight, layer.bias)  # type: ignore[no-untyped-call]
+    return product
+
+
+class _Product(torch.autograd.Function):
+    """A linear layer's product in the type of its rows, which keeps the weight as it is and rounds it again in backward."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        ctx.save_for_backward(rows, weight)
+        ctx.bias = None if bias is None else bias.dtype
+        return functional.linear(rows, weight.to(rows.dtype), None if bias is None else bias.to(rows.dtype))
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        rows, weight = ctx.saved_tensors
+        of_rows, of_weight, of_bias = ctx.needs_input_grad
+        flat = gradient.flatten(0, -2)
+        return (
+            gradient @ weight.to(rows.dtype) if of_rows else None,
+            (flat.T @ rows.flatten(0, -2)).to(weight.dtype) if of_weight else None,
+            flat.sum(0).to(ctx.bias) if of_bias else None,
+        )
 
 
 def round_weights(model: PreTrainedModel, start: Mapping[str, Tensor], dtype: str) -> Rounding:

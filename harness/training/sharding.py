@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import MethodType
@@ -12,14 +12,17 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin, parse_flag_from_env
 from safetensors.torch import load_file
-from torch import Tensor, nn
-from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict, set_model_state_dict
+from torch import Tensor, distributed, nn
+from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
 from torch.distributed.fsdp import FSDPModule, register_fsdp_forward_method
+from torch.distributed.tensor import DTensor
 from transformers import PreTrainedModel
 
 from harness.errors import StageError
 from harness.models.logps import Head
 from harness.training.layouts.layout import Bundle, Layout
+from harness.training.precision import recast_in_backward
+from harness.training.ranks import Ranks
 
 SHARDED = (DistributedType.FSDP, DistributedType.DEEPSPEED)
 METHOD = "layout_logps"  # the name that a model sharded by FSDP gets its layout's passes under
@@ -39,6 +42,7 @@ class ThroughShards:
         if hasattr(layout, "head"):
             layout.head = Head()
         if isinstance(model, FSDPModule):
+            recast_in_backward(cast(nn.Module, model))
             setattr(model, METHOD, MethodType(lambda inner, bundles: layout.logps(inner, bundles), model))
             register_fsdp_forward_method(cast(nn.Module, model), METHOD)
 
@@ -56,24 +60,72 @@ class ThroughShards:
         return self.layout.tokens(bundles)
 
 
-def whole_weights(model: nn.Module) -> dict[str, Tensor] | None:
-    """Gather all weights of a sharded model on the first process's CPU; every process must call it.
+def is_sharded(model: nn.Module) -> bool:
+    """Return whether a process holds a part of the model's weights alone."""
+    return isinstance(model, FSDPModule) or any(hasattr(parameter, "ds_id") for parameter in model.parameters())
+
+
+def whole_weights(model: nn.Module, into: Mapping[str, Tensor] | None = None) -> dict[str, Tensor] | None:
+    """Gather all weights of a sharded model in the first process's memory, one at a time; every process must call it.
+
+    Args:
+        into: tensors on the CPU to gather into, by name; those that are missing are made. Of the first process only.
 
     Returns:
         Weights by name (on other processes than the first FSDP gives none); None for a model that is not sharded.
     """
+    places, weights = into or {}, dict[str, Tensor]()
     if isinstance(model, FSDPModule):
-        gathered = get_model_state_dict(model, options=StateDictOptions(full_state_dict=True, cpu_offload=True))
-        return {name: weight for name, weight in gathered.items() if isinstance(weight, Tensor)}
-    if any(hasattr(parameter, "ds_id") for parameter in model.parameters()):  # DeepSpeed ZeRO 3
+        ranks, known = Ranks.here(), dict[int, Tensor]()
+        for name, weight in cast(nn.Module, model).state_dict(keep_vars=True).items():
+            again = id(weight) in known  # one that two layers share has two names, and is sent once
+            if not again:
+                known[id(weight)] = _whole_weight(weight.detach(), ranks, places.get(name))
+            if ranks.first:
+                whole = known[id(weight)]
+                weights[name] = _copied(whole, places[name]) if again and name in places else whole
+        return weights
+    if is_sharded(model):  # DeepSpeed ZeRO 3
         from deepspeed.zero import GatheredParameters
 
-        weights = {}
         for name, parameter in model.named_parameters():  # one at a time: no device need hold the whole model
             with GatheredParameters([parameter]):
-                weights[name] = parameter.detach().cpu().clone()
+                weights[name] = _copied(parameter.detach(), places.get(name))
         return weights
     return None
+
+
+def _whole_weight(weight: Tensor, ranks: Ranks, into: Tensor | None) -> Tensor:
+    """Return a whole weight on the CPU; in all processes but the first, which hold no more than their part, an empty one."""
+    if not isinstance(weight, DTensor):  # what FSDP does not shard, each process has
+        return _copied(weight, into) if ranks.first else torch.empty(0)
+    if weight.device_mesh.ndim != 1 or not weight.placements[0].is_shard(0):
+        full = weight.full_tensor()
+        return _copied(full, into) if ranks.first else torch.empty(0)
+    own = weight.to_local().cpu()
+    if not ranks.first:
+        if len(own):
+            distributed.send(own.contiguous(), 0)
+        return torch.empty(0)
+    whole = torch.empty(weight.shape, dtype=weight.dtype) if into is None else into
+    first = 0
+    # As FSDP deals rows out: `Tensor.chunk`, whose parts may be fewer than the processes.
+    for rank, part in enumerate(torch.empty(weight.shape, device="meta").chunk(ranks.count)):
+        rows = whole[first : first + len(part)]
+        first += len(part)
+        if rank == 0:
+            rows.copy_(own)
+        elif rows.dtype == weight.dtype and rows.is_contiguous():
+            distributed.recv(rows, rank)
+        else:
+            received = torch.empty(rows.shape, dtype=weight.dtype)
+            distributed.recv(received, rank)
+            rows.copy_(received)
+    return whole
+
+
+def _copied(weight: Tensor, into: Tensor | None) -> Tensor:
+    return weight.cpu().clone() if into is None else into.copy_(weight)
 
 
 def load_sharded(model: nn.Module, weights: Path, first: bool) -> None:

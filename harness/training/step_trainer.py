@@ -137,7 +137,15 @@ class StepTrainer(Trainer):  # type: ignore[misc]
             self._save(str(folder), state_dict=weights)
         elif self.ranks.first and weights:  # a checkpoint: all weights of a model with adapters too, as `load_sharded` needs
             folder.mkdir(parents=True, exist_ok=True)
-            save_file({name: weight.clone() for name, weight in weights.items()}, folder / SAFE_WEIGHTS_NAME)
+            seen = set[int]()
+            for (
+                name,
+                weight,
+            ) in weights.items():  # safetensors takes no memory twice: a shared weight is copied for its second name
+                if weight.data_ptr() in seen:
+                    weights[name] = weight.clone()
+                seen.add(weight.data_ptr())
+            save_file(weights, folder / SAFE_WEIGHTS_NAME)
 
     def _save(self, *args: Any, **kwargs: Any) -> None:
         with warnings.catch_warnings():

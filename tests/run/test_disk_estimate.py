@@ -13,7 +13,7 @@ from harness.api.registry import Registry
 from harness.config import resolve_each
 from harness.errors import StoreWriteError
 from harness.run.compare import compare
-from harness.run.estimates.disk import DiskEstimate, disk_estimate, size_text
+from harness.run.estimates.disk import DELTA_SHARE, DiskEstimate, disk_estimate, size_text
 from harness.run.estimates.gpu import comparison_size
 from harness.run.graph import joined
 from harness.run.plan import plan
@@ -38,13 +38,14 @@ def estimate(checkpoint: Path, **changes: Any) -> tuple[DiskEstimate, int]:
     [
         ({}, 4 * 4, 0, 3 * 4),
         ({"model": {"storage": "bfloat16"}}, 4 * 2, 0, 3 * 4),
+        ({"model": {"storage": "delta"}}, 4 * 4 * DELTA_SHARE, 4, 3 * 4),
         ({"run": {"keep_models": "best"}}, 2 * 4, 2 * 4, 3 * 4),
         ({"run": {"keep_models": "none"}}, 1 * 4, 2 * 4, 3 * 4),
         ({"training": {"optimizer": "sgd"}, "sft": None}, 3 * 4, 0, 1 * 4),
     ],
 )
 def test_models_and_state_are_counted_in_bytes_of_a_parameter(
-    tiny_checkpoint: Path, changes: dict[str, Any], kept: int, passing: int, state: int
+    tiny_checkpoint: Path, changes: dict[str, Any], kept: float, passing: float, state: int
 ) -> None:
     need, parameters = estimate(tiny_checkpoint, **changes)
     assert (need.kept, need.passing, need.state) == tuple(parameters * bytes_ for bytes_ in (kept, passing, state))

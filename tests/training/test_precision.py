@@ -14,7 +14,7 @@ from harness.training.adapters import add_adapters
 from harness.training.batch import PLAIN, group_logps
 from harness.training.layouts.choose import choose_layout
 from harness.training.layouts.layout import score_bundles
-from harness.training.precision import autocast
+from harness.training.precision import autocast, recast_in_backward
 from harness.training.settings import LoraSettings, TrainingSettings
 from harness.training.trainer import train
 from harness_plugins.baselines.dpo import DPO
@@ -52,6 +52,35 @@ def test_gradient_checkpointing_changes_nothing(tiny, tmp_path: Path) -> None:
         bare = made_again.get_base_model() if lora else made_again
         assert bare.model.gradient_checkpointing and history == other
         assert all(torch.equal(a, b) for a, b in zip(kept.parameters(), made_again.parameters(), strict=True))
+
+
+def _kept_copies(model, tokens: torch.Tensor) -> tuple[float, torch.Tensor, list[torch.Tensor]]:
+    """Rounded weights that backward keeps, as a share of all weights; the loss, and the gradients."""
+    shapes = {shape for weight in model.parameters() for shape in (tuple(weight.shape), tuple(reversed(weight.shape)))}
+    copies: dict[int, int] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        if tensor.dtype == torch.bfloat16 and tuple(tensor.shape) in shapes:
+            copies[tensor.untyped_storage().data_ptr()] = tensor.numel()
+        return tensor
+
+    model.zero_grad()
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor), autocast(model, "bfloat16"):
+        loss = model(input_ids=tokens, labels=tokens, use_cache=False).loss
+    loss.backward()
+    share = sum(copies.values()) / sum(weight.numel() for weight in model.parameters())
+    return share, loss.detach(), [weight.grad.clone() for weight in model.parameters() if weight.grad is not None]
+
+
+def test_under_fsdp_no_rounded_copy_of_the_weights_stays(tiny) -> None:
+    model = copy.deepcopy(tiny[0]).train()
+    tokens = torch.arange(6, 29).view(1, -1)  # 23: no weight of the model has a side as long
+    before, loss, gradients = _kept_copies(model, tokens)
+    recast_in_backward(model)
+    after, same_loss, same = _kept_copies(model, tokens)
+    assert after <= 0.1 and before > 0.9
+    assert torch.equal(loss, same_loss) and len(same) == len(gradients) > 10
+    assert all(torch.equal(one, other) for one, other in zip(gradients, same, strict=True))
 
 
 def test_policy_and_reference_are_rounded_alike(tiny) -> None:

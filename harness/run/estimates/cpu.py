@@ -4,6 +4,7 @@ Seconds of one core, for N parameters that multiply: a share for each stage's lo
 token, 2 N for a scored one, and 2 N for a generated one, at the slower rate of decoding. The rates are fitted to two committed
 boards: `quickstart` (0.9 M parameters) took 634 s of one core and is estimated at 778 s, `smollm2` (135 M) took 4,578 s and is
 estimated at 4,369 s. `sandbox-full`, which is not in the fit, took 10,049 s and is estimated at 3,203 s: hence a factor of 3.
+`harness plan --measure` puts this machine's rates in their place.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from harness.run.estimates.gpu import GPUS, GpuEstimate, comparison_size, measur
 if TYPE_CHECKING:
     from harness.api.types import Dataset
     from harness.config import Comparison
+    from harness.run.estimates.measured import Rates
     from harness.run.graph import Graph
 
 COMPUTE = 65e9  # FLOP/s of one core in training and scoring
@@ -28,10 +30,15 @@ SCRATCH = 0.31  # the same where the model's size is not known before it is trai
 
 @dataclass(frozen=True)
 class CpuEstimate:
-    """Seconds that the stages which the store does not hold take on one core, and on `workers` cores."""
+    """Seconds that the stages which the store does not hold take on one core, and on `workers` cores.
+
+    Attributes:
+        measured: the day on which this machine's rates were measured; empty where they are those of the committed boards.
+    """
 
     core_seconds: float
     workers: int
+    measured: str = ""
 
     @property
     def seconds(self) -> float:
@@ -40,13 +47,19 @@ class CpuEstimate:
     def line(self) -> str:
         """Return the estimate in words."""
         cores = "1 CPU core" if self.workers == 1 else f"{self.workers} CPU cores"
-        return f"about {_rough(self.seconds)} on {cores}, within a factor of 3"
+        basis = f"by rates measured on this machine on {self.measured}" if self.measured else "within a factor of 3"
+        return f"about {_rough(self.seconds)} on {cores}, {basis}"
 
 
 def cpu_estimate(
-    comparison: Comparison, graph: Graph, present: Collection[str], dataset: Dataset | None, workers: int
+    comparison: Comparison,
+    graph: Graph,
+    present: Collection[str],
+    dataset: Dataset | None,
+    workers: int,
+    rates: Rates | None = None,
 ) -> CpuEstimate:
-    """Estimate what remains to run."""
+    """Estimate what remains to run, by this machine's rates where they were measured."""
     missing = [stage for stage in graph if stage.key not in present]
     weight = sum(stage.weight for stage in missing)
     try:
@@ -58,12 +71,13 @@ def cpu_estimate(
         examples = {str(name): len(rows) for name, rows in dataset.splits.items()}
     # Any GPU will do: only tokens are read of the walk.
     walk = GpuEstimate(comparison, size, next(iter(GPUS.values())), measured_lengths(comparison, dataset), examples)
+    computing, decoding = (rates.training, rates.decoding) if rates else (COMPUTE, DECODING)
     seconds = PER_WEIGHT * weight
     for work in walk.works(graph, present):
         left = work.hours_left / work.hours if work.hours else 0.0
-        seconds += left * size.multiplied * (6 * work.trained + 2 * work.scored) / COMPUTE
-        seconds += left * size.multiplied * 2 * work.generated / DECODING
-    return CpuEstimate(seconds, workers)
+        seconds += left * size.multiplied * (6 * work.trained + 2 * work.scored) / computing
+        seconds += left * size.multiplied * 2 * work.generated / decoding
+    return CpuEstimate(seconds, workers, rates.day if rates else "")
 
 
 def _rough(seconds: float) -> str:

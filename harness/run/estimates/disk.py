@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from harness.run.graph import Graph, Stage
 
 TOKEN_BYTES = 12  # of a sampled token on disk: its text, and its id in JSON
+DELTA_SHARE = 0.65  # of the weights' bytes, assumed for `model.storage: delta`; docs/performance.md has what was measured
 LONGEST = 4096  # tokens of a response, where its sampling allows more
 
 
@@ -35,7 +36,8 @@ class DiskEstimate:
 
     Attributes:
         kept: models that stay when the run has ended.
-        passing: models that are there at once and are dropped then, as `run.keep_models` says.
+        passing: models that are there at once and are dropped then, as `run.keep_models` says; and whole weights, while their
+            difference from the start is made or a server reads them.
         state: one training's checkpoint: weights and the optimiser's moments. It goes when the training ends.
         texts: samples and answers, each as long as its sampling allows.
     """
@@ -92,7 +94,8 @@ def disk_estimate(comparison: Comparison, graph: Graph, present: Collection[str]
     except HarnessError:  # made from the source's text, or the hub's and out of reach
         return None
     config = comparison.config
-    whole = (4 if config.model.storage == "float32" else 2) * size.parameters
+    number_bytes = {"float32": 4.0, "delta": 4 * DELTA_SHARE}.get(config.model.storage, 2.0)
+    whole = number_bytes * size.parameters
     rows = [stage for stage in trained if stage.kind in DROPPABLE]
     kept = len(trained) - len(rows)
     if config.run.keep_models == "all":
@@ -104,9 +107,11 @@ def disk_estimate(comparison: Comparison, graph: Graph, present: Collection[str]
         late = config.evaluation.until is not None or config.tuning is not None
         passing = len(rows) if late else min(len(rows), 2 * max(1, workers))
     adapters = max((_adapter_bytes(size, _settings(stage)) for stage in trained), default=0.0)
+    # Each worker has the weights of one model whole, while it is stored or read by a program that cannot read a difference.
+    rebuilt = 4 * size.parameters * min(len(trained), max(1, workers)) if config.model.storage == "delta" else 0
     return DiskEstimate(
         kept=kept * (whole + adapters),
-        passing=passing * (whole + adapters),
+        passing=passing * (whole + adapters) + rebuilt,
         state=max((_state_bytes(size, _settings(stage)) for stage in trained), default=0.0),
         texts=_generated(comparison, size, graph, present) * TOKEN_BYTES,
     )
@@ -122,7 +127,7 @@ def check_disk(estimate: DiskEstimate, store: Path) -> None:
     if estimate.peak > free:
         raise StoreWriteError(
             f"the store {store} has no room for this run: {estimate.line(free)}. Make room (`harness cache gc`), choose "
-            "another disk (--store), or keep less (--set run.keep_models=none, --set model.storage=bfloat16)"
+            "another disk (--store), or keep less (--set run.keep_models=none, --set model.storage=delta)"
         )
 
 

@@ -312,7 +312,7 @@ def training_flops(size: ModelSize, tokens: float, length: float, settings: SftS
 
 def compute_seconds(flops: float, gpu: Gpu, *, single: bool = False) -> float:
     """Return the seconds of products in bfloat16, or in float32 (`single`), as scores are computed."""
-    return flops / ((gpu.single if single else gpu.flops) * COMPUTE)
+    return flops / ((gpu.single if single else gpu.flops) * gpu.compute)
 
 
 def decoding_rows(size: ModelSize, gpu: Gpu, length: float) -> int:
@@ -325,7 +325,7 @@ def generation_seconds(size: ModelSize, gpu: Gpu, prompts: float, samples: float
     """Prompts read once each; then a step a token, which reads all weights once for all rows and each row's keys and values."""
     prompt, response = lengths
     rows = min(decoding_rows(size, gpu, prompt + response), max(1.0, samples))
-    step = (2 * size.parameters + rows * (prompt + response / 2) * size.cache_bytes) / (gpu.bandwidth * DECODING)
+    step = (2 * size.parameters + rows * (prompt + response / 2) * size.cache_bytes) / (gpu.bandwidth * gpu.decoding)
     decoding = samples / rows * response * step
     computing = compute_seconds(forward_flops(size, samples * response, prompt + response), gpu)
     return compute_seconds(forward_flops(size, prompts * prompt, prompt), gpu) + max(decoding, computing)
@@ -375,6 +375,8 @@ class Gpu:
         flops: bfloat16 products a second with sums in float32, peak.
         bandwidth: of its memory, bytes a second, peak.
         single: float32 products a second, peak, not by way of TF32.
+        compute, decoding: shares of the peaks that are reached: see `COMPUTE` and `DECODING`.
+        measured: the day on which the shares were measured on this machine; empty where they are rules of thumb.
     """
 
     name: str
@@ -382,6 +384,9 @@ class Gpu:
     flops: float
     bandwidth: float
     single: float
+    compute: float = COMPUTE
+    decoding: float = DECODING
+    measured: str = ""
 
 
 GPUS = {
@@ -514,8 +519,9 @@ class GpuReport:
         """Return the assumptions behind the numbers."""
         gpu, lengths = self.gpu, self.lengths
         return [
-            f"{gpu.name}: {gpu.memory:g} GiB, {gpu.flops / 1e12:g} TFLOP/s in bfloat16 of which {COMPUTE:.0%} are "
-            f"reached, {gpu.bandwidth / 1e9:,.0f} GB/s of which decoding reaches {DECODING:.0%}",
+            f"{gpu.name}: {gpu.memory:g} GiB, {gpu.flops / 1e12:g} TFLOP/s in bfloat16 of which {gpu.compute:.0%} are "
+            f"reached, {gpu.bandwidth / 1e9:,.0f} GB/s of which decoding reaches {gpu.decoding:.0%}"
+            + (f"; shares measured on this machine on {gpu.measured}" if gpu.measured else ""),
             f"{self.size.parameters / 1e9:.2f} B parameters; prompts of {lengths.prompt:.0f} and responses of "
             f"{lengths.response:.0f} tokens, {lengths.origin}",
         ]

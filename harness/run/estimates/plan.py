@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from harness.run.estimates.disk import DiskEstimate
     from harness.run.estimates.gpu import Gpu, GpuReport
     from harness.run.estimates.makespan import SpreadEstimate
+    from harness.run.estimates.measured import Calibration
     from harness.run.graph import Graph, Stage
     from harness.run.stages.screening import Screening
     from harness.run.tuning import Search
@@ -240,7 +241,7 @@ class PlanReport:
         if self.spread:
             report["spread"] = asdict(self.spread)
         if self.cpu:
-            report["cpu"] = {"core_seconds": self.cpu.core_seconds, "workers": self.cpu.workers}
+            report["cpu"] = asdict(self.cpu)
         if self.most:
             config = self.comparison.config
             if config.adds_seeds:
@@ -322,12 +323,14 @@ def plan_report(
     variables: Mapping[str, str] | None = None,
     cores: int = 0,
     workers: int = 0,
+    calibration: Calibration | None = None,
 ) -> PlanReport:
     """Plan a comparison against the store in `folder`, which need not exist.
 
     Args:
         cores: that would run stages; 0 where GPUs would, whose time is estimated by `gpu` alone.
         workers: stages at a time; as many as `cores` if 0.
+        calibration: where this machine's measured rates are; rules of thumb if None.
         variables: the environment; where it is given, the servers of served rows that are still to be asked are looked for.
 
     Raises:
@@ -337,7 +340,7 @@ def plan_report(
     from harness.config.schema import raise_all
     from harness.run.estimates.cpu import cpu_estimate
     from harness.run.estimates.disk import DiskEstimate, disk_estimate
-    from harness.run.estimates.gpu import gpu_report
+    from harness.run.estimates.gpu import Lengths, gpu_report, measured_lengths
     from harness.run.estimates.makespan import spread_estimate
     from harness.run.kept_models import stages_in_store
     from harness.run.plan import largest_plan, plan
@@ -370,6 +373,13 @@ def plan_report(
         raise_all([*problems, *row_source_problems(comparison, loaded)], where)
     evaluation, config = comparison.config.evaluation, comparison.config
 
+    rates = None
+    if calibration is not None and "model" not in comparison.unchecked:
+        rates = calibration.rates(
+            comparison, gpu, lambda: Lengths(*lengths, "given") if lengths else measured_lengths(comparison, loaded)
+        )
+    if rates is not None and gpu is not None:
+        gpu = rates.calibrate(gpu)
     trials = None
     if search is not None:
         stages, alike = search.graph, search.on_tuning_split()
@@ -407,7 +417,7 @@ def plan_report(
             states=states_estimate(graph, present),
             rows=row_estimates(comparison, graph, present, hours),
             trials=trials,
-            cpu=cpu_estimate(comparison, graph, present, loaded, cores) if shown else None,
+            cpu=cpu_estimate(comparison, graph, present, loaded, cores, rates) if shown else None,
             disk=disk,
             spread=spread,
             free=disk_usage(next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())).free,

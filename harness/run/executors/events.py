@@ -181,7 +181,7 @@ class WorkerMessage(TypedDict, total=False):
         ours: whether the error is the harness's own, whose text is for users.
         mirror: why the mirror was left out; None where it was not.
         log: the end of the stage's output, where no file keeps it.
-        facts, earlier_seconds: of the draft that the first process of a training wrote.
+        facts, earlier_seconds, stands_for: of the draft that the first process of a training wrote.
     """
 
     event: Required[Literal["ready", "progress", "measured", "finished", "stopped", "unwritable", "gone"]]
@@ -194,4 +194,5 @@ class WorkerMessage(TypedDict, total=False):
     mirror: str | None
     log: str
     facts: dict[str, Any]
+    stands_for: dict[str, str]
     earlier_seconds: float

@@ -13,11 +13,12 @@ from harness.api.interfaces import Backend, Component, Generate
 from harness.api.registry import Kind, Registry
 from harness.api.types import Dataset, Example, Group, Message, Prompt, Response, SplitName
 from harness.errors import StageError, StoreError, UnavailableError
-from harness.models.checkpoint import Checkpoint
+from harness.models.checkpoint import Checkpoint, base_checkpoint
+from harness.models.delta import Base, is_delta, read_note, rebuild
 from harness.models.load import generation_eos, load_model, load_tokenizer, read_config
 from harness.models.options import LoadOptions, Use, weights_dtype
 from harness.models.served import BACKEND, ServedModel
-from harness.run.graph import CHECKPOINT, SERVED
+from harness.run.graph import CHECKPOINT, DROPPABLE, SERVED
 from harness.run.records import Description, SourceFacts
 from harness.run.stages.live import Live
 from harness.store import Artifact, Store
@@ -72,6 +73,7 @@ class Engine:
         self._name = ""
         self._running = ExitStack()
         self._generate: Generate | None = None
+        self._held: dict[str, Path] = {}
 
     def use(self, name: str, session: Callable[[], AbstractContextManager[Generate]]) -> Generate:
         """The engine called `name`, started unless it is the one that runs."""
@@ -81,8 +83,15 @@ class Engine:
             self._name = name
         return self._generate
 
+    def hold(self, name: str, resource: Callable[[], AbstractContextManager[Path]]) -> Path:
+        """Return the folder called `name`, which is made when first asked for and goes when the engine has stopped."""
+        if name not in self._held:
+            self._held[name] = self._running.enter_context(resource())
+        return self._held[name]
+
     def stop(self) -> None:
         self._generate = None
+        self._held.clear()
         self._running.close()
 
 
@@ -148,22 +157,71 @@ class Context:
         return component
 
     def model_folder(self, reference: str) -> Path:
-        """The checkpoint folder of a model input; a hub model is downloaded unless it is cached."""
+        """The checkpoint folder of a model input, which may hold a delta; a hub model is downloaded unless it is cached."""
         checkpoint = self._checkpoint(reference)
         return checkpoint.files() if checkpoint else stored_model(self.store, reference)
 
-    def load(self, reference: str, use: Use) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-        """Model and tokenizer of a model input."""
-        return self.load_model(reference, use), self.load_tokenizer(reference)
+    def whole_folder(self, reference: str) -> Path:
+        """The checkpoint folder of a model input with whole weights, for programs that read it themselves.
 
-    def load_model(self, reference: str, use: Use) -> PreTrainedModel:
-        """A model input in memory, as its comparison's `model` section and its use say."""
-        device = self.environment.get("device")
-        return load_model(self.model_folder(reference), self._given_options(reference), use=use, device=device)
+        It is there until the stage's engine stops, which is at the end of the stage at the latest.
+        """
+        folder = self.model_folder(reference)
+        if not is_delta(folder):
+            return folder
+        return self.engine.hold(reference, lambda: self._rebuilt(folder))
+
+    @contextmanager
+    def _rebuilt(self, folder: Path) -> Iterator[Path]:
+        with self.store.part() as scratch:
+            yield rebuild(folder, self.base_folder(read_note(folder).base), scratch / "model")
+
+    def base_folder(self, base: Base) -> Path:
+        """The folder of the model that a delta is added to.
+
+        Raises:
+            DataError: it is not there any more.
+            StoreError: the same, of a stage's model.
+        """
+        return base_folder(base, self.store, self.checkpoints)
+
+    def delta_base(self, reference: str) -> tuple[Base, Path] | None:
+        """Return the model that a training's result is kept as a difference from, with its folder.
+
+        It is the first one of all, so that no delta needs another, and none needs a model that may be dropped.
+
+        Args:
+            reference: the model that the training starts from.
+
+        Returns:
+            None where the result is kept whole: the config asks for that, or the start is whole itself and may be dropped.
+        """
+        checkpoint = self._checkpoint(reference)
+        if checkpoint is not None:
+            return (Base(model=reference, place=checkpoint.place), checkpoint.files()) if checkpoint.deltas else None
+        if not any(row.get("deltas") for row in self.checkpoints.values()):
+            return None
+        folder = stored_model(self.store, reference)
+        if is_delta(folder):
+            base = read_note(folder).base
+            return base, self.base_folder(base)
+        return None if self.store.open(reference).kind in DROPPABLE else (Base(model=reference), folder)
+
+    def load(self, reference: str, use: Use, place: str | None = None) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+        """Model and tokenizer of a model input."""
+        return self.load_model(reference, use, place), self.load_tokenizer(reference)
+
+    def load_model(self, reference: str, use: Use, place: str | None = None) -> PreTrainedModel:
+        """A model input in memory, as its comparison's `model` section and its use say; on the device `place`, if given."""
+        return self._load(self.model_folder(reference), self._given_options(reference), use, place)
 
     def load_folder(self, folder: Path) -> PreTrainedModel:
         """A checkpoint that a run saved, in memory as it is scored."""
-        return load_model(folder, use="scoring", device=self.environment.get("device"))
+        return self._load(folder, None, "scoring")
+
+    def _load(self, folder: Path, options: LoadOptions | None, use: Use, place: str | None = None) -> PreTrainedModel:
+        base = self.base_folder(read_note(folder).base) if is_delta(folder) else None
+        return load_model(folder, options, use=use, device=self.environment.get("device"), base=base, place=place)
 
     def options(self, reference: str) -> LoadOptions:
         """How a model input is loaded: a starting model's own way, or what a run noted in the checkpoint that it trained."""
@@ -232,6 +290,22 @@ def stored_model(store: Store, key: str) -> Path:
             "--set run.keep_models=all makes them again"
         )
     return artifact / "model"
+
+
+def base_folder(base: Base, store: Store, checkpoints: Mapping[str, Mapping[str, Any]]) -> Path:
+    """Return the folder of the model that a delta is added to.
+
+    Args:
+        checkpoints: `Context.checkpoints`, which say best where a starting model lies; otherwise the delta's own note does.
+
+    Raises:
+        DataError: it is not there any more.
+        StoreError: the same, of a stage's model.
+    """
+    if not base.model.startswith(CHECKPOINT):
+        return stored_model(store, base.model)
+    row = checkpoints.get(base.model.removeprefix(CHECKPOINT))
+    return (Checkpoint.of(row) if row else base_checkpoint(base)).files()
 
 
 def save_checkpoint(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:

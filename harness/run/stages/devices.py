@@ -76,6 +76,7 @@ def run_on_devices(stage: Stage, context: Context, draft: ArtifactDraft) -> None
                 process.kill()
     draft.facts.update(result["facts"])
     draft.earlier_seconds = result["earlier_seconds"]
+    draft.stands_for.update(result["stands_for"])
 
 
 def launch_environment(devices: DeviceSettings) -> dict[str, str]:

@@ -52,7 +52,13 @@ def _attempt(order: Mapping[str, Any], out: IO[str]) -> WorkerMessage:
         print(f"--- {order['stage']['title']}, process {order['rank']}", file=sys.stderr)
         traceback.print_exc()
         return {"event": "finished", "error": f"{type(error).__name__}: {error}", "ours": False}
-    return {"event": "finished", "error": None, "facts": draft.facts, "earlier_seconds": draft.earlier_seconds}
+    return {
+        "event": "finished",
+        "error": None,
+        "facts": draft.facts,
+        "earlier_seconds": draft.earlier_seconds,
+        "stands_for": draft.stands_for,
+    }
 
 
 def _run(order: Mapping[str, Any], draft: ArtifactDraft, out: IO[str]) -> None:

@@ -217,7 +217,7 @@ class PolicyServices:
 
     @property
     def folder(self) -> Path:
-        return self.services.context.model_folder(self.reference)
+        return self.services.context.whole_folder(self.reference)
 
     @property
     def name(self) -> str:

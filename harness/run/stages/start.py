@@ -106,7 +106,7 @@ def run_sft(stage: Stage, context: Context, draft: ArtifactDraft) -> None:
             checkpoints=checkpoints,
             watch=context.live.points,
         )
-    rounding = start.save(policy, tokenizer, draft)
+    stored = start.save(policy, tokenizer, draft)
     if not Ranks.here().first:
         return
     draft.earlier_seconds = checkpoints.earlier_seconds
@@ -117,7 +117,7 @@ def run_sft(stage: Stage, context: Context, draft: ArtifactDraft) -> None:
         tokens=tuned.counts["tokens"],
         tokens_trained=tuned.counts["tokens"] * settings.epochs,
         memory_warning=sft_memory_warning(settings.micro_batch_size or settings.batch_size, tuned.rows),
-        **({"rounding": rounding} if rounding else {}),
+        **stored,
     )
     draft.facts |= facts.as_json()
 

@@ -18,14 +18,15 @@ from harness.api.interfaces import Objective, Source, Trainer, TrainingUse
 from harness.api.methods import GROUPED
 from harness.api.types import Example, Group, Prompt, Response
 from harness.errors import StageError
+from harness.models.delta import shrink, stands_for
 from harness.models.judge.judge import Judge
 from harness.models.load import merged
 from harness.models.logps import TokenRow, score
 from harness.models.reward import PolicyReward, RewardModel, RewardScorer, TrainingReward
 from harness.models.tokenization import ChatTemplate
 from harness.models.verifier import Verifier
-from harness.run.graph import Stage
-from harness.run.records import StateFacts, StatePayload, TrainFacts, TrainInputs, TrainPayload
+from harness.run.graph import MODEL, Stage
+from harness.run.records import DeltaFacts, StateFacts, StatePayload, StorageFacts, TrainFacts, TrainInputs, TrainPayload
 from harness.run.stages.context import Context, read_dataset, read_groups, save_checkpoint
 from harness.run.stages.groups import read_source, round_examples
 from harness.run.stages.services import judge_facts, judge_values, stage_judge
@@ -36,7 +37,7 @@ from harness.training.batch import TokenGroup, tokenize
 from harness.training.budget import spend
 from harness.training.layouts.choose import choose_layout
 from harness.training.ranks import Ranks
-from harness.training.settings import Rounding, SftSettings, TrainingSettings
+from harness.training.settings import SftSettings, TrainingSettings
 
 if TYPE_CHECKING:
     import transformers
@@ -149,7 +150,7 @@ class TrainerServices:
     def start(self) -> Path:
         options = self.context.options(self.inputs.model)
         if not options.changed().keys() - {"trained", *options.kept()}:
-            return self.context.model_folder(self.inputs.model)
+            return self.context.whole_folder(self.inputs.model)
         folder = self.scratch.parent / "start"  # a template or an adapter of the config's is in no file yet
         save_checkpoint(*self.context.load(self.inputs.model, "training"), folder)
         return folder
@@ -168,8 +169,7 @@ class TrainerServices:
         self._save(model, self.context.load_tokenizer(self.inputs.model))
 
     def _save(self, model: PreTrainedModel | PeftModel, tokenizer: PreTrainedTokenizerBase) -> None:
-        rounding = self._start.save(model, tokenizer, self.draft)
-        self.facts |= {"rounding": rounding} if rounding else {}
+        self.facts |= self._start.save(model, tokenizer, self.draft)
         self._saved = True
 
     def train_groups(self) -> TrainingUse:
@@ -429,42 +429,53 @@ class Start:
     context: Context
     settings: TrainingSettings | SftSettings
 
-    def policy(self) -> tuple[PreTrainedModel | PeftModel, PreTrainedTokenizerBase]:
-        """The model to train, with adapters where the settings ask for them, and its tokenizer."""
+    def policy(self, place: str | None = None) -> tuple[PreTrainedModel | PeftModel, PreTrainedTokenizerBase]:
+        """The model to train, with adapters where the settings ask for them, and its tokenizer.
+
+        Args:
+            place: the device on which its weights lie; the machine's GPU, if it has one, if None.
+        """
         from harness.training.adapters import add_adapters
 
-        model, tokenizer = self.context.load(self.model, "training")
+        model, tokenizer = self.context.load(self.model, "training", place)
         lora = self.settings.lora
         return add_adapters(model, lora, self.seed) if lora else model, tokenizer
 
     def save(
         self, policy: PreTrainedModel | PeftModel, tokenizer: PreTrainedTokenizerBase, draft: ArtifactDraft
-    ) -> Rounding | None:
+    ) -> StorageFacts:
         """Write the whole model to `model`, adapters merged into it, and the adapters alone to `adapter`, where there are any.
 
-        Weights are stored in float32, so that the smallest step is kept; in another type where `model.storage` names one.
+        Weights are stored in float32, so that the smallest step is kept; in another type where `model.storage` names one; as
+        their difference from the starting model where it is `delta`.
         Weights are gathered from all processes of a training, so all of them must call this; the first one writes.
 
         Returns:
-            What a smaller type loses; None for float32, and in all processes but the first.
+            The fields of `TrainingFacts` that tell how it was stored; none in all processes but the first.
         """
-        from harness.training.sharding import whole_weights
+        from harness.training.sharding import is_sharded, whole_weights
 
-        weights = whole_weights(policy)
+        if is_sharded(policy):
+            # Gathered into the start's own tensors, so that the first process holds the model once, and the others never.
+            place = self.policy("cpu")[0] if Ranks.here().first else None
+            whole_weights(policy, None if place is None else place.state_dict())
+            policy = place or policy
         if not Ranks.here().first:
-            return None
-        if weights is not None:
-            policy, _ = self.policy()
-            policy.load_state_dict(weights)
+            return {}
         whole = self._merged(policy, draft.folder / "adapter") if hasattr(policy, "merge_and_unload") else policy
-        storage, rounding = self.context.options(self.model).storage, None
+        storage = self.context.options(self.model).storage
+        facts: StorageFacts = {}
         if storage != "float32":
             from harness.training.precision import round_weights
 
             start = self.context.load_model(self.model, "scoring").state_dict()
-            rounding = round_weights(whole, start, storage)
-        save_checkpoint(whole, tokenizer, draft.folder / "model")
-        return rounding
+            facts["rounding"] = round_weights(whole, start, storage)
+        save_checkpoint(whole, tokenizer, draft.folder / MODEL)
+        if (base := self.context.delta_base(self.model)) is not None:
+            note, folder = base
+            facts["delta"] = DeltaFacts(base=note.model, share=shrink(draft.folder / MODEL, note, folder))
+            draft.stands_for |= stands_for(draft.folder / MODEL, MODEL)
+        return facts
 
     def _merged(self, policy: PeftModel, folder: Path) -> PreTrainedModel:
         """The whole model in float32, its adapters saved in a folder first; they are merged into no weights of fewer digits."""
