@@ -137,11 +137,8 @@ class StepTrainer(Trainer):  # type: ignore[misc]
             self._save(str(folder), state_dict=weights)
         elif self.ranks.first and weights:  # a checkpoint: all weights of a model with adapters too, as `load_sharded` needs
             folder.mkdir(parents=True, exist_ok=True)
-            seen = set[int]()
-            for (
-                name,
-                weight,
-            ) in weights.items():  # safetensors takes no memory twice: a shared weight is copied for its second name
+            seen = set[int]()  # safetensors takes no memory twice: a shared weight is copied for its second name
+            for name, weight in weights.items():
                 if weight.data_ptr() in seen:
                     weights[name] = weight.clone()
                 seen.add(weight.data_ptr())
