@@ -79,7 +79,7 @@ from harness.errors import (
     UnavailableError,
 )
 from harness.models.client import DeclinedError, ModelClient, RefusedError, TransientError
-from harness.models.generate import generate
+from harness.models.generate import generate, prompt_batches
 from harness.models.hub import hub_commit, hub_snapshot
 from harness.models.replies import ReplyChoice
 from harness.models.retry import RetryPolicy
@@ -199,6 +199,7 @@ __all__ = [
     "interval",
     "logistic",
     "parse_json",
+    "prompt_batches",
     "pseudo_values",
     "read_json_rows",
     "read_lines",

@@ -104,6 +104,7 @@ NAMES = [
     "fold",
     "fold_spacing",
     "generate",
+    "prompt_batches",
     "source_named",
     "hookimpl",
     "hub_commit",

@@ -137,6 +137,7 @@ def print_plan(report: PlanReport) -> None:
         _print_lines([report.disk.line(report.free)], "yellow" if report.disk.peak > report.free else "dim")
     if report.gpu is not None:
         _print_gpu(report.gpu)
+    _print_lines([report.spread.line()] if report.spread else [], "dim")
     if report.most is not None:
         _print_range(report, report.most)
     _print_lacking(report)

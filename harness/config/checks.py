@@ -58,6 +58,17 @@ def check_backend(unresolved: UnresolvedConfig, tuned: bool) -> None:
         unresolved.note("generation.backend", backend.name, f"{fix} (its `command`), or train nothing")
 
 
+def check_shards(unresolved: UnresolvedConfig, config: Config) -> None:
+    """Parts of a generation are the responses of the whole only where none depends on another."""
+    backend, shards = unresolved.backend, config.run.shards
+    if shards == 1 or backend is None or backend.draws_apart():
+        return
+    fix = f"{backend.name} draws all responses from one stream of random numbers, which parts cannot share"
+    by_response = "random" in type(backend).model_fields
+    remedy = "set generation.backend.random to by_response, or" if by_response else "choose another backend, or"
+    unresolved.note("run.shards", shards, f"{fix}: {remedy} leave run.shards out")
+
+
 def check_budget(unresolved: UnresolvedConfig, config: Config) -> None:
     """Every budget, the config's and each row's own: its source has the prompts, and every round gets one."""
     common = [row for _, row in unresolved.placed_rows() if row.budget == config.budget and row.source is None]

@@ -21,6 +21,7 @@ from harness.config.checks import (
     check_prompts,
     check_rejected,
     check_seeds,
+    check_shards,
     check_statistics,
     fill_null_rows,
     pin_row_sources,
@@ -107,5 +108,6 @@ def _check_sections(unresolved: UnresolvedConfig, config: Config) -> None:
     check_prompts(unresolved, config)
     check_during(unresolved, config)
     check_backend(unresolved, config.sft is not None)
+    check_shards(unresolved, config)
     trained = [round_.training for row in unresolved.rows if row for round_ in row.rounds]
     check_trained_dtype(unresolved.problems, config.model, [*([config.sft] if config.sft else []), *trained])

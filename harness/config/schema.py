@@ -40,6 +40,7 @@ from harness.training.settings import SftSettings, TrainingSettings
 
 LARGEST_SEED = 2**31 - 1
 MOST_SEEDS = 64  # that are added one by one: each is a look at all rows
+MOST_SHARDS = 4096
 FEWEST_AT_FIRST = 10  # prompts: the first look tests with a variance between them
 # What whoever renders a template passes itself.
 _RENDERERS = frozenset({"messages", "add_generation_prompt", "bos_token", "eos_token", "loop"})
@@ -364,9 +365,24 @@ class RunSection(_Section):
         description="end the run after so many hours with exit code 75: trainings and generations keep their state at once, "
         "other stages have five minutes to finish; no limit if absent",
     )
+    shards: int | Literal["auto"] = Field(
+        1,
+        exclude_if=lambda shards: shards == 1,
+        description="cut generations by prompts into so many parts, drawn beside each other; auto: one for each worker, of 32 "
+        "prompts at least. Needs a backend that draws each response from random numbers of its own, as transformers with "
+        "`random: by_response`",
+    )
     examples: bool = Field(
         True, description="show the prompts and each row's answers on the board; false where their text must stay here"
     )
+
+    @field_validator("shards", mode="before")
+    @classmethod
+    def _are_counted(cls, shards: Any) -> Any:
+        whole = isinstance(shards, int) and not isinstance(shards, bool) and 1 <= shards <= MOST_SHARDS
+        if shards != "auto" and not whole:
+            raise ValueError(f"it should be auto, or a whole number from 1 to {MOST_SHARDS}")
+        return shards
 
 
 class CheckpointSection(_Section):

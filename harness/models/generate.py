@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from harness.api.interfaces import Chunks
 from harness.api.types import Prompt, Response, Sampling
 from harness.extras import require
 from harness.models.load import model_eos
+from harness.models.random_numbers import ByBatch, ByResponse, RandomNumbers, Uniform
 from harness.models.tokenization import ChatTemplate
 
 if TYPE_CHECKING:
@@ -32,6 +34,7 @@ def generate(
     sampling: Sampling,
     *,
     rows_per_batch: int = 256,
+    random: RandomNumbers = "by_batch",
     report: Report | None = None,
     chunks: Chunks | None = None,
 ) -> list[list[Response]]:
@@ -43,6 +46,7 @@ def generate(
         prompts: answered in batches of like length; the order of the result is theirs.
         sampling: greedy where `temperature` is 0.
         rows_per_batch: how many sequences are decoded side by side.
+        random: by_response: a response depends on its prompt's place in `prompts`, and on no other response.
         report: called with (responses done, responses in all).
         chunks: goes on from these, to the same responses; a chunk is one batch or several.
 
@@ -53,7 +57,9 @@ def generate(
     template = ChatTemplate(tokenizer)
     encoded = [template.prompt_ids(prompt) for prompt in prompts]
     ends = template.stop_ids(model_eos(model))
-    return generate_ids(model, template, encoded, sampling, ends, rows_per_batch=rows_per_batch, report=report, chunks=chunks)
+    return generate_ids(
+        model, template, encoded, sampling, ends, rows_per_batch=rows_per_batch, random=random, report=report, chunks=chunks
+    )
 
 
 def generate_ids(
@@ -64,6 +70,7 @@ def generate_ids(
     end_ids: Sequence[int],
     *,
     rows_per_batch: int = 256,
+    random: RandomNumbers = "by_batch",
     report: Report | None = None,
     chunks: Chunks | None = None,
 ) -> list[list[Response]]:
@@ -71,24 +78,30 @@ def generate_ids(
     import torch
 
     answers = {} if chunks is None else dict(chunks.responses)
-    random = _generator(model.device, sampling.seed, b"" if chunks is None else chunks.state)
+    stream = _generator(model.device, sampling.seed, b"" if chunks is None else chunks.state) if random == "by_batch" else None
     with torch.inference_mode():
-        for batch in _batches(encoded, max(1, rows_per_batch // sampling.n)):
+        for batch in prompt_batches(encoded, sampling.n, rows_per_batch):
             if answers.keys() >= set(batch):
-                continue  # an earlier process did it, and `random` is as it was after it
-            sequences = _decode_batch(model, [encoded[place] for place in batch], sampling, end_ids, random)
+                continue  # an earlier process did it, and `stream` is as it was after it
+            uniform = ByBatch(stream) if stream else ByResponse(sampling.seed, batch, sampling.n, model.device)
+            sequences = _decode_batch(model, [encoded[place] for place in batch], sampling, end_ids, uniform)
             sampled = iter(template.sampled(ids, finished) for ids, finished in sequences)
             fresh = {place: list(islice(sampled, sampling.n)) for place in batch}
             answers |= fresh
             if chunks is not None:
-                chunks.add(fresh, random.get_state().numpy().tobytes())
+                chunks.add(fresh, stream.get_state().numpy().tobytes() if stream else b"")
             if report is not None:
                 report(len(answers) * sampling.n, len(encoded) * sampling.n)
     return [answers[place] for place in range(len(encoded))]
 
 
-def _batches(encoded: Sequence[list[int]], size: int) -> list[list[int]]:
-    """Return the places of prompts in batches of similar length, so that little is padding."""
+def prompt_batches(encoded: Sequence[list[int]], n: int, rows_per_batch: int) -> list[list[int]]:
+    """Return the places of prompts in batches of similar length, so that little is padding.
+
+    Args:
+        n: samples of each prompt; a batch has them all.
+    """
+    size = max(1, rows_per_batch // n)
     order = sorted(range(len(encoded)), key=lambda place: (len(encoded[place]), place))
     return [order[start : start + size] for start in range(0, len(order), size)]
 
@@ -104,7 +117,7 @@ def _generator(device: device, seed: int, state: bytes) -> Generator:
 
 
 def _decode_batch(
-    model: PreTrainedModel, prompts: list[list[int]], sampling: Sampling, end_ids: Sequence[int], random: Generator
+    model: PreTrainedModel, prompts: list[list[int]], sampling: Sampling, end_ids: Sequence[int], uniform: Uniform
 ) -> list[tuple[list[int], bool]]:
     """Return n samples of each prompt, next to each other: their ids with the one that ended it, and whether it ended."""
     import torch
@@ -115,7 +128,7 @@ def _decode_batch(
     tokens = torch.full((count, sampling.max_tokens), NOTHING, dtype=torch.long, device=model.device)
     finished = torch.zeros(count, dtype=torch.bool, device=model.device)
     for step in range(sampling.max_tokens):
-        token = _choose(rows.logits, sampling, random)
+        token = _choose(rows.logits, sampling, partial(uniform.draw, step, rows.origin))
         tokens[rows.origin[rows.live], step] = token[rows.live]
         ended = rows.live & torch.isin(token, ends)
         finished[rows.origin[ended]] = True
@@ -195,8 +208,12 @@ class _Rows:
         self.positions = self.positions + 1
 
 
-def _choose(logits: Tensor, sampling: Sampling, random: Generator) -> Tensor:
-    """Return the next token of each row, [rows]."""
+def _choose(logits: Tensor, sampling: Sampling, uniform: Callable[[], Tensor]) -> Tensor:
+    """Return the next token of each row, [rows].
+
+    Args:
+        uniform: gives a number from [0, 1) for each row, [rows, 1]; not asked where decoding is greedy.
+    """
     import torch
 
     if sampling.temperature == 0:
@@ -209,8 +226,7 @@ def _choose(logits: Tensor, sampling: Sampling, random: Generator) -> Tensor:
         probabilities = probabilities.scatter(-1, indices, ordered.masked_fill(outside, 0.0))
     # By the inverse of the distribution function, in float64; `right` skips tokens of probability 0.
     below = probabilities.cumsum(-1)
-    uniform = torch.rand((len(below), 1), dtype=below.dtype, device=below.device, generator=random)
-    return torch.searchsorted(below, uniform * below[:, -1:], right=True)[:, 0].clamp(max=logits.shape[-1] - 1)
+    return torch.searchsorted(below, uniform() * below[:, -1:], right=True)[:, 0].clamp(max=logits.shape[-1] - 1)
 
 
 def block_sampling(sampling: Sampling, start: int, size: int) -> Sampling:

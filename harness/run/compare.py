@@ -20,7 +20,7 @@ from harness.board.sequential import SeedsDesign
 from harness.board.views.page import write_all
 from harness.config import Comparison, prepare_evaluators, resolve_each
 from harness.config.problems import ABSENT, quoted
-from harness.config.schema import raise_all
+from harness.config.schema import RunSection, raise_all
 from harness.errors import ConfigError, InterruptedRunError, Problem, StageError, StoreWriteError, TimeOverError
 from harness.run.costs import measure_sharing
 from harness.run.elsewhere import served_problems
@@ -46,6 +46,7 @@ from harness.run.results import (
     run_warnings,
     screening_counts,
 )
+from harness.run.shards import with_shards
 from harness.run.stages.benchmarks import overlap_warnings
 from harness.run.stages.context import read_dataset
 from harness.run.stages.screening import fewer_than_asked, row_source_problems, screened, split_problems
@@ -144,8 +145,7 @@ def compare(
     _check_room(planners, search, artifacts, workers)
 
     journal = Journal(folder, comparison.config.name, options.log)
-    hours = comparison.config.run.max_hours
-    run = _Execution(comparison.config.name, folder, artifacts, Observers(registry), journal, hours, began)
+    run = _Execution(comparison.config.name, folder, artifacts, Observers(registry), journal, comparison.config.run, began)
     first = graph if search is None else search.graph
     with run.going(first, comparison, graph, workers, options, noted=(raw, command)):
         choice = None
@@ -205,8 +205,7 @@ def tune(
     _make_folder(folder)
     _check_room([], search, artifacts, workers)
     journal = Journal(folder, comparison.config.name, options.log)
-    hours = comparison.config.run.max_hours
-    run = _Execution(comparison.config.name, folder, artifacts, Observers(registry), journal, hours, began)
+    run = _Execution(comparison.config.name, folder, artifacts, Observers(registry), journal, comparison.config.run, began)
     with run.going(search.graph, comparison, graph, workers, options):
         return _settle(search, run)
 
@@ -224,8 +223,8 @@ class _Execution:
     """The run of a graph that grows: with further trials, with the rows that they settled, and with further seeds.
 
     Attributes:
-        max_hours: after which the run ends; None for no limit.
-        began: the time (seconds since the epoch) from which they count.
+        section: the config's `run`.
+        began: the time (seconds since the epoch) from which its `max_hours` count.
         executor, models: set while the run is going.
         outcome: of all stages so far.
     """
@@ -235,10 +234,11 @@ class _Execution:
     store: Store
     observers: Observers
     journal: Journal
-    max_hours: float | None
+    section: RunSection
     began: float
     executor: Executor | None = None
     models: KeptModels | None = None
+    needed: Set[str] = frozenset()
     outcome: Outcome = field(default_factory=Outcome)
 
     @contextmanager
@@ -278,31 +278,33 @@ class _Execution:
             present = stages_in_store(graph, present.__contains__, self.store.dropped)
             self.models = KeptModels.of(comparison, self.store, root)
             self.executor = options.executor(workers, settings, self.folder / "logs")
+            cut, present = self._cut(graph, present)
             if noted is not None:
                 note_run(self.folder, noted[0], self.store.root, noted[1])
-            self.journal.begin(graph, present)
+            self.journal.begin(cut, present)
             if options.begun is not None:
                 options.begun(self.folder)
             watching, display, tracking = self.observers.watching, options.display, options.tracking
-            with watching(self.name, graph, present, display=display, workers=workers, folder=self.folder, tracking=tracking):
-                self._run(graph, present)
+            with watching(self.name, cut, present, display=display, workers=workers, folder=self.folder, tracking=tracking):
+                self._run(graph, cut, present)
                 yield
 
     @property
     def ends_at(self) -> float | None:
-        return None if self.max_hours is None else self.began + 3600 * self.max_hours
+        return None if self.section.max_hours is None else self.began + 3600 * self.section.max_hours
 
     def ending(self) -> InterruptedRunError:
         """Return the error of a run that stopped before all was done."""
         if self.ends_at is None or time.time() < self.ends_at:
             return InterruptedRunError(STOPPED)
         return TimeOverError(
-            f"run.max_hours = {self.max_hours:g} are over, and {len(self.outcome.ran):,} stages were finished in them: all "
-            "work is kept, and the same command continues from it"
+            f"run.max_hours = {self.section.max_hours:g} are over, and {len(self.outcome.ran):,} stages were finished in them: "
+            "all work is kept, and the same command continues from it"
         )
 
     def need(self, keys: Set[str]) -> None:
         """Keep these artifacts from `collect`."""
+        self.needed = keys
         need(self.store, Root.of(self.name, self.folder, keys))
 
     def add(self, graph: Graph, fresh: Set[str]) -> None:
@@ -317,14 +319,28 @@ class _Execution:
         others = graph.stages.keys() - fresh
         present = stages_in_store(graph, (others | held).__contains__, self.store.dropped)
         again = [graph.stages[key] for key in others - present]  # models that the new stages need, and that were dropped
-        self.journal.extend(graph, [*stages, *again], held & present)
-        self.observers.extended(graph, [*stages, *again], held & present)
-        self._run(graph, present)
+        cut, present = self._cut(graph, present)
+        shards = cut.stages.keys() - graph.stages.keys()
+        added, cached = [*stages, *again, *(cut.stages[key] for key in shards)], (held | shards) & present
+        self.journal.extend(cut, added, cached)
+        self.observers.extended(cut, added, cached)
+        self._run(graph, cut, present)
 
-    def _run(self, graph: Graph, present: set[str]) -> None:
+    def _cut(self, graph: Graph, present: set[str]) -> tuple[Graph, set[str]]:
+        """Return the graph with shards of its generations, and the stages of it that need not run."""
+        assert self.executor is not None
+        wanted = self.section.shards
+        cut = with_shards(graph, present, wanted, self.executor.width() if wanted == "auto" else 1)
+        if shards := cut.stages.keys() - graph.stages.keys():
+            self.need({*self.needed, *shards})
+        return cut, present | {key for key in shards if self.store.holds(key)}
+
+    def _run(self, graph: Graph, cut: Graph, present: set[str]) -> None:
+        """Run a graph, cut into shards; how these ended is no part of the outcome, since their stages go on without them."""
         assert self.executor is not None and self.models is not None
-        self.models.watch(graph, present)
-        self.outcome.add(self.executor.run(graph, present, EventFanout((self.journal, self.observers, self.models))))
+        self.models.watch(cut, present)
+        outcome = self.executor.run(cut, present, EventFanout((self.journal, self.observers, self.models)))
+        self.outcome.add(outcome.of(graph))
 
 
 def _check(

@@ -21,6 +21,7 @@ VERSIONS = {
     "answers": 2,
     "evaluate": 2,
     "state": 1,
+    "shard": 1,
 }
 DROPPABLE = frozenset({"train", "state"})  # kinds whose model may be dropped when its answers and scores are there
 MODEL = "model"  # the folder of a trained model in its artifact
@@ -40,6 +41,7 @@ class Stage:
         shares: stages with the same value would wait for each other's samples, so the executor runs one at a time.
         weight: rough duration relative to other stages; for the order and for estimates only.
         after: stages that end before this one begins, well or not: it goes on from where they came to. No part of the key.
+        devices: it computes on so many GPUs at a time, which nothing else uses meanwhile. No part of the key.
     """
 
     key: str
@@ -50,6 +52,7 @@ class Stage:
     shares: str | None = None
     weight: float = 1.0
     after: tuple[str, ...] = ()
+    devices: int = 1
 
     @property
     def parents(self) -> frozenset[str]:
@@ -136,11 +139,12 @@ class Graph:
         shares: str | None = None,
         weight: float = 1.0,
         after: tuple[str, ...] = (),
+        devices: int = 1,
     ) -> str:
         """Add a stage unless the graph has it already, and return its key."""
         key = self.key(kind, payload, inputs)
         if key not in self.stages:
-            self.stages[key] = Stage(key, kind, title, dict(payload), dict(inputs), shares, weight, after)
+            self.stages[key] = Stage(key, kind, title, dict(payload), dict(inputs), shares, weight, after, devices)
         return key
 
     def key(self, kind: str, payload: Mapping[str, Any], inputs: Mapping[str, str]) -> str:

@@ -42,7 +42,6 @@ from harness.store.environment import environment
 from harness.training.batch import MISMATCHED, PLAIN
 from harness.training.settings import SftSettings, TrainingSettings
 
-DEVICES = "devices"  # the `shares` of all trainings on several devices
 Block = tuple[int, int | None]  # of the evaluated split: from, to; None for its end
 
 
@@ -233,8 +232,8 @@ class Planner:
             return self.base
         payload = SftPayload(seed=seed, **self._settings(self.config.sft))
         inputs = SftInputs(self.source, self.base)
-        shares = _devices(self.config.sft)
-        return self.graph.add("sft", f"SFT · seed {seed}", payload.as_json(), inputs.named(), shares=shares, weight=30)
+        devices = _devices(self.config.sft)
+        return self.graph.add("sft", f"SFT · seed {seed}", payload.as_json(), inputs.named(), devices=devices, weight=30)
 
     def _groups(self, config: RowConfig, number: int, row: RowPlan, builder: DataBuilder) -> str:
         """Add the data of a round that starts from the row's model."""
@@ -273,9 +272,7 @@ class Planner:
         inputs = TrainInputs(row.model, groups, references=references)
         return self._training(config, number, payload, inputs, _devices(round_.training))
 
-    def _training(
-        self, config: RowConfig, number: int, payload: TrainPayload, inputs: TrainInputs, shares: str | None = None
-    ) -> str:
+    def _training(self, config: RowConfig, number: int, payload: TrainPayload, inputs: TrainInputs, devices: int) -> str:
         """Add the training of a round, after the states that it goes through where they are evaluated.
 
         Each goes on from where the one before came to, so that nothing is trained twice, and the training's key is that of a
@@ -293,7 +290,7 @@ class Planner:
                     f"train {title} up to {share:.4g}",
                     given.as_json(),
                     inputs.named(),
-                    shares=shares,
+                    devices=devices,
                     weight=12 * (share - before),
                     after=after,
                 ),
@@ -306,7 +303,7 @@ class Planner:
             f"train {title}",
             payload.as_json(),
             inputs.named(),
-            shares=shares,
+            devices=devices,
             weight=12 * (1 - before),
             after=after,
         )
@@ -332,7 +329,7 @@ class Planner:
             **optional,
         )
         inputs = TrainInputs(row.model, groups, self._training_source(config))
-        return self._training(config, number, payload, inputs, DEVICES if trainer.gpus() > 1 else None)
+        return self._training(config, number, payload, inputs, trainer.gpus())
 
     def _spending(self, config: RowConfig, number: int) -> dict[str, Any]:
         """Return the `spending` of a `TrainPayload`: a round's part of the budget's limit, if it has one."""
@@ -495,9 +492,9 @@ def _judged(judge: JudgeSettings) -> Mapping[str, Any]:
     return {"judge": judge.identity, "reading": judge.reading}
 
 
-def _devices(settings: SftSettings | TrainingSettings) -> str | None:
-    """Return the `shares` of a training on several devices: they are the same devices, so one such stage runs at a time."""
-    return DEVICES if settings.devices else None
+def _devices(settings: SftSettings | TrainingSettings) -> int:
+    """Return how many devices a training takes for itself."""
+    return settings.devices.count if settings.devices else 1
 
 
 def _round(config: RowConfig, number: int) -> str:

@@ -304,6 +304,18 @@ class AnswersPayload(EvaluatedPayload):
         return TypeAdapter(Sampling).validate_python(self.sampling)
 
 
+class ShardPayload(AnswersPayload):
+    """A part of the responses that a later stage would draw: every `count`-th batch of its prompts, from `number` on.
+
+    Attributes:
+        blocks: whether the responses are drawn in blocks, as data builders' are, or all at once, as answers.
+    """
+
+    number: int
+    count: int
+    blocks: bool = False
+
+
 class EvaluatePayload(EvaluatedPayload, JudgedPayload):
     """One evaluator on one row.
 
@@ -549,6 +561,16 @@ class EvaluateFacts(Facts):
 
 class SampleFacts(Facts):
     tokens: int = 0
+
+
+class ShardFacts(Facts):
+    """The responses of a shard.
+
+    Attributes:
+        drawn: key of the samples that it is a part of -> the seconds that drawing its part took.
+    """
+
+    drawn: dict[str, float] = {}
 
 
 class RewardFacts(Facts):

@@ -37,6 +37,9 @@ class ServedBackend(Backend):
     def precision(self, weights: str) -> str:
         return "a type that the server chooses"
 
+    def draws_apart(self) -> bool:
+        return True  # by a seed for each request
+
     @contextmanager
     def session(self, policy: Policy) -> Iterator[Generate]:
         with self.serving(policy) as (url, name):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -9,6 +10,7 @@ import torch
 
 from harness.api.types import Message, Prompt, Response, Sampling
 from harness.models.generate import _choose, block_sampling, blocks, generate
+from harness.models.random_numbers import ByBatch
 from harness.models.tokenization import ChatTemplate
 
 PROMPTS = [
@@ -16,6 +18,13 @@ PROMPTS = [
     Prompt.of("b", "sort these numbers from low to high : 7 , 3 , 9 . answer as a numbered list ."),
     Prompt.of("c", "describe a lemon in two points . answer with a dash before each item ."),
 ]
+
+
+def numbers(rows: int) -> Callable[[], torch.Tensor]:
+    stream = ByBatch(torch.Generator().manual_seed(0))
+    return lambda: stream.draw(0, torch.arange(rows))
+
+
 DIALOGUE = Prompt(
     "d", (Message("user", "name two fruits ."), Message("assistant", "pear , plum"), Message("user", "name one more ."))
 )
@@ -85,16 +94,16 @@ def test_a_generation_goes_on_after_any_batch(tiny) -> None:
 
 def test_sampling_follows_the_models_distribution() -> None:
     logits = torch.tensor([[0.0, 1.0, 2.0]]).repeat(20_000, 1)
-    drawn = _choose(logits, Sampling(), torch.Generator().manual_seed(0))
+    drawn = _choose(logits, Sampling(), numbers(len(logits)))
     shares = torch.bincount(drawn, minlength=3).double() / len(drawn)
     assert shares.tolist() == pytest.approx(torch.softmax(logits[0].double(), -1).tolist(), abs=0.015)
 
 
 def test_top_p_keeps_the_smallest_set_that_reaches_p() -> None:
     logits = torch.log(torch.tensor([[0.5, 0.3, 0.15, 0.05]])).repeat(2000, 1)
-    drawn = _choose(logits, Sampling(top_p=0.75), torch.Generator().manual_seed(0))
+    drawn = _choose(logits, Sampling(top_p=0.75), numbers(len(logits)))
     assert set(drawn.tolist()) == {0, 1}
-    drawn = _choose(logits, Sampling(top_p=0.5), torch.Generator().manual_seed(0))
+    drawn = _choose(logits, Sampling(top_p=0.5), numbers(len(logits)))
     assert set(drawn.tolist()) == {0}
 
 

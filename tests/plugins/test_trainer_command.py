@@ -269,5 +269,5 @@ def test_trainings_on_several_gpus_run_one_after_another(tiny_checkpoint: Path) 
         for count in (1, 2)
     ]
     graph = plan(resolve(config(tiny_checkpoint, rows), Registry.load()))
-    assert [stage.shares for stage in graph if stage.kind == "train"] == [None, "devices"]
+    assert [stage.devices for stage in graph if stage.kind == "train"] == [1, 2]
     assert ["devices" in stage.payload["trainer"]["fields"] for stage in graph if stage.kind == "train"] == [False, True]

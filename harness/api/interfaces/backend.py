@@ -117,6 +117,17 @@ class Backend(Component):
         """
         return "a type that its engine chooses"
 
+    def draws_apart(self) -> bool:
+        """Whether each response has random numbers of its own, so that `batches` can be drawn on several devices.
+
+        Such a backend resumes (`resumes`), and what it draws depends on no state of an earlier process.
+        """
+        return False
+
+    def batches(self, policy: Policy, prompts: Sequence[Prompt], sampling: Sampling) -> list[list[int]]:
+        """Return the places of prompts that are decoded side by side; whole batches are drawn on one device."""
+        return [[place] for place in range(len(prompts))]
+
     @contextmanager
     def session(self, policy: Policy) -> Iterator[Generate]:
         """An engine for `policy`, ended with the block. A stage opens it when it first generates, and one at a time."""

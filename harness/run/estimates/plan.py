@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from harness.run.estimates.cpu import CpuEstimate
     from harness.run.estimates.disk import DiskEstimate
     from harness.run.estimates.gpu import Gpu, GpuReport
+    from harness.run.estimates.makespan import SpreadEstimate
     from harness.run.estimates.measured import Calibration
     from harness.run.graph import Graph, Stage
     from harness.run.stages.screening import Screening
@@ -178,6 +179,7 @@ class PlanReport:
         disk: bytes that remain to be written; None where the model's size is not known. `free` are free in the store's disk.
         cpu: the time on this machine's cores; None where it has GPUs, one was asked for, nothing is
             left to run, or torch is not installed.
+        spread: over several workers or GPUs; None on one, and where there is nothing to say.
         keys: a message for each judge's key that the environment lacks, where that judge is still to be asked.
         most: the same with all the seeds and prompts that rows can have; None where the config adds none.
         elsewhere: the rows that train nothing, as they are models from elsewhere.
@@ -201,6 +203,7 @@ class PlanReport:
     cpu: CpuEstimate | None = None
     disk: DiskEstimate | None = None
     free: int = 0
+    spread: SpreadEstimate | None = None
     keys: Sequence[str] = ()
 
     @property
@@ -235,6 +238,8 @@ class PlanReport:
             report["gpu"] = self.gpu.as_dict()
         if self.disk:
             report["disk"] = self.disk.as_dict(self.free)
+        if self.spread:
+            report["spread"] = asdict(self.spread)
         if self.cpu:
             report["cpu"] = asdict(self.cpu)
         if self.most:
@@ -336,6 +341,7 @@ def plan_report(
     from harness.run.estimates.cpu import cpu_estimate
     from harness.run.estimates.disk import DiskEstimate, disk_estimate
     from harness.run.estimates.gpu import Lengths, gpu_report, measured_lengths
+    from harness.run.estimates.makespan import spread_estimate
     from harness.run.kept_models import stages_in_store
     from harness.run.plan import largest_plan, plan
     from harness.run.stages.benchmarks import overlap, read_benchmarks, trained_on
@@ -394,6 +400,10 @@ def plan_report(
         elsewhere = rows_elsewhere(comparison, graph, is_held)
         shown = gpu is None and cores and len(present) < len(graph) and "model" not in comparison.unchecked
         keys = missing_keys(graph, is_held, variables) if variables is not None else []
+        # A GPU by name is one of as many as the largest training asks for, or as there are here.
+        several = max([0 if cores else workers, *(stage.devices for stage in graph)]) if gpu else workers
+        hours = estimate.by_stage if estimate else None
+        spread = spread_estimate(graph, present, config.run.shards, several or 1, hours)
         return PlanReport(
             comparison=comparison,
             graph=graph,
@@ -405,10 +415,11 @@ def plan_report(
             most=most,
             elsewhere=elsewhere,
             states=states_estimate(graph, present),
-            rows=row_estimates(comparison, graph, present, estimate.by_stage if estimate else None),
+            rows=row_estimates(comparison, graph, present, hours),
             trials=trials,
             cpu=cpu_estimate(comparison, graph, present, loaded, cores, rates) if shown else None,
             disk=disk,
+            spread=spread,
             free=disk_usage(next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())).free,
             keys=[f"{key.field} = {key.value!r}: {key.fix}" for key in keys],
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence, Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol, Required, TypedDict
 
 from harness.run.graph import Graph, Stage
@@ -135,6 +135,15 @@ class Outcome:
         self.stopped = later.stopped
         self.mirror = self.mirror or later.mirror
 
+    def of(self, graph: Graph) -> Outcome:
+        """Return the outcome of a graph's own stages."""
+        return replace(
+            self,
+            ran=self.ran & graph.stages.keys(),
+            failed={key: reason for key, reason in self.failed.items() if key in graph.stages},
+            skipped={key: parent for key, parent in self.skipped.items() if key in graph.stages},
+        )
+
     def forget(self, keys: Set[str]) -> set[str]:
         """Forget the stages among `keys` that were not made, so that they run again; return them."""
         unmade = {key for key in (*self.failed, *self.skipped) if key in keys}
@@ -145,6 +154,10 @@ class Outcome:
 
 class Executor(Protocol):
     """Makes the stages of a graph."""
+
+    def width(self) -> int:
+        """Return how many stages that use a model it runs at a time."""
+        ...
 
     def run(self, graph: Graph, present: set[str], events: Events) -> Outcome:
         """Make every stage of `graph` that is not in `present`, parents first.

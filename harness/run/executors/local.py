@@ -31,7 +31,8 @@ MOST_DEATHS = 3  # of workers in the same place, one after another, before they 
 
 
 class LocalExecutor:
-    """Runs a graph with a number of worker processes.
+    """Runs a graph with a number of worker processes. A stage on several devices gets those of idle workers beside its own's:
+    they are given nothing else until it ends.
 
     Args:
         workers: processes; each computes on one thread, or on a GPU.
@@ -60,6 +61,11 @@ class LocalExecutor:
         self.stop.wake = lambda: self.inbox.put((None, None))
         self._looked = 0.0
         self._deaths: Counter[int] = Counter()
+        self._lent: dict[int, int] = {}  # idle worker -> the one whose stage has its device
+
+    def width(self) -> int:
+        """Return how many stages that use a model it runs at a time."""
+        return min(self.count, len(self.gpus) or self.count)
 
     def run(self, graph: Graph, present: set[str], events: Events) -> Outcome:
         """Make every stage of `graph` that is not in `present`, parents first.
@@ -68,7 +74,8 @@ class LocalExecutor:
             HarnessError: workers end before they are given a stage, again and again.
             StoreWriteError: nothing can be written any more.
         """
-        schedule = Schedule(graph, present, self.settings.get("models_first", False))
+        schedule = Schedule(graph, present, self.settings.get("models_first", False), self.width())
+        self._lent.clear()
         workers: list[Worker] = []
         self.stop.running = True
         try:
@@ -106,11 +113,20 @@ class LocalExecutor:
 
     def _hand_out(self, schedule: Schedule, workers: Sequence[Worker], events: Events) -> None:
         for worker in workers:
-            if worker.stage is None and (stage := schedule.take(False if worker.gpu == "" else None)) is not None:
-                events.started(stage)
-                worker.give(stage)
-                if not worker.ready:
-                    events.progress(stage.key, 0, 0, WORKER_STARTS)
+            if worker.stage is not None or worker.number in self._lent:
+                continue
+            idle = [other for other in workers if other.stage is None and other.number not in self._lent and other.gpu != ""]
+            stage = schedule.take(False, 1) if worker.gpu == "" else schedule.take(free=len(idle))
+            if stage is None:
+                continue
+            others = [other for other in idle if other is not worker][: schedule.needed(stage) - 1]
+            self._lent |= {other.number: worker.number for other in others}
+            events.started(stage)
+            # GPUs that no worker has, with fewer --workers than GPUs, go to a stage that takes all workers.
+            spare = self.gpus[self.width() :] if len(others) + 1 == self.width() else ()
+            worker.give(stage, [*(each.gpu for each in (worker, *others) if each.gpu), *spare][: stage.devices])
+            if not worker.ready:
+                events.progress(stage.key, 0, 0, WORKER_STARTS)
 
     def _note(self, message: WorkerMessage, worker: Worker, schedule: Schedule, events: Events) -> None:
         """Enter a worker's message into the schedule, and pass it to the listeners."""
@@ -131,6 +147,7 @@ class LocalExecutor:
         if message["event"] == "unwritable":
             raise StoreWriteError(str(message["error"]))
         worker.stage = None
+        self._lent = {other: leader for other, leader in self._lent.items() if leader != worker.number}
         if message["event"] == "stopped":
             schedule.put_back(stage)
             events.again(stage, TIME_OVER)
@@ -162,7 +179,7 @@ class LocalExecutor:
         gpu = (self.gpus[number] if number < len(self.gpus) else "") if self.gpus else None
         try:
             self.logs.mkdir(parents=True, exist_ok=True)
-            return Worker(number, {**self.settings, "gpus": self.gpus}, self.inbox, log, gpu)
+            return Worker(number, self.settings, self.inbox, log, gpu)
         except OSError as error:
             raise StoreError(f"{log} cannot be written ({error.strerror}): choose another folder with --out") from error
 

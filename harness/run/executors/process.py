@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -67,10 +67,14 @@ class Worker:
         self.listener = threading.Thread(target=self._listen, daemon=True)
         self.listener.start()
 
-    def give(self, stage: Stage) -> None:
-        """Hand the worker its next stage."""
+    def give(self, stage: Stage, gpus: Sequence[str] = ()) -> None:
+        """Hand the worker its next stage.
+
+        Args:
+            gpus: names of the GPUs that are the stage's alone, the worker's own first.
+        """
         self.stage, self.began, self.used = stage, time.monotonic(), True
-        self._say(asdict(stage))
+        self._say({"stage": asdict(stage), "gpus": list(gpus)})
 
     def stop(self) -> None:
         """End the process: by itself if it is idle, else at once; what it was making is dropped with its part folder."""

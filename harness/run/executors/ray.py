@@ -18,7 +18,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from types import FrameType
 from typing import Any, BinaryIO
@@ -29,7 +29,6 @@ from harness.run.executors.events import TIME_OVER, Events, Outcome, Stop, Worke
 from harness.run.executors.process import WORKER_ENVIRONMENT
 from harness.run.executors.schedule import Schedule, wants_gpu
 from harness.run.graph import Graph, Stage
-from harness.run.stages.devices import devices_of
 from harness.store import Store
 
 Node = Mapping[str, Any]  # as `ray.nodes()` describes it
@@ -101,6 +100,17 @@ class RayExecutor:
         self.memory_bytes = memory_bytes
         self.stop = stop or Stop()
         self.stop.ends_at = self.settings.get("ends_at")
+        self._connected = False
+
+    def width(self) -> int:
+        """Return how many stages that use a model it runs at a time, with the nodes that the cluster has now.
+
+        Raises:
+            HarnessError: the cluster cannot be reached.
+        """
+        self._connect()
+        gpus = 0 if self.gpus == 0 else int(self.ray.cluster_resources().get("GPU", 0))
+        return min(self._slots(), gpus or self._slots())
 
     def run(self, graph: Graph, present: set[str], events: Events) -> Outcome:
         """Make every stage of `graph` that is not in `present`, parents first.
@@ -128,10 +138,13 @@ class RayExecutor:
         finally:
             self.stop.running = False
             self.ray.shutdown()
+            self._connected = False
         schedule.outcome.stopped = not schedule.done
         return schedule.outcome
 
     def _connect(self) -> None:
+        if self._connected:
+            return
         before = signal.getsignal(signal.SIGTERM)
         quiet = {"log_to_driver": False, "logging_level": "ERROR"}
         try:
@@ -147,6 +160,7 @@ class RayExecutor:
                 f"no Ray cluster {place} ({type(error).__name__}: {error}): start one with `ray start --head`; "
                 "with token authentication every process needs RAY_AUTH_MODE=token and the same token"
             ) from error
+        self._connected = True
         if threading.current_thread() is threading.main_thread() and callable(before):
             signal.signal(signal.SIGTERM, before)  # Ray puts its own there, which would hide how the run ended
 
@@ -273,8 +287,7 @@ def resources(stage: Stage, nodes: Sequence[Node], gpus: int | None, memory_byte
     Raises:
         HarnessError: no node is so large.
     """
-    devices = devices_of(stage)
-    count = devices.count if devices else 1
+    count = stage.devices
     gpu = wants_gpu(stage) and gpus != 0 and any(_has(node, "GPU") >= 1 for node in nodes)
     need = {"CPU": 1, "GPU": count if gpu else 0, "memory": memory_bytes}
     fitting = [node for node in nodes if all(_has(node, kind) >= amount for kind, amount in need.items())]
@@ -322,7 +335,9 @@ def run_task(stage: Mapping[str, Any], settings: Mapping[str, Any], said: Any) -
 
     live = Live(lambda values: send({"event": "measured", "values": values}))
     with captured() as written:
-        ended = attempt(Stage(**stage), lambda: make_context(settings, report, live))
+        # Ray names the GPUs that it keeps for the task.
+        gpus = tuple(name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name)
+        ended = attempt(Stage(**stage), lambda: replace(make_context(settings, report, live), gpus=gpus))
         return {**(_apart(settings) or ended), "log": tail(written)}
 
 

@@ -21,15 +21,20 @@ def wants_gpu(stage: Stage) -> bool:
 
 
 class Schedule:
-    """The longest way to go first, and of stages that share samples one at a time."""
+    """The longest way to go first, and of stages that share samples one at a time.
 
-    def __init__(self, graph: Graph, present: set[str], models_first: bool = False) -> None:
+    A stage on several devices begins as soon as so many are free at once, before any other. Until then stages on fewer go on:
+    they are to be run anyway, and devices that were kept free would stand idle.
+    """
+
+    def __init__(self, graph: Graph, present: set[str], models_first: bool = False, devices: int | None = None) -> None:
         """Begin with the stages that need no other.
 
         Args:
             models_first: whether stages that use a row's model go before all others, so that it can be dropped soon.
+            devices: how many there are: a stage that asks for more gets all; None where the caller counts them.
         """
-        self.graph = graph
+        self.graph, self.devices = graph, devices
         self.outcome = Outcome()
         self.waiting = {stage.key for stage in graph if stage.key not in present}
         self.running: dict[str, Stage] = {}
@@ -40,7 +45,8 @@ class Schedule:
                 self._urgency[key] += longest
         self._children: defaultdict[str, list[str]] = defaultdict(list)
         self._missing: dict[str, int] = {}
-        self._ready: dict[bool, list[tuple[float, str]]] = {True: [], False: []}  # by whether a GPU is wanted
+        # By whether a GPU is wanted, and how many devices.
+        self._ready: defaultdict[tuple[bool, int], list[tuple[float, str]]] = defaultdict(list)
         self._parked: defaultdict[str, list[Stage]] = defaultdict(list)  # until who shares their samples is done
         self._busy: set[str] = set()
         self._attempts: defaultdict[str, int] = defaultdict(int)
@@ -57,13 +63,14 @@ class Schedule:
     def done(self) -> bool:
         return not self.waiting and not self.running
 
-    def take(self, gpu: bool | None = None) -> Stage | None:
+    def take(self, gpu: bool | None = None, free: int | None = None) -> Stage | None:
         """The next stage to run, or None while none may.
 
         Args:
             gpu: whether it must, or must not, want a GPU; None for any.
+            free: devices that nothing uses; None where the caller counts them.
         """
-        while (queue := self._most_urgent(gpu)) is not None:
+        while (queue := self._most_urgent(gpu, free)) is not None:
             stage = self.graph.stages[heapq.heappop(queue)[1]]
             if stage.key not in self.waiting:
                 continue  # skipped since it was offered
@@ -77,6 +84,10 @@ class Schedule:
             self._attempts[stage.key] += 1
             return stage
         return None
+
+    def needed(self, stage: Stage) -> int:
+        """Return how many devices a stage takes for itself."""
+        return stage.devices if self.devices is None else max(1, min(stage.devices, self.devices))
 
     def finish(self, stage: Stage, error: str | None) -> None:
         """Note how a stage ended; a failure skips all that need it."""
@@ -130,11 +141,15 @@ class Schedule:
                     lost.append(child)
 
     def _offer(self, stage: Stage) -> None:
-        heapq.heappush(self._ready[wants_gpu(stage)], (-self._urgency[stage.key], stage.key))
+        heapq.heappush(self._ready[wants_gpu(stage), self.needed(stage)], (-self._urgency[stage.key], stage.key))
 
-    def _most_urgent(self, gpu: bool | None) -> list[tuple[float, str]] | None:
-        queues = [queue for wanted, queue in self._ready.items() if queue and gpu in (None, wanted)]
-        return min(queues, key=lambda queue: queue[0], default=None)
+    def _most_urgent(self, gpu: bool | None, free: int | None) -> list[tuple[float, str]] | None:
+        queues = [
+            (-needed if free is not None else 0, queue)
+            for (wanted, needed), queue in self._ready.items()
+            if queue and gpu in (None, wanted) and (free is None or needed <= free)
+        ]
+        return min(queues, key=lambda each: (each[0], each[1][0]), default=(0, None))[1]
 
 
 def users_of_models(graph: Graph) -> set[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import gc
 import json
 import os
 import queue
@@ -15,6 +16,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -45,7 +47,20 @@ def main() -> None:
         context()
     _send(out, {"event": "ready"})
     while message := inbox.get():
-        _send(out, attempt(Stage(**message), context))
+        _send(out, attempt(Stage(**message["stage"]), functools.partial(_granted, context, tuple(message["gpus"]))))
+        free_gpu()
+
+
+def _granted(context: Callable[[], Context], gpus: tuple[str, ...]) -> Context:
+    """Return the worker's context with the GPUs that the next stage has."""
+    return replace(context(), gpus=gpus)
+
+
+def free_gpu() -> None:
+    """Give the memory that PyTorch keeps for later back to the GPU: another worker's stage may use it next."""
+    if (torch := sys.modules.get("torch")) is not None and torch.cuda.is_initialized():
+        gc.collect()
+        torch.cuda.empty_cache()
 
 
 def make_context(settings: Mapping[str, Any], report: Report, live: Live) -> Context:
@@ -61,7 +76,6 @@ def make_context(settings: Mapping[str, Any], report: Report, live: Live) -> Con
         secret=os.environ.get,
         judges=settings.get("judges", {}),
         run=settings.get("run", "alone"),
-        gpus=tuple(settings.get("gpus", ())),
         ends_at=settings.get("ends_at"),
         live=live,
     )

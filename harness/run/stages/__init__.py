@@ -9,7 +9,7 @@ from harness.run.graph import Stage
 from harness.run.records import StatePayload
 from harness.run.stages.context import Context
 from harness.run.stages.devices import devices_of, run_on_devices
-from harness.run.stages.evaluate import run_answers, run_evaluate
+from harness.run.stages.evaluate import run_answers, run_evaluate, run_shard
 from harness.run.stages.groups import run_groups
 from harness.run.stages.reference import run_reference
 from harness.run.stages.start import run_scratch, run_sft, run_source
@@ -26,6 +26,7 @@ RUNNERS: Mapping[str, Callable[[Stage, Context, ArtifactDraft], None]] = {
     "state": run_state,
     "answers": run_answers,
     "evaluate": run_evaluate,
+    "shard": run_shard,
 }
 
 

@@ -93,6 +93,10 @@ class KeptChunks:
         if over:
             raise TimeOverError("the run's time is over: the generation goes on from the responses that came")
 
+    def know(self, responses: Mapping[int, list[Response]]) -> None:
+        """Take responses that no chunk need keep."""
+        self.responses = {**responses, **self.responses}
+
     @contextmanager
     def kept_on_failure(self) -> Iterator[None]:
         """Keep what was added, should the block raise: a server that is gone after hours must not be asked for them again."""

@@ -117,10 +117,10 @@ class Context:
         engine: generates for the stage that runs.
         common_scratch: the folder that `scratch` returns to each of several processes which run one stage together; the parent
             process removes it.
+        shards: keys of the stages that drew parts of this stage's responses; one that failed is not in the store.
         ends_at: when the run's time is over, in seconds since the epoch: trainings and generations then keep their state and
             raise `TimeOverError`; None for never.
-        gpus: names of this machine's GPUs as `CUDA_VISIBLE_DEVICES` takes them, for a training on several; empty for those
-            that this process sees.
+        gpus: names of the GPUs that are this stage's alone, as `CUDA_VISIBLE_DEVICES` takes them; empty where there are none.
     """
 
     store: Store
@@ -135,6 +135,7 @@ class Context:
     run: str = "alone"
     common_scratch: Path | None = None
     gpus: tuple[str, ...] = ()
+    shards: tuple[str, ...] = ()
     ends_at: float | None = None
     live: Live = field(default_factory=Live)
 

@@ -27,6 +27,7 @@ from harness.api.types import (
 )
 from harness.api.types.thoughts import opens_thought
 from harness.errors import StageError, UnavailableError
+from harness.models.generate import block_sampling
 from harness.models.judge.judge import Judge
 from harness.models.logps import exact_products
 from harness.models.reward import Reward
@@ -42,11 +43,13 @@ from harness.run.records import (
     EvaluateInputs,
     EvaluatePayload,
     Facts,
+    ShardFacts,
+    ShardPayload,
 )
 from harness.run.stages.context import Context, StageProgress, read_answers, read_dataset
 from harness.run.stages.groups import read_source
 from harness.run.stages.live import Live
-from harness.run.stages.services import PolicyServices, Services, judge_facts, reward_values, stage_judge
+from harness.run.stages.services import PolicyServices, Services, judge_facts, reward_values, sample_blocks, stage_judge
 from harness.store import Artifact, ArtifactDraft
 
 if TYPE_CHECKING:
@@ -290,15 +293,33 @@ def _whole(response: Response) -> Response:
 
 def run_answers(stage: Stage, context: Context, draft: ArtifactDraft) -> None:
     """Draw the answers that an evaluator said it will ask for."""
-    payload, inputs = AnswersPayload.of(stage), AnswersInputs.of(stage)
-    sampling = payload.drawn
-    backend = context.component("backend", payload.backend)
-    policy = PolicyServices(Services(context), inputs.model, backend)
-    prompts = prefixed(
-        [example.prompt for example in evaluated_examples(payload, context.store.open(inputs.source))], payload.prefix
-    )
-    tokens = policy.draw(draft, context.store.partial(stage.key), prompts, sampling, "answer")
+    payload, context = AnswersPayload.of(stage), replace(context, shards=stage.after)
+    policy, prompts = _asked(stage, payload, context)
+    tokens = policy.draw(draft, context.store.partial(stage.key), prompts, payload.drawn, "answer")
     draft.facts |= Facts(tokens_generated=tokens).as_json()
+
+
+def run_shard(stage: Stage, context: Context, draft: ArtifactDraft) -> None:
+    """Draw a part of the responses of a later stage."""
+    payload = ShardPayload.of(stage)
+    policy, prompts = _asked(stage, payload, context)
+    sampling, drawn, tokens = payload.drawn, dict[str, float](), 0
+    requests = [block_sampling(sampling, *block) for block in sample_blocks(sampling)] if payload.blocks else [sampling]
+    for place, request in enumerate(requests):
+        # Each block begins with another shard: a block of few batches has none for some.
+        number = (payload.number + place) % payload.count
+        facts = policy.draw_shard(draft, context.store.partial(stage.key), prompts, request, number, payload.count)
+        drawn |= facts.drawn
+        tokens += facts.tokens_generated
+    draft.facts |= ShardFacts(drawn=drawn, tokens_generated=tokens).as_json()
+
+
+def _asked(stage: Stage, payload: AnswersPayload, context: Context) -> tuple[PolicyServices, list[Prompt]]:
+    """Return the policy that answers, and its prompts."""
+    inputs, backend = AnswersInputs.of(stage), context.component("backend", payload.backend)
+    examples = evaluated_examples(payload, context.store.open(inputs.source))
+    policy = PolicyServices(Services(context), inputs.model, backend)
+    return policy, prefixed([example.prompt for example in examples], payload.prefix)
 
 
 def prefixed(prompts: Sequence[Prompt], prefix: str) -> list[Prompt]:

@@ -39,7 +39,7 @@ def run_groups(stage: Stage, context: Context, draft: ArtifactDraft) -> None:
     source = context.store.open(inputs.source)
     examples = round_examples(payload.examples, read_dataset(source))
     expected = builder.responses_per_prompt() or 0
-    context = replace(context, report=StageProgress(context.report, expected * len(examples)))
+    context = replace(context, report=StageProgress(context.report, expected * len(examples)), shards=stage.after)
     services, judge = Services(context), stage_judge(payload, context)
     backend = context.component("backend", payload.backend)
     task = BuilderServices(
@@ -69,6 +69,18 @@ def run_groups(stage: Stage, context: Context, draft: ArtifactDraft) -> None:
         **({"judge": judge_facts(payload, judge)} if judge else {}),
     )
     draft.facts |= facts.as_json()
+
+
+def sample_request(
+    seed: int, max_tokens: int, n: int, *, prefix: str = "", temperature: float = 1.0, top_p: float = 1.0
+) -> Sampling:
+    """Return how the samples of `BuildTask.sample` are drawn.
+
+    Args:
+        seed: of the round's row.
+    """
+    # A request of its own has random numbers of its own: samples under two prefixes must not share theirs.
+    return Sampling(n, temperature, top_p, max_tokens, request_seed(seed, prefix) if prefix else seed)
 
 
 def round_examples(places: Sequence[int], dataset: Dataset) -> Sequence[Example]:
@@ -162,9 +174,7 @@ class BuilderServices:
         top_p: float = 1.0,
         policy: Literal["start", "current"] = "current",
     ) -> list[list[Response]]:
-        # A request of its own has random numbers of its own: samples under two prefixes must not share theirs.
-        seed = request_seed(self.seed, prefix) if prefix else self.seed
-        sampling = Sampling(n, temperature, top_p, self.max_tokens, seed)
+        sampling = sample_request(self.seed, self.max_tokens, n, prefix=prefix, temperature=temperature, top_p=top_p)
         return self._policy(policy).respond(self._prompts(prefix), sampling)
 
     def respond(

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property, partial
@@ -28,7 +29,7 @@ from harness.models.served import ASKED_AS
 from harness.models.tokenization import ChatTemplate
 from harness.models.verifier import Verifier
 from harness.run.graph import CHECKPOINT, SERVED
-from harness.run.records import EvaluatePayload, JudgedPayload, JudgeFacts, RewardFacts, SampleFacts
+from harness.run.records import EvaluatePayload, JudgedPayload, JudgeFacts, RewardFacts, SampleFacts, ShardFacts
 from harness.run.stages.chunks import KeptChunks
 from harness.run.stages.context import Context, answer_rows, read_answers
 from harness.store import Artifact, ArtifactDraft, canonical, key_of
@@ -251,9 +252,9 @@ class PolicyServices:
             part: of a larger request: how many responses came before these, and how many there are in all.
         """
         context = self.services.context
-        chunks = KeptChunks.of(folder, prompts, sampling, context.checkpoint_minutes * 60, context.ends_at)
-        chunks.show = lambda place, response: context.live.sample(prompts[place].messages[-1].content, response.text)
-
+        chunks = self._chunks(folder, prompts, sampling)
+        of_shards, seconds = read_shards(context, self._samples_key(prompts, sampling))
+        chunks.know(of_shards)
         before, whole = part or (0, len(prompts) * sampling.n)
 
         def report(done: int, total: int) -> None:
@@ -261,11 +262,60 @@ class PolicyServices:
 
         if chunks.responses:
             report(len(chunks.responses) * sampling.n, len(prompts) * sampling.n)
-        with chunks.kept_on_failure():
-            responses = self._generate(prompts, sampling, report, chunks)
+        responses = self._rest(prompts, sampling, report, chunks)
         draft.write_lines("answers.jsonl", answer_rows(responses))
-        draft.earlier_seconds = chunks.earlier_seconds
-        return sum(response.tokens or 0 for row in responses for response in row)
+        draft.earlier_seconds = chunks.earlier_seconds + seconds
+        return count_tokens(responses)
+
+    def draw_shard(
+        self, draft: ArtifactDraft, folder: Path, prompts: Sequence[Prompt], sampling: Sampling, number: int, count: int
+    ) -> ShardFacts:
+        """Every `count`-th batch of a request's responses into a draft, from batch `number` on, for `draw` to put together.
+
+        Args:
+            folder: as of `draw`.
+        """
+        context, began = self.services.context, time.monotonic()
+        key = self._samples_key(prompts, sampling)
+        wanted = sorted(place for batch in self._generator.batches(self, prompts, sampling)[number::count] for place in batch)
+        if context.store.holds(key) or not wanted:
+            return ShardFacts()
+        chunks, others = self._chunks(folder / key, prompts, sampling), set(range(len(prompts))) - set(wanted)
+        chunks.know(dict.fromkeys(others, [Response("", finished=False)] * sampling.n))  # are another shard's
+
+        def report(done: int, total: int) -> None:
+            done, total = done - len(others) * sampling.n, total - len(others) * sampling.n
+            context.report(done, total, f"sample {done:,} of {total:,}")
+
+        responses = self._rest(prompts, sampling, report, chunks)
+        rows = answer_rows([responses[place] for place in wanted])
+        draft.write_lines(f"{key}.jsonl", [list(row) for row in zip(wanted, rows, strict=True)])
+        draft.earlier_seconds += chunks.earlier_seconds
+        seconds = chunks.earlier_seconds + time.monotonic() - began
+        return ShardFacts(drawn={key: seconds}, tokens_generated=count_tokens(responses))
+
+    def _chunks(self, folder: Path, prompts: Sequence[Prompt], sampling: Sampling) -> KeptChunks:
+        context = self.services.context
+        chunks = KeptChunks.of(folder, prompts, sampling, context.checkpoint_minutes * 60, context.ends_at)
+        chunks.show = lambda place, response: context.live.sample(prompts[place].messages[-1].content, response.text)
+        return chunks
+
+    def _rest(
+        self, prompts: Sequence[Prompt], sampling: Sampling, report: Callable[[int, int], None], chunks: KeptChunks
+    ) -> list[list[Response]]:
+        """Return all responses, those that the chunks lack fresh; no engine starts where they lack none."""
+        if len(chunks.responses) == len(prompts):
+            return [chunks.responses[place] for place in range(len(prompts))]
+        with chunks.kept_on_failure():
+            return self._generate(prompts, sampling, report, chunks)
+
+    def _samples_payload(self, prompts: Sequence[Prompt], sampling: Sampling) -> Mapping[str, Any]:
+        asked = text_hash([[asdict(message) for message in prompt.messages] for prompt in prompts])
+        return {"model": self.reference, "prompts": asked, "sampling": asdict(sampling), "backend": self._generator_key}
+
+    def _samples_key(self, prompts: Sequence[Prompt], sampling: Sampling) -> str:
+        """Return the key that these responses have as samples."""
+        return self.services.key("samples", self._samples_payload(prompts, sampling))
 
     def _generate(
         self, prompts: Sequence[Prompt], sampling: Sampling, report: Callable[[int, int], None], chunks: Chunks
@@ -296,14 +346,13 @@ class PolicyServices:
     def respond(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[list[Response]]:
         """`sampling.n` responses per prompt, drawn in blocks that double, so that 64 samples reuse the 32 already there."""
         answers: list[list[Response]] = [[] for _ in prompts]
-        asked = text_hash([[asdict(message) for message in prompt.messages] for prompt in prompts])
-        cuts = blocks(sampling.n) if sampling.temperature else [(0, 1)]
+        cuts = sample_blocks(sampling)
         whole, report = len(prompts) * sum(size for _, size in cuts), self.services.context.report
         report(0, whole, f"sample 0 of {whole:,}")
         for start, size in cuts:
             block = block_sampling(sampling, start, size)
             part = (len(prompts) * start, whole)
-            payload = {"model": self.reference, "prompts": asked, "sampling": asdict(block), "backend": self._generator_key}
+            payload = self._samples_payload(prompts, block)
             artifact = self.services.through_store("samples", payload, partial(self._sample, payload, prompts, block, part))
             done = len(prompts) * (start + size)
             report(done, whole, f"sample {done:,} of {whole:,}")  # a block that was in the store reports nothing itself
@@ -342,6 +391,35 @@ class PolicyServices:
             rows += [TokenRow(opening, tuple(template.response_ids(prompt, answer))) for answer in answers]
         values = iter(score(model, rows))
         draft.write_lines("logps.jsonl", [[next(values) for _ in answers] for answers in responses])
+
+
+def sample_blocks(sampling: Sampling) -> list[tuple[int, int]]:
+    """Return (start, size) of the blocks in which samples are drawn; one answer is all that greedy decoding gives."""
+    return blocks(sampling.n) if sampling.temperature else [(0, 1)]
+
+
+def count_tokens(responses: Sequence[Sequence[Response]]) -> int:
+    """Count the tokens of responses."""
+    return sum(response.tokens or 0 for row in responses for response in row)
+
+
+def read_shards(context: Context, key: str) -> tuple[dict[int, list[Response]], float]:
+    """Return the responses that the stage's shards drew for a request, by the place of their prompt, and the seconds it took.
+
+    Args:
+        key: of the request's samples.
+    """
+    responses, seconds = dict[int, list[Response]](), 0.0
+    for shard in context.shards:
+        if not context.store.holds(shard):
+            continue  # it failed: its part is drawn here
+        artifact = context.store.open(shard)
+        drawn = ShardFacts.of(artifact).drawn
+        if key in drawn:
+            seconds += drawn[key]
+            rows = artifact.read_lines(f"{key}.jsonl")
+            responses |= {place: [Response(*fields) for fields in row] for place, row in rows}
+    return responses, seconds
 
 
 def stage_judge(payload: JudgedPayload, context: Context) -> Judge | None:

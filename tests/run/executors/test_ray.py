@@ -306,8 +306,7 @@ def test_stages_with_a_model_have_a_gpu_where_there_are_any(monkeypatch: pytest.
 
 
 def test_a_stage_must_fit_on_one_node() -> None:
-    several = {"settings": {"devices": {"count": 4, "strategy": "fsdp"}}, "seed": 0}
-    stage = Stage("k", "train", "train dpo", several, {})
+    stage = Stage("k", "train", "train dpo", {}, {}, devices=4)
     small, large = node("small", CPU=8, GPU=1, memory=8e9), node("large", CPU=2, GPU=4, memory=2e9)
     assert resources(stage, [small, large], None, 0) == {"num_cpus": 2, "num_gpus": 4}
     assert resources(stage, [small, large], 0, 0) == {"num_cpus": 4, "num_gpus": 0}

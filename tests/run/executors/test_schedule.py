@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+import heapq
+from collections.abc import Sequence
+from pathlib import Path
+from unittest.mock import Mock
+
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from harness.run.estimates.makespan import makespan
+from harness.run.executors.events import EventFanout, WorkerMessage
+from harness.run.executors.local import LocalExecutor
+from harness.run.executors.process import Worker
 from harness.run.executors.schedule import Schedule, ways_to_go
 from harness.run.graph import Graph, Stage
 
@@ -120,3 +130,75 @@ def test_any_graph_is_run_once_parents_first(
         key for key in keys if graph.ancestors(key) & outcome.failed.keys() and key not in outcome.failed
     }
     assert max(ways_to_go(graph).values()) >= 1
+
+
+def mixed(graph: Graph, trainings: int, samplings: int, devices: int) -> Graph:
+    """Trainings on several devices, each of two samplings, and samplings of nothing."""
+    for number in range(trainings):
+        drawn = {
+            str(part): graph.add("groups", f"draw {number}.{part}", {"n": [number, part]}, {}, weight=3) for part in range(2)
+        }
+        graph.add("train", f"train {number}", {"n": number}, drawn, weight=8.0 * devices, devices=devices)
+    for number in range(samplings):
+        graph.add("answers", f"answer {number}", {"n": number}, {}, weight=1 + number % 3)
+    return graph
+
+
+@pytest.mark.parametrize("devices", [2, 4, 8, 16])
+def test_no_two_stages_share_a_device(devices: int) -> None:
+    """Eight workers with a made-up GPU each, handed out by the executor itself; one that asks for more than all gets all."""
+    graph = mixed(Graph(), 6, 40, devices)
+    executor = MadeUp(8)
+    outcome = executor.run(graph, set(), EventFanout(()))
+    assert outcome.ran == set(graph.stages) and not outcome.stopped
+    held: list[tuple[float, float, str]] = []
+    for stage, gpus, begin, end in executor.stages:
+        assert len(gpus) == len(set(gpus)) == min(8, stage.devices)
+        for gpu in gpus:
+            assert not [other for other in held if other[2] == gpu and other[0] < end and begin < other[1]], stage.title
+            held.append((begin, end, gpu))
+    beside = {
+        stage.kind
+        for training, _, begin, end in executor.stages
+        for stage, _, first, last in executor.stages
+        if training.kind == "train" and stage is not training and first < end and begin < last
+    }
+    assert beside >= {"answers", "train"} if devices < 8 else not beside
+    # What `harness plan` simulates is what the executor did.
+    simulated = makespan(graph, set(), 8)
+    assert simulated.length == pytest.approx(max(end for *_, end in executor.stages))
+    assert simulated.busy / 8 <= simulated.bound <= simulated.length < 1.2 * simulated.bound
+
+
+def test_a_stage_on_all_workers_has_the_gpus_of_no_worker_too() -> None:
+    graph = Graph()
+    graph.add("train", "wide", {}, {}, devices=4)
+    graph.add("answers", "narrow", {}, {})
+    executor = MadeUp(2, gpus=4)
+    executor.run(graph, set(), EventFanout(()))
+    assert {stage.title: gpus for stage, gpus, *_ in executor.stages} == {"wide": ["0", "1", "2", "3"], "narrow": ["0"]}
+
+
+class MadeUp(LocalExecutor):
+    """Workers that compute nothing, in simulated time: a stage takes its weight over its devices."""
+
+    def __init__(self, workers: int, gpus: int | None = None) -> None:
+        super().__init__(workers, {}, Path("unused"), gpus=[str(number) for number in range(gpus or workers)])
+        self.clock = 0.0
+        self.stages: list[tuple[Stage, list[str], float, float]] = []
+        self.ends: list[tuple[float, int, Worker]] = []
+
+    def _worker(self, number: int) -> Worker:
+        worker = Mock(Worker, number=number, gpu=self.gpus[number], stage=None, ready=True, began=0.0)
+
+        def give(stage: Stage, gpus: list[str]) -> None:
+            worker.stage, end = stage, self.clock + stage.weight / min(stage.devices, self.width())
+            self.stages.append((stage, gpus, self.clock, end))
+            heapq.heappush(self.ends, (end, len(self.stages), worker))
+
+        worker.give = give
+        return worker
+
+    def _heard(self, workers: Sequence[Worker]) -> tuple[Worker | None, WorkerMessage | None]:
+        self.clock, _, worker = heapq.heappop(self.ends)
+        return worker, {"event": "finished", "error": None}
