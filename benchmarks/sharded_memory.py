@@ -79,7 +79,7 @@ def rank(place: Path, number: int, count: int, millions: float) -> None:
         if whole is not None:
             whole.save_pretrained(place / "model")
     if whole is not None:
-        norm = whole.model.norm.weight
+        norm = whole.model.norm.weight.detach()
         assert float(norm[0]) == 1.0 and float(norm[-1]) == count  # the rows of the first process, and those of the last
     result = {"rank": number, "parameters": size // 4, "beyond_shards": (peak.bytes - before) / size}
     (place / f"rank-{number}.json").write_text(json.dumps(result))
