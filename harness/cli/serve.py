@@ -55,7 +55,7 @@ def serve_policy(
     `--engine vllm` starts vLLM's server in place of this process. `--engine transformers` is a small server for checks and
     small models; it answers one request at a time.
     """
-    from harness.models.delta import is_delta
+    from harness.models.delta_note import is_delta
     from harness.models.serve import PolicyServer, vllm_command
 
     if engine not in ENGINES:
@@ -134,7 +134,8 @@ def whole_checkpoint(folder: Path, store: Path, scratch: Path) -> Iterator[Path]
     Args:
         scratch: the folder in which that is written.
     """
-    from harness.models.delta import is_delta, read_note, rebuild
+    from harness.models.delta import rebuild
+    from harness.models.delta_note import is_delta, read_note
     from harness.run.stages.context import base_folder
     from harness.store import Store
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from harness.api.limits import read_json
 from harness.errors import DataError
-from harness.models.delta import Base, is_delta
+from harness.models.delta_note import Base, is_delta
 from harness.models.fetched import CAUSAL_LM, fetched, hashes_folder
 from harness.models.hub import NAME, hub_commit, hub_files, hub_snapshot
 from harness.models.options import LoadOptions

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from harness.api.limits import read_json
 from harness.errors import DataError
 from harness.models.added_tokens import add_rows, add_tokens
-from harness.models.delta import is_delta, read_note, state_dict
+from harness.models.delta_note import is_delta, read_note
 from harness.models.options import KEPT, LoadOptions, Use, weights_dtype
 
 if TYPE_CHECKING:
@@ -102,6 +102,8 @@ def _from_delta(folder: Path, base: Path | None, keywords: Mapping[str, Any]) ->
     """
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
+
+    from harness.models.delta import state_dict
 
     if base is None:
         raise DataError(f"{folder} holds the difference from the model {read_note(folder).base.model}: it is loaded with that")

@@ -10,9 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal, Protocol
 
-import numpy as np
-
 if TYPE_CHECKING:
+    import numpy as np
     from torch import Generator, Tensor, device
 
 RandomNumbers = Literal["by_batch", "by_response"]
@@ -54,6 +53,8 @@ class ByResponse:
     """
 
     def __init__(self, seed: int, places: Sequence[int], n: int, device: device) -> None:
+        import numpy as np
+
         # The key is (seed, place). The counter's third word is the sample, and its first counts on by itself.
         self._streams = [
             np.random.Philox(key=_words(seed, place), counter=_words(0, 0, k, 0)) for place in places for k in range(n)
@@ -63,6 +64,7 @@ class ByResponse:
         self._numbers: Tensor | None = None  # of steps from `_first` on, [responses, STEPS_AT_ONCE]
 
     def draw(self, step: int, origin: Tensor) -> Tensor:
+        import numpy as np
         import torch
 
         while self._numbers is None or step >= self._first + STEPS_AT_ONCE:
@@ -74,4 +76,6 @@ class ByResponse:
 
 
 def _words(*values: int) -> np.ndarray:
+    import numpy as np
+
     return np.array(values, dtype=np.uint64)

@@ -17,7 +17,7 @@ from harness.board.build import metric_entries
 from harness.config import Comparison
 from harness.config.schema import KeepModels, RunSection
 from harness.errors import DataError, StoreError
-from harness.models.delta import is_delta, stands_for
+from harness.models.delta_note import is_delta, stands_for
 from harness.run.executors.events import Events, LiveValues
 from harness.run.graph import DROPPABLE, MODEL, Graph, RowPlan, Stage
 from harness.run.results import Evaluation

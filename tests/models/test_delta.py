@@ -13,7 +13,8 @@ from safetensors.torch import load_file, save_file
 from harness.errors import DataError
 from harness.models import delta
 from harness.models.checkpoint import base_checkpoint, checkpoint_folder
-from harness.models.delta import NOTE, Base, decode, encode, is_delta, rebuild, shrink, state_dict
+from harness.models.delta import decode, encode, rebuild, shrink, state_dict
+from harness.models.delta_note import NOTE, Base, is_delta
 from harness.models.load import load_model, model_eos
 
 BASE = Base(model="checkpoint:abc", place="/start")

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from harness.api.registry import Registry
 from harness.board.board import Board
 from harness.cli import app
-from harness.models.delta import is_delta, read_note
+from harness.models.delta_note import is_delta, read_note
 from harness.run.compare import compare
 from harness.run.graph import CHECKPOINT, MODEL
 from harness.run.records import SftFacts, TrainFacts

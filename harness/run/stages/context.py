@@ -14,7 +14,8 @@ from harness.api.registry import Kind, Registry
 from harness.api.types import Dataset, Example, Group, Message, Prompt, Response, SplitName
 from harness.errors import StageError, StoreError, UnavailableError
 from harness.models.checkpoint import Checkpoint, base_checkpoint
-from harness.models.delta import Base, is_delta, read_note, rebuild
+from harness.models.delta import rebuild
+from harness.models.delta_note import Base, is_delta, read_note
 from harness.models.load import generation_eos, load_model, load_tokenizer, read_config
 from harness.models.options import LoadOptions, Use, weights_dtype
 from harness.models.served import BACKEND, ServedModel

@@ -18,7 +18,8 @@ from harness.api.interfaces import Objective, Source, Trainer, TrainingUse
 from harness.api.methods import GROUPED
 from harness.api.types import Example, Group, Prompt, Response
 from harness.errors import StageError
-from harness.models.delta import shrink, stands_for
+from harness.models.delta import shrink
+from harness.models.delta_note import stands_for
 from harness.models.judge.judge import Judge
 from harness.models.load import merged
 from harness.models.logps import TokenRow, score
