@@ -79,7 +79,7 @@ class Checkpoint:
 
     @property
     def place(self) -> str:
-        """Where it lies: a folder, or `owner/name@commit`; `base_checkpoint` finds it there."""
+        """Its folder, or `owner/name@commit`, from which `base_checkpoint` finds it again."""
         return f"{self.hub}@{self.commit}" if self.hub else str(Path(self.folder or "").resolve())
 
     def files(self, *, weights: bool = True) -> Path:

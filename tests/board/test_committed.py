@@ -23,7 +23,9 @@ from harness.board.views.page import to_html
 from harness.cli import app
 
 LEADERBOARDS = Path(__file__).resolve().parents[2] / "leaderboards"
-FOLDERS = sorted(path.parent for path in LEADERBOARDS.rglob("board.json") if "boards" not in path.parts)  # those are ignored
+FOLDERS = sorted(
+    path.parent for path in LEADERBOARDS.rglob("board.json") if "boards" not in path.relative_to(LEADERBOARDS).parts
+)  # those are ignored
 LONG = 500_000  # bytes of scores
 RENDERED: dict[str, Callable[[Board], str]] = {
     "board.md": to_markdown,

@@ -82,12 +82,14 @@ def test_a_plan_takes_the_measured_rates(comparison: Comparison, rates: Rates, t
 def test_measuring_again_keeps_the_rates(
     comparison: Comparison, rates: Rates, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(measured, "this_device", lambda: "cpu")
     monkeypatch.setattr(measured, "measure", lambda checkpoint, lengths: rates)
     assert Calibration(tmp_path, again=True).rates(comparison, None, lambda: LENGTHS) == rates
     assert Calibration(tmp_path).rates(comparison, None, lambda: LENGTHS) == rates
+    monkeypatch.setattr(measured, "measure", lambda checkpoint, lengths: pytest.fail("it measures for a minute in vain"))
     with pytest.raises(HarnessError, match="this machine computes on cpu, not on h200-141gb"):
         Calibration(tmp_path, again=True).rates(comparison, GPUS["h200-141gb"], lambda: LENGTHS)
-    monkeypatch.setattr(measured, "measure", lambda checkpoint, lengths: replace(rates, device="NVIDIA H200"))
+    monkeypatch.setattr(measured, "this_device", lambda: "NVIDIA H200")
     with pytest.raises(HarnessError, match="the GPU NVIDIA H200: name it by --gpu"):
         Calibration(tmp_path, again=True).rates(comparison, None, lambda: LENGTHS)
 

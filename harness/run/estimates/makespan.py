@@ -33,7 +33,7 @@ class Makespan:
 
 
 @dataclass(frozen=True)
-class Interval:
+class DeviceUse:
     """The time in which a stage has devices."""
 
     stage: Stage
@@ -62,14 +62,14 @@ def makespan(graph: Graph, present: Set[str], devices: int) -> Makespan:
     )
 
 
-def simulate(graph: Graph, present: Set[str], devices: int) -> Iterator[Interval]:
+def simulate(graph: Graph, present: Set[str], devices: int) -> Iterator[DeviceUse]:
     """Yield the stages as they end."""
-    schedule, running = Schedule(graph, set(present), devices=devices), list[tuple[float, int, Interval]]()
+    schedule, running = Schedule(graph, set(present), devices=devices), list[tuple[float, int, DeviceUse]]()
     clock, free, count = 0.0, devices, 0
     while not schedule.done:
         while free and (stage := schedule.take(free=free)) is not None:
             needed = schedule.needed(stage)
-            interval = Interval(stage, clock, clock + stage.weight / needed, needed)
+            interval = DeviceUse(stage, clock, clock + stage.weight / needed, needed)
             free, count = free - needed, count + 1
             heapq.heappush(running, (interval.end, count, interval))
         clock, _, interval = heapq.heappop(running)

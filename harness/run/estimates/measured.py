@@ -44,9 +44,21 @@ STEP = 2e11  # FLOPs of a training step on a CPU, about and at most: three secon
 NEAR = 4.0  # how many times larger or smaller a model may be that rates are used for
 
 
+def this_device() -> str:
+    """Return the name of this machine's first card, or `cpu`."""
+    import torch
+
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
+
+
+def is_card(device: str, gpu: Gpu) -> bool:
+    """Return whether a card's own name is that of a GPU of ours: `NVIDIA H200` is h200-141gb."""
+    return re.search(rf"{gpu.name.split('-')[0]}(?![0-9a-z])", device.lower().replace(" ", "")) is not None
+
+
 @dataclass(frozen=True)
 class Rates:
-    """What one core or one GPU of this machine reached.
+    """Rates that one core or one GPU of this machine reached.
 
     Attributes:
         device: `cpu`, or the card's name.
@@ -70,8 +82,8 @@ class Rates:
         return 1 / NEAR <= min(size.multiplied, most) / min(self.multiplied, most) <= NEAR
 
     def is_of(self, gpu: Gpu) -> bool:
-        """Whether the card is this GPU: `NVIDIA H200` is h200-141gb."""
-        return re.search(rf"{gpu.name.split('-')[0]}(?![0-9a-z])", self.device.lower().replace(" ", "")) is not None
+        """Whether they were measured on this GPU."""
+        return is_card(self.device, gpu)
 
     def calibrate(self, gpu: Gpu) -> Gpu:
         """Return the GPU with the shares of its peaks that were reached."""
@@ -84,7 +96,7 @@ KEPT = TypeAdapter(list[Rates])
 
 @dataclass(frozen=True)
 class Calibration:
-    """Where this machine's rates are kept, and whether they are to be measured again.
+    """This machine's rates in the cache, and whether they are to be measured again.
 
     Args:
         folder: of the cache.
@@ -108,14 +120,13 @@ class Calibration:
                 raise HarnessError(
                     "--measure: the model is made from the source's text, so its size is not known before it runs"
                 )
+            device = this_device()
+            if gpu is None and device != "cpu":
+                raise HarnessError(f"--measure: this machine has the GPU {device}: name it by --gpu")
+            if gpu is not None and not is_card(device, gpu):
+                raise HarnessError(f"--measure: this machine computes on {device}, not on {gpu.name}: leave one option out")
             measured = measure(comparison.checkpoint, lengths())
             self._keep(measured)
-            if gpu is None and measured.device != "cpu":
-                raise HarnessError(f"--measure: this machine has the GPU {measured.device}: name it by --gpu")
-            if gpu is not None and not measured.is_of(gpu):
-                raise HarnessError(
-                    f"--measure: this machine computes on {measured.device}, not on {gpu.name}: leave one option out"
-                )
             return measured
         kept = [rates for rates in self._kept() if (rates.device == "cpu" if gpu is None else rates.is_of(gpu))]
         try:
@@ -182,7 +193,7 @@ def measure(checkpoint: Checkpoint, lengths: Lengths, seconds: float = SECONDS) 
         3 * forward_flops(size, tokens, lengths.prompt + lengths.response) if kind == "cuda" else 6 * size.multiplied * tokens
     )
     return Rates(
-        device=torch.cuda.get_device_name() if kind == "cuda" else "cpu",
+        device=this_device(),
         day=datetime.now(UTC).date().isoformat(),
         multiplied=size.multiplied,
         training=flops,
