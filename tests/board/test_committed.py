@@ -23,9 +23,10 @@ from harness.board.views.page import to_html
 from harness.cli import app
 
 LEADERBOARDS = Path(__file__).resolve().parents[2] / "leaderboards"
+# Boards in a folder `boards` are left by analyses, and git ignores them.
 FOLDERS = sorted(
     path.parent for path in LEADERBOARDS.rglob("board.json") if "boards" not in path.relative_to(LEADERBOARDS).parts
-)  # those are ignored
+)
 LONG = 500_000  # bytes of scores
 RENDERED: dict[str, Callable[[Board], str]] = {
     "board.md": to_markdown,

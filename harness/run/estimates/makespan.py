@@ -48,15 +48,15 @@ def makespan(graph: Graph, present: Set[str], devices: int) -> Makespan:
     Args:
         graph: a stage's weight is the time that it takes on all its devices together.
     """
-    intervals = list(simulate(graph, present, devices))
+    uses = list(simulate(graph, present, devices))
     ends: dict[str, float] = {}
-    lasts = {each.stage.key: each.end - each.begin for each in intervals}
+    lasts = {each.stage.key: each.end - each.begin for each in uses}
     for stage in graph:  # parents first
         before = [ends[key] for key in stage.parents | set(stage.after) if key in ends]
         ends[stage.key] = lasts.get(stage.key, 0.0) + max(before, default=0.0)
     return Makespan(
-        length=max((each.end for each in intervals), default=0.0),
-        busy=sum(each.devices * (each.end - each.begin) for each in intervals),
+        length=max((each.end for each in uses), default=0.0),
+        busy=sum(each.devices * (each.end - each.begin) for each in uses),
         longest_way=max(ends.values(), default=0.0),
         devices=devices,
     )
@@ -69,13 +69,13 @@ def simulate(graph: Graph, present: Set[str], devices: int) -> Iterator[DeviceUs
     while not schedule.done:
         while free and (stage := schedule.take(free=free)) is not None:
             needed = schedule.needed(stage)
-            interval = DeviceUse(stage, clock, clock + stage.weight / needed, needed)
+            use = DeviceUse(stage, clock, clock + stage.weight / needed, needed)
             free, count = free - needed, count + 1
-            heapq.heappush(running, (interval.end, count, interval))
-        clock, _, interval = heapq.heappop(running)
-        free += interval.devices
-        schedule.finish(interval.stage, None)
-        yield interval
+            heapq.heappush(running, (use.end, count, use))
+        clock, _, use = heapq.heappop(running)
+        free += use.devices
+        schedule.finish(use.stage, None)
+        yield use
 
 
 def weighted(graph: Graph, seconds: Mapping[str, float]) -> Graph:
