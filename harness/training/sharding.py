@@ -137,6 +137,11 @@ def load_sharded(model: nn.Module, weights: Path, first: bool) -> None:
     set_model_state_dict(model, load_file(weights) if first else {}, options=options)
 
 
+def fsdp_asked() -> bool:
+    """Return whether this process was started to train with FSDP."""
+    return bool(parse_flag_from_env("ACCELERATE_USE_FSDP"))
+
+
 def shard_on_cpu(accelerator: Accelerator) -> bool:
     """Make accelerate shard on CPUs where FSDP was asked for, which it otherwise skips in silence; return whether it does.
 
@@ -147,7 +152,7 @@ def shard_on_cpu(accelerator: Accelerator) -> bool:
         return False
     if parse_flag_from_env("ACCELERATE_USE_DEEPSPEED"):
         raise StageError("training.devices.strategy: DeepSpeed needs GPUs, and this machine has none: choose 'fsdp'")
-    if not parse_flag_from_env("ACCELERATE_USE_FSDP"):
+    if not fsdp_asked():
         return False
     accelerator.state.fsdp_plugin = FullyShardedDataParallelPlugin()
     accelerator.state.distributed_type = DistributedType.FSDP

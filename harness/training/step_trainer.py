@@ -23,6 +23,7 @@ from transformers.utils import SAFE_WEIGHTS_NAME
 
 from harness.errors import StageError
 from harness.training.ranks import Ranks
+from harness.training.sharded_load import prepare_loaded_by_first
 from harness.training.sharding import SHARDED, load_sharded, shard_on_cpu, whole_weights
 
 
@@ -99,6 +100,7 @@ class StepTrainer(Trainer):  # type: ignore[misc]
         if self.ranks.count == 1:
             return
         self.accelerator.prepare_data_loader = self._whole_batches
+        prepare_loaded_by_first(self.accelerator, self.ranks)
         if not self.ranks.sharded:  # `Ranks.sum_gradients` sums gradients once a step, so the model is not wrapped in DDP
             self.accelerator.prepare_model = partial(self.accelerator.prepare_model, evaluation_mode=True)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import together
+import torch
 from safetensors.torch import load_file
 
 from harness.training.ranks import Ranks
@@ -52,6 +53,16 @@ def test_two_processes_train_as_one_does(folder: Path, tiny_checkpoint: Path, tm
     assert trained.keys() == weights.keys()
     for key, value in trained.items():
         assert (value - weights[key]).abs().max() < 1e-4, key
+
+
+@pytest.mark.parametrize("name", together.BY_FIRST)
+def test_a_model_that_the_first_process_loads_for_all_is_trained_to_the_same_bits(folder: Path, name: str) -> None:
+    trained, right = (load_file(folder / f"{way}-{name}.safetensors") for way in ("by-first", "fsdp"))
+    assert len(right) > 10 and trained.keys() == right.keys()
+    assert all(torch.equal(value, right[key]) for key, value in trained.items())
+    for rank in range(COUNT):
+        texts = [(folder / f"{way}-{name}-{rank}.json").read_text() for way in ("by-first", "fsdp")]
+        assert texts[0] == texts[1]
 
 
 def test_one_process_s_gradient_that_is_no_number_stops_both(folder: Path) -> None:

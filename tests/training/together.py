@@ -27,6 +27,7 @@ from harness.training.layouts.choose import choose_layout
 from harness.training.ranks import Ranks
 from harness.training.settings import LoraSettings, SftSettings, TrainingSettings
 from harness.training.sft import fine_tune
+from harness.training.sharded_load import load_by_first
 from harness.training.sharding import whole_weights
 from harness.training.trainer import train
 from harness_plugins.baselines.dpo import DPO
@@ -59,23 +60,32 @@ CASES = {
     "sft-memory": Case(None, forgets=True),
 }
 SHARDED = ("dpo", "kto", "adapters", "tied", "sft")
+BY_FIRST = ("dpo", "adapters", "tied", "sft")  # again, with a model that the first process alone loads
 
 
-def run(case: Case, checkpoint: Path, scratch: Path) -> tuple[dict[str, Any], Mapping[str, torch.Tensor]]:
+def run(
+    case: Case, checkpoint: Path, scratch: Path, by_first: bool = False
+) -> tuple[dict[str, Any], Mapping[str, torch.Tensor]]:
     """History and micro-batches' tokens at the end; all weights."""
     model, tokenizer = load(checkpoint, use="training")
+
+    def policy() -> torch.nn.Module:
+        whole = load(checkpoint, use="training")[0]
+        return add_adapters(whole, case.settings.lora, 0) if case.settings.lora else whole
+
+    start = load_by_first(Ranks.here(), policy) if by_first else policy()
+    assert not by_first or Ranks.here().first or all(weight.is_meta for weight in start.parameters())
     if case.objective is None:
         if case.forgets and Ranks.here().first:
-            _forget_once(model)
-        tuned = fine_tune(model, tokenizer, EXAMPLES, SFT, seed=0, scratch=scratch)
-        return {"history": tuned.history, "rows": tuned.rows}, whole_weights(model) or model.state_dict()
+            _forget_once(start)
+        tuned = fine_tune(start, tokenizer, EXAMPLES, SFT, seed=0, scratch=scratch)
+        return {"history": tuned.history, "rows": tuned.rows}, whole_weights(start) or start.state_dict()
     batch = groups(model, 7)
-    policy = add_adapters(model, case.settings.lora, 0) if case.settings.lora else model
-    layout = choose_layout(policy)
+    layout = choose_layout(start)
     if case.forgets and Ranks.here().first:
-        _forget_once(policy)
-    trained = train(policy, batch, case.objective, case.settings, seed=0, scratch=scratch, layout=layout)
-    return {"history": trained.history, "tokens": trained.tokens}, whole_weights(policy) or policy.state_dict()
+        _forget_once(start)
+    trained = train(start, batch, case.objective, case.settings, seed=0, scratch=scratch, layout=layout)
+    return {"history": trained.history, "tokens": trained.tokens}, whole_weights(start) or start.state_dict()
 
 
 def stop(checkpoint: Path, scratch: Path) -> str:
@@ -112,6 +122,7 @@ def _main(checkpoint: Path, folder: Path, rank: int, count: int) -> None:
 
     os.environ.update(launch_environment(DeviceSettings(count=count, strategy="fsdp")))
     _save({name: run(CASES[name], checkpoint, folder) for name in SHARDED}, folder, rank, "fsdp")
+    _save({name: run(CASES[name], checkpoint, folder, True) for name in BY_FIRST}, folder, rank, "by-first")
 
 
 def _save(results: Mapping[str, Any], folder: Path, rank: int, strategy: str) -> None:
