@@ -1,6 +1,8 @@
 """Peak memory of loading, gathering and saving a model that FSDP spreads over two processes, beyond their shards.
 
-python benchmarks/sharded_memory.py [--millions 120]
+python benchmarks/sharded_memory.py [--millions 120] [--checkpoint]
+
+With `--checkpoint` both also make AdamW's moments (four times the memory) and write a checkpoint's weights and optimiser.
 
 Two CPU processes (gloo) load a Llama of float32 weights, shard it, gather it as the end of a training does, and the first one
 saves it. Memory is anonymous resident memory (`RssAnon`), read every 5 ms, over the size of the model; pages of files that the
@@ -65,13 +67,14 @@ def write(folder: Path, millions: float) -> None:
     model.save_pretrained(folder)
 
 
-def rank(place: Path, number: int, count: int) -> None:
+def rank(place: Path, number: int, count: int, checkpoint: bool) -> None:
     """Be one of the processes; leave the measurement in `rank-<number>.json`."""
     import torch
     from accelerate import Accelerator
     from torch import distributed
 
     from harness.models.load import load_model
+    from harness.training.checkpoint_files import optimizer_state, own_weights, write_state, write_tensors
     from harness.training.ranks import Ranks
     from harness.training.sharded_load import load_by_first, prepare_loaded_by_first
     from harness.training.sharding import shard_on_cpu, whole_weights
@@ -85,7 +88,7 @@ def rank(place: Path, number: int, count: int) -> None:
     with Peak() as loading:
         model = load_by_first(ranks, lambda: load_model(place / "start", use="training", place="cpu"))
         size = sum(weight.numel() * 4 for weight in model.parameters())
-        model, _ = accelerator.prepare(model, torch.optim.AdamW(model.parameters()))
+        model, optimizer = accelerator.prepare(model, torch.optim.AdamW(model.parameters()))
     shards = sum(weight.to_local().numel() * 4 for weight in model.parameters())
     for weight in model.parameters():
         rows = weight.detach().to_local()
@@ -100,6 +103,19 @@ def rank(place: Path, number: int, count: int) -> None:
             whole.save_pretrained(place / "model")
     if whole is not None:
         assert all(float(weight.detach().reshape(len(weight), -1)[-1, 0]) == len(weight) - 1 for weight in whole.parameters())
+    del whole
+    distributed.barrier()
+    writing: dict[str, float] = {}
+    if checkpoint:
+        for weight in model.parameters():
+            weight.grad = torch.zeros_like(weight)
+        optimizer.step()
+        optimizer.zero_grad()
+        ready_to_write = anonymous()
+        with Peak() as written:
+            write_tensors(place / f"model.{number}.safetensors", own_weights(model))
+            write_state(place / f"optimizer.{number}.pt", optimizer_state(optimizer))
+        writing = {"checkpoint": (written.bytes - ready_to_write) / size, "checkpoint_seconds": round(written.seconds, 1)}
     result = {
         "rank": number,
         "parameters": size // 4,
@@ -107,6 +123,7 @@ def rank(place: Path, number: int, count: int) -> None:
         "gathering": (gathering.bytes - ready) / size,
         "saving": (saving.bytes - ready) / size,
         "seconds": [round(peak.seconds, 1) for peak in (loading, gathering, saving)],
+        **writing,
     }
     (place / f"rank-{number}.json").write_text(json.dumps(result))
     distributed.barrier()
@@ -119,15 +136,16 @@ def main() -> None:
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--millions", type=float, default=120, help="parameters of the model, in millions")
+    parser.add_argument("--checkpoint", action="store_true", help="measure a checkpoint of the training too")
     parser.add_argument("--rank", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--place", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.rank is not None:
-        rank(options.place, options.rank, 2)
+        rank(options.place, options.rank, 2, options.checkpoint)
         return
     with tempfile.TemporaryDirectory() as folder:
         write(Path(folder) / "start", options.millions)
-        words = [sys.executable, __file__, "--place", folder, "--rank"]
+        words = [sys.executable, __file__, *(["--checkpoint"] if options.checkpoint else []), "--place", folder, "--rank"]
         environment = {**os.environ, **launch_environment(DeviceSettings(count=2, strategy="fsdp")), "OMP_NUM_THREADS": "1"}
         processes = []
         for number in range(2):

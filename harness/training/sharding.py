@@ -1,19 +1,16 @@
-"""Weights that FSDP or DeepSpeed spread over processes: pass through them, gather them, load them. Imports transformers."""
+"""Weights that FSDP or DeepSpeed spread over processes: pass through them, gather them. Imports transformers."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from types import MethodType
 from typing import cast
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin, parse_flag_from_env
-from safetensors.torch import load_file
 from torch import Tensor, distributed, nn
-from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
 from torch.distributed.fsdp import FSDPModule, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor
 from transformers import PreTrainedModel
@@ -126,15 +123,6 @@ def _whole_weight(weight: Tensor, ranks: Ranks, into: Tensor | None) -> Tensor:
 
 def _copied(weight: Tensor, into: Tensor | None) -> Tensor:
     return weight.cpu().clone() if into is None else into.copy_(weight)
-
-
-def load_sharded(model: nn.Module, weights: Path, first: bool) -> None:
-    """Load a model that FSDP has sharded from a safetensors file, which the first process reads for all.
-
-    accelerate's own way to load whole weights into FSDP2 lets the other processes go on before the first has sent them.
-    """
-    options = StateDictOptions(full_state_dict=True, broadcast_from_rank0=True)
-    set_model_state_dict(model, load_file(weights) if first else {}, options=options)
 
 
 def fsdp_asked() -> bool:
