@@ -62,7 +62,7 @@ CASES = {
     "sft-memory": Case(None, forgets="forward"),
 }
 SHARDED = ("dpo", "kto", "adapters", "tied", "sft", "memory", "memory-backward", "sft-memory")
-BY_FIRST = ("dpo", "adapters", "tied", "sft")  # again, with a model that the first process alone loads
+BY_FIRST = ("dpo", "tied", "sft")  # again, with a model that the first process alone loads
 
 
 def run(
