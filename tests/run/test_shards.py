@@ -13,12 +13,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from inline import inline_workers
 from test_compare import tiny_config
 
 from harness.api.registry import Registry
 from harness.config import resolve
 from harness.errors import ConfigError
-from harness.models.logps import LOGITS
 from harness.run.compare import RunOptions, compare
 from harness.run.executors.events import Events, Outcome
 from harness.run.executors.schedule import Schedule
@@ -57,20 +57,14 @@ def config(checkpoint: Path, shards: int | str = 1) -> dict[str, Any]:
     }
 
 
-BATCHES = {
-    "harness.models.logps.LOGITS": (2**16, LOGITS),
-    "harness.models.embed.TOKENS_PER_BATCH": (128, 8192),
-    "harness.models.reward.TOKENS_PER_BATCH": (128, 8192),
-    "harness.run.stages.reference.ScoredBundles": (partial(ScoredBundles, tokens_per_batch=128), ScoredBundles),
-}
-
-
 @pytest.fixture(scope="module", autouse=True)
 def small_batches() -> Iterator[None]:
-    """So few tokens at once that each request has several batches."""
-    with pytest.MonkeyPatch.context() as patch:
-        for name, (small, _) in BATCHES.items():
-            patch.setattr(name, small)
+    """So few tokens at once, in this process, that each request has several batches."""
+    with inline_workers(), pytest.MonkeyPatch.context() as patch:
+        patch.setattr("harness.models.logps.LOGITS", 2**16)
+        patch.setattr("harness.models.embed.TOKENS_PER_BATCH", 128)
+        patch.setattr("harness.models.reward.TOKENS_PER_BATCH", 128)
+        patch.setattr("harness.run.stages.reference.ScoredBundles", partial(ScoredBundles, tokens_per_batch=128))
         yield
 
 
@@ -279,11 +273,7 @@ def test_a_number_that_a_shard_does_not_know_cannot_be_looked_at() -> None:
 
 
 @pytest.mark.slow
-def test_a_sharded_board_is_verified_by_computing_again(
-    tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name, (_, usual) in BATCHES.items():  # it is computed again by processes of their own
-        monkeypatch.setattr(name, usual)
+def test_a_sharded_board_is_verified_by_computing_again(tiny_checkpoint: Path, tmp_path: Path) -> None:
     run(config(tiny_checkpoint, 2), tmp_path)
     again = recompute(tmp_path / "run" / "board.json", 3, folder=tmp_path / "again", seed=0)
     assert again.exact and len(again.stages) >= 3 and again.differences == []
