@@ -347,8 +347,8 @@ class RunSection(_Section):
     checkpoint_minutes: float = Field(
         10.0,
         ge=0,
-        description="a training or a generation keeps its state so often, for a later run to go on from; "
-        "0 is after every step or batch",
+        description="a training or a generation keeps its state so often, for a later run to go on from, a training more "
+        "seldom where writing takes over 5 % of its time; 0 is after every step or batch",
     )
     keep_models: KeepModels = Field(
         "all",
