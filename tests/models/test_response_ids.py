@@ -91,14 +91,10 @@ def test_prompt_and_response_ids_are_those_of_the_dialogue(kind: str) -> None:
     assert kind not in ("byte-level", "legacy") or straddling
 
 
-@pytest.mark.parametrize(
-    "model",
-    [
-        "mistral-v1",
-        "llama-3",
-        *(pytest.param(name, marks=pytest.mark.slow) for name in ("mistral-v3", "mistral-nemo", "smollm2")),
-    ],
-)
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("mistral-v3", "mistral-nemo", "smollm2")]
+
+
+@pytest.mark.parametrize("model", ["mistral-v1", "llama-3", *SLOW])
 def test_real_tokenizers_as_those_built_here(model: str, real_tokenizers: dict[str, Path]) -> None:
     """Each with every template that it can take."""
     from transformers import AutoTokenizer
