@@ -9,6 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from harness.api.spaces import SearchSpace
+from harness.training.kernels import Kernels, wrong_kernels
 from harness.training.layouts.choose import LayoutName
 from harness.training.optimizers import DEFAULT, wrong_optimizer
 
@@ -98,7 +99,7 @@ class _Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     later: ClassVar[frozenset[str]] = frozenset(
-        {"lora", "precision", "gradient_checkpointing", "devices", "micro_batch_size", "optimizer"}
+        {"lora", "precision", "gradient_checkpointing", "devices", "micro_batch_size", "optimizer", "kernels"}
     )
     precision: PrecisionSetting = "auto"
 
@@ -144,6 +145,10 @@ class TrainingSettings(_Settings):
         "`expanded` (2m), `auto` (shared_prefix where the model honours it); changes memory and speed, never the loss",
     )
     precision: PrecisionSetting = "auto"
+    kernels: Kernels = Field(
+        "default",
+        description="of norms, positions and gated layers: transformers' own, or Liger's fused ones (CUDA, extra `liger`)",
+    )
     gradient_checkpointing: GradientCheckpointing = False
     lora: Lora = None
     devices: Devices = None
@@ -154,6 +159,13 @@ class TrainingSettings(_Settings):
         if wrong := wrong_optimizer(optimizer):
             raise ValueError(wrong)
         return optimizer
+
+    @field_validator("kernels")
+    @classmethod
+    def _run_here(cls, kernels: Kernels) -> Kernels:
+        if wrong := wrong_kernels(kernels):
+            raise ValueError(wrong)
+        return kernels
 
 
 class SftSettings(_Settings):
