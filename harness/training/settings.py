@@ -10,7 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationIn
 
 from harness.api.spaces import SearchSpace
 from harness.training.kernels import Kernels, wrong_kernels
-from harness.training.layouts.choose import LayoutName
+from harness.training.layouts.choose import Attention, LayoutName, wrong_attention
 from harness.training.optimizers import DEFAULT, wrong_optimizer
 
 Schedule = Literal["constant", "linear", "cosine"]
@@ -99,7 +99,7 @@ class _Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     later: ClassVar[frozenset[str]] = frozenset(
-        {"lora", "precision", "gradient_checkpointing", "devices", "micro_batch_size", "optimizer", "kernels"}
+        {"lora", "precision", "gradient_checkpointing", "devices", "micro_batch_size", "optimizer", "kernels", "attention"}
     )
     precision: PrecisionSetting = "auto"
 
@@ -144,6 +144,11 @@ class TrainingSettings(_Settings):
         description="how a prompt's responses lie in a pass: `shared_prefix` (prompt once), `unique` (m + 1 padded rows), "
         "`expanded` (2m), `auto` (shared_prefix where the model honours it); changes memory and speed, never the loss",
     )
+    attention: Attention = Field(
+        "sdpa",
+        description="of the shared-prefix layout: PyTorch's sdpa on padded parts; or on the row as it lies, without copies of "
+        "prompts' keys, `varlen` (FlashAttention, 16 bits, PyTorch 2.10) or `flex` (FlexAttention); both CUDA, not run by us",
+    )
     precision: PrecisionSetting = "auto"
     kernels: Kernels = Field(
         "default",
@@ -159,6 +164,13 @@ class TrainingSettings(_Settings):
         if wrong := wrong_optimizer(optimizer):
             raise ValueError(wrong)
         return optimizer
+
+    @field_validator("attention")
+    @classmethod
+    def _attends_here(cls, attention: Attention) -> Attention:
+        if wrong := wrong_attention(attention):
+            raise ValueError(wrong)
+        return attention
 
     @field_validator("kernels")
     @classmethod

@@ -81,7 +81,7 @@ def train(
         StageError: the loss or its gradient stopped being a number, which names step and prompts; a prompt does not fit in
             memory; or the model does not honour `settings.layout`.
     """
-    layout = layout or choose_layout(model, settings.layout)
+    layout = layout or choose_layout(model, settings.layout, settings.attention)
     if settings.gradient_checkpointing:
         recompute_layers(model)
     steps = settings.epochs * math.ceil(len(groups) / settings.prompts_per_batch)

@@ -184,7 +184,7 @@ class TrainerServices:
         tokenized = _trainable(_with_reference(tokenized, self.inputs, self.context), objective)
         batch = self.settings.prompts_per_batch
         ordered = spend(tokenized, payload.spending, batch, payload.seed) if payload.spending else None
-        layout = choose_layout(policy, self.settings.layout)
+        layout = choose_layout(policy, self.settings.layout, self.settings.attention)
         trained = train(
             policy,
             ordered or tokenized,
