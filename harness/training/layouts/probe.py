@@ -90,11 +90,12 @@ def check_attention(device: torch.device, attention: Attention) -> None:
     grouped = torch.nn.Module()
     grouped.num_key_value_groups = 2  # type: ignore[assignment]
     results = []
-    for way in ("sdpa", attention):
-        given = [state.clone().requires_grad_() for state in states]
-        options = {SEGMENTS: Segments.of(bundles, way)}  # type: ignore[arg-type]
-        output, _ = shared_prefix_attention(grouped, *given, None, **options)  # type: ignore[arg-type]
-        results.append([output, *torch.autograd.grad((output * weights).sum(), given)])
+    ways: tuple[Attention, Attention] = ("sdpa", attention)
+    for way in ways:
+        query, key, value = (state.clone().requires_grad_() for state in states)
+        structure = {SEGMENTS: Segments.of(bundles, way)}
+        output, _ = shared_prefix_attention(grouped, query, key, value, None, **structure)
+        results.append([output, *torch.autograd.grad((output * weights).sum(), (query, key, value))])
     for name, right, value in zip(("output", "query", "key", "value"), *results, strict=True):
         error = float((value - right).float().norm() / right.float().norm())
         if not error < tolerance:

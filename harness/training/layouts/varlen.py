@@ -38,8 +38,11 @@ class Spans:
     @classmethod
     def of(cls, queries: Sequence[int], keys: Sequence[int], causal: bool, device: torch.device) -> Spans:
         """Return them by the sequences' lengths."""
-        edges = (torch.tensor([0, *accumulate(lengths)], dtype=torch.int32, device=device) for lengths in (queries, keys))
-        return cls(*edges, (max(queries), max(keys)), causal)
+
+        def edges(lengths: Sequence[int]) -> Tensor:
+            return torch.tensor([0, *accumulate(lengths)], dtype=torch.int32, device=device)
+
+        return cls(edges(queries), edges(keys), (max(queries), max(keys)), causal)
 
 
 class Kernel(Protocol):
@@ -78,7 +81,7 @@ class TorchKernel:
         no_dropout = torch.zeros(2, dtype=torch.uint64, device=gradient.device)
         tensors = (gradient, *states, output, sums, spans.queries, spans.keys)
         gradients = self.operators._varlen_attn_backward(*tensors, *spans.longest, spans.causal, no_dropout, scaling)
-        return tuple(gradients)  # type: ignore[return-value]
+        return tuple(gradients)
 
 
 @dataclass(frozen=True)
