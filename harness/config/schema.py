@@ -237,7 +237,7 @@ class Budget(_Section):
 class GenerationSection(_Section):
     """How policies generate while data is built."""
 
-    backend: Named = Field(Named(name="transformers"), description="a generation backend")
+    backend: Named = Field(Named(name="transformers"), description="a generation backend, or `auto`")
     max_tokens: int = Field(64, ge=1, le=8192, description="longest sample, in tokens")
 
 

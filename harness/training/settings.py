@@ -152,7 +152,8 @@ class TrainingSettings(_Settings):
     precision: PrecisionSetting = "auto"
     kernels: Kernels = Field(
         "default",
-        description="of norms, positions and gated layers: transformers' own, or Liger's fused ones (CUDA, extra `liger`)",
+        description="of norms, positions and gated layers: transformers' own, or Liger's fused ones (CUDA, extra `liger`; "
+        "not run by us)",
     )
     gradient_checkpointing: GradientCheckpointing = False
     lora: Lora = None
