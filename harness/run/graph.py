@@ -22,7 +22,10 @@ VERSIONS = {
     "evaluate": 2,
     "state": 1,
     "shard": 1,
+    "scoring_shard": 1,
 }
+SHARDS = frozenset({"shard", "scoring_shard"})  # kinds that compute a part of a later stage
+TRAININGS = frozenset({"sft", "train", "state"})
 DROPPABLE = frozenset({"train", "state"})  # kinds whose model may be dropped when its answers and scores are there
 MODEL = "model"  # the folder of a trained model in its artifact
 ADAPTER = "adapter"  # the folder beside it of the low-rank adapters that were trained, where there are any

@@ -13,6 +13,7 @@ from harness.errors import StageError
 from harness.training.guards import Batch, FiniteGuard, PassSize
 from harness.training.ranks import Ranks
 from harness.training.settings import SftSettings
+from harness.training.sharded_passes import ShardedPasses
 
 if TYPE_CHECKING:
     from harness.training.checkpoints import Checkpoints
@@ -35,12 +36,15 @@ class SftStep:
     def __init__(self, settings: SftSettings, checkpoints: Checkpoints | None = None) -> None:
         self.passes = PassSize(settings.micro_batch_size or settings.batch_size, SHARDED_FIX)
         self._guard = FiniteGuard("SFT", "sft", settings, checkpoints)
+        self._together: ShardedPasses | None = None  # where weights are sharded
         self._rows: Mapping[str, Tensor] = {}  # the rows in the pass under way: `_halved` asks how many did not fit
 
     def __call__(
         self, trainer: SftTrainer, model: PreTrainedModel, inputs: Mapping[str, Tensor], tokens: Tensor | int | None
     ) -> Tensor:
         """Compute this process's share of the batch and its gradient, sum both over processes, and return the batch's loss."""
+        if trainer.ranks.sharded and self._together is None:  # here, since FSDP wraps the model after `__init__`
+            self._together = ShardedPasses(model)
         mine = _share({name: value for name, value in inputs.items() if name != ID}, trainer.ranks)
         shares = self.passes.fit(model, trainer.ranks, lambda: self._backward(trainer, model, mine, tokens), self._halved)
         trainer.ranks.sum_gradients(model)
@@ -54,9 +58,18 @@ class SftStep:
         """Forward and backward over this process's rows; return their share of the batch's loss."""
         cuts = list(_cut(mine, self.passes.size))
         loss = torch.zeros((), device=trainer.args.device)
-        for rows in cuts:
-            self._rows = rows
-            loss += trainer.trl_pass(model, dict(rows), tokens, len(cuts))
+
+        def add(number: int, last: bool = True) -> None:
+            self._rows = cuts[number]
+            loss.add_(trainer.trl_pass(model, dict(cuts[number]), tokens, len(cuts)))
+
+        if self._together is not None:
+            self._together.run(
+                len(cuts), trainer.ranks, add, lambda last: trainer.trl_pass(model, _without_loss(mine), tokens, len(cuts))
+            )
+        else:
+            for number in range(len(cuts)):
+                add(number)
         return float(loss)
 
     def _halved(self) -> int:
@@ -75,8 +88,15 @@ def _share(inputs: dict[str, Tensor], ranks: Ranks) -> dict[str, Tensor]:
         return inputs
     lengths = inputs["attention_mask"].sum(1).tolist()
     rows = ranks.share(lengths)
-    mine = {name: value[rows or [0]] for name, value in inputs.items()}
-    return mine if rows else mine | {"labels": mine["labels"].new_full(mine["labels"].shape, IGNORED)}
+    return {name: value[rows] for name, value in inputs.items()} if rows else _without_loss(inputs)
+
+
+def _without_loss(rows: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the shortest of some rows, with no token in the loss."""
+    lengths = rows["attention_mask"].sum(1)
+    row, width = int(lengths.argmin()), int(lengths.min())
+    shortest = {name: value[row : row + 1, :width].contiguous() for name, value in rows.items()}
+    return {**shortest, "labels": torch.full_like(shortest["labels"], IGNORED)}
 
 
 def _cut(rows: Mapping[str, Tensor], size: int) -> Iterator[Mapping[str, Tensor]]:

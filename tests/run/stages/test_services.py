@@ -44,7 +44,7 @@ def test_a_reward_is_computed_once(context: Context, tiny_classifier: Path, monk
     model, services = RewardModel(model=str(tiny_classifier)), Services(context)
     first = reward_service(services, model, PROMPTS, RESPONSES)
     assert [len(row) for row in first] == [2, 1]
-    monkeypatch.setattr(module, "rewards", lambda *asked: pytest.fail("computed again"))
+    monkeypatch.setattr(module, "RewardScorer", lambda *asked: pytest.fail("computed again"))
     assert reward_service(services, model, PROMPTS, RESPONSES) == first
     assert len(set(services.ledger.used)) == 1
     with pytest.raises(pytest.fail.Exception, match="computed again"):
