@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import FolderPolicy
 
+from harness import Policy
 from harness_plugins.backends.launch import get_json, launched
 from harness_plugins.backends.vllm_server import VllmServerBackend
 
@@ -35,7 +35,7 @@ def is_free(turn: Path) -> bool:
     return True
 
 
-def test_each_gpu_has_a_server_of_its_own(policy: FolderPolicy, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_gpu_has_a_server_of_its_own(policy: Policy, monkeypatch: pytest.MonkeyPatch) -> None:
     command = [sys.executable, "-c", SERVER, "{port}"]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1,0")
     with launched(command, policy, 60) as first:
@@ -49,7 +49,7 @@ def test_each_gpu_has_a_server_of_its_own(policy: FolderPolicy, monkeypatch: pyt
     assert len({path.name for path in policy.logs.glob("*.log")}) == 2
 
 
-def test_without_named_gpus_a_store_has_one_server(policy: FolderPolicy, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_named_gpus_a_store_has_one_server(policy: Policy, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     with launched([sys.executable, "-c", SERVER, "{port}"], policy, 60):
         assert not is_free(policy.logs / "turn")
