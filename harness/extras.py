@@ -19,6 +19,7 @@ EXTRA_OF: Mapping[str, str] = {
     "lm_eval": "lm-eval",
     **dict.fromkeys(("alpaca_eval", "anthropic", "fastchat"), "judge"),
     "hypothesis": "testing",
+    "liger_kernel": "liger",
     "math_verify": "verify",
     "optuna": "tuning",
     "sentence_transformers": "embed",

@@ -12,11 +12,12 @@ import pytest
 
 from harness import ConfigError, DataBuilder, hookimpl
 from harness.api.registry import Registry
-from harness.config import Comparison, resolve
+from harness.config import Comparison, automatic_backend, resolve
 from harness.config.file import find_config, load_raw, override, packaged_config
 from harness.models import fetched
 from harness.models.judge.settings import judge_of
 from harness.run.plan import plan
+from harness_plugins.backends import vllm
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 THREE_MISTAKES = """
@@ -437,3 +438,38 @@ def test_what_a_config_cannot_declare(section: Any, problem: str, raw: dict[str,
 def test_a_metric_of_an_evaluator_that_is_wrong_is_no_second_problem(raw: dict[str, Any], registry: Registry) -> None:
     (found,) = refused({**raw, "evaluators": ["gold_rewart"], "statistics": {"primary": ["gold_reward/gold"]}}, registry)
     assert found.startswith("evaluators.0")
+
+
+@pytest.mark.parametrize(
+    ("device", "installed", "large", "name"),
+    [
+        ("cuda", True, True, "vllm"),
+        ("cuda", True, False, "transformers"),
+        ("cuda", False, True, "transformers"),
+        ("cpu", True, True, "transformers"),
+    ],
+)
+def test_an_automatic_backend_is_vllm_for_large_models_where_it_runs(
+    device: str,
+    installed: bool,
+    large: bool,
+    name: str,
+    raw: dict[str, Any],
+    registry: Registry,
+    tiny_checkpoint: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(automatic_backend, "device_kind", lambda: device)
+    for module in (automatic_backend, vllm):
+        monkeypatch.setattr(module, "find_spec", lambda package: object() if installed else None)
+    parameters = automatic_backend.model_size(json.loads((tiny_checkpoint / "config.json").read_text())).parameters
+    monkeypatch.setattr(automatic_backend, "LARGE", parameters if large else parameters + 1)
+    chosen = resolve(raw | {"generation": {"backend": "auto"}}, registry)
+    assert chosen.backend.name == name
+    fixed = resolve(raw | {"generation": {"backend": chosen.backend.name}}, registry) if name == "transformers" else None
+    assert fixed is None or {*plan(fixed).stages} == {*plan(chosen).stages}
+
+
+def test_an_automatic_backend_has_no_fields(raw: dict[str, Any], registry: Registry) -> None:
+    with pytest.raises(ConfigError, match=r"generation\.backend"):
+        resolve(raw | {"generation": {"backend": {"name": "auto", "rows_per_batch": 8}}}, registry)

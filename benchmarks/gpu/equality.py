@@ -31,7 +31,7 @@ def rows(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
 def gradients(options: argparse.Namespace, m: int) -> Iterator[dict[str, Any]]:
     from sides import relative_difference
 
-    from gpu.models import EXPANDED, SHARED, TRL, UNIQUE, Step, attempt, case, referred
+    from gpu.models import EXPANDED, SHARED, TRL, UNIQUE, Step, attempt, case, kernel_sides, referred
 
     batch = case(options, m, prompts=2 if m == 1 else 1)
     _, exact = Step(options, EXPANDED, referred(options, batch, "float32"), "float32").gradient()
@@ -42,7 +42,7 @@ def gradients(options: argparse.Namespace, m: int) -> Iterator[dict[str, Any]]:
         return {"loss": loss, "error": relative_difference(gradient, exact)}
 
     bound = None
-    for side in (EXPANDED, UNIQUE, SHARED, TRL):
+    for side in (EXPANDED, UNIQUE, SHARED, *kernel_sides(options), TRL):
         row = attempt({"m": m, "side": side.name}, lambda side=side: measure(side))
         if side is EXPANDED:
             bound = WORSE * row.get("error", 0.0) + 1e-6

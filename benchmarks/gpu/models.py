@@ -22,7 +22,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
 from gpu.machine import synchronize
 from harness.training.batch import PLAIN, TokenGroup, cut_groups, group_logps
-from harness.training.layouts.choose import LayoutName, choose_layout
+from harness.training.layouts.choose import Attention, LayoutName, choose_layout
 from harness.training.layouts.layout import score_bundles
 from harness.training.layouts.padded import UniqueRows
 from harness.training.precision import autocast
@@ -42,6 +42,7 @@ class Side:
         weights: their type; matrix products are in bfloat16 either way, unless `precision` of the step says otherwise.
         liger: with Liger's kernels for the layers. It replaces functions of the library for the whole process.
         attention: as transformers names it.
+        kernel: `training.attention`, of the shared-prefix layout.
     """
 
     name: str
@@ -49,10 +50,17 @@ class Side:
     weights: torch.dtype = torch.float32
     liger: bool = False
     attention: str = "sdpa"
+    kernel: Attention = "sdpa"
 
 
 TRL = Side("TRL")
 EXPANDED, UNIQUE, SHARED = (Side(name, name) for name in ("expanded", "unique", "shared_prefix"))
+
+
+def kernel_sides(options: argparse.Namespace) -> list[Side]:
+    """The shared-prefix layout by the kernels that need a GPU."""
+    ways: tuple[Attention, ...] = ("varlen", "flex") if options.device == "cuda" else ()
+    return [Side(f"shared_prefix, {way}", "shared_prefix", kernel=way) for way in ways]
 
 
 def model_config(options: argparse.Namespace, attention: str = "sdpa") -> LlamaConfig:
@@ -107,7 +115,9 @@ class Step:
             self.trainer = _trainer(options, self.model, self.pairs)
             self.model = self.trainer.model
         else:
-            self.layout = choose_layout(self.model, side.layout)
+            self.layout = choose_layout(self.model, side.layout, side.kernel)
+            if side.liger:
+                with_liger(self.model)
         self.model.train()
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-6, fused=options.device == "cuda")
 

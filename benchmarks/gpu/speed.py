@@ -3,6 +3,8 @@
 A step holds 16 pairs: 16 / m prompts with m rejected responses each, so that TRL computes as much at every m. All sides
 multiply in bfloat16, read the reference from the batch, keep all activations and have a fused AdamW. Medians of --steps.
 
+Ours attends by sdpa, and by every other `training.attention`, of which the fastest should become the default.
+
 TRL takes expanded pairs, SDPA and its own fused head; beside that, Liger and FlashAttention 2 where they are installed,
 and weights in bfloat16, which rounds updates (ours has such a row, too). TRL 1.16 has no padding-free DPO.
 
@@ -30,7 +32,7 @@ WARM_UP = 2  # steps that are not timed
 def rows(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     import torch
 
-    from gpu.models import SHARED, TRL, UNIQUE, Side, Step, attempt, case, free, model_config, referred
+    from gpu.models import SHARED, TRL, UNIQUE, Side, Step, attempt, case, free, kernel_sides, model_config, referred
 
     cuda, config = options.device == "cuda", model_config(options)
     half = [Side("TRL, bfloat16 weights", weights=torch.bfloat16)]
@@ -39,7 +41,7 @@ def rows(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     if cuda and find_spec("flash_attn"):
         last.append(Side("TRL, FlashAttention 2", attention="flash_attention_2"))
     if cuda and find_spec("liger_kernel"):  # last of all: it replaces functions for the whole process
-        last.append(Side("TRL, Liger", liger=True))
+        last += [Side("TRL, Liger", liger=True), Side("shared_prefix, Liger", "shared_prefix", liger=True)]
 
     def measure(side: Side, groups: list[TokenGroup]) -> dict[str, Any]:
         free()
@@ -51,7 +53,12 @@ def rows(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
         return {"seconds": median(seconds), "peak_gib": peak, "tokens": work.tokens, "flops": work.flops(config)}
 
     cases = {m: referred(options, case(options, m, 1 if options.small else max(1, PAIRS // m)), "bfloat16") for m in options.m}
-    for sides in ((TRL, UNIQUE, SHARED), half, last):  # the pairs of figures that matter most, at every m, come first
+    for sides in (
+        (TRL, UNIQUE, SHARED),
+        kernel_sides(options),
+        half,
+        last,
+    ):  # the pairs of figures that matter most, at every m, come first
         for m, groups in cases.items():
             for side in sides:
                 yield attempt({"m": m, "side": side.name}, lambda side=side, groups=groups: measure(side, groups))

@@ -43,11 +43,12 @@ def export(
     """
     from harness.board.build import Board
     from harness.cli.serve import row_checkpoint, whole_checkpoint
+    from harness.run.graph import ADAPTER
 
     board = Board.read(run)
     folder, _ = row_checkpoint(board, row, seed, store_folder(store))
     if adapter:
-        folder = folder.parent / "adapter"
+        folder = folder.parent / ADAPTER
         if not folder.is_dir():
             raise HarnessError(f"--adapter: the row {row!r} was trained without `lora`, and has none: leave the option out")
     entry = board.row(row)

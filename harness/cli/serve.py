@@ -135,17 +135,16 @@ def whole_checkpoint(folder: Path, store: Path, scratch: Path) -> Iterator[Path]
         scratch: the folder in which that is written.
     """
     from harness.models.delta import rebuild
-    from harness.models.delta_note import is_delta, read_note
+    from harness.models.delta_note import is_delta
     from harness.run.stages.context import base_folder
     from harness.store import Store
 
     if not is_delta(folder):
         yield folder
         return
-    base = base_folder(read_note(folder).base, Store(store), {})
     scratch.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=scratch, prefix=".whole-") as place:
-        yield rebuild(folder, base, Path(place) / "model")
+        yield rebuild(folder, lambda base: base_folder(base, Store(store), {}), Path(place) / "model")
 
 
 def _checkpoint(run: Path, row: str | None, seed: int | None, store: Path) -> tuple[Path, str]:

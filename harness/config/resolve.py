@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from harness.api.registry import Registry
+from harness.config.automatic_backend import AUTO, automatic_backend
 from harness.config.checks import (
     check_backend,
     check_budget,
@@ -30,7 +31,7 @@ from harness.config.checks import (
 from harness.config.comparison import Comparison
 from harness.config.judges import judges_of
 from harness.config.problems import ABSENT, impossible, secrets
-from harness.config.schema import Config, raise_all
+from harness.config.schema import Config, Named, raise_all
 from harness.config.starting_model import check_trained_dtype, locate_rows, starting_model
 from harness.config.tuning import check_tuning
 from harness.config.unresolved import UnresolvedConfig
@@ -73,6 +74,8 @@ def resolve(
     checkpoint = starting_model(
         unresolved.problems, unresolved.raw.get("model"), unreachable if offline else None, unresolved.unchecked
     )
+    if unresolved.config is not None and unresolved.config.generation.backend == Named(name=AUTO):
+        unresolved.backend = registry.get("backend", automatic_backend(checkpoint)).component()
     unresolved.rows = locate_rows(unresolved, unreachable if offline else None)
     check_machine(unresolved, missing if offline else None)
     unresolved.source = pinned_source(unresolved, unreachable if offline else None)

@@ -121,8 +121,8 @@ class ModelSection(_Section):
     storage: Kept = Field(
         "float32",
         description="of the weights that training leaves on disk. float16 and bfloat16 lose some of an update, and the board "
-        "says how much; delta is float32 to the bit, kept as the compressed difference from the starting model, which loading "
-        "then needs",
+        "says how much; delta is float32 to the bit, kept as the compressed difference from the starting model (with `lora` as "
+        "the adapters), which loading then needs",
     )
     attn_implementation: str | None = Field(
         None, description="eager, sdpa, flash_attention_2 or another that transformers knows; its own choice if absent"
@@ -237,7 +237,7 @@ class Budget(_Section):
 class GenerationSection(_Section):
     """How policies generate while data is built."""
 
-    backend: Named = Field(Named(name="transformers"), description="a generation backend")
+    backend: Named = Field(Named(name="transformers"), description="a generation backend, or `auto`")
     max_tokens: int = Field(64, ge=1, le=8192, description="longest sample, in tokens")
 
 

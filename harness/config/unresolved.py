@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from harness.api.interfaces import Backend, Evaluator, Source
 from harness.api.registry import Registry
+from harness.config.automatic_backend import AUTO
 from harness.config.comparison import Comparison
 from harness.config.rows import Resolver, RowConfig
 from harness.config.schema import Config, EvaluatorSection, valid_reward, validate
@@ -79,6 +80,8 @@ class UnresolvedConfig:
         evaluators = [evaluator for several in listed for evaluator in several]
         generation = raw.get("generation")
         named = (generation.get("backend") if isinstance(generation, dict) else None) or "transformers"
+        # Which one `auto` is depends on the model, which is not resolved yet.
+        named = "transformers" if named in (AUTO, {"name": AUTO}) else named
         backend = resolver.component("backend", named, "generation.backend")
         return cls(raw, config, source, backend, rows, places, evaluators, problems, unchecked)
 

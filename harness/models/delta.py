@@ -5,6 +5,10 @@ differences of these integers are cut into byte planes: the high planes of a sma
 well, the lowest one hardly does. `delta.json` holds the headers of the model's safetensors files as they were, so that the
 files are written again byte for byte; their checksums are compared whenever they are.
 
+A model trained with low-rank adapters is a difference from its start with the adapters added (`harness.models.low_rank`). That
+sum is the same on every machine, and off the merged weights by a last digit here and there at most: the adapters are nearly
+all that is kept.
+
 Planes lie in safetensors as bytes, compressed by zstandard (pyarrow has it). Nothing here is a pickle.
 """
 
@@ -12,17 +16,18 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from harness.errors import DataError
-from harness.models.delta_note import NOTE, Base, DeltaNote, TensorPlace, WeightsFile, read_note
+from harness.models.delta_note import NOTE, OWN_ADAPTER, Base, DeltaNote, TensorPlace, WeightsFile, is_delta, read_note
+from harness.models.low_rank import Adapter
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -34,13 +39,16 @@ _NAMES = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}  # of safetens
 
 Planes = list[bytes]
 Bits = NDArray[np.unsignedinteger[Any]]
+Locate = Callable[[Base], Path]  # gives the folder of a model that a delta is added to, which may hold a delta itself
 
 
-def shrink(folder: Path, base: Base, base_folder: Path) -> float:
+def shrink(folder: Path, base: Base, locate: Locate, adapters: Sequence[Path] = ()) -> float:
     """Replace the weights in a checkpoint folder by their difference from another model's.
 
     Args:
-        base_folder: the other model's, with whole weights. Tensors that it lacks are kept whole.
+        base: the other model. Tensors that it lacks are kept whole.
+        adapters: folders of low-rank adapters that the training added to it, in order. `../adapter` stays where it is; the
+            others are copied into the folder.
 
     Returns:
         The bytes of the difference over those of the weights.
@@ -51,20 +59,24 @@ def shrink(folder: Path, base: Base, base_folder: Path) -> float:
     files = {path.name: path for path in sorted(folder.glob("*.safetensors"))}
     before = sum(path.stat().st_size for path in files.values())
     headers = {name: _header(path) for name, path in files.items()}
+    note = DeltaNote(
+        base=base,
+        adapters=tuple(_kept_adapter(folder, adapter, number) for number, adapter in enumerate(adapters)),
+        files={name: WeightsFile(header=headers[name], sha256=_sha256(path)) for name, path in files.items()},
+    )
     with ExitStack() as stack:
-        start, shards = stack.enter_context(_Tensors(base_folder)), _Shards(folder)
+        start, shards = stack.enter_context(_Start(folder, note, locate)), _Shards(folder)
         for name, path in files.items():
             own = stack.enter_context(_Tensors(folder, [path]))
-            for tensor, place in WeightsFile(header=headers[name], sha256="").tensors.items():
+            for tensor, place in note.files[name].tensors.items():
                 for number, (first, last) in enumerate(_blocks(place.count)):
                     weights = own.integers(tensor, place, first, last)
                     shards.add(tensor, number, encode(weights, start.integers(tensor, place, first, last)))
         shards.close()
-    note = DeltaNote(base=base, files={n: WeightsFile(header=headers[n], sha256=_sha256(files[n])) for n in files})
-    (folder / NOTE).write_text(note.model_dump_json() + "\n", encoding="utf-8")
+    (folder / NOTE).write_text(note.text() + "\n", encoding="utf-8")
     try:
         for name in files:
-            for _ in _content(folder, note, base_folder, name):  # compares the checksum at its end
+            for _ in _content(folder, note, locate, name):  # compares the checksum at its end
                 pass
     except DataError:
         for path in (folder / NOTE, *shards.written):
@@ -72,10 +84,16 @@ def shrink(folder: Path, base: Base, base_folder: Path) -> float:
         raise
     for path in files.values():
         path.unlink()
-    return sum(path.stat().st_size for path in (*shards.written, folder / NOTE)) / before
+    kept = [folder / NOTE, *shards.written, *(path for name in note.adapters for path in (folder / name).iterdir())]
+    return sum(path.stat().st_size for path in kept) / before
 
 
-def rebuild(folder: Path, base_folder: Path, out: Path) -> Path:
+def adapters_of(folder: Path) -> tuple[Path, ...]:
+    """Return the folders of the low-rank adapters that a delta is made with, in the order in which they are added."""
+    return tuple(folder / name for name in read_note(folder).adapters)
+
+
+def rebuild(folder: Path, locate: Locate, out: Path) -> Path:
     """Write the whole checkpoint that a delta stands for into another folder, byte for byte, and return that.
 
     Raises:
@@ -88,12 +106,12 @@ def rebuild(folder: Path, base_folder: Path, out: Path) -> Path:
             shutil.copyfile(path, out / path.name)
     for name in note.files:
         with (out / name).open("wb") as stream:
-            for content in _content(folder, note, base_folder, name):
+            for content in _content(folder, note, locate, name):
                 stream.write(content)
     return out
 
 
-def state_dict(folder: Path, base_folder: Path) -> dict[str, Tensor]:
+def state_dict(folder: Path, locate: Locate) -> dict[str, Tensor]:
     """Return the weights that a delta stands for, in the type that they were stored in.
 
     Raises:
@@ -103,7 +121,7 @@ def state_dict(folder: Path, base_folder: Path) -> dict[str, Tensor]:
 
     note, weights = read_note(folder), {}
     for name, file in note.files.items():
-        content = _content(folder, note, base_folder, name)
+        content = _content(folder, note, locate, name)
         next(content)  # the header
         for tensor, place in file.tensors.items():
             whole = np.empty(place.count, _integers(place.dtype))
@@ -193,7 +211,16 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def _content(folder: Path, note: DeltaNote, base_folder: Path, name: str) -> Iterator[bytes]:
+def _kept_adapter(folder: Path, adapter: Path, number: int) -> str:
+    """Return the path, from a delta's folder, of an adapter that it is made with, copied there unless it lies beside it."""
+    if adapter.resolve() == (folder / OWN_ADAPTER).resolve():
+        return OWN_ADAPTER
+    name = f"adapter-{number + 1}"
+    shutil.copytree(adapter, folder / name)
+    return name
+
+
+def _content(folder: Path, note: DeltaNote, locate: Locate, name: str) -> Iterator[bytes]:
     """Yield the bytes of a file that the delta stands for: its header, then every block of its tensors.
 
     Raises:
@@ -202,17 +229,83 @@ def _content(folder: Path, note: DeltaNote, base_folder: Path, name: str) -> Ite
     file = note.files[name]
     digest = hashlib.sha256(_head(file.header))
     yield _head(file.header)
-    with _Tensors(base_folder) as start, _Planes(folder) as planes:
+    with _Difference(folder, note, locate) as weights:
         for tensor, place in file.tensors.items():
-            for number, (first, last) in enumerate(_blocks(place.count)):
-                content = decode(planes.read(tensor, number, place), start.integers(tensor, place, first, last)).tobytes()
+            for first, last in _blocks(place.count):
+                content = weights.integers(tensor, place, first, last).tobytes()
                 digest.update(content)
                 yield content
     if digest.hexdigest() != file.sha256:
         raise DataError(
-            f"{folder} with {base_folder} does not give the weights that were trained: that is not the model the training "
-            f"began with ({note.base.model}), or a file is damaged; bring the start back, or delete the artifact and run again"
+            f"{folder} with {locate(note.base)} does not give the weights that were trained: that is not the model the "
+            f"training began with ({note.base.model}), or a file is damaged; bring the start back, or delete the artifact and "
+            "run again"
         )
+
+
+class _Weights(Protocol):
+    """Weights that are read by blocks: a folder's own, or those that a delta stands for."""
+
+    def __enter__(self) -> _Weights: ...
+
+    def __exit__(self, *error: object) -> None: ...
+
+    def integers(self, name: str, place: TensorPlace, first: int, last: int) -> NDArray[Any]:
+        """Return some of a tensor's weights as the bits of floats, in the type of `place`; zeros where it has none."""
+        ...
+
+
+class _Start:
+    """The weights that a difference is added to: the base's, with those of adapters added in float32."""
+
+    def __init__(self, folder: Path, note: DeltaNote, locate: Locate) -> None:
+        base = locate(note.base)
+        self.base: _Weights = _Difference(base, read_note(base), locate) if is_delta(base) else _Tensors(base)
+        self.adapters = [Adapter(folder / name) for name in note.adapters]
+
+    def __enter__(self) -> _Start:
+        self.base.__enter__()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.base.__exit__(*error)
+
+    def integers(self, name: str, place: TensorPlace, first: int, last: int) -> NDArray[Any]:
+        bits = self.base.integers(name, place, first, last)
+        if place.dtype == "F32":
+            for adapter in self.adapters:
+                bits = adapter.added(name, place.shape, first, bits.view(np.float32)).view(np.uint32)
+        return bits
+
+
+class _Difference:
+    """The weights that a delta stands for."""
+
+    def __init__(self, folder: Path, note: DeltaNote, locate: Locate) -> None:
+        self.start, self.planes = _Start(folder, note, locate), _Planes(folder)
+        self.places = {name: place for file in note.files.values() for name, place in file.tensors.items()}
+
+    def __enter__(self) -> _Difference:
+        with ExitStack() as stack:
+            stack.enter_context(self.start)
+            stack.enter_context(self.planes)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stack.close()
+
+    def integers(self, name: str, place: TensorPlace, first: int, last: int) -> NDArray[Any]:
+        own = self.places.get(name)
+        if own is None or own.dtype != place.dtype or own.shape[1:] != place.shape[1:]:
+            return np.zeros(last - first, _integers(place.dtype))
+        end = min(last, max(first, own.count))
+        # A block begins at a multiple of BLOCK in both tensors, whatever their lengths.
+        block = (first, min(first + BLOCK, own.count))
+        if end == first:
+            return np.zeros(last - first, _integers(place.dtype))
+        bits = decode(self.planes.read(name, first // BLOCK, own), self.start.integers(name, own, *block))[: end - first]
+        return _followed_by_zeros(bits, last - first)
 
 
 class _Tensors:
@@ -237,10 +330,7 @@ class _Tensors:
         self._stack.close()
 
     def integers(self, name: str, place: TensorPlace, first: int, last: int) -> NDArray[Any]:
-        """Return some of a tensor's weights in the type of `place`; zeros where it has none.
-
-        A tensor of fewer rows, as embeddings have before tokens are added, is followed by zeros.
-        """
+        """See `_Weights`. A tensor of fewer rows, as embeddings have before tokens are added, is followed by zeros."""
         import torch
 
         kind = _integers(place.dtype)
@@ -253,7 +343,11 @@ class _Tensors:
             self._last = name, flat
         part = self._last[1][first:last].to(getattr(torch, _NAMES[place.dtype]))
         bits = part.contiguous().view(torch.int32 if kind is np.uint32 else torch.int16).numpy().view(kind)
-        return bits if len(bits) == last - first else np.concatenate([bits, np.zeros(last - first - len(bits), kind)])
+        return _followed_by_zeros(bits, last - first)
+
+
+def _followed_by_zeros(bits: Bits, length: int) -> Bits:
+    return bits if len(bits) == length else np.concatenate([bits, np.zeros(length - len(bits), bits.dtype)])
 
 
 @dataclass

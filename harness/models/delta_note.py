@@ -10,13 +10,14 @@ import json
 import math
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 
 from harness.errors import DataError
 
 NOTE = "delta.json"
+OWN_ADAPTER = "../adapter"  # of the training that made the delta; beside the model, as of every training with adapters
 
 
 class Base(BaseModel):
@@ -72,6 +73,7 @@ class DeltaNote(BaseModel):
     """`delta.json`.
 
     Attributes:
+        adapters: folders of low-rank adapters that are added to the base in this order, before the difference; from the note's.
         files: by name, those that the delta stands for.
     """
 
@@ -79,7 +81,12 @@ class DeltaNote(BaseModel):
 
     format: Literal[1] = 1
     base: Base
+    adapters: tuple[Annotated[str, StringConstraints(pattern=r"^(\.\./adapter|adapter-[0-9]+)$")], ...] = ()
     files: dict[str, WeightsFile]
+
+    def text(self) -> str:
+        """Return it as JSON, as it was before there were adapters where it has none."""
+        return self.model_dump_json(exclude=None if self.adapters else {"adapters"})
 
 
 def is_delta(folder: Path) -> bool:

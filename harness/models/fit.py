@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 Shape = tuple[int, ...]
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 INDEX = "model.safetensors.index.json"
-_WRAPPED = "base_model.model."  # what PEFT puts before the names of the model's own modules
+WRAPPED = "base_model.model."  # what PEFT puts before the names of the model's own modules
 _COPIES = (".modules_to_save", ".original_module")  # of a layer that is trained whole
 _OTHER_TASKS = ("Classification", "MaskedLM", "QuestionAnswering", "Reward", "MultipleChoice")  # in names of architectures
 _SUFFIXES = (
@@ -73,7 +73,7 @@ def check_adapter(adapter: Path, folder: Path, *, trust_remote_code: bool = Fals
         suffix = next((end for end in _SUFFIXES if name.endswith(end)), None)
         if suffix is None:
             continue  # a vector of DoRA's, a few tokens' rows: they go by the weights beside them
-        place = name.removesuffix(suffix).removeprefix(_WRAPPED)
+        place = name.removesuffix(suffix).removeprefix(WRAPPED)
         for inner in _COPIES:
             place = place.removesuffix(inner)
         module = modules.get(place)

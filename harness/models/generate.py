@@ -129,14 +129,17 @@ def _decode_batch(
     finished = torch.zeros(count, dtype=torch.bool, device=model.device)
     for step in range(sampling.max_tokens):
         token = _choose(rows.logits, sampling, partial(uniform.draw, step, rows.origin))
-        tokens[rows.origin[rows.live], step] = token[rows.live]
+        tokens[rows.origin, step] = torch.where(rows.live, token, NOTHING)
         ended = rows.live & torch.isin(token, ends)
-        finished[rows.origin[ended]] = True
+        finished[rows.origin] |= ended
         rows.live = rows.live & ~ended
-        if step + 1 == sampling.max_tokens or not bool(rows.live.any()):
+        if step + 1 == sampling.max_tokens:
+            break
+        live = int(rows.live.sum())  # the one number of a step that the device is waited for
+        if not live:
             break
         # Copying the cache costs as much as a step or more, so ended rows ride along until enough of them can go at once.
-        if float(rows.live.float().mean()) < 1 - DROP_SHARE:
+        if live / len(rows.live) < 1 - DROP_SHARE:
             token = rows.drop(token)
         rows.advance(model, token)
     ids = [[token for token in row if token != NOTHING] for row in tokens.tolist()]
@@ -167,6 +170,8 @@ class _Rows:
         """Read the prompts, padded on the left, once; then n rows of each."""
         import torch
 
+        from harness.models.cache import make_room
+
         width = max(len(ids) for ids in prompts)
         ids = torch.zeros((len(prompts), width), dtype=torch.long)
         mask = torch.zeros_like(ids)
@@ -180,6 +185,7 @@ class _Rows:
         # The prompt was read once for all its samples: each of them continues from a copy of the same cache.
         if n > 1:
             output.past_key_values.batch_repeat_interleave(n)
+        make_room(output.past_key_values)
         mask = mask.repeat_interleave(n, dim=0)
         origin = torch.arange(len(mask), device=model.device)
         logits = output.logits[:, -1].repeat_interleave(n, dim=0)
@@ -218,14 +224,18 @@ def _choose(logits: Tensor, sampling: Sampling, uniform: Callable[[], Tensor]) -
 
     if sampling.temperature == 0:
         return logits.argmax(-1)
-    probabilities = torch.softmax(logits.double() / sampling.temperature, dim=-1)
+    # In place where that gives the same numbers: [rows, V] in float64 is large, and new memory for it is slow.
+    scaled = logits.double()
+    if sampling.temperature != 1:
+        scaled = scaled.div_(sampling.temperature) if scaled is not logits else scaled / sampling.temperature
+    probabilities = torch.softmax(scaled, dim=-1)
     if sampling.top_p < 1.0:
         ordered, indices = probabilities.sort(dim=-1, descending=True)
         # The mass before a token, without its own: the token that crosses top_p stays, so at least one always does.
         outside = ordered.cumsum(-1) - ordered >= sampling.top_p
         probabilities = probabilities.scatter(-1, indices, ordered.masked_fill(outside, 0.0))
     # By the inverse of the distribution function, in float64; `right` skips tokens of probability 0.
-    below = probabilities.cumsum(-1)
+    below = probabilities.cumsum_(-1)
     return torch.searchsorted(below, uniform() * below[:, -1:], right=True)[:, 0].clamp(max=logits.shape[-1] - 1)
 
 

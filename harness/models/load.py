@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from peft import PeftModel
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+    from harness.models.delta import Locate
+
 GENERATION = "generation_config.json"
 
 HALF_ONLY = "flash"  # attention of this name computes in 16 bits alone
@@ -45,7 +47,7 @@ def load_model(
     *,
     use: Use = "generation",
     device: str | None = None,
-    base: Path | None = None,
+    locate: Locate | None = None,
     place: str | None = None,
 ) -> PreTrainedModel:
     """The checkpoint's model in evaluation mode, dropout off, an adapter merged.
@@ -54,7 +56,7 @@ def load_model(
         options: those of the checkpoint's own configuration if None, where a run saved it; else the defaults.
         use: what for, which decides the type of its weights: `weights_dtype`.
         device: `cuda` or `cpu`: whose rules decide that type; of this machine if None.
-        base: the folder of the model that the checkpoint is a difference from, where it is one (`harness.models.delta`).
+        locate: gives the folder of the model that the checkpoint is a difference from, if it is one (`harness.models.delta`).
         place: `cuda` or `cpu`: where the weights go; to a GPU, if there is one, if None.
 
     Raises:
@@ -76,7 +78,7 @@ def load_model(
         keywords |= {"quantization_config": _quantization(), "device_map": {"": place}}
     try:
         if is_delta(folder):
-            model = _from_delta(folder, base, keywords)
+            model = _from_delta(folder, locate, keywords)
         else:
             model = AutoModelForCausalLM.from_pretrained(folder, use_safetensors=True, **keywords)
     except (OSError, ValueError, ImportError) as error:
@@ -94,7 +96,7 @@ def load_model(
     return _without_dropout(model if options.quantization and not scored else cast(model, dtype)).eval()
 
 
-def _from_delta(folder: Path, base: Path | None, keywords: Mapping[str, Any]) -> PreTrainedModel:
+def _from_delta(folder: Path, locate: Locate | None, keywords: Mapping[str, Any]) -> PreTrainedModel:
     """Return the model of a checkpoint that is kept as its difference from another one.
 
     Raises:
@@ -105,13 +107,14 @@ def _from_delta(folder: Path, base: Path | None, keywords: Mapping[str, Any]) ->
 
     from harness.models.delta import state_dict
 
-    if base is None:
+    if locate is None:
         raise DataError(f"{folder} holds the difference from the model {read_note(folder).base.model}: it is loaded with that")
     kept = {"generation_config": GenerationConfig.from_pretrained(folder)} if (folder / GENERATION).is_file() else {}
     config = AutoConfig.from_pretrained(folder)
     with torch.device("meta"):  # for its class: the automatic one takes no weights without a folder
         kind: type[PreTrainedModel] = type(AutoModelForCausalLM.from_config(config))
-    model: PreTrainedModel = kind.from_pretrained(None, config=config, state_dict=state_dict(folder, base), **kept, **keywords)
+    weights = state_dict(folder, locate)
+    model: PreTrainedModel = kind.from_pretrained(None, config=config, state_dict=weights, **kept, **keywords)
     model.name_or_path = model.config.name_or_path = str(folder)
     return model
 

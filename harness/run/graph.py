@@ -28,6 +28,7 @@ SHARDS = frozenset({"shard", "scoring_shard"})  # kinds that compute a part of a
 TRAININGS = frozenset({"sft", "train", "state"})
 DROPPABLE = frozenset({"train", "state"})  # kinds whose model may be dropped when its answers and scores are there
 MODEL = "model"  # the folder of a trained model in its artifact
+ADAPTER = "adapter"  # the folder beside it of the low-rank adapters that were trained, where there are any
 CHECKPOINT = "checkpoint:"  # begins a model input that is a folder given by the user, by its hash, and not an artifact
 SERVED = "served:"  # begins a model input that only a server has, by the hash of its identity
 

@@ -370,6 +370,7 @@ class Planner:
     def _settings(self, settings: SftSettings | TrainingSettings) -> Mapping[str, Any]:
         """Return the fields of a `TrainingPayload` that settings decide."""
         used = [*(["peft"] if settings.lora else []), *(settings.devices.libraries if settings.devices else [])]
+        used += ["liger-kernel"] if isinstance(settings, TrainingSettings) and settings.kernels == "liger" else []
         # Adapters on named layers may lie on tied embeddings, and rounded weights are merged in float32: older versions
         # merged both wrongly, so their artifacts must not be found.
         merging = settings.lora is not None and (settings.lora.target_modules != "all-linear" or bool(self._rounding))

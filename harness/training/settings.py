@@ -9,7 +9,8 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from harness.api.spaces import SearchSpace
-from harness.training.layouts.choose import LayoutName
+from harness.training.kernels import Kernels, wrong_kernels
+from harness.training.layouts.choose import Attention, LayoutName, wrong_attention
 from harness.training.optimizers import DEFAULT, wrong_optimizer
 
 Schedule = Literal["constant", "linear", "cosine"]
@@ -98,7 +99,7 @@ class _Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     later: ClassVar[frozenset[str]] = frozenset(
-        {"lora", "precision", "gradient_checkpointing", "devices", "micro_batch_size", "optimizer"}
+        {"lora", "precision", "gradient_checkpointing", "devices", "micro_batch_size", "optimizer", "kernels", "attention"}
     )
     precision: PrecisionSetting = "auto"
 
@@ -143,7 +144,17 @@ class TrainingSettings(_Settings):
         description="how a prompt's responses lie in a pass: `shared_prefix` (prompt once), `unique` (m + 1 padded rows), "
         "`expanded` (2m), `auto` (shared_prefix where the model honours it); changes memory and speed, never the loss",
     )
+    attention: Attention = Field(
+        "sdpa",
+        description="of the shared-prefix layout: PyTorch's sdpa on padded parts; or on the row as it lies, without copies of "
+        "prompts' keys, `varlen` (FlashAttention, 16 bits, PyTorch 2.10) or `flex` (FlexAttention); both CUDA, not run by us",
+    )
     precision: PrecisionSetting = "auto"
+    kernels: Kernels = Field(
+        "default",
+        description="of norms, positions and gated layers: transformers' own, or Liger's fused ones (CUDA, extra `liger`; "
+        "not run by us)",
+    )
     gradient_checkpointing: GradientCheckpointing = False
     lora: Lora = None
     devices: Devices = None
@@ -154,6 +165,20 @@ class TrainingSettings(_Settings):
         if wrong := wrong_optimizer(optimizer):
             raise ValueError(wrong)
         return optimizer
+
+    @field_validator("attention")
+    @classmethod
+    def _attends_here(cls, attention: Attention) -> Attention:
+        if wrong := wrong_attention(attention):
+            raise ValueError(wrong)
+        return attention
+
+    @field_validator("kernels")
+    @classmethod
+    def _run_here(cls, kernels: Kernels) -> Kernels:
+        if wrong := wrong_kernels(kernels):
+            raise ValueError(wrong)
+        return kernels
 
 
 class SftSettings(_Settings):

@@ -152,7 +152,7 @@ def _build(
             average_tokens_across_devices=False,  # every process counts the whole batch's tokens
             bf16=resolve_precision(settings.precision, _device()) == "bfloat16",
             train_sampling_strategy="group_by_length",
-            **shared_arguments(settings.schedule, settings.warmup_share, steps),
+            **shared_arguments(settings, steps),
         )
     return SftTrainer(
         step=SftStep(settings, checkpoints),

@@ -20,9 +20,11 @@ from harness.models.logps import unwrapped
 from harness.training.batch import TokenGroup
 from harness.training.checkpoints import Checkpoints, train_resumably
 from harness.training.group_step import GroupStep
+from harness.training.kernels import layer_kernels
 from harness.training.layouts.choose import choose_layout
 from harness.training.layouts.layout import Layout
-from harness.training.settings import Schedule, TrainingSettings
+from harness.training.optimizers import DEFAULT, on_this_machine
+from harness.training.settings import SftSettings, TrainingSettings
 from harness.training.step_trainer import StepTrainer
 
 Report = Callable[[int, int, str], None]
@@ -79,7 +81,7 @@ def train(
         StageError: the loss or its gradient stopped being a number, which names step and prompts; a prompt does not fit in
             memory; or the model does not honour `settings.layout`.
     """
-    layout = layout or choose_layout(model, settings.layout)
+    layout = layout or choose_layout(model, settings.layout, settings.attention)
     if settings.gradient_checkpointing:
         recompute_layers(model)
     steps = settings.epochs * math.ceil(len(groups) / settings.prompts_per_batch)
@@ -105,7 +107,8 @@ def train(
         if watch is not None:
             watch(step.history)
 
-    train_resumably(trainer, checkpoints, lambda: {"history": step.history, "tokens": step.passes.size}, restore)
+    with layer_kernels(model, settings.kernels):
+        train_resumably(trainer, checkpoints, lambda: {"history": step.history, "tokens": step.passes.size}, restore)
     return Trained(step.history, step.passes.size)
 
 
@@ -154,7 +157,7 @@ def group_arguments(settings: TrainingSettings, seed: int, scratch: Path, steps:
         seed=seed,
         data_seed=seed,
         train_sampling_strategy="random" if shuffle else "sequential",
-        **{**shared_arguments(settings.schedule, settings.warmup_share, steps), "optim": settings.optimizer},
+        **shared_arguments(settings, steps, settings.optimizer),
     )
 
 
@@ -175,12 +178,12 @@ class SharedArguments(TypedDict):
     use_cpu: bool
 
 
-def shared_arguments(schedule: Schedule, warmup_share: float, steps: int) -> SharedArguments:
-    """Return AdamW, the schedule over so many steps, one log row a step, and no files or bars of the trainer's own."""
+def shared_arguments(settings: SftSettings | TrainingSettings, steps: int, optimizer: str = DEFAULT) -> SharedArguments:
+    """Return optimiser, schedule over so many steps, one log row a step, and no files or bars of the trainer's own."""
     return {
-        "lr_scheduler_type": {"constant": "constant_with_warmup"}.get(schedule, schedule),
-        "warmup_steps": round(warmup_share * steps),
-        "optim": "adamw_torch",
+        "lr_scheduler_type": {"constant": "constant_with_warmup"}.get(settings.schedule, settings.schedule),
+        "warmup_steps": round(settings.warmup_share * steps),
+        "optim": on_this_machine(optimizer, settings.devices.strategy if settings.devices else "replicated"),
         "logging_strategy": "steps",
         "logging_steps": 1,
         "logging_nan_inf_filter": False,  # the filter would log the mean of earlier losses instead of a NaN

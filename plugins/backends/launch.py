@@ -6,12 +6,13 @@ import contextlib
 import fcntl
 import json
 import os
+import re
 import socket
 import subprocess
 import time
 import urllib.request
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from http.client import HTTPException
 from pathlib import Path
 
@@ -31,14 +32,19 @@ def launched(command: Sequence[str], policy: Policy, start_seconds: float) -> It
         command: words in which {folder}, {name} and {port} are filled in.
         start_seconds: how long it may take until it answers.
 
-    One server runs at a time on the GPUs that this process sees, since two engines rarely fit on one; others wait.
+    One server runs at a time on each GPU that this process sees, and one per store where it sees none by name, since two
+    engines rarely fit on one device; others wait.
 
     Raises:
         StageError: it cannot be started, ends, or does not answer in time; with the end of its log.
     """
-    log = policy.logs / f"{policy.name}.log"
-    gpus = os.environ.get("CUDA_VISIBLE_DEVICES", "").replace("/", "_")
-    with _turn(policy.logs / f"turn{gpus and '-'}{gpus}"), log.open("ab") as stream:
+    devices = _devices()
+    log = policy.logs / f"{'-'.join([policy.name, *devices])}.log"
+    turns = [policy.logs / f"turn-{device}" for device in devices] or [policy.logs / "turn"]
+    with ExitStack() as stack:
+        for turn in turns:
+            stack.enter_context(_turn(turn))
+        stream = stack.enter_context(log.open("ab"))
         port = _free_port()
         filled = [fill(word, policy).replace("{port}", str(port)) for word in command]
         process = subprocess.Popen(
@@ -61,6 +67,12 @@ def launched(command: Sequence[str], policy: Policy, start_seconds: float) -> It
 def fill(text: str, policy: Policy) -> str:
     """Return `text` with the policy's {folder} and {name} put in."""
     return text.replace("{folder}", str(policy.folder)).replace("{name}", policy.name)
+
+
+def _devices() -> list[str]:
+    """Return the GPUs that this process was given, as parts of file names; in one order, so that nobody waits in a circle."""
+    names = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
+    return sorted({re.sub(r"[^\w-]", "_", name.strip()) for name in names if name.strip()})
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from harness_plugins.backends.asking import Dialect
 from harness_plugins.backends.launch import launched
 from harness_plugins.backends.openai import ServedBackend
 
+SEQUENCES = 256  # that vLLM decodes side by side where nothing else is said
 # The distribution is not always called as the module: there are builds for CPUs.
 _VERSION = "from importlib import metadata as m; n = m.packages_distributions()['vllm'][0]; print(n, m.version(n))"
 
@@ -55,6 +56,12 @@ class VllmServerBackend(ServedBackend):
         except (OSError, subprocess.CalledProcessError):
             return ""
         return asked.stdout.strip()
+
+    def requests_at_a_time(self) -> int:
+        """Return at least as many as the engine decodes side by side; what is more waits in its queue."""
+        words = [part for word in self.arguments for part in word.split("=", 1)]
+        given = dict(pairwise(words)).get("--max-num-seqs", "")
+        return max(self.concurrency, int(given) if given.isdecimal() else SEQUENCES)
 
     @contextmanager
     def serving(self, policy: Policy) -> Iterator[tuple[str, str]]:

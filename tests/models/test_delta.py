@@ -59,35 +59,35 @@ def test_a_folder_comes_back_byte_for_byte(tiny_checkpoint: Path, tmp_path: Path
     monkeypatch.setattr(delta, "BLOCK", 1000)  # several blocks a tensor, several files
     monkeypatch.setattr(delta, "SHARD", 20_000)
     before = {path.name: path.read_bytes() for path in trained.iterdir()}
-    share = shrink(trained, BASE, start)
+    share = shrink(trained, BASE, lambda base: start)
     assert is_delta(trained) and not (trained / "model.safetensors").exists()
     files = [path for path in trained.iterdir() if path.name == NOTE or path.suffix == ".safetensors"]
     assert len(files) > 2 and share == sum(path.stat().st_size for path in files) / len(before["model.safetensors"])
     assert share < 0.9
-    whole = rebuild(trained, start, tmp_path / "whole")
+    whole = rebuild(trained, lambda base: start, tmp_path / "whole")
     assert {path.name: path.read_bytes() for path in whole.iterdir()} == before
-    weights, expected = state_dict(trained, start), load_file(whole / "model.safetensors")
+    weights, expected = state_dict(trained, lambda base: start), load_file(whole / "model.safetensors")
     assert weights.keys() == expected.keys()
     assert all(torch.equal(weights[name], value) and weights[name].dtype == value.dtype for name, value in expected.items())
 
 
 def test_another_start_and_damaged_files_are_refused(tiny_checkpoint: Path, tmp_path: Path) -> None:
     start, trained = folders(tmp_path, tiny_checkpoint)
-    shrink(trained, BASE, start)
+    shrink(trained, BASE, lambda base: start)
     with pytest.raises(DataError, match=r"not the model the training began with \(checkpoint:abc\)"):
-        state_dict(trained, tiny_checkpoint)
+        state_dict(trained, lambda base: tiny_checkpoint)
     planes = load_file(trained / "delta-00001.safetensors")
     del planes["alone/0/0"]
     save_file(planes, trained / "delta-00001.safetensors")
     with pytest.raises(DataError, match="alone/0/0 is absent"):
-        rebuild(trained, start, tmp_path / "whole")
+        rebuild(trained, lambda base: start, tmp_path / "whole")
 
 
 def test_weights_that_do_not_come_back_stay(tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     start, trained = folders(tmp_path, tiny_checkpoint)
     monkeypatch.setattr(delta, "decode", lambda planes, start: start)
     with pytest.raises(DataError):
-        shrink(trained, BASE, start)
+        shrink(trained, BASE, lambda base: start)
     assert not is_delta(trained) and [path.name for path in trained.glob("*.safetensors")] == ["model.safetensors"]
 
 
@@ -96,8 +96,8 @@ def test_a_loaded_difference_is_the_model_and_needs_its_start(tiny_checkpoint: P
     weights = load_file(trained / "model.safetensors")
     save_file({name: weight * 1.001 for name, weight in weights.items()}, trained / "model.safetensors", {"format": "pt"})
     whole = load_model(trained)
-    shrink(trained, BASE, tiny_checkpoint)
-    again = load_model(trained, base=tiny_checkpoint)
+    shrink(trained, BASE, lambda base: tiny_checkpoint)
+    again = load_model(trained, locate=lambda base: tiny_checkpoint)
     assert model_eos(again) == model_eos(whole) and again.config.to_dict() == whole.config.to_dict()
     assert all(torch.equal(weight, again.state_dict()[name]) for name, weight in whole.state_dict().items())
     with pytest.raises(DataError, match="difference from the model checkpoint:abc"):

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from harness.api.types import Message, Prompt, Response, Sampling
+from harness.models import cache
 from harness.models.generate import _choose, block_sampling, blocks, generate
 from harness.models.random_numbers import ByBatch
 from harness.models.tokenization import ChatTemplate
@@ -182,3 +183,37 @@ def test_on_a_gpu_greedy_answers_are_the_cpus_in_float32(tiny) -> None:
     greedy = Sampling(temperature=0, max_tokens=8)
     on_gpu = generate(model.float(), tokenizer, [*PROMPTS, DIALOGUE], greedy)
     assert on_gpu == generate(model.cpu(), tokenizer, [*PROMPTS, DIALOGUE], greedy)
+
+
+def test_a_cache_with_room_holds_what_a_copied_one_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    from transformers import DynamicCache
+
+    generator = torch.Generator().manual_seed(0)
+
+    def states(tokens: int, rows: int) -> list[torch.Tensor]:
+        return [torch.randn(rows, 2, tokens, 4, generator=generator) for _ in range(2)]
+
+    plain, roomy = DynamicCache(), DynamicCache()
+    first = states(3, 5)
+    for kept in (plain, roomy):
+        kept.update(*first, 0)
+    monkeypatch.setattr(cache, "ROOM", 2)
+    cache.make_room(roomy)
+    assert type(roomy.layers[0]) is cache.RoomyLayer
+    for tokens, rows in ((1, None), (1, [4, 0, 2]), (1, None), (5, None), (1, [1])):
+        if rows is not None:
+            for kept in (plain, roomy):
+                kept.batch_select_indices(torch.tensor(rows))
+        fresh = states(tokens, len(plain.layers[0].keys))
+        expected, given = plain.update(*fresh, 0), roomy.update(*fresh, 0)
+        assert all(torch.equal(left, right) for left, right in zip(expected, given, strict=True))
+        assert roomy.get_seq_length() == plain.get_seq_length()
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0, 0.7])
+def test_room_in_the_cache_changes_no_token(temperature: float, tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = []
+    for make_room in (cache.make_room, lambda given: None):
+        monkeypatch.setattr(cache, "make_room", make_room)
+        drawn.append(generate(*tiny, PROMPTS, Sampling(3, temperature, 0.9, 12, 7)))
+    assert drawn[0] == drawn[1] and len({response.text for row in drawn[0] for response in row}) > 1

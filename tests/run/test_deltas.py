@@ -24,7 +24,8 @@ from harness.store import Store, file_hash
 def runs(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """The folders of one comparison with either storage; each has a store of its own, `store`."""
     folder = tmp_path_factory.mktemp("runs")
-    rows = ["sft", {"method": "dpo", "rounds": [{}, {}]}, {"method": "dpo", "label": "lora", "training": {"lora": {"rank": 2}}}]
+    lora = {"method": "dpo", "label": "lora", "rounds": [{}, {}], "training": {"lora": {"rank": 2}}}
+    rows = ["sft", {"method": "dpo", "rounds": [{}, {}]}, lora]
     places = {storage: folder / storage for storage in ("float32", "delta")}
     for storage, place in places.items():
         config: dict[str, Any] = tiny_config(tiny_checkpoint) | {"methods": rows, "evaluators": ["preference_accuracy"]}
@@ -43,22 +44,27 @@ def test_the_board_and_the_keys_are_those_of_whole_models(runs: dict[str, Path])
     scores = {storage: [row.scores for row in board.rows] for storage, board in boards.items()}
     assert scores["delta"] == scores["float32"] and all(scores["delta"])
     keys = {storage: set(models(Store(place / "store"))) for storage, place in runs.items()}
-    assert keys["delta"] == keys["float32"] and len(keys["delta"]) == 4
+    assert keys["delta"] == keys["float32"] and len(keys["delta"]) == 5
 
 
-def test_every_model_is_a_difference_from_the_first_one_and_comes_back(runs: dict[str, Path], tmp_path: Path) -> None:
+def test_every_model_is_a_difference_from_one_that_stays_and_comes_back(runs: dict[str, Path], tmp_path: Path) -> None:
     store, whole = Store(runs["delta"] / "store"), models(Store(runs["float32"] / "store"))
+    adapters: list[tuple[str, ...]] = []
     for key, folder in models(store).items():
-        assert is_delta(folder) and read_note(folder).base.model.startswith(CHECKPOINT)
-        artifact = store.open(key)
+        artifact, note = store.open(key), read_note(folder)
+        assert is_delta(folder)
+        # What adapters alone changed is kept beside the SFT model, which is a difference itself; the rest beside the start.
+        assert store.open(note.base.model).kind == "sft" if note.adapters else note.base.model.startswith(CHECKPOINT)
+        adapters.append(note.adapters)
         facts = (SftFacts if artifact.kind == "sft" else TrainFacts).of(artifact)
-        assert facts.delta is not None and 0 < facts.delta.share < 1
-        assert facts.delta.base == read_note(folder).base.model
+        assert facts.delta is not None and 0 < facts.delta.share < (0.5 if note.adapters else 1)
+        assert facts.delta.base == note.base.model
         context = Context(store, Registry.load(), {}, lambda done, total, note: None)
         rebuilt = context.whole_folder(key)
         assert (rebuilt / "model.safetensors").read_bytes() == (whole[key] / "model.safetensors").read_bytes()
         context.engine.stop()
         assert not rebuilt.exists()
+    assert sorted(adapters) == [(), (), (), ("../adapter",), ("adapter-1", "../adapter")]
 
 
 def test_an_exported_row_is_whole(runs: dict[str, Path], tmp_path: Path) -> None:

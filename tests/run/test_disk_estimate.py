@@ -13,7 +13,7 @@ from harness.api.registry import Registry
 from harness.config import resolve_each
 from harness.errors import StoreWriteError
 from harness.run.compare import compare
-from harness.run.estimates.disk import DELTA_SHARE, DiskEstimate, disk_estimate, size_text
+from harness.run.estimates.disk import DELTA_SHARE, DIGITS_SHARE, DiskEstimate, disk_estimate, size_text
 from harness.run.estimates.gpu import comparison_size
 from harness.run.graph import joined
 from harness.run.plan import plan
@@ -59,6 +59,8 @@ def test_adapters_have_a_small_state_and_lie_beside_the_model(tiny_checkpoint: P
     adapters, _ = estimate(tiny_checkpoint, sft=LORA, training=LORA)
     numbers = (adapters.kept - whole.kept) / 4 / 4
     assert 0 < numbers < parameters and adapters.state == 3 * 4 * numbers
+    alone, _ = estimate(tiny_checkpoint, sft=LORA, training=LORA, model={"storage": "delta"})
+    assert alone.kept == pytest.approx(4 * (4 * numbers + 4 * parameters * DIGITS_SHARE))
 
 
 def test_two_comparisons_write_all_models_and_one_state_at_a_time() -> None:

@@ -78,7 +78,7 @@ def test_without_a_fault_weights_are_those_of_trl_s_own_loop(tiny, tmp_path: Pat
         output_dir=str(tmp_path), per_device_train_batch_size=size or 8, gradient_accumulation_steps=8 // (size or 8),
         num_train_epochs=2, learning_rate=1e-2, seed=0, data_seed=0, max_length=None, bf16=False, gradient_checkpointing=False,
         completion_only_loss=True, train_sampling_strategy="group_by_length",
-        **shared_arguments(settings.schedule, settings.warmup_share, 6),
+        **shared_arguments(settings, 6),
     )  # fmt: skip
     theirs = SFTTrainer(
         model=copy.deepcopy(tiny[0]), args=arguments, train_dataset=Dataset.from_list(rows), processing_class=tiny[1]

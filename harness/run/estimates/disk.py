@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 TOKEN_BYTES = 12  # of a sampled token on disk: its text, and its id in JSON
 DELTA_SHARE = 0.65  # of the weights' bytes, assumed for `model.storage: delta`; docs/performance.md has what was measured
+DIGITS_SHARE = 0.02  # the same where adapters alone were trained, which lie beside: last digits of merged weights
 LONGEST = 4096  # tokens of a response, where its sampling allows more
 
 
@@ -94,8 +95,6 @@ def disk_estimate(comparison: Comparison, graph: Graph, present: Collection[str]
     except HarnessError:  # made from the source's text, or the hub's and out of reach
         return None
     config = comparison.config
-    number_bytes = {"float32": 4.0, "delta": 4 * DELTA_SHARE}.get(config.model.storage, 2.0)
-    whole = number_bytes * size.parameters
     rows = [stage for stage in trained if stage.kind in DROPPABLE]
     kept = len(trained) - len(rows)
     if config.run.keep_models == "all":
@@ -106,12 +105,12 @@ def disk_estimate(comparison: Comparison, graph: Graph, present: Collection[str]
         # Each worker trains one model while another one is answered with; all are there where nothing is dropped on the way.
         late = config.evaluation.until is not None or config.tuning is not None
         passing = len(rows) if late else min(len(rows), 2 * max(1, workers))
-    adapters = max((_adapter_bytes(size, _settings(stage)) for stage in trained), default=0.0)
+    stored = max((_stored_bytes(size, _settings(stage), config.model.storage) for stage in trained), default=0.0)
     # Each worker has the weights of one model whole, while it is stored or read by a program that cannot read a difference.
     rebuilt = 4 * size.parameters * min(len(trained), max(1, workers)) if config.model.storage == "delta" else 0
     return DiskEstimate(
-        kept=kept * (whole + adapters),
-        passing=passing * (whole + adapters) + rebuilt,
+        kept=kept * stored,
+        passing=passing * stored + rebuilt,
         state=max((_state_bytes(size, _settings(stage)) for stage in trained), default=0.0),
         texts=_generated(comparison, size, graph, present) * TOKEN_BYTES,
     )
@@ -149,9 +148,11 @@ def _trained_numbers(size: ModelSize, settings: SftSettings | TrainingSettings) 
     return settings.lora.rank * size.linear if settings.lora else size.parameters
 
 
-def _adapter_bytes(size: ModelSize, settings: SftSettings | TrainingSettings) -> float:
-    """Return the bytes of the adapters that a training leaves beside the merged model."""
-    return 4 * _trained_numbers(size, settings) if settings.lora else 0.0
+def _stored_bytes(size: ModelSize, settings: SftSettings | TrainingSettings, storage: str) -> float:
+    """Return the bytes of the model that a training leaves, and of the adapters beside it."""
+    difference = DIGITS_SHARE if settings.lora else DELTA_SHARE
+    number_bytes = {"float32": 4.0, "delta": 4 * difference}.get(storage, 2.0)
+    return number_bytes * size.parameters + (4 * _trained_numbers(size, settings) if settings.lora else 0.0)
 
 
 def _state_bytes(size: ModelSize, settings: SftSettings | TrainingSettings) -> float:

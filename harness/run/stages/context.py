@@ -14,7 +14,7 @@ from harness.api.registry import Kind, Registry
 from harness.api.types import Dataset, Example, Group, Message, Prompt, Response, SplitName
 from harness.errors import StageError, StoreError, UnavailableError
 from harness.models.checkpoint import Checkpoint, base_checkpoint
-from harness.models.delta import rebuild
+from harness.models.delta import adapters_of, rebuild
 from harness.models.delta_note import Base, is_delta, read_note
 from harness.models.load import generation_eos, load_model, load_tokenizer, read_config
 from harness.models.options import LoadOptions, Use, weights_dtype
@@ -175,7 +175,7 @@ class Context:
     @contextmanager
     def _rebuilt(self, folder: Path) -> Iterator[Path]:
         with self.store.part() as scratch:
-            yield rebuild(folder, self.base_folder(read_note(folder).base), scratch / "model")
+            yield rebuild(folder, self.base_folder, scratch / "model")
 
     def base_folder(self, base: Base) -> Path:
         """The folder of the model that a delta is added to.
@@ -186,27 +186,28 @@ class Context:
         """
         return base_folder(base, self.store, self.checkpoints)
 
-    def delta_base(self, reference: str) -> tuple[Base, Path] | None:
-        """Return the model that a training's result is kept as a difference from, with its folder.
+    def delta_base(self, reference: str, lora: bool = False) -> tuple[Base, tuple[Path, ...]] | None:
+        """Return the model that a training's result is kept as a difference from, and the adapters that were added to it since.
 
-        It is the first one of all, so that no delta needs another, and none needs a model that may be dropped.
+        It is the first one of all, and never one that may be dropped. With adapters it is the last one before them, so that
+        these are all the difference.
 
         Args:
             reference: the model that the training starts from.
+            lora: whether it trains adapters.
 
         Returns:
             None where the result is kept whole: the config asks for that, or the start is whole itself and may be dropped.
         """
         checkpoint = self._checkpoint(reference)
         if checkpoint is not None:
-            return (Base(model=reference, place=checkpoint.place), checkpoint.files()) if checkpoint.deltas else None
+            return (Base(model=reference, place=checkpoint.place), ()) if checkpoint.deltas else None
         if not any(row.get("deltas") for row in self.checkpoints.values()):
             return None
-        folder = stored_model(self.store, reference)
-        if is_delta(folder):
-            base = read_note(folder).base
-            return base, self.base_folder(base)
-        return None if self.store.open(reference).kind in DROPPABLE else (Base(model=reference), folder)
+        folder, stays = stored_model(self.store, reference), self.store.open(reference).kind not in DROPPABLE
+        if is_delta(folder) and not (lora and stays):
+            return read_note(folder).base, adapters_of(folder)
+        return (Base(model=reference), ()) if stays else None
 
     def load(self, reference: str, use: Use, place: str | None = None) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
         """Model and tokenizer of a model input."""
@@ -221,8 +222,7 @@ class Context:
         return self._load(folder, None, "scoring")
 
     def _load(self, folder: Path, options: LoadOptions | None, use: Use, place: str | None = None) -> PreTrainedModel:
-        base = self.base_folder(read_note(folder).base) if is_delta(folder) else None
-        return load_model(folder, options, use=use, device=self.environment.get("device"), base=base, place=place)
+        return load_model(folder, options, use=use, device=self.environment.get("device"), locate=self.base_folder, place=place)
 
     def options(self, reference: str) -> LoadOptions:
         """How a model input is loaded: a starting model's own way, or what a run noted in the checkpoint that it trained."""

@@ -26,7 +26,7 @@ from harness.models.logps import TokenRow, score
 from harness.models.reward import PolicyReward, RewardModel, RewardScorer, TrainingReward
 from harness.models.tokenization import ChatTemplate
 from harness.models.verifier import Verifier
-from harness.run.graph import MODEL, Stage
+from harness.run.graph import ADAPTER, MODEL, Stage
 from harness.run.records import DeltaFacts, StateFacts, StatePayload, StorageFacts, TrainFacts, TrainInputs, TrainPayload
 from harness.run.stages.context import Context, read_dataset, read_groups, save_checkpoint
 from harness.run.stages.groups import read_source, round_examples
@@ -184,7 +184,7 @@ class TrainerServices:
         tokenized = _trainable(_with_reference(tokenized, self.inputs, self.context), objective)
         batch = self.settings.prompts_per_batch
         ordered = spend(tokenized, payload.spending, batch, payload.seed) if payload.spending else None
-        layout = choose_layout(policy, self.settings.layout)
+        layout = choose_layout(policy, self.settings.layout, self.settings.attention)
         trained = train(
             policy,
             ordered or tokenized,
@@ -463,7 +463,7 @@ class Start:
         """Write the whole model to `model`, adapters merged into it, and the adapters alone to `adapter`, where there are any.
 
         Weights are stored in float32, so that the smallest step is kept; in another type where `model.storage` names one; as
-        their difference from the starting model where it is `delta`.
+        their difference from the starting model where it is `delta`, which after a training of adapters is these adapters.
         Weights are gathered from all processes of a training, so all of them must call this; the first one writes.
 
         Returns:
@@ -478,7 +478,7 @@ class Start:
             policy = place or policy
         if not Ranks.here().first:
             return {}
-        whole = self._merged(policy, draft.folder / "adapter") if hasattr(policy, "merge_and_unload") else policy
+        whole = self._merged(policy, draft.folder / ADAPTER) if hasattr(policy, "merge_and_unload") else policy
         storage = self.context.options(self.model).storage
         facts: StorageFacts = {}
         if storage != "float32":
@@ -487,9 +487,12 @@ class Start:
             start = self.context.load_model(self.model, "scoring").state_dict()
             facts["rounding"] = round_weights(whole, start, storage)
         save_checkpoint(whole, tokenizer, draft.folder / MODEL)
-        if (base := self.context.delta_base(self.model)) is not None:
-            note, folder = base
-            facts["delta"] = DeltaFacts(base=note.model, share=shrink(draft.folder / MODEL, note, folder))
+        adapted = (draft.folder / ADAPTER).is_dir()
+        if (base_and_adapters := self.context.delta_base(self.model, lora=adapted)) is not None:
+            base, earlier = base_and_adapters
+            adapters = (*earlier, draft.folder / ADAPTER) if adapted else earlier
+            share = shrink(draft.folder / MODEL, base, self.context.base_folder, adapters)
+            facts["delta"] = DeltaFacts(base=base.model, share=share)
             draft.stands_for |= stands_for(draft.folder / MODEL, MODEL)
         return facts
 

@@ -1,4 +1,4 @@
-"""Attention over a row of prompts and responses, as ordinary attention calls on its parts.
+"""Attention over a row of prompts and responses: ordinary attention calls on its parts, or a kernel that knows the structure.
 
 Registered with transformers under `IMPLEMENTATION`. A forward pass that brings a `Segments` as the keyword `SEGMENTS` gets
 structured attention: prompts causal among themselves, then each response over [its prompt's keys and values | its own]. Any
@@ -10,9 +10,9 @@ Imports torch and transformers; import it where training begins.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -20,10 +20,12 @@ from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedM
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+from harness.training.layouts.choose import Attention
 from harness.training.layouts.layout import Bundle
 
 IMPLEMENTATION = "harness_shared_prefix"
 SEGMENTS = "shared_prefix_segments"
+T = TypeVar("T")
 
 
 @dataclass
@@ -34,22 +36,37 @@ class Segments:
         prompts: tokens of each prompt, [G].
         responses: tokens of each response, [N].
         owners: the prompt of each response, [N].
+        attention: how it is computed.
         calls: how often a layer's attention has used this.
     """
 
     prompts: list[int]
     responses: list[int]
     owners: list[int]
+    attention: Attention = "sdpa"
     calls: int = 0
-    masks: dict[tuple[int | None, torch.device], tuple[Tensor | None, Tensor]] = field(default_factory=dict)
+    _kept: dict[Hashable, object] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, bundles: Sequence[Bundle]) -> Segments:
+    def of(cls, bundles: Sequence[Bundle], attention: Attention = "sdpa") -> Segments:
         return cls(
             [len(bundle.prompt) for bundle in bundles],
             [len(response) for bundle in bundles for response in bundle.responses],
             [index for index, bundle in enumerate(bundles) for _ in bundle.responses],
+            attention,
         )
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest prompt with a response."""
+        spans = (self.prompts[owner] + length for owner, length in zip(self.owners, self.responses, strict=True))
+        return max([*self.prompts, *spans])
+
+    def kept(self, name: Hashable, build: Callable[[], T]) -> T:
+        """Return what the first layer has built under a name: one copy to the device for all layers."""
+        if name not in self._kept:
+            self._kept[name] = build()
+        return cast(T, self._kept[name])
 
     def mask(self, window: int | None, device: torch.device) -> tuple[Tensor | None, Tensor]:
         """Return which keys a query sees, True where it does; a sliding window goes by distance of positions.
@@ -58,13 +75,15 @@ class Segments:
             Of prompts, [1, 1, P, P], or None where plain causal attention will do; of responses, [N, 1, R, P + R]. Every
             query sees itself, padding too, so that no row of the softmax is empty.
         """
-        if (window, device) not in self.masks:
+
+        def build() -> tuple[Tensor | None, Tensor]:
             longest = max(self.prompts)
             place = torch.arange(longest, device=device)
             distance = place[:, None] - place
             among = ((distance >= 0) & (distance < window))[None, None] if window and window < longest else None
-            self.masks[window, device] = among, self._response_mask(window, place)
-        return self.masks[window, device]
+            return among, self._response_mask(window, place)
+
+        return self.kept((window, device), build)
 
     def _response_mask(self, window: int | None, place: Tensor) -> Tensor:
         prefix = torch.tensor([self.prompts[owner] for owner in self.owners], device=place.device)[:, None]  # [N, 1]
@@ -106,6 +125,13 @@ def shared_prefix_attention(
         raise NotImplementedError("its attention has dropout, is not causal, or has keys besides its queries'")
     window = options.get("sliding_window") or None
     scaling = options.get("scaling")
+    if segments.attention != "sdpa":
+        states = _in_one_type((query, key, value))
+        if segments.attention == "flex":
+            from harness.training.layouts import flex as kernels
+        else:
+            from harness.training.layouts import varlen as kernels  # type: ignore[no-redef]
+        return kernels.attend(segments, states, window, scaling), None
 
     def attend(states: Sequence[Tensor], mask: Tensor | None) -> Tensor:
         """[B, L, heads, D] of query, key and value -> [B, L, heads, D]."""
@@ -113,6 +139,13 @@ def shared_prefix_attention(
         return sdpa_attention_forward(module, *turned, mask, scaling=scaling, is_causal=mask is None)[0]  # type: ignore[no-any-return]
 
     return _attend_segments(segments, (query, key, value), window, attend), None
+
+
+def _in_one_type(states: Sequence[Tensor]) -> list[Tensor]:
+    """Return query, key and value as autocast has them for sdpa; for other kernels it does nothing."""
+    device = states[0].device.type
+    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else states[2].dtype
+    return [state.to(dtype) for state in states]
 
 
 def _attend_segments(segments: Segments, states: Sequence[Tensor], window: int | None, attend: Any) -> Tensor:
@@ -127,7 +160,7 @@ def _attend_segments(segments: Segments, states: Sequence[Tensor], window: int |
     outputs = [unpad(attend(prompts, among), segments.prompts)]
     if across is not None:
         query, *own = (pad(state[total:], segments.responses) for state in flat)  # [N, R, heads, D]
-        owners = torch.tensor(segments.owners, device=query.device)
+        owners = segments.kept(("owners", query.device), lambda: torch.tensor(segments.owners, device=query.device))
         # The keys and values of a prompt are computed once and copied for each of its responses; `index_select` adds the
         # copies' gradients up in backward, as if each response had come with its own prompt.
         both = [torch.cat([prompt.index_select(0, owners), mine], 1) for prompt, mine in zip(prompts[1:], own, strict=True)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Literal
 
 from harness.errors import StageError
@@ -13,6 +14,7 @@ from harness.training.layouts.padded import ExpandedPairs, UniqueRows
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+Attention = Literal["sdpa", "flex", "varlen"]
 LayoutName = Literal["auto", "shared_prefix", "unique", "expanded"]
 
 
@@ -20,17 +22,34 @@ class LayoutWarning(UserWarning):
     """A model does not honour the shared-prefix layout, and is trained with padded rows, more slowly."""
 
 
-def choose_layout(model: PreTrainedModel, name: LayoutName = "auto") -> Layout:
+def wrong_attention(attention: Attention) -> str | None:
+    """Return why a way to attend cannot be used on this machine, and the fix; None if it can."""
+    if attention == "sdpa":
+        return None
+    import torch
+
+    if not torch.cuda.is_available():
+        return "it needs a CUDA device, and this machine has none: choose 'sdpa'"
+    if attention == "varlen" and find_spec("torch.nn.attention.varlen") is None:
+        return f"PyTorch has it from 2.10 on, and {torch.__version__} is installed: choose 'sdpa' or 'flex'"
+    return None
+
+
+def choose_layout(model: PreTrainedModel, name: LayoutName = "auto", attention: Attention = "sdpa") -> Layout:
     """The layout by name; `auto` is `shared_prefix` where the probe passes, else `unique` with one warning that says why.
+
+    Args:
+        attention: how the shared-prefix layout attends.
 
     A model with low-rank adapters is taken by the model inside PEFT's wrapper. The shared-prefix layout sets the model's
     attention implementation, for as long as the model lives.
 
     Raises:
-        StageError: `shared_prefix` was asked for by name, and the model does not honour it.
+        StageError: `shared_prefix` was asked for by name, and the model does not honour it; or `attention` does not give the
+            numbers of sdpa on this device.
     """
     from harness.training.layouts.attention import install
-    from harness.training.layouts.probe import choose_head, choose_shared_prefix
+    from harness.training.layouts.probe import check_attention, choose_head, choose_shared_prefix
 
     model = unwrapped(model)
     if name == "expanded":
@@ -46,5 +65,10 @@ def choose_layout(model: PreTrainedModel, name: LayoutName = "auto") -> Layout:
         message = f"{kind} does not honour the shared-prefix layout ({error}); training with padded rows, which is slower"
         warnings.warn(message, LayoutWarning, stacklevel=2)
         return UniqueRows(message, choose_head(model))
+    try:
+        check_attention(model.device, attention)
+    except Exception as error:  # a kernel may fail in any way
+        raise StageError(f"training.attention = {attention!r} does not work here: {error}; use 'sdpa'") from error
+    layout.attention = attention
     install(model)
     return layout

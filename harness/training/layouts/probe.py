@@ -14,8 +14,10 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from harness.models.load import HALF_ONLY
 from harness.models.logps import Head, vocabulary_size
-from harness.training.layouts.attention import IMPLEMENTATION, install, register
+from harness.training.layouts.attention import IMPLEMENTATION, SEGMENTS, Segments, install, register, shared_prefix_attention
+from harness.training.layouts.choose import Attention
 from harness.training.layouts.layout import Bundle, Layout
 from harness.training.layouts.padded import UniqueRows
 from harness.training.layouts.shared_prefix import SharedPrefix
@@ -70,6 +72,36 @@ def _head(twin: PreTrainedModel, rows: tuple[Tensor, Tensor], chunked: Layout) -
     return Head(chunked=True)
 
 
+def check_attention(device: torch.device, attention: Attention) -> None:
+    """Compare a way to attend with sdpa: output and gradients of random states on the device that trains.
+
+    In float32 for `flex`, in bfloat16 for `varlen`, which knows 16 bits alone; there a wrong mask is off by more than 0.3.
+
+    Raises:
+        NotImplementedError: it gives other numbers.
+    """
+    if attention == "sdpa":
+        return
+    dtype, tolerance = (torch.bfloat16, 0.05) if attention == "varlen" else (torch.float32, TOLERANCE)
+    bundles, generator = probe_bundles(), torch.Generator().manual_seed(0)
+    tokens = SharedPrefix().tokens(bundles)
+    states = [torch.randn(1, heads, tokens, 64, generator=generator).to(device, dtype) for heads in (4, 2, 2)]
+    weights = torch.randn(1, tokens, 4, 64, generator=generator).to(device, dtype)
+    grouped = torch.nn.Module()
+    grouped.num_key_value_groups = 2  # type: ignore[assignment]
+    results = []
+    ways: tuple[Attention, Attention] = ("sdpa", attention)
+    for way in ways:
+        query, key, value = (state.clone().requires_grad_() for state in states)
+        structure = {SEGMENTS: Segments.of(bundles, way)}
+        output, _ = shared_prefix_attention(grouped, query, key, value, None, **structure)
+        results.append([output, *torch.autograd.grad((output * weights).sum(), (query, key, value))])
+    for name, right, value in zip(("output", "query", "key", "value"), *results, strict=True):
+        error = float((value - right).float().norm() / right.float().norm())
+        if not error < tolerance:
+            raise NotImplementedError(f"its {name} is off by {error:.1g}")
+
+
 def refusals(model: PreTrainedModel) -> list[str]:
     """Return the reasons in the configuration that rule the layout out."""
     config = model.config
@@ -78,7 +110,7 @@ def refusals(model: PreTrainedModel) -> list[str]:
         found.append("its configuration is made of several")
     if not (hasattr(model, "_can_set_attn_implementation") and model._can_set_attn_implementation()):
         found.append("its attention function cannot be set")
-    if config._attn_implementation not in ("sdpa", IMPLEMENTATION):
+    if config._attn_implementation not in ("sdpa", IMPLEMENTATION) and not config._attn_implementation.startswith(HALF_ONLY):
         found.append(f"its attention implementation is {config._attn_implementation!r}, not 'sdpa'")
     other = set(getattr(config, "layer_types", None) or ()) - LAYER_TYPES
     if other or getattr(config, "attention_chunk_size", None):

@@ -18,6 +18,7 @@ from transformers import PreTrainedModel
 from harness.models.logps import Head, unwrapped
 from harness.models.vocabulary import TokenTargets, head_logps, token_logps
 from harness.training.layouts.attention import SEGMENTS, Segments
+from harness.training.layouts.choose import Attention
 from harness.training.layouts.layout import Bundle
 
 
@@ -26,13 +27,15 @@ class SharedPrefix:
 
     Args:
         head: how hidden states become log-probabilities.
+        attention: how attention is computed.
     """
 
     name = "shared_prefix"
     warning = ""
 
-    def __init__(self, head: Head = Head()) -> None:  # noqa: B008
+    def __init__(self, head: Head = Head(), attention: Attention = "sdpa") -> None:  # noqa: B008
         self.head = head
+        self.attention = attention
 
     def tokens(self, bundles: Sequence[Bundle]) -> int:
         return sum(len(bundle.prompt) + sum(map(len, bundle.responses)) for bundle in bundles)
@@ -43,7 +46,7 @@ class SharedPrefix:
         Raises:
             NotImplementedError: the model's attention never received the row's structure.
         """
-        model, segments = unwrapped(model), Segments.of(bundles)
+        model, segments = unwrapped(model), Segments.of(bundles, self.attention)
         keep, targets = _targets(bundles)
         keep, targets = keep.to(model.device), targets.to(model.device)
         if self.head.chunks(model, len(keep)):
