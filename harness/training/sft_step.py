@@ -1,8 +1,9 @@
-"""The training step of supervised fine-tuning: a batch of rows, in passes of TRL's own loss that fit in memory."""
+"""The training step of supervised fine-tuning: a batch of rows, in passes that fit in memory, by TRL's own loss or a layout."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -11,8 +12,11 @@ from transformers import PreTrainedModel
 
 from harness.errors import StageError
 from harness.training.guards import Batch, FiniteGuard, PassSize
+from harness.training.layouts.layout import Bundle, Layout
+from harness.training.precision import autocast
 from harness.training.ranks import Ranks
 from harness.training.settings import SftSettings
+from harness.training.sharding import ThroughShards
 
 if TYPE_CHECKING:
     from harness.training.checkpoints import Checkpoints
@@ -29,10 +33,12 @@ class SftStep:
     The loss is a mean over the target tokens of the whole batch, so that the processes' shares add up to it.
 
     Attributes:
+        layout: computes log-probabilities of targets alone, without padding where the model allows that; TRL's loss if None.
         passes: rows that go through the model at once; halved where memory runs out.
     """
 
-    def __init__(self, settings: SftSettings, checkpoints: Checkpoints | None = None) -> None:
+    def __init__(self, settings: SftSettings, checkpoints: Checkpoints | None = None, layout: Layout | None = None) -> None:
+        self.settings, self.layout = settings, layout
         self.passes = PassSize(settings.micro_batch_size or settings.batch_size, SHARDED_FIX)
         self._guard = FiniteGuard("SFT", "sft", settings, checkpoints)
         self._rows: Mapping[str, Tensor] = {}  # the rows in the pass under way: `_halved` asks how many did not fit
@@ -41,8 +47,15 @@ class SftStep:
         self, trainer: SftTrainer, model: PreTrainedModel, inputs: Mapping[str, Tensor], tokens: Tensor | int | None
     ) -> Tensor:
         """Compute this process's share of the batch and its gradient, sum both over processes, and return the batch's loss."""
-        mine = _share({name: value for name, value in inputs.items() if name != ID}, trainer.ranks)
-        shares = self.passes.fit(model, trainer.ranks, lambda: self._backward(trainer, model, mine, tokens), self._halved)
+        batch = {name: value for name, value in inputs.items() if name != ID}
+        mine = _share(batch, trainer.ranks)
+        if self.layout is None:
+            passes = partial(self._backward, trainer, model, mine, tokens)
+        else:
+            if trainer.ranks.sharded and not isinstance(self.layout, ThroughShards):  # here: FSDP wraps after `__init__`
+                self.layout = ThroughShards(self.layout, model)
+            passes = partial(self._layout_backward, self.layout, trainer, model, mine, _targets(batch))
+        shares = self.passes.fit(model, trainer.ranks, passes, self._halved)
         trainer.ranks.sum_gradients(model)
         loss = torch.tensor(sum(shares), device=trainer.args.device) / trainer.ranks.scale
         self._guard.check(trainer, model, float(loss), lambda: _described(inputs, trainer.history))
@@ -57,6 +70,22 @@ class SftStep:
         for rows in cuts:
             self._rows = rows
             loss += trainer.trl_pass(model, dict(rows), tokens, len(cuts))
+        return float(loss)
+
+    def _layout_backward(
+        self, layout: Layout, trainer: SftTrainer, model: PreTrainedModel, mine: Mapping[str, Tensor], targets: int
+    ) -> float:
+        """As `_backward`, by a layout: TRL's loss over all passes is −Σ log π of the targets / their number in the batch."""
+        model.train()
+        cuts = list(_cut(mine, self.passes.size))
+        loss = torch.zeros((), dtype=torch.float64, device=trainer.args.device)
+        for number, rows in enumerate(cuts):
+            self._rows = rows
+            with autocast(model, self.settings.precision):
+                logps = layout.logps(model, _bundles(rows))
+            part = -logps.sum() / targets * trainer.ranks.scale
+            trainer.backward(part, last=number == len(cuts) - 1)
+            loss += part.detach()
         return float(loss)
 
     def _halved(self) -> int:
@@ -89,6 +118,21 @@ def _cut(rows: Mapping[str, Tensor], size: int) -> Iterator[Mapping[str, Tensor]
         part = slice(first, first + size)
         width = int(mask[part].sum(1).max())
         yield {name: value[part, :width].contiguous() for name, value in rows.items()}
+
+
+def _targets(rows: Mapping[str, Tensor]) -> int:
+    """Count the tokens with a loss as TRL does: nothing predicts the first of a row."""
+    return int((rows["labels"][:, 1:] != IGNORED).sum())
+
+
+def _bundles(rows: Mapping[str, Tensor]) -> list[Bundle]:
+    """Return padded rows as prompts with one response each: the tokens with a loss, which are the last ones of a row."""
+    bundles = []
+    lengths = rows["attention_mask"].sum(1).tolist()
+    for ids, labels, length in zip(rows["input_ids"].tolist(), rows["labels"].tolist(), lengths, strict=True):
+        prompt = max(1, labels[:length].count(IGNORED))
+        bundles.append(Bundle(tuple(ids[:prompt]), (tuple(ids[prompt:length]),)))
+    return bundles
 
 
 def _described(inputs: Mapping[str, Tensor], history: list[dict[str, float]]) -> Batch:

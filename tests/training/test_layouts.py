@@ -11,10 +11,10 @@ import pytest
 import torch
 from architectures import HONOURING, exact, make
 
-from harness.models.logps import Head, TokenRow
+from harness.models.logps import Head, TokenRow, score
 from harness.training.batch import PLAIN, TokenGroup, cut_groups, group_logps
 from harness.training.layouts.attention import IMPLEMENTATION, Segments, pad, unpad
-from harness.training.layouts.choose import choose_layout
+from harness.training.layouts.choose import LayoutWarning, choose_layout, score_shared
 from harness.training.layouts.layout import Bundle, Layout, cut, score_bundles
 from harness.training.layouts.padded import ExpandedPairs, UniqueRows
 from harness.training.layouts.shared_prefix import SharedPrefix
@@ -207,3 +207,27 @@ def test_masks_go_by_position_and_keep_every_row_alive() -> None:
     assert among[0, 0].int().tolist() == [[1, 0, 0], [1, 1, 0], [0, 1, 1]]
     assert across[0, 0].int().tolist() == [[0, 0, 1, 1, 0], [0, 0, 0, 1, 1]]
     assert across.any(-1).all()
+
+
+@pytest.mark.parametrize("tokens", [10**6, 12])
+@pytest.mark.parametrize("honours", [True, False])
+def test_scores_are_those_of_padded_rows_and_leave_the_model_as_it_was(
+    honours: bool, tokens: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Prompts without responses too, and a prompt whose responses are more than a batch."""
+    model = make(HONOURING["gpt2"])
+    expecting = warnings.catch_warnings() if honours else pytest.warns(LayoutWarning, match="scoring with padded rows")
+    if not honours:
+        monkeypatch.setattr("harness.training.layouts.probe.refusals", lambda model: ["it is asked not to"])
+    passes: list[int] = []
+    forward = type(model).forward
+    monkeypatch.setattr(
+        type(model), "forward", lambda *args, **inputs: passes.append(inputs["input_ids"].numel()) or forward(*args, **inputs)
+    )
+    bundles = [*(group.bundle() for group in groups(4)), Bundle((5, 6), ())]
+    with expecting:
+        values = score_shared(model, bundles, tokens)
+    assert model.config._attn_implementation == "sdpa" and values[-1] == []
+    assert len([size for size in passes[-20:] if size <= 30]) > 4 if tokens == 12 else max(passes) > 30
+    expected = score(model, [row for bundle in bundles for row in bundle.rows()])
+    assert [value for row in values for value in row] == pytest.approx(expected, rel=1e-5)

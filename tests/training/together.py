@@ -46,6 +46,7 @@ class Case:
     objective: Objective | None
     settings: TrainingSettings = SETTINGS
     forgets: bool = False
+    sft: SftSettings = SFT
 
 
 CASES = {
@@ -57,8 +58,9 @@ CASES = {
     "memory": Case(DPO(), SETTINGS.model_copy(update={"tokens_per_micro_batch": 4096}), forgets=True),
     "sft": Case(None),
     "sft-memory": Case(None, forgets=True),
+    "sft-packed": Case(None, sft=SFT.model_copy(update={"layout": "packed"})),
 }
-SHARDED = ("dpo", "kto", "adapters", "tied", "sft")
+SHARDED = ("dpo", "kto", "adapters", "tied", "sft-packed")
 
 
 def run(case: Case, checkpoint: Path, scratch: Path) -> tuple[dict[str, Any], Mapping[str, torch.Tensor]]:
@@ -67,7 +69,7 @@ def run(case: Case, checkpoint: Path, scratch: Path) -> tuple[dict[str, Any], Ma
     if case.objective is None:
         if case.forgets and Ranks.here().first:
             _forget_once(model)
-        tuned = fine_tune(model, tokenizer, EXAMPLES, SFT, seed=0, scratch=scratch)
+        tuned = fine_tune(model, tokenizer, EXAMPLES, case.sft, seed=0, scratch=scratch)
         return {"history": tuned.history, "rows": tuned.rows}, whole_weights(model) or model.state_dict()
     batch = groups(model, 7)
     policy = add_adapters(model, case.settings.lora, 0) if case.settings.lora else model

@@ -157,7 +157,7 @@ class GpuEstimate:
         tokens = examples * length * settings.epochs
         rows = settings.batch_size / (settings.devices.count if settings.devices else 1)
         rows = min(rows, getattr(settings, "micro_batch_size", None) or rows)
-        return self._training(settings, tokens, length, max(1.0, rows) * length, whole=True)
+        return self._training(settings, tokens, length, max(1.0, rows) * length, whole=settings.layout != "packed")
 
     def _state(self, stage: Stage, graph: Graph) -> _Cost:
         """Return nothing where the training goes on from the state, which then counts its steps; else the steps up to it."""

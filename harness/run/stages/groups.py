@@ -40,7 +40,7 @@ def run_groups(stage: Stage, context: Context, draft: ArtifactDraft) -> None:
     examples = round_examples(payload.examples, read_dataset(source))
     expected = builder.responses_per_prompt() or 0
     context = replace(context, report=StageProgress(context.report, expected * len(examples)), shards=stage.after)
-    services, judge = Services(context), stage_judge(payload, context)
+    services, judge = Services(context, payload.scoring_layout), stage_judge(payload, context)
     backend = context.component("backend", payload.backend)
     task = BuilderServices(
         services=services,

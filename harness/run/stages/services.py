@@ -22,8 +22,8 @@ from harness.errors import StageError
 from harness.models.generate import block_sampling, blocks
 from harness.models.judge.judge import Judge
 from harness.models.judge.settings import judge_of
-from harness.models.logps import TokenRow, score
-from harness.models.options import LoadOptions, Use
+from harness.models.logps import score
+from harness.models.options import LoadOptions, ScoringLayout, Use
 from harness.models.reward import JudgeReward, Reward, RewardModel, rewards
 from harness.models.served import ASKED_AS
 from harness.models.tokenization import ChatTemplate
@@ -33,6 +33,8 @@ from harness.run.records import EvaluatePayload, JudgedPayload, JudgeFacts, Rewa
 from harness.run.stages.chunks import KeptChunks
 from harness.run.stages.context import Context, answer_rows, read_answers
 from harness.store import Artifact, ArtifactDraft, canonical, key_of
+from harness.training.layouts.choose import score_shared
+from harness.training.layouts.layout import Bundle
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -78,9 +80,14 @@ class Ledger:
 
 @dataclass
 class Services:
-    """Content-addressed work on behalf of one stage."""
+    """Content-addressed work on behalf of one stage.
+
+    Attributes:
+        scoring_layout: of `JudgedPayload`.
+    """
 
     context: Context
+    scoring_layout: ScoringLayout = "padded"
     ledger: Ledger = field(default_factory=Ledger)
 
     def through_store(self, kind: str, payload: Mapping[str, Any], make: Callable[[ArtifactDraft], None]) -> Artifact:
@@ -373,9 +380,11 @@ class PolicyServices:
 
     def logps(self, prompts: Sequence[Prompt], responses: Sequence[Sequence[Response]]) -> list[list[float]]:
         """Summed log-probabilities of responses, per prompt; of the weights that training left, with products in float32."""
+        layout = self.services.scoring_layout
         payload = {
             "model": self.reference,
             **self.rounding,
+            **({"layout": layout} if layout != "padded" else {}),
             "prompts": text_hash([[asdict(message) for message in prompt.messages] for prompt in prompts]),
             "responses": text_hash([[response_key(item) for item in row] for row in responses]),
         }
@@ -385,11 +394,16 @@ class PolicyServices:
     def _score(self, draft: ArtifactDraft, prompts: Sequence[Prompt], responses: Sequence[Sequence[Response]]) -> None:
         model, tokenizer = self.loaded
         template = ChatTemplate(tokenizer)
-        rows = []
-        for prompt, answers in zip(prompts, responses, strict=True):
-            opening = tuple(template.prompt_ids(prompt))
-            rows += [TokenRow(opening, tuple(template.response_ids(prompt, answer))) for answer in answers]
-        values = iter(score(model, rows))
+        bundles = [
+            Bundle(
+                tuple(template.prompt_ids(prompt)), tuple(tuple(template.response_ids(prompt, answer)) for answer in answers)
+            )
+            for prompt, answers in zip(prompts, responses, strict=True)
+        ]
+        if self.services.scoring_layout == "shared_prefix":
+            draft.write_lines("logps.jsonl", score_shared(model, bundles))
+            return
+        values = iter(score(model, [row for bundle in bundles for row in bundle.rows()]))
         draft.write_lines("logps.jsonl", [[next(values) for _ in answers] for answers in responses])
 
 

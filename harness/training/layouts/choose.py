@@ -1,13 +1,14 @@
-"""`training.layout` and a model -> the layout to train with."""
+"""`training.layout` and a model -> the layout to train with, or to score with."""
 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Literal
 
 from harness.errors import StageError
-from harness.models.logps import unwrapped
-from harness.training.layouts.layout import Layout
+from harness.models.logps import LOGITS, exact_products, unwrapped, vocabulary_size
+from harness.training.layouts.layout import Bundle, Layout, score_bundles
 from harness.training.layouts.padded import ExpandedPairs, UniqueRows
 
 if TYPE_CHECKING:
@@ -17,14 +18,17 @@ LayoutName = Literal["auto", "shared_prefix", "unique", "expanded"]
 
 
 class LayoutWarning(UserWarning):
-    """A model does not honour the shared-prefix layout, and is trained with padded rows, more slowly."""
+    """A model does not honour the shared-prefix layout, and computes with padded rows, more slowly."""
 
 
-def choose_layout(model: PreTrainedModel, name: LayoutName = "auto") -> Layout:
+def choose_layout(model: PreTrainedModel, name: LayoutName = "auto", work: str = "training") -> Layout:
     """The layout by name; `auto` is `shared_prefix` where the probe passes, else `unique` with one warning that says why.
 
     A model with low-rank adapters is taken by the model inside PEFT's wrapper. The shared-prefix layout sets the model's
     attention implementation, for as long as the model lives.
+
+    Args:
+        work: for the warning.
 
     Raises:
         StageError: `shared_prefix` was asked for by name, and the model does not honour it.
@@ -43,8 +47,44 @@ def choose_layout(model: PreTrainedModel, name: LayoutName = "auto") -> Layout:
         kind = type(model).__name__
         if name == "shared_prefix":
             raise StageError(f"training.layout = 'shared_prefix': {kind} does not honour it: {error}; use 'auto'") from error
-        message = f"{kind} does not honour the shared-prefix layout ({error}); training with padded rows, which is slower"
+        message = f"{kind} does not honour the shared-prefix layout ({error}); {work} with padded rows, which is slower"
         warnings.warn(message, LayoutWarning, stacklevel=2)
         return UniqueRows(message, choose_head(model))
     install(model)
     return layout
+
+
+def score_shared(model: PreTrainedModel, bundles: Sequence[Bundle], tokens_per_batch: int = 8192) -> list[list[float]]:
+    """Return log-probabilities without gradient, [bundles][responses], nats, by the layout of `auto`; products are in float32.
+
+    Logits are made for responses alone, and in chunks where the model allows that; elsewhere a batch has no more tokens than
+    `LOGITS` pays for. The model's attention implementation is afterwards what it was.
+    """
+    inner = unwrapped(model)
+    before = inner.config._attn_implementation
+    layout = choose_layout(model, work="scoring")
+    if not layout.head.chunked:
+        tokens_per_batch = min(tokens_per_batch, max(1, LOGITS // vocabulary_size(inner)))
+    parts = [(index, part) for index, bundle in enumerate(bundles) for part in _parts(bundle, tokens_per_batch)]
+    scores: list[list[float]] = [[] for _ in bundles]
+    try:
+        with exact_products():
+            values = score_bundles(model, [part for _, part in parts], layout, tokens_per_batch)
+    finally:
+        if inner.config._attn_implementation != before:
+            inner.set_attn_implementation(before)
+    for (index, _), part in zip(parts, values, strict=True):
+        scores[index] += part
+    return scores
+
+
+def _parts(bundle: Bundle, tokens: int) -> Iterator[Bundle]:
+    """Yield a bundle in parts of at most `tokens` tokens, the prompt in each; none of one without responses."""
+    part: list[tuple[int, ...]] = []
+    for response in bundle.responses:
+        if part and len(bundle.prompt) + sum(map(len, part)) + len(response) > tokens:
+            yield Bundle(bundle.prompt, tuple(part))
+            part = []
+        part.append(response)
+    if part:
+        yield Bundle(bundle.prompt, tuple(part))

@@ -83,6 +83,14 @@ def test_samples_keep_their_ids_through_the_store_and_are_scored_on_them(context
     assert [plain[0][0], policy.logps(PROMPTS, spaced)[0][0]] == score(policy.model, rows)
 
 
+def test_scores_by_the_shared_prefix_layout_have_a_key_of_their_own(context: Context) -> None:
+    services = [Services(context), Services(context, "shared_prefix")]
+    padded, shared = (PolicyServices(each, "checkpoint:0123456789abcdef0123", TransformersBackend()) for each in services)
+    for row, expected in zip(shared.logps(PROMPTS, RESPONSES), padded.logps(PROMPTS, RESPONSES), strict=True):
+        assert row == pytest.approx(expected, rel=1e-5) and row
+    assert set(services[0].ledger.used).isdisjoint(services[1].ledger.used) and services[1].ledger.used
+
+
 def test_answers_of_before_are_readable(context: Context) -> None:
     with context.store.draft("samples", "a" * 32) as draft:
         draft.write_lines("answers.jsonl", [[["pear", True, 2], ["fig", False, None, [7, 8]]]])
