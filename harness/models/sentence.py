@@ -35,6 +35,11 @@ class SentenceEmbedder(Weights):
         fields = self.model_dump(mode="json", exclude={"model", "revision"})
         return {**fields, "weights": self.weights, "sentence-transformers": metadata.version("sentence-transformers")}
 
+    def parameters(self) -> int | None:
+        """Count its parameters by the size of its files, as float32; None of a hub model."""
+        folder = self.local
+        return sum(file.stat().st_size for file in folder.rglob("*.safetensors")) // 4 if folder else None
+
     def problems(self, field: str) -> Sequence[tuple[str, str]]:
         """As `Weights.problems`, and whether the library is there."""
         from importlib.util import find_spec
@@ -47,7 +52,10 @@ class SentenceEmbedder(Weights):
 def sentence_similarity(
     embedder: SentenceEmbedder, targets: Sequence[str], responses: Sequence[Sequence[str]]
 ) -> list[np.ndarray]:
-    """Cosine of sentence embeddings, one array per target. Equal texts are embedded once."""
+    """Cosine of sentence embeddings, one array per target. Equal texts are embedded once, in batches of similar lengths.
+
+    On a GPU products are in bfloat16; norms and cosines are float32.
+    """
     import torch
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
@@ -63,7 +71,8 @@ def sentence_similarity(
         model = SentenceTransformer(modules=[words, pooling], device=device)
     model.max_seq_length = min(embedder.max_tokens, model.max_seq_length or embedder.max_tokens)
     texts = list(dict.fromkeys([*targets, *(text for row in responses for text in row)]))
-    vectors = model.encode(texts, normalize_embeddings=True, show_progress_bar=False, convert_to_numpy=True)
+    with torch.autocast("cuda", dtype=torch.bfloat16, enabled=device == "cuda"):
+        vectors = model.encode(texts, normalize_embeddings=True, show_progress_bar=False, convert_to_numpy=True)
     place = {text: index for index, text in enumerate(texts)}
     return [
         vectors[[place[text] for text in row]] @ vectors[place[target]] for target, row in zip(targets, responses, strict=True)

@@ -60,7 +60,7 @@ CASES = {
     "sft-memory": Case(None, forgets=True),
     "sft-packed": Case(None, sft=SFT.model_copy(update={"layout": "packed"})),
 }
-SHARDED = ("dpo", "kto", "adapters", "tied", "sft-packed")
+SHARDED = ("dpo", "kto", "adapters", "tied", "sft", "sft-packed")
 
 
 def run(case: Case, checkpoint: Path, scratch: Path) -> tuple[dict[str, Any], Mapping[str, torch.Tensor]]:

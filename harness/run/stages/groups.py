@@ -197,6 +197,7 @@ class BuilderServices:
 
     def similarity(self, embedder: str | SentenceEmbedder, responses: Sequence[Sequence[Response]]) -> list[np.ndarray]:
         known_embedder(embedder)
+        sentence, on_gpu = not isinstance(embedder, str), self.services.context.environment.get("device") == "cuda"
         targets = [example.target or "" for example in self.examples]
         texts = [[response.text for response in row] for row in responses]
         payload = {
@@ -205,6 +206,7 @@ class BuilderServices:
             "prompts": text_hash([example.prompt.id for example in self.examples]) if embedder == "hidden" else None,
             "texts": text_hash([targets, texts]),
             **(self.start.rounding if embedder == "hidden" else {}),
+            **({"products": "bfloat16"} if sentence and on_gpu else {}),
         }
 
         def make(draft: ArtifactDraft) -> None:

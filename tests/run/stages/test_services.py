@@ -152,6 +152,25 @@ def test_an_embedder_asks_for_the_hub_only_with_a_revision() -> None:
     assert field == "embedder.revision" and "commit" in fix
 
 
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_cosines_of_bfloat16_products_have_a_key_of_their_own(
+    context: Context, device: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from harness.run.stages.groups import BuilderServices
+
+    asked: list[dict[str, object]] = []
+    monkeypatch.setattr("harness.run.stages.groups.sentence_similarity", lambda *_: [])
+    through = Services.through_store
+    monkeypatch.setattr(Services, "through_store", lambda *args: asked.append(args[2]) or through(*args))
+    services = Services(replace(context, environment={**context.environment, "device": device}))
+    policy = PolicyServices(services, "checkpoint:0123456789abcdef0123", TransformersBackend())
+    task = BuilderServices(services, [], 1, None, None, policy, policy, 0, 4)
+    (tmp_path / "model.safetensors").write_bytes(b"0")
+    task.similarity(SentenceEmbedder(model=str(tmp_path)), [])
+    task.similarity("hidden", [])
+    assert [payload.get("products") for payload in asked] == ["bfloat16" if device == "cuda" else None, None]
+
+
 def whole_run(reports: list[tuple[int, int, str]], total: int) -> None:
     """Assert that reports run once from 0 to `total`, and never backwards."""
     assert {of for _, of, _ in reports} == {total}
