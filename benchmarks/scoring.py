@@ -4,7 +4,7 @@
     python benchmarks/scoring.py                # 4 prompts, 1 and 8 responses each, three interleaved rounds
     python benchmarks/scoring.py --rounds 1
 
-Token ids are drawn at random; prompts and responses have the lengths of HH-RLHF's. Both sides are compared before anything is
+Token ids are drawn at random; prompts have 50 to 250 tokens, responses 20 to 110. Both sides are compared before anything is
 timed. In each round both score the same rows in turn, every other round the other way round. A ratio is taken within a round,
 of the processor's seconds of one thread, which other work on the machine hardly changes.
 """
