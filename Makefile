@@ -46,7 +46,7 @@ faults: $(VENV)/.installed-faults ## kill, terminate, damage and fill up the qui
 	@$(ONE_THREAD) $(BIN)/python -m pytest $(HOSTILE) -m "not gpu and not network" $(ARGS)
 	@$(ONE_THREAD) FAULTS_CONFIG="$(CONFIG)" $(BIN)/python -m pytest tests/test_faults.py tests/test_judged_odd_replies.py -m slow $(ARGS)
 
-calibration: $(VENV)/.installed ## simulate whether intervals and tests hold (an hour; ARGS=--quick takes ten minutes)
+calibration: $(VENV)/.installed ## simulate whether intervals and tests hold (25 minutes of one core; ARGS=--quick a fifth)
 	@$(ONE_THREAD) $(BIN)/python benchmarks/calibration.py --processes $(PROCESSES) $(ARGS)
 
 mutants: $(VENV)/.installed-dev ## break 100 places of the code, one at a time, and list those that no test notices (an hour)

@@ -656,7 +656,10 @@ def calibration(registry: Registry, page: Path) -> str:
         for c in groups.get(group, [])
     ]
     parts.append(table(["fit", "seeds", "prompts", "difference", "false stars"], rows))
-    parts.append("Seeds added where they decide, from 2 to 8, beside the same number of seeds for every row:")
+    parts.append(
+        "Seeds added where they decide, from 2 to 8, beside the same number of seeds for every row, and beside what one who "
+        "knew all verdicts of six seeds beforehand would train:"
+    )
     rows = []
     for cell in groups.get("sequential", []):
         for design in dict.fromkeys(name.partition(": ")[0] for name in cell["rates"]):

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from inline import inline_workers
 from typer.testing import CliRunner
 
 from harness import DataError, Evaluator, Message, Prompt, sandbox
@@ -24,6 +26,12 @@ from harness_plugins.evaluators import AlpacaEval, LmEval, MtBench, PairwiseJudg
 from harness_plugins.sources import Sandbox
 
 QUESTION = "Is tea that was left in a cold room overnight still hot in the morning?"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _no_worker_processes() -> Iterator[None]:
+    with inline_workers():
+        yield
 
 
 def asked(*turns: str) -> Prompt:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from inline import inline_workers
 from typer.testing import CliRunner
 
 from harness.api.registry import Registry
@@ -35,6 +37,12 @@ COMMAND = {
     "trainer": {"name": "command", "command": "true {start} {data} {out} {seed}"},
 }
 DURING = {"during": [0.25, 0.5], "during_evaluators": ["gold_reward"]}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _no_worker_processes() -> Iterator[None]:
+    with inline_workers():
+        yield
 
 
 def config(model: object, **changes: Any) -> dict[str, Any]:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from inline import Ended, harness
 from models.judge.scripted import ScriptedJudge
 
 from harness.board.build import Board
@@ -19,7 +18,6 @@ from harness.board.verify import VerifyOutcome
 from harness.run.verify import verification
 from harness.sandbox.judge import SandboxJudge
 
-MAIN = "from harness.cli import main; main()"
 KEY = "sk-secret-of-the-end-to-end-test"
 
 
@@ -28,13 +26,13 @@ class Lab:
         self.folder, self.config = folder, config
         (folder / "judged.yaml").write_text(yaml.safe_dump(config))
 
-    def run(self, out: str, *more: str, key: str | None = KEY, code: int = 0) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-c", MAIN, "compare", str(self.folder / "judged.yaml"), "--workers", "1"]
-        command += ["--out", str(self.folder / out), "--store", str(self.folder / "store"), *more]
+    def run(self, out: str, *more: str, key: str | None = KEY, code: int = 0) -> Ended:
+        command = ["compare", self.folder / "judged.yaml", "--workers", "1"]
+        command += ["--out", self.folder / out, "--store", self.folder / "store", *more]
         environment = {name: value for name, value in os.environ.items() if name != "TEST_JUDGE_KEY"}
         if key is not None:
             environment["TEST_JUDGE_KEY"] = key
-        done = subprocess.run(command, capture_output=True, text=True, env=environment)
+        done = harness(*command, environment=environment)
         assert done.returncode == code, done.stderr
         return done
 

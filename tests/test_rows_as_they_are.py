@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import yaml
+from inline import inline_workers
 from typer.testing import CliRunner
 
 from harness.api.registry import Registry
@@ -33,6 +34,12 @@ sys.path.insert(0, str(Path(__file__).parent / "models"))
 from checkpoints import make_checkpoint
 
 LORA = {"method": "dpo", "label": "lora", "training": {"lora": {"rank": 4}, "learning_rate": 0.01}}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _no_worker_processes() -> Iterator[None]:
+    with inline_workers():
+        yield
 
 
 def config(tiny: Path, methods: list[Any], **sections: Any) -> dict[str, Any]:

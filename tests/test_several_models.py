@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from inline import inline_workers
 from typer.testing import CliRunner
 
 from harness.api.registry import Registry
@@ -26,6 +28,12 @@ from harness.run.verify import verification
 
 sys.path.insert(0, str(Path(__file__).parent / "models"))
 from checkpoints import make_checkpoint
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _no_worker_processes() -> Iterator[None]:
+    with inline_workers():
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from inline import inline_workers
 from test_compare import tiny_config
 
 from harness.errors import StoreError
@@ -18,6 +20,12 @@ from harness.store import Store
 from harness.store.roots import Root, register
 
 VALUES = {"a": 0.2, "b": 0.9, "c": 0.5}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _no_worker_processes() -> Iterator[None]:
+    with inline_workers():
+        yield
 
 
 def comparison() -> Graph:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
+from inline import inline_workers
 from test_compare import tiny_config
 
 from harness.errors import HarnessError, InterruptedRunError
@@ -16,6 +17,12 @@ from harness.run.executors.events import Events, Outcome
 from harness.run.executors.local import LocalExecutor
 from harness.run.graph import Graph
 from harness.run.provisional import has_unfinished_run, provisional_board
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _no_worker_processes() -> Iterator[None]:
+    with inline_workers():
+        yield
 
 
 class StoppedBefore:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from inline import inline_workers
 from test_compare import tiny_config
 
 from harness.api.registry import Registry
@@ -29,6 +30,12 @@ from harness.store import Store
 from harness_plugins.backends import TransformersBackend
 
 BY_RESPONSE = {"name": "transformers", "random": "by_response", "rows_per_batch": 8}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _no_worker_processes() -> Iterator[None]:
+    with inline_workers():
+        yield
 
 
 def config(checkpoint: Path, shards: int | str = 1) -> dict[str, Any]:
