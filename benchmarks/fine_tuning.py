@@ -4,11 +4,11 @@
     python benchmarks/fine_tuning.py               # 8 examples a step, three interleaved rounds
     python benchmarks/fine_tuning.py --rounds 1
 
-Token ids are drawn at random; prompts have 50 to 250 tokens, targets 20 to 110. One batch is random, as TRL's default order makes
-them, the other of similar lengths, as `group_by_length` does, with hardly any padding. A step is forward, backward and AdamW on one
-batch, TRL's on rows that its collator pads, ours as `sft.layout: packed`. Losses are compared before anything is timed. In each
-round both take a step in turn, every other round the other way round. A ratio is taken within a round, of the processor's
-seconds of one thread, which other work on the machine hardly changes.
+Token ids are drawn at random; prompts have 50 to 250 tokens, targets 20 to 110. One batch is random, as TRL's default order
+makes them, the other of similar lengths, as `group_by_length` does, with hardly any padding. A step is forward, backward and
+AdamW on one batch, TRL's on rows that its collator pads, ours as `sft.layout: packed`. Losses are compared before anything is
+timed. In each round both take a step in turn, every other round the other way round. A ratio is taken within a round, of the
+processor's seconds of one thread, which other work on the machine hardly changes.
 """
 
 from __future__ import annotations
