@@ -87,7 +87,7 @@ def is_large(checkpoint: Checkpoint) -> bool:
     """Return whether a model has `LARGE` parameters or more by its config.json; False where that is not known.
 
     Keys depend on this, and planning needs no torch, so the model is not built: only its embeddings and two matrices each of
-    attention and feed-forward are counted, which is fewer than any decoder has.
+    attention and feed-forward are counted, no more than a decoder has.
     """
     config = checkpoint_config(checkpoint) or {}
     text = config.get("text_config")

@@ -220,14 +220,11 @@ def test_scores_are_those_of_padded_rows_and_leave_the_model_as_it_was(
     if not honours:
         monkeypatch.setattr("harness.training.layouts.probe.refusals", lambda model: ["it is asked not to"])
     passes: list[int] = []
-    forward = type(model).forward
-    monkeypatch.setattr(
-        type(model), "forward", lambda *args, **inputs: passes.append(inputs["input_ids"].numel()) or forward(*args, **inputs)
-    )
+    model.register_forward_pre_hook(lambda *_: passes.append(1))
     bundles = [*(group.bundle() for group in groups(4)), Bundle((5, 6), ())]
     with expecting:
         values = score_shared(model, bundles, tokens)
     assert model.config._attn_implementation == "sdpa" and values[-1] == []
-    assert len([size for size in passes[-20:] if size <= 30]) > 4 if tokens == 12 else max(passes) > 30
+    assert len(passes) == 1 if tokens > 12 else len(passes) > len(bundles)
     expected = score(model, [row for bundle in bundles for row in bundle.rows()])
     assert [value for row in values for value in row] == pytest.approx(expected, rel=1e-5)

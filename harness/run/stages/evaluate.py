@@ -67,11 +67,8 @@ def run_evaluate(stage: Stage, context: Context, draft: ArtifactDraft) -> None:
     evaluator: Evaluator = context.component("evaluator", payload.evaluator)
     backend = context.component("backend", payload.backend)
     report, context = context.report, replace(context, report=StageProgress(context.report))
-    services, source, samplings = (
-        Services(context, payload.scoring_layout),
-        context.store.open(inputs.source),
-        evaluator.samplings(),
-    )
+    services = Services(context, payload.scoring_layout)
+    source, samplings = context.store.open(inputs.source), evaluator.samplings()
     prepared = {
         run_sampling(sampling, payload.seed): read_answers(context.store.open(inputs.answers[str(number)]))
         for number, sampling in enumerate(samplings)
