@@ -34,7 +34,7 @@ compare: $(VENV)/.installed ## run the quickstart (or ARGS="my.yaml …") and wr
 	@$(BIN)/harness compare $(ARGS)
 
 test: $(VENV)/.installed-dev ## run the tests that need no GPU, no network and no minutes, with coverage
-	@$(ONE_THREAD) $(BIN)/python -m pytest -m "$(SELECT)" -n $(PROCESSES) --dist loadfile --no-loadscope-reorder --cov --cov-report=term $(ARGS)
+	@$(ONE_THREAD) $(BIN)/python -m slipcover -m pytest -m "$(SELECT)" -n $(PROCESSES) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 # The trials of what other people may send: fast, so `make test` has them too.
 HOSTILE := tests/fuzz/test_hostile_models.py tests/fuzz/test_fuzz_imports.py tests/models/test_rendering.py tests/models/test_client.py \
@@ -78,7 +78,7 @@ release: $(VENV)/.installed-dev ## build wheel and sdist into dist/, and test th
 	@$(ONE_THREAD) $(BIN)/python -m pytest -m "slow or not slow" tests/test_release.py
 
 clean: ## remove .venv, caches and build outputs; runs/ stays
-	@rm -rf $(VENV) build dist site *.egg-info .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	@rm -rf $(VENV) build dist site *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Made again when python itself is gone; an environment that was cut off half-way is cleared.

@@ -24,10 +24,11 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
+from harness.models.batched import computed
 from harness.models.checkpoint import checkpoint_folder
 from harness.models.load import load_model
 from harness.models.logps import score
-from harness.training.layouts.choose import score_shared
+from harness.training.layouts.choose import SharedScores
 from harness.training.layouts.layout import Bundle
 from harness.training.layouts.shared_prefix import SharedPrefix
 
@@ -64,7 +65,7 @@ def bundles(prompts: int, responses: int) -> list[Bundle]:
 def measure(model: PreTrainedModel, asked: list[Bundle], rounds: int) -> dict[str, Any]:
     """Equality first, which also warms both up, then the seconds of each round."""
     rows = [row for bundle in asked for row in bundle.rows()]
-    sides = {"padded": lambda: score(model, rows), "shared": lambda: [v for row in score_shared(model, asked) for v in row]}
+    sides = {"padded": lambda: score(model, rows), "shared": lambda: computed(SharedScores(model, asked), len(rows)).tolist()}
     padded, shared = (compute() for compute in sides.values())
     difference = max(abs(a - b) / abs(a) for a, b in zip(padded, shared, strict=True))
     if difference > TOLERANCE:

@@ -13,7 +13,9 @@ from harness.api.registry import Registry
 from harness.config import resolve
 from harness.config.file import load_raw
 from harness.run.estimates.gpu import gpu_of, gpu_report
+from harness.run.estimates.makespan import makespan, weighted
 from harness.run.plan import plan
+from harness.run.shards import with_shards
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 FILES = sorted([*(CONFIGS / "papers").glob("*.yaml"), *(CONFIGS / "gpu").glob("*.yaml")])
@@ -83,6 +85,18 @@ def test_a_plan_needs_no_network(path: Path, registry: Registry, offline: None) 
     assert kinds["train"].trained > 1e7 and kinds["answers"].generated > 1e5 and kinds["reference"].scored > 1e7
     assert report.too_large == [] and set(report.notes) <= {"what lm_eval computes is not counted"}
     assert 0.5e9 < report.size.parameters < 8e9 and "assumed" in report.lengths.origin
+
+
+@pytest.mark.parametrize("path", [path for path in FILES if path.parent.name == "papers"], ids=lambda path: path.stem)
+def test_eight_gpus_are_in_use_for_nine_tenths_of_a_papers_config(path: Path, registry: Registry, offline: None) -> None:
+    """Simulated: trainings on all of eight made-up GPUs, everything else in shards on one each."""
+    comparison = resolve(load_raw(path), registry, offline=True)
+    graph = plan(comparison)
+    report = gpu_report(comparison, graph, set(), gpu_of("a100-80gb"), None, None)
+    graph = weighted(graph, report.by_stage)
+    spread = makespan(with_shards(graph, set(), comparison.config.run.shards, 8), set(), 8)
+    assert spread.busy == pytest.approx(report.hours)  # shards lose no work, and do none twice
+    assert 0.9 * spread.length <= spread.busy / 8 <= spread.bound <= spread.length < makespan(graph, set(), 8).length
 
 
 def test_the_command_says_what_it_could_not_look_up(

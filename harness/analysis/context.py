@@ -427,7 +427,7 @@ class ComparisonResults:
         """Return work through the store, on behalf of no stage."""
         registry, secret = self.context.registry, self.context.options.secret
         context = Context(self.store, registry, self.graph.checkpoints, lambda *_: None, secret=secret)
-        return Services(context, self.comparison.scoring_layout())
+        return Services(context, scoring_layout=self.comparison.scoring_layout())
 
 
 @contextmanager

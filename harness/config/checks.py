@@ -61,11 +61,11 @@ def check_backend(unresolved: UnresolvedConfig, tuned: bool) -> None:
 def check_shards(unresolved: UnresolvedConfig, config: Config) -> None:
     """Parts of a generation are the responses of the whole only where none depends on another."""
     backend, shards = unresolved.backend, config.run.shards
-    if shards == 1 or backend is None or backend.draws_apart():
+    if shards in (1, "auto") or backend is None or backend.draws_apart():
         return
     fix = f"{backend.name} draws all responses from one stream of random numbers, which parts cannot share"
     by_response = "random" in type(backend).model_fields
-    remedy = "set generation.backend.random to by_response, or" if by_response else "choose another backend, or"
+    remedy = "set generation.backend.random to by_response, or" if by_response else "choose another backend, auto, or"
     unresolved.note("run.shards", shards, f"{fix}: {remedy} leave run.shards out")
 
 

@@ -353,8 +353,8 @@ class RunSection(_Section):
     checkpoint_minutes: float = Field(
         10.0,
         ge=0,
-        description="a training or a generation keeps its state so often, for a later run to go on from; "
-        "0 is after every step or batch",
+        description="a training or a generation keeps its state so often, for a later run to go on from, a training more "
+        "seldom where writing takes over 5 % of its time; 0 is after every step or batch",
     )
     keep_models: KeepModels = Field(
         "all",
@@ -374,9 +374,9 @@ class RunSection(_Section):
     shards: int | Literal["auto"] = Field(
         1,
         exclude_if=lambda shards: shards == 1,
-        description="cut generations by prompts into so many parts, drawn beside each other; auto: one for each worker, of 32 "
-        "prompts at least. Needs a backend that draws each response from random numbers of its own, as transformers with "
-        "`random: by_response`",
+        description="cut generations, references and scores by prompts into so many parts, made beside each other; auto: one "
+        "for each worker, of 32 prompts at least. A number needs a backend that draws each response from random numbers of its "
+        "own, as transformers with `random: by_response`; without one, auto leaves generations whole",
     )
     examples: bool = Field(
         True, description="show the prompts and each row's answers on the board; false where their text must stay here"

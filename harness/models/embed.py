@@ -12,6 +12,7 @@ import numpy as np
 
 from harness.api.types import Prompt, Response
 from harness.errors import DataError
+from harness.models.batched import computed
 from harness.models.logps import TokenRow, cut, exact_products
 from harness.models.sentence import SentenceEmbedder
 from harness.models.tokenization import ChatTemplate
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 EMBEDDERS = ("tfidf", "hidden")
+TOKENS_PER_BATCH = 8192
 
 
 def known_embedder(embedder: str | SentenceEmbedder) -> None:
@@ -49,13 +51,34 @@ def hidden_similarity(
     responses: Sequence[Sequence[str]],
 ) -> list[np.ndarray]:
     """Cosine of the mean last hidden states over the response's tokens, given the prompt."""
+    rows = hidden_rows(tokenizer, prompts, targets, responses)
+    return state_cosines(computed(MeanStates(model, rows), len(rows)), responses)
+
+
+def hidden_rows(
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[Prompt],
+    targets: Sequence[str],
+    responses: Sequence[Sequence[str]],
+) -> list[TokenRow]:
+    """Return each prompt's target and its responses as tokens, prompt after prompt."""
     template = ChatTemplate(tokenizer)
     rows: list[TokenRow] = []
     for prompt, target, texts in zip(prompts, targets, responses, strict=True):
         opening = tuple(template.prompt_ids(prompt))
         rows += [TokenRow(opening, tuple(template.response_ids(prompt, Response(text)))) for text in (target, *texts)]
-    states = _mean_states(model, rows)
-    states /= np.linalg.norm(states, axis=1, keepdims=True)
+    return rows
+
+
+def state_cosines(states: np.ndarray, responses: Sequence[Sequence[str]]) -> list[np.ndarray]:
+    """Return the cosines of responses to their target, one array per prompt.
+
+    Args:
+        states: of `hidden_rows`, [N, hidden].
+    """
+    if not responses:
+        return []
+    states = states / np.linalg.norm(states, axis=1, keepdims=True)
     cosines, position = [], 0
     for texts in responses:
         cosines.append(states[position + 1 : position + 1 + len(texts)] @ states[position])
@@ -63,28 +86,33 @@ def hidden_similarity(
     return cosines
 
 
-def _mean_states(model: PreTrainedModel, rows: Sequence[TokenRow]) -> np.ndarray:
-    """[N, hidden], float64."""
-    import torch
+class MeanStates:
+    """The mean last hidden state of each row's response, batch by batch (a `Batched`): [n, hidden], float64."""
 
-    states = np.zeros((len(rows), model.config.hidden_size))
-    with torch.inference_mode(), exact_products():
-        for batch in cut(rows, 8192):
-            width = max(rows[index].tokens for index in batch)
-            ids = torch.zeros((len(batch), width), dtype=torch.long)
-            mask, wanted = torch.zeros_like(ids), torch.zeros((len(batch), width))
-            for line, index in enumerate(batch):
-                row = rows[index]
-                ids[line, : row.tokens] = torch.tensor(row.prompt + row.response)
-                mask[line, : row.tokens] = 1
-                wanted[line, len(row.prompt) : row.tokens] = 1.0 / len(row.response)
-            device = model.device
-            output = model(
+    def __init__(self, model: PreTrainedModel, rows: Sequence[TokenRow]) -> None:
+        self.model, self.rows = model, rows
+
+    def batches(self) -> list[list[int]]:
+        return list(cut(self.rows, TOKENS_PER_BATCH))
+
+    def compute(self, batch: Sequence[int]) -> np.ndarray:
+        import torch
+
+        width = max(self.rows[index].tokens for index in batch)
+        ids = torch.zeros((len(batch), width), dtype=torch.long)
+        mask, wanted = torch.zeros_like(ids), torch.zeros((len(batch), width))
+        for line, index in enumerate(batch):
+            row = self.rows[index]
+            ids[line, : row.tokens] = torch.tensor(row.prompt + row.response)
+            mask[line, : row.tokens] = 1
+            wanted[line, len(row.prompt) : row.tokens] = 1.0 / len(row.response)
+        device = self.model.device
+        with torch.inference_mode(), exact_products():
+            output = self.model(
                 input_ids=ids.to(device), attention_mask=mask.to(device), output_hidden_states=True, logits_to_keep=1
             )
             last = output.hidden_states[-1].float().cpu()  # [N, T, H]
-            states[batch] = torch.einsum("nth,nt->nh", last, wanted).double().numpy()
-    return states
+            return torch.einsum("nth,nt->nh", last, wanted).double().numpy()
 
 
 def _split(values: np.ndarray, like: Sequence[Sequence[object]]) -> list[np.ndarray]:

@@ -11,7 +11,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from harness.models.batched import computed, places_of, with_equal_rows
+
 if TYPE_CHECKING:
+    import numpy as np
     from torch import Tensor
     from transformers import PreTrainedModel
 
@@ -131,15 +134,33 @@ def exact_products() -> Iterator[None]:
         torch.backends.cudnn.allow_tf32 = convolutions
 
 
+class ScoredRows:
+    """Log-probabilities of rows without gradient, nats, batch by batch (a `Batched`); equal rows are computed once.
+
+    Args:
+        tokens_per_batch: padded ones, at most.
+    """
+
+    def __init__(self, model: PreTrainedModel, rows: Sequence[TokenRow], tokens_per_batch: int = 8192) -> None:
+        self.model, self.rows = model, rows
+        self.tokens = min(tokens_per_batch, max(1, LOGITS // vocabulary_size(model)))
+
+    def batches(self) -> list[list[int]]:
+        places = places_of(self.rows)
+        unique = [self.rows[first] for first, *_ in places.values()]
+        return list(with_equal_rows(cut(unique, self.tokens), list(places.values())))
+
+    def compute(self, batch: Sequence[int]) -> np.ndarray:
+        import numpy as np
+        import torch
+
+        unique = list(dict.fromkeys(self.rows[place] for place in batch))
+        with torch.inference_mode(), exact_products():
+            values = dict(zip(unique, response_logps(self.model, unique).tolist(), strict=True))
+        return np.array([values[self.rows[place]] for place in batch])
+
+
 def score(model: PreTrainedModel, rows: Sequence[TokenRow], tokens_per_batch: int = 8192) -> list[float]:
     """Return log-probabilities without gradient, nats, in the rows' order; equal rows are computed once."""
-    import torch
-
-    unique = list(dict.fromkeys(rows))
-    values: dict[TokenRow, float] = {}
-    tokens = min(tokens_per_batch, max(1, LOGITS // vocabulary_size(model)))
-    with torch.inference_mode(), exact_products():
-        for batch in cut(unique, tokens):
-            chosen = [unique[index] for index in batch]
-            values.update(zip(chosen, response_logps(model, chosen).tolist(), strict=True))
-    return [values[row] for row in rows]
+    values: list[float] = computed(ScoredRows(model, rows, tokens_per_batch), len(rows)).tolist()
+    return values

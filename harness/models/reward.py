@@ -16,6 +16,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_valida
 from harness.api.types import JudgeAnswer, Message, Prompt, Response
 from harness.errors import DataError, UnreachableError, did_you_mean
 from harness.extras import require
+from harness.models.batched import computed, places_of, with_equal_rows
 from harness.models.fit import classifier_problem, starling_problem
 from harness.models.hub import hub_snapshot
 from harness.models.logps import TokenRow, cut
@@ -25,6 +26,7 @@ from harness.models.verifier import Verifier
 from harness.models.weights import Weights
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch import Tensor
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -289,17 +291,6 @@ class Rewarded(BaseModel):
         return self.reward.fingerprint() if self.reward else ""
 
 
-def rewards(
-    model: RewardModel, prompts: Sequence[Prompt], responses: Sequence[Sequence[Response]]
-) -> tuple[list[list[float]], int]:
-    """As `RewardScorer.rewards`, of a model that is loaded for this once.
-
-    Raises:
-        DataError: the checkpoint is not what `layout` says, or has no chat template.
-    """
-    return RewardScorer(model).rewards(prompts, responses)
-
-
 class RewardScorer:
     """A reward model in memory.
 
@@ -311,27 +302,55 @@ class RewardScorer:
     def __init__(self, model: RewardModel) -> None:
         require("torch", "transformers")
         self.model = model
-        self._encode, self._score, self._pad_id = _load(model)
+        self.encode, self.score, self.pad_id = _load(model)
 
     def rewards(self, prompts: Sequence[Prompt], responses: Sequence[Sequence[Response]]) -> tuple[list[list[float]], int]:
         """Each response's reward, [prompts][responses], and how many dialogues lost their beginning; equal ones once."""
-        import torch
+        dialogues = RewardedDialogues(self, prompts, responses)
+        return read_rewards(computed(dialogues, len(dialogues.rows)), responses)
 
-        encoded, cut_off, most = [], 0, self.model.max_tokens
+
+class RewardedDialogues:
+    """Rewards of dialogues, batch by batch (a `Batched`): [n, 2], the reward and 1 where the dialogue lost its beginning.
+
+    Equal dialogues are computed once.
+    """
+
+    def __init__(self, scorer: RewardScorer, prompts: Sequence[Prompt], responses: Sequence[Sequence[Response]]) -> None:
+        self.scorer, most = scorer, scorer.model.max_tokens
+        self.rows: list[Ids] = []
+        self.is_cut: list[bool] = []
         for prompt, row in zip(prompts, responses, strict=True):
             for response in row:
-                ids = self._encode([*prompt.messages, Message("assistant", response.text)])
-                if len(ids) > most:
-                    ids, cut_off = (ids[0], *ids[len(ids) - most + 1 :]), cut_off + 1
-                encoded.append(ids)
-        unique = list(dict.fromkeys(encoded))
-        values: dict[Ids, float] = {}
+                ids = scorer.encode([*prompt.messages, Message("assistant", response.text)])
+                self.is_cut.append(len(ids) > most)
+                self.rows.append((ids[0], *ids[len(ids) - most + 1 :]) if len(ids) > most else ids)
+
+    def batches(self) -> list[list[int]]:
+        places = places_of(self.rows)
+        unique = [TokenRow((), self.rows[first]) for first, *_ in places.values()]
+        return list(with_equal_rows(cut(unique, TOKENS_PER_BATCH), list(places.values())))
+
+    def compute(self, batch: Sequence[int]) -> np.ndarray:
+        import numpy as np
+        import torch
+
+        unique = list(dict.fromkeys(self.rows[place] for place in batch))
         with torch.inference_mode():
-            for batch in cut([TokenRow((), ids) for ids in unique], TOKENS_PER_BATCH):
-                chosen = [unique[index] for index in batch]
-                values.update(zip(chosen, self._score(*_padded(chosen, self._pad_id)).double().tolist(), strict=True))
-        position = iter(encoded)
-        return [[values[next(position)] for _ in row] for row in responses], cut_off
+            scored = self.scorer.score(*_padded(unique, self.scorer.pad_id)).double().tolist()
+        values = dict(zip(unique, scored, strict=True))
+        return np.array([[values[self.rows[place]], self.is_cut[place]] for place in batch])
+
+
+def read_rewards(numbers: np.ndarray, responses: Sequence[Sequence[Response]]) -> tuple[list[list[float]], int]:
+    """Return rewards, [prompts][responses], and how many dialogues lost their beginning.
+
+    Args:
+        numbers: of `RewardedDialogues`.
+    """
+    rows = iter(numbers.tolist())
+    read = [[next(rows) for _ in row] for row in responses]
+    return [[value for value, _ in row] for row in read], round(sum(is_cut for row in read for _, is_cut in row))
 
 
 def _padded(rows: Sequence[Ids], pad_id: int | None) -> tuple[Tensor, Tensor]:

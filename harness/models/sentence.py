@@ -7,11 +7,14 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
+from harness.models.batched import computed
 from harness.models.fetched import SENTENCE_EMBEDDER
 from harness.models.weights import Weights
 
 if TYPE_CHECKING:
     import numpy as np
+
+TEXTS_PER_BATCH = 32
 
 
 class SentenceEmbedder(Weights):
@@ -49,31 +52,70 @@ class SentenceEmbedder(Weights):
         return super().problems(field)
 
 
-def sentence_similarity(
-    embedder: SentenceEmbedder, targets: Sequence[str], responses: Sequence[Sequence[str]]
-) -> list[np.ndarray]:
-    """Cosine of sentence embeddings, one array per target. Equal texts are embedded once, in batches of similar lengths.
+class EmbeddedTexts:
+    """Sentence embeddings of length 1, batch by batch (a `Batched`): [n, width]. On a GPU products are in bfloat16.
 
-    On a GPU products are in bfloat16; norms and cosines are float32.
+    Args:
+        texts: different ones.
     """
-    import torch
-    from sentence_transformers import SentenceTransformer
-    from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
 
-    folder = str(embedder.folder())
-    safe = {"use_safetensors": True}
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    if embedder.pooling is None:
-        model = SentenceTransformer(folder, device=device, trust_remote_code=False, model_kwargs=safe)
-    else:
-        words = Transformer(folder, config_kwargs={"trust_remote_code": False}, model_kwargs=safe)
-        pooling = Pooling(words.get_embedding_dimension(), pooling_mode=embedder.pooling)
-        model = SentenceTransformer(modules=[words, pooling], device=device)
-    model.max_seq_length = min(embedder.max_tokens, model.max_seq_length or embedder.max_tokens)
-    texts = list(dict.fromkeys([*targets, *(text for row in responses for text in row)]))
-    with torch.autocast("cuda", dtype=torch.bfloat16, enabled=device == "cuda"):
-        vectors = model.encode(texts, normalize_embeddings=True, show_progress_bar=False, convert_to_numpy=True)
+    def __init__(self, embedder: SentenceEmbedder, texts: Sequence[str]) -> None:
+        import torch
+        from sentence_transformers import SentenceTransformer
+        from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
+
+        self.texts, folder = texts, str(embedder.folder())
+        safe = {"use_safetensors": True}
+        self.device = device = "cuda" if torch.cuda.is_available() else "cpu"
+        if embedder.pooling is None:
+            self.model = SentenceTransformer(folder, device=device, trust_remote_code=False, model_kwargs=safe)
+        else:
+            words = Transformer(folder, config_kwargs={"trust_remote_code": False}, model_kwargs=safe)
+            pooling = Pooling(words.get_embedding_dimension(), pooling_mode=embedder.pooling)
+            self.model = SentenceTransformer(modules=[words, pooling], device=device)
+        self.model.max_seq_length = min(embedder.max_tokens, self.model.max_seq_length or embedder.max_tokens)
+
+    def batches(self) -> list[list[int]]:
+        """Longest first, as the library orders them, so that texts of a batch are about equally long."""
+        order = sorted(range(len(self.texts)), key=lambda place: (-len(self.texts[place]), place))
+        return [order[start : start + TEXTS_PER_BATCH] for start in range(0, len(order), TEXTS_PER_BATCH)]
+
+    def compute(self, batch: Sequence[int]) -> np.ndarray:
+        import torch
+
+        with torch.autocast("cuda", dtype=torch.bfloat16, enabled=self.device == "cuda"):
+            vectors: np.ndarray = self.model.encode(
+                [self.texts[place] for place in batch],
+                batch_size=TEXTS_PER_BATCH,
+                normalize_embeddings=True,
+                show_progress_bar=False,
+                convert_to_numpy=True,
+            )
+        return vectors
+
+
+def different_texts(targets: Sequence[str], responses: Sequence[Sequence[str]]) -> list[str]:
+    """Return the texts that are embedded, equal ones once."""
+    return list(dict.fromkeys([*targets, *(text for row in responses for text in row)]))
+
+
+def text_cosines(
+    vectors: np.ndarray, texts: Sequence[str], targets: Sequence[str], responses: Sequence[Sequence[str]]
+) -> list[np.ndarray]:
+    """Return the cosines of responses to their target, one array per target.
+
+    Args:
+        vectors: of `texts`.
+    """
     place = {text: index for index, text in enumerate(texts)}
     return [
         vectors[[place[text] for text in row]] @ vectors[place[target]] for target, row in zip(targets, responses, strict=True)
     ]
+
+
+def sentence_similarity(
+    embedder: SentenceEmbedder, targets: Sequence[str], responses: Sequence[Sequence[str]]
+) -> list[np.ndarray]:
+    """Cosine of sentence embeddings, one array per target. Equal texts are embedded once."""
+    texts = different_texts(targets, responses)
+    return text_cosines(computed(EmbeddedTexts(embedder, texts), len(texts)), texts, targets, responses)

@@ -226,6 +226,7 @@ class _Execution:
         section: the config's `run`.
         began: the time (seconds since the epoch) from which its `max_hours` count.
         executor, models: set while the run is going.
+        shards: stages that only this run needs.
         outcome: of all stages so far.
     """
 
@@ -239,6 +240,7 @@ class _Execution:
     executor: Executor | None = None
     models: KeptModels | None = None
     needed: Set[str] = frozenset()
+    shards: Set[str] = frozenset()
     outcome: Outcome = field(default_factory=Outcome)
 
     @contextmanager
@@ -288,6 +290,7 @@ class _Execution:
             with watching(self.name, cut, present, display=display, workers=workers, folder=self.folder, tracking=tracking):
                 self._run(graph, cut, present)
                 yield
+            self.need(self.needed - self.shards)
 
     @property
     def ends_at(self) -> float | None:
@@ -327,11 +330,12 @@ class _Execution:
         self._run(graph, cut, present)
 
     def _cut(self, graph: Graph, present: set[str]) -> tuple[Graph, set[str]]:
-        """Return the graph with shards of its generations, and the stages of it that need not run."""
+        """Return the graph with stages cut into shards, and the stages of it that need not run."""
         assert self.executor is not None
         wanted = self.section.shards
         cut = with_shards(graph, present, wanted, self.executor.width() if wanted == "auto" else 1)
         if shards := cut.stages.keys() - graph.stages.keys():
+            self.shards = {*self.shards, *shards}
             self.need({*self.needed, *shards})
         return cut, present | {key for key in shards if self.store.holds(key)}
 

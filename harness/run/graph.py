@@ -22,7 +22,10 @@ VERSIONS = {
     "evaluate": 2,
     "state": 1,
     "shard": 1,
+    "scoring_shard": 1,
 }
+SHARDS = frozenset({"shard", "scoring_shard"})  # kinds that compute a part of a later stage
+TRAININGS = frozenset({"sft", "train", "state"})
 DROPPABLE = frozenset({"train", "state"})  # kinds whose model may be dropped when its answers and scores are there
 MODEL = "model"  # the folder of a trained model in its artifact
 CHECKPOINT = "checkpoint:"  # begins a model input that is a folder given by the user, by its hash, and not an artifact

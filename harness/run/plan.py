@@ -86,6 +86,7 @@ class Planner:
         judges = {label: judge.model_dump(mode="json") for label, judge in comparison.judges.items()}
         self.graph.judges = {self._judge_key(label): judge for label, judge in judges.items()}
         self.backend = self._described(comparison.backend)
+        self.gpus = comparison.backend.gpus()  # of a stage that generates
         self.source = self._source(comparison.source, "source")
         self.base = self._base()
         self._states_of: dict[str, list[tuple[float, str]]] = {}  # a training -> the share and stage of each of its states
@@ -254,7 +255,8 @@ class Planner:
         title = f"data {builder.name}{_round(config, number)} · seed {row.training_seed}"
         # Builders that ask one policy for the same samples would wait for whoever draws them.
         shares = f"samples {row.model}"
-        return self.graph.add("groups", title, payload.as_json(), inputs.named(), shares=shares, weight=15)
+        devices = self.gpus if builder.responses_per_prompt() != 0 else 1
+        return self.graph.add("groups", title, payload.as_json(), inputs.named(), shares=shares, devices=devices, weight=15)
 
     def _train(self, config: RowConfig, number: int, row: RowPlan, groups: str | None) -> str:
         """Add a round's training, with the reference's log-probabilities under every view that the objective asks for."""
@@ -407,6 +409,10 @@ class Planner:
         asking = self._config(row).backend
         return Description(name=asking.name, version=asking.version, fields=dict(ASKED_AS)) if asking else self.backend
 
+    def _gpus(self, row: RowPlan) -> int:
+        """Return how many GPUs generate for a row; a server has its own."""
+        return 1 if self._config(row).backend else self.gpus
+
     def _first_block(self, evaluator: Evaluator) -> Block:
         """Return the prompts that an evaluation begins with: all there can be, of an evaluator that takes no parts."""
         return self.blocks[0] if evaluator.divisible else (0, self.config.evaluation.possible_prompts)
@@ -449,7 +455,9 @@ class Planner:
             **optional,
         )
         title = f"{label} of {name} · seed {row.seed}{_named(block)}"
-        return self.graph.add("evaluate", title, payload.as_json(), inputs.named(), weight=3)
+        # One that brings its questions has them answered itself.
+        devices = self._gpus(row) if evaluator.brings_questions() else 1
+        return self.graph.add("evaluate", title, payload.as_json(), inputs.named(), devices=devices, weight=3)
 
     def _prompts(self, block: Block) -> Mapping[str, Any]:
         """Return the prompts of an `EvaluatedPayload`: the first block is what a config with so many prompts evaluates."""
@@ -471,7 +479,8 @@ class Planner:
         )
         title = f"answers of {row.label} ({sampling.label}) · seed {row.seed}{_named(block)}"
         inputs = AnswersInputs(self.source, row.model)
-        return self.graph.add("answers", title, payload.as_json(), inputs.named(), weight=5)
+        devices = self._gpus(row)
+        return self.graph.add("answers", title, payload.as_json(), inputs.named(), devices=devices, weight=5)
 
     def _opponents(self, evaluator: Evaluator, row: RowPlan) -> list[RowPlan]:
         """Return the rows that an evaluation compares with: `all` are all others; the baseline is its own opponent."""

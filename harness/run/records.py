@@ -319,6 +319,20 @@ class ShardPayload(AnswersPayload):
     blocks: bool = False
 
 
+class ScoringShardPayload(Payload):
+    """A part of the numbers that a later stage would compute: of each request, every `count`-th batch from `number` on.
+
+    Attributes:
+        kind, key, payload: of that stage, whose inputs the shard has.
+    """
+
+    kind: str
+    key: str
+    payload: dict[str, JsonValue]
+    number: int
+    count: int
+
+
 class EvaluatePayload(EvaluatedPayload, JudgedPayload):
     """One evaluator on one row.
 
@@ -571,13 +585,15 @@ class SampleFacts(Facts):
 
 
 class ShardFacts(Facts):
-    """The responses of a shard.
+    """The responses or the numbers of a shard.
 
     Attributes:
         drawn: key of the samples that it is a part of -> the seconds that drawing its part took.
+        parts: key of a request for numbers -> key of the artifact with the shard's part of them.
     """
 
     drawn: dict[str, float] = {}
+    parts: dict[str, str] = {}
 
 
 class RewardFacts(Facts):

@@ -1,9 +1,10 @@
 """The state of a training on disk, from which a later process goes on to the same weights, bit for bit.
 
-transformers writes weights (safetensors), optimiser, schedule, random numbers and its own state into the trainer's folder.
-Their checksums go into a manifest, and the folder is renamed to a place that outlives the process, so that every folder there
-is complete. Nothing is unpickled but our own optimiser and random states, by `torch.load(weights_only=True)`, after their
-checksums were verified. Imports transformers.
+The trainer writes weights (safetensors), optimiser, schedule, random numbers and its own state into its folder; a sharded
+training a part of the first two for each process. Their checksums go into a manifest, those of large files as they were
+written, and the folder is renamed to a place that outlives the process, so that every folder there is complete. Nothing is
+unpickled but our own optimiser and random states, by `torch.load(weights_only=True)`, after their checksums were verified.
+Imports transformers.
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ if TYPE_CHECKING:
     from harness.training.step_trainer import StepTrainer
 
 MANIFEST = "checkpoint.json"
-UNUSED = ("training_args.bin", "pytorch_model_fsdp.bin")  # a pickle, and FSDP's weights once more: nothing here reads them
+UNUSED = ("training_args.bin",)  # a pickle that nothing here reads
+COST = 0.05  # the most of a training's time that writing checkpoints takes
 STOPPED = "stopped"
 
 
@@ -58,7 +60,8 @@ class Checkpoints:
 
     Attributes:
         folder: outlives the process; made when first needed.
-        seconds: at least so many between two checkpoints; 0 makes one after every step.
+        seconds: at least so many between two checkpoints, more where writing one takes more than `COST` of them; 0 makes one
+            after every step.
         notes: `Manifest.notes` of the checkpoint that this run began at; empty where it began anew.
         earlier_seconds: `Manifest.seconds` of that checkpoint.
         share: the training ends after this share of its steps, with a checkpoint to go on from; None where it ends by itself.
@@ -114,11 +117,28 @@ class Checkpoints:
         state = TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_NAME))
         return int(state.global_step) > self.last_step(int(state.max_steps))
 
-    def keep(self, written: Path, notes: Mapping[str, object], seconds: float) -> None:
-        """Move a checkpoint that the trainer has written to its place, complete or not at all, and remove earlier ones."""
+    def pause(self, writing: float) -> float:
+        """Return the seconds of training between two checkpoints.
+
+        Args:
+            writing: seconds that the last one took; 0 before the first.
+        """
+        return max(self.seconds, writing * (1 / COST - 1)) if self.seconds else 0.0
+
+    def keep(
+        self, written: Path, notes: Mapping[str, object], seconds: float, checksums: Mapping[str, str] | None = None
+    ) -> None:
+        """Move a checkpoint that the trainer has written to its place, complete or not at all, and remove earlier ones.
+
+        Args:
+            seconds: of training in this process.
+            checksums: of files that were hashed as they were written; the others are read again for theirs.
+        """
         for name in UNUSED:
             (written / name).unlink(missing_ok=True)
-        files = {str(path.relative_to(written)): file_hash(path) for path in sorted(written.rglob("*")) if path.is_file()}
+        names = [str(path.relative_to(written)) for path in sorted(written.rglob("*")) if path.is_file()]
+        known = checksums or {}
+        files = {name: known[name] if name in known else file_hash(written / name) for name in names}
         manifest = Manifest(notes=dict(notes), seconds=self.earlier_seconds + seconds, files=files)
         (written / MANIFEST).write_text(canonical(manifest.model_dump()), encoding="utf-8")
         for name in (*files, MANIFEST):  # a rename may reach the disk before the files' content does
@@ -172,13 +192,22 @@ class CheckpointCallback(TrainerCallback):  # type: ignore[misc]
 
     Args:
         notes: what to keep beside the trainer's state, JSON.
+        checksums: of files that this process hashed as it wrote them, by name.
     """
 
-    def __init__(self, checkpoints: Checkpoints, ranks: Ranks, notes: Callable[[], Mapping[str, object]]) -> None:
+    def __init__(
+        self,
+        checkpoints: Checkpoints,
+        ranks: Ranks,
+        notes: Callable[[], Mapping[str, object]],
+        checksums: Mapping[str, str] | None = None,
+    ) -> None:
         self.checkpoints = checkpoints
         self.ranks = ranks
         self.notes = notes
-        self.began = self.last = time.monotonic()
+        self.checksums = {} if checksums is None else checksums
+        self.began = self.last = self.asked = time.monotonic()
+        self.writing = 0.0  # seconds that the last checkpoint took
         self.ending = False  # whether the run's time is over, by the first process's clock
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -188,7 +217,8 @@ class CheckpointCallback(TrainerCallback):  # type: ignore[misc]
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self._reach(state)
-        passed = time.monotonic() - self.last >= self.checkpoints.seconds
+        self.asked = time.monotonic()
+        passed = self.asked - self.last >= self.checkpoints.pause(self.writing)
         due, self.ending = self.ranks.from_first((passed, self.checkpoints.time_over))
         control.should_save = (due or self.ending) and state.global_step < state.max_steps
         if self.checkpoints.share is not None and self._is_at_end(state):
@@ -202,11 +232,14 @@ class CheckpointCallback(TrainerCallback):  # type: ignore[misc]
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         written = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-        self.last = time.monotonic()
-        self.ranks.wait()  # until everybody's files are written
+        seconds = time.monotonic() - self.began
+        parts = self.ranks.gather(dict(self.checksums))  # which waits until everybody's files are written
         if self.ranks.first:
-            self.checkpoints.keep(written, self.notes(), self.last - self.began)
+            known = {name: checksum for part in parts for name, checksum in part.items()}
+            self.checkpoints.keep(written, self.notes(), seconds, known)
         self.ranks.wait()
+        self.last = time.monotonic()
+        self.writing = self.last - self.asked
         if self.ending and not (self.checkpoints.share is not None and self._is_at_end(state)):
             raise TimeOverError("the run's time is over: the training goes on from its checkpoint")
 
@@ -228,7 +261,7 @@ def train_resumably(
         trainer.train()
         return
     ranks = getattr(trainer, "ranks", Ranks.here())
-    trainer.add_callback(CheckpointCallback(checkpoints, ranks, notes))
+    trainer.add_callback(CheckpointCallback(checkpoints, ranks, notes, getattr(trainer, "checksums", None)))
     last = checkpoints.resume_together(ranks)
     if last is not None:
         restore(checkpoints.notes)

@@ -23,6 +23,7 @@ from harness.training.precision import autocast
 from harness.training.ranks import Ranks
 from harness.training.reduction import MetricMeans, Totals, reduce_loss
 from harness.training.settings import TrainingSettings
+from harness.training.sharded_passes import ShardedPasses
 from harness.training.sharding import ThroughShards
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ class GroupStep:
         self.passes = PassSize(settings.tokens_per_micro_batch, SHARDED_FIX)
         self.history: list[dict[str, float]] = []
         self._guard = FiniteGuard(objective.name, "training", settings, checkpoints)
+        self._together: ShardedPasses | None = None  # where weights are sharded
         self._micro: Sequence[TokenGroup] = ()  # the groups in the pass under way: `_halved` asks how many did not fit
 
     def __call__(
@@ -68,6 +70,7 @@ class GroupStep:
         batch, ranks = inputs["groups"], trainer.ranks
         if ranks.sharded and not isinstance(self.layout, ThroughShards):  # here, since FSDP wraps the model after `__init__`
             self.layout = ThroughShards(self.layout, model)
+            self._together = ShardedPasses(model)
         mismatched = self._mismatched(model, batch, ranks)
         share = Share()
         for part in self.passes.fit(model, ranks, lambda: self._backward(trainer, model, batch, mismatched), self._halved):
@@ -85,18 +88,24 @@ class GroupStep:
         ranks, share, totals = trainer.ranks, Share(), Totals.of(batch)
         mine = [batch[index] for index in ranks.share([group.tokens for group in batch])]
         cuts = list(cut_groups(mine, self.passes.size, self.layout))
-        # A sharded model gathers its weights with a collective in each pass, so all processes must make equally many: those
-        # with fewer micro-batches pass one group with a weight of zero.
-        most = max(ranks.gather(len(cuts))) if ranks.sharded else len(cuts)
-        for number in range(most):
-            counts = number < len(cuts)
-            self._micro = cuts[number] if counts else batch[:1]
+
+        def add(number: int, last: bool) -> None:
+            self._micro = cuts[number]
             loss, logps = self._loss(model, self._micro, mismatched)
-            part = reduce_loss(loss, logps, self.objective, totals) * (ranks.scale if counts else 0)
-            trainer.backward(part, last=number == most - 1)
-            if counts:
-                share.loss += float(part.detach()) / ranks.scale
-                share.metrics.add(loss, logps)
+            part = reduce_loss(loss, logps, self.objective, totals) * ranks.scale
+            trainer.backward(part, last=last)
+            share.loss += float(part.detach()) / ranks.scale
+            share.metrics.add(loss, logps)
+
+        def add_nothing(last: bool) -> None:
+            loss, logps = self._loss(model, [min(batch, key=lambda group: group.tokens)], mismatched)
+            trainer.backward(reduce_loss(loss, logps, self.objective, totals) * 0, last=last)
+
+        if self._together is not None:
+            self._together.run(len(cuts), ranks, add, add_nothing)
+        else:
+            for number in range(len(cuts)):
+                add(number, number == len(cuts) - 1)
         return share
 
     def _mismatched(self, model: PreTrainedModel, batch: Sequence[TokenGroup], ranks: Ranks) -> Mismatched | None:

@@ -20,6 +20,11 @@ if TYPE_CHECKING:
 
 Value = TypeVar("Value")
 
+
+class PassesEndedError(MemoryError):
+    """Memory ran out in a sharded process, which has sent what the others waited for (`ShardedPasses`)."""
+
+
 OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")  # in messages of torch's plain RuntimeErrors
 SHOWN = 8  # prompt ids in an error message
 
@@ -40,14 +45,15 @@ class PassSize:
         """Return the value that each process computed, by rank.
 
         Where memory ran out on any process, all of them compute again in smaller passes, from the same random numbers and
-        without gradients.
+        without gradients. In a sharded training that takes a `compute` which makes its passes by `ShardedPasses`.
 
         Args:
             compute: makes this process's value, in passes of at most `size`.
             halved: gives the next size to try after `compute` ran out of memory; raises where a pass cannot be cut.
 
         Raises:
-            StageError: memory ran out while weights are sharded, or one prompt or example alone does not fit.
+            StageError: memory ran out while weights are sharded, outside of `ShardedPasses.run`; or one prompt or example
+                alone does not fit.
         """
         draw_again = _remember_random_numbers()
         while True:
@@ -56,7 +62,8 @@ class PassSize:
             except (MemoryError, RuntimeError) as error:
                 if not is_out_of_memory(error):
                     raise
-                if ranks.sharded:  # the other processes wait in a collective of the pass that failed here: nobody can go on
+                if ranks.sharded and not isinstance(error, PassesEndedError):
+                    # The other processes wait for messages of the pass that failed here: nobody can go on.
                     raise StageError(
                         "memory ran out in a training whose weights are spread over processes, which cannot go on by itself: "
                         + self.sharded_fix

@@ -102,6 +102,13 @@ def fine_tune(
     return FineTuned(trainer.history, counts, trainer.step.passes.size, layout)
 
 
+def _device() -> str:
+    """Return the kind of device that is trained on, where the model may have no weights yet (`sharded_load`)."""
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
 def _tokenize(template: ChatTemplate, examples: Sequence[Example], max_length: int) -> tuple[list[SftRow], dict[str, int]]:
     """Return rows for SFTTrainer, tokenised by the same code as all other text here, and `FineTuned.counts`."""
     rows, dropped, tokens = list[SftRow](), 0, 0
@@ -153,7 +160,7 @@ def _build(
             gradient_checkpointing=False,
             average_tokens_across_devices=False,  # every process counts the whole batch's tokens
             # A layout computes under autocast by itself.
-            bf16=layout is None and resolve_precision(settings.precision, model.device.type) == "bfloat16",
+            bf16=layout is None and resolve_precision(settings.precision, _device()) == "bfloat16",
             train_sampling_strategy="group_by_length",
             **shared_arguments(settings.schedule, settings.warmup_share, steps),
         )

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from functools import partial
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 import torch
@@ -16,12 +15,14 @@ from harness.training.layouts.layout import Bundle, Layout
 from harness.training.precision import autocast
 from harness.training.ranks import Ranks
 from harness.training.settings import SftSettings
+from harness.training.sharded_passes import ShardedPasses
 from harness.training.sharding import ThroughShards
 
 if TYPE_CHECKING:
     from harness.training.checkpoints import Checkpoints
     from harness.training.sft_trainer import SftTrainer
 
+Pass = Callable[[Mapping[str, Tensor], int, bool], Tensor]  # rows, passes of the batch, whether it is the last -> loss
 IGNORED = -100  # the label of a token that has no loss
 ID = "id"  # a batch's entry, and a row's column: ids of the prompts
 SHARDED_FIX = "set sft.gradient_checkpointing, lower sft.max_length or sft.batch_size, or take more devices"
@@ -41,52 +42,62 @@ class SftStep:
         self.settings, self.layout = settings, layout
         self.passes = PassSize(settings.micro_batch_size or settings.batch_size, SHARDED_FIX)
         self._guard = FiniteGuard("SFT", "sft", settings, checkpoints)
+        self._together: ShardedPasses | None = None  # where weights are sharded
         self._rows: Mapping[str, Tensor] = {}  # the rows in the pass under way: `_halved` asks how many did not fit
 
     def __call__(
         self, trainer: SftTrainer, model: PreTrainedModel, inputs: Mapping[str, Tensor], tokens: Tensor | int | None
     ) -> Tensor:
         """Compute this process's share of the batch and its gradient, sum both over processes, and return the batch's loss."""
+        if trainer.ranks.sharded and self._together is None:  # here, since FSDP wraps the model after `__init__`
+            self._together = ShardedPasses(model)
+            self.layout = ThroughShards(self.layout, model) if self.layout else None
         batch = {name: value for name, value in inputs.items() if name != ID}
-        mine = _share(batch, trainer.ranks)
-        if self.layout is None:
-            passes = partial(self._backward, trainer, model, mine, tokens)
-        else:
-            if trainer.ranks.sharded and not isinstance(self.layout, ThroughShards):  # here: FSDP wraps after `__init__`
-                self.layout = ThroughShards(self.layout, model)
-            passes = partial(self._layout_backward, self.layout, trainer, model, mine, _targets(batch))
-        shares = self.passes.fit(model, trainer.ranks, passes, self._halved)
+        mine, layout, targets = _share(batch, trainer.ranks), self.layout, _targets(batch)
+
+        def one(rows: Mapping[str, Tensor], passes: int, last: bool) -> Tensor:
+            if layout is None:
+                return trainer.trl_pass(model, dict(rows), tokens, passes)
+            return self._layout_pass(layout, trainer, model, rows, targets, last)
+
+        shares = self.passes.fit(model, trainer.ranks, lambda: self._backward(trainer, mine, one), self._halved)
         trainer.ranks.sum_gradients(model)
         loss = torch.tensor(sum(shares), device=trainer.args.device) / trainer.ranks.scale
         self._guard.check(trainer, model, float(loss), lambda: _described(inputs, trainer.history))
         return loss
 
-    def _backward(
-        self, trainer: SftTrainer, model: PreTrainedModel, mine: Mapping[str, Tensor], tokens: Tensor | int | None
-    ) -> float:
+    def _backward(self, trainer: SftTrainer, mine: Mapping[str, Tensor], one: Pass) -> float:
         """Forward and backward over this process's rows; return their share of the batch's loss."""
         cuts = list(_cut(mine, self.passes.size))
         loss = torch.zeros((), device=trainer.args.device)
-        for rows in cuts:
-            self._rows = rows
-            loss += trainer.trl_pass(model, dict(rows), tokens, len(cuts))
+
+        def add(number: int, last: bool) -> None:
+            self._rows = cuts[number]
+            loss.add_(one(cuts[number], len(cuts), last))
+
+        if self._together is not None:
+            self._together.run(len(cuts), trainer.ranks, add, lambda last: one(_without_loss(mine), len(cuts), last))
+        else:
+            for number in range(len(cuts)):
+                add(number, number == len(cuts) - 1)
         return float(loss)
 
-    def _layout_backward(
-        self, layout: Layout, trainer: SftTrainer, model: PreTrainedModel, mine: Mapping[str, Tensor], targets: int
-    ) -> float:
-        """As `_backward`, by a layout: TRL's loss over all passes is −Σ log π of the targets / their number in the batch."""
+    def _layout_pass(
+        self,
+        layout: Layout,
+        trainer: SftTrainer,
+        model: PreTrainedModel,
+        rows: Mapping[str, Tensor],
+        targets: int,
+        last: bool,
+    ) -> Tensor:
+        """Forward and backward over some rows: −Σ log π of their targets over the batch's number of targets, as TRL."""
         model.train()
-        cuts = list(_cut(mine, self.passes.size))
-        loss = torch.zeros((), dtype=torch.float64, device=trainer.args.device)
-        for number, rows in enumerate(cuts):
-            self._rows = rows
-            with autocast(model, self.settings.precision):
-                logps = layout.logps(model, _bundles(rows))
-            part = -logps.sum() / targets * trainer.ranks.scale
-            trainer.backward(part, last=number == len(cuts) - 1)
-            loss += part.detach()
-        return float(loss)
+        with autocast(model, self.settings.precision):
+            logps = layout.logps(model, _bundles(rows))
+        loss = -logps.sum() / targets * trainer.ranks.scale
+        trainer.backward(loss, last)
+        return loss.detach()
 
     def _halved(self) -> int:
         rows, tokens = self._rows["input_ids"].shape
@@ -104,8 +115,15 @@ def _share(inputs: dict[str, Tensor], ranks: Ranks) -> dict[str, Tensor]:
         return inputs
     lengths = inputs["attention_mask"].sum(1).tolist()
     rows = ranks.share(lengths)
-    mine = {name: value[rows or [0]] for name, value in inputs.items()}
-    return mine if rows else mine | {"labels": mine["labels"].new_full(mine["labels"].shape, IGNORED)}
+    return {name: value[rows] for name, value in inputs.items()} if rows else _without_loss(inputs)
+
+
+def _without_loss(rows: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the shortest of some rows, with no token in the loss."""
+    lengths = rows["attention_mask"].sum(1)
+    row, width = int(lengths.argmin()), int(lengths.min())
+    shortest = {name: value[row : row + 1, :width].contiguous() for name, value in rows.items()}
+    return {**shortest, "labels": torch.full_like(shortest["labels"], IGNORED)}
 
 
 def _cut(rows: Mapping[str, Tensor], size: int) -> Iterator[Mapping[str, Tensor]]:

@@ -1,19 +1,16 @@
-"""Weights that FSDP or DeepSpeed spread over processes: pass through them, gather them, load them. Imports transformers."""
+"""Weights that FSDP or DeepSpeed spread over processes: pass through them, gather them. Imports transformers."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from types import MethodType
 from typing import cast
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin, parse_flag_from_env
-from safetensors.torch import load_file
 from torch import Tensor, distributed, nn
-from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
 from torch.distributed.fsdp import FSDPModule, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor
 from transformers import PreTrainedModel
@@ -127,13 +124,9 @@ def _copied(weight: Tensor, into: Tensor | None) -> Tensor:
     return weight.cpu().clone() if into is None else into.copy_(weight)
 
 
-def load_sharded(model: nn.Module, weights: Path, first: bool) -> None:
-    """Load a model that FSDP has sharded from a safetensors file, which the first process reads for all.
-
-    accelerate's own way to load whole weights into FSDP2 lets the other processes go on before the first has sent them.
-    """
-    options = StateDictOptions(full_state_dict=True, broadcast_from_rank0=True)
-    set_model_state_dict(model, load_file(weights) if first else {}, options=options)
+def fsdp_asked() -> bool:
+    """Return whether this process was started to train with FSDP."""
+    return bool(parse_flag_from_env("ACCELERATE_USE_FSDP"))
 
 
 def shard_on_cpu(accelerator: Accelerator) -> bool:
@@ -146,7 +139,7 @@ def shard_on_cpu(accelerator: Accelerator) -> bool:
         return False
     if parse_flag_from_env("ACCELERATE_USE_DEEPSPEED"):
         raise StageError("training.devices.strategy: DeepSpeed needs GPUs, and this machine has none: choose 'fsdp'")
-    if not parse_flag_from_env("ACCELERATE_USE_FSDP"):
+    if not fsdp_asked():
         return False
     accelerator.state.fsdp_plugin = FullyShardedDataParallelPlugin()
     accelerator.state.distributed_type = DistributedType.FSDP

@@ -12,18 +12,28 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, cast
 
+import torch
 from accelerate.data_loader import prepare_data_loader
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
 from torch.nn.utils import get_total_norm
 from torch.utils.data import DataLoader
 from transformers import PreTrainedModel, Trainer, TrainerCallback
+from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME
 from transformers.utils import SAFE_WEIGHTS_NAME
 
 from harness.errors import StageError
+from harness.training.checkpoint_files import (
+    load_optimizer_state,
+    optimizer_state,
+    own_weights,
+    read_weights,
+    write_state,
+    write_tensors,
+)
 from harness.training.ranks import Ranks
-from harness.training.sharding import SHARDED, load_sharded, shard_on_cpu, whole_weights
+from harness.training.sharded_load import prepare_loaded_by_first
+from harness.training.sharding import SHARDED, shard_on_cpu, whole_weights
 
 
 class Step(Protocol):
@@ -50,6 +60,7 @@ class StepTrainer(Trainer):  # type: ignore[misc]
     Attributes:
         step: computes a batch's loss and gradient.
         ranks: this process's place among all.
+        checksums: of files of the last checkpoint that this process hashed while it wrote them, by name.
     """
 
     step: Step
@@ -58,6 +69,7 @@ class StepTrainer(Trainer):  # type: ignore[misc]
 
     def __init__(self, *args: Any, step: Step, **kwargs: Any) -> None:
         self.step = step
+        self.checksums: dict[str, str] = {}
         super().__init__(*args, **kwargs)
         self.add_callback(_SameOrder(self.ranks))
 
@@ -99,6 +111,7 @@ class StepTrainer(Trainer):  # type: ignore[misc]
         if self.ranks.count == 1:
             return
         self.accelerator.prepare_data_loader = self._whole_batches
+        prepare_loaded_by_first(self.accelerator, self.ranks)
         if not self.ranks.sharded:  # `Ranks.sum_gradients` sums gradients once a step, so the model is not wrapped in DDP
             self.accelerator.prepare_model = partial(self.accelerator.prepare_model, evaluation_mode=True)
 
@@ -128,21 +141,40 @@ class StepTrainer(Trainer):  # type: ignore[misc]
         return super()._clip_grad_norm(model)
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        """Write the whole model's weights, gathered where they are sharded."""
-        if not isinstance(self.model, FSDPModule):
-            super().save_model(output_dir, _internal_call)
+        """Write the whole model's weights, gathered where they are sharded; for a checkpoint each process its own part."""
+        folder, sharded = Path(output_dir or self.args.output_dir), isinstance(self.model, FSDPModule)
+        if not _internal_call:
+            if not sharded:
+                super().save_model(output_dir, _internal_call)
+                return
+            weights = whole_weights(cast(nn.Module, self.model))
+            if self.ranks.first:
+                self._save(str(folder), state_dict=weights)
             return
-        weights, folder = whole_weights(cast(nn.Module, self.model)), Path(output_dir or self.args.output_dir)
-        if self.ranks.first and not _internal_call:
-            self._save(str(folder), state_dict=weights)
-        elif self.ranks.first and weights:  # a checkpoint: all weights of a model with adapters too, as `load_sharded` needs
+        if not sharded and (self.is_deepspeed_enabled or not isinstance(self.model, PreTrainedModel)):
+            super().save_model(output_dir, _internal_call)  # DeepSpeed writes itself, and PEFT its adapters
+        elif sharded or self.ranks.first:
             folder.mkdir(parents=True, exist_ok=True)
-            seen = set[int]()  # safetensors takes no memory twice: a shared weight is copied for its second name
-            for name, weight in weights.items():
-                if weight.data_ptr() in seen:
-                    weights[name] = weight.clone()
-                seen.add(weight.data_ptr())
-            save_file(weights, folder / SAFE_WEIGHTS_NAME)
+            name = self._part(SAFE_WEIGHTS_NAME)
+            self.checksums[name] = write_tensors(folder / name, own_weights(cast(nn.Module, self.model)))
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        if self.is_deepspeed_enabled:
+            super()._save_optimizer_and_scheduler(output_dir)
+            return
+        folder = Path(output_dir)
+        if isinstance(self.model, FSDPModule) or self.ranks.first:
+            name = self._part(OPTIMIZER_NAME)
+            self.checksums[name] = write_state(folder / name, optimizer_state(self.optimizer))
+        if self.ranks.first:
+            self.checksums[SCHEDULER_NAME] = write_state(folder / SCHEDULER_NAME, self.lr_scheduler.state_dict())
+
+    def _part(self, name: str) -> str:
+        """Return the name of this process's file of a checkpoint, where each process has one."""
+        if not isinstance(self.model, FSDPModule):
+            return name
+        stem, _, suffix = name.rpartition(".")
+        return f"{stem}.{self.ranks.rank}.{suffix}"
 
     def _save(self, *args: Any, **kwargs: Any) -> None:
         with warnings.catch_warnings():
@@ -155,7 +187,16 @@ class StepTrainer(Trainer):  # type: ignore[misc]
         if not isinstance(self.model, FSDPModule):
             super()._load_from_checkpoint(resume_from_checkpoint, model)
             return
-        load_sharded(cast(nn.Module, self.model), Path(resume_from_checkpoint) / SAFE_WEIGHTS_NAME, self.ranks.first)
+        read_weights(Path(resume_from_checkpoint) / self._part(SAFE_WEIGHTS_NAME), cast(nn.Module, self.model))
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        if checkpoint is None or not isinstance(self.model, FSDPModule):
+            super()._load_optimizer_and_scheduler(checkpoint)
+            return
+        folder = Path(checkpoint)
+        state = torch.load(folder / self._part(OPTIMIZER_NAME), map_location="cpu", weights_only=True)
+        load_optimizer_state(self.optimizer, state)
+        self.lr_scheduler.load_state_dict(torch.load(folder / SCHEDULER_NAME, weights_only=True))
 
 
 class _SameOrder(TrainerCallback):  # type: ignore[misc]

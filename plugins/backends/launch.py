@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
+import os
 import socket
 import subprocess
 import time
@@ -30,13 +31,14 @@ def launched(command: Sequence[str], policy: Policy, start_seconds: float) -> It
         command: words in which {folder}, {name} and {port} are filled in.
         start_seconds: how long it may take until it answers.
 
-    One server runs at a time per store, since two engines rarely fit on one device; others wait.
+    One server runs at a time on the GPUs that this process sees, since two engines rarely fit on one; others wait.
 
     Raises:
         StageError: it cannot be started, ends, or does not answer in time; with the end of its log.
     """
     log = policy.logs / f"{policy.name}.log"
-    with _turn(policy.logs / "turn"), log.open("ab") as stream:
+    gpus = os.environ.get("CUDA_VISIBLE_DEVICES", "").replace("/", "_")
+    with _turn(policy.logs / f"turn{gpus and '-'}{gpus}"), log.open("ab") as stream:
         port = _free_port()
         filled = [fill(word, policy).replace("{port}", str(port)) for word in command]
         process = subprocess.Popen(

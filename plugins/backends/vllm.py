@@ -45,6 +45,9 @@ class VllmBackend(Backend):
     def precision(self, weights: str) -> str:
         return "a type that vLLM chooses" if self.dtype == "auto" else self.dtype
 
+    def gpus(self) -> int:
+        return self.tensor_parallel
+
     def draws_apart(self) -> bool:
         return True  # by a seed for each prompt
 

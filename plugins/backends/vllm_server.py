@@ -6,6 +6,7 @@ import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
+from itertools import pairwise
 from typing import ClassVar
 
 from pydantic import Field
@@ -36,6 +37,15 @@ class VllmServerBackend(ServedBackend):
 
     def fingerprint(self) -> str:
         return self._engine
+
+    def gpus(self) -> int:
+        return self._given("--tensor-parallel-size", "-tp") * self._given("--pipeline-parallel-size", "-pp")
+
+    def _given(self, *names: str) -> int:
+        """Return the number that `arguments` give an option, as vLLM reads it: of several the last; 1 without one."""
+        words = [part for word in self.arguments for part in word.split("=", 1)]
+        numbers = [value for name, value in pairwise(words) if name.replace("_", "-") in names and value.isdigit()]
+        return max(1, int(numbers[-1])) if numbers else 1
 
     @cached_property
     def _engine(self) -> str:

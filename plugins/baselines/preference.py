@@ -26,6 +26,9 @@ class Preference(DataBuilder):
 
     negatives: int = Field(1, ge=1, le=64, description="rejected responses per prompt, fewer where the ranking is shorter")
 
+    def responses_per_prompt(self) -> int:
+        return 0
+
     def build(self, task: BuildTask) -> Iterable[Group]:
         for example in task.examples:
             if len(example.ranked) < 2:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import ClassVar
 
-from harness import EvaluationTask, Evaluator, Metric, Response, Score
+from harness import EvaluationTask, Evaluator, Metric, Response, Score, UnavailableError
 
 
 class PreferenceAccuracy(Evaluator):
@@ -38,11 +38,17 @@ class PreferenceAccuracy(Evaluator):
 
     def evaluate(self, task: EvaluationTask) -> Iterable[Score]:
         pairs = [_pair(example.ranked) for example in task.examples]
-        policy = task.logps(pairs)
+        # Both are asked for before a number is looked at: so they can be computed in shards.
+        policy, reference, lacking = task.logps(pairs), list[list[float]](), None
+        try:
+            reference = task.logps(pairs, reference=True)
+        except UnavailableError as error:  # some models have nothing that the reference's could be compared with
+            lacking = error
         for example, pair, lp in zip(task.examples, pairs, policy, strict=True):
-            if pair:  # first, since some models have nothing that the reference's could be compared with
+            if pair:
                 yield Score(example.prompt.id, "likelihood", _preferred(lp[0], lp[1]))
-        reference = task.logps(pairs, reference=True)
+        if lacking is not None:
+            raise lacking
         for example, pair, lp, lr in zip(task.examples, pairs, policy, reference, strict=True):
             if not pair:
                 continue

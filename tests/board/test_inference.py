@@ -122,7 +122,7 @@ def test_two_seeds_that_lie_close_together_by_chance_do_not_narrow_the_interval(
 def test_the_own_test_has_more_of_its_level_at_each_look_at_prompts() -> None:
     rule = Rule.of_prompts(100, 805)
     p = [float(repeated(np.array(0.01), look, rule, own=True)) for look in range(4)]
-    assert p == pytest.approx([0.02, 0.015, 0.012, 0.01])
+    assert p == pytest.approx([0.01 / 0.3, 0.01 / 0.5, 0.01 / 0.7, 0.01 / 0.9])
 
 
 def test_skewness_moves_an_interval_towards_the_long_tail_and_none_changes_nothing() -> None:

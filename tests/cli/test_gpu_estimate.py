@@ -108,6 +108,18 @@ def test_state_on_each_gpu(settings: TrainingSettings, expected: float) -> None:
     assert formula.state_bytes(SIZE, settings, 4) == expected
 
 
+def test_seven_billion_parameters_train_on_eight_cards_of_24_gb_where_they_are_sharded() -> None:
+    numbers = {"hidden_size": 4096, "intermediate_size": 14336, "num_attention_heads": 32, "num_key_value_heads": 8}
+    size = model_size({"model_type": "mistral", "num_hidden_layers": 32, "vocab_size": 32000, **numbers})
+    needs = {}
+    for strategy in ("fsdp", "replicated"):
+        settings = TrainingSettings(
+            devices={"count": 8, "strategy": strategy}, gradient_checkpointing=True, tokens_per_micro_batch=2048
+        )
+        needs[strategy] = formula.training_bytes(size, settings, 2048, 4, whole=False) / 2**30
+    assert 7.2e9 < size.parameters < 7.3e9 and needs["fsdp"] < 0.9 * 24 < 100 < needs["replicated"]
+
+
 def _saved_bytes(model_type: str, layers: int, tokens: int, **numbers: int) -> int:
     """What backward keeps of a pass in bfloat16, weights not counted."""
     from transformers import AutoConfig, AutoModel

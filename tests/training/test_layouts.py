@@ -11,10 +11,11 @@ import pytest
 import torch
 from architectures import HONOURING, exact, make
 
+from harness.models.batched import computed
 from harness.models.logps import Head, TokenRow, score
 from harness.training.batch import PLAIN, TokenGroup, cut_groups, group_logps
 from harness.training.layouts.attention import IMPLEMENTATION, Segments, pad, unpad
-from harness.training.layouts.choose import LayoutWarning, choose_layout, score_shared
+from harness.training.layouts.choose import LayoutWarning, SharedScores, choose_layout
 from harness.training.layouts.layout import Bundle, Layout, cut, score_bundles
 from harness.training.layouts.padded import ExpandedPairs, UniqueRows
 from harness.training.layouts.shared_prefix import SharedPrefix
@@ -223,8 +224,9 @@ def test_scores_are_those_of_padded_rows_and_leave_the_model_as_it_was(
     model.register_forward_pre_hook(lambda *_: passes.append(1))
     bundles = [*(group.bundle() for group in groups(4)), Bundle((5, 6), ())]
     with expecting:
-        values = score_shared(model, bundles, tokens)
-    assert model.config._attn_implementation == "sdpa" and values[-1] == []
+        scores = SharedScores(model, bundles, tokens)
+    values = computed(scores, sum(len(bundle.responses) for bundle in bundles)).tolist()
+    assert model.config._attn_implementation == "sdpa"
     assert len(passes) == 1 if tokens > 12 else len(passes) > len(bundles)
     expected = score(model, [row for bundle in bundles for row in bundle.rows()])
-    assert [value for row in values for value in row] == pytest.approx(expected, rel=1e-5)
+    assert values == pytest.approx(expected, rel=1e-5)

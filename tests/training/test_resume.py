@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import copy
 import json
 import os
@@ -14,14 +15,18 @@ from pathlib import Path
 import numpy
 import pytest
 import torch
+from safetensors.torch import load_file
 from stage_run import run as run_stage_alone
 from token_groups import groups
+from transformers import TrainerControl, TrainerState
 
 from harness.errors import StageError, TimeOverError
 from harness.sandbox import build_dataset
 from harness.store import MANIFEST as ARTIFACT
+from harness.store import file_hash
 from harness.training.adapters import add_adapters
-from harness.training.checkpoints import MANIFEST, Checkpoints
+from harness.training.checkpoints import MANIFEST, CheckpointCallback, Checkpoints, Manifest
+from harness.training.ranks import Ranks
 from harness.training.settings import LoraSettings, SftSettings, TrainingSettings
 from harness.training.sft import fine_tune
 from harness.training.trainer import train
@@ -113,6 +118,33 @@ def test_one_checkpoint_is_kept_without_a_pickle_that_nothing_reads(tiny, tmp_pa
     names = {path.name for path in checkpoint.iterdir()}
     assert {"model.safetensors", "optimizer.pt", "scheduler.pt", "rng_state.pth", "trainer_state.json", MANIFEST} <= names
     assert "training_args.bin" not in names
+    files = Manifest.model_validate_json((checkpoint / MANIFEST).read_text()).files
+    assert files.keys() == names - {MANIFEST}
+    assert all(file_hash(checkpoint / name) == checksum for name, checksum in files.items())
+    rebuilt = copy.deepcopy(tiny[0])
+    assert rebuilt.load_state_dict(load_file(checkpoint / "model.safetensors"), strict=False).unexpected_keys == []
+
+
+@pytest.mark.parametrize(("seconds", "writing", "pause"), [(600, 0.0, 600), (600, 10.0, 600), (60, 10.0, 190), (0, 10.0, 0)])
+def test_checkpoints_take_at_most_a_twentieth_of_the_time(tmp_path: Path, seconds: float, writing: float, pause: float) -> None:
+    assert Checkpoints(tmp_path, seconds).pause(writing) == pytest.approx(pause)
+
+
+def test_the_pause_follows_the_seconds_that_writing_took(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A step a second, and three seconds to write a checkpoint: one after the floor of 5, then one after 57 more."""
+    now = 0.0
+    monkeypatch.setattr("harness.training.checkpoints.time.monotonic", lambda: now)
+    monkeypatch.setattr(Checkpoints, "keep", lambda *_: None)
+    callback = CheckpointCallback(Checkpoints(tmp_path, 5), Ranks(), dict)
+    saved, state, control = [], TrainerState(max_steps=200), TrainerControl()
+    for step in range(1, 130):
+        now, state.global_step = now + 1, step
+        callback.on_step_end(None, state, control)
+        if control.should_save:
+            now += 3
+            callback.on_save(argparse.Namespace(output_dir=str(tmp_path)), state, control)
+            saved.append(step)
+    assert saved == [5, 62, 119]
 
 
 def test_a_damaged_checkpoint_is_not_used(tiny, tmp_path: Path) -> None:

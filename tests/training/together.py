@@ -9,6 +9,7 @@ import json
 import os
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from harness.training.layouts.choose import choose_layout
 from harness.training.ranks import Ranks
 from harness.training.settings import LoraSettings, SftSettings, TrainingSettings
 from harness.training.sft import fine_tune
+from harness.training.sharded_load import load_by_first
 from harness.training.sharding import whole_weights
 from harness.training.trainer import train
 from harness_plugins.baselines.dpo import DPO
@@ -41,11 +43,11 @@ EXAMPLES = build_dataset({"sft": 9}, 0.0, 0)["sft"]  # in batches of 4, 4 and 1
 
 @dataclass(frozen=True)
 class Case:
-    """A training. `forgets`: the first process's first forward pass finds no memory."""
+    """A training. `forgets`: the first process's first pass finds no memory: forward, or backward."""
 
     objective: Objective | None
     settings: TrainingSettings = SETTINGS
-    forgets: bool = False
+    forgets: str = ""
     sft: SftSettings = SFT
 
 
@@ -55,29 +57,60 @@ CASES = {
     "views": Case(SrDPO()),
     "adapters": Case(DPO(), SETTINGS.model_copy(update={"lora": LoraSettings(rank=2)})),
     "tied": Case(DPO(), SETTINGS.model_copy(update={"lora": LoraSettings(rank=2, target_modules=("q_proj", "lm_head"))})),
-    "memory": Case(DPO(), SETTINGS.model_copy(update={"tokens_per_micro_batch": 4096}), forgets=True),
+    "memory": Case(DPO(), SETTINGS.model_copy(update={"tokens_per_micro_batch": 4096}), "forward"),
+    "memory-backward": Case(KTO(), SETTINGS.model_copy(update={"tokens_per_micro_batch": 4096}), "backward"),
     "sft": Case(None),
-    "sft-memory": Case(None, forgets=True),
-    "sft-packed": Case(None, sft=SFT.model_copy(update={"layout": "packed"})),
+    "sft-memory": Case(None, forgets="forward"),
+    "sft-packed": Case(None, forgets="backward", sft=SFT.model_copy(update={"layout": "packed"})),
 }
-SHARDED = ("dpo", "kto", "adapters", "tied", "sft", "sft-packed")
+SHARDED = ("dpo", "kto", "adapters", "tied", "sft", "memory", "memory-backward", "sft-memory", "sft-packed")
+BY_FIRST = ("dpo", "tied", "sft")  # again, with a model that the first process alone loads
 
 
-def run(case: Case, checkpoint: Path, scratch: Path) -> tuple[dict[str, Any], Mapping[str, torch.Tensor]]:
+def run(
+    case: Case, checkpoint: Path, scratch: Path, by_first: bool = False
+) -> tuple[dict[str, Any], Mapping[str, torch.Tensor]]:
     """History and micro-batches' tokens at the end; all weights."""
     model, tokenizer = load(checkpoint, use="training")
+
+    def policy() -> torch.nn.Module:
+        whole = load(checkpoint, use="training")[0]
+        return add_adapters(whole, case.settings.lora, 0) if case.settings.lora else whole
+
+    start = load_by_first(Ranks.here(), policy) if by_first else policy()
+    assert not by_first or Ranks.here().first or all(weight.is_meta for weight in start.parameters())
     if case.objective is None:
         if case.forgets and Ranks.here().first:
-            _forget_once(model)
-        tuned = fine_tune(model, tokenizer, EXAMPLES, case.sft, seed=0, scratch=scratch)
-        return {"history": tuned.history, "rows": tuned.rows}, whole_weights(model) or model.state_dict()
+            _forget_once(start, case.forgets)
+        tuned = fine_tune(start, tokenizer, EXAMPLES, case.sft, seed=0, scratch=scratch)
+        return {"history": tuned.history, "rows": tuned.rows}, whole_weights(start) or start.state_dict()
     batch = groups(model, 7)
-    policy = add_adapters(model, case.settings.lora, 0) if case.settings.lora else model
-    layout = choose_layout(policy)
+    layout = choose_layout(start)
     if case.forgets and Ranks.here().first:
-        _forget_once(policy)
-    trained = train(policy, batch, case.objective, case.settings, seed=0, scratch=scratch, layout=layout)
-    return {"history": trained.history, "tokens": trained.tokens}, whole_weights(policy) or policy.state_dict()
+        _forget_once(start, case.forgets)
+    trained = train(start, batch, case.objective, case.settings, seed=0, scratch=scratch, layout=layout)
+    return {"history": trained.history, "tokens": trained.tokens}, whole_weights(start) or start.state_dict()
+
+
+def resume(checkpoint: Path, scratch: Path) -> tuple[dict[str, Any], Mapping[str, torch.Tensor]]:
+    """`run` of the case `tied`, whose processes end after three steps and begin anew; the first one loads the model."""
+    case, kept = CASES["tied"], Checkpoints(scratch / "partial" / "resumed", 0)
+    batch = groups(load(checkpoint, use="training")[0], 7)
+
+    def end(done: int, total: int, note: str) -> None:
+        if done == 4:
+            raise KeyboardInterrupt
+
+    def policy() -> torch.nn.Module:
+        return add_adapters(load(checkpoint, use="training")[0], case.settings.lora, 0)
+
+    for report in (end, None):
+        start = load_by_first(Ranks.here(), policy)
+        with suppress(KeyboardInterrupt):
+            options = {"seed": 0, "scratch": scratch, "report": report, "layout": choose_layout(start), "checkpoints": kept}
+            trained = train(start, batch, case.objective, case.settings, **options)
+    assert len(kept.notes["history"]) == 3
+    return {"history": trained.history, "tokens": trained.tokens}, whole_weights(start)
 
 
 def stop(checkpoint: Path, scratch: Path) -> str:
@@ -93,12 +126,15 @@ def stop(checkpoint: Path, scratch: Path) -> str:
     return "trained"
 
 
-def _forget_once(model: torch.nn.Module) -> None:
+def _forget_once(model: torch.nn.Module, way: str) -> None:
+    """Find no memory within a pass: before the last layer is computed, or before the gradient of the first is."""
+
     def hook(*_: Any) -> None:
         handle.remove()
         raise MemoryError
 
-    handle = model.register_forward_pre_hook(hook)
+    layers = model.get_decoder().layers
+    handle = layers[-1].register_forward_pre_hook(hook) if way == "forward" else layers[0].register_full_backward_pre_hook(hook)
 
 
 def _main(checkpoint: Path, folder: Path, rank: int, count: int) -> None:
@@ -114,6 +150,8 @@ def _main(checkpoint: Path, folder: Path, rank: int, count: int) -> None:
 
     os.environ.update(launch_environment(DeviceSettings(count=count, strategy="fsdp")))
     _save({name: run(CASES[name], checkpoint, folder) for name in SHARDED}, folder, rank, "fsdp")
+    _save({name: run(CASES[name], checkpoint, folder, True) for name in BY_FIRST}, folder, rank, "by-first")
+    _save({"tied": resume(checkpoint, folder)}, folder, rank, "resumed")
 
 
 def _save(results: Mapping[str, Any], folder: Path, rank: int, strategy: str) -> None:

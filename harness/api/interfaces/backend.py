@@ -124,6 +124,10 @@ class Backend(Component):
         """
         return False
 
+    def gpus(self) -> int:
+        """Return how many GPUs one engine spans: a stage that generates has so many for itself."""
+        return 1
+
     def batches(self, policy: Policy, prompts: Sequence[Prompt], sampling: Sampling) -> list[list[int]]:
         """Return the places of prompts that are decoded side by side; whole batches are drawn on one device."""
         return [[place] for place in range(len(prompts))]

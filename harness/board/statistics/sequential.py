@@ -48,8 +48,8 @@ class Rule:
         spending_own: share of α that the test with a row's own variance has spent after each look; as α if empty. Two seeds
             get nothing, because Student's t with one degree of freedom rejects nearly nothing at any level they could have.
             None where questions are added: the test is there for rows whose own seeds lie far apart, and these are the same
-            seeds at every look, so that it says nearly the same each time: it has half of its level at the first look, and
-            all of it at the last.
+            seeds at every look, so that it says nearly the same each time: it has three tenths of its level at the first
+            look, and nine tenths at the last.
     """
 
     looks: tuple[int, ...]
@@ -150,7 +150,7 @@ def repeated(p: Floats, look: int, rule: Rule, *, own: bool = False) -> Floats:
         p: of any shape, at the look with this number, counted from 0.
     """
     if own and rule.spending_own is None:
-        return np.minimum(1.0, p / (0.5 + 0.5 * look / max(len(rule.looks) - 1, 1)))
+        return np.minimum(1.0, p / (0.3 + 0.6 * look / max(len(rule.looks) - 1, 1)))
     shares = (rule.spending_own if own else ()) or rule.shares
     nominal = np.maximum.accumulate(_table(rule.fractions, shares)[:, look])
     logs = np.interp(np.log(np.clip(p, 1e-300, 1.0)), np.log(np.maximum(nominal, 1e-300)), np.log(GRID))

@@ -194,9 +194,11 @@ class GpuEstimate:
         self, settings: SftSettings | TrainingSettings, tokens: float, length: float, at_once: float, *, whole: bool
     ) -> _Cost:
         seconds = compute_seconds(training_flops(self.size, tokens, length, settings), self.gpu)
-        memory = OVERHEAD + state_bytes(self.size, settings, 0.6 if self.quantized else 4)
-        memory += activation_bytes(self.size, at_once, recomputed=settings.gradient_checkpointing)
-        return _Cost(trained=tokens, seconds=seconds, memory=memory + logits_bytes(self.size, at_once, whole=whole))
+        if _strategy(settings).startswith("fsdp"):
+            host = 4 * self.size.parameters / GIB
+            self._note(f"the first process of a sharded training gathers the model to save it: {host:,.0f} GiB of CPU memory")
+        memory = training_bytes(self.size, settings, at_once, 0.6 if self.quantized else 4, whole=whole)
+        return _Cost(trained=tokens, seconds=seconds, memory=memory)
 
     def _groups(self, stage: Stage, graph: Graph) -> _Cost:
         demand, prompts = self._demand(stage), self._range(stage)
@@ -350,6 +352,30 @@ def generation_seconds(size: ModelSize, gpu: Gpu, prompts: float, samples: float
     return compute_seconds(forward_flops(size, prompts * prompt, prompt), gpu) + max(decoding, computing)
 
 
+def training_bytes(
+    size: ModelSize, settings: SftSettings | TrainingSettings, at_once: float, weight_bytes: float, *, whole: bool
+) -> float:
+    """Return the bytes that a training needs on each GPU; loading takes less, since shards are filled one tensor at a time.
+
+    Args:
+        at_once: tokens of a pass.
+        weight_bytes: see `state_bytes`.
+        whole: whether all logits of a pass are kept at once, as they are anyway where weights are sharded.
+    """
+    whole = whole or _strategy(settings) not in ("", "replicated")
+    return (
+        OVERHEAD
+        + state_bytes(size, settings, weight_bytes)
+        + activation_bytes(size, at_once, recomputed=settings.gradient_checkpointing)
+        + logits_bytes(size, at_once, whole=whole)
+    )
+
+
+def _strategy(settings: SftSettings | TrainingSettings) -> str:
+    """Return how a training uses several devices; empty where it has one."""
+    return settings.devices.strategy if settings.devices else ""
+
+
 def state_bytes(size: ModelSize, settings: SftSettings | TrainingSettings, weight_bytes: float) -> float:
     """Weights, gradients and the optimiser's moments on each GPU: of AdamW 16 bytes a trained parameter, all in float32.
 
@@ -380,7 +406,7 @@ def activation_bytes(size: ModelSize, tokens: float, *, recomputed: bool) -> flo
 
 
 def logits_bytes(size: ModelSize, tokens: float, *, whole: bool) -> float:
-    """Logits in bfloat16 and float32 and their gradient; `whole` where no bound is kept on them, as in SFT by TRL."""
+    """Logits in bfloat16 and float32 and their gradient; `whole` where no bound is kept on them, as in TRL's SFT and FSDP."""
     kept = tokens * size.vocabulary
     return 10 * (kept if whole else min(kept, LOGITS))
 

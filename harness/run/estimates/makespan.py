@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass, replace
 
 from harness.run.executors.schedule import Schedule, wants_gpu
-from harness.run.graph import Graph, Stage
+from harness.run.graph import SHARDS, Graph, Stage
 from harness.run.shards import Shards, with_shards
 
 
@@ -91,14 +91,14 @@ class SpreadEstimate:
     """How the stages that remain spread over devices.
 
     Attributes:
-        generations: stages that are cut into `shards`.
+        cut: stages that are cut into `shards`.
         hours: from the first stage's start to the last one's end; None where the time of stages is not estimated.
         hours_whole: the same without shards.
         busy: share of the devices' time in which a stage has them.
     """
 
     devices: int
-    generations: int
+    cut: int
     shards: int
     hours: float | None = None
     hours_whole: float | None = None
@@ -106,7 +106,7 @@ class SpreadEstimate:
 
     def line(self) -> str:
         """Return the estimate for people."""
-        cut = f"{self.generations:,} generations in {self.shards:,} shards" if self.shards else "no generation in shards"
+        cut = f"{self.cut:,} stages in {self.shards:,} shards" if self.shards else "no stage in shards"
         if self.hours is None or self.busy is None:
             return f"{cut}, for {self.devices} workers"
         without = f" (without shards {self.hours_whole:,.1f})" if self.shards and self.hours_whole is not None else ""
@@ -127,9 +127,9 @@ def spread_estimate(
     graph = weighted(graph, hours) if hours is not None else graph
     cut = with_shards(graph, present, wanted, devices)
     shards = len(cut) - len(graph)
-    generations = sum(any(cut.stages[key].kind == "shard" for key in stage.after) for stage in cut)
+    stages = sum(any(cut.stages[key].kind in SHARDS for key in stage.after) for stage in cut if stage.kind not in SHARDS)
     if hours is None:
-        return SpreadEstimate(devices, generations, shards) if shards else None
+        return SpreadEstimate(devices, stages, shards) if shards else None
     spread = makespan(cut, present, devices)
     busy = spread.busy / devices / spread.length if spread.length else 0.0
-    return SpreadEstimate(devices, generations, shards, spread.length, makespan(graph, present, devices).length, busy)
+    return SpreadEstimate(devices, stages, shards, spread.length, makespan(graph, present, devices).length, busy)

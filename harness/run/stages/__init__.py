@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 
-from harness.run.graph import Stage
+from harness.run.graph import TRAININGS, Stage
 from harness.run.records import StatePayload
 from harness.run.stages.context import Context
-from harness.run.stages.devices import devices_of, run_on_devices
-from harness.run.stages.evaluate import run_answers, run_evaluate, run_shard
+from harness.run.stages.devices import devices_of, run_on_devices, visible
+from harness.run.stages.evaluate import run_answers, run_evaluate
 from harness.run.stages.groups import run_groups
 from harness.run.stages.reference import run_reference
+from harness.run.stages.shard import run_scoring_shard, run_shard
 from harness.run.stages.start import run_scratch, run_sft, run_source
 from harness.run.stages.train import run_state, run_train
 from harness.store import ArtifactDraft
@@ -27,6 +28,7 @@ RUNNERS: Mapping[str, Callable[[Stage, Context, ArtifactDraft], None]] = {
     "answers": run_answers,
     "evaluate": run_evaluate,
     "shard": run_shard,
+    "scoring_shard": run_scoring_shard,
 }
 
 
@@ -35,7 +37,8 @@ def run_stage(stage: Stage, context: Context) -> None:
     with context.store.claim(stage.key), _training_claim(stage, context):
         if context.store.holds(stage.key) and not context.store.open(stage.key).dropped:
             return
-        with context.store.draft(stage.kind, stage.key) as draft:
+        gpus = () if stage.kind in TRAININGS else context.gpus
+        with context.store.draft(stage.kind, stage.key) as draft, visible(gpus):
             try:
                 (run_on_devices if devices_of(stage) else RUNNERS[stage.kind])(stage, context, draft)
             finally:

@@ -13,8 +13,8 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from importlib import resources
 from typing import TYPE_CHECKING, Any
@@ -77,6 +77,28 @@ def run_on_devices(stage: Stage, context: Context, draft: ArtifactDraft) -> None
     draft.facts.update(result["facts"])
     draft.earlier_seconds = result["earlier_seconds"]
     draft.stands_for.update(result["stands_for"])
+
+
+@contextmanager
+def visible(gpus: Sequence[str]) -> Iterator[None]:
+    """Let processes that this one starts see several GPUs that are the stage's alone: an engine may span them.
+
+    What this process itself computes on stays the first, which is its own.
+    """
+    before = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if len(gpus) > 1:
+        import torch
+
+        # CUDA reads the variable once: this process must not take the others for its own later.
+        if torch.cuda.is_available():
+            torch.cuda.init()  # type: ignore[no-untyped-call]
+        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(gpus)
+    try:
+        yield
+    finally:
+        if len(gpus) > 1:
+            os.environ.pop("CUDA_VISIBLE_DEVICES", None)
+            os.environ.update({} if before is None else {"CUDA_VISIBLE_DEVICES": before})
 
 
 def launch_environment(devices: DeviceSettings) -> dict[str, str]:

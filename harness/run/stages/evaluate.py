@@ -27,7 +27,6 @@ from harness.api.types import (
 )
 from harness.api.types.thoughts import opens_thought
 from harness.errors import StageError, UnavailableError
-from harness.models.generate import block_sampling
 from harness.models.judge.judge import Judge
 from harness.models.logps import exact_products
 from harness.models.reward import Reward
@@ -43,13 +42,11 @@ from harness.run.records import (
     EvaluateInputs,
     EvaluatePayload,
     Facts,
-    ShardFacts,
-    ShardPayload,
 )
 from harness.run.stages.context import Context, StageProgress, read_answers, read_dataset
 from harness.run.stages.groups import read_source
 from harness.run.stages.live import Live
-from harness.run.stages.services import PolicyServices, Services, judge_facts, reward_values, sample_blocks, stage_judge
+from harness.run.stages.services import PolicyServices, Services, judge_facts, reward_values, stage_judge
 from harness.store import Artifact, ArtifactDraft
 
 if TYPE_CHECKING:
@@ -63,39 +60,13 @@ ABSENT = "absent"  # the note of metrics that a row's model cannot give -> why
 
 def run_evaluate(stage: Stage, context: Context, draft: ArtifactDraft) -> None:
     """Evaluate; every score must be a finite number of a declared metric."""
-    payload, inputs = EvaluatePayload.of(stage), EvaluateInputs.of(stage)
+    payload = EvaluatePayload.of(stage)
     evaluator: Evaluator = context.component("evaluator", payload.evaluator)
-    backend = context.component("backend", payload.backend)
-    report, context = context.report, replace(context, report=StageProgress(context.report))
-    services = Services(context, payload.scoring_layout)
-    source, samplings = context.store.open(inputs.source), evaluator.samplings()
-    prepared = {
-        run_sampling(sampling, payload.seed): read_answers(context.store.open(inputs.answers[str(number)]))
-        for number, sampling in enumerate(samplings)
-    }
-    judge = stage_judge(payload, context)
+    report, context = context.report, replace(context, report=StageProgress(context.report), shards=stage.after)
+    services, judge = Services(context), stage_judge(payload, context)
     with context.scratch() as folder:
-        task = EvaluatorServices(
-            examples=evaluated_examples(payload, source),
-            seed=payload.seed,
-            folder=folder,
-            files=draft.folder / FILES,
-            label=payload.label,
-            source=read_source(source, context),
-            model=PolicyServices(services, inputs.model, backend),
-            start=PolicyServices(services, inputs.start, backend),
-            prepared=prepared,
-            # An evaluator that draws no answers beforehand gets the opponents' models instead.
-            others={
-                label: read_answers(context.store.open(key)) if samplings else [] for label, key in inputs.opponents.items()
-            },
-            models={label: PolicyServices(services, key, backend) for label, key in inputs.opponents.items() if not samplings},
-            asked=judge,
-            reader=AnswerReader.model_validate(payload.response) if payload.response is not None else None,
-            writers={label: PolicyServices(services, key, backend) for label, key in payload.opponent_models.items()},
-            prefix=payload.prefix,
-            prefixes=payload.opponent_prefixes,
-        )
+        task = _task(stage, evaluator, services, folder, draft.folder / FILES)
+        task.asked = judge
         task.files.mkdir()
         with exact_products():
             scores = _scores(evaluator, task, context.live)
@@ -110,6 +81,46 @@ def run_evaluate(stage: Stage, context: Context, draft: ArtifactDraft) -> None:
         **({"notes": task.notes} if task.notes else {}),
     )
     draft.facts |= facts.as_json()
+
+
+def ask_evaluation(stage: Stage, services: Services) -> None:
+    """Compute a shard's part of what an evaluator asks for before it looks at a number."""
+    evaluator: Evaluator = services.context.component("evaluator", EvaluatePayload.of(stage).evaluator)
+    with services.context.scratch() as folder, exact_products():
+        task = _task(stage, evaluator, services, folder, folder / FILES)
+        task.files.mkdir()
+        for _ in evaluator.evaluate(task):
+            pass
+
+
+def _task(stage: Stage, evaluator: Evaluator, services: Services, folder: Path, files: Path) -> EvaluatorServices:
+    """Return the task of an evaluation, without a judge."""
+    payload, inputs, context = EvaluatePayload.of(stage), EvaluateInputs.of(stage), services.context
+    services = replace(services, scoring_layout=payload.scoring_layout)
+    backend = context.component("backend", payload.backend)
+    source, samplings = context.store.open(inputs.source), evaluator.samplings()
+    prepared = {
+        run_sampling(sampling, payload.seed): read_answers(context.store.open(inputs.answers[str(number)]))
+        for number, sampling in enumerate(samplings)
+    }
+    return EvaluatorServices(
+        examples=evaluated_examples(payload, source),
+        seed=payload.seed,
+        folder=folder,
+        files=files,
+        label=payload.label,
+        source=read_source(source, context),
+        model=PolicyServices(services, inputs.model, backend),
+        start=PolicyServices(services, inputs.start, backend),
+        prepared=prepared,
+        # An evaluator that draws no answers beforehand gets the opponents' models instead.
+        others={label: read_answers(context.store.open(key)) if samplings else [] for label, key in inputs.opponents.items()},
+        models={label: PolicyServices(services, key, backend) for label, key in inputs.opponents.items() if not samplings},
+        reader=AnswerReader.model_validate(payload.response) if payload.response is not None else None,
+        writers={label: PolicyServices(services, key, backend) for label, key in payload.opponent_models.items()},
+        prefix=payload.prefix,
+        prefixes=payload.opponent_prefixes,
+    )
 
 
 def _scores(evaluator: Evaluator, task: EvaluatorServices, live: Live) -> list[Score]:
@@ -246,6 +257,7 @@ class EvaluatorServices:
     def judge(
         self, conversations: Sequence[Sequence[Message]], parse: Callable[[JudgeAnswer], Any], **parameters: Any
     ) -> list[Judgment]:
+        self.model.services.only_whole()
         if self.asked is None:
             raise StageError("this evaluator asks a judge and does not say so: set `judged = True` in its class")
         return self.asked.judge(conversations, parse, parameters)
@@ -283,6 +295,7 @@ class EvaluatorServices:
         return folder
 
     def policy(self) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+        self.model.services.only_whole()
         if self.prefix:
             raise UnavailableError("the row answers under a prefix, and this evaluator asks the model itself, without one")
         return self.model.loaded
@@ -295,27 +308,12 @@ def _whole(response: Response) -> Response:
 def run_answers(stage: Stage, context: Context, draft: ArtifactDraft) -> None:
     """Draw the answers that an evaluator said it will ask for."""
     payload, context = AnswersPayload.of(stage), replace(context, shards=stage.after)
-    policy, prompts = _asked(stage, payload, context)
+    policy, prompts = answering(stage, payload, context)
     tokens = policy.draw(draft, context.store.partial(stage.key), prompts, payload.drawn, "answer")
     draft.facts |= Facts(tokens_generated=tokens).as_json()
 
 
-def run_shard(stage: Stage, context: Context, draft: ArtifactDraft) -> None:
-    """Draw a part of the responses of a later stage."""
-    payload = ShardPayload.of(stage)
-    policy, prompts = _asked(stage, payload, context)
-    sampling, drawn, tokens = payload.drawn, dict[str, float](), 0
-    requests = [block_sampling(sampling, *block) for block in sample_blocks(sampling)] if payload.blocks else [sampling]
-    for place, request in enumerate(requests):
-        # Each block begins with another shard: a block of few batches has none for some.
-        number = (payload.number + place) % payload.count
-        facts = policy.draw_shard(draft, context.store.partial(stage.key), prompts, request, number, payload.count)
-        drawn |= facts.drawn
-        tokens += facts.tokens_generated
-    draft.facts |= ShardFacts(drawn=drawn, tokens_generated=tokens).as_json()
-
-
-def _asked(stage: Stage, payload: AnswersPayload, context: Context) -> tuple[PolicyServices, list[Prompt]]:
+def answering(stage: Stage, payload: AnswersPayload, context: Context) -> tuple[PolicyServices, list[Prompt]]:
     """Return the policy that answers, and its prompts."""
     inputs, backend = AnswersInputs.of(stage), context.component("backend", payload.backend)
     examples = evaluated_examples(payload, context.store.open(inputs.source))

@@ -12,14 +12,15 @@ import numpy as np
 from harness.api.interfaces import DataBuilder, Source
 from harness.api.types import Dataset, Example, Group, JudgeAnswer, Judgment, Message, Prompt, Response, Sampling
 from harness.errors import StageError
-from harness.models.embed import hidden_similarity, known_embedder, tfidf_similarity
+from harness.models.embed import MeanStates, hidden_rows, known_embedder, state_cosines, tfidf_similarity
 from harness.models.judge.judge import Judge
 from harness.models.reward import Reward
-from harness.models.sentence import SentenceEmbedder, sentence_similarity
+from harness.models.sentence import EmbeddedTexts, SentenceEmbedder, different_texts, text_cosines
 from harness.models.tokenization import ChatTemplate
 from harness.run.graph import Stage
 from harness.run.records import Description, GroupsFacts, GroupsInputs, GroupsPayload, ResponseCounts
 from harness.run.stages.context import Context, StageProgress, read_dataset
+from harness.run.stages.parts import unknown
 from harness.run.stages.services import (
     PolicyServices,
     Services,
@@ -34,26 +35,13 @@ from harness.store import Artifact, ArtifactDraft
 
 def run_groups(stage: Stage, context: Context, draft: ArtifactDraft) -> None:
     """Build a round's groups; the facts count them, and the prompts that gave none by reason."""
-    payload, inputs = GroupsPayload.of(stage), GroupsInputs.of(stage)
-    builder = context.component("data", payload.builder)
-    source = context.store.open(inputs.source)
-    examples = round_examples(payload.examples, read_dataset(source))
-    expected = builder.responses_per_prompt() or 0
-    context = replace(context, report=StageProgress(context.report, expected * len(examples)), shards=stage.after)
-    services, judge = Services(context, payload.scoring_layout), stage_judge(payload, context)
-    backend = context.component("backend", payload.backend)
-    task = BuilderServices(
-        services=services,
-        examples=examples,
-        round=payload.round,
-        rng=round_rng(payload, builder),
-        source=read_source(source, context),
-        start=PolicyServices(services, inputs.start, backend),
-        current=PolicyServices(services, inputs.policy, backend),
-        seed=payload.seed,
-        max_tokens=payload.max_tokens,
-        asked=judge,
-    )
+    payload = GroupsPayload.of(stage)
+    builder: DataBuilder = context.component("data", payload.builder)
+    expected = (builder.responses_per_prompt() or 0) * (payload.examples[1] - payload.examples[0])
+    context = replace(context, report=StageProgress(context.report, expected), shards=stage.after)
+    services, judge = Services(context), stage_judge(payload, context)
+    task = _task(stage, builder, services)
+    task.asked = judge
     groups = list(builder.build(task))
     if not groups:
         raise no_group(builder, len(task.examples), task.dropped)
@@ -69,6 +57,31 @@ def run_groups(stage: Stage, context: Context, draft: ArtifactDraft) -> None:
         **({"judge": judge_facts(payload, judge)} if judge else {}),
     )
     draft.facts |= facts.as_json()
+
+
+def ask_groups(stage: Stage, services: Services) -> None:
+    """Compute a shard's part of what a data builder asks for before it looks at a number."""
+    builder: DataBuilder = services.context.component("data", GroupsPayload.of(stage).builder)
+    for _ in builder.build(_task(stage, builder, services)):
+        pass
+
+
+def _task(stage: Stage, builder: DataBuilder, services: Services) -> BuilderServices:
+    """Return the task of a round, without a judge."""
+    payload, inputs, context = GroupsPayload.of(stage), GroupsInputs.of(stage), services.context
+    services = replace(services, scoring_layout=payload.scoring_layout)
+    source, backend = context.store.open(inputs.source), context.component("backend", payload.backend)
+    return BuilderServices(
+        services=services,
+        examples=round_examples(payload.examples, read_dataset(source)),
+        round=payload.round,
+        rng=round_rng(payload, builder),
+        source=read_source(source, context),
+        start=PolicyServices(services, inputs.start, backend),
+        current=PolicyServices(services, inputs.policy, backend),
+        seed=payload.seed,
+        max_tokens=payload.max_tokens,
+    )
 
 
 def sample_request(
@@ -209,18 +222,39 @@ class BuilderServices:
             **({"products": "bfloat16"} if sentence and on_gpu else {}),
         }
 
-        def make(draft: ArtifactDraft) -> None:
-            if not isinstance(embedder, str):
-                values = sentence_similarity(embedder, targets, texts)
-            elif embedder == "tfidf":
-                values = tfidf_similarity(targets, texts)
-            else:
-                prompts = [example.prompt for example in self.examples]
-                values = hidden_similarity(*self.start.loaded, prompts, targets, texts)
+        def make(draft: ArtifactDraft, values: Sequence[np.ndarray]) -> None:
             draft.write_lines("similarity.jsonl", [[float(value) for value in row] for row in values])
 
-        artifact = self.services.through_store("similarity", payload, make)
+        artifact: Artifact | None
+        if not isinstance(embedder, str):
+            embedded = different_texts(targets, texts)
+            artifact = self.services.scored(
+                "similarity",
+                payload,
+                len(embedded),
+                lambda: EmbeddedTexts(embedder, embedded),
+                lambda draft, vectors: make(draft, text_cosines(vectors, embedded, targets, texts)),
+            )
+        elif embedder == "tfidf":  # in no parts: a word's weight depends on all texts
+            self.services.only_whole()
+            artifact = self.services.through_store(
+                "similarity", payload, lambda draft: make(draft, tfidf_similarity(targets, texts))
+            )
+        else:
+            artifact = self.services.scored(
+                "similarity",
+                payload,
+                sum(1 + len(row) for row in texts),
+                lambda: self._mean_states(targets, texts),
+                lambda draft, states: make(draft, state_cosines(states, texts)),
+            )
+        if artifact is None:
+            return [np.array(row, dtype=object) for row in unknown(texts)]
         return [np.asarray(row) for row in artifact.read_lines("similarity.jsonl")]
+
+    def _mean_states(self, targets: Sequence[str], texts: Sequence[Sequence[str]]) -> MeanStates:
+        model, tokenizer = self.start.loaded
+        return MeanStates(model, hidden_rows(tokenizer, [example.prompt for example in self.examples], targets, texts))
 
     def reward(self, model: Reward, responses: Sequence[Sequence[Response]]) -> list[list[float]]:
         return reward_values(model, self.services, self.asked, self.examples, responses)
@@ -234,6 +268,7 @@ class BuilderServices:
     def judge(
         self, conversations: Sequence[Sequence[Message]], parse: Callable[[JudgeAnswer], Any], **parameters: Any
     ) -> list[Judgment]:
+        self.services.only_whole()
         if self.asked is None:
             raise StageError("this data builder asks a judge and does not say so: set `judged = True` in its class")
         return self.asked.judge(conversations, parse, parameters)

@@ -19,12 +19,13 @@ from harness.api.interfaces import Backend, Chunks, ResumableGenerate
 from harness.api.types import Example, Prompt, Response, Sampling
 from harness.config import describe
 from harness.errors import StageError
+from harness.models.batched import Batched
 from harness.models.generate import block_sampling, blocks
 from harness.models.judge.judge import Judge
 from harness.models.judge.settings import judge_of
-from harness.models.logps import score
+from harness.models.logps import ScoredRows
 from harness.models.options import LoadOptions, ScoringLayout, Use
-from harness.models.reward import JudgeReward, Reward, RewardModel, rewards
+from harness.models.reward import JudgeReward, Reward, RewardedDialogues, RewardModel, RewardScorer, read_rewards
 from harness.models.served import ASKED_AS
 from harness.models.tokenization import ChatTemplate
 from harness.models.verifier import Verifier
@@ -32,16 +33,18 @@ from harness.run.graph import CHECKPOINT, SERVED
 from harness.run.records import EvaluatePayload, JudgedPayload, JudgeFacts, RewardFacts, SampleFacts, ShardFacts
 from harness.run.stages.chunks import KeptChunks
 from harness.run.stages.context import Context, answer_rows, read_answers
+from harness.run.stages.parts import ShardEndsError, Share, compute_part, put_together, unknown
 from harness.store import Artifact, ArtifactDraft, canonical, key_of
-from harness.training.layouts.choose import score_shared
+from harness.training.layouts.choose import SharedScores
 from harness.training.layouts.layout import Bundle
 
 if TYPE_CHECKING:
+    import numpy as np
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
 # As `harness.run.graph.VERSIONS`, of what services make.
-VERSIONS = {"samples": 2, "logps": 2, "similarity": 2, "rewards": 1, "views": 2}
+VERSIONS = {"samples": 2, "logps": 2, "similarity": 2, "rewards": 1, "views": 2, "parts": 1}
 
 
 def text_hash(value: Any) -> str:
@@ -83,12 +86,16 @@ class Services:
     """Content-addressed work on behalf of one stage.
 
     Attributes:
+        share: of a shard, what it computes of each request; None of a whole stage.
+        parts: of a shard, key of a request -> key of the artifact with its part.
         scoring_layout: of `JudgedPayload`.
     """
 
     context: Context
-    scoring_layout: ScoringLayout = "padded"
     ledger: Ledger = field(default_factory=Ledger)
+    share: Share | None = None
+    parts: dict[str, str] = field(default_factory=dict)
+    scoring_layout: ScoringLayout = "padded"
 
     def through_store(self, kind: str, payload: Mapping[str, Any], make: Callable[[ArtifactDraft], None]) -> Artifact:
         """Return the artifact that `payload` decides; make it unless the store holds it."""
@@ -106,6 +113,55 @@ class Services:
         self.ledger.made_seconds += artifact.seconds - earlier if fresh else 0.0
         self.ledger.tokens_generated += SampleFacts.of(artifact).tokens
         return artifact
+
+    def scored(
+        self,
+        kind: str,
+        payload: Mapping[str, Any],
+        rows: int,
+        batched: Callable[[], Batched],
+        make: Callable[[ArtifactDraft, np.ndarray], None],
+    ) -> Artifact | None:
+        """Return the artifact that `payload` decides, made from numbers that a model computes batch by batch.
+
+        Args:
+            rows: how many there are.
+            batched: loads the model; called where a batch is to be computed.
+            make: writes the artifact from the numbers, [rows] or [rows, width].
+
+        Returns:
+            None in a shard, which computes its part alone.
+        """
+        key = self.key(kind, payload)
+        if self.share is not None:
+            self.compute_part(key, batched)
+            return None
+        together = partial(put_together, key, rows, batched, self.context)
+        return self.through_store(kind, payload, lambda draft: make(draft, together(draft)))
+
+    def compute_part(self, key: str, batched: Callable[[], Batched]) -> None:
+        """Compute a shard's part of a request, unless the whole is there.
+
+        Args:
+            key: of the request.
+        """
+        assert self.share is not None
+        if self.context.store.holds(key):
+            return
+        # Each request begins with another shard: one of few batches has none for some.
+        share = Share((self.share.number + int(key[:8], 16)) % self.share.count, self.share.count)
+        make = partial(compute_part, share=share, context=self.context)
+        part = self.through_store("parts", {"of": key, **asdict(share)}, lambda draft: make(batched(), draft=draft))
+        self.parts[key] = part.key
+
+    def only_whole(self) -> None:
+        """Mark what no shard does.
+
+        Raises:
+            ShardEndsError: this is a shard.
+        """
+        if self.share is not None:
+            raise ShardEndsError("a shard does no more than score and embed")
 
     def key(self, kind: str, payload: Mapping[str, Any]) -> str:
         """Return the store key of the artifact that `payload` decides."""
@@ -128,12 +184,16 @@ def reward_service(
         "responses": text_hash([[[item.text, item.finished] for item in row] for row in responses]),
     }
 
-    def make(draft: ArtifactDraft) -> None:
-        values, cut = rewards(model, prompts, responses)
+    def make(draft: ArtifactDraft, numbers: np.ndarray) -> None:
+        values, cut = read_rewards(numbers, responses)
         draft.write_lines("rewards.jsonl", values)
         draft.facts |= RewardFacts(truncated=cut).as_json()
 
-    return list(services.through_store("rewards", payload, make).read_lines("rewards.jsonl"))
+    def batched() -> Batched:
+        return RewardedDialogues(RewardScorer(model), prompts, responses)
+
+    artifact = services.scored("rewards", payload, sum(map(len, responses)), batched, make)
+    return unknown(responses) if artifact is None else list(artifact.read_lines("rewards.jsonl"))
 
 
 def reward_values(
@@ -148,10 +208,11 @@ def reward_values(
     Args:
         judge: the stage's judge; needed by a `JudgeReward` alone.
     """
-    if isinstance(reward, Verifier):
-        return reward.rewards(examples, responses)
     if isinstance(reward, RewardModel):
         return reward_service(services, reward, [example.prompt for example in examples], responses)
+    services.only_whole()
+    if isinstance(reward, Verifier):
+        return reward.rewards(examples, responses)
     prompts = [example.prompt for example, row in zip(examples, responses, strict=True) for _ in row]
     values = iter(judge_values(reward, judge, prompts, [item for row in responses for item in row]))
     return [[next(values) for _ in row] for row in responses]
@@ -327,7 +388,13 @@ class PolicyServices:
     def _generate(
         self, prompts: Sequence[Prompt], sampling: Sampling, report: Callable[[int, int], None], chunks: Chunks
     ) -> list[list[Response]]:
-        backend = self._generator
+        self.services.only_whole()
+        backend, gpus = self._generator, self.services.context.gpus
+        if gpus and not self.is_served and backend.gpus() > len(gpus):
+            raise StageError(
+                f"the backend {backend.name} spans {backend.gpus()} GPUs, and this stage has {len(gpus)} ({', '.join(gpus)}): "
+                "let it span fewer, or give the run more"
+            )
         engine = self.services.context.engine.use(self.name, lambda: backend.session(self))
         if backend.resumes:
             return cast(ResumableGenerate, engine)(prompts, sampling, report, chunks)
@@ -388,10 +455,16 @@ class PolicyServices:
             "prompts": text_hash([[asdict(message) for message in prompt.messages] for prompt in prompts]),
             "responses": text_hash([[response_key(item) for item in row] for row in responses]),
         }
-        artifact = self.services.through_store("logps", payload, lambda draft: self._score(draft, prompts, responses))
-        return list(artifact.read_lines("logps.jsonl"))
 
-    def _score(self, draft: ArtifactDraft, prompts: Sequence[Prompt], responses: Sequence[Sequence[Response]]) -> None:
+        def make(draft: ArtifactDraft, numbers: np.ndarray) -> None:
+            values = iter(numbers.tolist())
+            draft.write_lines("logps.jsonl", [[next(values) for _ in answers] for answers in responses])
+
+        batched = partial(self._scored_rows, prompts, responses)
+        artifact = self.services.scored("logps", payload, sum(map(len, responses)), batched, make)
+        return unknown(responses) if artifact is None else list(artifact.read_lines("logps.jsonl"))
+
+    def _scored_rows(self, prompts: Sequence[Prompt], responses: Sequence[Sequence[Response]]) -> Batched:
         model, tokenizer = self.loaded
         template = ChatTemplate(tokenizer)
         bundles = [
@@ -401,10 +474,8 @@ class PolicyServices:
             for prompt, answers in zip(prompts, responses, strict=True)
         ]
         if self.services.scoring_layout == "shared_prefix":
-            draft.write_lines("logps.jsonl", score_shared(model, bundles))
-            return
-        values = iter(score(model, [row for bundle in bundles for row in bundle.rows()]))
-        draft.write_lines("logps.jsonl", [[next(values) for _ in answers] for answers in responses])
+            return SharedScores(model, bundles)
+        return ScoredRows(model, [row for bundle in bundles for row in bundle.rows()])
 
 
 def sample_blocks(sampling: Sampling) -> list[tuple[int, int]]:

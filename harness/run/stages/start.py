@@ -92,7 +92,7 @@ def run_sft(stage: Stage, context: Context, draft: ArtifactDraft) -> None:
     settings = SftSettings.model_validate(payload.settings)
     examples = read_dataset(context.store.open(inputs.source))["sft"]
     start = Start(inputs.model, payload.seed, context, settings)
-    policy, tokenizer = start.policy()
+    policy, tokenizer = start.for_shards()
     checkpoints = checkpoints_of(stage, context)
     with context.scratch() as folder:
         tuned = fine_tune(

@@ -179,7 +179,7 @@ class TrainerServices:
         payload, objective = self.payload, self.objective
         if objective is None:
             raise StageError("the host's own training takes the loss of an objective: name one in the row")
-        policy, tokenizer = self._start.policy()
+        policy, tokenizer = self._start.for_shards()
         tokenized = tokenize(self.groups, ChatTemplate(tokenizer), objective, ranked=not payload.unranked)
         tokenized = _trainable(_with_reference(tokenized, self.inputs, self.context), objective)
         batch = self.settings.prompts_per_batch
@@ -441,6 +441,21 @@ class Start:
         model, tokenizer = self.context.load(self.model, "training", place)
         lora = self.settings.lora
         return add_adapters(model, lora, self.seed) if lora else model, tokenizer
+
+    def for_shards(self) -> tuple[PreTrainedModel | PeftModel, PreTrainedTokenizerBase]:
+        """`policy` for this project's own trainer, which FSDP may share out over processes: the first then loads it for all."""
+        from harness.training.sharded_load import load_by_first
+        from harness.training.sharding import fsdp_asked
+
+        ranks, options = Ranks.here(), self.context.options(self.model)
+        if ranks.count == 1 or not fsdp_asked():
+            return self.policy()
+        if options.quantization is not None or options.trust_remote_code:
+            if ranks.first:
+                reason = "model.quantization" if options.quantization is not None else "model.trust_remote_code"
+                sys.stderr.write(f"with {reason} every process of a sharded training loads the whole model\n")
+            return self.policy()
+        return load_by_first(ranks, lambda: self.policy("cpu")[0]), self.context.load_tokenizer(self.model)
 
     def save(
         self, policy: PreTrainedModel | PeftModel, tokenizer: PreTrainedTokenizerBase, draft: ArtifactDraft

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Literal
 
 from harness.errors import StageError
 from harness.models.logps import LOGITS, exact_products, unwrapped, vocabulary_size
-from harness.training.layouts.layout import Bundle, Layout, score_bundles
+from harness.training.layouts.layout import Bundle, Layout, ScoredBundles
 from harness.training.layouts.padded import ExpandedPairs, UniqueRows
 
 if TYPE_CHECKING:
+    import numpy as np
     from transformers import PreTrainedModel
 
 LayoutName = Literal["auto", "shared_prefix", "unique", "expanded"]
@@ -54,28 +55,38 @@ def choose_layout(model: PreTrainedModel, name: LayoutName = "auto", work: str =
     return layout
 
 
-def score_shared(model: PreTrainedModel, bundles: Sequence[Bundle], tokens_per_batch: int = 8192) -> list[list[float]]:
-    """Return log-probabilities without gradient, [bundles][responses], nats, by the layout of `auto`; products are in float32.
+class SharedScores:
+    """Log-probabilities without gradient, nats, bundle after bundle, batch by batch (a `Batched`), products in float32.
 
-    Logits are made for responses alone, and in chunks where the model allows that; elsewhere a batch has no more tokens than
-    `LOGITS` pays for. The model's attention implementation is afterwards what it was.
+    The layout is that of `auto`. Logits are made for responses alone, and in chunks where the model allows that; elsewhere a
+    batch has no more tokens than `LOGITS` pays for. The model's attention implementation is its own between the batches.
     """
-    inner = unwrapped(model)
-    before = inner.config._attn_implementation
-    layout = choose_layout(model, work="scoring")
-    if not layout.head.chunked:
-        tokens_per_batch = min(tokens_per_batch, max(1, LOGITS // vocabulary_size(inner)))
-    parts = [(index, part) for index, bundle in enumerate(bundles) for part in _parts(bundle, tokens_per_batch)]
-    scores: list[list[float]] = [[] for _ in bundles]
-    try:
-        with exact_products():
-            values = score_bundles(model, [part for _, part in parts], layout, tokens_per_batch)
-    finally:
-        if inner.config._attn_implementation != before:
-            inner.set_attn_implementation(before)
-    for (index, _), part in zip(parts, values, strict=True):
-        scores[index] += part
-    return scores
+
+    def __init__(self, model: PreTrainedModel, bundles: Sequence[Bundle], tokens_per_batch: int = 8192) -> None:
+        self.model = unwrapped(model)
+        self.own = self.model.config._attn_implementation
+        layout = choose_layout(self.model, work="scoring")
+        self.installed = self.model.config._attn_implementation
+        self._set(self.own)
+        if not layout.head.chunked:
+            tokens_per_batch = min(tokens_per_batch, max(1, LOGITS // vocabulary_size(self.model)))
+        parts = [part for bundle in bundles for part in _parts(bundle, tokens_per_batch)]
+        self.scored = ScoredBundles(model, parts, layout, tokens_per_batch)
+
+    def batches(self) -> list[list[int]]:
+        return self.scored.batches()
+
+    def compute(self, batch: Sequence[int]) -> np.ndarray:
+        self._set(self.installed)
+        try:
+            with exact_products():
+                return self.scored.compute(batch)
+        finally:
+            self._set(self.own)
+
+    def _set(self, attention: str) -> None:
+        if self.model.config._attn_implementation != attention:
+            self.model.set_attn_implementation(attention)
 
 
 def _parts(bundle: Bundle, tokens: int) -> Iterator[Bundle]:

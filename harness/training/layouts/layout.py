@@ -6,9 +6,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from harness.models.batched import computed
 from harness.models.logps import Head, TokenRow
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch import Tensor
     from transformers import PreTrainedModel
 
@@ -64,18 +66,42 @@ def cut(layout: Layout, bundles: Sequence[Bundle], tokens: int) -> Iterator[list
         yield batch
 
 
+class ScoredBundles:
+    """Log-probabilities of all responses without gradient, bundle after bundle, batch by batch (a `Batched`).
+
+    Equal responses of a bundle are computed once. All responses of a bundle are in one batch.
+    """
+
+    def __init__(self, model: PreTrainedModel, bundles: Sequence[Bundle], layout: Layout, tokens_per_batch: int = 8192) -> None:
+        self.model, self.layout, self.tokens = model, layout, tokens_per_batch
+        self.bundles = bundles
+        self.owners = [index for index, bundle in enumerate(bundles) for _ in bundle.responses]
+        self.unique = [Bundle(bundle.prompt, tuple(dict.fromkeys(bundle.responses))) for bundle in bundles]
+
+    def batches(self) -> list[list[int]]:
+        places: list[list[int]] = [[] for _ in self.bundles]
+        for place, owner in enumerate(self.owners):
+            places[owner].append(place)
+        return [[place for index in batch for place in places[index]] for batch in cut(self.layout, self.unique, self.tokens)]
+
+    def compute(self, batch: Sequence[int]) -> np.ndarray:
+        import numpy as np
+        import torch
+
+        chosen = list(dict.fromkeys(self.owners[place] for place in batch))
+        with torch.inference_mode():
+            values = iter(self.layout.logps(self.model, [self.unique[index] for index in chosen]).tolist())
+        numbers: list[float] = []
+        for index in chosen:
+            known = {response: next(values) for response in self.unique[index].responses}
+            numbers += [known[response] for response in self.bundles[index].responses]
+        return np.array(numbers)
+
+
 def score_bundles(
     model: PreTrainedModel, bundles: Sequence[Bundle], layout: Layout, tokens_per_batch: int = 8192
 ) -> list[list[float]]:
     """Log-probabilities without gradient, [bundles][responses]. Equal responses of a bundle are computed once."""
-    import torch
-
-    unique = [Bundle(bundle.prompt, tuple(dict.fromkeys(bundle.responses))) for bundle in bundles]
-    scores: list[list[float]] = [[] for _ in bundles]
-    with torch.inference_mode():
-        for batch in cut(layout, unique, tokens_per_batch):
-            values = iter(layout.logps(model, [unique[index] for index in batch]).tolist())
-            for index in batch:
-                known = {response: next(values) for response in unique[index].responses}
-                scores[index] = [known[response] for response in bundles[index].responses]
-    return scores
+    scored = ScoredBundles(model, bundles, layout, tokens_per_batch)
+    values = iter(computed(scored, len(scored.owners)).tolist())
+    return [[next(values) for _ in bundle.responses] for bundle in bundles]

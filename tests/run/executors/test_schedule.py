@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import heapq
+import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from test_compare import tiny_config
 
+from harness.api.registry import Registry
+from harness.config import resolve
 from harness.run.estimates.makespan import makespan
 from harness.run.executors.events import EventFanout, WorkerMessage
 from harness.run.executors.local import LocalExecutor
 from harness.run.executors.process import Worker
 from harness.run.executors.schedule import Schedule, ways_to_go
 from harness.run.graph import Graph, Stage
+from harness.run.plan import plan
+from harness.run.shards import with_shards
+from harness.run.stages.devices import visible
+from harness_plugins.backends import VllmBackend, VllmServerBackend
 
 
 def chain(graph: Graph, name: str, length: int, weight: float = 1.0) -> list[str]:
@@ -177,6 +186,46 @@ def test_a_stage_on_all_workers_has_the_gpus_of_no_worker_too() -> None:
     executor = MadeUp(2, gpus=4)
     executor.run(graph, set(), EventFanout(()))
     assert {stage.title: gpus for stage, gpus, *_ in executor.stages} == {"wide": ["0", "1", "2", "3"], "narrow": ["0"]}
+
+
+def test_stages_of_an_engine_on_several_gpus_have_them_for_themselves(tiny_checkpoint: Path) -> None:
+    comparison = resolve(tiny_config(tiny_checkpoint), Registry.load(), "test")
+    comparison = replace(comparison, backend=VllmBackend(tensor_parallel=4))
+    graph = plan(comparison)
+    assert {(stage.kind, stage.devices) for stage in graph} == {
+        *((kind, 1) for kind in ("source", "sft", "groups", "reference", "train", "evaluate")),
+        *((kind, 4) for kind in ("answers", "groups")),
+    }
+    assert {stage.devices for stage in graph if "preference" in stage.title and stage.kind == "groups"} == {1}
+    executor, cut = MadeUp(8), with_shards(graph, set(), 2, 8)
+    assert executor.run(cut, set(), EventFanout(())).ran == set(cut.stages)
+    used = [(gpu, begin, end) for _, gpus, begin, end in executor.stages for gpu in gpus]
+    assert {len(gpus) for stage, gpus, *_ in executor.stages if stage.kind in ("answers", "shard")} == {4}
+    for gpu, begin, end in used:
+        assert not [other for other in used if other[0] == gpu and other[1] < begin < other[2]]
+        assert end >= begin
+
+
+@pytest.mark.parametrize(
+    ("arguments", "gpus"),
+    [
+        ((), 1),
+        (("--tensor-parallel-size", "4"), 4),
+        (("--tensor-parallel-size=4", "--max-model-len", "4096"), 4),
+        (("-tp", "2", "--pipeline_parallel_size", "2"), 4),
+        (("--tensor-parallel-size", "8", "-tp", "2"), 2),
+    ],
+)
+def test_a_server_spans_the_gpus_that_its_arguments_give(arguments: tuple[str, ...], gpus: int) -> None:
+    assert VllmServerBackend(arguments=arguments).gpus() == gpus
+
+
+def test_an_engine_sees_all_gpus_of_its_stage_and_the_process_its_own_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
+    with pytest.raises(RuntimeError), visible(["3", "5"]):
+        assert os.environ["CUDA_VISIBLE_DEVICES"] == "3,5"
+        raise RuntimeError
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "3"
 
 
 class MadeUp(LocalExecutor):

@@ -66,8 +66,8 @@ def test_a_view_is_scored_under_the_changed_prompt(context: Context) -> None:
 
 def test_objectives_that_ask_the_same_share_it(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
     passes: list[int] = []
-    whole = reference.score_bundles
-    monkeypatch.setattr(reference, "score_bundles", lambda *given: passes.append(1) or whole(*given))
+    whole = reference.ScoredBundles
+    monkeypatch.setattr(reference, "ScoredBundles", lambda *given: passes.append(1) or whole(*given))
     first = made(context, SrDPO())
     for other in (SrDPO(refinement_weight=0.1), SrDPO(beta=0.5), SrIPO()):
         artifact = made(context, other)

@@ -44,7 +44,7 @@ def test_a_reward_is_computed_once(context: Context, tiny_classifier: Path, monk
     model, services = RewardModel(model=str(tiny_classifier)), Services(context)
     first = reward_service(services, model, PROMPTS, RESPONSES)
     assert [len(row) for row in first] == [2, 1]
-    monkeypatch.setattr(module, "rewards", lambda *asked: pytest.fail("computed again"))
+    monkeypatch.setattr(module, "RewardScorer", lambda *asked: pytest.fail("computed again"))
     assert reward_service(services, model, PROMPTS, RESPONSES) == first
     assert len(set(services.ledger.used)) == 1
     with pytest.raises(pytest.fail.Exception, match="computed again"):
@@ -84,7 +84,7 @@ def test_samples_keep_their_ids_through_the_store_and_are_scored_on_them(context
 
 
 def test_scores_by_the_shared_prefix_layout_have_a_key_of_their_own(context: Context) -> None:
-    services = [Services(context), Services(context, "shared_prefix")]
+    services = [Services(context), Services(context, scoring_layout="shared_prefix")]
     padded, shared = (PolicyServices(each, "checkpoint:0123456789abcdef0123", TransformersBackend()) for each in services)
     for row, expected in zip(shared.logps(PROMPTS, RESPONSES), padded.logps(PROMPTS, RESPONSES), strict=True):
         assert row == pytest.approx(expected, rel=1e-5) and row
@@ -159,9 +159,7 @@ def test_cosines_of_bfloat16_products_have_a_key_of_their_own(
     from harness.run.stages.groups import BuilderServices
 
     asked: list[dict[str, object]] = []
-    monkeypatch.setattr("harness.run.stages.groups.sentence_similarity", lambda *_: [])
-    through = Services.through_store
-    monkeypatch.setattr(Services, "through_store", lambda *args: asked.append(args[2]) or through(*args))
+    monkeypatch.setattr(Services, "scored", lambda services, kind, payload, *rest: asked.append(payload))
     services = Services(replace(context, environment={**context.environment, "device": device}))
     policy = PolicyServices(services, "checkpoint:0123456789abcdef0123", TransformersBackend())
     task = BuilderServices(services, [], 1, None, None, policy, policy, 0, 4)
