@@ -375,8 +375,8 @@ class RunSection(_Section):
         1,
         exclude_if=lambda shards: shards == 1,
         description="cut generations, references and scores by prompts into so many parts, made beside each other; auto: one "
-        "for each worker, of 32 prompts at least. A number needs a backend that draws each response from random numbers of its "
-        "own, as transformers with `random: by_response`; without one, auto leaves generations whole",
+        "for each worker, of 32 drawn or 128 scored prompts at least. A number needs a backend that draws each response from "
+        "random numbers of its own, as transformers with `random: by_response`; without one, auto leaves generations whole",
     )
     examples: bool = Field(
         True, description="show the prompts and each row's answers on the board; false where their text must stay here"

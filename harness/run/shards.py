@@ -34,7 +34,8 @@ from harness.run.records import (
 from harness.run.stages.groups import sample_request
 
 Shards = int | Literal["auto"]  # as `run.shards`
-LEAST_PROMPTS = 32  # of a shard, with `auto`: a worker loads the model for it
+# Prompts of a shard, with `auto`, at least: a worker loads the model for it, and drawing takes longer than scoring.
+LEAST_DRAWN, LEAST_SCORED = 32, 128
 DRAWING = {"answers": 0.98, "groups": 0.9}  # share of a stage's weight that drawing its responses has
 SCORING = {"reference": 0.98, "evaluate": 0.95, "groups": 0.08}  # likewise, of what is computed in shards
 
@@ -89,18 +90,18 @@ class _Cutter:
             whole.stages[stage.key] = stage
         return whole
 
-    def _count(self, prompts: int | None, devices: int = 1) -> int:
+    def _count(self, prompts: int | None, least: int, devices: int = 1) -> int:
         """Return the number of shards of a stage with so many prompts, each on so many devices."""
         if self.wanted == "auto":
             most = max(1, self.workers // devices)
-            return most if prompts is None else max(1, min(most, prompts // LEAST_PROMPTS))
+            return most if prompts is None else max(1, min(most, prompts // least))
         return self.wanted if prompts is None else min(self.wanted, prompts)
 
     def _drawn_in_shards(self, whole: Graph, stage: Stage, requests: list[_Request], largest: Mapping[str, int]) -> Stage:
         """Add the shards that draw a stage's responses, and return what is left of it."""
         before = list[str]()
         for request in requests:
-            count = self._count(request.prompts, stage.devices)
+            count = self._count(request.prompts, LEAST_DRAWN, stage.devices)
             sampling = {**request.payload.sampling, "n": largest[_place(request)]}
             for number in range(count) if count > 1 else ():
                 payload = request.payload.model_copy(update={"sampling": sampling, "number": number, "count": count})
@@ -120,7 +121,7 @@ class _Cutter:
         if stage.kind not in SCORING or not self._asks_for_numbers(stage):
             return stage
         weight = SCORING[stage.kind] * self.graph.stages[stage.key].weight
-        count, payloads = self._count(self._prompts(stage)), list[ScoringShardPayload]()
+        count, payloads = self._count(self._prompts(stage), LEAST_SCORED), list[ScoringShardPayload]()
         for number in range(count) if count > 1 else ():
             kept = {"kind": stage.kind, "key": stage.key, "payload": dict(stage.payload)}
             payloads.append(ScoringShardPayload.model_validate({**kept, "number": number, "count": count}))

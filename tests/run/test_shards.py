@@ -189,16 +189,20 @@ def test_one_stream_of_random_numbers_leaves_generations_whole(tiny_checkpoint: 
     assert count(cut) == {each: shards for each, shards in TWO_SHARDS.items() if each[0] == "scoring_shard"}
 
 
-@pytest.mark.parametrize(("prompts", "workers", "shards"), [(24, 8, 1), (100, 8, 3), (1000, 8, 8), (None, 8, 8), (1000, 1, 1)])
+@pytest.mark.parametrize(
+    ("prompts", "workers", "drawn", "scored"),
+    [(24, 8, 1, 1), (100, 8, 3, 1), (500, 8, 8, 3), (1024, 8, 8, 8), (None, 8, 8, 8), (1000, 1, 1, 1)],
+)
 def test_auto_is_one_shard_for_each_worker_of_enough_prompts(
-    tiny_checkpoint: Path, prompts: int | None, workers: int, shards: int
+    tiny_checkpoint: Path, prompts: int | None, workers: int, drawn: int, scored: int
 ) -> None:
     raw = config(tiny_checkpoint) | {"evaluation": {"prompts": prompts}}
-    raw["source"] |= {"heldout": 1000}
+    raw["source"] |= {"heldout": 1024}
     graph = plan(resolve(raw, Registry.load(), "test"))
     cut = with_shards(graph, set(), "auto", workers)
-    counts = {len(stage.after) for stage in cut if stage.kind == "answers"}
-    assert counts == {shards if shards > 1 else 0}
+    for kind, shards in (("answers", drawn), ("evaluate", scored)):
+        counts = {len(stage.after) for stage in cut if stage.kind == kind and "gold_reward" not in stage.title}
+        assert counts == {shards if shards > 1 else 0}
 
 
 def test_one_stream_for_all_responses_cannot_be_cut(tiny_checkpoint: Path) -> None:

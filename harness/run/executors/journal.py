@@ -291,7 +291,9 @@ def _state(said: Mapping[str, Any], silent: float) -> str:
     if said["machine"] != platform.node():
         return "silent" if silent > SILENT_SECONDS else RUNNING
     try:
-        lives = abs(psutil.Process(said["process"]).create_time() - said["born"]) < 1
+        process = psutil.Process(said["process"])
+        # A killed process keeps its number until its parent, such as a busy shell, asks how it ended.
+        lives = abs(process.create_time() - said["born"]) < 1 and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         lives = False
     return RUNNING if lives else "killed"

@@ -19,7 +19,7 @@ from typing import Any
 from harness.errors import HarnessError, StoreError, StoreWriteError
 from harness.run.executors.events import TIME_OVER, Events, Outcome, Stop, WorkerMessage
 from harness.run.executors.process import Inbox, Worker
-from harness.run.executors.schedule import Schedule
+from harness.run.executors.schedule import Schedule, wants_gpu
 from harness.run.graph import Graph
 from harness.run.stages.time_limit import TIME_OVER as STAGE_TIME_OVER
 
@@ -60,6 +60,7 @@ class LocalExecutor:
         self.stop.ends_at = settings.get("ends_at")
         self.stop.wake = lambda: self.inbox.put((None, None))
         self._looked = 0.0
+        self._libraries = True
         self._deaths: Counter[int] = Counter()
         self._lent: dict[int, int] = {}  # idle worker -> the one whose stage has its device
 
@@ -76,6 +77,8 @@ class LocalExecutor:
         """
         schedule = Schedule(graph, present, self.settings.get("models_first", False), self.width())
         self._lent.clear()
+        # Where no stage computes with a model, workers need not load torch: seconds each.
+        self._libraries = any(wants_gpu(graph.stages[key]) for key in schedule.waiting)
         workers: list[Worker] = []
         self.stop.running = True
         try:
@@ -179,7 +182,7 @@ class LocalExecutor:
         gpu = (self.gpus[number] if number < len(self.gpus) else "") if self.gpus else None
         try:
             self.logs.mkdir(parents=True, exist_ok=True)
-            return Worker(number, self.settings, self.inbox, log, gpu)
+            return Worker(number, {**self.settings, "libraries": self._libraries}, self.inbox, log, gpu)
         except OSError as error:
             raise StoreError(f"{log} cannot be written ({error.strerror}): choose another folder with --out") from error
 

@@ -40,7 +40,8 @@ def main() -> None:
     inbox: queue.Queue[Mapping[str, Any]] = queue.Queue()
     threading.Thread(target=_listen, args=(inbox,), daemon=True).start()
     settings = inbox.get()
-    quiet_libraries()
+    if settings.get("libraries", True):
+        quiet_libraries()
     live = Live(lambda values: _send(out, {"event": "measured", "values": values}))
     context = functools.cache(lambda: make_context(settings, lambda *progress: _progress(out, *progress), live))
     with contextlib.suppress(Exception):  # ahead of the first stage, which tells what fails here

@@ -78,13 +78,21 @@ def put_together(key: str, rows: int, batched: Callable[[], Batched], context: C
         batched: called where something is left to compute, since it loads a model.
         draft: what the numbers are for; the shards' seconds are added to its own.
     """
-    parts = list(_parts(key, context, draft))
-    held = {place for places, _ in parts for place in places}
-    if len(held) < rows:
-        request = batched()
-        missing = [batch for batch in request.batches() if not held.issuperset(batch)]
-        parts += [(batch, request.compute(batch)) for batch in missing]
-    return filled(rows, parts)
+    import numpy as np
+
+    held = np.zeros(rows, dtype=bool)
+
+    def parts() -> Iterator[tuple[Sequence[int], np.ndarray]]:
+        for places, numbers in _parts(key, context, draft):
+            held[list(places)] = True
+            yield places, numbers
+        if not held.all():
+            request = batched()
+            for batch in request.batches():
+                if not held[list(batch)].all():
+                    yield batch, request.compute(batch)
+
+    return filled(rows, parts())
 
 
 def _parts(key: str, context: Context, draft: ArtifactDraft) -> Iterator[tuple[Sequence[int], np.ndarray]]:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 from harness import HarnessError
@@ -135,6 +136,11 @@ def test_a_run_whose_process_is_gone(tmp_path: Path) -> None:
     dead.wait()
     changed(tmp_path, process=dead.pid)
     assert read_status(tmp_path)["state"] == "killed"
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    os.waitid(os.P_PID, ended.pid, os.WEXITED | os.WNOWAIT)  # it has ended, and its parent did not ask how
+    changed(tmp_path, process=ended.pid, born=psutil.Process(ended.pid).create_time())
+    assert read_status(tmp_path)["state"] == "killed"
+    ended.wait()
     changed(tmp_path, process=os.getpid(), born=0)  # the number belongs to another process now
     assert read_status(tmp_path)["state"] == "killed"
     changed(tmp_path, machine="another-machine")
