@@ -19,8 +19,9 @@ from harness.errors import StageError
 from harness.training.guards import PassesEndedError, is_out_of_memory
 from harness.training.ranks import Ranks
 
-_gather = getattr(distributed, "all_gather_single", distributed.all_gather_into_tensor)  # its name in torch 2.13, and before
-_scatter = getattr(distributed, "reduce_scatter_single", distributed.reduce_scatter_tensor)
+# The names in torch 2.13, and those before.
+_gather = getattr(distributed, "all_gather_single", None) or distributed.all_gather_into_tensor
+_scatter = getattr(distributed, "reduce_scatter_single", None) or distributed.reduce_scatter_tensor
 
 
 class ShardedPasses:

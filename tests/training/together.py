@@ -43,7 +43,7 @@ EXAMPLES = build_dataset({"sft": 9}, 0.0, 0)["sft"]  # in batches of 4, 4 and 1
 
 @dataclass(frozen=True)
 class Case:
-    """A training. `forgets`: the first process's first pass finds no memory: forward, or backward."""
+    """A training. `forgets`: where the first process finds no memory once: forward, backward, or computing a layer again."""
 
     objective: Objective | None
     settings: TrainingSettings = SETTINGS
@@ -58,12 +58,14 @@ CASES = {
     "adapters": Case(DPO(), SETTINGS.model_copy(update={"lora": LoraSettings(rank=2)})),
     "tied": Case(DPO(), SETTINGS.model_copy(update={"lora": LoraSettings(rank=2, target_modules=("q_proj", "lm_head"))})),
     "memory": Case(DPO(), SETTINGS.model_copy(update={"tokens_per_micro_batch": 4096}), "forward"),
-    "memory-backward": Case(KTO(), SETTINGS.model_copy(update={"tokens_per_micro_batch": 4096}), "backward"),
+    "memory-recompute": Case(
+        KTO(), SETTINGS.model_copy(update={"tokens_per_micro_batch": 4096, "gradient_checkpointing": True}), "recompute"
+    ),
     "sft": Case(None),
-    "sft-memory": Case(None, forgets="forward"),
+    "sft-memory": Case(None, forgets="backward"),
     "sft-packed": Case(None, forgets="backward", sft=SFT.model_copy(update={"layout": "packed"})),
 }
-SHARDED = ("dpo", "kto", "adapters", "tied", "sft", "memory", "memory-backward", "sft-memory", "sft-packed")
+SHARDED = ("dpo", "kto", "adapters", "tied", "sft", "memory", "memory-recompute", "sft-memory", "sft-packed")
 BY_FIRST = ("dpo", "tied", "sft")  # again, with a model that the first process alone loads
 
 
@@ -127,14 +129,20 @@ def stop(checkpoint: Path, scratch: Path) -> str:
 
 
 def _forget_once(model: torch.nn.Module, way: str) -> None:
-    """Find no memory within a pass: before the last layer is computed, or before the gradient of the first is."""
+    """Find no memory within a pass: for the last layer, for the first one's gradient, or for the first one once more."""
+    layers, calls = model.get_decoder().layers, 0
 
     def hook(*_: Any) -> None:
-        handle.remove()
-        raise MemoryError
+        nonlocal calls
+        calls += 1
+        if calls == (2 if way == "recompute" else 1):
+            handle.remove()
+            raise MemoryError
 
-    layers = model.get_decoder().layers
-    handle = layers[-1].register_forward_pre_hook(hook) if way == "forward" else layers[0].register_full_backward_pre_hook(hook)
+    if way == "backward":
+        handle = layers[0].register_full_backward_pre_hook(hook)
+    else:
+        handle = layers[-1 if way == "forward" else 0].register_forward_pre_hook(hook)
 
 
 def _main(checkpoint: Path, folder: Path, rank: int, count: int) -> None:

@@ -60,7 +60,10 @@ class BuildTask(Protocol):
     def logps(
         self, responses: Sequence[Sequence[Response]], *, prefix: str = "", policy: Literal["start", "current"] = "current"
     ) -> list[list[float]]:
-        """Summed log-probabilities in nats of responses to the examples; `prefix` goes before the last user turn."""
+        """Summed log-probabilities in nats of responses to the examples; `prefix` goes before the last user turn.
+
+        With `run.shards`, what is asked for before a number is read is computed on all devices: ask for all of them first.
+        """
         ...
 
     def similarity(self, embedder: str | SentenceEmbedder, responses: Sequence[Sequence[Response]]) -> list[np.ndarray]:

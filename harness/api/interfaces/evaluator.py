@@ -76,7 +76,10 @@ class EvaluationTask(Protocol):
         ...
 
     def logps(self, responses: Sequence[Sequence[Response]], *, reference: bool = False) -> list[list[float]]:
-        """Summed log-probabilities in nats of responses to the examples, under the policy or the starting model."""
+        """Summed log-probabilities in nats of responses to the examples, under the policy or the starting model.
+
+        With `run.shards`, what is asked for before a number is read is computed on all devices: ask for all of them first.
+        """
         ...
 
     def gold(self, example: Example, response: Response) -> Mapping[str, float]:
