@@ -22,8 +22,8 @@ SMALLEST: dict[str, Any] = {
 
 
 MODEL_FIELDS = (
-    "path, revision, scratch, dtype, storage, attn_implementation, adapter, quantization, trust_remote_code, chat_template, "
-    "add_tokens, system_turns, chat_template_kwargs"
+    "path, revision, scratch, dtype, storage, attn_implementation, scoring_layout, adapter, quantization, trust_remote_code, "
+    "chat_template, add_tokens, system_turns, chat_template_kwargs"
 )
 
 

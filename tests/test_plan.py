@@ -403,3 +403,32 @@ def test_a_row_says_in_which_types_it_was_computed(
     store: Any = None
     said = row_precision(variant, Run(comparison, plan(comparison), store, Outcome()))
     assert tuple(said[name] for name in ("training", "weights", "scoring", "generation")) == types
+
+
+def test_the_scoring_layout_is_in_keys_where_it_is_not_padded_rows(
+    raw: dict[str, Any], registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def keys(layout: str, large: bool) -> list[str]:
+        monkeypatch.setattr("harness.config.comparison.is_large", lambda checkpoint: large)
+        return list(plan(resolve(override(raw, [f"model.scoring_layout={layout}", "sft.layout=padded"]), registry)).stages)
+
+    padded = keys("padded", large=False)
+    assert keys("padded", large=True) == keys("auto", large=False) == padded
+    shared = keys("auto", large=True)
+    assert keys("shared_prefix", large=False) == keys("shared_prefix", large=True) == shared
+    assert len(shared) == len(padded) and set(shared) & set(padded) and set(shared) - set(padded)
+
+
+def test_the_layout_of_fine_tuning_is_in_keys_where_it_is_not_trl_s(
+    raw: dict[str, Any], registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def payload(layout: str, large: bool) -> dict[str, Any]:
+        monkeypatch.setattr("harness.config.comparison.is_large", lambda checkpoint: large)
+        comparison = resolve(override(raw, [f"sft.layout={layout}", "model.scoring_layout=padded"]), registry)
+        stage = next(stage for stage in plan(comparison) if stage.kind == "sft")
+        return {"key": stage.key, "layout": stage.payload["settings"].get("layout")}
+
+    padded, packed = payload("padded", large=True), payload("packed", large=False)
+    assert payload("auto", large=False) == padded and padded["layout"] is None
+    assert payload("auto", large=True) == packed and packed["layout"] == "packed"
+    assert packed["key"] != padded["key"]

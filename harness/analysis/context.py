@@ -426,7 +426,8 @@ class ComparisonResults:
     def _services_alone(self) -> Services:
         """Return work through the store, on behalf of no stage."""
         registry, secret = self.context.registry, self.context.options.secret
-        return Services(Context(self.store, registry, self.graph.checkpoints, lambda *_: None, secret=secret))
+        context = Context(self.store, registry, self.graph.checkpoints, lambda *_: None, secret=secret)
+        return Services(context, scoring_layout=self.comparison.scoring_layout())
 
 
 @contextmanager

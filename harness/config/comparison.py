@@ -15,6 +15,9 @@ from harness.config.tuning import Tuning
 from harness.extras import missing_extra
 from harness.models.checkpoint import Checkpoint
 from harness.models.judge.settings import JudgeSettings
+from harness.models.options import ScoringLayout
+from harness.models.size import is_large
+from harness.training.settings import SftSettings
 
 NOT_INSTALLED = "not installed"  # stands for a version in keys that are not final
 
@@ -54,6 +57,22 @@ class Comparison:
             return ()
         named = self.config.evaluation.during_evaluators
         return tuple(label for label in self.evaluators if named is None or is_named(label, named, self.evaluators))
+
+    def scoring_layout(self, row: RowConfig | None = None) -> ScoringLayout:
+        """Return how answers lie while they are scored by a row, which may be a model from elsewhere; by the start if None."""
+        asked, checkpoint = self.config.model.scoring_layout, (row and row.checkpoint) or self.checkpoint
+        if asked != "auto":
+            return asked
+        return "shared_prefix" if checkpoint and is_large(checkpoint) else "padded"
+
+    @property
+    def sft(self) -> SftSettings | None:
+        """The settings of supervised fine-tuning, `layout: auto` as what it means for the starting model."""
+        settings = self.config.sft
+        if settings is None or settings.layout == "packed":
+            return settings
+        packed = settings.layout == "auto" and self.checkpoint is not None and is_large(self.checkpoint)
+        return settings.model_copy(update={"layout": "packed" if packed else "auto"})  # where nothing says so, rows are padded
 
     def has_states(self, row: RowConfig) -> bool:
         """Return whether a row's intermediate states are evaluated."""

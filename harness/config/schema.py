@@ -32,7 +32,7 @@ from harness.config.problems import LIST, QUOTE_NULL, SECTION, impossible, probl
 from harness.config.spaces import RowTuning, TuningSection, row_tuning
 from harness.errors import ConfigError, Problem
 from harness.models.judge.settings import BUILDERS, JudgeSettings
-from harness.models.options import Dtype, Kept, Quantization, SystemTurns
+from harness.models.options import Dtype, Kept, Quantization, ScoringLayout, SystemTurns
 from harness.models.reward import Reward
 from harness.models.scratch import ScratchModel
 from harness.training.budget import Spending
@@ -126,6 +126,12 @@ class ModelSection(_Section):
     )
     attn_implementation: str | None = Field(
         None, description="eager, sdpa, flash_attention_2 or another that transformers knows; its own choice if absent"
+    )
+    scoring_layout: Literal["auto", ScoringLayout] = Field(
+        "auto",
+        exclude_if=lambda layout: layout == "auto",  # boards of configs without it stay as they were
+        description="how answers lie while they are scored: `padded` rows, or `shared_prefix`, prompts once and no padding, "
+        "where the model honours it; `auto` is shared_prefix from 50 million parameters on. They differ in the last digits",
     )
     adapter: str | None = Field(None, description="a local folder with a PEFT adapter, merged into the weights when loaded")
     quantization: Quantization | None = Field(

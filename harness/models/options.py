@@ -10,6 +10,7 @@ Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 Storage = Literal["float32", "bfloat16", "float16"]
 Kept = Literal[Storage, "delta"]  # delta is float32, written as its difference from the starting model
 Quantization = Literal["4bit"]
+ScoringLayout = Literal["padded", "shared_prefix"]
 SystemTurns = Literal["error", "merge", "empty"]
 
 Use = Literal["generation", "scoring", "training"]

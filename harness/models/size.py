@@ -17,6 +17,8 @@ from harness.extras import require
 from harness.models.checkpoint import Checkpoint
 from harness.models.load import read_config
 
+LARGE = 50_000_000  # parameters from which `auto` takes the layouts that are faster and differ in the last digits
+
 
 @dataclass(frozen=True)
 class ModelSize:
@@ -79,6 +81,25 @@ def model_size(config: Mapping[str, Any]) -> ModelSize:
         vocabulary=int(text.vocab_size),
         linear=sum(module.in_features + module.out_features for module in linear),
     )
+
+
+def is_large(checkpoint: Checkpoint) -> bool:
+    """Return whether a model has `LARGE` parameters or more by its config.json; False where that is not known.
+
+    Keys depend on this, and planning needs no torch, so the model is not built: only its embeddings and two matrices each of
+    attention and feed-forward are counted, no more than a decoder has.
+    """
+    config = checkpoint_config(checkpoint) or {}
+    text = config.get("text_config")
+    numbers = text if isinstance(text, Mapping) else config
+
+    def first(*names: str) -> int:
+        return next((value for name in names if isinstance(value := numbers.get(name), int)), 0)
+
+    hidden = first("hidden_size", "n_embd", "d_model")
+    layers = first("num_hidden_layers", "n_layer", "n_layers", "num_layers")
+    inner = first("intermediate_size", "n_inner", "ffn_dim") or 4 * hidden
+    return hidden * (first("vocab_size") + 2 * layers * (hidden + inner)) >= LARGE
 
 
 def known_config(name: str) -> Mapping[str, object] | None:

@@ -229,11 +229,12 @@ class Planner:
 
     def _start(self, seed: int) -> str:
         """Return the model that every row starts from at a seed."""
-        if self.config.sft is None:
+        settings = self.comparison.sft
+        if settings is None:
             return self.base
-        payload = SftPayload(seed=seed, **self._settings(self.config.sft))
+        payload = SftPayload(seed=seed, **self._settings(settings))
         inputs = SftInputs(self.source, self.base)
-        devices = _devices(self.config.sft)
+        devices = _devices(settings)
         return self.graph.add("sft", f"SFT · seed {seed}", payload.as_json(), inputs.named(), devices=devices, weight=30)
 
     def _groups(self, config: RowConfig, number: int, row: RowPlan, builder: DataBuilder) -> str:
@@ -246,6 +247,7 @@ class Planner:
             round=number,
             seed=row.training_seed,
             **self._rounding,
+            **self._scoring_layout(),
         )
         if builder.asks_judge():
             payload = payload.model_copy(update=_judged(judge_of(self.graph.judges, payload.as_json())))
@@ -388,6 +390,11 @@ class Planner:
         own = self._config(row).checkpoint
         return self._rounding or ({"scoring": "float32"} if own and own.options.rounds else {})
 
+    def _scoring_layout(self, row: RowConfig | None = None) -> dict[str, Any]:
+        """Return the `scoring_layout` of a `JudgedPayload`, where it is not padded rows, which were once the only one."""
+        layout = self.comparison.scoring_layout(row)
+        return {"scoring_layout": layout} if layout != "padded" else {}
+
     def _config(self, row: RowPlan) -> RowConfig:
         return next(config for config in self.comparison.rows if config.label == row.label)
 
@@ -418,7 +425,7 @@ class Planner:
             name: that a judge is asked under, and people read; the row's label if None.
         """
         name = name or row.label
-        samplings, optional = evaluator.samplings(), dict[str, Any](self._rounding_of(row))
+        samplings, optional = evaluator.samplings(), {**self._rounding_of(row), **self._scoring_layout(self._config(row))}
         opponents = self._opponents(evaluator, row)
         inputs = EvaluateInputs(
             self.source,

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, JsonValue, TypeAdapter, ValidationEr
 
 from harness.api.types import Sampling, SplitName
 from harness.errors import StoreError
+from harness.models.options import ScoringLayout
 from harness.training.budget import Spending
 from harness.training.layouts.choose import LayoutName
 from harness.training.settings import Rounding
@@ -212,11 +213,13 @@ class JudgedPayload(Payload):
 
     Attributes:
         scoring: `float32` where the model's weights have fewer digits, which were once scored as they are.
+        scoring_layout: how answers lie while they are scored, where that is not in padded rows.
         judge: `JudgeSettings.identity`, all that decides the judge's answers.
         reading: `JudgeSettings.reading`, how they are parsed.
     """
 
     scoring: str | None = None
+    scoring_layout: ScoringLayout = "padded"
     judge: dict[str, JsonValue] | None = None
     reading: dict[str, JsonValue] | None = None
 
@@ -498,8 +501,12 @@ class SftFacts(TrainingFacts):
 
     Attributes:
         tokens: per epoch.
+        layout: of the rows, where it is not TRL's.
+        layout_warning: why they were padded though they need not be; empty where they were not.
     """
 
+    layout: str = ""
+    layout_warning: str = ""
     examples: int = 0
     dropped: int = 0
     tokens: int = 0

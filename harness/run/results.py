@@ -651,7 +651,12 @@ def _training_warnings(run: Run) -> list[str]:
     starts = [
         SftFacts.of(run.store.open(stage.key)) for stage in run.graph if stage.kind == "sft" and run.store.holds(stage.key)
     ]
-    shared = dict.fromkeys(text for facts in starts for text in (facts.memory_warning, _rounding_warning(facts, "SFT")) if text)
+    shared = dict.fromkeys(
+        text
+        for facts in starts
+        for text in (facts.layout_warning, facts.memory_warning, _rounding_warning(facts, "SFT"))
+        if text
+    )
     rows: dict[str, list[str]] = {}
     for result in run.seeds:
         for facts in result.training:

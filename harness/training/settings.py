@@ -181,8 +181,13 @@ class TrainingSettings(_Settings):
         return kernels
 
 
+SftLayout = Literal["padded", "packed"]
+
+
 class SftSettings(_Settings):
     """The shared starting point: supervised fine-tuning on the source's `sft` split by TRL's SFTTrainer."""
+
+    later: ClassVar[frozenset[str]] = _Settings.later | {"layout"}
 
     epochs: int = Field(3, ge=1, description="passes over the targets; how far SFT is taken decides rankings, so state it")
     learning_rate: float = Field(5e-4, gt=0, le=1, description="peak learning rate of AdamW")
@@ -193,6 +198,12 @@ class SftSettings(_Settings):
     schedule: Schedule = Field("cosine", description="learning rate after the warm-up")
     warmup_share: float = Field(0.05, ge=0, lt=1, description="share of the steps with a rising learning rate")
     max_length: int = Field(1024, ge=8, description="longest example in tokens; longer ones are dropped and counted")
+    layout: Literal["auto", SftLayout] = Field(
+        "auto",
+        exclude_if=lambda layout: layout == "auto",  # boards of configs without it stay as they were
+        description="`padded`: rows and logits as TRL makes them; `packed`: rows back to back, logits of targets alone, faster "
+        "and equal but for the last digits; `auto`: packed from 50 million parameters on",
+    )
     precision: PrecisionSetting = "auto"
     gradient_checkpointing: GradientCheckpointing = False
     lora: Lora = None

@@ -14,6 +14,8 @@ from harness.errors import DataError
 from harness.models.tokenization import ChatTemplate
 from harness.training.batch import tokenize_target
 from harness.training.checkpoints import Checkpoints, train_resumably
+from harness.training.layouts.choose import choose_layout
+from harness.training.layouts.layout import Layout
 from harness.training.settings import SftSettings, resolve_precision
 from harness.training.trainer import Report, StepCallback, Watch, recompute_layers, shared_arguments
 
@@ -45,11 +47,13 @@ class FineTuned:
         history: one row per step: step, loss, learning_rate, gradient_norm.
         counts: examples, dropped, tokens (per epoch).
         rows: of a pass at the end; fewer than the settings ask for where memory ran out.
+        layout: with which rows were laid out; None where TRL did it.
     """
 
     history: list[dict[str, float]]
     counts: dict[str, int]
     rows: int
+    layout: Layout | None = None
 
 
 def fine_tune(
@@ -66,7 +70,8 @@ def fine_tune(
 ) -> FineTuned:
     """Train `model` in place on the examples' targets.
 
-    The loss is TRL's: the mean over all response tokens of a batch. Examples longer than `max_length` are dropped whole.
+    The loss is TRL's: the mean over all response tokens of a batch. Examples longer than `max_length` are dropped whole. Rows
+    are laid out as `settings.layout` says, `auto` as TRL does it: a plan names the other.
 
     Args:
         watch: takes the rows of the history as they are made.
@@ -77,9 +82,12 @@ def fine_tune(
             in memory.
     """
     rows, counts = _tokenize(ChatTemplate(tokenizer), examples, settings.max_length)
+    # A mixture of experts may add a loss of its router to that of the tokens, which TRL's pass knows.
+    routed = getattr(model.config, "output_router_logits", False)
+    layout = choose_layout(model, work="SFT") if settings.layout == "packed" and not routed else None
     if settings.gradient_checkpointing:
         recompute_layers(model)
-    trainer = _build(model, tokenizer, rows, settings, seed, scratch, report, checkpoints)
+    trainer = _build(model, tokenizer, rows, settings, layout, seed, scratch, report, checkpoints)
     if watch is not None:
         from harness.training.sft_trainer import WatchCallback
 
@@ -91,7 +99,7 @@ def fine_tune(
         trainer.restore(SftProgress.model_validate(notes))
 
     train_resumably(trainer, checkpoints, lambda: trainer.progress.model_dump(), restore)
-    return FineTuned(trainer.history, counts, trainer.step.passes.size)
+    return FineTuned(trainer.history, counts, trainer.step.passes.size, layout)
 
 
 def _device() -> str:
@@ -123,6 +131,7 @@ def _build(
     tokenizer: PreTrainedTokenizerBase,
     rows: list[SftRow],
     settings: SftSettings,
+    layout: Layout | None,
     seed: int,
     scratch: Path,
     report: Report | None,
@@ -150,12 +159,13 @@ def _build(
             completion_only_loss=True,
             gradient_checkpointing=False,
             average_tokens_across_devices=False,  # every process counts the whole batch's tokens
-            bf16=resolve_precision(settings.precision, _device()) == "bfloat16",
+            # A layout computes under autocast by itself.
+            bf16=layout is None and resolve_precision(settings.precision, _device()) == "bfloat16",
             train_sampling_strategy="group_by_length",
             **shared_arguments(settings, steps),
         )
     return SftTrainer(
-        step=SftStep(settings, checkpoints),
+        step=SftStep(settings, checkpoints, layout),
         model=model,
         args=arguments,
         train_dataset=Dataset.from_list(rows),

@@ -36,8 +36,7 @@ class ThroughShards:
 
     def __init__(self, layout: Layout, model: PreTrainedModel) -> None:
         self.layout, self.name, self.warning = layout, layout.name, layout.warning
-        if hasattr(layout, "head"):
-            layout.head = Head()
+        self.head = layout.head = Head()
         if isinstance(model, FSDPModule):
             recast_in_backward(cast(nn.Module, model))
             setattr(model, METHOD, MethodType(lambda inner, bundles: layout.logps(inner, bundles), model))

@@ -243,3 +243,21 @@ def test_every_builder_that_ships_can_be_probed() -> None:
 def test_sft_in_micro_batches_needs_less(config: Path, harness: Any) -> None:
     whole, cut = (estimate(harness, config, "--set", f"sft.micro_batch_size={size}")["kinds"]["sft"] for size in ("null", "1"))
     assert cut["memory_gib"] < whole["memory_gib"] and cut["trained"] == whole["trained"]
+
+
+def test_a_sentence_embedder_reads_targets_and_samples_once(
+    harness: Any, config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "embedder"
+    folder.mkdir()
+    (folder / "model.safetensors").write_bytes(b"0" * 4_000_000)  # a million parameters
+    monkeypatch.setattr("harness.models.sentence.SentenceEmbedder.problems", lambda self, field: ())
+    before = estimate(harness, config)["kinds"]["groups"]
+    embedder = f"{{name: sentence_transformers, model: {folder}}}"
+    text = CONFIG
+    for label in ("samples: 8,", "samples: 16,"):
+        text = text.replace(label, f"{label} embedder: {embedder},")
+    config.write_text(text)
+    after = estimate(harness, config)["kinds"]["groups"]
+    seconds = 2 * 1_000_000 * 40 * (1 + 16) * 6 / (GPUS["a100-80gb"].flops * formula.COMPUTE)
+    assert 3600 * (after["hours"] - before["hours"]) == pytest.approx(seconds, rel=1e-3)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
 from harness.models.checkpoint import Checkpoint, checkpoint_folder
 from harness.models.load import load_model
-from harness.models.size import checkpoint_config, known_config, model_size
+from harness.models.size import LARGE, checkpoint_config, is_large, known_config, model_size
 
 
 @pytest.mark.parametrize(
@@ -52,3 +53,27 @@ def test_what_is_not_known_is_said(tmp_path: Path) -> None:
     assert checkpoint_config(Checkpoint(None, "someone/unknown")) is None
     with pytest.raises(ValueError, match="model identifier"):
         model_size({"model_type": "own"})
+
+
+LLAMA = {"model_type": "llama", "hidden_size": 512, "num_hidden_layers": 8, "intermediate_size": 2048, "vocab_size": 32000}
+
+
+@pytest.mark.parametrize(
+    ("config", "large"),
+    [
+        (LLAMA, False),
+        ({**LLAMA, "num_hidden_layers": 16}, True),
+        ({"model_type": "wrapped", "text_config": {**LLAMA, "num_hidden_layers": 16}}, True),
+        ({"model_type": "gpt2", "n_embd": 768, "n_layer": 12, "vocab_size": 50257}, True),
+        ({"model_type": "own", "hidden_size": "many"}, False),
+    ],
+)
+def test_a_large_model_is_known_by_its_configuration(tmp_path: Path, config: dict[str, object], large: bool) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    checkpoint = Checkpoint(str(tmp_path))
+    assert is_large(checkpoint) is large
+    assert not large or config["model_type"] == "wrapped" or model_size(config).parameters >= LARGE
+
+
+def test_a_model_out_of_reach_is_large_by_the_table_or_not_known() -> None:
+    assert is_large(Checkpoint(None, "Qwen/Qwen2.5-0.5B")) and not is_large(Checkpoint(None, "someone/unknown"))

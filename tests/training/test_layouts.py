@@ -11,10 +11,11 @@ import pytest
 import torch
 from architectures import HONOURING, exact, make
 
-from harness.models.logps import Head, TokenRow
+from harness.models.batched import computed
+from harness.models.logps import Head, TokenRow, score
 from harness.training.batch import PLAIN, TokenGroup, cut_groups, group_logps
 from harness.training.layouts.attention import IMPLEMENTATION, Segments, pad, unpad
-from harness.training.layouts.choose import choose_layout
+from harness.training.layouts.choose import LayoutWarning, SharedScores, choose_layout
 from harness.training.layouts.layout import Bundle, Layout, cut, score_bundles
 from harness.training.layouts.padded import ExpandedPairs, UniqueRows
 from harness.training.layouts.shared_prefix import SharedPrefix
@@ -208,3 +209,25 @@ def test_masks_go_by_position_and_keep_every_row_alive() -> None:
     assert among[0, 0].int().tolist() == [[1, 0, 0], [1, 1, 0], [0, 1, 1]]
     assert across[0, 0].int().tolist() == [[0, 0, 1, 1, 0], [0, 0, 0, 1, 1]]
     assert across.any(-1).all()
+
+
+@pytest.mark.parametrize("tokens", [10**6, 12])
+@pytest.mark.parametrize("honours", [True, False])
+def test_scores_are_those_of_padded_rows_and_leave_the_model_as_it_was(
+    honours: bool, tokens: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Prompts without responses too, and a prompt whose responses are more than a batch."""
+    model = make(HONOURING["gpt2"])
+    expecting = warnings.catch_warnings() if honours else pytest.warns(LayoutWarning, match="scoring with padded rows")
+    if not honours:
+        monkeypatch.setattr("harness.training.layouts.probe.refusals", lambda model: ["it is asked not to"])
+    passes: list[int] = []
+    model.register_forward_pre_hook(lambda *_: passes.append(1))
+    bundles = [*(group.bundle() for group in groups(4)), Bundle((5, 6), ())]
+    with expecting:
+        scores = SharedScores(model, bundles, tokens)
+    values = computed(scores, sum(len(bundle.responses) for bundle in bundles)).tolist()
+    assert model.config._attn_implementation == "sdpa"
+    assert len(passes) == 1 if tokens > 12 else len(passes) > len(bundles)
+    expected = score(model, [row for bundle in bundles for row in bundle.rows()])
+    assert values == pytest.approx(expected, rel=1e-5)

@@ -12,7 +12,9 @@ from harness.api.types import Example, Prompt, Response
 from harness.errors import DataError
 from harness.models.tokenization import ChatTemplate
 from harness.sandbox import build_dataset
-from harness.training.settings import SftSettings
+from harness.training.adapters import add_adapters
+from harness.training.layouts.choose import LayoutWarning
+from harness.training.settings import LoraSettings, SftSettings
 from harness.training.sft import fine_tune
 from harness.training.trainer import shared_arguments
 
@@ -87,3 +89,52 @@ def test_without_a_fault_weights_are_those_of_trl_s_own_loop(tiny, tmp_path: Pat
     assert [row["loss"] for row in history] == [row["loss"] for row in theirs.state.log_history if "loss" in row]
     for name, weight in theirs.model.state_dict().items():
         assert torch.equal(model.state_dict()[name], weight), name
+
+
+PACKED = SftSettings(epochs=1, batch_size=8, learning_rate=1e-9, layout="packed")  # a rate that leaves the weights
+
+
+def steps(tiny, folder: Path, settings: SftSettings, monkeypatch: pytest.MonkeyPatch) -> tuple[list[float], torch.Tensor, str]:
+    """Loss and gradient of each step, and the layout of the rows."""
+    losses, gradients = [], []
+
+    def keep(guard, trainer, model, loss, batch) -> None:
+        losses.append(loss)
+        gradients.append(torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None]).double())
+
+    monkeypatch.setattr("harness.training.guards.FiniteGuard.check", keep)
+    model = copy.deepcopy(tiny[0])
+    if settings.lora:
+        torch.manual_seed(0)
+        model = add_adapters(model, settings.lora, 0)
+    examples = build_dataset({"sft": 22}, 0.0, 0)["sft"]  # the last batch is not full
+    tuned = fine_tune(model, tiny[1], examples, settings, seed=0, scratch=folder)
+    assert len(losses) == 3
+    return losses, torch.cat(gradients), tuned.layout.name if tuned.layout else ""
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{}, {"micro_batch_size": 2}, {"gradient_checkpointing": True}, {"lora": LoraSettings(rank=2)}],
+    ids=["whole", "micro-batches", "checkpointing", "adapters"],
+)
+def test_packed_rows_give_trl_s_loss_and_gradient(
+    tiny, tmp_path: Path, change: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Padded rows are TRL's own loop, bit for bit (above)."""
+    padded = steps(tiny, tmp_path, PACKED.model_copy(update={**change, "layout": "padded"}), monkeypatch)
+    packed = steps(tiny, tmp_path, PACKED.model_copy(update=change), monkeypatch)
+    assert (padded[2], packed[2]) == ("", "shared_prefix")
+    assert packed[0] == pytest.approx(padded[0], rel=1e-5) and padded[1].norm() > 0.1
+    assert (packed[1] - padded[1]).norm() < 1e-5 * padded[1].norm()
+
+
+def test_a_model_that_packs_nothing_is_fine_tuned_with_padded_rows(
+    tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    padded = steps(tiny, tmp_path, PACKED.model_copy(update={"layout": "padded"}), monkeypatch)
+    monkeypatch.setattr("harness.training.layouts.probe.refusals", lambda model: ["it is asked not to"])
+    with pytest.warns(LayoutWarning, match="SFT with padded rows"):
+        losses, gradient, layout = steps(tiny, tmp_path, PACKED, monkeypatch)
+    assert layout == "unique" and losses == pytest.approx(padded[0], rel=1e-5)
+    assert (gradient - padded[1]).norm() < 1e-5 * padded[1].norm()

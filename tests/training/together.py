@@ -48,6 +48,7 @@ class Case:
     objective: Objective | None
     settings: TrainingSettings = SETTINGS
     forgets: str = ""
+    sft: SftSettings = SFT
 
 
 CASES = {
@@ -62,8 +63,9 @@ CASES = {
     ),
     "sft": Case(None),
     "sft-memory": Case(None, forgets="backward"),
+    "sft-packed": Case(None, forgets="backward", sft=SFT.model_copy(update={"layout": "packed"})),
 }
-SHARDED = ("dpo", "kto", "adapters", "tied", "sft", "memory", "memory-recompute", "sft-memory")
+SHARDED = ("dpo", "kto", "adapters", "tied", "sft", "memory", "memory-recompute", "sft-memory", "sft-packed")
 BY_FIRST = ("dpo", "tied", "sft")  # again, with a model that the first process alone loads
 
 
@@ -82,7 +84,7 @@ def run(
     if case.objective is None:
         if case.forgets and Ranks.here().first:
             _forget_once(start, case.forgets)
-        tuned = fine_tune(start, tokenizer, EXAMPLES, SFT, seed=0, scratch=scratch)
+        tuned = fine_tune(start, tokenizer, EXAMPLES, case.sft, seed=0, scratch=scratch)
         return {"history": tuned.history, "rows": tuned.rows}, whole_weights(start) or start.state_dict()
     batch = groups(model, 7)
     layout = choose_layout(start)

@@ -12,6 +12,7 @@ from pydantic import JsonValue
 from harness.api.interfaces import DataBuilder
 from harness.api.types import Prompt, Response
 from harness.errors import HarnessError, did_you_mean
+from harness.models.sentence import SentenceEmbedder
 from harness.models.size import ModelSize
 from harness.run.graph import CHECKPOINT, SERVED
 from harness.run.records import (
@@ -31,6 +32,8 @@ from harness.training.optimizers import moments
 from harness.training.settings import SftSettings, TrainingSettings
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from harness.api.types import Dataset
     from harness.config import Comparison
     from harness.models.checkpoint import Checkpoint
@@ -41,6 +44,7 @@ DECODING = 0.6  # share of the bandwidth that decoding reaches
 ROWS = 256  # sequences decoded side by side, where memory allows
 FREE = 0.9  # share of a GPU's memory that is there to be used
 OVERHEAD = 1.5 * 2**30  # bytes: CUDA's context, workspaces, fragments
+EMBEDDER = 335_000_000  # parameters of one that is not on this machine: BERT-large's, such as UAE-Large-V1's
 LOGITS = 2**26  # logits that are kept at once while preferences are trained and scored
 GIB = 2**30
 Request = tuple[Any, ...]  # what two requests must have in common to share their samples
@@ -157,7 +161,7 @@ class GpuEstimate:
         tokens = examples * length * settings.epochs
         rows = settings.batch_size / (settings.devices.count if settings.devices else 1)
         rows = min(rows, getattr(settings, "micro_batch_size", None) or rows)
-        return self._training(settings, tokens, length, max(1.0, rows) * length, whole=True)
+        return self._training(settings, tokens, length, max(1.0, rows) * length, whole=settings.layout != "packed")
 
     def _state(self, stage: Stage, graph: Graph) -> _Cost:
         """Return nothing where the training goes on from the state, which then counts its steps; else the steps up to it."""
@@ -212,7 +216,22 @@ class GpuEstimate:
                 seconds=cost.seconds + drawing.seconds,
                 memory=max(cost.memory, drawing.memory),
             )
+        for embedder, texts in demand.embedded.items():
+            place = (inputs.policy, embedder, payload.seed, *payload.examples)
+            more = max(0.0, texts - self.drawn.get(place, 0.0))
+            self.drawn[place] = max(texts, self.drawn.get(place, 0.0))
+            reading = self._embedding(embedder, prompts * more)
+            seconds, memory = cost.seconds + reading.seconds, max(cost.memory, reading.memory)
+            cost = replace(cost, seconds=seconds, memory=memory)
         return cost
+
+    def _embedding(self, embedder: SentenceEmbedder, texts: float) -> _Cost:
+        parameters = embedder.parameters()
+        if parameters is None:
+            parameters = EMBEDDER
+            self._note(f"the size of the embedder {embedder.model} is not known: counted as {EMBEDDER:,} parameters")
+        flops = 2 * parameters * texts * min(self.lengths.response, embedder.max_tokens)
+        return _Cost(seconds=compute_seconds(flops, self.gpu), memory=OVERHEAD + 4 * parameters)
 
     def _reference(self, stage: Stage, graph: Graph) -> _Cost:
         groups = graph.stages[ReferenceInputs.of(stage).groups]
@@ -452,12 +471,14 @@ class Demand:
     Attributes:
         samples: request -> samples drawn; of two builders with one request the larger serves both.
         scored: responses whose log-probability is asked for.
+        embedded: embedder -> texts of a prompt that it reads.
         negatives: rejected responses of a group, on average.
         known: False where the builder could not be run on the script; the rest is then a guess of one negative.
     """
 
     samples: dict[Request, float] = field(default_factory=dict)
     scored: float = 0.0
+    embedded: Mapping[SentenceEmbedder, float] = field(default_factory=dict)
     negatives: float = 1.0
     known: bool = True
 
@@ -469,6 +490,7 @@ class _Counting(ScriptedBuild):
         super().__init__(builder.required(), round=round)
         self.drawn: dict[Request, float] = {}
         self.scored = self.answers = 0
+        self.embedded: dict[SentenceEmbedder, float] = {}
 
     def _answer(self, prompt: Prompt, *reason: object) -> Response:
         """A whole answer, and another one each time: what a builder leaves out of a script says nothing of a real policy."""
@@ -489,6 +511,11 @@ class _Counting(ScriptedBuild):
         self.scored += sum(map(len, responses))
         return super().logps(responses, **asked)
 
+    def similarity(self, embedder: str | SentenceEmbedder, responses: Sequence[Sequence[Response]]) -> list[np.ndarray]:
+        if not isinstance(embedder, str):
+            self.embedded[embedder] = 1 + sum(map(len, responses)) / len(self.examples)  # the target, once
+        return super().similarity(embedder, responses)
+
 
 def probe(builder: DataBuilder, round: int = 0) -> Demand:
     """Build sixteen prompts of a scripted policy, and count."""
@@ -500,7 +527,7 @@ def probe(builder: DataBuilder, round: int = 0) -> Demand:
     if not groups:
         return Demand(known=False)
     negatives = sum(len(group.rejected) for group in groups) / len(groups)
-    return Demand(task.drawn, task.scored / len(task.examples), negatives)
+    return Demand(task.drawn, task.scored / len(task.examples), task.embedded, negatives)
 
 
 @dataclass(frozen=True)

@@ -96,6 +96,7 @@ def ask_evaluation(stage: Stage, services: Services) -> None:
 def _task(stage: Stage, evaluator: Evaluator, services: Services, folder: Path, files: Path) -> EvaluatorServices:
     """Return the task of an evaluation, without a judge."""
     payload, inputs, context = EvaluatePayload.of(stage), EvaluateInputs.of(stage), services.context
+    services = replace(services, scoring_layout=payload.scoring_layout)
     backend = context.component("backend", payload.backend)
     source, samplings = context.store.open(inputs.source), evaluator.samplings()
     prepared = {

@@ -69,6 +69,7 @@ def ask_groups(stage: Stage, services: Services) -> None:
 def _task(stage: Stage, builder: DataBuilder, services: Services) -> BuilderServices:
     """Return the task of a round, without a judge."""
     payload, inputs, context = GroupsPayload.of(stage), GroupsInputs.of(stage), services.context
+    services = replace(services, scoring_layout=payload.scoring_layout)
     source, backend = context.store.open(inputs.source), context.component("backend", payload.backend)
     return BuilderServices(
         services=services,
@@ -209,6 +210,7 @@ class BuilderServices:
 
     def similarity(self, embedder: str | SentenceEmbedder, responses: Sequence[Sequence[Response]]) -> list[np.ndarray]:
         known_embedder(embedder)
+        sentence, on_gpu = not isinstance(embedder, str), self.services.context.environment.get("device") == "cuda"
         targets = [example.target or "" for example in self.examples]
         texts = [[response.text for response in row] for row in responses]
         payload = {
@@ -217,6 +219,7 @@ class BuilderServices:
             "prompts": text_hash([example.prompt.id for example in self.examples]) if embedder == "hidden" else None,
             "texts": text_hash([targets, texts]),
             **(self.start.rounding if embedder == "hidden" else {}),
+            **({"products": "bfloat16"} if sentence and on_gpu else {}),
         }
 
         def make(draft: ArtifactDraft, values: Sequence[np.ndarray]) -> None:

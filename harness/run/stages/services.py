@@ -23,8 +23,8 @@ from harness.models.batched import Batched
 from harness.models.generate import block_sampling, blocks
 from harness.models.judge.judge import Judge
 from harness.models.judge.settings import judge_of
-from harness.models.logps import ScoredRows, TokenRow
-from harness.models.options import LoadOptions, Use
+from harness.models.logps import ScoredRows
+from harness.models.options import LoadOptions, ScoringLayout, Use
 from harness.models.reward import JudgeReward, Reward, RewardedDialogues, RewardModel, RewardScorer, read_rewards
 from harness.models.served import ASKED_AS
 from harness.models.tokenization import ChatTemplate
@@ -35,6 +35,8 @@ from harness.run.stages.chunks import KeptChunks
 from harness.run.stages.context import Context, answer_rows, read_answers
 from harness.run.stages.parts import ShardEndsError, Share, compute_part, put_together, unknown
 from harness.store import Artifact, ArtifactDraft, canonical, key_of
+from harness.training.layouts.choose import SharedScores
+from harness.training.layouts.layout import Bundle
 
 if TYPE_CHECKING:
     import numpy as np
@@ -86,12 +88,14 @@ class Services:
     Attributes:
         share: of a shard, what it computes of each request; None of a whole stage.
         parts: of a shard, key of a request -> key of the artifact with its part.
+        scoring_layout: of `JudgedPayload`.
     """
 
     context: Context
     ledger: Ledger = field(default_factory=Ledger)
     share: Share | None = None
     parts: dict[str, str] = field(default_factory=dict)
+    scoring_layout: ScoringLayout = "padded"
 
     def through_store(self, kind: str, payload: Mapping[str, Any], make: Callable[[ArtifactDraft], None]) -> Artifact:
         """Return the artifact that `payload` decides; make it unless the store holds it."""
@@ -443,9 +447,11 @@ class PolicyServices:
 
     def logps(self, prompts: Sequence[Prompt], responses: Sequence[Sequence[Response]]) -> list[list[float]]:
         """Summed log-probabilities of responses, per prompt; of the weights that training left, with products in float32."""
+        layout = self.services.scoring_layout
         payload = {
             "model": self.reference,
             **self.rounding,
+            **({"layout": layout} if layout != "padded" else {}),
             "prompts": text_hash([[asdict(message) for message in prompt.messages] for prompt in prompts]),
             "responses": text_hash([[response_key(item) for item in row] for row in responses]),
         }
@@ -461,11 +467,15 @@ class PolicyServices:
     def _scored_rows(self, prompts: Sequence[Prompt], responses: Sequence[Sequence[Response]]) -> Batched:
         model, tokenizer = self.loaded
         template = ChatTemplate(tokenizer)
-        rows = []
-        for prompt, answers in zip(prompts, responses, strict=True):
-            opening = tuple(template.prompt_ids(prompt))
-            rows += [TokenRow(opening, tuple(template.response_ids(prompt, answer))) for answer in answers]
-        return ScoredRows(model, rows)
+        bundles = [
+            Bundle(
+                tuple(template.prompt_ids(prompt)), tuple(tuple(template.response_ids(prompt, answer)) for answer in answers)
+            )
+            for prompt, answers in zip(prompts, responses, strict=True)
+        ]
+        if self.services.scoring_layout == "shared_prefix":
+            return SharedScores(model, bundles)
+        return ScoredRows(model, [row for bundle in bundles for row in bundle.rows()])
 
 
 def sample_blocks(sampling: Sampling) -> list[tuple[int, int]]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from harness.models.batched import computed
-from harness.models.logps import TokenRow
+from harness.models.logps import Head, TokenRow
 
 if TYPE_CHECKING:
     import numpy as np
@@ -38,10 +38,12 @@ class Layout(Protocol):
     Attributes:
         name: as in `training.layout`.
         warning: why it stands in for another layout; empty where it does not.
+        head: how hidden states become log-probabilities.
     """
 
     name: str
     warning: str
+    head: Head
 
     def logps(self, model: PreTrainedModel, bundles: Sequence[Bundle]) -> Tensor:
         """Summed log-probabilities of all responses, bundle after bundle: [N], nats, float64, differentiable."""

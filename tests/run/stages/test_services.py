@@ -83,6 +83,14 @@ def test_samples_keep_their_ids_through_the_store_and_are_scored_on_them(context
     assert [plain[0][0], policy.logps(PROMPTS, spaced)[0][0]] == score(policy.model, rows)
 
 
+def test_scores_by_the_shared_prefix_layout_have_a_key_of_their_own(context: Context) -> None:
+    services = [Services(context), Services(context, scoring_layout="shared_prefix")]
+    padded, shared = (PolicyServices(each, "checkpoint:0123456789abcdef0123", TransformersBackend()) for each in services)
+    for row, expected in zip(shared.logps(PROMPTS, RESPONSES), padded.logps(PROMPTS, RESPONSES), strict=True):
+        assert row == pytest.approx(expected, rel=1e-5) and row
+    assert set(services[0].ledger.used).isdisjoint(services[1].ledger.used) and services[1].ledger.used
+
+
 def test_answers_of_before_are_readable(context: Context) -> None:
     with context.store.draft("samples", "a" * 32) as draft:
         draft.write_lines("answers.jsonl", [[["pear", True, 2], ["fig", False, None, [7, 8]]]])
@@ -142,6 +150,23 @@ def test_a_component_whose_files_changed_since_planning_is_refused(context: Cont
 def test_an_embedder_asks_for_the_hub_only_with_a_revision() -> None:
     ((field, fix),) = SentenceEmbedder(model="WhereIsAI/UAE-Large-V1", pooling="cls").problems("embedder")
     assert field == "embedder.revision" and "commit" in fix
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_cosines_of_bfloat16_products_have_a_key_of_their_own(
+    context: Context, device: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from harness.run.stages.groups import BuilderServices
+
+    asked: list[dict[str, object]] = []
+    monkeypatch.setattr(Services, "scored", lambda services, kind, payload, *rest: asked.append(payload))
+    services = Services(replace(context, environment={**context.environment, "device": device}))
+    policy = PolicyServices(services, "checkpoint:0123456789abcdef0123", TransformersBackend())
+    task = BuilderServices(services, [], 1, None, None, policy, policy, 0, 4)
+    (tmp_path / "model.safetensors").write_bytes(b"0")
+    task.similarity(SentenceEmbedder(model=str(tmp_path)), [])
+    task.similarity("hidden", [])
+    assert [payload.get("products") for payload in asked] == ["bfloat16" if device == "cuda" else None, None]
 
 
 def whole_run(reports: list[tuple[int, int, str]], total: int) -> None:
