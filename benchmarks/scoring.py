@@ -28,8 +28,8 @@ from harness.models.batched import computed
 from harness.models.checkpoint import checkpoint_folder
 from harness.models.load import load_model
 from harness.models.logps import score
-from harness.training.layouts.choose import SharedScores
 from harness.training.layouts.layout import Bundle
+from harness.training.layouts.scores import SharedScores
 from harness.training.layouts.shared_prefix import SharedPrefix
 
 RESULTS = Path(__file__).parent / "results"

@@ -15,9 +15,10 @@ from harness.models.batched import computed
 from harness.models.logps import Head, TokenRow, score
 from harness.training.batch import PLAIN, TokenGroup, cut_groups, group_logps
 from harness.training.layouts.attention import IMPLEMENTATION, Segments, pad, unpad
-from harness.training.layouts.choose import LayoutWarning, SharedScores, choose_layout
+from harness.training.layouts.choose import LayoutWarning, choose_layout
 from harness.training.layouts.layout import Bundle, Layout, cut, score_bundles
 from harness.training.layouts.padded import ExpandedPairs, UniqueRows
+from harness.training.layouts.scores import SharedScores
 from harness.training.layouts.shared_prefix import SharedPrefix
 from harness.training.reduction import Totals, reduce_loss
 from harness_plugins.baselines.dpo import DPO

@@ -35,8 +35,8 @@ from harness.run.stages.chunks import KeptChunks
 from harness.run.stages.context import Context, answer_rows, read_answers
 from harness.run.stages.parts import ShardEndsError, Share, compute_part, put_together, unknown
 from harness.store import Artifact, ArtifactDraft, canonical, key_of
-from harness.training.layouts.choose import SharedScores
 from harness.training.layouts.layout import Bundle
+from harness.training.layouts.scores import SharedScores
 
 if TYPE_CHECKING:
     import numpy as np
