@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
+import statistics
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
@@ -16,9 +18,11 @@ import pytest
 from inline import inline_workers
 from test_compare import tiny_config
 
+from harness import EvaluationTask, Response, Score
 from harness.api.registry import Registry
 from harness.config import resolve
 from harness.errors import ConfigError
+from harness.models.logps import ScoredRows
 from harness.run.compare import RunOptions, compare
 from harness.run.executors.events import Events, Outcome
 from harness.run.executors.schedule import Schedule
@@ -35,6 +39,7 @@ from harness.store import Store
 from harness.store.collect import needed_by_runs
 from harness.training.layouts.layout import ScoredBundles
 from harness_plugins.backends import TransformersBackend
+from harness_plugins.evaluators.preference_accuracy import PreferenceAccuracy
 
 BY_RESPONSE = {"name": "transformers", "random": "by_response", "rows_per_batch": 8}
 
@@ -274,6 +279,36 @@ def test_a_number_that_a_shard_does_not_know_cannot_be_looked_at() -> None:
     for look in looks:
         with pytest.raises(ShardEndsError):
             look(number)
+
+
+@pytest.mark.parametrize("look", [np.isfinite, statistics.mean])
+def test_a_shard_ends_where_a_library_refuses_a_number_that_is_not_known(
+    tiny_checkpoint: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, look: Callable[[Any], object]
+) -> None:
+    """By an error of its own; one of computing fails the shard."""
+    graph = with_shards(plan(resolve(config(tiny_checkpoint), Registry.load(), "test")), set(), 2, 1)
+    stage = next(stage for stage in graph if stage.title == "preference_accuracy of self_contrast · seed 0")
+    shutil.copytree(whole / "store", tmp_path / "store")
+    store = Store(tmp_path / "store")
+    context = Context(store, Registry.load(), graph.checkpoints, lambda *progress: None)
+    lost = {stage.key, *store.open(stage.key).facts["used"]}
+    for entry in [entry for entry in store.entries() if entry.key in lost]:
+        store.remove(entry)
+
+    def evaluate(self: PreferenceAccuracy, task: EvaluationTask) -> Iterator[Score]:
+        numbers = task.logps([[Response(example.ranked[0])] for example in task.examples])
+        look(numbers[0])
+        yield from ()
+
+    monkeypatch.setattr(PreferenceAccuracy, "evaluate", evaluate)
+    first, second = (graph.stages[key] for key in stage.after)
+    with monkeypatch.context() as patch:
+        patch.setattr(ScoredRows, "compute", lambda *given: statistics.mean([]))
+        with pytest.raises(statistics.StatisticsError):
+            run_stage(first, context)
+    for shard in (first, second):
+        run_stage(shard, context)
+        assert len(store.open(shard.key).facts["parts"]) == 1
 
 
 @pytest.mark.slow

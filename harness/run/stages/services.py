@@ -88,6 +88,7 @@ class Services:
     Attributes:
         share: of a shard, what it computes of each request; None of a whole stage.
         parts: of a shard, key of a request -> key of the artifact with its part.
+        failures: of a shard, why a part could not be computed.
         scoring_layout: of `JudgedPayload`.
     """
 
@@ -95,6 +96,7 @@ class Services:
     ledger: Ledger = field(default_factory=Ledger)
     share: Share | None = None
     parts: dict[str, str] = field(default_factory=dict)
+    failures: list[Exception] = field(default_factory=list)
     scoring_layout: ScoringLayout = "padded"
 
     def through_store(self, kind: str, payload: Mapping[str, Any], make: Callable[[ArtifactDraft], None]) -> Artifact:
@@ -151,7 +153,11 @@ class Services:
         # Each request begins with another shard: one of few batches has none for some.
         share = Share((self.share.number + int(key[:8], 16)) % self.share.count, self.share.count)
         make = partial(compute_part, share=share, context=self.context)
-        part = self.through_store("parts", {"of": key, **asdict(share)}, lambda draft: make(batched(), draft=draft))
+        try:
+            part = self.through_store("parts", {"of": key, **asdict(share)}, lambda draft: make(batched(), draft=draft))
+        except Exception as error:
+            self.failures.append(error)
+            raise
         self.parts[key] = part.key
 
     def only_whole(self) -> None:

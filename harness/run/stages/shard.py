@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import replace
 
-from harness.errors import UnavailableError
+from harness.errors import HarnessError, UnavailableError
 from harness.models.generate import block_sampling
 from harness.run.graph import Stage
 from harness.run.records import ScoringShardPayload, ShardFacts, ShardPayload
@@ -46,6 +45,13 @@ def run_scoring_shard(stage: Stage, context: Context, draft: ArtifactDraft) -> N
     payload = ScoringShardPayload.of(stage)
     whole = Stage(payload.key, payload.kind, stage.title, payload.payload, stage.inputs)
     services = Services(replace(context, shards=stage.after), share=Share(payload.number, payload.count))
-    with suppress(ShardEndsError, UnavailableError):
+    try:
         ASKING[payload.kind](whole, services)
+    except (ShardEndsError, UnavailableError):
+        pass
+    except Exception as error:
+        # Libraries refuse a number that is not known in words of their own, as numpy does by a TypeError. If it is a mistake
+        # of the component, the whole stage makes it too.
+        if isinstance(error, HarnessError) or error in services.failures:
+            raise
     draft.facts |= ShardFacts(parts=services.parts, **services.ledger.facts()).as_json()
