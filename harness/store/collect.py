@@ -67,7 +67,7 @@ def need(store: Store, root: Root) -> None:
 
 
 def needed_by_runs(store: Store) -> set[str]:
-    """Return the keys that the runs of this store need.
+    """Return the keys that the runs of this store need; also what a run's artifacts used that were made since it registered.
 
     Raises:
         StoreError: a run's note cannot be read: it is not known what it needs.
@@ -78,7 +78,7 @@ def needed_by_runs(store: Store) -> set[str]:
             raise StoreError(f"{place} cannot be read, so it is not known what that run needs: delete it, or run it again")
         if not root.gone:
             keys.update(root.keys)
-    return keys
+    return with_used(store, keys)
 
 
 def with_used(store: Store, keys: Iterable[str]) -> set[str]:

@@ -126,6 +126,16 @@ def test_a_run_notes_what_its_artifacts_used(store: Store, tmp_path: Path) -> No
     assert needed_by_runs(store) == {KEYS[3], KEYS[0]}
 
 
+def test_what_artifacts_use_that_a_run_makes_later_is_needed(store: Store, tmp_path: Path) -> None:
+    """A run of days, or one that was killed, registered before it made them."""
+    late = "e" * 32
+    need(store, Root.of("a", tmp_path, {late}))
+    assert needed_by_runs(store) == {late}
+    with store.draft("test", late) as draft:
+        draft.facts["used"] = [KEYS[1]]
+    assert needed_by_runs(store) == {late, KEYS[1]}
+
+
 class StoppedError(Exception):
     """What stands for a run that is interrupted when its work begins."""
 
