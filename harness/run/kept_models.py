@@ -19,7 +19,7 @@ from harness.config.schema import KeepModels, RunSection
 from harness.errors import DataError, StoreError
 from harness.models.delta_note import is_delta, stands_for
 from harness.run.executors.events import Events, LiveValues
-from harness.run.graph import DROPPABLE, MODEL, Graph, RowPlan, Stage
+from harness.run.graph import DROPPABLE, MODEL, SHARDS, Graph, RowPlan, Stage
 from harness.run.results import Evaluation
 from harness.store import Store
 from harness.store.collect import collecting
@@ -97,8 +97,8 @@ class KeptModels(Events):
         pass
 
     def finished(self, stage: Stage, seconds: float, error: str | None) -> None:
-        if error is not None:
-            return  # it is tried again by the next run, which needs its model
+        if error is not None and stage.kind not in SHARDS:
+            return  # it is tried again by the next run, which needs its model; of a shard its stage does the work
         unused = []
         for model in stage.parents & self._users.keys():
             self._users[model].discard(stage.key)

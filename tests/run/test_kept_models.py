@@ -96,6 +96,12 @@ def test_what_is_still_needed_stays(tmp_path: Path) -> None:
     assert run(graph, store, "none")[1] == ["SFT"]
 
 
+def test_a_shard_that_failed_keeps_no_model(tmp_path: Path) -> None:
+    graph = comparison()
+    graph.add("scoring_shard", "shard of scores of a", {}, {"model": key(graph, "train a")})
+    assert run(graph, Store(tmp_path), "none", failing="shard of scores of a")[1] == ["SFT"]
+
+
 def test_a_missing_stage_has_the_models_made_again_that_it_needs(tmp_path: Path) -> None:
     graph, store = comparison(), Store(tmp_path)
     run(graph, store, "none")
