@@ -126,8 +126,8 @@ def attend(segments: Segments, states: Sequence[Tensor], window: int | None, sca
     """
     if window and window < segments.longest:
         raise StageError(
-            f"training.attention = 'varlen' has no sliding windows, and the model's of {window} tokens is shorter than a prompt with "
-            f"a response ({segments.longest}): choose 'flex' or 'sdpa'"
+            f"training.attention = 'varlen' has no sliding windows, and the model's of {window} tokens is shorter than a row "
+            f"of {segments.longest}: choose 'flex' or 'sdpa'"
         )
     query, key, value = (state[0].transpose(0, 1) for state in states)  # [T, heads, D]
     calls = segments.kept(("varlen", query.device), lambda: Calls.of(segments, query.device))
