@@ -24,6 +24,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
+def _coverage_of_this_process_alone() -> Iterator[None]:
+    """Pytest runs that a test starts are no part of this one, whose coverage slipcover puts together."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("SLIPCOVER_ENABLED", raising=False)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
 def _one_thread() -> Iterator[None]:
     """Determinism and speed on shared cores, as in the worker processes."""
     import torch

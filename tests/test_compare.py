@@ -19,6 +19,7 @@ import psutil
 import pytest
 import yaml
 from distributions import write_distribution
+from inline import Ended, harness
 
 from harness.board.build import Board
 from harness.board.verify import VerifyOutcome
@@ -46,17 +47,26 @@ EMPTY_BUILDER = """
 
 @dataclass(frozen=True)
 class Lab:
-    """Where the runs of this module happen."""
+    """Where the runs of this module happen.
+
+    Attributes:
+        inline: `run` starts no process, but for Ray's; `start` always does.
+    """
 
     folder: Path
     config: Path
+    inline: bool = False
 
     def command(self, out: str, *more: str, store: str = "store") -> list[str]:
         options = ["--workers", "1", "--out", str(self.folder / out), "--store", str(self.folder / store)]
         return [sys.executable, "-c", MAIN, "compare", str(self.config), *options, *more]
 
-    def run(self, out: str, *more: str, store: str = "store", code: int = 0) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(self.command(out, *more, store=store), capture_output=True, text=True)
+    def run(self, out: str, *more: str, store: str = "store", code: int = 0) -> subprocess.CompletedProcess[str] | Ended:
+        command = self.command(out, *more, store=store)
+        if self.inline and "--executor" not in more:
+            done: subprocess.CompletedProcess[str] | Ended = harness(*command[3:])
+        else:
+            done = subprocess.run(command, capture_output=True, text=True)
         assert done.returncode == code, done.stderr
         return done
 
@@ -78,11 +88,11 @@ def lab(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Lab:
     return made_lab(tmp_path_factory.mktemp("lab"), tiny_config(tiny_checkpoint))
 
 
-def made_lab(folder: Path, config: dict[str, Any], *more: str) -> Lab:
+def made_lab(folder: Path, config: dict[str, Any], *more: str, inline: bool = False) -> Lab:
     """A lab in a folder, with the board of its first run in `first`; `more`: options of that run."""
     path = folder / f"{config['name']}.yaml"
     path.write_text(yaml.safe_dump(config))
-    made = Lab(folder, path)
+    made = Lab(folder, path, inline)
     done = made.run("first", *more)
     (folder / "first.stdout").write_text(done.stdout)
     (folder / "first.stderr").write_text(done.stderr)

@@ -83,7 +83,12 @@ def test_a_plan_needs_no_network(path: Path, registry: Registry, offline: None) 
     kinds = {work.kind: work for work in report.works}
     assert sum(work.stages for work in report.works) == len(graph) and report.hours == report.hours_left > 0.5
     assert kinds["train"].trained > 1e7 and kinds["answers"].generated > 1e5 and kinds["reference"].scored > 1e7
-    assert report.too_large == [] and set(report.notes) <= {"what lm_eval computes is not counted"}
+    assumed = (
+        "what lm_eval computes is not counted",
+        "the first process of a sharded training gathers",
+        "the size of the embedder",
+    )
+    assert report.too_large == [] and [note for note in report.notes if not note.startswith(assumed)] == []
     assert 0.5e9 < report.size.parameters < 8e9 and "assumed" in report.lengths.origin
 
 

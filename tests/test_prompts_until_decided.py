@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +13,8 @@ import psutil
 import pytest
 import yaml
 from distributions import write_distribution
-from test_compare import MAIN, Lab, alive, made_lab, tiny_config, wait_until
+from inline import harness
+from test_compare import Lab, alive, made_lab, tiny_config, wait_until
 
 from harness.api.registry import Registry
 from harness.board.verify import VerifyOutcome
@@ -84,7 +83,7 @@ def plugin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 @pytest.fixture(scope="module")
 def lab(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Lab:
     """A config, and the board of its first run in `first`."""
-    return made_lab(tmp_path_factory.mktemp("until"), config(tiny_checkpoint))
+    return made_lab(tmp_path_factory.mktemp("until"), config(tiny_checkpoint), inline=True)
 
 
 def config_of(lab: Lab) -> dict[str, Any]:
@@ -154,13 +153,13 @@ def test_ray_gives_the_same_board(lab: Lab) -> None:
 
 
 def test_the_plan_shows_the_least_and_the_most(lab: Lab) -> None:
-    command = [sys.executable, "-c", MAIN, "plan", str(lab.config), "--store", str(lab.folder / "none")]
-    answer = json.loads(subprocess.run([*command, "--json"], capture_output=True, text=True, check=True).stdout)["prompts"]
+    command = ["plan", lab.config, "--store", lab.folder / "none"]
+    answer = json.loads(harness(*command, "--json").stdout)["prompts"]
     comparison = resolve(config_of(lab), Registry.load())
     assert (answer["least"]["prompts"], answer["most"]["prompts"]) == (LOOKS[0], LOOKS[-1])
     assert answer["least"]["stages"] == len(plan(comparison))
     assert answer["most"]["stages"] == len(largest_plan(comparison)) == answer["least"]["stages"] + 2 * 4 * len(SEEDS)
-    shown = " ".join(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split())
+    shown = " ".join(harness(*command).stdout.split())
     assert "4 rows × 3 seeds" in shown and "12 to 48 prompts a row, added where they decide" in shown
 
 

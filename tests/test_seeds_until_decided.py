@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +13,8 @@ import psutil
 import pytest
 import yaml
 from distributions import write_distribution
-from test_compare import MAIN, Lab, alive, made_lab, tiny_config, wait_until
+from inline import harness
+from test_compare import Lab, alive, made_lab, tiny_config, wait_until
 
 from harness.api.registry import Registry
 from harness.board.verify import VerifyOutcome
@@ -77,7 +76,7 @@ def plugin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 @pytest.fixture(scope="module")
 def lab(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Lab:
     """A config, and the board of its first run in `first`."""
-    return made_lab(tmp_path_factory.mktemp("until"), config(tiny_checkpoint))
+    return made_lab(tmp_path_factory.mktemp("until"), config(tiny_checkpoint), inline=True)
 
 
 def seeds_of(lab: Lab, out: str) -> dict[str, tuple[int, ...]]:
@@ -153,8 +152,7 @@ def test_the_option_for_seeds_takes_the_place_of_the_rule(lab: Lab) -> None:
 
 
 def planned(lab: Lab, *more: str) -> str:
-    command = [sys.executable, "-c", MAIN, "plan", str(lab.config), "--store", str(lab.folder / "none"), *more]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    return harness("plan", lab.config, "--store", lab.folder / "none", *more).stdout
 
 
 def test_the_plan_shows_the_least_and_the_most(lab: Lab) -> None:

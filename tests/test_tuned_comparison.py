@@ -6,8 +6,6 @@ import json
 import os
 import random
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +14,8 @@ import psutil
 import pytest
 import yaml
 from distributions import write_distribution
-from test_compare import EMPTY_BUILDER, MAIN, Lab, alive, made_lab, tiny_config, wait_until
+from inline import harness
+from test_compare import EMPTY_BUILDER, Lab, alive, made_lab, tiny_config, wait_until
 
 from harness.api.registry import Registry
 from harness.api.spaces import SearchSpace
@@ -59,7 +58,7 @@ def lab(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Lab:
     """A config, and the board of its first run in `first`."""
     folder = tmp_path_factory.mktemp("tuned")
     (folder / "tuned.yaml").write_text(yaml.safe_dump(config(tiny_checkpoint)))
-    lab = Lab(folder, folder / "tuned.yaml")
+    lab = Lab(folder, folder / "tuned.yaml", inline=True)
     lab.run("first", code=FAILED_ROW)
     return lab
 
@@ -129,8 +128,7 @@ def test_a_second_run_computes_nothing_more_and_gives_the_same_board(lab: Lab) -
 
 def test_the_config_that_tune_writes_is_that_of_the_boards_rows(lab: Lab, tmp_path: Path) -> None:
     before, settled = lab.published("store"), tmp_path / "settled.yaml"
-    command = [sys.executable, "-c", MAIN, "tune", str(lab.config), "--to", str(settled), "--workers", "1"]
-    done = subprocess.run([*command, "--store", str(lab.folder / "store")], cwd=tmp_path, capture_output=True, text=True)
+    done = harness("tune", lab.config, "--to", settled, "--workers", "1", "--store", lab.folder / "store")
     assert done.returncode == 0, done.stderr
     assert lab.published("store") == before  # its trials are those of the comparison
     assert "dpo: trial " in done.stdout and "orpo: its own settings (off)" in settled.read_text()

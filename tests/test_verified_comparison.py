@@ -28,7 +28,7 @@ from harness.run.verify import verification
 def lab(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Lab:
     config = {**tiny_config(tiny_checkpoint), "methods": ["sft", "null", "dpo"]}
     config["evaluators"] = config["evaluators"][:2]
-    return made_lab(tmp_path_factory.mktemp("verified"), config)
+    return made_lab(tmp_path_factory.mktemp("verified"), config, inline=True)
 
 
 @pytest.fixture

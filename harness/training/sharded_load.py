@@ -10,8 +10,7 @@ Imports transformers and accelerate.
 
 from __future__ import annotations
 
-import io
-import pickle
+import copy
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
@@ -39,9 +38,9 @@ def load_by_first(ranks: Ranks, load: Callable[[], Model]) -> Model:
     """
     if ranks.first:
         model = load()
-        ranks.from_first(_skeleton(model))
+        ranks.from_first(_without_weights(model))
         return model
-    return cast(Model, pickle.loads(ranks.from_first(b"")))  # from our own first process
+    return cast(Model, ranks.from_first(None))
 
 
 def prepare_loaded_by_first(accelerator: Accelerator, ranks: Ranks) -> None:
@@ -83,24 +82,14 @@ def _prepare(accelerator: Accelerator, prepare: Prepare, model: nn.Module, optim
     return model, prepared
 
 
-def _skeleton(model: nn.Module) -> bytes:
-    """Return a pickled model whose parameters are `meta` tensors; those that layers share are shared again when it is read."""
-    stream = io.BytesIO()
-    _WithoutWeights(stream).dump(model)
-    return stream.getvalue()
-
-
-class _WithoutWeights(pickle.Pickler):
-    """Pickle parameters as their shapes and types."""
-
-    def reducer_override(self, obj: Any) -> Any:
-        if type(obj) is nn.Parameter:
-            return _meta_parameter, (tuple(obj.shape), obj.dtype, obj.requires_grad)
-        return NotImplemented
-
-
-def _meta_parameter(shape: tuple[int, ...], dtype: torch.dtype, trained: bool) -> nn.Parameter:
-    return nn.Parameter(torch.empty(shape, dtype=dtype, device="meta"), requires_grad=trained)
+def _without_weights(model: Model) -> Model:
+    """Return a copy of a model with `meta` tensors for parameters; layers that share one share it again."""
+    # `deepcopy` takes what it knows already in place of a copy.
+    known = {
+        id(weight): nn.Parameter(torch.empty(weight.shape, dtype=weight.dtype, device="meta"), weight.requires_grad)
+        for weight in model.parameters()
+    }
+    return copy.deepcopy(model, known)
 
 
 def _replace_weights(model: nn.Module, make: Callable[[Tensor], Tensor]) -> None:

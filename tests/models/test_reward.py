@@ -13,7 +13,7 @@ from harness.api.types import Message, Prompt, Response
 from harness.errors import DataError
 from harness.models import reward as module
 from harness.models.load import load_tokenizer
-from harness.models.reward import RewardModel, rewards
+from harness.models.reward import RewardModel, RewardScorer
 
 PROMPTS = [
     Prompt.of("a", "name two fruits ."),
@@ -39,7 +39,7 @@ def by_hand(folder: Path, messages: list[Message]) -> float:
 
 
 def test_a_classifier_reads_the_whole_dialogue_to_its_last_token(classifier: Path) -> None:
-    values, cut = rewards(RewardModel(model=str(classifier)), PROMPTS, RESPONSES)
+    values, cut = RewardScorer(RewardModel(model=str(classifier))).rewards(PROMPTS, RESPONSES)
     assert cut == 0
     for prompt, row, given in zip(PROMPTS, RESPONSES, values, strict=True):
         expected = [by_hand(classifier, [*prompt.messages, Message("assistant", response.text)]) for response in row]
@@ -55,20 +55,20 @@ def test_a_padding_token_that_ends_turns_hides_nothing(classifier: Path, tmp_pat
     AutoModelForSequenceClassification.from_pretrained(classifier).save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
     model, other = RewardModel(model=str(tmp_path)), RewardModel(model=str(classifier))
-    padded, plain = rewards(model, PROMPTS, RESPONSES)[0], rewards(other, PROMPTS, RESPONSES)[0]
+    padded, plain = RewardScorer(model).rewards(PROMPTS, RESPONSES)[0], RewardScorer(other).rewards(PROMPTS, RESPONSES)[0]
     assert padded == [pytest.approx(row, abs=1e-5) for row in plain]
 
 
 def test_batches_change_nothing(classifier: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = RewardModel(model=str(classifier))
-    together, _ = rewards(model, PROMPTS, RESPONSES)
+    together, _ = RewardScorer(model).rewards(PROMPTS, RESPONSES)
     monkeypatch.setattr(module, "TOKENS_PER_BATCH", 1)
-    alone, _ = rewards(model, PROMPTS, RESPONSES)
+    alone, _ = RewardScorer(model).rewards(PROMPTS, RESPONSES)
     assert together == [pytest.approx(row, abs=1e-5) for row in alone]
 
 
 def test_a_dialogue_that_is_too_long_loses_its_beginning_and_is_counted(classifier: Path) -> None:
-    values, cut = rewards(RewardModel(model=str(classifier), max_tokens=8), PROMPTS, RESPONSES)
+    values, cut = RewardScorer(RewardModel(model=str(classifier), max_tokens=8)).rewards(PROMPTS, RESPONSES)
     assert cut == 4
     assert values[0][0] != values[0][1]
 
@@ -123,7 +123,7 @@ def test_starlings_layout_is_read_as_its_card_reads_it(starling) -> None:
     folder, weights = starling
     trunk = LlamaModel(LlamaConfig.from_pretrained(folder)).eval()
     trunk.load_state_dict({name: value for name, value in weights.items() if name != "head"})
-    values, _ = rewards(RewardModel(model=str(folder), layout="starling"), PROMPTS[:1], RESPONSES[:1])
+    values, _ = RewardScorer(RewardModel(model=str(folder), layout="starling")).rewards(PROMPTS[:1], RESPONSES[:1])
     for response, value in zip(RESPONSES[0], values[0], strict=True):
         ids = load_tokenizer(folder)(f"<s>[INST] name two fruits . </s> [/INST] {response.text}</s>")["input_ids"]
         with torch.inference_mode():
@@ -133,14 +133,14 @@ def test_starlings_layout_is_read_as_its_card_reads_it(starling) -> None:
 
 def test_a_checkpoint_of_another_layout_is_refused(classifier: Path, starling) -> None:
     with pytest.raises(DataError, match=r"has not Starling's layout: it lacks v_head\.weight"):
-        rewards(RewardModel(model=str(classifier), layout="starling"), PROMPTS, RESPONSES)
+        RewardScorer(RewardModel(model=str(classifier), layout="starling")).rewards(PROMPTS, RESPONSES)
     with pytest.raises(DataError, match="no chat template"):
-        rewards(RewardModel(model=str(starling[0])), PROMPTS, RESPONSES)
+        RewardScorer(RewardModel(model=str(starling[0]))).rewards(PROMPTS, RESPONSES)
 
 
 def test_a_language_model_is_no_classifier(tiny_checkpoint: Path) -> None:
     with pytest.raises(DataError, match="it is no sequence classifier"):
-        rewards(RewardModel(model=str(tiny_checkpoint)), PROMPTS, RESPONSES)
+        RewardScorer(RewardModel(model=str(tiny_checkpoint))).rewards(PROMPTS, RESPONSES)
 
 
 def test_pickles_are_refused_and_places_are_checked_while_planning(tmp_path: Path) -> None:

@@ -295,9 +295,9 @@ class EvaluatorServices:
         return folder
 
     def policy(self) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-        self.model.services.only_whole()
         if self.prefix:
             raise UnavailableError("the row answers under a prefix, and this evaluator asks the model itself, without one")
+        self.model.services.only_whole()
         return self.model.loaded
 
 
