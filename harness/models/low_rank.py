@@ -86,7 +86,7 @@ class Adapter:
             if left.ndim != 2 or right.ndim != 2 or not (np.isfinite(left).all() and np.isfinite(right).all()):
                 return None
             left, right = (right.T, left.T) if turned else (left, right)
-            if (len(left), right.shape[1]) != shape:
+            if (len(left), right.shape[1]) != shape or left.shape[1] != len(right):
                 return None
             return Update.of(left, right, self._scale)
         return None
@@ -107,11 +107,11 @@ class Adapter:
     @cached_property
     def _tensors(self) -> dict[str, Floats]:
         from safetensors import SafetensorError
-        from safetensors.numpy import load_file
+        from safetensors.torch import load_file  # NumPy has no bfloat16, in which TRL trains adapters of 4-bit weights
 
         try:
-            return {name: value.astype(np.float64) for name, value in load_file(self.folder / ADAPTER_WEIGHTS).items()}
-        except (OSError, SafetensorError, TypeError, KeyError) as error:
+            return {name: value.double().numpy() for name, value in load_file(self.folder / ADAPTER_WEIGHTS).items()}
+        except (OSError, SafetensorError) as error:
             raise self._damaged(error) from error
 
     def _damaged(self, error: Exception) -> DataError:

@@ -24,10 +24,14 @@ NAMES = {  # of types in safetensors files
     torch.float32: "F32",
     torch.bfloat16: "BF16",
     torch.float16: "F16",
+    torch.float8_e4m3fn: "F8_E4M3",
+    torch.float8_e5m2: "F8_E5M2",
+    torch.complex64: "C64",
     torch.int64: "I64",
     torch.int32: "I32",
-    torch.uint8: "U8",
+    torch.int16: "I16",
     torch.int8: "I8",
+    torch.uint8: "U8",
     torch.bool: "BOOL",
 }
 SHARDED = "sharded"  # an optimiser's entry in place of a sharded tensor

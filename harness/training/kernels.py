@@ -32,10 +32,10 @@ def wrong_kernels(kernels: Kernels) -> str | None:
 
 @contextmanager
 def layer_kernels(model: PreTrainedModel, kernels: Kernels) -> Iterator[None]:
-    """Give a model's layers other kernels until the block ends.
+    """Give a model's layers other kernels, which this model keeps.
 
     Liger also replaces functions and classes in transformers' module of the architecture, for the whole process. They are put
-    back, since the worker's next stage may load a model of it.
+    back when the block ends, since the worker's next stage may load a model of it.
 
     Raises:
         StageError: Liger has none for this architecture.

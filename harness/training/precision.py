@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 from torch.nn import functional
 from transformers import PreTrainedModel
 
@@ -21,7 +22,9 @@ def autocast(model: PreTrainedModel, asked: str = "auto") -> AbstractContextMana
     Log-probabilities are float32 and their sums float64 in either case. The policy and its reference must be scored in one
     precision: scores in two differ by more than the first steps of a training change them.
     """
-    device = model.device.type
+    weight = next(model.parameters(), None)
+    # A sharded weight may lie in the CPU's memory between passes, and is computed with where its mesh is.
+    device = weight.device_mesh.device_type if isinstance(weight, DTensor) else model.device.type
     if resolve_precision(asked, device) == "float32":
         return nullcontext()
     return torch.autocast(device, dtype=torch.bfloat16)

@@ -180,6 +180,20 @@ class TrainingSettings(_Settings):
             raise ValueError(wrong)
         return kernels
 
+    @model_validator(mode="after")
+    def _attention_takes_part(self) -> TrainingSettings:
+        if self.attention != "sdpa" and self.layout in ("unique", "expanded"):
+            raise ValueError(
+                f"`attention` = {self.attention!r} is of the shared-prefix layout, and `layout` is {self.layout!r}: "
+                "leave one of the two out"
+            )
+        if self.attention == "varlen" and self.precision == "float32":
+            raise ValueError(
+                "`attention` = 'varlen' computes in 16 bits alone, and `precision` is 'float32': leave one of the two out, "
+                "or set `attention` to 'flex'"
+            )
+        return self
+
 
 SftLayout = Literal["padded", "packed"]
 

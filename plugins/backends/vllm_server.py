@@ -28,6 +28,12 @@ class VllmServerBackend(ServedBackend):
 
     dialect: Dialect = Field("vllm", description="as of `openai`")
     python: str = Field("python", min_length=1, description="the interpreter of the environment that vLLM is installed in")
+    concurrency: int = Field(
+        32,
+        ge=1,
+        le=1024,
+        description="requests at a time; as many as vLLM decodes (`--max-num-seqs`, else 256) if those are more",
+    )
     arguments: tuple[str, ...] = Field((), description="more options of vLLM's server, as in ['--max-model-len', '4096']")
 
     def problems(self) -> Sequence[tuple[str, str]]:
@@ -60,7 +66,7 @@ class VllmServerBackend(ServedBackend):
     def requests_at_a_time(self) -> int:
         """Return at least as many as the engine decodes side by side; what is more waits in its queue."""
         words = [part for word in self.arguments for part in word.split("=", 1)]
-        given = dict(pairwise(words)).get("--max-num-seqs", "")
+        given = {name.replace("_", "-"): value for name, value in pairwise(words)}.get("--max-num-seqs", "")
         return max(self.concurrency, int(given) if given.isdecimal() else SEQUENCES)
 
     @contextmanager

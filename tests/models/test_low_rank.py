@@ -85,9 +85,16 @@ def test_a_damaged_adapter_is_an_error_and_a_strange_one_changes_nothing(tmp_pat
     with pytest.raises(DataError, match=r"adapter in .* cannot be read .*: delete the artifact"):
         Adapter(tmp_path).added("layer.weight", (2, 3), 0, weights)
     factors = {"lora_A": torch.ones(2, 3), "lora_B": torch.ones(2, 2)}
-    for broken in ({}, {"lora_B": torch.full((2, 2), torch.nan)}, {"lora_B": torch.ones(5, 2)}):
+    half = {name: factor.bfloat16() for name, factor in factors.items()}
+    for right, broken in (
+        (True, {}),
+        (True, half),
+        (False, {"lora_B": torch.full((2, 2), torch.nan)}),
+        (False, {"lora_B": torch.ones(5, 2)}),
+        (False, {"lora_B": torch.ones(2, 7)}),
+    ):
         tensors = {f"base_model.model.layer.{name}.weight": value for name, value in (factors | broken).items()}
         save_file(tensors, tmp_path / "adapter_model.safetensors")
         changed = Adapter(tmp_path).added("layer.weight", (2, 3), 0, weights)
-        assert (changed == (1 if broken else 5)).all()
+        assert (changed == (5 if right else 1)).all()
         assert (Adapter(tmp_path).added("other.weight", (2, 3), 0, weights) == 1).all()

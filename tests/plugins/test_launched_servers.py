@@ -60,7 +60,7 @@ def test_without_named_gpus_a_store_has_one_server(policy: Policy, monkeypatch: 
     [
         ({}, 256),
         ({"concurrency": 500}, 500),
-        ({"arguments": ("--max-num-seqs", "1024")}, 1024),
+        ({"arguments": ("--max_num_seqs", "1024")}, 1024),
         ({"arguments": ("--enforce-eager", "--max-num-seqs=64"), "concurrency": 8}, 64),
     ],
 )

@@ -116,14 +116,39 @@ def test_what_a_kernel_cannot_do_is_refused(monkeypatch: pytest.MonkeyPatch) -> 
             TrainingSettings(attention=way)
         with pytest.raises((StageError, NotImplementedError)):
             check_attention(torch.device("cpu"), way)
-        with pytest.raises(NotImplementedError, match=reason):
+        with pytest.raises((StageError, NotImplementedError), match=reason):
             SharedPrefix(attention=way).logps(installed(model), [Bundle((3, 4), ((5, 6),))])
     with pytest.raises(StageError, match=r"training\.attention = 'flex' does not work here"):
         choose_layout(model, "auto", "flex")
     monkeypatch.setattr(varlen, "TorchKernel", DenseKernel)
     sliding = make(HONOURING["mistral sliding"])
-    with pytest.raises(NotImplementedError, match="a sliding window of 5 tokens bites"):
+    with pytest.raises(StageError, match=r"training\.attention = 'varlen' has no sliding windows.* of 5 tokens"):
         SharedPrefix(attention="varlen").logps(installed(sliding), [Bundle((3, 4, 5), ((6, 7, 8),))])
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"attention": "flex", "layout": "unique"}, "of the shared-prefix layout, and `layout` is 'unique'"),
+        ({"attention": "varlen", "precision": "float32"}, "16 bits alone, and `precision` is 'float32'"),
+    ],
+)
+def test_attention_that_would_not_take_part_is_refused_in_the_plan(
+    fields: dict[str, str], reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    with pytest.raises(ValidationError, match=reason):
+        TrainingSettings(**fields)
+    assert TrainingSettings(attention=fields["attention"]).payload("cuda")["attention"] == fields["attention"]
+
+
+@pytest.mark.parametrize("place", ["cpu", "meta"])
+def test_attention_is_tried_where_a_model_to_be_sharded_will_be_trained(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    tried = []
+    monkeypatch.setattr("harness.training.layouts.probe.check_attention", lambda device, way: tried.append((device.type, way)))
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    choose_layout(make(HONOURING["llama"]).to(place), "auto", "flex")
+    assert tried == [("cuda", "flex")]
 
 
 def installed(model):

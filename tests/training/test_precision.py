@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -41,6 +43,20 @@ def test_micro_batches_change_nothing_but_rounding(tiny, tmp_path: Path, layout:
     for row, other, right in zip(whole, cut, exact, strict=True):
         assert [row["loss"], other["loss"]] == pytest.approx([right["loss"]] * 2, rel=0.05)
         assert [row["gradient_norm"], other["gradient_norm"]] == pytest.approx([right["gradient_norm"]] * 2, rel=0.1)
+
+
+@pytest.mark.filterwarnings("ignore:CUDA is not available")
+def test_a_model_whose_shards_lie_in_the_cpu_s_memory_computes_as_on_its_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Offloaded(torch.nn.Parameter):
+        device_mesh = SimpleNamespace(device_type="cuda")
+
+    model = torch.nn.Linear(2, 2)
+    model.device = torch.device("cpu")
+    assert isinstance(autocast(model), nullcontext)
+    model.weight = Offloaded(model.weight.detach())
+    monkeypatch.setattr("harness.training.precision.DTensor", Offloaded)
+    context = autocast(model)
+    assert isinstance(context, torch.autocast) and (context.device, context.fast_dtype) == ("cuda", torch.bfloat16)
 
 
 def test_gradient_checkpointing_changes_nothing(tiny, tmp_path: Path) -> None:

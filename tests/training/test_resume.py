@@ -25,6 +25,7 @@ from harness.sandbox import build_dataset
 from harness.store import MANIFEST as ARTIFACT
 from harness.store import file_hash
 from harness.training.adapters import add_adapters
+from harness.training.checkpoint_files import NAMES, write_tensors
 from harness.training.checkpoints import MANIFEST, CheckpointCallback, Checkpoints, Manifest
 from harness.training.ranks import Ranks
 from harness.training.settings import LoraSettings, SftSettings, TrainingSettings
@@ -145,6 +146,20 @@ def test_the_pause_follows_the_seconds_that_writing_took(tmp_path: Path, monkeyp
             callback.on_save(argparse.Namespace(output_dir=str(tmp_path)), state, control)
             saved.append(step)
     assert saved == [5, 62, 119]
+
+
+@pytest.mark.parametrize("dtype", NAMES, ids=str)
+def test_a_tensor_of_any_type_is_written_as_safetensors_reads_it(dtype: torch.dtype, tmp_path: Path) -> None:
+    tensors = {
+        "transposed": torch.ones(2, 3).to(dtype).t(),
+        "empty": torch.ones(0, 2).to(dtype),
+        "one": torch.ones(()).to(dtype),
+    }
+    assert write_tensors(tmp_path / "file", tensors) == file_hash(tmp_path / "file")
+    stored = load_file(tmp_path / "file")
+    for name, tensor in tensors.items():
+        assert stored[name].dtype == dtype and stored[name].shape == tensor.shape
+        assert torch.equal(stored[name].to(torch.complex128), tensor.to(torch.complex128))
 
 
 def test_a_damaged_checkpoint_is_not_used(tiny, tmp_path: Path) -> None:

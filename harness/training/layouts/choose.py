@@ -12,6 +12,7 @@ from harness.training.layouts.layout import Layout
 from harness.training.layouts.padded import ExpandedPairs, UniqueRows
 
 if TYPE_CHECKING:
+    import torch
     from transformers import PreTrainedModel
 
 Attention = Literal["sdpa", "flex", "varlen"]
@@ -69,9 +70,16 @@ def choose_layout(
         warnings.warn(message, LayoutWarning, stacklevel=2)
         return UniqueRows(message, choose_head(model))
     try:
-        check_attention(model.device, attention)
+        check_attention(_device(model), attention)
     except Exception as error:  # a kernel may fail in any way
         raise StageError(f"training.attention = {attention!r} does not work here: {error}; use 'sdpa'") from error
     layout.attention = attention
     install(model)
     return layout
+
+
+def _device(model: PreTrainedModel) -> torch.device:
+    """Return the device that computes. A model to be sharded lies in the first process's memory, and nowhere in the others."""
+    import torch
+
+    return torch.device("cuda") if torch.cuda.is_available() else model.device

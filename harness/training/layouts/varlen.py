@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 from torch import Tensor
 
+from harness.errors import StageError
+
 if TYPE_CHECKING:
     from harness.training.layouts.attention import Segments
 
@@ -69,7 +71,9 @@ class TorchKernel:
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor, spans: Spans, scaling: float | None) -> tuple[Tensor, Tensor]:
         if query.dtype not in (torch.bfloat16, torch.float16):
-            raise NotImplementedError("it computes in 16 bits alone: choose training.attention = 'flex'")
+            raise StageError(
+                "training.attention = 'varlen' computes in 16 bits alone: set training.precision = 'bfloat16', or take 'flex'"
+            )
         grouped = query.shape[1] != key.shape[1]
         arguments = (query, key, value, spans.queries, spans.keys, *spans.longest, spans.causal, scaling, None, grouped)
         output, sums, _ = self.operators._varlen_attn(*arguments)
@@ -118,10 +122,13 @@ def attend(segments: Segments, states: Sequence[Tensor], window: int | None, sca
         [1, T, heads, D].
 
     Raises:
-        NotImplementedError: a sliding window hides a part of a prompt from its responses, or the numbers have 32 bits.
+        StageError: a sliding window hides a part of a prompt from its responses, or the numbers have 32 bits.
     """
     if window and window < segments.longest:
-        raise NotImplementedError(f"a sliding window of {window} tokens bites: choose training.attention = 'flex'")
+        raise StageError(
+            f"training.attention = 'varlen' has no sliding windows, and the model's of {window} tokens is shorter than a row "
+            f"of {segments.longest}: choose 'flex' or 'sdpa'"
+        )
     query, key, value = (state[0].transpose(0, 1) for state in states)  # [T, heads, D]
     calls = segments.kept(("varlen", query.device), lambda: Calls.of(segments, query.device))
     return _Attention.apply(query, key, value, calls, scaling, TorchKernel())[None]  # type: ignore[no-any-return, no-untyped-call]
