@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import json
 import os
+import platform
 import re
 import socket
 import subprocess
@@ -32,7 +33,7 @@ def launched(command: Sequence[str], policy: Policy, start_seconds: float) -> It
         command: words in which {folder}, {name} and {port} are filled in.
         start_seconds: how long it may take until it answers.
 
-    One server runs at a time on each GPU that this process sees, and one per store where it sees none by name, since two
+    One server runs at a time on each GPU of this machine that this process sees, and one per store where it sees none by name, since two
     engines rarely fit on one device; others wait.
 
     Raises:
@@ -40,7 +41,7 @@ def launched(command: Sequence[str], policy: Policy, start_seconds: float) -> It
     """
     devices = _devices()
     log = policy.logs / f"{'-'.join([policy.name, *devices])}.log"
-    turns = [policy.logs / f"turn-{device}" for device in devices] or [policy.logs / "turn"]
+    turns = [policy.logs / f"turn-{platform.node()}-{device}" for device in devices] or [policy.logs / "turn"]
     with ExitStack() as stack:
         for turn in turns:
             stack.enter_context(_turn(turn))

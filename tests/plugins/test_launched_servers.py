@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import platform
 import sys
 from pathlib import Path
 
@@ -44,7 +45,7 @@ def test_each_gpu_has_a_server_of_its_own(policy: Policy, monkeypatch: pytest.Mo
             assert first != second
             assert all(get_json(url.replace("/v1", "/health")) == ["well"] for url in (first, second))
             held = {path.name for path in policy.logs.glob("turn*") if not is_free(path)}
-            assert held == {"turn-0", "turn-1", "turn-GPU-2"}
+            assert held == {f"turn-{platform.node()}-{device}" for device in ("0", "1", "GPU-2")}
     assert all(is_free(path) for path in policy.logs.glob("turn*"))
     assert len({path.name for path in policy.logs.glob("*.log")}) == 2
 
