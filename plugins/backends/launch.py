@@ -33,8 +33,8 @@ def launched(command: Sequence[str], policy: Policy, start_seconds: float) -> It
         command: words in which {folder}, {name} and {port} are filled in.
         start_seconds: how long it may take until it answers.
 
-    One server runs at a time on each GPU of this machine that this process sees, and one per store where it sees none by name, since two
-    engines rarely fit on one device; others wait.
+    One server runs at a time on each GPU of this machine that this process sees, and one per store where it sees none by
+    name, since two engines rarely fit on one device; others wait.
 
     Raises:
         StageError: it cannot be started, ends, or does not answer in time; with the end of its log.
