@@ -3,6 +3,7 @@
     python benchmarks/generation.py            # n = 1, 8, 32 on the sandbox's base model, 5 interleaved rounds
     python benchmarks/generation.py --quick    # n = 32, 3 rounds
     python benchmarks/generation.py --model FOLDER --long 256    # another checkpoint; prompts of 256 tokens
+    python benchmarks/generation.py --model FOLDER --prompts 8 --samples 8 --rounds 3
 
 Both sides draw the same number of samples of at most 64 tokens at temperature 1 from the same prompts, in batches of the same
 number of rows, on one thread. Each round runs both, in turn; a ratio is taken within a round. Before anything is timed, greedy
@@ -36,6 +37,8 @@ def main() -> None:
     options.add_argument("--model", default="sandbox")
     options.add_argument("--prompts", type=int, default=16)
     options.add_argument("--long", type=int, default=0, help="pad prompts with their own words to this many tokens")
+    options.add_argument("--samples", type=int, nargs="+", help="n, in place of 1, 8 and 32")
+    options.add_argument("--rounds", type=int)
     options.add_argument("--quick", action="store_true")
     options.add_argument("--out", type=Path)
     given = options.parse_args()
@@ -46,8 +49,9 @@ def main() -> None:
     encoded = [_lengthened(template.prompt_ids(example.prompt), given.long) for example in examples]
     _check(model, tokenizer, encoded, template.end_id)
     rows = []
-    for n in (32,) if given.quick else (1, 8, 32):
-        rows.append(measure(model, tokenizer, encoded, template.end_id, n, 3 if given.quick else 5))
+    rounds = given.rounds or (3 if given.quick else 5)
+    for n in given.samples or ((32,) if given.quick else (1, 8, 32)):
+        rows.append(measure(model, tokenizer, encoded, template.end_id, n, rounds))
         print(json.dumps(rows[-1]))
     if given.out:
         device = str(model.device)

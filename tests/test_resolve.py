@@ -473,3 +473,10 @@ def test_an_automatic_backend_is_vllm_for_large_models_where_it_runs(
 def test_an_automatic_backend_has_no_fields(raw: dict[str, Any], registry: Registry) -> None:
     with pytest.raises(ConfigError, match=r"generation\.backend"):
         resolve(raw | {"generation": {"backend": {"name": "auto", "rows_per_batch": 8}}}, registry)
+
+
+def test_fields_of_a_backend_that_nobody_named_are_the_defaults(raw: dict[str, Any], registry: Registry) -> None:
+    named = resolve(raw | {"generation": {"backend": {"name": "transformers", "random": "by_response"}}}, registry)
+    changed = resolve(raw | {"generation": {"backend": {"random": "by_response"}}}, registry)
+    assert changed.backend == named.backend != resolve(raw, registry).backend
+    assert changed.config == named.config

@@ -243,7 +243,9 @@ class Budget(_Section):
 class GenerationSection(_Section):
     """How policies generate while data is built."""
 
-    backend: Named = Field(Named(name="transformers"), description="a generation backend, or `auto`")
+    backend: Named = Field(
+        Named(name="transformers"), description="a generation backend, or `auto`; fields without a name are of transformers"
+    )
     max_tokens: int = Field(64, ge=1, le=8192, description="longest sample, in tokens")
 
 

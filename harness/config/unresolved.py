@@ -22,6 +22,7 @@ from harness.errors import Problem
 from harness.models.checkpoint import Checkpoint
 from harness.models.judge.settings import JudgeSettings
 
+DEFAULT_BACKEND = "transformers"
 EACH = "each"  # an evaluator's `opponent`: every row in turn, each with metrics of its own
 
 
@@ -62,6 +63,7 @@ class UnresolvedConfig:
     def of(cls, raw: Mapping[str, Any], registry: Registry) -> Self:
         """Every name found and every field checked, each by itself."""
         raw, sweeping = expand(raw)
+        raw = _with_backends_name(raw)
         config, problems = validate(raw)
         problems += sweeping
         unchecked: dict[str, str] = {}
@@ -79,9 +81,9 @@ class UnresolvedConfig:
         listed = resolver.each("evaluators", raw.get("evaluators"), partial(_evaluators, resolver, labels))
         evaluators = [evaluator for several in listed for evaluator in several]
         generation = raw.get("generation")
-        named = (generation.get("backend") if isinstance(generation, dict) else None) or "transformers"
+        named = (generation.get("backend") if isinstance(generation, dict) else None) or DEFAULT_BACKEND
         # Which one `auto` is depends on the model, which is not resolved yet.
-        named = "transformers" if named in (AUTO, {"name": AUTO}) else named
+        named = DEFAULT_BACKEND if named in (AUTO, {"name": AUTO}) else named
         backend = resolver.component("backend", named, "generation.backend")
         return cls(raw, config, source, backend, rows, places, evaluators, problems, unchecked)
 
@@ -153,3 +155,12 @@ def _evaluators(resolver: Resolver, labels: Sequence[str], item: Any, place: str
             break  # a mistake in a field is one problem, however many rows there are
         evaluators.append(PlacedEvaluator(place, label, evaluator, each))
     return evaluators
+
+
+def _with_backends_name(raw: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Name the default backend where a config sets fields of it alone, as `--set generation.backend.random=…` does."""
+    generation = raw.get("generation")
+    backend = generation.get("backend") if isinstance(generation, Mapping) else None
+    if not isinstance(generation, Mapping) or not isinstance(backend, Mapping) or "name" in backend or not backend:
+        return raw
+    return {**raw, "generation": {**generation, "backend": {"name": DEFAULT_BACKEND, **backend}}}
