@@ -32,5 +32,5 @@ def automatic_backend(checkpoint: Checkpoint | None) -> str:
 def _parameters(config: Mapping[str, object]) -> int:
     try:
         return model_size(config).parameters
-    except (ValueError, AttributeError, KeyError):  # code of its own, or no plain language model
+    except Exception:  # code of its own, or no plain language model
         return 0

@@ -38,7 +38,7 @@ def asks_for_numbers(component: DataBuilder | Evaluator) -> bool:
 
 
 class _Shard:
-    """What a shard's task does, of a scripted one."""
+    """A scripted task that answers as a shard's does, and remembers whether numbers were asked for."""
 
     asked_numbers = False
 

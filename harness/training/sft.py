@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from harness.training.sft_trainer import SftTrainer
 
 
+ROUTED = "SFT ran on padded rows: a mixture of experts adds a loss of its router, which TRL's pass alone knows"
+
+
 class SftRow(TypedDict):
     """An example for TRL.
 
@@ -47,13 +50,15 @@ class FineTuned:
         history: one row per step: step, loss, learning_rate, gradient_norm.
         counts: examples, dropped, tokens (per epoch).
         rows: of a pass at the end; fewer than the settings ask for where memory ran out.
-        layout: with which rows were laid out; None where TRL did it.
+        layout: by which rows were laid out; empty where TRL did it.
+        layout_warning: why they were padded though they need not be; empty where they were not.
     """
 
     history: list[dict[str, float]]
     counts: dict[str, int]
     rows: int
-    layout: Layout | None = None
+    layout: str = ""
+    layout_warning: str = ""
 
 
 def fine_tune(
@@ -83,7 +88,7 @@ def fine_tune(
     """
     rows, counts = _tokenize(ChatTemplate(tokenizer), examples, settings.max_length)
     # A mixture of experts may add a loss of its router to that of the tokens, which TRL's pass knows.
-    routed = getattr(model.config, "output_router_logits", False)
+    routed = settings.layout == "packed" and getattr(model.config, "output_router_logits", False)
     layout = choose_layout(model, work="SFT") if settings.layout == "packed" and not routed else None
     if settings.gradient_checkpointing:
         recompute_layers(model)
@@ -99,7 +104,8 @@ def fine_tune(
         trainer.restore(SftProgress.model_validate(notes))
 
     train_resumably(trainer, checkpoints, lambda: trainer.progress.model_dump(), restore)
-    return FineTuned(trainer.history, counts, trainer.step.passes.size, layout)
+    warning = layout.warning if layout else ROUTED if routed else ""
+    return FineTuned(trainer.history, counts, trainer.step.passes.size, layout.name if layout else "", warning)
 
 
 def _device() -> str:

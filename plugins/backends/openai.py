@@ -54,7 +54,7 @@ class ServedBackend(Backend):
                 self.check_server(served, url, name)
                 template, own = _template(policy), self.serves_any_policy()
                 stop_ids = policy.stop_ids if template is not None else ()
-                fields = (self.send, self.dialect, self.requests_at_a_time(), stop_ids, own)
+                fields = (self.send, self.dialect, self.concurrency, stop_ids, own)
                 yield Asking(client, runner, name, template, *fields).generate
 
     @contextmanager
@@ -65,9 +65,6 @@ class ServedBackend(Backend):
 
     def api_key(self, policy: Policy) -> str | None:
         return None
-
-    def requests_at_a_time(self) -> int:
-        return self.concurrency
 
     def check_server(self, served: Sequence[str], url: str, name: str) -> None:
         """Refuse a server that serves something else than what the keys say.

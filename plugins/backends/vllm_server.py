@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from itertools import pairwise
-from typing import ClassVar
+from typing import Any, ClassVar
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from harness import Policy, vllm_command
 from harness_plugins.backends.asking import Dialect
@@ -29,12 +29,22 @@ class VllmServerBackend(ServedBackend):
     dialect: Dialect = Field("vllm", description="as of `openai`")
     python: str = Field("python", min_length=1, description="the interpreter of the environment that vLLM is installed in")
     concurrency: int = Field(
-        32,
-        ge=1,
-        le=1024,
-        description="requests at a time; as many as vLLM decodes (`--max-num-seqs`, else 256) if those are more",
+        SEQUENCES, ge=1, le=1024, description="requests at a time; as many as vLLM decodes (`--max-num-seqs`) if absent"
     )
     arguments: tuple[str, ...] = Field((), description="more options of vLLM's server, as in ['--max-model-len', '4096']")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fed(cls, fields: Any) -> Any:
+        """Ask for as many responses at a time as the engine decodes, unless the config says how many."""
+        if (
+            not isinstance(fields, Mapping)
+            or "concurrency" in fields
+            or not isinstance(fields.get("arguments", ()), list | tuple)
+        ):
+            return fields
+        decoded = _given(fields.get("arguments", ()), "--max-num-seqs", default=SEQUENCES)
+        return {**fields, "concurrency": min(decoded, 1024)}
 
     def problems(self) -> Sequence[tuple[str, str]]:
         lacking = (
@@ -46,13 +56,9 @@ class VllmServerBackend(ServedBackend):
         return self._engine
 
     def gpus(self) -> int:
-        return self._given("--tensor-parallel-size", "-tp") * self._given("--pipeline-parallel-size", "-pp")
-
-    def _given(self, *names: str) -> int:
-        """Return the number that `arguments` give an option, as vLLM reads it: of several the last; 1 without one."""
-        words = [part for word in self.arguments for part in word.split("=", 1)]
-        numbers = [value for name, value in pairwise(words) if name.replace("_", "-") in names and value.isdigit()]
-        return max(1, int(numbers[-1])) if numbers else 1
+        return _given(self.arguments, "--tensor-parallel-size", "-tp") * _given(
+            self.arguments, "--pipeline-parallel-size", "-pp"
+        )
 
     @cached_property
     def _engine(self) -> str:
@@ -63,14 +69,15 @@ class VllmServerBackend(ServedBackend):
             return ""
         return asked.stdout.strip()
 
-    def requests_at_a_time(self) -> int:
-        """Return at least as many as the engine decodes side by side; what is more waits in its queue."""
-        words = [part for word in self.arguments for part in word.split("=", 1)]
-        given = {name.replace("_", "-"): value for name, value in pairwise(words)}.get("--max-num-seqs", "")
-        return max(self.concurrency, int(given) if given.isdecimal() else SEQUENCES)
-
     @contextmanager
     def serving(self, policy: Policy) -> Iterator[tuple[str, str]]:
         command = vllm_command(self.python, "{folder}", "{name}", "{port}", self.arguments)
         with launched(command, policy, self.start_seconds) as url:
             yield url, policy.name
+
+
+def _given(arguments: Sequence[object], *names: str, default: int = 1) -> int:
+    """Return the number that arguments give an option, as vLLM reads it: of several the last."""
+    words = [part for word in arguments for part in str(word).split("=", 1)]
+    numbers = [value for name, value in pairwise(words) if name.replace("_", "-") in names and value.isdecimal()]
+    return max(1, int(numbers[-1])) if numbers else default

@@ -62,8 +62,10 @@ def test_without_named_gpus_a_store_has_one_server(policy: Policy, monkeypatch: 
         ({}, 256),
         ({"concurrency": 500}, 500),
         ({"arguments": ("--max_num_seqs", "1024")}, 1024),
-        ({"arguments": ("--enforce-eager", "--max-num-seqs=64"), "concurrency": 8}, 64),
+        ({"arguments": ("--enforce-eager", "--max-num-seqs=64"), "concurrency": 8}, 8),
     ],
 )
-def test_a_started_vllm_is_asked_as_much_as_it_decodes_at_a_time(fields: dict, requests: int) -> None:
-    assert VllmServerBackend(**fields).requests_at_a_time() == requests
+def test_a_started_vllm_is_asked_as_much_as_it_decodes_at_a_time_unless_the_config_says_how_much(
+    fields: dict, requests: int
+) -> None:
+    assert VllmServerBackend(**fields).concurrency == requests

@@ -110,7 +110,19 @@ def steps(tiny, folder: Path, settings: SftSettings, monkeypatch: pytest.MonkeyP
     examples = build_dataset({"sft": 22}, 0.0, 0)["sft"]  # the last batch is not full
     tuned = fine_tune(model, tiny[1], examples, settings, seed=0, scratch=folder)
     assert len(losses) == 3
-    return losses, torch.cat(gradients), tuned.layout.name if tuned.layout else ""
+    return losses, torch.cat(gradients), tuned.layout
+
+
+def test_a_router_with_a_loss_is_tuned_by_trl_and_that_is_said(tiny, tmp_path: Path) -> None:
+    from transformers import MixtralConfig, MixtralForCausalLM
+
+    config = MixtralConfig(
+        vocab_size=len(tiny[1]), hidden_size=32, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2,
+        num_key_value_heads=2, num_local_experts=2, output_router_logits=True, pad_token_id=None,
+    )  # fmt: skip
+    examples = build_dataset({"sft": 4}, 0.0, 0)["sft"]
+    tuned = fine_tune(MixtralForCausalLM(config), tiny[1], examples, PACKED, seed=0, scratch=tmp_path)
+    assert tuned.history and tuned.layout == "" and "loss of its router" in tuned.layout_warning
 
 
 @pytest.mark.parametrize(

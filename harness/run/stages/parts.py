@@ -25,11 +25,11 @@ PART = "part.npz"
 
 
 class ShardEndsError(StageError):
-    """What is asked for next is the whole stage's to compute."""
+    """A shard has come to something that only the whole stage computes."""
 
 
 @dataclass(frozen=True)
-class Share:
+class BatchShare:
     """Every `count`-th batch of a request, from `number` on."""
 
     number: int
@@ -57,7 +57,7 @@ def unknown(like: Sequence[Sequence[object]]) -> list[list[float]]:
     return [[nothing for _ in row] for row in like]
 
 
-def compute_part(batched: Batched, share: Share, context: Context, draft: ArtifactDraft) -> None:
+def compute_part(batched: Batched, share: BatchShare, context: Context, draft: ArtifactDraft) -> None:
     """Compute a share of a request's batches into a draft."""
     import numpy as np
 

@@ -33,7 +33,7 @@ from harness.run.graph import CHECKPOINT, SERVED
 from harness.run.records import EvaluatePayload, JudgedPayload, JudgeFacts, RewardFacts, SampleFacts, ShardFacts
 from harness.run.stages.chunks import KeptChunks
 from harness.run.stages.context import Context, answer_rows, read_answers
-from harness.run.stages.parts import ShardEndsError, Share, compute_part, put_together, unknown
+from harness.run.stages.parts import BatchShare, ShardEndsError, compute_part, put_together, unknown
 from harness.store import Artifact, ArtifactDraft, canonical, key_of
 from harness.training.layouts.layout import Bundle
 from harness.training.layouts.scores import SharedScores
@@ -94,7 +94,7 @@ class Services:
 
     context: Context
     ledger: Ledger = field(default_factory=Ledger)
-    share: Share | None = None
+    share: BatchShare | None = None
     parts: dict[str, str] = field(default_factory=dict)
     failures: list[Exception] = field(default_factory=list)
     scoring_layout: ScoringLayout = "padded"
@@ -151,7 +151,7 @@ class Services:
         if self.context.store.holds(key):
             return
         # Each request begins with another shard: one of few batches has none for some.
-        share = Share((self.share.number + int(key[:8], 16)) % self.share.count, self.share.count)
+        share = BatchShare((self.share.number + int(key[:8], 16)) % self.share.count, self.share.count)
         make = partial(compute_part, share=share, context=self.context)
         try:
             part = self.through_store("parts", {"of": key, **asdict(share)}, lambda draft: make(batched(), draft=draft))

@@ -12,7 +12,7 @@ from harness.run.records import ScoringShardPayload, ShardFacts, ShardPayload
 from harness.run.stages.context import Context
 from harness.run.stages.evaluate import answering, ask_evaluation
 from harness.run.stages.groups import ask_groups
-from harness.run.stages.parts import ShardEndsError, Share
+from harness.run.stages.parts import BatchShare, ShardEndsError
 from harness.run.stages.reference import ask_reference
 from harness.run.stages.services import Services, sample_blocks
 from harness.store import ArtifactDraft
@@ -44,7 +44,7 @@ def run_scoring_shard(stage: Stage, context: Context, draft: ArtifactDraft) -> N
     """Compute a part of the numbers that a later stage asks for, as far as it asks without looking at one."""
     payload = ScoringShardPayload.of(stage)
     whole = Stage(payload.key, payload.kind, stage.title, payload.payload, stage.inputs)
-    services = Services(replace(context, shards=stage.after), share=Share(payload.number, payload.count))
+    services = Services(replace(context, shards=stage.after), share=BatchShare(payload.number, payload.count))
     try:
         ASKING[payload.kind](whole, services)
     except (ShardEndsError, UnavailableError):

@@ -118,7 +118,7 @@ def run_sft(stage: Stage, context: Context, draft: ArtifactDraft) -> None:
         tokens_trained=tuned.counts["tokens"] * settings.epochs,
         memory_warning=sft_memory_warning(settings.micro_batch_size or settings.batch_size, tuned.rows),
         **stored,
-        **({"layout": tuned.layout.name, "layout_warning": tuned.layout.warning} if tuned.layout else {}),
+        **({"layout": tuned.layout, "layout_warning": tuned.layout_warning} if tuned.layout or tuned.layout_warning else {}),
     )
     draft.facts |= facts.as_json()
 
