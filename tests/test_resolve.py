@@ -480,3 +480,18 @@ def test_fields_of_a_backend_that_nobody_named_are_the_defaults(raw: dict[str, A
     changed = resolve(raw | {"generation": {"backend": {"random": "by_response"}}}, registry)
     assert changed.backend == named.backend != resolve(raw, registry).backend
     assert changed.config == named.config
+
+
+def test_settings_for_a_gpu_can_be_planned_without_one_and_not_run(raw: dict[str, Any], registry: Registry) -> None:
+    settings = raw.get("training", {}) | {"attention": "varlen"}
+    here = raw | {
+        "training": settings,
+        "methods": ["dpo", {"method": "ipo", "training": {"attention": "flex"}}],
+        "baseline": "dpo",
+    }
+    planned = resolve(here, registry, offline=True)
+    assert list(planned.missing) == ["training.attention", "methods.1.training.attention"]
+    assert "needs a CUDA device" in planned.missing["methods.1.training.attention"]
+    with pytest.raises(ConfigError, match=r"training\.attention = 'varlen': it needs a CUDA device") as refused:
+        resolve(here, registry)
+    assert "methods.1.training.attention = 'flex'" in str(refused.value)

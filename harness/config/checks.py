@@ -176,12 +176,30 @@ def check_evaluators_files(unresolved: UnresolvedConfig, missing: dict[str, str]
 
 
 def check_machine(unresolved: UnresolvedConfig, missing: dict[str, str] | None = None) -> None:
-    """The same of the source, the backend and the data builders."""
+    """The same of the source, the backend, the data builders and the trainings."""
     placed: list[tuple[str, Component | None]] = [("source", unresolved.source), ("generation.backend", unresolved.backend)]
     for place, row in unresolved.placed_rows():
         placed += [(f"{place}.source", row.source), *((f"{place}.data", round_.builder) for round_ in row.rounds)]
         placed += [(f"{place}.trainer", round_.trainer) for round_ in row.rounds]
     _check(unresolved, placed, missing)
+    _check_trainings(unresolved, missing)
+
+
+def _check_trainings(unresolved: UnresolvedConfig, missing: dict[str, str] | None) -> None:
+    """Note what the machine lacks for settings of trainings, once for all rows that have the config's own."""
+    shared = unresolved.config.training if unresolved.config else None
+    lacking: dict[str, tuple[Any, str]] = {}
+    for place, row in unresolved.placed_rows():
+        for training in (round_.training for round_ in row.rounds):
+            for name, reason in training.absent().items():
+                value = getattr(training, name)
+                of_all = shared is not None and value == getattr(shared, name)
+                lacking[f"training.{name}" if of_all else f"{place}.training.{name}"] = value, reason
+    for field, (value, reason) in lacking.items():
+        if missing is None:
+            unresolved.note(field, value, reason)
+        else:
+            missing[field] = f"{field} = {value!r}: {reason}"
 
 
 def prepare_evaluators(comparison: Comparison, labels: Collection[str]) -> list[Problem]:

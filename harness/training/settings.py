@@ -166,19 +166,10 @@ class TrainingSettings(_Settings):
             raise ValueError(wrong)
         return optimizer
 
-    @field_validator("attention")
-    @classmethod
-    def _attends_here(cls, attention: Attention) -> Attention:
-        if wrong := wrong_attention(attention):
-            raise ValueError(wrong)
-        return attention
-
-    @field_validator("kernels")
-    @classmethod
-    def _run_here(cls, kernels: Kernels) -> Kernels:
-        if wrong := wrong_kernels(kernels):
-            raise ValueError(wrong)
-        return kernels
+    def absent(self) -> dict[str, str]:
+        """Return the fields that this machine lacks something for, each with the reason and the fix; another may have it."""
+        reasons = {"attention": wrong_attention(self.attention), "kernels": wrong_kernels(self.kernels)}
+        return {field: reason for field, reason in reasons.items() if reason}
 
     @model_validator(mode="after")
     def _attention_takes_part(self) -> TrainingSettings:
