@@ -10,7 +10,7 @@ import math
 import random
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -52,6 +52,19 @@ class ScratchModel(BaseModel):
     weight_decay: float = Field(0.1, ge=0, le=1, description="AdamW's, on matrices alone")
     max_length: int = Field(512, ge=16, le=32768, description="context in tokens; longer dialogues are left out and counted")
     seed: int = Field(0, ge=0, description="decides the first weights and the order of the dialogues")
+
+    def numbers(self) -> dict[str, Any]:
+        """Return the fields of a Llama's config.json that decide its size; its tokenizer may have fewer tokens."""
+        return {
+            "vocab_size": self.vocabulary_size,
+            "hidden_size": self.hidden_size,
+            "intermediate_size": self.intermediate_size,
+            "num_hidden_layers": self.layers,
+            "num_attention_heads": self.heads,
+            "num_key_value_heads": self.heads,
+            "max_position_embeddings": self.max_length,
+            "tie_word_embeddings": True,
+        }
 
     @model_validator(mode="after")
     def _heads_fit(self) -> ScratchModel:
@@ -132,14 +145,7 @@ def build_model(recipe: ScratchModel, tokenizer: PreTrainedTokenizerFast) -> Lla
     from transformers import LlamaConfig, LlamaForCausalLM
 
     config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=recipe.hidden_size,
-        intermediate_size=recipe.intermediate_size,
-        num_hidden_layers=recipe.layers,
-        num_attention_heads=recipe.heads,
-        num_key_value_heads=recipe.heads,
-        max_position_embeddings=recipe.max_length,
-        tie_word_embeddings=True,
+        **{**recipe.numbers(), "vocab_size": len(tokenizer)},
         initializer_range=recipe.hidden_size**-0.5,
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,

@@ -143,3 +143,24 @@ def test_a_large_model_is_measured_with_fewer_layers() -> None:
     assert whole == config
     assert half["num_hidden_layers"] == 4 and half["layer_types"] == ["full_attention"] * 4
     assert measured.model_size(half).layers == 4
+
+
+def test_a_model_made_from_nothing_is_estimated_by_its_recipe(tmp_path: Path) -> None:
+    """Ten times as many numbers in its layers take ten times as long, beside what each stage takes whatever the model."""
+    seconds = []
+    for width in (128, 1280, 12800):
+        recipe = {"vocabulary_size": 300, "hidden_size": 64, "layers": 1, "heads": 2, "intermediate_size": width}
+        comparison = resolve(CONFIG | {"model": {"scratch": recipe}}, Registry.load())
+        seconds.append(core_seconds(comparison, Calibration(tmp_path / "none"), tmp_path))
+    assert seconds[0] > 0
+    assert (seconds[2] - seconds[1]) / (seconds[1] - seconds[0]) == pytest.approx(10)
+
+
+def test_a_model_of_unknown_size_has_no_time(comparison: Comparison, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(_: Comparison) -> None:
+        raise HarnessError("the hub cannot be reached")
+
+    monkeypatch.setattr("harness.run.estimates.cpu.comparison_size", unknown)
+    assert (
+        plan_report(comparison, tmp_path / "store", None, None, cores=2, calibration=Calibration(tmp_path / "none")).cpu is None
+    )

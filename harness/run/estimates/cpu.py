@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from harness.errors import HarnessError
+from harness.models.size import model_size
 from harness.run.estimates.gpu import GPUS, GpuEstimate, comparison_size, measured_lengths
 
 if TYPE_CHECKING:
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 COMPUTE = 65e9  # FLOP/s of one core in training and scoring
 DECODING = 12e9  # FLOP/s of one core in generation
 PER_WEIGHT = 0.08  # seconds for each unit of a stage's weight, whatever the model
-SCRATCH = 0.31  # the same where the model's size is not known before it is trained: a small one is assumed
 
 
 @dataclass(frozen=True)
@@ -58,14 +58,18 @@ def cpu_estimate(
     dataset: Dataset | None,
     workers: int,
     rates: Rates | None = None,
-) -> CpuEstimate:
-    """Estimate what remains to run, by this machine's rates where they were measured."""
-    missing = [stage for stage in graph if stage.key not in present]
-    weight = sum(stage.weight for stage in missing)
+) -> CpuEstimate | None:
+    """Estimate what remains to run, by this machine's rates where they were measured.
+
+    Returns:
+        None where the model's size is not known, as of one on a hub that cannot be reached.
+    """
+    scratch = comparison.config.model.scratch
     try:
-        size = comparison_size(comparison)
-    except HarnessError:  # made from the source's text
-        return CpuEstimate(SCRATCH * weight, workers)
+        size = comparison_size(comparison) if scratch is None else model_size({"model_type": "llama", **scratch.numbers()})
+    except HarnessError:
+        return None
+    weight = sum(stage.weight for stage in graph if stage.key not in present)
     examples = {str(name): count for name, count in comparison.source.sizes().items()}
     if dataset is not None:
         examples = {str(name): len(rows) for name, rows in dataset.splits.items()}
